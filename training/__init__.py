@@ -1,0 +1,1 @@
+"""How the models were made: data, synthesis, nets, training, export and evaluation."""

@@ -1,0 +1,33 @@
+"""The labelled photos, as every training step reads them: one JSON object a line, image paths relative to it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+"""Height x width x 3, blue-green-red, 0..255."""
+
+
+def read_labels(folder: Path, split: str | None = None) -> list[dict[str, Any]]:
+    """The objects of ``folder``/labels.jsonl, only those of ``split`` ("train" or "val") where one is named.
+
+    Raises:
+        FileNotFoundError: ``folder`` has no labels.jsonl.
+    """
+    lines = (folder / "labels.jsonl").read_text(encoding="utf-8").splitlines()
+    labels: list[dict[str, Any]] = [json.loads(line) for line in lines if line.strip()]
+    return [label for label in labels if split is None or label.get("split") == split]
+
+
+def read_image(path: Path) -> Pixels:
+    """Decode ``path`` to colour pixels, EXIF orientation applied. Raises ``OSError`` where that fails."""
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise OSError(f"not a readable image: {path}")
+    return np.asarray(pixels, dtype=np.uint8)

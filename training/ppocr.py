@@ -1,0 +1,389 @@
+"""PP-OCRv6 small's text recogniser as a trainable net, and readers made from it.
+
+PaddleOCR publishes the recogniser (Apache-2.0) and the `rapidocr` 3.10.0 wheel carries it as
+`PP-OCRv6_rec_small.onnx`. `load_body` rebuilds the net and fills it with those weights; the result equals the
+ONNX file's output to about 1e-5. `Reader` puts a small CTC head on it whose rows are taken from the old
+18,710-class head, so a new reader reads from its first step and fine-tuning only has to adapt it.
+
+Images go in as float32 (B, 3, 48, W), BGR as OpenCV decodes them, scaled by (x / 255 - 0.5) / 0.5, W a multiple of 8.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+import torch.nn.functional as F
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+HEIGHT = 48
+"""Height of the input in pixels; the only one the weights were trained for."""
+
+STRIDE = 8
+"""Pixels of width per time step."""
+
+FEATURES = 120
+"""Features per time step."""
+
+BLANK = 0
+"""Class index of the CTC blank."""
+
+_NEW_OPSET = 20
+"""First ONNX opset with a Gelu operator, which ONNX Runtime runs about as fast as a ReLU convolution allows."""
+
+Array = npt.NDArray[np.float32]
+
+
+class SqueezeExcite(nn.Module):
+    """Weigh the channels by a gate computed from their means."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(channels, channels // 4, 1)
+        self.up = nn.Conv2d(channels // 4, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate: Tensor = self.up(F.relu(self.down(x.mean((2, 3), keepdim=True))))
+        return x * F.hardsigmoid(gate)
+
+
+class Block(nn.Module):
+    """Depthwise 3x3 convolution, then a pointwise expansion to twice the channels and back."""
+
+    def __init__(
+        self, inputs: int, outputs: int, stride: tuple[int, int] = (1, 1), excite: bool = False
+    ) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs)
+        self.excite = SqueezeExcite(inputs) if excite else None
+        self.expand = nn.Conv2d(inputs, 2 * inputs, 1)
+        self.activation: nn.Module = nn.GELU()
+        self.project = nn.Conv2d(2 * inputs, outputs, 1)
+        self.residual = stride == (1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.depthwise(x)
+        if self.excite is not None:
+            x = self.excite(x)
+        y: Tensor = self.project(self.activation(self.expand(x)))
+        return x + y if self.residual else y
+
+
+class Attention(nn.Module):
+    """One pre-norm transformer layer over the time steps."""
+
+    def __init__(self, width: int = FEATURES, heads: int = 8) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-5)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width, eps=1e-5)
+        self.up = nn.Linear(width, 2 * width)
+        self.down = nn.Linear(2 * width, width)
+        self.heads = heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, steps, width = x.shape
+        size = width // self.heads
+        q, k, v = self.qkv(self.norm1(x)).reshape(batch, steps, 3, self.heads, size).permute(2, 0, 3, 1, 4)
+        attention = ((q * size**-0.5) @ k.transpose(-2, -1)).softmax(-1)
+        x = x + self.out((attention @ v).transpose(1, 2).reshape(batch, steps, width))
+        result: Tensor = x + self.down(F.silu(self.up(self.norm2(x))))
+        return result
+
+
+class Body(nn.Module):
+    """Everything before the classes: (B, 3, 48, W) -> (B, W / 8, 120)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem1 = nn.Conv2d(3, 48, 3, 2, 1)
+        self.stem2 = nn.Conv2d(48, 24, 2)
+        self.stem3 = nn.Conv2d(24, 48, 2)
+        self.stem4 = nn.Conv2d(96, 48, 3, 2, 1)
+        self.stem5 = nn.Conv2d(48, 96, 1)
+        self.blocks = nn.Sequential(
+            Block(96, 96, excite=True),
+            Block(96, 96),
+            Block(96, 96),
+            Block(96, 192, (2, 1)),
+            Block(192, 192, excite=True),
+            Block(192, 192),
+            Block(192, 192, excite=True),
+            Block(192, 192),
+            Block(192, 192, excite=True),
+            Block(192, 192),
+            Block(192, 384, (2, 1)),
+            Block(384, 384, excite=True),
+            Block(384, 384),
+        )
+        self.skip = nn.Sequential(nn.Conv2d(384, FEATURES, 1, bias=False), nn.BatchNorm2d(FEATURES))
+        self.narrow = nn.Sequential(nn.Conv2d(384, FEATURES, 1, bias=False), nn.BatchNorm2d(FEATURES))
+        self.along = nn.Sequential(
+            nn.Conv2d(FEATURES, FEATURES, (1, 7), 1, (0, 3), groups=FEATURES, bias=False),
+            nn.BatchNorm2d(FEATURES),
+        )
+        self.attention1 = Attention()
+        self.attention2 = Attention()
+        self.norm = nn.LayerNorm(FEATURES, eps=1e-6)
+
+    def maps(self, x: Tensor) -> Tensor:
+        """(B, 3, 48, W) -> feature maps (B, 384, 3, W / 4)."""
+        x = F.pad(F.relu(self.stem1(x)), (0, 1, 0, 1))
+        y = F.pad(F.relu(self.stem2(x)), (0, 1, 0, 1))
+        x = torch.cat([F.max_pool2d(x, 2, 1), F.relu(self.stem3(y))], 1)
+        result: Tensor = self.blocks(F.relu(self.stem5(F.relu(self.stem4(x)))))
+        return result
+
+    def steps(self, maps: Tensor) -> Tensor:
+        """Feature maps (B, 384, 3, W / 4) -> time steps (B, W / 8, 120)."""
+        maps = F.avg_pool2d(maps, (3, 2))
+        shortcut = F.silu(self.skip(maps))
+        x = F.silu(self.narrow(maps))
+        x = x + F.silu(self.along(x))
+        x = x.flatten(2).transpose(1, 2)
+        x = self.norm(self.attention2(self.attention1(x)))
+        return x + shortcut.flatten(2).transpose(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.steps(self.maps(x))
+
+    def train(self, mode: bool = True) -> Body:
+        """Switch the mode, but leave the batch norms on the statistics of their large original training."""
+        super().train(mode)
+        for norm in (self.skip[1], self.narrow[1], self.along[1]):
+            norm.eval()
+        return self
+
+
+@dataclasses.dataclass(frozen=True)
+class OldHead:
+    """The published classifier: `weight` (18710, 120), `bias` (18710,), `characters` its labels, blank first."""
+
+    weight: Array
+    bias: Array
+    characters: tuple[str, ...]
+
+    def restricted(self, alphabet: Sequence[str]) -> nn.Linear:
+        """A head (120 -> blank + alphabet) made of the rows of those characters.
+
+        Upper-case rows only: mixing the lower-case rows in lowered the share of plates read right.
+        """
+        rows = [BLANK, *(self.characters.index(character) for character in alphabet)]
+        head = nn.Linear(FEATURES, len(rows))
+        with torch.no_grad():
+            head.weight.copy_(torch.from_numpy(self.weight[rows]))
+            head.bias.copy_(torch.from_numpy(self.bias[rows]))
+        return head
+
+
+def default_weights() -> Path:
+    """Path of the recogniser inside the installed `rapidocr` package."""
+    import rapidocr
+
+    return Path(rapidocr.__file__).parent / "models" / "PP-OCRv6_rec_small.onnx"
+
+
+def load_body(path: Path | None = None) -> tuple[Body, OldHead]:
+    """The published net and its classifier from the ONNX file at `path` (by default the installed wheel's).
+
+    The exported graph has lost most layer names, so layers are matched by their order, which the shapes confirm.
+    Raises ValueError where the file is not that net.
+    """
+    model = onnx.load(str(path or default_weights()))
+    graph = model.graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    producer = {name: node for node in graph.node for name in node.output}
+
+    def constant(name: str) -> Array | None:
+        """The array behind a name, through the Identity and Reshape nodes that Paddle's exporter inserts."""
+        while (
+            name not in constants and name in producer and producer[name].op_type in ("Identity", "Reshape")
+        ):
+            name = producer[name].input[0]
+        return constants.get(name)
+
+    def needed(name: str) -> Array:
+        value = constant(name)
+        if value is None:
+            raise ValueError(f"{name} is not a constant: not the expected recogniser")
+        return value
+
+    def added(node: onnx.NodeProto) -> Array | None:
+        """The constant that the node's output is added to: a convolution's bias."""
+        for follower in graph.node:
+            if follower.op_type == "Add" and node.output[0] in follower.input:
+                other = next(name for name in follower.input if name != node.output[0])
+                return constant(other)
+        return None
+
+    body = Body()
+    convolutions: list[nn.Conv2d] = [body.stem1, body.stem2, body.stem3, body.stem4, body.stem5]
+    for block in body.blocks:
+        assert isinstance(block, Block)
+        excite = [block.excite.down, block.excite.up] if block.excite is not None else []
+        convolutions += [block.depthwise, *excite, block.expand, block.project]
+    convolutions += [
+        layer
+        for part in (body.skip, body.narrow, body.along)
+        for layer in part
+        if isinstance(layer, nn.Conv2d)
+    ]
+    nodes = [node for node in graph.node if node.op_type == "Conv"]
+    if len(nodes) != len(convolutions):
+        raise ValueError(
+            f"{len(nodes)} convolutions, {len(convolutions)} expected: not the expected recogniser"
+        )
+    with torch.no_grad():
+        for convolution, node in zip(convolutions, nodes, strict=True):
+            _fill(convolution.weight, needed(node.input[1]))
+            if convolution.bias is not None:
+                bias = constant(node.input[2]) if len(node.input) > 2 else added(node)
+                if bias is None:
+                    raise ValueError(f"{node.name} has no bias: not the expected recogniser")
+                _fill(convolution.bias, bias.reshape(-1))
+        norms = [node for node in graph.node if node.op_type == "BatchNormalization"]
+        for part, node in zip((body.skip, body.narrow, body.along), norms, strict=True):
+            norm = part[1]
+            assert isinstance(norm, nn.BatchNorm2d)
+            for name, source in zip(
+                ("weight", "bias", "running_mean", "running_var"), node.input[1:], strict=True
+            ):
+                _fill(getattr(norm, name), needed(source))
+            norm.eps = next(attribute.f for attribute in node.attribute if attribute.name == "epsilon")
+        for first, layer in ((0, body.attention1), (4, body.attention2)):
+            for index, linear in enumerate((layer.qkv, layer.out, layer.up, layer.down), first):
+                _fill(linear.weight, constants[f"linear_{index}.w_0"].T)
+                _fill(linear.bias, constants[f"linear_{index}.b_0"])
+        # What is left of 120-vectors in Mul and Add nodes are the layer norms' scales and shifts, in order.
+        vectors = iter(
+            value
+            for node in graph.node
+            if node.op_type in ("Mul", "Add")
+            for name in node.input
+            if (value := constant(name)) is not None
+            and value.size == FEATURES
+            and value.ndim != 4
+            and not _root(name, constants, producer).startswith(("linear", "conv"))
+        )
+        layer_norms = (
+            body.attention1.norm1,
+            body.attention1.norm2,
+            body.attention2.norm1,
+            body.attention2.norm2,
+            body.norm,
+        )
+        for layer_norm in layer_norms:
+            _fill(layer_norm.weight, next(vectors).reshape(-1))
+            _fill(layer_norm.bias, next(vectors).reshape(-1))
+    listed = next(entry.value for entry in model.metadata_props if entry.key == "character").split("\n")
+    head = OldHead(constants["linear_8.w_0"].T, constants["linear_8.b_0"], ("", *listed, " "))
+    return body, head
+
+
+def _root(name: str, constants: dict[str, Array], producer: dict[str, onnx.NodeProto]) -> str:
+    while name not in constants:
+        name = producer[name].input[0]
+    return name
+
+
+def _fill(parameter: Tensor, value: Array) -> None:
+    if tuple(parameter.shape) != tuple(value.shape):
+        raise ValueError(
+            f"shape {value.shape} where {tuple(parameter.shape)} belongs: not the expected recogniser"
+        )
+    parameter.copy_(torch.tensor(value))
+
+
+class RegionHead(nn.Module):
+    """Says from the plate's design where it is from: feature maps and the colours -> (B, regions).
+
+    The text net's features know shapes but little of colour, so the mean colours of the six bands from top to
+    bottom, and of small cells at the left edge (the European band), come straight from the pixels.
+    """
+
+    def __init__(self, regions: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(3 * 384 + 3 * 6 + 3 * 12, hidden)
+        self.out = nn.Linear(hidden, regions)
+
+    def forward(self, image: Tensor, maps: Tensor) -> Tensor:
+        bands = F.avg_pool2d(image, (8, 8)).mean(3).flatten(1)
+        edge = F.avg_pool2d(image[:, :, :, :16], 8).flatten(1)
+        x = torch.cat([maps.mean(3).flatten(1), bands, edge], 1)
+        logits: Tensor = self.out(F.relu(self.hidden(x)))
+        return logits
+
+
+class Reader(nn.Module):
+    """A line reader: images (B, 3, 48, W) -> CTC logits (B, W / 8, 1 + len(alphabet)), class 0 the blank.
+
+    With `regions` also region logits (B, regions), else None.
+    """
+
+    def __init__(self, alphabet: str, regions: int | None = None, weights: Path | None = None) -> None:
+        super().__init__()
+        self.alphabet = alphabet
+        self.body, old = load_body(weights)
+        self.head = old.restricted(alphabet)
+        self.region = RegionHead(regions) if regions else None
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        maps = self.body.maps(image)
+        logits = self.head(self.body.steps(maps))
+        return logits, None if self.region is None else self.region(image, maps)
+
+
+def to_input(crops: Iterable[npt.NDArray[np.uint8]]) -> Tensor:
+    """BGR crops of one size (48 x W x 3) -> the net's input (B, 3, 48, W)."""
+    stack = np.stack(list(crops)).astype(np.float32)
+    return torch.from_numpy(stack.transpose(0, 3, 1, 2) / 127.5 - 1).contiguous(
+        memory_format=torch.channels_last
+    )
+
+
+def ctc_loss(logits: Tensor, texts: Sequence[str], alphabet: str) -> Tensor:
+    """Mean over the batch of the CTC loss per character, in float32; texts may only use the alphabet."""
+    targets = torch.tensor([alphabet.index(character) + 1 for text in texts for character in text])
+    lengths = torch.tensor([len(text) for text in texts])
+    steps = torch.full((len(texts),), logits.shape[1])
+    log = logits.float().log_softmax(-1).transpose(0, 1)
+    return F.ctc_loss(log, targets, steps, lengths, BLANK, zero_infinity=True)
+
+
+def greedy(logits: Tensor, alphabet: str) -> list[str]:
+    """The best path's texts of CTC logits (B, T, C)."""
+    texts = []
+    for path in logits.argmax(-1).tolist():
+        kept = [c for i, c in enumerate(path) if c != BLANK and (i == 0 or c != path[i - 1])]
+        texts.append("".join(alphabet[c - 1] for c in kept))
+    return texts
+
+
+def export(reader: Reader, path: Path, width: int = 160, metadata: dict[str, str] | None = None) -> None:
+    """Write the reader as ONNX with dynamic batch and width: input `image`, outputs `logits` (and `regions`)."""
+    reader = reader.eval().float()
+    names = ["logits"] if reader.region is None else ["logits", "regions"]
+    batch, wide = torch.export.Dim("batch", min=1, max=256), torch.export.Dim("eighths", min=4, max=128)
+    program = torch.onnx.export(
+        reader,
+        (torch.zeros(2, 3, HEIGHT, width),),
+        input_names=["image"],
+        output_names=names,
+        opset_version=_NEW_OPSET,
+        dynamo=True,
+        dynamic_shapes=({0: batch, 3: STRIDE * wide},),
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    for key, value in {"alphabet": reader.alphabet, **(metadata or {})}.items():
+        model.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))

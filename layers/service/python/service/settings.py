@@ -1,0 +1,69 @@
+"""The deployment's settings: one frozen model, read from the environment when a function starts.
+
+A missing or malformed variable raises ``pydantic.ValidationError`` at import, so that a bad deployment fails
+while it starts and not at its first request. ``template.yaml`` sets the variables.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _split(value: object) -> object:
+    """``"a, b"`` as ``["a", "b"]``: CloudFormation hands a CommaDelimitedList over as one string."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _web_page(value: str) -> str:
+    if not value.startswith(("https://", "http://")):
+        raise ValueError("must be an http or https address")
+    return value
+
+
+WebPage = Annotated[str, AfterValidator(_web_page)]
+
+
+class Settings(BaseModel):
+    """Each field is read from the environment variable of the same name in upper case; an empty one is unset."""
+
+    model_config = ConfigDict(frozen=True)
+
+    table_name: Annotated[str, Field(min_length=3, max_length=255, pattern=r"^[A-Za-z0-9_.-]+$")]
+    """DynamoDB table of keys and usage."""
+
+    uploads_bucket: str | None = None
+    """Bucket that takes photos under ``incoming/``."""
+
+    results_bucket: str | None = None
+    """Bucket that takes the readings of uploads and batches; never the one that triggers them."""
+
+    uploads_queue_url: str | None = None
+    """Queue between the uploads bucket and its workers."""
+
+    allowed_buckets: Annotated[frozenset[str], BeforeValidator(_split)] = frozenset()
+    """Buckets that a request may name as ``s3://bucket/key``; none unless the deployment lists them."""
+
+    local_fetch: bool = False
+    """Local development only: image URLs may point at this machine's loopback addresses, on any port."""
+
+    tracing: bool = False
+    """Send each stage of a request to X-Ray as a subsegment."""
+
+    billing_url: WebPage = "https://carsxe.com/dashboard/billing"
+    """Where the message for an inactive key sends its owner."""
+
+    pricing_url: WebPage = "https://carsxe.com/pricing"
+    """Where the message for a plan without this API sends the key's owner."""
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> Self:
+        """The settings held by ``environment``. Raises ``pydantic.ValidationError`` where they are not usable."""
+        named = {name: environment.get(name.upper(), "") for name in cls.model_fields}
+        return cls.model_validate({name: value for name, value in named.items() if value})
+
+
+settings = Settings.read(os.environ)

@@ -1,14 +1,14 @@
-"""How keys and their usage lie in the DynamoDB table, shared by the hot path (``keys``) and the administration
-(``keyring``).
+"""How keys and their usage lie in the DynamoDB table: what ``keys`` (requests) and ``keyring`` (administration)
+have in common.
 
 One partition a key, ``pk = KEY#<key id>``; the key itself is stored nowhere. Beside each other in it:
 
-=============================  ===================================================================================
+=============================  =======================================================================
 ``PROFILE``                    owner, label, tier, status, created; not read on the hot path
 ``API#<api>``                  the meter: status, tier, period, limit, used, remaining, overage, included
 ``USAGE#<api>#<period>``       what a past period came to; expires
 ``ALERT#<api>#<period>#...``   a usage alert that has been sent; expires
-=============================  ===================================================================================
+=============================  =======================================================================
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def utc_now() -> datetime:
 
 
 def new_key() -> str:
-    """A new API key: ``cs_`` and 256 random bits as 43 letters and digits, so that one double click selects it."""
+    """A new API key: ``cs_`` and 256 random bits as 43 letters and digits; one double click selects it."""
     number, text = secrets.randbits(256), ""
     for _ in range(43):
         number, digit = divmod(number, len(_ALPHABET))
@@ -117,7 +117,7 @@ def expiry(after: datetime, kept: timedelta) -> dict[str, str]:
 
 
 def names(*attributes: str) -> dict[str, str]:
-    """``{"#status": "status", ...}``: several of our attributes are reserved words in DynamoDB's expressions."""
+    """``{"#status": "status", ...}``: several of our attributes are reserved words in expressions."""
     return {f"#{attribute}": attribute for attribute in attributes}
 
 
@@ -125,8 +125,8 @@ def names(*attributes: str) -> dict[str, str]:
 class Meter:
     """One key's allowance for one API: the item that every request writes once.
 
-    ``remaining`` is always ``limit - used`` and goes below zero on overage. It is kept because a condition has no
-    arithmetic.
+    ``remaining`` is always ``limit - used`` and goes below zero on overage. It is kept because a condition
+    has no arithmetic.
     """
 
     key_id: str
@@ -252,7 +252,7 @@ class PastUsage:
 def close_period(table_name: str, meter: Meter, now: datetime) -> dict[str, Any]:
     """The ``update_item`` arguments that record what ``meter.period`` came to.
 
-    ``ADD``, because a unit of that period may be given back before or after: the sum is the same in any order.
+    ``ADD``, because a unit of that period may be given back before or after: the sum is the same.
     """
     return {
         "TableName": table_name,

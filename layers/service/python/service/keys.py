@@ -6,7 +6,7 @@ import logging
 import random
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -134,8 +134,8 @@ class _ConditionFailed(Exception):
 class KeyStore:
     """The table of keys, safe to share between threads.
 
-    Every method raises ``StoreUnavailable`` where the table is throttled or cannot be reached: nothing is ever
-    answered unmetered.
+    Every method raises ``StoreUnavailable`` where the table is throttled or cannot be reached: nothing is
+    ever answered unmetered.
     """
 
     def __init__(self, table_name: str, client: DynamoDBClient | None = None, clock: Clock = utc_now) -> None:
@@ -157,16 +157,17 @@ class KeyStore:
             raise UnknownKey(api)
         now = self._clock()
         period = month_of(now)
-        # One write does everything: it counts the unit, and its condition is every reason not to serve. When the
-        # condition fails, DynamoDB hands back the item that failed it, so no second read can see another state:
+        # One write does everything: it counts the unit, and its condition is every reason not to serve. When
+        # the condition fails, DynamoDB hands back the item that failed it, so no second read can see another
+        # state:
         #
         #   request A                    request B                     the meter
         #                                                              used 49, remaining 1
         #   SET used 50 IF remaining>=1                                used 50, remaining 0
         #                                SET used 51 IF remaining>=1   fails; B is handed used 50 -> 429
         #
-        # At a month's turn the condition fails on the period, and the meter is turned over by a write that holds
-        # only while the old month is still there:
+        # At a month's turn the condition fails on the period, and the meter is turned over by a write that
+        # holds only while the old month is still there:
         #
         #   request A (December)         request B (December)          the meter
         #                                                              2026-11, used 50
@@ -198,9 +199,9 @@ class KeyStore:
         raise StoreUnavailable("the meter kept changing under this request")
 
     def give_back(self, usage: Usage) -> Usage:
-        """Take back the unit that ``usage`` counted, in the period it was counted in, and say where usage stands.
+        """Take back the unit that ``usage`` counted, in its own period, and say where usage stands.
 
-        Never raises: the caller already has an error to answer with. A unit that cannot be given back is logged.
+        Never raises: the caller already has an error to answer with. A unit not given back is logged.
         """
         try:
             return self._give_back(usage)
@@ -260,7 +261,7 @@ class KeyStore:
         history.sort(key=lambda past: (past.period, past.api), reverse=True)
         return Account(profile, tuple(usage), tuple(history))
 
-    # -- the writes -----------------------------------------------------------------------------------------------
+    # -- the writes ------------------------------------------------------------------------------------------
 
     def _count(self, key_id: str, api: Api, period: str) -> Usage:
         """Count a unit if the key may be served in ``period``."""
@@ -294,7 +295,8 @@ class KeyStore:
             Key=_meter_key(seen.key_id, seen.api),
             UpdateExpression="SET #period = :period, #used = :one, #remaining = #limit - :one",
             ConditionExpression=(
-                "#status = :active AND #included = :yes AND #period = :seen AND (#limit >= :one OR #overage = :yes)"
+                "#status = :active AND #included = :yes AND #period = :seen"
+                " AND (#limit >= :one OR #overage = :yes)"
             ),
             ExpressionAttributeNames=names(
                 "used", "remaining", "limit", "status", "included", "period", "overage"
@@ -362,7 +364,7 @@ class KeyStore:
             return self._give_back(Usage.of(Meter.from_item({**item, "pk": {"S": partition(successor)}})))
         return Usage.of(Meter.from_item(item))
 
-    # -- reaching the table ---------------------------------------------------------------------------------------
+    # -- reaching the table ----------------------------------------------------------------------------------
 
     def _servable(self, item: dict[str, Any] | None, api: Api) -> Meter:
         """The meter that failed a condition, where its key is served at all."""
@@ -386,11 +388,13 @@ class KeyStore:
             except ClientError as error:
                 code = error.response["Error"]["Code"]
                 if code == "ConditionalCheckFailedException":
-                    raise _ConditionFailed(error.response.get("Item")) from None
+                    raise _ConditionFailed(
+                        cast("dict[str, Any] | None", error.response.get("Item"))
+                    ) from None
                 if code not in _REFUSED_FOR_THE_MOMENT or attempt == _ATTEMPTS:
                     raise StoreUnavailable(code) from error
             except (ConnectTimeoutError, EndpointConnectionError, ConnectionClosedError) as error:
-                # A connection that died while the function was frozen is found closed only when it is used again.
+                # A connection that died while the function was frozen is found closed only when used again.
                 if attempt == _ATTEMPTS:
                     raise StoreUnavailable(type(error).__name__) from error
             except BotoCoreError as error:

@@ -1,8 +1,15 @@
-"""The public contract: the two APIs and what their 200 answers hold."""
+"""The public contract: the two APIs, and what their 200 answers hold.
+
+CarsXE's names, shapes and order of fields; what is ours stands behind what is theirs, which tells its clients to
+ignore fields they do not know. A field without a value is left out of the JSON.
+"""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Api(StrEnum):
@@ -15,3 +22,172 @@ class Api(StrEnum):
     def contract_name(self) -> str:
         """What CarsXE's limit message calls it."""
         return {Api.PLATE: "plate_image_recognition", Api.VIN: "vin_optical_character_recognition"}[self]
+
+
+class Part(BaseModel):
+    """A part of an answer: made once, never changed."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+Score = Annotated[float, BeforeValidator(lambda score: round(float(score), 3)), Field(ge=0, le=1)]
+"""0..1, to three places as CarsXE's."""
+
+Pixel = Annotated[int, Field(ge=0)]
+"""Pixels of the photo as its sender sees it upright."""
+
+Point = tuple[Pixel, Pixel]
+
+
+class Box(Part):
+    """Top-left and bottom-right corners."""
+
+    xmin: Pixel
+    ymin: Pixel
+    xmax: Pixel
+    ymax: Pixel
+
+
+class Image(Part):
+    """The photo's size, upright."""
+
+    width: Pixel
+    height: Pixel
+
+
+class Answer(Part):
+    """A 200, but for what only the endpoint knows."""
+
+    def body(self, request_id: str, milliseconds: float) -> dict[str, Any]:
+        """The JSON object to answer with, ``milliseconds`` after the image's bytes were at hand."""
+        measured = {"request_id": request_id, "processing_time": round(milliseconds, 3)}
+        return self.model_copy(update=measured).model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+# -- plates -------------------------------------------------------------------------------------------------------
+
+VehicleType = Literal["Big Truck", "Bus", "Motorcycle", "Pickup Truck", "Sedan", "SUV", "Van", "Unknown"]
+
+
+class Region(Part):
+    """``cc`` or ``cc-state``."""
+
+    code: str
+    score: Score
+
+
+class PlateCandidate(Part):
+    """One way to read a plate."""
+
+    score: Score
+    plate: str
+
+
+class Character(Part):
+    """One character of the plate, with a score of its own."""
+
+    character: str
+    score: Score
+
+
+class Vehicle(Part):
+    """The vehicle that carries the plate; where none was found, score and coordinates are 0."""
+
+    score: Score
+    type: VehicleType
+    box: Box
+    color: str | None = None
+    orientation: Literal["front", "rear"] | None = None
+
+
+class PlateResult(Part):
+    """One plate of the photo."""
+
+    box: Box
+    plate: Annotated[str, Field(pattern=r"^[0-9a-z]+$")]
+    region: Region
+    score: Score
+    """That the text is right."""
+    candidates: Annotated[tuple[PlateCandidate, ...], Field(min_length=1)]
+    """Best first; the first is the plate."""
+    dscore: Score
+    """That there is a plate."""
+    vehicle: Vehicle
+    polygon: tuple[Point, Point, Point, Point]
+    """The plate's corners, clockwise from the top left of its text."""
+    characters: tuple[Character, ...]
+
+
+class PlateAnswer(Answer):
+    """200 of ``/platerecognition``."""
+
+    success: Literal[True] = True
+    message: Literal[""] = ""
+    results: tuple[PlateResult, ...]
+    processing_time: float = 0.0
+    """Milliseconds from the image's bytes to the answer."""
+    image: Image
+    request_id: str = ""
+
+
+# -- VINs ---------------------------------------------------------------------------------------------------------
+
+Vin = Annotated[str, Field(pattern=r"^[0-9A-HJ-NPR-Z]{17}$")]
+
+
+class VinBox(Part):
+    """A box in the order in which CarsXE writes a VIN's; it hugs the 17 characters."""
+
+    xmin: Pixel
+    xmax: Pixel
+    ymin: Pixel
+    ymax: Pixel
+
+
+Confidence = Annotated[float, BeforeValidator(lambda score: round(float(score), 6)), Field(ge=0, le=1)]
+"""0..1; CarsXE's has many places, and how near it is to 1 matters."""
+
+
+class CheckDigit(Part):
+    """Whether the ninth character is the check digit of 49 CFR 565.15, and whether this maker's VINs carry one."""
+
+    valid: bool
+    applies: bool
+
+
+class Repair(Part):
+    """A character that was not answered as it was read. ``position`` counts from 1."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    position: Annotated[int, Field(ge=1, le=17)]
+    from_: Annotated[str, Field(alias="from")]
+    to: str
+    reason: str
+
+
+class VinReading(Part):
+    """One way to read the VIN."""
+
+    vin: Vin
+    confidence: Confidence
+    box: VinBox
+    source: Literal["text", "barcode", "both"]
+    check_digit: CheckDigit
+    repairs: tuple[Repair, ...]
+
+
+class VinAnswer(Answer):
+    """200 of ``/v1/vinocr``: the best candidate, then all of them, best first."""
+
+    success: Literal[True] = True
+    vin: Vin
+    box: VinBox
+    confidence: Confidence
+    candidates: Annotated[tuple[VinReading, ...], Field(min_length=1)]
+    source: Literal["text", "barcode", "both"]
+    check_digit: CheckDigit
+    repairs: tuple[Repair, ...]
+    processing_time: float = 0.0
+    image: Image
+    request_id: str = ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from service.contract import Api
@@ -16,6 +17,20 @@ from service.settings import settings
 
 if TYPE_CHECKING:
     from service.keys import Usage
+
+
+class Outcome(StrEnum):
+    """How a request ended, as operators count it; the values name CloudWatch metrics."""
+
+    READ = "Reads"
+    NOT_FOUND = "NotFound"
+    """A photo without a plate or VIN."""
+    REFUSED = "Refused"
+    """The key, its plan or its limit."""
+    INVALID = "Invalid"
+    """The request or its image."""
+    FAULT = "Faults"
+    """Ours."""
 
 
 class ServiceError(Exception):
@@ -27,9 +42,14 @@ class ServiceError(Exception):
     status: int
     code: str
     message: str
+    outcome: Outcome = Outcome.INVALID
 
     def __init__(
-        self, detail: str = "", *, extra: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+        self,
+        detail: str = "",
+        *,
+        extra: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail or self.message)
         self.detail = detail
@@ -115,6 +135,7 @@ class RequestTimedOut(ServiceError):
 
     status = 504
     code = "request_timed_out"
+    outcome = Outcome.FAULT
     message = "Request timed out. Please try again."
 
 
@@ -123,6 +144,7 @@ class InternalError(ServiceError):
 
     status = 500
     code = "internal_error"
+    outcome = Outcome.FAULT
 
     def __init__(self, api: Api) -> None:
         self.message = {
@@ -139,6 +161,7 @@ class MissingKey(ServiceError):
     """The request carries no API key."""
 
     code = "missing_api_key"
+    outcome = Outcome.REFUSED
     message = "Missing API key"
 
     def __init__(self, api: Api) -> None:
@@ -150,6 +173,7 @@ class UnknownKey(ServiceError):
     """No such key, or one that has been disabled; a caller is not told which."""
 
     code = "unknown_api_key"
+    outcome = Outcome.REFUSED
     message = "User with this API key was not found or the API key is disabled"
 
     def __init__(self, api: Api) -> None:
@@ -162,9 +186,9 @@ class InactiveKey(ServiceError):
 
     status = 401
     code = "inactive_api_key"
+    outcome = Outcome.REFUSED
     message = (
-        "User with this API key is not active. "
-        f"To activate update your billing on {settings.billing_url}"
+        f"User with this API key is not active. To activate update your billing on {settings.billing_url}"
     )
 
 
@@ -173,6 +197,7 @@ class BlockedKey(ServiceError):
 
     status = 403
     code = "blocked_api_key"
+    outcome = Outcome.REFUSED
     message = "This API key has been blocked, please contact support if you believe this is an error."
 
 
@@ -181,6 +206,7 @@ class PlanWithoutApi(ServiceError):
 
     status = 403
     code = "api_not_in_plan"
+    outcome = Outcome.REFUSED
     message = (
         "This API is not available for your current subscription tier. "
         f"Visit {settings.pricing_url} to review upgrade options."
@@ -196,6 +222,7 @@ class LimitExceeded(ServiceError):
 
     status = 429
     code = "limit_exceeded"
+    outcome = Outcome.REFUSED
 
     def __init__(self, usage: Usage, now: datetime) -> None:
         self.usage = usage
@@ -206,11 +233,10 @@ class LimitExceeded(ServiceError):
         if usage.period == "lifetime":
             self.message += " Please upgrade your tier to continue using the API."
         else:
-            self.message += (
-                " Enable overage billing in your dashboard billing preferences to continue with overage charges"
-            )
+            self.message += " Enable overage billing in your dashboard billing preferences to continue with overage charges"
         super().__init__(
-            extra={"usage": {"current": usage.current, "limit": usage.limit, "remaining": usage.remaining}}
+            extra={"usage": {"current": usage.current, "limit": usage.limit, "remaining": usage.remaining}},
+            headers=usage.headers,
         )
 
 
@@ -219,6 +245,7 @@ class StoreUnavailable(ServiceError):
 
     status = 503
     code = "key_store_unavailable"
+    outcome = Outcome.FAULT
     message = "Cannot access the internet at this time"
 
 
@@ -260,6 +287,7 @@ class NoTextDetected(ServiceError):
 
     status = 400
     code = "no_text_detected"
+    outcome = Outcome.NOT_FOUND
     message = "No text detected in the image"
 
 
@@ -268,6 +296,7 @@ class NothingFound(ServiceError):
 
     status = 404
     code = "nothing_found"
+    outcome = Outcome.NOT_FOUND
 
     def __init__(self, api: Api) -> None:
         self.message = {

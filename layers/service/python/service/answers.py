@@ -1,0 +1,104 @@
+"""From what was recognised to the contract's answers; nothing good enough is one of the contract's errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from service.contract import (
+    Api,
+    Box,
+    Character,
+    CheckDigit,
+    Image,
+    PlateAnswer,
+    PlateCandidate,
+    PlateResult,
+    Region,
+    Repair,
+    Vehicle,
+    VinAnswer,
+    VinBox,
+    VinReading,
+)
+from service.errors import NothingFound, NoTextDetected
+
+if TYPE_CHECKING:
+    from recognition import geometry, photo, plates, vins
+
+
+def plate_answer(readings: Sequence[plates.PlateReading], image: photo.Photo) -> PlateAnswer:
+    """The answer for the plates of ``image``. Raises ``NothingFound`` where there are none."""
+    if not readings:
+        raise NothingFound(Api.PLATE)
+    return PlateAnswer(results=tuple(_plate(reading) for reading in readings), image=_size(image))
+
+
+def vin_answer(result: vins.VinResult, image: photo.Photo) -> VinAnswer:
+    """The answer for the VIN of ``image``.
+
+    Raises ``NoTextDetected``, or ``NothingFound`` where there is text but no candidate good enough.
+    """
+    if not result.candidates:
+        raise NothingFound(Api.VIN) if result.text_found else NoTextDetected
+    candidates = tuple(_vin(candidate) for candidate in result.candidates)
+    best = candidates[0]
+    return VinAnswer(
+        vin=best.vin,
+        box=best.box,
+        confidence=best.confidence,
+        candidates=candidates,
+        source=best.source,
+        check_digit=best.check_digit,
+        repairs=best.repairs,
+        image=_size(image),
+    )
+
+
+def _plate(reading: plates.PlateReading) -> PlateResult:
+    return PlateResult(
+        box=_box(reading.box),
+        plate=reading.text,
+        region=Region(code=reading.region, score=reading.region_score),
+        score=reading.score,
+        candidates=tuple(PlateCandidate(score=one.score, plate=one.text) for one in reading.candidates),
+        dscore=reading.detection_score,
+        vehicle=_vehicle(reading.vehicle),
+        polygon=reading.polygon,
+        characters=tuple(Character(character=one.text, score=one.score) for one in reading.characters),
+    )
+
+
+def _vehicle(found: plates.Vehicle | None) -> Vehicle:
+    if found is None:
+        return Vehicle(score=0, type="Unknown", box=Box(xmin=0, ymin=0, xmax=0, ymax=0))
+    return Vehicle(
+        score=found.score,
+        type=found.type,
+        box=_box(found.box),
+        color=found.color,
+        orientation=found.orientation,
+    )
+
+
+def _vin(candidate: vins.VinCandidate) -> VinReading:
+    box, check = candidate.box, candidate.check_digit
+    return VinReading(
+        vin=candidate.vin,
+        confidence=candidate.confidence,
+        box=VinBox(xmin=box.xmin, xmax=box.xmax, ymin=box.ymin, ymax=box.ymax),
+        source=candidate.source,
+        check_digit=CheckDigit(valid=check.valid, applies=check.applies),
+        repairs=tuple(
+            Repair(position=one.position, from_=one.from_, to=one.to, reason=one.reason)
+            for one in candidate.repairs
+        ),
+    )
+
+
+def _box(box: geometry.Box) -> Box:
+    return Box(xmin=box.xmin, ymin=box.ymin, xmax=box.xmax, ymax=box.ymax)
+
+
+def _size(image: photo.Photo) -> Image:
+    return Image(width=image.width, height=image.height)

@@ -1,0 +1,269 @@
+"""Fetching a stranger's URL without becoming their way into this network.
+
+A caller chooses the URL, the name server behind its host and every redirect. So: a host is resolved once, each
+of its addresses must belong to the public internet, and the connection goes to the address that was checked, with
+TLS still verifying the name. Redirects are followed by hand and checked again. Bytes and seconds are bounded
+while they pass. Every refusal is the same ``InvalidImage``, which tells a port scanner nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from http.client import HTTPException
+from typing import NoReturn
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
+
+from urllib3 import HTTPResponse
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
+
+from service.deadline import OutOfTime, within
+from service.errors import InvalidImage
+
+MAX_URL_CHARACTERS = 2048
+MAX_BYTES = 10 * 1024 * 1024
+MAX_REDIRECTS = 3
+CONNECT_SECONDS = 2.0
+READ_SECONDS = 3.0
+TOTAL_SECONDS = 8.0
+
+_PORTS = {"http": 80, "https": 443}
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_CHUNK_BYTES = 64 * 1024
+_ADDRESSES_TRIED = 3
+
+# Ranges that ``is_global`` lets pass (in Python 3.11, 3.13 or both) although they reach, or may reach through a
+# translator or relay, addresses that are not global. Names and ranges: IANA special-purpose address registries.
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "100.64.0.0/10",  # carrier-grade NAT, also inside VPCs
+        "192.88.99.0/24",  # 6to4 relay anycast
+        "::/96",  # IPv4-compatible
+        "64:ff9b::/96",  # NAT64
+        "64:ff9b:1::/48",  # NAT64, local use
+        "2001::/32",  # Teredo
+        "2002::/16",  # 6to4
+        "3fff::/20",  # documentation
+        "5f00::/16",  # segment routing
+        "fec0::/10",  # site-local, deprecated
+    )
+)
+
+# urllib3 logs whole URLs, and a signed URL's query is a secret.
+logging.getLogger("urllib3").setLevel(logging.CRITICAL)
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def is_public(address: Address) -> bool:
+    """Whether ``address`` is a host of the public internet, and nothing that leads elsewhere."""
+    address = _unwrapped(address)
+    if not address.is_global or address.is_multicast or address.is_reserved:
+        return False
+    return not any(address.version == network.version and address in network for network in _NOT_PUBLIC)
+
+
+def fetch(url: str, *, loopback: bool = False) -> bytes:
+    """The bytes behind ``url``: at most 10 MB, within 8 seconds.
+
+    ``loopback`` is for local development: it lets this machine's own addresses through, on any port.
+    Raises ``InvalidImage`` for whatever may not or cannot be fetched.
+    """
+    attempt = _Attempt(loopback)
+    try:
+        return within(TOTAL_SECONDS, lambda: attempt.follow(url))
+    except OutOfTime:
+        attempt.abandon()
+        raise InvalidImage(f"not fetched within {TOTAL_SECONDS:g} s") from None
+    except (HTTPError, HTTPException, OSError) as error:
+        raise InvalidImage(f"could not be fetched: {type(error).__name__}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A URL that has passed every check that needs no network."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def authority(self) -> str:
+        """The ``Host`` header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+class _Attempt:
+    """One fetch with its redirects; ``abandon`` may be called from another thread."""
+
+    def __init__(self, loopback: bool) -> None:
+        self._loopback = loopback
+        self._abandoned = False
+        self._connection: HTTPConnection | None = None
+
+    def follow(self, url: str) -> bytes:
+        secure = False
+        for _ in range(MAX_REDIRECTS + 1):
+            target = _checked(url, any_port=self._loopback)
+            if secure and target.scheme != "https":
+                _refuse("redirect from https to http")
+            secure = target.scheme == "https"
+            with self._get(target) as response:
+                if response.status not in _REDIRECTS:
+                    return _body(response)
+                url = urljoin(url, response.headers.get("location", ""))
+        _refuse("too many redirects")
+
+    def abandon(self) -> None:
+        """Cut the connection, so that a server that drips bytes does not keep a thread."""
+        self._abandoned = True
+        connection = self._connection
+        if connection is not None and connection.sock is not None:
+            with suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+    @contextmanager
+    def _get(self, target: _Target) -> Iterator[HTTPResponse]:
+        connection = self._connect(target)
+        response: HTTPResponse | None = None
+        try:
+            connection.timeout = READ_SECONDS
+            connection.request(
+                "GET",
+                target.path,
+                headers={
+                    "Host": target.authority,
+                    "Accept": "image/*,*/*;q=0.5",
+                    "Accept-Encoding": "identity",
+                    "User-Agent": "carsight",
+                },
+                preload_content=False,
+                decode_content=False,
+            )
+            response = connection.getresponse()
+            yield response
+        finally:
+            if response is not None:
+                response.close()
+            connection.close()
+
+    def _connect(self, target: _Target) -> HTTPConnection:
+        """A connection to the first address that takes one; all of them have been checked before the first."""
+        failure: Exception = OSError("no address")
+        for address in self._addresses(target)[:_ADDRESSES_TRIED]:
+            self._connection = connection = _connection(target, address)
+            if self._abandoned:
+                break
+            try:
+                connection.connect()
+            except (HTTPError, OSError) as error:
+                connection.close()
+                failure = error
+            else:
+                return connection
+        raise failure
+
+    def _addresses(self, target: _Target) -> list[Address]:
+        addresses = _resolve(target.host, target.port)
+        for address in addresses:
+            local = self._loopback and _unwrapped(address).is_loopback
+            if not local and (not is_public(address) or target.port != _PORTS[target.scheme]):
+                _refuse("not an address of the public internet")
+        return addresses
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise InvalidImage(reason)
+
+
+def _unwrapped(address: Address) -> Address:
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _checked(url: str, any_port: bool) -> _Target:
+    if len(url) > MAX_URL_CHARACTERS:
+        _refuse("URL too long")
+    # Parsers disagree on these; no two of them may see different hosts in one URL.
+    if re.search(r"[\x00-\x20\x7f\\]", url):
+        _refuse("control character, blank or backslash in URL")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        _refuse("malformed URL")
+    if parts.scheme not in _PORTS:
+        _refuse("not an http or https URL")
+    if not host or parts.username is not None or parts.password is not None:
+        _refuse("no host, or user info, in URL")
+    if "%" in host:
+        _refuse("escaped or scoped host")
+    standard = _PORTS[parts.scheme]
+    if port is None:
+        port = standard
+    if port != standard and not any_port:
+        _refuse("port other than 80 and 443")
+    return _Target(parts.scheme, _ascii(host), port, _path(parts))
+
+
+def _ascii(host: str) -> str:
+    if ":" in host:
+        return host
+    try:
+        name = host.encode("idna").decode("ascii")
+    except UnicodeError:
+        _refuse("malformed host name")
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+        _refuse("malformed host name")
+    return name
+
+
+def _path(parts: SplitResult) -> str:
+    """The request target: as sent, with what a URL may not hold percent-encoded and the fragment left out."""
+    path = parts.path or "/"
+    return quote(f"{path}?{parts.query}" if parts.query else path, safe="!#$%&'()*+,/:;=?@[]~")
+
+
+def _resolve(host: str, port: int) -> list[Address]:
+    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(ipaddress.ip_address(answer[4][0]) for answer in answers))
+
+
+def _connection(target: _Target, address: Address) -> HTTPConnection:
+    if target.scheme == "http":
+        return HTTPConnection(str(address), target.port, timeout=CONNECT_SECONDS)
+    return HTTPSConnection(
+        str(address),
+        target.port,
+        timeout=CONNECT_SECONDS,
+        cert_reqs="CERT_REQUIRED",
+        ssl_context=_trust(),
+        server_hostname=target.host,  # OpenSSL verifies this name, although the connection goes to an address
+    )
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    """Made once: reading the system's certificates takes longer than most handshakes."""
+    return ssl.create_default_context()
+
+
+def _body(response: HTTPResponse) -> bytes:
+    if response.status != 200:
+        _refuse(f"answered {response.status}")
+    body = bytearray()
+    while chunk := response.read(_CHUNK_BYTES):
+        body += chunk
+        if len(body) > MAX_BYTES:
+            _refuse("more than 10 MB")
+    return bytes(body)

@@ -1,5 +1,6 @@
-"""How keys and their usage lie in the DynamoDB table: what ``keys`` (requests) and ``keyring`` (administration)
-have in common.
+"""How keys and their usage lie in the DynamoDB table.
+
+Shared by ``keys``, which meters requests, and ``keyring``, which administers.
 
 One partition a key, ``pk = KEY#<key id>``; the key itself is stored nowhere. Beside each other in it:
 
@@ -17,7 +18,7 @@ import hashlib
 import re
 import secrets
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -247,6 +248,90 @@ class PastUsage:
             limit=int(item["limit"]["N"]) if "limit" in item else 0,
             tier=item["tier"]["S"] if "tier" in item else "",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """A key's usage of one API after a request was counted, given back or refused."""
+
+    api: Api
+    key_id: str
+    prefix: str
+    """The part of the key that logs may show."""
+    tier: str
+    period: str
+    """``"2026-11"`` (UTC), or ``"lifetime"``."""
+    current: int
+    limit: int
+    overage: bool
+
+    @property
+    def remaining(self) -> int:
+        """Units left, never below zero."""
+        return max(0, self.limit - self.current)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every metered answer carries."""
+        return {
+            "x-usage-current": str(self.current),
+            "x-usage-limit": str(self.limit),
+            "x-usage-remaining": str(self.remaining),
+        }
+
+    @classmethod
+    def of(cls, meter: Meter) -> Usage:
+        """The usage that ``meter`` shows."""
+        return cls(
+            api=meter.api,
+            key_id=meter.key_id,
+            prefix=meter.prefix,
+            tier=meter.tier,
+            period=meter.period,
+            current=meter.used,
+            limit=meter.limit,
+            overage=meter.overage,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Everything a key's holder may know of it."""
+
+    profile: Profile
+    usage: tuple[Usage, ...]
+    """This period's, one per API that the tier includes."""
+    history: tuple[PastUsage, ...]
+    """Past periods in which something was used, newest first."""
+
+    @classmethod
+    def from_items(cls, items: Iterable[Mapping[str, Any]], now: datetime) -> Account | None:
+        """What the items of one key's partition come to at ``now``; None where they hold no key."""
+        profile: Profile | None = None
+        usage: list[Usage] = []
+        history: list[PastUsage] = []
+        month = month_of(now)
+        for item in items:
+            match item["sk"]["S"].split("#")[0]:
+                case "PROFILE":
+                    profile = Profile.from_item(item)
+                case "API":
+                    meter = Meter.from_item(item)
+                    if not meter.included:
+                        continue
+                    if meter.period != LIFETIME and meter.period < month:
+                        # The month has turned, and nothing has been counted in the new one yet.
+                        history.append(
+                            PastUsage(meter.api, meter.period, meter.used, meter.limit, meter.tier)
+                        )
+                        meter = meter.turned_over(month, used=0)
+                    usage.append(Usage.of(meter))
+                case "USAGE":
+                    history.append(PastUsage.from_item(item))
+        if profile is None:
+            return None
+        history.sort(key=lambda past: (past.period, past.api), reverse=True)
+        return cls(profile, tuple(usage), tuple(past for past in history if past.used))
 
 
 def close_period(table_name: str, meter: Meter, now: datetime) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import (
@@ -28,11 +27,12 @@ from service.errors import (
 )
 from service.key_table import (
     LIFETIME,
+    Account,
     Clock,
     Meter,
-    PastUsage,
     Profile,
     Status,
+    Usage,
     close_period,
     history_name,
     is_key_id,
@@ -66,61 +66,6 @@ _REFUSED_FOR_THE_MOMENT = {
     "TransactionInProgressException",
 }
 """Errors by which DynamoDB says that it has *not* written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """A key's usage of one API after a request was counted, given back or refused."""
-
-    api: Api
-    key_id: str
-    prefix: str
-    """The part of the key that logs may show."""
-    tier: str
-    period: str
-    """``"2026-11"`` (UTC), or ``"lifetime"``."""
-    current: int
-    limit: int
-    overage: bool
-
-    @property
-    def remaining(self) -> int:
-        """Units left, never below zero."""
-        return max(0, self.limit - self.current)
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What every metered answer carries."""
-        return {
-            "x-usage-current": str(self.current),
-            "x-usage-limit": str(self.limit),
-            "x-usage-remaining": str(self.remaining),
-        }
-
-    @classmethod
-    def of(cls, meter: Meter) -> Usage:
-        """The usage that ``meter`` shows."""
-        return cls(
-            api=meter.api,
-            key_id=meter.key_id,
-            prefix=meter.prefix,
-            tier=meter.tier,
-            period=meter.period,
-            current=meter.used,
-            limit=meter.limit,
-            overage=meter.overage,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Everything a key's holder may know of it."""
-
-    profile: Profile
-    usage: tuple[Usage, ...]
-    """This period's, one per API that the tier includes."""
-    history: tuple[PastUsage, ...]
-    """Past periods, newest first."""
 
 
 class _ConditionFailed(Exception):
@@ -172,7 +117,7 @@ class KeyStore:
         #   request A (December)         request B (December)          the meter
         #                                                              2026-11, used 50
         #   SET used 51 IF 2026-12       SET used 51 IF 2026-12        fails; both are handed 2026-11
-        #   SET 2026-12, used 1 IF 2026-11                             2026-12, used 1; A is handed November's 50
+        #   SET 2026-12, used 1 IF 2026-11                             2026-12, used 1; A is handed the 50
         #                                SET ... IF 2026-11            fails; B is handed 2026-12
         #                                SET used 2 IF 2026-12         2026-12, used 2
         #
@@ -235,31 +180,11 @@ class KeyStore:
             ExpressionAttributeValues={":pk": {"S": partition(key_id(key))}},
             ConsistentRead=True,
         )["Items"]
-        profile: Profile | None = None
-        usage: list[Usage] = []
-        history: list[PastUsage] = []
-        for item in items:
-            match item["sk"]["S"].split("#")[0]:
-                case "PROFILE":
-                    profile = Profile.from_item(item)
-                case "API":
-                    meter = Meter.from_item(item)
-                    if not meter.included:
-                        continue
-                    if meter.period != LIFETIME and meter.period < (month := month_of(now)):
-                        # The month has turned and nothing has been counted in it yet.
-                        history.append(
-                            PastUsage(meter.api, meter.period, meter.used, meter.limit, meter.tier)
-                        )
-                        meter = meter.turned_over(month, used=0)
-                    usage.append(Usage.of(meter))
-                case "USAGE":
-                    history.append(PastUsage.from_item(item))
-        if profile is None:
+        account = Account.from_items(items, now)
+        if account is None:
             raise UnknownKey(Api.PLATE)
-        _require_served(profile.status, Api.PLATE)
-        history.sort(key=lambda past: (past.period, past.api), reverse=True)
-        return Account(profile, tuple(usage), tuple(history))
+        _require_served(account.profile.status, Api.PLATE)
+        return account
 
     # -- the writes ------------------------------------------------------------------------------------------
 

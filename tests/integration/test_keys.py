@@ -1,0 +1,447 @@
+"""Counting, refusing and giving back, exact to the unit."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import (
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
+from service.contract import Api
+from service.errors import (
+    BlockedKey,
+    InactiveKey,
+    LimitExceeded,
+    PlanWithoutApi,
+    ServiceError,
+    StoreUnavailable,
+    UnknownKey,
+)
+from service.key_table import PastUsage, Status, key_id, partition
+from service.keyring import Keyring
+from service.keys import KeyStore, Usage
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+NOVEMBER = datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC)
+DECEMBER = datetime(2026, 12, 1, 0, 0, 1, tzinfo=UTC)
+
+
+class Clock:
+    """A clock that tests set."""
+
+    def __init__(self, now: datetime = NOVEMBER) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(table: str, dynamodb: DynamoDBClient, clock: Clock) -> KeyStore:
+    return KeyStore(table, dynamodb, clock)
+
+
+@pytest.fixture
+def keyring(table: str, dynamodb: DynamoDBClient, clock: Clock) -> Keyring:
+    return Keyring(table, dynamodb, clock)
+
+
+def make(keyring: Keyring, limit: int, *, overage: bool = False, tier: str = "pro") -> str:
+    limits = {Api.PLATE: limit, Api.VIN: limit}
+    return keyring.create(owner="owner@example.com", tier=tier, limits=limits, overage=overage)[0]
+
+
+def usage_of(keyring: Keyring, key: str, api: Api = Api.PLATE) -> Usage:
+    return next(usage for usage in keyring.show(key_id(key)).usage if usage.api is api)
+
+
+# -- one request after another -------------------------------------------------------------------------------
+
+
+def test_each_request_counts_one(store: KeyStore, keyring: Keyring) -> None:
+    key = make(keyring, limit=3)
+    usages = [store.consume(key, Api.PLATE) for _ in range(3)]
+    assert [usage.current for usage in usages] == [1, 2, 3]
+    assert usages[0].headers == {
+        "x-usage-current": "1",
+        "x-usage-limit": "3",
+        "x-usage-remaining": "2",
+    }
+    assert usages[2].remaining == 0
+    assert (usages[0].tier, usages[0].period) == ("pro", "2026-11")
+    assert usages[0].prefix == key[:11]
+
+
+def test_each_api_has_its_own_allowance(store: KeyStore, keyring: Keyring) -> None:
+    key = make(keyring, limit=1)
+    store.consume(key, Api.PLATE)
+    assert store.consume(key, Api.VIN).current == 1
+
+
+def test_an_upload_counts_by_the_key_s_id(store: KeyStore, keyring: Keyring) -> None:
+    key = make(keyring, limit=1)
+    assert store.consume_by_id(key_id(key), Api.PLATE).current == 1
+    with pytest.raises(LimitExceeded):
+        store.consume(key, Api.PLATE)
+
+
+@pytest.mark.parametrize("key", ["", "no such key", "\ud800", "x" * 100_000])
+def test_an_unknown_key_is_unknown(store: KeyStore, key: str) -> None:
+    with pytest.raises(UnknownKey):
+        store.consume(key, Api.PLATE)
+
+
+@pytest.mark.parametrize("wrong_id", ["", "demo", "A" * 64, "a" * 63, "a" * 65, "../" + "a" * 61])
+def test_what_is_no_key_id_is_unknown(store: KeyStore, wrong_id: str) -> None:
+    with pytest.raises(UnknownKey):
+        store.consume_by_id(wrong_id, Api.PLATE)
+
+
+def test_the_key_itself_is_stored_nowhere(keyring: Keyring, dynamodb: DynamoDBClient, table: str) -> None:
+    key = make(keyring, limit=1)
+    assert key not in str(dynamodb.scan(TableName=table)["Items"])
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (Status.INACTIVE, InactiveKey),
+        (Status.DISABLED, UnknownKey),
+        (Status.BLOCKED, BlockedKey),
+    ],
+)
+def test_only_an_active_key_is_served(
+    store: KeyStore, keyring: Keyring, status: Status, error: type[ServiceError]
+) -> None:
+    key = make(keyring, limit=1)
+    keyring.set(key_id(key), status=status)
+    with pytest.raises(error):
+        store.consume(key, Api.PLATE)
+    with pytest.raises(error):
+        store.status(key)
+    keyring.set(key_id(key), status=Status.ACTIVE)
+    assert store.consume(key, Api.PLATE).current == 1
+
+
+def test_a_key_s_state_wins_over_its_limit_and_plan(store: KeyStore, keyring: Keyring) -> None:
+    key, _ = keyring.create(owner="o", tier="enterprise", limits={Api.PLATE: 0}, overage=False)
+    keyring.set(key_id(key), status=Status.BLOCKED)
+    for api in Api:
+        with pytest.raises(BlockedKey):
+            store.consume(key, api)
+
+
+def test_a_plan_without_the_api_is_refused(store: KeyStore, keyring: Keyring) -> None:
+    key, _ = keyring.create(owner="o", tier="enterprise", limits={Api.PLATE: 5})
+    with pytest.raises(PlanWithoutApi):
+        store.consume(key, Api.VIN)
+    assert store.consume(key, Api.PLATE).limit == 5
+
+
+def test_a_monthly_limit_says_how_to_go_on(store: KeyStore, keyring: Keyring, clock: Clock) -> None:
+    clock.now = datetime(2026, 9, 3, tzinfo=UTC)
+    key = make(keyring, limit=1, tier="starter")
+    store.consume(key, Api.VIN)
+    with pytest.raises(LimitExceeded) as refused:
+        store.consume(key, Api.VIN)
+    assert refused.value.status == 429
+    assert refused.value.message == (
+        "API limit exceeded for vin_optical_character_recognition (9/2026). Subscription tier: starter. "
+        "Current usage: 1, Limit: 1. Enable overage billing in your dashboard billing preferences to continue
+        " "with overage charges"
+    )
+    assert refused.value.extra == {"usage": {"current": 1, "limit": 1, "remaining": 0}}
+
+
+def test_a_lifetime_allowance_outlives_the_month(store: KeyStore, keyring: Keyring, clock: Clock) -> None:
+    key, _ = keyring.create(owner="o", tier="sandbox", limits={Api.PLATE: 2})
+    store.consume(key, Api.PLATE)
+    clock.now = DECEMBER
+    assert store.consume(key, Api.PLATE).current == 2
+    with pytest.raises(LimitExceeded) as refused:
+        store.consume(key, Api.PLATE)
+    assert refused.value.message == (
+        "API limit exceeded for plate_image_recognition (12/2026). Subscription tier: sandbox. "
+        "Current usage: 2, Limit: 2. Please upgrade your tier to continue using the API."
+    )
+
+
+def test_overage_is_served_and_counted(store: KeyStore, keyring: Keyring) -> None:
+    key = make(keyring, limit=2, overage=True)
+    usages = [store.consume(key, Api.PLATE) for _ in range(5)]
+    assert (usages[-1].current, usages[-1].remaining) == (5, 0)
+    assert store.give_back(usages[-1]).current == 4
+    keyring.set(key_id(key), overage=False)
+    with pytest.raises(LimitExceeded) as refused:
+        store.consume(key, Api.PLATE)
+    assert refused.value.usage.current == 4
+
+
+def test_a_limit_of_nothing_serves_nothing(store: KeyStore, keyring: Keyring, clock: Clock) -> None:
+    key = make(keyring, limit=0)
+    for now in (NOVEMBER, DECEMBER):
+        clock.now = now
+        with pytest.raises(LimitExceeded):
+            store.consume(key, Api.PLATE)
+
+
+# -- giving back ---------------------------------------------------------------------------------------------
+
+
+def test_a_unit_given_back_can_be_used_again(store: KeyStore, keyring: Keyring) -> None:
+    key = make(keyring, limit=1)
+    for _ in range(3):
+        usage = store.give_back(store.consume(key, Api.PLATE))
+        assert (usage.current, usage.remaining) == (0, 1)
+
+
+def test_nothing_is_given_back_below_zero(store: KeyStore, keyring: Keyring) -> None:
+    key = make(keyring, limit=2)
+    usage = store.consume(key, Api.PLATE)
+    store.give_back(usage)
+    store.give_back(usage)
+    assert usage_of(keyring, key).current == 0
+
+
+def test_a_unit_is_given_back_in_the_month_it_was_counted_in(
+    store: KeyStore, keyring: Keyring, clock: Clock
+) -> None:
+    key = make(keyring, limit=5)
+    store.consume(key, Api.PLATE)
+    failing = store.consume(key, Api.PLATE)
+    clock.now = DECEMBER
+    store.consume(key, Api.PLATE)
+    assert store.give_back(failing).current == 1
+    account = keyring.show(key_id(key))
+    assert account.history == (PastUsage(Api.PLATE, "2026-11", used=1, limit=5, tier="pro"),)
+    assert usage_of(keyring, key).current == 1
+
+
+def test_a_unit_of_a_rotated_key_goes_back_to_its_successor(store: KeyStore, keyring: Keyring) -> None:
+    key = make(keyring, limit=5)
+    store.consume(key, Api.PLATE)
+    failing = store.consume(key, Api.PLATE)
+    new, _ = keyring.rotate(key_id(key))
+    assert usage_of(keyring, new).current == 2
+    store.give_back(failing)
+    assert usage_of(keyring, new).current == 1
+
+
+# -- the month's turn ----------------------------------------------------------------------------------------
+
+
+def test_a_new_month_starts_at_one_and_keeps_the_old(
+    store: KeyStore, keyring: Keyring, clock: Clock, dynamodb: DynamoDBClient, table: str
+) -> None:
+    key = make(keyring, limit=2)
+    store.consume(key, Api.PLATE)
+    store.consume(key, Api.PLATE)
+    clock.now = DECEMBER
+    seen = store.account(key)
+    assert [(usage.period, usage.current) for usage in seen.usage] == [("2026-12", 0), ("2026-12", 0)]
+    assert seen.history == (PastUsage(Api.PLATE, "2026-11", 2, 2, "pro"),)
+    usage = store.consume(key, Api.PLATE)
+    assert (usage.period, usage.current, usage.remaining) == ("2026-12", 1, 1)
+    assert store.account(key).history == (PastUsage(Api.PLATE, "2026-11", 2, 2, "pro"),)
+    item = dynamodb.get_item(
+        TableName=table, Key={"pk": {"S": partition(key_id(key))}, "sk": {"S": "USAGE#plate#2026-11"}}
+    )["Item"]
+    assert int(item["expires"]["N"]) > DECEMBER.timestamp() + 365 * 86_400
+
+
+def test_a_clock_that_is_behind_counts_in_the_later_month(
+    store: KeyStore, keyring: Keyring, clock: Clock
+) -> None:
+    clock.now = DECEMBER
+    key = make(keyring, limit=3)
+    store.consume(key, Api.PLATE)
+    clock.now = NOVEMBER
+    assert store.consume(key, Api.PLATE).period == "2026-12"
+    assert usage_of(keyring, key).current == 2
+
+
+# -- many at once --------------------------------------------------------------------------------------------
+
+
+def outcomes(calls: list[Callable[[], Any]]) -> Counter[str]:
+    """How many of ``calls``, made at the same time, end in each way."""
+
+    def outcome(call: Callable[[], Any]) -> str:
+        try:
+            call()
+        except ServiceError as error:
+            return type(error).__name__
+        return "served"
+
+    with ThreadPoolExecutor(32) as pool:
+        return Counter(pool.map(outcome, calls))
+
+
+@pytest.mark.parametrize("repetition", range(10))
+def test_a_limit_of_50_serves_50_of_200(store: KeyStore, keyring: Keyring, repetition: int) -> None:
+    key = make(keyring, limit=50)
+    assert outcomes([lambda: store.consume(key, Api.PLATE)] * 200) == {"served": 50, "LimitExceeded": 150}
+    assert usage_of(keyring, key).current == 50
+
+
+@pytest.mark.parametrize("repetition", range(10))
+def test_a_month_s_turn_loses_and_gives_nothing(
+    table: str, dynamodb: DynamoDBClient, repetition: int
+) -> None:
+    before = KeyStore(table, dynamodb, Clock(NOVEMBER))
+    after = KeyStore(table, dynamodb, Clock(DECEMBER))
+    keyring = Keyring(table, dynamodb, Clock(NOVEMBER))
+    key = make(keyring, limit=50)
+    calls = [lambda: before.consume(key, Api.PLATE)] * 100 + [lambda: after.consume(key, Api.PLATE)] * 100
+    random.Random(repetition).shuffle(calls)
+    counts = outcomes(calls)
+    past = {usage.period: usage.used for usage in keyring.show(key_id(key)).history}
+    december = usage_of(keyring, key)
+    assert (december.period, december.current) == ("2026-12", 50)
+    assert counts["served"] == 50 + past.get("2026-11", 0)
+    assert counts["served"] + counts["LimitExceeded"] == 200
+
+
+@pytest.mark.parametrize("repetition", range(10))
+def test_failures_given_back_make_room_for_others(store: KeyStore, keyring: Keyring, repetition: int) -> None:
+    key = make(keyring, limit=50)
+
+    def fails() -> None:
+        store.give_back(store.consume(key, Api.PLATE))
+
+    counted: list[Usage] = []
+
+    def succeeds() -> None:
+        counted.append(store.consume(key, Api.PLATE))
+
+    calls = [fails] * 120 + [succeeds] * 80
+    random.Random(repetition).shuffle(calls)
+    outcomes(calls)
+    assert usage_of(keyring, key).current == len(counted) <= 50
+    left = 50 - len(counted)
+    again = outcomes([succeeds] * 60)
+    assert (again["served"], len(counted)) == (left, 50)
+
+
+@pytest.mark.parametrize("repetition", range(10))
+def test_failures_given_back_across_a_month_s_turn_leave_only_what_was_served(
+    table: str, dynamodb: DynamoDBClient, repetition: int
+) -> None:
+    before = KeyStore(table, dynamodb, Clock(NOVEMBER))
+    after = KeyStore(table, dynamodb, Clock(DECEMBER))
+    keyring = Keyring(table, dynamodb, Clock(NOVEMBER))
+    key = make(keyring, limit=500)
+    failing = [before.consume(key, Api.PLATE) for _ in range(20)]
+    served: list[Usage] = []
+    calls: list[Callable[[], Any]] = [
+        *(partial(before.give_back, usage) for usage in failing),
+        *[lambda: served.append(before.consume(key, Api.PLATE))] * 20,
+        *[lambda: served.append(after.consume(key, Api.PLATE))] * 20,
+        *[lambda: after.give_back(after.consume(key, Api.PLATE))] * 20,
+    ]
+    random.Random(repetition).shuffle(calls)
+    assert outcomes(calls) == {"served": 80}
+    by_period = Counter(usage.period for usage in served)
+    december = usage_of(keyring, key)
+    past = {usage.period: usage.used for usage in keyring.show(key_id(key)).history}
+    assert (december.period, december.current) == ("2026-12", by_period["2026-12"])
+    assert past.get("2026-11", 0) == by_period["2026-11"]
+
+
+# -- a table that does not answer ----------------------------------------------------------------------------
+
+
+class Broken:
+    """A DynamoDB client of which every call fails, or the first ``failures`` do."""
+
+    def __init__(self, error: Exception, client: DynamoDBClient, failures: int = 1_000) -> None:
+        self.error = error
+        self.client = client
+        self.failures = failures
+        self.calls = 0
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        def call(**arguments: Any) -> Any:
+            self.calls += 1
+            if self.calls <= self.failures:
+                raise self.error
+            return getattr(self.client, operation)(**arguments)
+
+        return call
+
+
+def client_error(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": ""}}, "UpdateItem")
+
+
+UNREACHABLE = {
+    "throttled": client_error("ThrottlingException"),
+    "over the throughput": client_error("ProvisionedThroughputExceededException"),
+    "a fault of DynamoDB's": client_error("InternalServerError"),
+    "no such table": client_error("ResourceNotFoundException"),
+    "not allowed": client_error("AccessDeniedException"),
+    "no connection": EndpointConnectionError(endpoint_url="https://dynamodb"),
+    "no connection in time": ConnectTimeoutError(endpoint_url="https://dynamodb"),
+    "no answer in time": ReadTimeoutError(endpoint_url="https://dynamodb"),
+}
+
+
+@pytest.mark.parametrize("error", UNREACHABLE.values(), ids=UNREACHABLE.keys())
+def test_without_the_table_nothing_is_served(dynamodb: DynamoDBClient, error: Exception) -> None:
+    store = KeyStore("unused", Broken(error, dynamodb))  # type: ignore[arg-type]
+    for ask in (lambda: store.consume("key", Api.PLATE), lambda: store.account("key")):
+        with pytest.raises(StoreUnavailable) as refused:
+            ask()
+        assert refused.value.status == 503
+        assert refused.value.message == "Cannot access the internet at this time"
+
+
+def test_a_server_that_is_gone_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    from service.key_table import new_client
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(StoreUnavailable):
+        KeyStore("unused", new_client()).consume("key", Api.PLATE)
+
+
+def test_a_moment_s_throttling_is_waited_out(
+    keyring: Keyring, table: str, dynamodb: DynamoDBClient, clock: Clock
+) -> None:
+    key = make(keyring, limit=5)
+    client = Broken(UNREACHABLE["throttled"], dynamodb, failures=2)
+    assert KeyStore(table, client, clock).consume(key, Api.PLATE).current == 1  # type: ignore[arg-type]
+
+
+def test_a_write_whose_answer_was_lost_is_not_repeated(dynamodb: DynamoDBClient) -> None:
+    client = Broken(UNREACHABLE["no answer in time"], dynamodb)
+    with pytest.raises(StoreUnavailable):
+        KeyStore("unused", client).consume("key", Api.PLATE)  # type: ignore[arg-type]
+    assert client.calls == 1
+
+
+def test_a_unit_that_cannot_be_given_back_is_logged(
+    store: KeyStore, keyring: Keyring, dynamodb: DynamoDBClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = make(keyring, limit=5)
+    usage = store.consume(key, Api.PLATE)
+    broken = KeyStore("unused", Broken(UNREACHABLE["throttled"], dynamodb))  # type: ignore[arg-type]
+    assert broken.give_back(usage) == usage
+    assert [record.message for record in caplog.records] == ["unit not given back"]
+    assert key not in caplog.text

@@ -164,8 +164,8 @@ def test_a_monthly_limit_says_how_to_go_on(store: KeyStore, keyring: Keyring, cl
     assert refused.value.status == 429
     assert refused.value.message == (
         "API limit exceeded for vin_optical_character_recognition (9/2026). Subscription tier: starter. "
-        "Current usage: 1, Limit: 1. Enable overage billing in your dashboard billing preferences to continue
-        " "with overage charges"
+        "Current usage: 1, Limit: 1. Enable overage billing in your dashboard billing preferences to "
+        "continue with overage charges"
     )
     assert refused.value.extra == {"usage": {"current": 1, "limit": 1, "remaining": 0}}
 

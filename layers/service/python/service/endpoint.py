@@ -109,7 +109,7 @@ def _answer(
         return metered()
     from service.idempotency import once  # few requests carry a token
 
-    return once(api, key, token, request.fingerprint(), metered)
+    return once(store, api, key, token, request.fingerprint(), context, metered)
 
 
 def _metered(

@@ -84,8 +84,8 @@ class KeyStore:
     """
 
     def __init__(self, table_name: str, client: DynamoDBClient | None = None, clock: Clock = utc_now) -> None:
-        self._table = table_name
-        self._client = client or new_client()
+        self.table_name = table_name
+        self.client = client or new_client()
         self._clock = clock
 
     def consume(self, key: str, api: Api) -> Usage:
@@ -175,7 +175,7 @@ class KeyStore:
         # A key's partition holds a few dozen small items, far below the 1 MB of one page.
         items = self._call(
             "query",
-            TableName=self._table,
+            TableName=self.table_name,
             KeyConditionExpression="pk = :pk",
             ExpressionAttributeValues={":pk": {"S": partition(key_id(key))}},
             ConsistentRead=True,
@@ -192,7 +192,7 @@ class KeyStore:
         """Count a unit if the key may be served in ``period``."""
         answer = self._call(
             "update_item",
-            TableName=self._table,
+            TableName=self.table_name,
             Key=_meter_key(key_id, api),
             UpdateExpression="SET #used = #used + :one, #remaining = #remaining - :one",
             ConditionExpression=(
@@ -216,7 +216,7 @@ class KeyStore:
         """Start ``period`` with this request as its first, and write down what the one before came to."""
         answer = self._call(
             "update_item",
-            TableName=self._table,
+            TableName=self.table_name,
             Key=_meter_key(seen.key_id, seen.api),
             UpdateExpression="SET #period = :period, #used = :one, #remaining = #limit - :one",
             ConditionExpression=(
@@ -238,7 +238,7 @@ class KeyStore:
         )
         past = Meter.from_item(answer["Attributes"])
         try:
-            self._call("update_item", **close_period(self._table, past, self._clock()))
+            self._call("update_item", **close_period(self.table_name, past, self._clock()))
         except StoreUnavailable as error:
             # The unit is counted and the request is served: the log keeps what the history could not.
             logger.error(
@@ -257,7 +257,7 @@ class KeyStore:
         try:
             answer = self._call(
                 "update_item",
-                TableName=self._table,
+                TableName=self.table_name,
                 Key=_meter_key(usage.key_id, usage.api),
                 UpdateExpression="SET #used = #used - :one, #remaining = #remaining + :one",
                 ConditionExpression="#period = :period AND #used >= :one",
@@ -272,7 +272,7 @@ class KeyStore:
             # The month turned while the request was being answered: the unit was counted in the past one.
             self._call(
                 "update_item",
-                TableName=self._table,
+                TableName=self.table_name,
                 Key={
                     "pk": {"S": partition(usage.key_id)},
                     "sk": {"S": history_name(usage.api, usage.period)},
@@ -309,7 +309,7 @@ class KeyStore:
         attempt = 1
         while True:
             try:
-                answer: dict[str, Any] = getattr(self._client, operation)(**arguments)
+                answer: dict[str, Any] = getattr(self.client, operation)(**arguments)
             except ClientError as error:
                 code = error.response["Error"]["Code"]
                 if code == "ConditionalCheckFailedException":

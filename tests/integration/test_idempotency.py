@@ -1,0 +1,190 @@
+"""A retry with the same ``Idempotency-Key`` is neither counted nor computed again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+from service import idempotency
+from service.contract import Api
+from service.errors import (
+    IdempotencyKeyReused,
+    NothingFound,
+    RequestInProgress,
+    ServiceError,
+    StoreUnavailable,
+)
+from service.idempotency import once
+from service.key_table import key_id
+from service.keyring import Keyring
+from service.keys import KeyStore
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+class Context:
+    """A Lambda invocation with 20 seconds to go."""
+
+    aws_request_id = "1"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 20_000
+
+
+@pytest.fixture
+def store(table: str, dynamodb: DynamoDBClient) -> KeyStore:
+    return KeyStore(table, dynamodb)
+
+
+@pytest.fixture
+def key(table: str, dynamodb: DynamoDBClient) -> str:
+    return Keyring(table, dynamodb).create(owner="owner@example.com", tier="pro")[0]
+
+
+class Gate:
+    """Holds a request between being counted and being answered."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+
+    def pass_through(self) -> None:
+        self.entered.set()
+        assert self.opened.wait(10)
+
+
+def metered(
+    store: KeyStore, key: str, error: ServiceError | None = None, gate: Gate | None = None
+) -> Callable[[], dict[str, Any]]:
+    """A request as the endpoint makes it: counted, computed, given back where it fails."""
+
+    def call() -> dict[str, Any]:
+        usage = store.consume(key, Api.PLATE)
+        if gate:
+            gate.pass_through()
+        if error:
+            store.give_back(usage)
+            raise error
+        return {"statusCode": 200, "headers": usage.headers, "body": '{"success":true,"plate":"ä"}'}
+
+    return call
+
+
+def used(store: KeyStore, key: str) -> int:
+    return next(usage.current for usage in store.account(key).usage if usage.api is Api.PLATE)
+
+
+def ask(store: KeyStore, key: str, call: Callable[[], dict[str, Any]], **changed: Any) -> dict[str, Any]:
+    asked = {"api": Api.PLATE, "key": key, "token": "t", "fingerprint": "f", **changed}
+    return once(store, context=Context(), call=call, **asked)
+
+
+def test_a_retry_gets_the_stored_answer_and_is_not_counted(store: KeyStore, key: str) -> None:
+    first = ask(store, key, metered(store, key))
+    second = ask(store, key, metered(store, key))
+    assert second["body"] == first["body"]
+    assert second["headers"] == {**first["headers"], "idempotent-replayed": "true"}
+    assert used(store, key) == 1
+
+
+@pytest.mark.parametrize("changed", [{"token": "another"}, {"api": Api.VIN}])
+def test_another_token_or_api_is_another_request(store: KeyStore, key: str, changed: dict[str, Any]) -> None:
+    ask(store, key, metered(store, key))
+    ask(store, key, metered(store, key), **changed)
+    assert used(store, key) == 2
+
+
+def test_keys_do_not_see_each_other_s_answers(store: KeyStore, key: str, table: str) -> None:
+    other = Keyring(table, store.client).create(owner="other@example.com", tier="pro")[0]
+    ask(store, key, metered(store, key))
+    assert "idempotent-replayed" not in ask(store, other, metered(store, other))["headers"]
+    assert used(store, other) == 1
+
+
+def test_a_token_is_not_good_for_another_image(store: KeyStore, key: str) -> None:
+    ask(store, key, metered(store, key))
+    with pytest.raises(IdempotencyKeyReused):
+        ask(store, key, metered(store, key), fingerprint="another")
+    assert used(store, key) == 1
+
+
+def test_an_error_is_not_stored(store: KeyStore, key: str) -> None:
+    with pytest.raises(NothingFound):
+        ask(store, key, metered(store, key, NothingFound(Api.PLATE)))
+    assert ask(store, key, metered(store, key))["statusCode"] == 200
+    assert used(store, key) == 1
+
+
+def test_a_retry_that_comes_too_early_waits_for_the_first(store: KeyStore, key: str) -> None:
+    gate = Gate()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask, store, key, metered(store, key, gate=gate))
+        assert gate.entered.wait(10)
+        second = pool.submit(ask, store, key, metered(store, key))
+        gate.opened.set()
+        assert second.result()["body"] == first.result()["body"]
+    assert used(store, key) == 1
+
+
+def test_a_retry_does_not_wait_for_ever(store: KeyStore, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotency, "WAIT_SECONDS", 0.1)
+    gate = Gate()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ask, store, key, metered(store, key, gate=gate))
+        assert gate.entered.wait(10)
+        with pytest.raises(RequestInProgress):
+            ask(store, key, metered(store, key))
+        gate.opened.set()
+        assert first.result()["statusCode"] == 200
+    assert used(store, key) == 1
+
+
+def test_neither_key_nor_token_is_stored(store: KeyStore, key: str, table: str) -> None:
+    ask(store, key, metered(store, key), token="my own token")
+    stored = str(store.client.scan(TableName=table)["Items"])
+    assert key_id(key) in stored
+    assert key not in stored
+    assert "my own token" not in stored
+
+
+# -- a table that does not answer ----------------------------------------------------------------------------
+
+
+def refuse(store: KeyStore, monkeypatch: pytest.MonkeyPatch, operation: str) -> None:
+    """Let DynamoDB refuse ``operation`` from now on."""
+
+    def refused(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, operation)
+
+    monkeypatch.setattr(store.client, operation, refused)
+
+
+def test_without_the_table_nothing_is_served(
+    store: KeyStore, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(store, monkeypatch, "put_item")
+    with pytest.raises(StoreUnavailable):
+        ask(store, key, metered(store, key))
+    assert used(store, key) == 0
+
+
+def test_an_answer_that_was_counted_is_given_even_if_it_cannot_be_stored(
+    store: KeyStore, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = store.consume(key, Api.PLATE)
+    refuse(store, monkeypatch, "update_item")
+    answer = ask(store, key, lambda: {"statusCode": 200, "headers": usage.headers, "body": "{}"})
+    assert answer["statusCode"] == 200
+
+
+def test_an_error_stays_itself_even_if_its_record_cannot_be_removed(
+    store: KeyStore, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(store, monkeypatch, "delete_item")
+    with pytest.raises(NothingFound):
+        ask(store, key, metered(store, key, NothingFound(Api.PLATE)))

@@ -9,7 +9,6 @@ while they pass. Every refusal is the same ``InvalidImage``, which tells a port 
 from __future__ import annotations
 
 import ipaddress
-import logging
 import re
 import socket
 import ssl
@@ -17,13 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import NoReturn
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
-
-from urllib3 import HTTPResponse
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError
 
 from service.deadline import OutOfTime, within
 from service.errors import InvalidImage
@@ -46,6 +41,7 @@ _NOT_PUBLIC = tuple(
     ipaddress.ip_network(network)
     for network in (
         "100.64.0.0/10",  # carrier-grade NAT, also inside VPCs
+        "192.0.0.0/24",  # protocol assignments
         "192.88.99.0/24",  # 6to4 relay anycast
         "::/96",  # IPv4-compatible
         "64:ff9b::/96",  # NAT64
@@ -57,9 +53,6 @@ _NOT_PUBLIC = tuple(
         "fec0::/10",  # site-local, deprecated
     )
 )
-
-# urllib3 logs whole URLs, and a signed URL's query is a secret.
-logging.getLogger("urllib3").setLevel(logging.CRITICAL)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -84,7 +77,7 @@ def fetch(url: str, *, loopback: bool = False) -> bytes:
     except OutOfTime:
         attempt.abandon()
         raise InvalidImage(f"not fetched within {TOTAL_SECONDS:g} s") from None
-    except (HTTPError, HTTPException, OSError) as error:
+    except (HTTPException, OSError) as error:
         raise InvalidImage(f"could not be fetched: {type(error).__name__}") from error
 
 
@@ -110,7 +103,8 @@ class _Attempt:
     def __init__(self, loopback: bool) -> None:
         self._loopback = loopback
         self._abandoned = False
-        self._connection: HTTPConnection | None = None
+        self._lifeline: socket.socket | None = None
+        """A second handle on the connection: the first one is lost to the TLS handshake and to the response."""
 
     def follow(self, url: str) -> bytes:
         secure = False
@@ -122,23 +116,20 @@ class _Attempt:
             with self._get(target) as response:
                 if response.status not in _REDIRECTS:
                     return _body(response)
-                url = urljoin(url, response.headers.get("location", ""))
+                url = _next(url, response)
         _refuse("too many redirects")
 
     def abandon(self) -> None:
         """Cut the connection, so that a server that drips bytes does not keep a thread."""
         self._abandoned = True
-        connection = self._connection
-        if connection is not None and connection.sock is not None:
+        if self._lifeline is not None:
             with suppress(OSError):
-                connection.sock.shutdown(socket.SHUT_RDWR)
+                self._lifeline.shutdown(socket.SHUT_RDWR)
 
     @contextmanager
     def _get(self, target: _Target) -> Iterator[HTTPResponse]:
-        connection = self._connect(target)
-        response: HTTPResponse | None = None
-        try:
-            connection.timeout = READ_SECONDS
+        connection = HTTPConnection(target.host, target.port)
+        with self._connected(target) as connection.sock:
             connection.request(
                 "GET",
                 target.path,
@@ -147,31 +138,34 @@ class _Attempt:
                     "Accept": "image/*,*/*;q=0.5",
                     "Accept-Encoding": "identity",
                     "User-Agent": "carsight",
+                    "Connection": "close",
                 },
-                preload_content=False,
-                decode_content=False,
             )
-            response = connection.getresponse()
-            yield response
-        finally:
-            if response is not None:
-                response.close()
-            connection.close()
+            with connection.getresponse() as response:
+                yield response
 
-    def _connect(self, target: _Target) -> HTTPConnection:
-        """A connection to the first address that takes one; all of them have been checked before the first."""
-        failure: Exception = OSError("no address")
-        for address in self._addresses(target)[:_ADDRESSES_TRIED]:
-            self._connection = connection = _connection(target, address)
+    @contextmanager
+    def _connected(self, target: _Target) -> Iterator[socket.socket]:
+        """A socket to the first address that takes a connection; all were checked before the first is tried."""
+        with self._dialled(target) as plain, plain.dup() as self._lifeline:
             if self._abandoned:
-                break
+                raise OSError("abandoned")
+            if target.scheme == "http":
+                plain.settimeout(READ_SECONDS)
+                yield plain
+                return
+            # OpenSSL verifies the name, although the connection goes to an address.
+            with _trust().wrap_socket(plain, server_hostname=target.host) as secure:
+                secure.settimeout(READ_SECONDS)
+                yield secure
+
+    def _dialled(self, target: _Target) -> socket.socket:
+        failure = OSError("no address")
+        for address in self._addresses(target)[:_ADDRESSES_TRIED]:
             try:
-                connection.connect()
-            except (HTTPError, OSError) as error:
-                connection.close()
+                return _dial(address, target.port)
+            except OSError as error:
                 failure = error
-            else:
-                return connection
         raise failure
 
     def _addresses(self, target: _Target) -> list[Address]:
@@ -195,8 +189,8 @@ def _checked(url: str, any_port: bool) -> _Target:
     if len(url) > MAX_URL_CHARACTERS:
         _refuse("URL too long")
     # Parsers disagree on these; no two of them may see different hosts in one URL.
-    if re.search(r"[\x00-\x20\x7f\\]", url):
-        _refuse("control character, blank or backslash in URL")
+    if re.search(r"[\x00-\x20\x7f\\\ud800-\udfff]", url):
+        _refuse("control character, blank, backslash or half a character in URL")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -239,23 +233,21 @@ def _resolve(host: str, port: int) -> list[Address]:
     return list(dict.fromkeys(ipaddress.ip_address(answer[4][0]) for answer in answers))
 
 
-def _connection(target: _Target, address: Address) -> HTTPConnection:
-    if target.scheme == "http":
-        return HTTPConnection(str(address), target.port, timeout=CONNECT_SECONDS)
-    return HTTPSConnection(
-        str(address),
-        target.port,
-        timeout=CONNECT_SECONDS,
-        cert_reqs="CERT_REQUIRED",
-        ssl_context=_trust(),
-        server_hostname=target.host,  # OpenSSL verifies this name, although the connection goes to an address
-    )
+def _dial(address: Address, port: int) -> socket.socket:
+    return socket.create_connection((str(address), port), CONNECT_SECONDS)
 
 
 @cache
 def _trust() -> ssl.SSLContext:
     """Made once: reading the system's certificates takes longer than most handshakes."""
     return ssl.create_default_context()
+
+
+def _next(url: str, response: HTTPResponse) -> str:
+    try:
+        return urljoin(url, response.headers["location"] or "")
+    except ValueError:
+        _refuse("malformed redirect")
 
 
 def _body(response: HTTPResponse) -> bytes:
@@ -266,4 +258,6 @@ def _body(response: HTTPResponse) -> bytes:
         body += chunk
         if len(body) > MAX_BYTES:
             _refuse("more than 10 MB")
+    if response.length:
+        _refuse("cut short")
     return bytes(body)

@@ -1,0 +1,395 @@
+"""Every dialect in which a request may bring its key, its image and its hints."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+
+from service.errors import ImageTooLarge, InvalidImage
+from service.source import (
+    MAX_IMAGE_BYTES,
+    Base64Source,
+    BytesSource,
+    Request,
+    S3Source,
+    UrlSource,
+    canonical_path,
+    load,
+    parse_request,
+)
+
+URL = "https://photos.example/a%20b.jpg?X-Amz-Signature=abc&x=1"
+PHOTO = b"\xff\xd8\xff\xe0" + random.Random(1).randbytes(3000) + b"\r\n--Xy\r\n\r\n\r\n\n"
+BASE64 = base64.b64encode(PHOTO).decode()
+JSON = "application/json"
+
+
+def event(
+    body: str | bytes = "",
+    content_type: str | None = JSON,
+    query: str = "",
+    path: str = "/platerecognition",
+    method: str = "POST",
+    headers: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """An API Gateway event; like the gateway, base64 for a body that is not text."""
+    types = {} if content_type is None else {"content-type": content_type}
+    binary = isinstance(body, bytes)
+    return {
+        "version": "2.0",
+        "rawPath": path,
+        "rawQueryString": query,
+        "headers": {**types, **(headers or {})},
+        "requestContext": {"requestId": "id-1", "http": {"method": method, "path": path}},
+        "body": base64.b64encode(body).decode() if isinstance(body, bytes) else body,
+        "isBase64Encoded": binary,
+    }
+
+
+def parsed(*args: Any, **kwargs: Any) -> Request:
+    return parse_request(event(*args, **kwargs))
+
+
+def form(*parts: tuple[str, str | bytes], boundary: str = "XyZ", end: str = "\r\n") -> bytes:
+    """A ``multipart/form-data`` body; bytes are sent as a file."""
+    out = b""
+    for name, value in parts:
+        head = f'--{boundary}{end}Content-Disposition: form-data; name="{name}"'
+        if isinstance(value, bytes):
+            head += f'; filename="photo.jpg"{end}Content-Type: image/jpeg'
+        body = value if isinstance(value, bytes) else value.encode()
+        out += f"{head}{end}{end}".encode() + body + end.encode()
+    return out + f"--{boundary}--{end}".encode()
+
+
+MULTIPART = "multipart/form-data; boundary=XyZ"
+
+
+@pytest.mark.parametrize("name", ["image_url", "image", "upload_url", "imageUrl"])
+@pytest.mark.parametrize(
+    ("value", "source"),
+    [
+        (URL, UrlSource(URL)),
+        ("HTTP://photos.example/a.jpg", UrlSource("HTTP://photos.example/a.jpg")),
+        (BASE64, Base64Source(BASE64)),
+        (f"data:image/jpeg;base64,{BASE64}", Base64Source(BASE64)),
+        (f"data:image/jpeg,{quote(PHOTO)}", BytesSource(PHOTO)),
+        ("s3://photos/incoming/a b.jpg", S3Source("photos", "incoming/a b.jpg")),
+        (f"  {URL}\n", UrlSource(URL)),
+        ("not base64!", Base64Source("not base64!")),
+        ("file:///etc/passwd", Base64Source("file:///etc/passwd")),
+        (17, BytesSource(b"")),
+        (True, BytesSource(b"")),
+        ({"url": URL}, BytesSource(b"")),
+    ],
+)
+def test_json_fields(name: str, value: object, source: object) -> None:
+    assert parsed(json.dumps({name: value})).source == source
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "   ", "{}", "[]", "[1, 2]", '{"image": null}', '{"image": ""}', '{"image": []}', '{"photo": "x"}'],
+)
+def test_no_image(body: str) -> None:
+    assert parsed(body).source is None
+
+
+def test_the_first_field_with_an_image_counts() -> None:
+    assert parsed(json.dumps({"image": URL, "image_url": ""})).source == UrlSource(URL)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        JSON,
+        "application/json; charset=utf-8",
+        "APPLICATION/JSON",
+        "text/plain",
+        "application/octet-stream",
+        "application/x-www-form-urlencoded",
+        "application/vnd.api+json",
+        "",
+        "nonsense",
+        ";;;",
+        None,
+    ],
+)
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({"image": URL}),
+        json.dumps({"image": URL}) + "\n",
+        "\ufeff" + json.dumps({"image": URL}),
+        json.dumps(URL),
+        URL,
+    ],
+)
+def test_the_content_decides_whatever_its_type_says(content_type: str | None, body: str) -> None:
+    assert parsed(body, content_type).source == UrlSource(URL)
+    assert parsed(body.encode(), content_type).source == UrlSource(URL)
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "text/plain; charset=us-ascii", JSON, None])
+def test_bare_base64(content_type: str | None) -> None:
+    assert parsed(BASE64, content_type).source == Base64Source(BASE64)
+
+
+@pytest.mark.parametrize(
+    "content_type", ["image/jpeg", "image/*", "application/octet-stream", JSON, "text/plain", None]
+)
+def test_raw_bytes(content_type: str | None) -> None:
+    assert parsed(PHOTO, content_type).source == BytesSource(PHOTO)
+
+
+def test_a_text_file_sent_as_an_image_is_not_taken_for_base64() -> None:
+    assert parsed(b"abcd", "image/png").source == BytesSource(b"abcd")
+
+
+@pytest.mark.parametrize(
+    "body",
+    ['{"image": "https://photos.example/', "[" * 100_000, '{"image": ' + "9" * 5000 + "}", '{"a" "b"}'],
+)
+def test_broken_json_is_no_image(body: str) -> None:
+    source = parsed(body).source
+    assert source is not None
+    with pytest.raises(InvalidImage):
+        load(source)
+
+
+def test_a_form() -> None:
+    body = urlencode({"upload_url": URL, "regions": "gb"})
+    request = parsed(body, "application/x-www-form-urlencoded")
+    assert (request.source, request.regions) == (UrlSource(URL), ("gb",))
+
+
+def test_a_form_whose_base64_was_not_escaped() -> None:
+    text = "+/+/" + BASE64
+    source = parsed(f"image={text}", "application/x-www-form-urlencoded").source
+    assert source == Base64Source(text)
+
+
+# -- multipart ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["upload", "image", "image_url"])
+@pytest.mark.parametrize(
+    "content_type",
+    [MULTIPART, 'multipart/form-data; boundary="XyZ"', "Multipart/Form-Data; charset=utf-8; boundary=XyZ"],
+)
+def test_multipart_file(name: str, content_type: str) -> None:
+    body = form(("camera_id", "7"), (name, PHOTO), ("regions", "us-ca"), ("regions", "gb"))
+    request = parsed(body, content_type)
+    assert request.source == BytesSource(PHOTO)
+    assert request.regions == ("us-ca", "gb")
+
+
+@pytest.mark.parametrize("name", ["upload", "image", "upload_url", "image_url", "imageUrl"])
+def test_multipart_text(name: str) -> None:
+    assert parsed(form((name, URL)), MULTIPART).source == UrlSource(URL)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"preamble\r\n" + form(("upload", PHOTO)) + b"epilogue",
+        form(("upload", PHOTO)).removesuffix(b"\r\n"),
+        form(("upload", PHOTO)).replace(b"--XyZ\r\n", b"--XyZ  \r\n", 1),
+        form(("upload", PHOTO)).replace(b"Content-Disposition", b"content-disposition"),
+        form(("upload", PHOTO)).replace(b'name="upload"', b"name=upload"),
+        form(("upload", PHOTO)).replace(b"form-data;", b"form-data; filename*=UTF-8''f%C3%B6to.jpg;"),
+        form(("upload", PHOTO)).replace(b' filename="photo.jpg"', b""),
+        form(("upload", PHOTO), end="\n"),
+    ],
+)
+def test_multipart_as_clients_write_it(body: bytes) -> None:
+    assert parsed(body, MULTIPART).source == BytesSource(PHOTO)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"", MULTIPART),
+        (b"--XyZ--\r\n", MULTIPART),
+        (b"--XyZ\r\n--XyZ--\r\n", MULTIPART),
+        (b"--XyZ", MULTIPART),
+        (b"--XyZ\r\n\r\n\r\n--XyZ--", MULTIPART),
+        (b"--XyZ\r\nContent-Disposition: form-data\r\n\r\nx\r\n--XyZ--", MULTIPART),
+        (b"--XyZ\r\nname=upload\r\n\r\nx\r\n--XyZ--", MULTIPART),
+        (form(("upload", b"")), MULTIPART),
+        (form(("photo", PHOTO)), MULTIPART),
+        (form(("upload", PHOTO)), "multipart/form-data"),
+        (form(("upload", PHOTO)), "multipart/form-data; boundary="),
+        (form(("upload", PHOTO)), "multipart/form-data; boundary=other"),
+        (form(("upload", PHOTO)), "multipart/form-data; boundary=\udce9"),
+        (PHOTO, MULTIPART),
+    ],
+)
+def test_multipart_without_an_image(body: bytes, content_type: str) -> None:
+    assert parsed(body, content_type).source is None
+
+
+# -- keys and hints -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_", "key"),
+    [
+        (event(query="key=abc"), "abc"),
+        (event(query="source=c%23&key=a%2Bb%20c&x"), "a+b c"),
+        (event(query="key=&key=abc"), "abc"),
+        (event(headers={"x-api-key": "abc"}), "abc"),
+        (event(headers={"X-Api-Key": " abc "}), "abc"),
+        (event(headers={"authorization": "Token abc"}), "abc"),
+        (event(headers={"Authorization": "token  abc"}), "abc"),
+        (event(json.dumps({"key": "abc", "image": URL})), "abc"),
+        (event(form(("key", "abc"), ("upload", PHOTO)), MULTIPART), "abc"),
+        (event(query="key=abc", headers={"x-api-key": "def"}), "abc"),
+        ({**event(), "rawQueryString": "", "queryStringParameters": {"key": "abc"}}, "abc"),
+        (event(), None),
+        (event(query="key="), None),
+        (event(query="key=%20"), None),
+        (event(query="KEY=abc"), None),
+        (event(headers={"authorization": "Basic abc"}), None),
+        (event(json.dumps({"key": 5})), None),
+        (event(json.dumps({"key": None})), None),
+    ],
+)
+def test_key(request_: dict[str, Any], key: str | None) -> None:
+    assert parse_request(request_).key == key
+
+
+def test_a_key_that_no_encoding_holds() -> None:
+    key = parsed(json.dumps({"key": "\ud800"})).key
+    assert key is not None
+    key.encode()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        event(query="regions=us-ca&regions=GB"),
+        event(query="regions=us-ca,gb"),
+        event(query="regions=us-ca%2C%20gb"),
+        event(json.dumps({"regions": ["us-ca", "gb", "us-ca"]})),
+        event(json.dumps({"regions": "us-ca, GB"})),
+        event(form(("regions", "us-ca"), ("regions", "gb")), MULTIPART),
+        {**event(), "rawQueryString": "", "queryStringParameters": {"regions": "us-ca,gb"}},
+    ],
+)
+def test_regions(request_: dict[str, Any]) -> None:
+    assert parse_request(request_).regions == ("us-ca", "gb")
+
+
+def test_regions_that_are_none() -> None:
+    assert parsed(json.dumps({"regions": [None, 4, {}, ["gb"]]})).regions == ()
+
+
+@pytest.mark.parametrize(
+    ("raw", "path"),
+    [
+        ("/platerecognition", "/platerecognition"),
+        ("/platerecognition/", "/platerecognition"),
+        ("/eu/platerecognition/", "/platerecognition"),
+        ("/eu/v1/vinocr", "/v1/vinocr"),
+        ("/eu", "/"),
+        ("/", "/"),
+        ("", "/"),
+        ("/europe", "/europe"),
+        ("/v1/eu", "/v1/eu"),
+    ],
+)
+def test_path(raw: str, path: str) -> None:
+    assert canonical_path(raw) == path
+    assert parsed(path=raw).path == path
+
+
+def test_the_rest_of_a_request() -> None:
+    request = parsed(method="get", headers={"Idempotency-Key": " retry-1 "})
+    assert (request.method, request.idempotency_key, request.request_id) == ("GET", "retry-1", "id-1")
+    assert parse_request({}).source is None
+
+
+def test_the_event_keeps_no_secret() -> None:
+    secret = "cs_secret"
+    sent = event(
+        json.dumps({"key": secret, "image": f"https://photos.example/?signature={secret}"}),
+        query=f"key={secret}",
+        headers={
+            "X-Api-Key": secret,
+            "Authorization": f"Token {secret}",
+            "Cookie": secret,
+            "Referer": secret,
+        },
+    )
+    sent["queryStringParameters"] = {"key": secret}
+    sent["cookies"] = [secret]
+    request = parse_request(sent)
+    assert request.key == secret
+    assert secret not in json.dumps(sent)
+    assert secret not in repr(request)
+
+
+def test_a_fingerprint_is_of_what_is_asked_for() -> None:
+    first = parsed(json.dumps({"image": URL}), query="key=a&source=npm").fingerprint()
+    assert (
+        first
+        == parsed(json.dumps({"image_url": URL}), query="key=b", path="/eu/platerecognition/").fingerprint()
+    )
+    others = [
+        parsed(json.dumps({"image": URL + "0"})),
+        parsed(json.dumps({"image": URL}), path="/vinocr"),
+        parsed(json.dumps({"image": URL}), query="regions=gb"),
+        parsed(json.dumps({"image": "s3://a/b"})),
+        parsed(PHOTO),
+        parsed(""),
+    ]
+    assert len({first, *(other.fingerprint() for other in others)}) == len(others) + 1
+
+
+# -- loading ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BASE64,
+        BASE64.rstrip("="),
+        base64.urlsafe_b64encode(PHOTO).decode(),
+        base64.encodebytes(PHOTO).decode(),
+        BASE64.replace("A", "A\r\n "),
+    ],
+)
+def test_base64(text: str) -> None:
+    assert load(Base64Source(text)) == PHOTO
+
+
+@pytest.mark.parametrize("text", ["not base64!", "a", "äöü", "\ud800", "ab=cd", "<html>", "%%%%"])
+def test_bad_base64(text: str) -> None:
+    with pytest.raises(InvalidImage):
+        load(Base64Source(text))
+
+
+def test_too_large() -> None:
+    assert len(load(BytesSource(bytes(MAX_IMAGE_BYTES)))) == MAX_IMAGE_BYTES
+    with pytest.raises(ImageTooLarge):
+        load(BytesSource(bytes(MAX_IMAGE_BYTES + 1)))
+    with pytest.raises(ImageTooLarge):
+        load(Base64Source(base64.b64encode(bytes(MAX_IMAGE_BYTES + 1)).decode()))
+
+
+def test_a_url_goes_through_the_guard() -> None:
+    with pytest.raises(InvalidImage):
+        load(UrlSource("http://169.254.169.254/latest/meta-data/"))
+
+
+@pytest.mark.parametrize("source", [S3Source("photos", "a.jpg"), S3Source("", ""), S3Source("photos", "")])
+def test_no_bucket_is_allowed_unless_listed(source: S3Source) -> None:
+    with pytest.raises(InvalidImage):
+        load(source)

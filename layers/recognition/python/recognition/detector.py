@@ -1,0 +1,174 @@
+"""Where the plates and vehicles of a photo are - or, with another model, the lines that hold a VIN.
+
+The net answers for every cell of a few grids laid over the photo; this module shrinks the photo for it, turns its
+raw numbers into boxes and corners, and keeps the best of those that overlap. The things with four corners are
+called targets here, whatever the model was trained on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from .photo import Pixels
+
+Floats = NDArray[np.float32]
+
+TARGET = "target"
+"""The kind of a detection that is no vehicle."""
+
+VEHICLE_TYPES = ("Big Truck", "Bus", "Motorcycle", "Pickup Truck", "Sedan", "SUV", "Van")
+"""CarsXE's words for a vehicle's body, in the order of the model's outputs."""
+
+_STRIDES = (8, 16, 32)
+_VEHICLE_STRIDES = (16, 32)
+_CELL = 32
+"""Heights and widths given to the net are multiples of the coarsest grid's cell."""
+_GREY = 114
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One thing found. ``box`` is xmin, ymin, xmax, ymax in pixels of the photo given, possibly a little outside.
+
+    ``kind`` is ``TARGET`` or one of ``VEHICLE_TYPES``; ``score`` 0..1. ``corners`` (4 x 2, pixels) go clockwise from
+    the top left of the text and ``two_rows`` (0..1) says how surely the text has two rows; a vehicle's corners are
+    those of its box and its ``two_rows`` is 0.
+    """
+
+    kind: str
+    score: float
+    box: Floats
+    corners: Floats
+    two_rows: float = 0.0
+
+    @property
+    def is_vehicle(self) -> bool:
+        return self.kind != TARGET
+
+
+class Detector:
+    """Finds targets and vehicles. Made once; safe to call from many threads.
+
+    Args:
+        session: A model that takes ``image`` (1 x 3 x H x W float32, BGR 0..1, H and W multiples of 32) and gives raw
+            ``targets`` (1 x 14 x cells) and, where it knows vehicles, ``vehicles`` (1 x 12 x cells).
+        side: The photo is shrunk to about ``side`` x ``side`` pixels in area. It is never enlarged beyond twice.
+        threshold: Lowest score of a target that is answered, 0..1.
+    """
+
+    def __init__(self, session: ort.InferenceSession, side: int = 416, threshold: float = 0.3) -> None:
+        self._session = session
+        self._side = side
+        self._threshold = threshold
+
+    def detect(self, pixels: Pixels) -> list[Detection]:
+        """Everything found in ``pixels`` (height x width x 3, BGR), targets first, each kind best first."""
+        return self._look(pixels, self._side)
+
+    def _look(self, pixels: Pixels, side: int) -> list[Detection]:
+        height, width = pixels.shape[:2]
+        zoom = min(side / math.sqrt(height * width), 2.0)
+        small = cv2.resize(
+            pixels,
+            (max(1, round(width * zoom)), max(1, round(height * zoom))),
+            interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR,
+        )
+        rows, columns = small.shape[:2]
+        padded = cv2.copyMakeBorder(
+            small, 0, -rows % _CELL, 0, -columns % _CELL, cv2.BORDER_CONSTANT, value=(_GREY, _GREY, _GREY)
+        )
+        outputs = self._session.run(None, {"image": cv2.dnn.blobFromImage(padded, 1 / 255)})
+        scale = np.array([columns / width, rows / height], np.float32)
+        size = (padded.shape[0], padded.shape[1])
+        found = decode_targets(np.asarray(outputs[0])[0], size, self._threshold)
+        if len(outputs) > 1:
+            found += decode_vehicles(np.asarray(outputs[1])[0], size, self._threshold)
+        return [
+            Detection(d.kind, d.score, d.box / np.tile(scale, 2), d.corners / scale, d.two_rows) for d in found
+        ]
+
+
+def decode_targets(raw: Floats, size: tuple[int, int], threshold: float) -> list[Detection]:
+    """Targets, best first, from the net's ``raw`` answer (14 x cells) to an image of ``size`` (height, width)."""
+    chosen = np.flatnonzero(raw[0] > _logit(threshold))
+    if not len(chosen):
+        return []
+    centres, strides = _cells(size, _STRIDES)
+    centres, strides, raw = centres[chosen], strides[chosen], raw[:, chosen].T
+    scores, boxes = _sigmoid(raw[:, 0]), _boxes(centres, strides, raw[:, 1:5])
+    corners = (np.tile(centres, 4) + raw[:, 5:13] * strides * 2).reshape(-1, 4, 2)
+    two_rows = _sigmoid(raw[:, 13])
+    return [
+        Detection(TARGET, float(scores[i]), boxes[i], corners[i], float(two_rows[i]))
+        for i in keep_best(boxes, scores, 0.4)
+    ]
+
+
+def decode_vehicles(raw: Floats, size: tuple[int, int], threshold: float) -> list[Detection]:
+    """Vehicles, best first, from the net's ``raw`` answer (12 x cells) to an image of ``size`` (height, width)."""
+    chosen = np.flatnonzero(raw[0] > _logit(threshold))
+    if not len(chosen):
+        return []
+    centres, strides = _cells(size, _VEHICLE_STRIDES)
+    raw = raw[:, chosen].T
+    scores, boxes = _sigmoid(raw[:, 0]), _boxes(centres[chosen], strides[chosen], raw[:, 1:5])
+    return [
+        Detection(
+            VEHICLE_TYPES[int(raw[i, 5:].argmax())], float(scores[i]), boxes[i], boxes[i][[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)
+        )
+        for i in keep_best(boxes, scores, 0.6)
+    ]
+
+
+def keep_best(boxes: Floats, scores: Floats, overlap: float) -> list[int]:
+    """Indices of ``boxes`` (N x 4), best score first, less those that overlap a better one.
+
+    Two overlap where their intersection over union exceeds ``overlap`` or one lies to nine tenths in the other
+    and is of a like size (a box that holds a much smaller one does not rule it out).
+    """
+    order = [int(i) for i in np.argsort(-scores, kind="stable")]
+    areas = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1)
+    kept: list[int] = []
+    for i in order:
+        if kept:
+            others = boxes[kept]
+            sides = np.minimum(others[:, 2:], boxes[i, 2:]) - np.maximum(others[:, :2], boxes[i, :2])
+            both = np.maximum(sides, 0).prod(axis=1)
+            less, more = np.minimum(areas[kept], areas[i]), np.maximum(areas[kept], areas[i])
+            same = (both > overlap * (less + more - both)) | ((both > 0.9 * less) & (less > 0.2 * more))
+            if same.any():
+                continue
+        kept.append(i)
+    return kept
+
+
+@lru_cache(maxsize=32)
+def _cells(size: tuple[int, int], grids: Sequence[int]) -> tuple[Floats, Floats]:
+    """Centres (N x 2, pixels) and strides (N x 1) of the cells of ``grids`` over ``size`` (height, width)."""
+    centres, strides = [], []
+    for stride in grids:
+        y, x = np.mgrid[0 : size[0] // stride, 0 : size[1] // stride]
+        centres.append((np.stack([x.ravel(), y.ravel()], 1) + 0.5) * stride)
+        strides.append(np.full((x.size, 1), stride))
+    return np.concatenate(centres).astype(np.float32), np.concatenate(strides).astype(np.float32)
+
+
+def _boxes(centres: Floats, strides: Floats, raw: Floats) -> Floats:
+    distances = np.logaddexp(raw, np.float32(0)) * strides * 2
+    return np.concatenate([centres - distances[:, :2], centres + distances[:, 2:]], axis=1).astype(np.float32)
+
+
+def _sigmoid(x: Floats) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-x)), np.float32)
+
+
+def _logit(p: float) -> float:
+    return math.log(p / (1 - p))

@@ -1,0 +1,532 @@
+"""Training scenes for the detector: labelled photos, turned, zoomed, lit and spoilt as real ones are.
+
+A ``Scene`` is a photo with everything known about it; ``Scenes`` is an endless stream of square training
+samples cut from them. The same code serves plates with vehicles, and the lines that hold a VIN: the things with
+four corners are called targets here, whatever they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data import Pixels, read_image, read_labels
+
+Floats = NDArray[np.float32]
+
+TYPES = ("Big Truck", "Bus", "Motorcycle", "Pickup Truck", "Sedan", "SUV", "Van")
+"""CarsXE's words for a vehicle's body, in the order of the detector's outputs."""
+
+TYPE_OF_LABEL = {
+    "sedan": "Sedan", "hatchback": "Sedan", "wagon": "Sedan", "coupe": "Sedan", "convertible": "Sedan",
+    "suv": "SUV", "pickup": "Pickup Truck", "van": "Van", "minivan": "Van", "truck": "Big Truck",
+    "bus": "Bus", "motorcycle": "Motorcycle",
+}  # fmt: skip
+
+MAX_TARGETS = 12
+MAX_VEHICLES = 20
+MAX_IGNORED = 30
+_SMALLEST_TARGET = 9.0
+"""Width in pixels of the frame below which finding a target is neither asked for nor punished."""
+
+
+def _boxes() -> Floats:
+    return np.zeros((0, 4), np.float32)
+
+
+@dataclass
+class Scene:
+    """A photo and what is in it. Boxes are xmin, ymin, xmax, ymax in its pixels."""
+
+    image: Path
+    quads: Floats = field(default_factory=lambda: np.zeros((0, 4, 2), np.float32))
+    """Corners of each target, clockwise from the text's top left; the box's corners where none are known."""
+    cornered: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    """Whether the corners are known."""
+    boxes: Floats = field(default_factory=_boxes)
+    rows: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    """1 where a target has two rows of text, 0 where one, -1 where nobody knows."""
+    unsure: Floats = field(default_factory=_boxes)
+    """Where an unlabelled target may be."""
+    vehicles: Floats = field(default_factory=_boxes)
+    types: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    """Index in ``TYPES``, -1 where nobody knows."""
+    unsure_vehicles: Floats = field(default_factory=_boxes)
+
+
+def box_quad(box: Sequence[float] | Floats) -> Floats:
+    """The four corners of ``box``, clockwise from its top left."""
+    x0, y0, x1, y1 = (float(v) for v in box)
+    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
+
+
+def box_iou(a: Sequence[float] | Floats, b: Sequence[float] | Floats) -> float:
+    """Intersection over union of two boxes, 0..1."""
+    wide = min(a[2], b[2]) - max(a[0], b[0])
+    high = min(a[3], b[3]) - max(a[1], b[1])
+    if wide <= 0 or high <= 0:
+        return 0.0
+    both = wide * high
+    return float(both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both))
+
+
+def _clockwise(points: Floats) -> Floats:
+    """Four corners in any order, clockwise from the top left, for things tilted by less than 45 degrees."""
+    middle = points.mean(axis=0)
+    turned = points[np.argsort(np.arctan2(points[:, 1] - middle[1], points[:, 0] - middle[0]))]
+    return np.roll(turned, -int(np.argmin(turned.sum(axis=1))), axis=0)
+
+
+def plate_scenes(data: Path, split: str) -> list[Scene]:
+    """The photos of ``data``/plates/photos, with plates as targets."""
+    folder = data / "plates" / "photos"
+    scenes = []
+    for label in read_labels(folder, split):
+        frame = np.array([0, 0, label["width"], label["height"]], np.float32)
+        quads, cornered, boxes, rows = [], [], [], []
+        vehicles: list[Any] = []
+        types: list[float] = []
+        # Neither group has complete vehicle labels.
+        unknown = label["group"] in ("china", "romania")
+        for plate in label["plates"]:
+            box = plate.get("box")
+            if not box:
+                continue
+            guess = plate.get("polygon") or plate.get("corners_guess")
+            quad = box_quad(box)
+            known = False
+            if guess:
+                corners = _clockwise(np.array(guess, np.float32))
+                round_corners = [*corners.min(axis=0), *corners.max(axis=0)]
+                known = box_iou(round_corners, box) > 0.45
+                quad = corners if known else quad
+            quads.append(quad)
+            cornered.append(known)
+            boxes.append(box)
+            rows.append({1: 0.0, 2: 1.0}.get(plate.get("lines"), -1.0))
+            vehicle = plate.get("vehicle") or {}
+            if vehicle.get("box"):
+                vehicles.append(vehicle["box"])
+                kind = TYPE_OF_LABEL.get(vehicle.get("type") or "")
+                types.append(float(TYPES.index(kind)) if kind else -1.0)
+        unsure, unsure_vehicles = [], []
+        for other in label["other_vehicles"]:
+            box = other["box"]
+            if any(box_iou(box, known_box) > 0.6 for known_box in vehicles):
+                continue
+            if not any(_holds(box, target) for target in boxes):
+                unsure.append(box)
+            if other["score"] is None or other["score"] >= 0.4:
+                vehicles.append(box)
+                types.append({"bus": 1.0, "motorcycle": 2.0}.get(other["kind"], -1.0))
+            else:
+                unsure_vehicles.append(box)
+        if unknown or any(not any(_holds(v, target) for v in vehicles) for target in boxes):
+            unsure_vehicles = [frame]
+        scenes.append(
+            Scene(
+                folder / label["image"],
+                np.array(quads, np.float32).reshape(-1, 4, 2),
+                np.array(cornered, np.bool_),
+                np.array(boxes, np.float32).reshape(-1, 4),
+                np.array(rows, np.float32),
+                np.array(unsure, np.float32).reshape(-1, 4),
+                np.array(vehicles, np.float32).reshape(-1, 4),
+                np.array(types, np.float32),
+                np.array(unsure_vehicles, np.float32).reshape(-1, 4),
+            )
+        )
+    return scenes
+
+
+def empty_scenes(data: Path, split: str) -> list[Scene]:
+    """The photos without a plate, every fifth of them for validation. They may hold vehicles."""
+    names = sorted((data / "plates" / "negatives").glob("*.webp"))
+    chosen = [name for index, name in enumerate(names) if (index % 5 == 0) == (split == "val")]
+    everywhere = np.array([[0, 0, 1e4, 1e4]], np.float32)
+    return [Scene(name, unsure_vehicles=everywhere) for name in chosen]
+
+
+def line_scenes(data: Path, split: str) -> list[Scene]:
+    """The photos of ``data``/vin, with the lines that hold a VIN as targets."""
+    folder = data / "vin"
+    scenes = []
+    for label in read_labels(folder, split):
+        boxes = np.array([v["box"] for v in label["vins"] if v.get("box")], np.float32).reshape(-1, 4)
+        if not len(boxes):
+            continue
+        scenes.append(
+            Scene(
+                folder / label["image"],
+                np.stack([box_quad(box) for box in boxes]),
+                np.ones(len(boxes), np.bool_),
+                boxes,
+                np.full(len(boxes), -1, np.float32),
+            )
+        )
+    return scenes
+
+
+def plate_crops(data: Path) -> list[tuple[list[Pixels], float, float]]:
+    """Crops of real plates to paste: (pixels, chance, two rows) for each set of ``data``/plates/crops.
+
+    The chances make up for what the photos lack: US and Brazilian plates.
+    """
+    labels = read_labels(data / "plates" / "crops", "train")
+    sets = []
+    for name, chance, inset in (("us", 0.45, 0.0), ("br", 0.2, 0.05), ("eu", 0.22, 0.0), ("eu2", 0.13, 0.0)):
+        pixels = []
+        for label in labels:
+            if label["image"].startswith(name + "/"):
+                crop = read_image(data / "plates" / "crops" / label["image"])
+                x, y = round(inset * crop.shape[1]), round(inset * crop.shape[0])
+                pixels.append(crop[y : crop.shape[0] - y, x : crop.shape[1] - x])
+        sets.append((pixels, chance, float(name == "eu2")))
+    return sets
+
+
+def _holds(outer: Sequence[float] | Floats, inner: Sequence[float] | Floats) -> bool:
+    x, y = (inner[0] + inner[2]) / 2, (inner[1] + inner[3]) / 2
+    return bool(outer[0] <= x <= outer[2] and outer[1] <= y <= outer[3])
+
+
+@dataclass
+class Sample:
+    """A square training image and its truth. Rows beyond the true ones are zero and marked by ``valid`` false."""
+
+    image: Pixels
+    boxes: Floats
+    quads: Floats
+    cornered: NDArray[np.bool_]
+    rows: Floats
+    unsure: Floats
+    vehicles: Floats
+    types: Floats
+    unsure_vehicles: Floats
+
+    def padded(self) -> dict[str, NDArray[Any]]:
+        """Arrays of equal shapes for every sample, ready to be stacked."""
+        return {
+            "image": self.image,
+            "boxes": _pad(self.boxes, MAX_TARGETS),
+            "quads": _pad(self.quads.reshape(-1, 8), MAX_TARGETS),
+            "cornered": _pad(self.cornered.astype(np.float32), MAX_TARGETS),
+            "rows": _pad(self.rows, MAX_TARGETS, -1),
+            "valid": _pad(np.ones(len(self.boxes), np.float32), MAX_TARGETS),
+            "unsure": _pad(self.unsure, MAX_IGNORED),
+            "vehicles": _pad(self.vehicles, MAX_VEHICLES),
+            "types": _pad(self.types, MAX_VEHICLES, -1),
+            "valid_vehicles": _pad(np.ones(len(self.vehicles), np.float32), MAX_VEHICLES),
+            "unsure_vehicles": _pad(self.unsure_vehicles, MAX_IGNORED),
+        }
+
+
+def _pad(array: NDArray[Any], length: int, fill: float = 0) -> NDArray[np.float32]:
+    out = np.full((length, *array.shape[1:]), fill, np.float32)
+    out[: min(len(array), length)] = array[:length]
+    return out
+
+
+class Scenes:
+    """An endless stream of samples of ``size`` x ``size`` pixels.
+
+    ``lines`` is true for VIN lines: turned by any quarter, and wider jitter. ``spread`` is the range of a target's
+    share of the frame's width.
+    """
+
+    def __init__(
+        self,
+        scenes: list[Scene],
+        empty: list[Scene],
+        crops: list[tuple[list[Pixels], float, float]],
+        size: int,
+        seed: int,
+        lines: bool = False,
+        mosaic: float = 0.2,
+    ) -> None:
+        self._scenes = scenes
+        self._empty = empty
+        self._crops = crops
+        self._size = size
+        self._lines = lines
+        self._mosaic = mosaic
+        self._rng = np.random.default_rng(seed)
+        self._photos: dict[Path, Pixels] = {}
+
+    def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
+        order: list[int] = []
+        while True:
+            if len(order) < 4:
+                order += [int(i) for i in self._rng.permutation(len(self._scenes))]
+            if self._rng.random() < self._mosaic:
+                half = self._size // 2
+                sample = _join([self._sample(self._scenes[order.pop()], half) for _ in range(4)], half)
+            elif self._empty and self._rng.random() < 0.1:
+                sample = self._sample(self._empty[int(self._rng.integers(len(self._empty)))], self._size)
+            else:
+                sample = self._sample(self._scenes[order.pop()], self._size)
+            sample.image = spoil(sample.image, self._rng)
+            yield sample.padded()
+
+    def _photo(self, path: Path) -> Pixels:
+        photo = self._photos.get(path)
+        if photo is None:
+            photo = self._photos[path] = read_image(path)
+        return photo
+
+    def _sample(self, scene: Scene, size: int) -> Sample:
+        photo = self._photo(scene.image)
+        if self._crops and len(scene.boxes) and self._rng.random() < 0.33:
+            photo, scene = self._swap(photo, scene)
+        turn, zoom = self._view(photo.shape[1], photo.shape[0], scene, size)
+        # A warp reads four pixels for each it writes: shrink by averaging first where it would skip some.
+        halves = 0
+        while zoom < 0.6 and min(photo.shape[:2]) > 32:
+            photo = cv2.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA).astype(np.uint8)
+            zoom *= 2
+            halves += 1
+        shrunk = turn @ np.diag([2.0**halves, 2.0**halves, 1.0])
+        border = cv2.BORDER_CONSTANT if self._rng.random() < 0.8 else cv2.BORDER_REPLICATE
+        shade = float(self._rng.uniform(0, 160))
+        image = cv2.warpPerspective(photo, shrunk, (size, size), borderMode=border, borderValue=(shade,) * 3)
+        return _project(np.asarray(image, np.uint8), scene, turn, size)
+
+    def _view(self, width: int, height: int, scene: Scene, size: int) -> tuple[NDArray[np.float64], float]:
+        """A 3 x 3 matrix from the photo to the frame, and the zoom in it."""
+        rng = self._rng
+        anchor = int(rng.integers(len(scene.boxes))) if len(scene.boxes) else None
+        whole = size / max(width, height)
+        if anchor is None or rng.random() < 0.45:
+            zoom = whole * math.exp(rng.uniform(math.log(0.6), math.log(1.35)))
+            middle = np.array([width / 2, height / 2]) + rng.normal(0, 0.08, 2) * (width, height)
+        else:
+            box = scene.boxes[anchor]
+            low, high = (0.1, 0.95) if self._lines else (0.03, 0.7)
+            share = math.exp(rng.uniform(math.log(low), math.log(high)))
+            zoom = share * size / float(box[2] - box[0])
+            # Far zooms show nothing but blur, and very small photos nothing at all.
+            zoom = min(max(zoom, 0.5 * whole), 8.0)
+            # The target's middle lands anywhere in the frame where the target still fits.
+            room = np.maximum(0.5 - 0.5 * zoom * (box[2:] - box[:2]) / size, 0.02)
+            offset = rng.uniform(-1, 1, 2) * room * size / zoom
+            middle = (box[:2] + box[2:]) / 2 - offset
+        steep = 20.0 if self._lines else 18.0
+        angle = rng.normal(0, 4) if rng.random() < 0.75 else rng.uniform(-steep, steep)
+        if anchor is not None and not scene.cornered.all():
+            angle = float(np.clip(angle, -4, 4))
+        if self._lines:
+            angle += 90 * int(rng.integers(4))
+        turn = math.radians(angle)
+        aspect = math.exp(rng.normal(0, 0.1))
+        flip = -1.0 if rng.random() < 0.4 else 1.0
+        rotation = np.array([(math.cos(turn), -math.sin(turn), 0), (math.sin(turn), math.cos(turn), 0), (0, 0, 1)])
+        shear = np.array([(1, rng.normal(0, 0.05), 0), (rng.normal(0, 0.05), 1, 0), (0, 0, 1)])
+        tilt = np.eye(3)
+        tilt[2, :2] = rng.normal(0, 0.12, 2) / size
+        scale = np.diag([zoom * aspect * flip, zoom / aspect, 1.0])
+        start = np.eye(3)
+        start[:2, 2] = -middle
+        end = np.eye(3)
+        end[:2, 2] = size / 2
+        return end @ tilt @ rotation @ shear @ scale @ start, float(zoom)
+
+    def _swap(self, photo: Pixels, scene: Scene) -> tuple[Pixels, Scene]:
+        """Cover the labelled plates, as seen from the front at their place, with other real plates."""
+        rng = self._rng
+        photo = photo.copy()
+        quads, cornered, boxes, rows = (a.copy() for a in (scene.quads, scene.cornered, scene.boxes, scene.rows))
+        chances = np.array([chance for _, chance, _ in self._crops])
+        for i in range(len(boxes)):
+            pixels, _, two = self._crops[int(rng.choice(len(chances), p=chances / chances.sum()))]
+            crop = pixels[int(rng.integers(len(pixels)))]
+            quad = quads[i]
+            across, down = quad[1] - quad[0], quad[3] - quad[0]
+            ratio = crop.shape[1] / crop.shape[0]
+            grown = 1.02 if cornered[i] else 0.95
+            half_across = across / 2 * grown
+            half_down = down / 2 * grown
+            wide, high = np.linalg.norm(half_across), np.linalg.norm(half_down)
+            if wide < 6 or high < 3:
+                continue
+            # Cover the old plate wholly, whichever of the two is the longer shape.
+            if wide / high < ratio:
+                half_across = half_across * (high * ratio / wide)
+            else:
+                half_down = half_down * (wide / ratio / high)
+            middle = quad.mean(axis=0)
+            new = np.stack(
+                [
+                    middle - half_across - half_down,
+                    middle + half_across - half_down,
+                    middle + half_across + half_down,
+                    middle - half_across + half_down,
+                ]
+            ).astype(np.float32)
+            photo = _paste(photo, crop, new, boxes[i], rng)
+            quads[i], cornered[i], rows[i] = new, True, two
+            boxes[i] = np.concatenate([new.min(axis=0), new.max(axis=0)])
+        return photo, Scene(
+            scene.image, quads, cornered, boxes, rows,
+            scene.unsure, scene.vehicles, scene.types, scene.unsure_vehicles,
+        )  # fmt: skip
+
+
+def _paste(photo: Pixels, crop: Pixels, quad: Floats, old: Floats, rng: np.random.Generator) -> Pixels:
+    height, width = photo.shape[:2]
+    x0, y0 = np.clip(np.floor(quad.min(axis=0)).astype(int) - 2, 0, (width, height))
+    x1, y1 = np.clip(np.ceil(quad.max(axis=0)).astype(int) + 3, 0, (width, height))
+    if x1 - x0 < 4 or y1 - y0 < 3:
+        return photo
+    shrink = float(np.linalg.norm(quad[1] - quad[0])) / crop.shape[1]
+    if shrink < 0.6:
+        crop = cv2.resize(crop, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    rows, columns = crop.shape[:2]
+    matrix = cv2.getPerspectiveTransform(box_quad([0, 0, columns, rows]), quad - np.array([x0, y0], np.float32))
+    size = (int(x1 - x0), int(y1 - y0))
+    patch = cv2.warpPerspective(crop, matrix, size, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+    mask = cv2.warpPerspective(np.full((rows, columns), 255, np.uint8), matrix, size)
+    mask = cv2.GaussianBlur(mask, (3, 3), 0)[..., None] / np.float32(255)
+    a, b, c, d = (int(v) for v in np.clip(old, 0, (width, height, width, height)))
+    if c > a and d > b:
+        # The light of the place: bring the brighter part of the new plate halfway to that of the old one.
+        was, now = np.percentile(photo[b:d, a:c], 75), np.percentile(crop, 75)
+        patch *= float(np.clip((was + 10) / (now + 10), 0.35, 1.6)) ** float(rng.uniform(0.4, 1.0))
+    area = photo[y0:y1, x0:x1]
+    area[:] = np.clip(area * (1 - mask) + patch * mask, 0, 255).astype(np.uint8)
+    return photo
+
+
+def _apply(turn: NDArray[np.float64], points: Floats) -> Floats:
+    flat = np.concatenate([points.reshape(-1, 2), np.ones((points.size // 2, 1))], axis=1) @ turn.T
+    depth = np.maximum(flat[:, 2:], 1e-3)
+    return (flat[:, :2] / depth).astype(np.float32).reshape(points.shape)
+
+
+def _project(image: Pixels, scene: Scene, turn: NDArray[np.float64], size: int) -> Sample:
+    """What of ``scene`` is in the frame, in the frame's pixels."""
+
+    def boxes_of(boxes: Floats) -> Floats:
+        if not len(boxes):
+            return _boxes()
+        quads = _apply(turn, np.stack([box_quad(box) for box in boxes]))
+        # The box round a turned box is too large: half way between its corners' extent and its sides' is close.
+        sides = (quads + np.roll(quads, -1, axis=1)) / 2
+        low = (quads.min(axis=1) + sides.min(axis=1)) / 2
+        high = (quads.max(axis=1) + sides.max(axis=1)) / 2
+        outer = np.concatenate([quads.min(axis=1), quads.max(axis=1)], axis=1)
+        return np.where(_tilted(quads)[:, None], np.concatenate([low, high], axis=1), outer).astype(np.float32)
+
+    quads = _apply(turn, scene.quads) if len(scene.quads) else scene.quads
+    flipped = np.linalg.det(turn[:2, :2]) < 0
+    if flipped:
+        quads = quads[:, [1, 0, 3, 2]]
+    boxes = boxes_of(scene.boxes)
+    for i in np.flatnonzero(scene.cornered):
+        # The labelled box's slack round its corners stays in proportion.
+        was = np.concatenate([scene.quads[i].min(axis=0), scene.quads[i].max(axis=0)])
+        slack = (scene.boxes[i] - was) / np.tile(np.maximum(was[2:] - was[:2], 1), 2)
+        now = np.concatenate([quads[i].min(axis=0), quads[i].max(axis=0)])
+        mean = np.array([slack[0] - slack[2], slack[1] - slack[3]]) / 2
+        boxes[i] = now + np.concatenate([mean, -mean]) * np.tile(now[2:] - now[:2], 2)
+    visible = _visible(boxes, size)
+    wide = boxes[:, 2] - boxes[:, 0] if len(boxes) else np.zeros(0)
+    longest = np.maximum(wide, boxes[:, 3] - boxes[:, 1]) if len(boxes) else wide
+    kept = (visible >= 0.85) & (longest >= _SMALLEST_TARGET)
+    doubtful = ~kept & (visible > 0.15)
+    vehicles = boxes_of(scene.vehicles)
+    seen = _visible(vehicles, size)
+    shown = (seen >= 0.6) & ((vehicles[:, 2] - vehicles[:, 0]) >= 14)
+    half_shown = ~shown & (seen > 0.2)
+    return Sample(
+        image,
+        np.clip(boxes[kept], 0, size),
+        quads[kept],
+        scene.cornered[kept],
+        scene.rows[kept],
+        np.concatenate([boxes_of(scene.unsure), _grown(boxes[doubtful], 0.1)]),
+        np.clip(vehicles[shown], 0, size),
+        scene.types[shown],
+        np.concatenate([boxes_of(scene.unsure_vehicles), vehicles[half_shown]]),
+    )
+
+
+def _tilted(quads: Floats) -> NDArray[np.bool_]:
+    across = quads[:, 1] - quads[:, 0]
+    return np.asarray(np.minimum(abs(across[:, 0]), abs(across[:, 1])) > 0.06 * np.linalg.norm(across, axis=1))
+
+
+def _grown(boxes: Floats, by: float) -> Floats:
+    margin = (boxes[:, 2:] - boxes[:, :2]) * by
+    return np.concatenate([boxes[:, :2] - margin, boxes[:, 2:] + margin], axis=1).astype(np.float32)
+
+
+def _visible(boxes: Floats, size: int) -> Floats:
+    """The share of each box that lies in the frame, 0..1."""
+    inside = np.clip(boxes, 0, size)
+    area = (inside[:, 2] - inside[:, 0]) * (inside[:, 3] - inside[:, 1])
+    return np.asarray(area / np.maximum((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), 1e-3), np.float32)
+
+
+def _join(tiles: list[Sample], half: int) -> Sample:
+    """Four samples of ``half`` x ``half`` pixels in one frame."""
+    offsets = [(0, 0), (half, 0), (0, half), (half, half)]
+
+    def moved(name: str, repeat: int) -> Floats:
+        parts = []
+        for tile, offset in zip(tiles, offsets, strict=True):
+            array = getattr(tile, name)
+            if repeat == 2 and name.startswith("unsure"):
+                array = np.clip(array, 0, half)
+            shift = np.array(offset, np.float32)
+            parts.append(array + (np.tile(shift, 2) if repeat == 2 else shift))
+        return np.concatenate(parts)
+
+    def joined(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(tile, name) for tile in tiles])
+
+    image = np.concatenate([np.concatenate([t.image for t in tiles[i : i + 2]], axis=1) for i in (0, 2)])
+    return Sample(
+        image, moved("boxes", 2), moved("quads", 1), joined("cornered"), joined("rows"), moved("unsure", 2),
+        moved("vehicles", 2), joined("types"), moved("unsure_vehicles", 2),
+    )  # fmt: skip
+
+
+def spoil(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """Light, lens, sensor and compression: what stands between a scene and its file."""
+    if rng.random() < 0.15:
+        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        image = cv2.merge([grey, grey, grey]).astype(np.uint8)
+    kind = rng.random()
+    if kind < 0.08:  # night: dark, with little light left in one colour
+        gain, power = rng.uniform(0.25, 0.6), rng.uniform(0.9, 1.6)
+    else:
+        gain, power = rng.uniform(0.75, 1.25), math.exp(rng.normal(0, 0.25))
+    ramp = np.linspace(0, 1, 256) ** power * gain * 255 + rng.normal(0, 8)
+    tint = 1 + rng.normal(0, 0.06, 3) * (rng.random() < 0.5)
+    table = np.clip(ramp[:, None] * tint, 0, 255).astype(np.uint8)
+    image = cv2.LUT(image, np.ascontiguousarray(table).reshape(1, 256, 3)).astype(np.uint8)
+    blur = rng.random()
+    if blur < 0.12:
+        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 1.8))).astype(np.uint8)
+    elif blur < 0.17:
+        length = int(rng.integers(3, 9))
+        kernel = np.zeros((length, length), np.float32)
+        kernel[length // 2] = 1 / length
+        spun = cv2.getRotationMatrix2D((length / 2 - 0.5, length / 2 - 0.5), float(rng.uniform(0, 180)), 1)
+        kernel = cv2.warpAffine(kernel, spun, (length, length)).astype(np.float32)
+        image = cv2.filter2D(image, -1, kernel / max(float(kernel.sum()), 1e-3)).astype(np.uint8)
+    if rng.random() < 0.15:
+        noise = np.empty(image.shape, np.int16)
+        cv2.randn(noise, (0, 0, 0), (float(rng.uniform(2, 14)),) * 3)
+        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+    if rng.random() < 0.25:
+        _, packed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 90))])
+        image = cv2.imdecode(packed, cv2.IMREAD_COLOR).astype(np.uint8)
+    return image

@@ -1,0 +1,329 @@
+"""Accuracy on a folder of labelled photos, ours beside RapidOCR's, as Markdown tables.
+
+    python -m benchmarks.accuracy plates --data DIR [--split val] [--peer] [--models functions/plate/models]
+    python -m benchmarks.accuracy vins   --data DIR [--split val] [--peer] [--models functions/vin/models]
+
+DIR holds labels.jsonl, one JSON object a line with ``image`` and ``plates[]`` or ``vins[]`` (boxes
+``[xmin, ymin, xmax, ymax]`` in pixels). A plate is *found* where an answered box has an IoU of 0.5 or more with
+its labelled one; its text is right where both are equal after O, Q -> 0 and I -> 1 (*folded*), because many
+labels confuse these too. A VIN must be right to the letter.
+
+The peer is PP-OCRv6 small as ``rapidocr`` ships it, on the whole photo. For plates it may answer with every line
+of 4 to 9 letters and digits, and the line nearest to the labelled plate counts: an oracle's help that ours does
+not get. For VINs it answers with the 17-character window that its confidence and the check digit prefer, at the
+first of four rotations that shows one. It needs ``pip install rapidocr``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from recognition import PlateRecognizer, VinRecognizer, decode
+from recognition.photo import Pixels
+from recognition.vin_rules import check_digit, fold
+
+from training.data import read_labels
+
+_FOLDED = str.maketrans("OQI", "001")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a system says of one plate: where, what, how sure, and what else it might be."""
+
+    box: tuple[float, float, float, float]
+    text: str
+    score: float
+    region: str = ""
+    candidates: tuple[str, ...] = ()
+
+
+System = Callable[[bytes], list[Answer]]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts for one row of a table."""
+
+    plates: int = 0
+    found: int = 0
+    texts: int = 0
+    right: int = 0
+    exact: int = 0
+    within_five: int = 0
+
+    def row(self) -> list[str]:
+        return [
+            str(self.plates),
+            _percent(self.found, self.plates),
+            str(self.texts),
+            _percent(self.right, self.texts),
+            _percent(self.exact, self.texts),
+            _percent(self.within_five, self.texts),
+        ]
+
+
+_PLATE_COLUMNS = ["plates", "found", "texts", "end to end", "to the letter", "in first five"]
+
+
+def folded(text: str) -> str:
+    return text.upper().translate(_FOLDED)
+
+
+def iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes ``(xmin, ymin, xmax, ymax)``."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+    return width * height / (areas - width * height)
+
+
+def plate_slices(label: dict[str, Any], plate: dict[str, Any], pixels: Pixels) -> Iterator[str]:
+    """The rows of the table in which a labelled plate counts."""
+    yield "all"
+    yield f"set: {label.get('group', 'all')}"
+    region = (plate.get("region") or "").split("-")[0]
+    if region:
+        yield f"country: {region}"
+    x0, y0, x1, y1 = (int(v) for v in plate["box"])
+    height = y1 - y0
+    yield f"height: {'below 20' if height < 20 else '20 to 40' if height < 40 else '40 and more'} px"
+    yield f"rows: {plate.get('lines') or 'not labelled'}"
+    yield "light: " + ("day" if pixels.mean() > 70 else "night")
+    corners = plate.get("polygon") or plate.get("corners_guess")
+    if corners:
+        (ax, ay), (bx, by) = corners[0], corners[1]
+        tilt = abs(np.degrees(np.arctan2(by - ay, bx - ax)))
+        yield f"tilt: {'below 5' if tilt < 5 else '5 to 15' if tilt < 15 else '15 and more'} degrees"
+
+
+def plates(system: System, data: Path, split: str | None) -> None:
+    """Print the tables for one system over the plates of ``data``."""
+    rows: dict[str, Tally] = defaultdict(Tally)
+    confused: dict[tuple[str, str], int] = defaultdict(int)
+    reliability: list[tuple[float, bool]] = []
+    cpu: list[float] = []
+    false = photos_without = 0
+    for label in read_labels(data, split):
+        encoded = (data / label["image"]).read_bytes()
+        start = time.process_time()
+        answers = system(encoded)
+        cpu.append((time.process_time() - start) * 1000)
+        if not label["plates"]:
+            photos_without += 1
+            false += bool(answers)
+            continue
+        pixels = decode(encoded).pixels
+        for plate in label["plates"]:
+            if not plate.get("box"):
+                continue
+            best = max(answers, key=lambda answer: iou(plate["box"], answer.box), default=None)
+            hit = best if best is not None and iou(plate["box"], best.box) >= 0.5 else None
+            truth = plate.get("text") if not plate.get("unsure") else None
+            for name in plate_slices(label, plate, pixels):
+                row = rows[name]
+                row.plates += 1
+                row.found += hit is not None
+                if truth:
+                    row.texts += 1
+                    row.right += hit is not None and folded(hit.text) == folded(truth)
+                    row.exact += hit is not None and hit.text.upper() == truth.upper()
+                    row.within_five += hit is not None and folded(truth) in map(folded, hit.candidates[:5])
+            if truth and hit is not None:
+                reliability.append((hit.score, folded(hit.text) == folded(truth)))
+                if len(hit.text) == len(truth):
+                    for said, meant in zip(folded(hit.text), folded(truth), strict=True):
+                        confused[meant, said] += said != meant
+    order = sorted(rows, key=lambda name: (name != "all", name.split(":")[0], -rows[name].plates))
+    _table(["", *_PLATE_COLUMNS], ([name, *rows[name].row()] for name in order if rows[name].plates >= 5))
+    print(f"\nCPU-ms a photo: median {statistics.median(cpu):.1f}, mean {statistics.mean(cpu):.1f}")
+    if photos_without:
+        print(f"photos without a plate: {photos_without}, answered with one: {_percent(false, photos_without)}")
+    _reliability(reliability)
+    worst = sorted(confused.items(), key=lambda item: -item[1])[:15]
+    _table(["meant", "said", "times"], ([*pair, str(count)] for pair, count in worst if count))
+
+
+def vins(system: System, data: Path, split: str | None) -> None:
+    """Print the tables for one system over the VINs of ``data``."""
+    rows: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
+    reliability: list[tuple[float, bool]] = []
+    cpu: list[float] = []
+    for label in read_labels(data, split):
+        truths = {vin["text"] for vin in label["vins"] if vin.get("text") and not vin.get("unsure")}
+        if not truths:
+            continue
+        encoded = (data / label["image"]).read_bytes()
+        start = time.process_time()
+        answers = system(encoded)
+        cpu.append((time.process_time() - start) * 1000)
+        right = bool(answers) and answers[0].text in truths
+        boxes = [vin["box"] for vin in label["vins"] if vin.get("box")]
+        located = right and any(iou(box, answers[0].box) >= 0.3 for box in boxes)
+        truth = min(truths)
+        heights = [(box[2] - box[0]) / 17 for box in boxes]
+        names = ["all", f"kind: {label.get('kind', 'other')}", "barcode: " + ("yes" if label.get("barcodes") else "no")]
+        names.append("check digit: " + ("applies" if check_digit(truth).applies else "does not apply"))
+        if heights:
+            pitch = max(heights)
+            names.append(f"pitch: {'below 8' if pitch < 8 else '8 to 12' if pitch < 12 else '12 and more'} px")
+        for name in names:
+            for index, value in enumerate((1, right, bool(answers) and not right, not answers, located)):
+                rows[name][index] += value
+        if answers:
+            reliability.append((answers[0].score, right))
+    order = sorted(rows, key=lambda name: (name != "all", name))
+    columns = ["", "photos", "right", "wrong", "refused", "box right when right"]
+    _table(
+        columns,
+        (
+            [name, str(n), *(_percent(count, n) for count in (right, wrong, none)), _percent(located, right)]
+            for name in order
+            for n, right, wrong, none, located in [rows[name]]
+        ),
+    )
+    print(f"\nCPU-ms a photo: median {statistics.median(cpu):.1f}, mean {statistics.mean(cpu):.1f}")
+    _reliability(reliability)
+
+
+def our_plates(models: Path) -> System:
+    recognizer = PlateRecognizer.load(models)
+
+    def read(encoded: bytes) -> list[Answer]:
+        return [
+            Answer(
+                (r.box.xmin, r.box.ymin, r.box.xmax, r.box.ymax),
+                r.text,
+                r.score,
+                r.region,
+                tuple(candidate.text for candidate in r.candidates),
+            )
+            for r in recognizer.read(decode(encoded))
+        ]
+
+    return read
+
+
+def our_vins(models: Path) -> System:
+    recognizer = VinRecognizer.load(models)
+
+    def read(encoded: bytes) -> list[Answer]:
+        return [
+            Answer((c.box.xmin, c.box.ymin, c.box.xmax, c.box.ymax), c.vin, c.confidence)
+            for c in recognizer.read(decode(encoded)).candidates
+        ]
+
+    return read
+
+
+Line = tuple[tuple[float, float, float, float], str, float]
+
+
+def _rapidocr() -> Callable[[Pixels], list[Line]]:
+    from rapidocr import RapidOCR
+
+    engine = RapidOCR(params={"Global.log_level": "critical", "EngineConfig.onnxruntime.intra_op_num_threads": 1})
+
+    def lines(pixels: Pixels) -> list[Line]:
+        result = engine(pixels)
+        if result.boxes is None:
+            return []
+        corners = [np.asarray(box) for box in result.boxes]
+        boxes = [(*box.min(axis=0).tolist(), *box.max(axis=0).tolist()) for box in corners]
+        return list(zip(boxes, result.txts, (float(score) for score in result.scores), strict=True))
+
+    return lines
+
+
+def peer_plates() -> System:
+    lines = _rapidocr()
+
+    def read(encoded: bytes) -> list[Answer]:
+        texts = [(box, re.sub("[^A-Z0-9]", "", text.upper()), score) for box, text, score in lines(decode(encoded).pixels)]
+        likely = [line for line in texts if 4 <= len(line[1]) <= 9 and re.search("[0-9]", line[1])]
+        return [Answer(box, text, score, "", (text,)) for box, text, score in likely]
+
+    return read
+
+
+def peer_vins() -> System:
+    lines = _rapidocr()
+
+    def windows(found: Iterable[Line]) -> Iterator[tuple[bool, float, str, tuple[float, float, float, float]]]:
+        for box, text, score in found:
+            clean = fold(re.sub("[^A-Z0-9]", "", text.upper()))
+            for start in range(len(clean) - 16):
+                vin = clean[start : start + 17]
+                yield check_digit(vin).valid, score, vin, box
+
+    def read(encoded: bytes) -> list[Answer]:
+        pixels = decode(encoded).pixels
+        best: list[tuple[bool, float, str, tuple[float, float, float, float]]] = []
+        for turn in (None, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE):
+            turned = pixels if turn is None else np.asarray(cv2.rotate(pixels, turn), np.uint8)
+            best += windows(lines(turned))
+            if best:
+                break
+        return [Answer(box, vin, score) for _, score, vin, box in sorted(best, reverse=True)]
+
+    return read
+
+
+def _reliability(scored: list[tuple[float, bool]]) -> None:
+    """Reliability: within each band of the score, the mean score beside the share that was right."""
+    edges = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.001)
+    lines = []
+    for low, high in zip(edges, edges[1:], strict=False):
+        band = [(score, right) for score, right in scored if low <= score < high]
+        if band:
+            mean = statistics.mean(score for score, _ in band)
+            lines.append([f"{low:.2f} to {min(high, 1):.2f}", str(len(band)), f"{mean:.3f}", _percent(sum(r for _, r in band), len(band))])
+    print()
+    _table(["score", "answers", "mean score", "right"], lines)
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def _table(head: list[str], rows: Iterable[list[str]]) -> None:
+    print("| " + " | ".join(head) + " |")
+    print("|" + "---|" * len(head))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("plates", "vins"))
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--split")
+    parser.add_argument("--peer", action="store_true", help="measure RapidOCR too, in the same run")
+    parser.add_argument("--models", type=Path)
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    root = Path(__file__).resolve().parents[1] / "functions"
+    if args.what == "plates":
+        measure, ours, peer = plates, our_plates(args.models or root / "plate" / "models"), peer_plates
+    else:
+        measure, ours, peer = vins, our_vins(args.models or root / "vin" / "models"), peer_vins
+    print("## Carsight\n")
+    measure(ours, args.data, args.split)
+    if args.peer:
+        print("\n## RapidOCR (PP-OCRv6 small), whole photo\n")
+        measure(peer(), args.data, args.split)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Collection
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import (
@@ -96,8 +98,13 @@ class KeyStore:
         """
         return self.consume_by_id(key_id(key), api)
 
-    def consume_by_id(self, key_id: str, api: Api) -> Usage:
-        """``consume`` for a key known by its id alone, as in the path of an upload."""
+    def consume_by_id(self, key_id: str, api: Api, ticket: str | None = None) -> Usage:
+        """``consume`` for a key known by its id alone, as in the path of an upload.
+
+        ``ticket`` names work that may be begun more than once: the write that counts it leaves the ticket in
+        the meter, and a second call that finds it there counts nothing. It stays until ``settle`` or
+        ``refund``.
+        """
         if not is_key_id(key_id):
             raise UnknownKey(api)
         now = self._clock()
@@ -125,8 +132,10 @@ class KeyStore:
         # goes back.
         for _ in range(_RACES):
             try:
-                return self._count(key_id, api, period)
+                return self._count(key_id, api, period, ticket)
             except _ConditionFailed as failed:
+                if failed.item and ticket and _ticket(ticket) in failed.item:
+                    return Usage.of(Meter.from_item(failed.item))
                 meter = self._servable(failed.item, api)
             if meter.period in (period, LIFETIME):
                 if meter.remaining >= 1 or meter.overage:
@@ -138,7 +147,7 @@ class KeyStore:
             if meter.limit < 1 and not meter.overage:
                 raise LimitExceeded(Usage.of(meter), now)
             try:
-                return self._turn_over(meter, period)
+                return self._turn_over(meter, period, ticket)
             except _ConditionFailed:
                 continue
         raise StoreUnavailable("the meter kept changing under this request")
@@ -161,6 +170,49 @@ class KeyStore:
                 },
             )
             return usage
+
+    def refund(self, key_id: str, api: Api, ticket: str) -> None:
+        """Give back the unit that was counted with ``ticket``, once however often it is called."""
+        name = {"#ticket": _ticket(ticket)}
+        try:
+            answer = self._call(
+                "update_item",
+                TableName=self.table_name,
+                Key=_meter_key(key_id, api),
+                UpdateExpression="SET #used = #used - :one, #remaining = #remaining + :one REMOVE #ticket",
+                ConditionExpression="#ticket = #period AND #used >= :one",
+                ExpressionAttributeNames=names("used", "remaining", "period") | name,
+                ExpressionAttributeValues={":one": {"N": "1"}},
+                ReturnValues="ALL_NEW",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except _ConditionFailed as failed:
+            if not failed.item or _ticket(ticket) not in failed.item:
+                return
+            # The month turned in between: the unit was counted in the past one.
+            period = failed.item[_ticket(ticket)]["S"]
+            self.settle(key_id, api, [ticket])
+            self._take_from_history(key_id, api, period)
+            return
+        if "successor" in answer["Attributes"]:
+            # The key was rotated in between, and its count went along with its tickets.
+            self.refund(answer["Attributes"]["successor"]["S"], api, ticket)
+
+    def settle(self, key_id: str, api: Api, tickets: Collection[str]) -> None:
+        """Take ``tickets`` out of the meter: their work is done, and what they counted stays counted."""
+        if not tickets:
+            return
+        removed = {f"#t{n}": _ticket(ticket) for n, ticket in enumerate(tickets)}
+        # A condition that fails means that there is no such meter, and nothing to take out of it.
+        with suppress(_ConditionFailed):
+            self._call(
+                "update_item",
+                TableName=self.table_name,
+                Key=_meter_key(key_id, api),
+                UpdateExpression=f"REMOVE {', '.join(removed)}",
+                ConditionExpression="attribute_exists(pk)",
+                ExpressionAttributeNames=removed,
+            )
 
     def status(self, key: str) -> Profile:
         """Who ``key`` belongs to, whatever it has left. Nothing is counted.
@@ -188,18 +240,21 @@ class KeyStore:
 
     # -- the writes ------------------------------------------------------------------------------------------
 
-    def _count(self, key_id: str, api: Api, period: str) -> Usage:
-        """Count a unit if the key may be served in ``period``."""
+    def _count(self, key_id: str, api: Api, period: str, ticket: str | None) -> Usage:
+        """Count a unit if the key may be served in ``period``, and ``ticket`` has not been counted yet."""
         answer = self._call(
             "update_item",
             TableName=self.table_name,
             Key=_meter_key(key_id, api),
-            UpdateExpression="SET #used = #used + :one, #remaining = #remaining - :one",
+            UpdateExpression="SET #used = #used + :one, #remaining = #remaining - :one"
+            + (", #ticket = #period" if ticket else ""),
             ConditionExpression=(
                 "#status = :active AND #included = :yes AND #period IN (:period, :lifetime)"
                 " AND (#remaining >= :one OR #overage = :yes)"
+                + (" AND attribute_not_exists(#ticket)" if ticket else "")
             ),
-            ExpressionAttributeNames=names("used", "remaining", "status", "included", "period", "overage"),
+            ExpressionAttributeNames=names("used", "remaining", "status", "included", "period", "overage")
+            | ({"#ticket": _ticket(ticket)} if ticket else {}),
             ExpressionAttributeValues={
                 ":one": {"N": "1"},
                 ":yes": {"BOOL": True},
@@ -212,20 +267,23 @@ class KeyStore:
         )
         return Usage.of(Meter.from_item(answer["Attributes"]))
 
-    def _turn_over(self, seen: Meter, period: str) -> Usage:
+    def _turn_over(self, seen: Meter, period: str, ticket: str | None) -> Usage:
         """Start ``period`` with this request as its first, and write down what the one before came to."""
         answer = self._call(
             "update_item",
             TableName=self.table_name,
             Key=_meter_key(seen.key_id, seen.api),
-            UpdateExpression="SET #period = :period, #used = :one, #remaining = #limit - :one",
+            UpdateExpression="SET #period = :period, #used = :one, #remaining = #limit - :one"
+            + (", #ticket = :period" if ticket else ""),
             ConditionExpression=(
                 "#status = :active AND #included = :yes AND #period = :seen"
                 " AND (#limit >= :one OR #overage = :yes)"
+                + (" AND attribute_not_exists(#ticket)" if ticket else "")
             ),
             ExpressionAttributeNames=names(
                 "used", "remaining", "limit", "status", "included", "period", "overage"
-            ),
+            )
+            | ({"#ticket": _ticket(ticket)} if ticket else {}),
             ExpressionAttributeValues={
                 ":one": {"N": "1"},
                 ":yes": {"BOOL": True},
@@ -270,17 +328,7 @@ class KeyStore:
             if failed.item is None or (meter := Meter.from_item(failed.item)).period == usage.period:
                 return usage
             # The month turned while the request was being answered: the unit was counted in the past one.
-            self._call(
-                "update_item",
-                TableName=self.table_name,
-                Key={
-                    "pk": {"S": partition(usage.key_id)},
-                    "sk": {"S": history_name(usage.api, usage.period)},
-                },
-                UpdateExpression="ADD #used :less",
-                ExpressionAttributeNames=names("used"),
-                ExpressionAttributeValues={":less": {"N": "-1"}},
-            )
+            self._take_from_history(usage.key_id, usage.api, usage.period)
             return Usage.of(meter)
         item = answer["Attributes"]
         if "successor" in item:
@@ -288,6 +336,16 @@ class KeyStore:
             successor = item["successor"]["S"]
             return self._give_back(Usage.of(Meter.from_item({**item, "pk": {"S": partition(successor)}})))
         return Usage.of(Meter.from_item(item))
+
+    def _take_from_history(self, key_id: str, api: Api, period: str) -> None:
+        self._call(
+            "update_item",
+            TableName=self.table_name,
+            Key={"pk": {"S": partition(key_id)}, "sk": {"S": history_name(api, period)}},
+            UpdateExpression="ADD #used :less",
+            ExpressionAttributeNames=names("used"),
+            ExpressionAttributeValues={":less": {"N": "-1"}},
+        )
 
     # -- reaching the table ----------------------------------------------------------------------------------
 
@@ -342,3 +400,8 @@ def _require_served(status: Status, api: Api) -> None:
 
 def _meter_key(key_id: str, api: Api) -> dict[str, Any]:
     return {"pk": {"S": partition(key_id)}, "sk": {"S": meter_name(api)}}
+
+
+def _ticket(ticket: str) -> str:
+    """The meter's attribute that says in which period ``ticket`` was counted."""
+    return f"ticket:{ticket}"

@@ -1,0 +1,851 @@
+"""Draws VINs where they are found: labels, maker's plates, dashboards behind glass, stamped metal, papers, screens.
+
+    python -m training.render_vins --out sheet.png [--count 24] [--seed 0] [--lines]
+
+writes a sheet of what the detector (or, with ``--lines``, the reader) is taught. No VIN drawn here is a real one but by
+chance: the maker's prefix is real, the rest is drawn at random.
+
+A ``Sheet`` is the flat object - the label, the plate, the strip - with three layers: its colours, what was printed
+by other means than the VIN, and the VIN's own marks. It is lit, and seen by a camera through one homography.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import zxingcpp
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from recognition.vin_text import ALPHABET, cut
+
+from training.data import Pixels
+
+Rng = np.random.Generator
+Floats = NDArray[np.float32]
+Mask = NDArray[np.uint8]
+
+# ---------------------------------------------------------------------------------------------------------- texts
+
+# Maker's prefix and the pattern of the rest: # digit, @ letter, * either, Y model year, = the check digit.
+_PATTERNS: dict[str, tuple[str, ...]] = {
+    "zzz": (
+        "WVWZZZ@@ZY@######", "WVWZZZ#@ZY@######", "WV1ZZZ#@ZY@######", "WV2ZZZ#@ZY@######", "WVGZZZ#@ZY@######", "WAUZZZ#@#Y@######",
+        "WAUZZZ@#*Y@######", "WP1ZZZ#*ZY@@#####", "WP0ZZZ##ZY@######", "TMBZZZ#@ZY@######", "TMB@@#@@*Y@######", "VSSZZZ#@ZY@######",
+        "XW8ZZZ#@ZY@######", "XW8ZZZ@@ZY@######", "XW8AC2NH#YK######", "XW8@@#@@#Y@######", "TRUZZZ#@#Y@######", "3VWZZZ#@ZY@######",
+        "XW8AN4N*#Y@######",
+    ),
+    "europe": (
+        "W0L0@@@######@###", "W0L0@@@##########", "W0LP@#@@#########", "W0VZ@#@#*########", "WDB#######@######", "WDD#######@######", "WDC#######@######",
+        "WDF#######@######", "W1K#######@######", "WBA@@#######@####", "WBA##@@##########", "WBS@@#######@####", "WF0@XX@@@@Y@#####", "WF0*XXG@**Y@#####",
+        "WMW@@#######@####", "WME#######@######", "VF1@@@@#########@", "VF1*@***#########", "VF3##@##@########", "VF3*****@########", "VF7#@###@########",
+        "VF7*****@########", "VR3*****@########", "UU1*@***#########", "ZFA###00000######", "ZAR###000########", "YV1@@######2#####", "YV4@@######1#####",
+        "YS3@@##@#########", "SAL@@##@#@@######", "SAJ@@##@#@@######", "SB1@@##@#########", "SJN@@##@#########", "TSM@@@##@########", "SHH@@#####U######",
+        "VNK@@#####@######", "U5Y@@###@@@######", "U6Y@@###@@@######", "TMA@@###@@@######", "NMT@@##@#########", "NM0@XX@@@@Y@#####", "VSK@@@@##########",
+        "VSS@@@@@#########", "VN1@@@@##########", "VV9##############",
+    ),
+    "russia": (
+        "XWE@@###@@@######", "XWEFC41#*@#######", "XWEH@@##@@000####", "XWEE25##@@@######", "XWEKN81#@@000####", "XWF@@@@@@@@######", "XWB#@##@@@@######",
+        "XTA@@#####@######", "XTAGFL110@@######", "XTAKS0@5L@#######", "XTA###########***", "X7L@@@@@@########", "X7LASRA##########", "X7LHSRG@N########",
+        "X9L##########****", "X9L212300########", "X9F*XX@@@@Y@#####", "X4X@@#####@@#####", "X96##############", "XTH##############", "XTT##############",
+        "XW7@@##@#0@######", "XUF@@####@@######", "XUU@@###@@@######", "X2M@@@@@@@@######", "XZG@@##@#@@######", "XZGFF##@#MA######", "Z94@@##@@@@######",
+        "Z94C241@@@@######", "Z94K241CBNR######", "Z8T@@@@@@@@######", "Z8N@@@@##########", "Z6F*XX@@@@Y@#####", "RUMK@@#*#@@######", "Y4K#####@@@######",
+        "Y3W@@@@@*########", "MX1@@####@@######", "MX1TF69V9MA######", "MXC@@@@@*@@######", "XWK@@#####@######", "XWW@@@@@*@@######", "XW9##############",
+        "X3X@@#####@@#####",
+    ),
+    "checked": (
+        "1G1@@###=Y#######", "1GC@@@@#=Y@######", "1FM@@##@=Y@@#####", "1FA@@#@*=Y#######", "1FT@@#@*=Y@@#####", "1HG@@#@##Y@######", "1HGCM#@##Y@######",
+        "1N4@@#@@=Y@######", "1J4@@###=Y@######", "1C4@@@@@=Y@######", "1C6@@#@@=Y@######", "1D7@@##@=Y@######", "1VW@@#@#=Y@######", "1B3@@##@=Y@######",
+        "1GT@@@@#=Y@######", "1GN@@@@#=Y@######", "1M1@@##@=Y@######", "1XP@@#@@=Y@######", "2HG@@#@##Y@######", "2HG@@#@*=Y@######", "2T1@@##@=Y@######",
+        "2T3@@@@@=Y@######", "2C3@@@@@=Y@######", "2G1@@###=Y#######", "2FM@@##@=Y@@#####", "3VW@@#@@=Y@######", "3N1@@#@@=Y@######", "3FA@@#@*=Y@@#####",
+        "3GN@@@@#=Y@######", "4T1@@##@=Y@######", "4S3@@@@#=Y#######", "4JG@@#@@=Y@######", "5YJ@@#@#=Y@######", "5UX@@#@#=Y@######", "5XY@@###=Y@######",
+        "5NP@@#@#=Y@######", "5FN@@###=Y@######", "5TD@@##@=Y@######", "5J6@@###=Y@######", "7SA@@#@#=Y@######", "LVV@@###=Y@######", "LVVDB11B=MD######",
+        "LVVDB21B=MD######", "LVTDB2#B=Y@######", "LVZA53P9=MC######", "LVZ@@##@=Y@######", "LS5A#@##=Y@######", "LFB@@###=Y@######", "LFV@@#@@=Y@######",
+        "LFP@@###=Y@######", "LGX@@###=Y@######", "LGW@@###=Y@######", "LSV@@#@#=Y@######", "LB3@@###=Y@######", "LMG@@###=Y@######", "LSJ@@###=Y@######",
+        "LBE@@###=Y@######", "LJD@@###=Y@######", "LHG@@###=Y@######", "JHL@@###=Y@######", "JHM@@###=Y@######", "JN1@@##@=Y@######", "JTD@@##@=Y@######",
+        "JTE@@##@=Y@######", "JTM@@##@=Y@######", "JM1@@###=Y@######", "JF1@@###=Y@######", "KMH@@##@=Y@######", "KM8@@##@=Y@######", "KNA@@###=Y@######",
+        "KND@@###=Y@######", "WBA@@#@#=Y@######", "WA1@@#@@=Y@######", "WVW@@#@@=Y@######", "WDD@@#@@=Y@######", "YV1@@###=Y#######", "SAL@@##@=Y@######",
+        "ZFF@@##@=Y#######",
+    ),
+    "asia": (
+        "JMB@@@#@@########", "JMB@@@@@@@@######", "JMZ@@#####@######", "JM7@@#####@######", "JN1@@@@@@@#######", "JSA@@@##@########", "JTJ@@##@#########",
+        "JTMKD31V#########", "JT1@@##@#########", "JF1@@#@@@@@######", "KMH@@##@@@@######", "KMJ@@##@@@@######", "KNE@@###@@@######", "KN3@@###@@@######",
+        "KL1@@##@@@@######", "KPT@@##@@@@######", "MAL@@##@@@@######", "MA3@@@##@########", "MR0@@##@#########", "6T1@@##@#########", "6G1@@##@#########",
+        "8AG@@####@@######", "8AP##############", "9BW@@##@#@@######", "9BG@@####@@######", "93Y@@@@##########", "AHT@@##@#########", "AFA@XX@@@@Y@#####",
+    ),
+}  # fmt: skip
+_YEARS = "ABCDEFGHJKLMNPRSTVWXY123456789"
+_VALUES = {c: int(v) for c, v in zip("0123456789ABCDEFGHJKLMNPRSTUVWXYZ", "012345678912345678123457923456789", strict=True)}
+_WEIGHTS = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
+
+_MAKERS = (
+    "VOLKSWAGEN AG", "ADAM OPEL AG", "OPEL", "DAIMLERCHRYSLER AG", "DAIMLER AG", "BMW AG", "AUDI AG", "RENAULT", "AUTOMOBILES PEUGEOT", "AUTOMOBILES CITROEN",
+    "TOYOTA MOTOR CORPORATION", "HYUNDAI MOTOR COMPANY", "KIA MOTORS", "MITSUBISHI MOTORS CORPORATION", "Mazda Motor Corporation", "NISSAN MOTOR CO., LTD.",
+    "CHERY AUTOMOBILE CO.,LTD.CHINA", "CHINA FIRST AUTOMOBILE GROUP COMPANY", "GEELY", "VAUXHALL MOTORS LTD", "FORD MOTOR COMPANY", "SKODA AUTO a.s.", "VOLVO",
+    "ООО «ЗАВОД»", "ООО \"ЭЛЛАДА\"", "ЗАО «АВТОЗАВОД»", "ПАО «ЗАВОД»", "ООО «МОТОР РУС»", "АВТОЗАВОД", "FABRIQUE EN FRANCE", "HONDA MOTOR CO., LTD.",
+    "FUJI HEAVY INDUSTRIES LTD.", "TESLA, INC.", "GENERAL MOTORS LLC", "MFD. BY FCA US LLC", "Mercedes-Benz", "SUZUKI MOTOR CORPORATION",
+)  # fmt: skip
+_SENTENCES = (
+    "THIS VEHICLE CONFORMS TO ALL APPLICABLE", "FEDERAL MOTOR VEHICLE SAFETY AND", "BUMPER STANDARDS IN EFFECT ON THE DATE", "OF MANUFACTURE SHOWN ABOVE",
+    "SAFETY, BUMPER AND THEFT PREVENTION", "Идентификационный номер", "разрешенная максимальная масса", "ДВИГАТЕЛЬ", "MADE IN GERMANY", "Made in Belarus",
+    "TYPE: PASSENGER CAR", "NAMEPLATE", "ПРЕДПРИЯТИЕ ИЗГОТОВИТЕЛЬ", "VEHICLE IDENTIFICATION NUMBER", "Gross vehicle weight", "TIRE AND LOADING INFORMATION",
+    "SEATING CAPACITY", "COLD TIRE INFLATION PRESSURE", "Fahrgestellnummer", "numero de chassis", "COLOR TRIM AXLE TRANS",
+)  # fmt: skip
+
+
+def check_digit(vin: str) -> str:
+    """The character that 49 CFR 565.15 asks for at position 9 of the 17 characters ``vin``."""
+    rest = sum(_VALUES[c] * w for c, w in zip(vin, _WEIGHTS, strict=True)) % 11
+    return "X" if rest == 10 else str(rest)
+
+
+def draw_vin(rng: Rng) -> str:
+    """A VIN as makers write them: most from a known pattern, one in six any 17 characters at all."""
+    if rng.random() < 0.16:
+        weights = np.where([c.isdigit() for c in ALPHABET], 1.6, 1.0)
+        return "".join(rng.choice(list(ALPHABET), 17, p=weights / weights.sum()))
+    kind = str(rng.choice(list(_PATTERNS), p=(0.2, 0.17, 0.25, 0.3, 0.08)))
+    pattern = str(rng.choice(_PATTERNS[kind]))
+    if kind != "checked" and rng.random() < 0.25:  # other makers of the same kind
+        pattern = pattern[:2] + _fill("*", rng) + pattern[3:]
+    if rng.random() < 0.2:  # and other habits
+        at = int(rng.integers(3, 9))
+        pattern = pattern[:at] + "*" + pattern[at + 1 :]
+    vin = _fill(pattern, rng)
+    return vin[:8] + check_digit(vin) + vin[9:] if kind == "checked" else vin
+
+
+def _fill(pattern: str, rng: Rng) -> str:
+    draw: dict[str, str] = {"#": "0123456789", "@": ALPHABET[10:], "*": ALPHABET, "Y": _YEARS, "=": "0"}
+    # a letter that belongs to the maker's prefix stays, even where it is a sign of the pattern
+    head, tail = pattern[:3], pattern[3:]
+    return head.replace("*", str(rng.choice(list(ALPHABET)))) + "".join(
+        str(rng.choice(list(draw[c]))) if c in draw else c for c in tail
+    )
+
+
+def draw_other(rng: Rng) -> str:
+    """A line that stands on the same labels and is no VIN: approvals, weights, tyres, telephones, sentences."""
+    kind = int(rng.integers(12))
+    n = lambda low, high: int(rng.integers(low, high))  # noqa: E731
+    digits = lambda count: "".join(str(d) for d in rng.integers(0, 10, count))  # noqa: E731
+    if kind <= 1:
+        return f"e{n(1, 30)}*{rng.choice(['98/14', '2001/116', '2007/46', '70/156', '2018/858', 'KS07/46'])}*{digits(4)}*{digits(2)}"
+    if kind == 2:
+        return f"{rng.choice(['TC RU', 'ТС RU', 'TC BY', 'РОСС RU', ''])} E-{rng.choice(['RU', 'CN', 'KZ', 'DE', 'JP'])}.{rng.choice(['MT02', 'АЯ04', 'МТ22', 'MT42'])}.{digits(5)}.Р{n(1, 9)}"
+    if kind <= 5:
+        unit = str(rng.choice(["kg", "KG", "кг", "Kg", "", "LB"]))
+        return f"{rng.choice(['', '', '1- ', '2- ', '1-', '2-', 'GVWR ', 'GAWR FRT '])}{n(8, 40) * 100 + n(0, 20) * 5} {unit}"
+    if kind == 6:
+        return f"P{n(155, 315)}/{n(35, 80)}R{n(14, 22)} {n(80, 115)}{rng.choice(list('HSTVW'))}  {n(200, 260)} KPA / {n(29, 41)} PSI"
+    if kind == 7:
+        return f"+{n(1, 99)} ({digits(3)}) {digits(3)}-{digits(2)}-{digits(2)}"
+    if kind == 8:
+        return f"{rng.choice(['MODEL', 'TYP', 'TYPE', 'ENGINE', 'МОДЕЛЬ', 'COLOR', 'TRIM', 'C/TR', ''])} {_fill('***-*****'[: n(4, 9)], rng)}{_fill('@@@@', rng) if n(0, 3) == 0 else ''}"
+    if kind == 9:
+        return f"{rng.choice(['DATE', 'MFD', 'Production Date', ''])} {n(1, 13):02d}{rng.choice(['/', '-', '.'])}{n(1995, 2026)}"
+    return str(rng.choice(_SENTENCES if kind == 10 else _MAKERS))
+
+
+# ---------------------------------------------------------------------------------------------------------- glyphs
+
+_FOLDERS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path.home() / ".local/share/fonts")
+# Families that stand for what is seen on cars; those not installed are left out. Debian packages fonts-opendin,
+# -ocr-a, -ocr-b, -b612, -bebas-neue, -national-park, -roadgeek, -liberation, -dejavu; npm @fontsource/* where found.
+_LASER = (
+    "OCRB", "OCRBS", "OCRB", "OSP-DIN", "OSP-DIN", "LiberationSansNarrow-Regular", "LiberationSansNarrow-Bold", "LiberationSans-Regular", "LiberationSans-Bold",
+    "LiberationMono-Regular", "LiberationMono-Bold", "DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansCondensed", "DejaVuSansCondensed-Bold", "DejaVuSans",
+    "B612Mono-Regular", "B612Mono-Bold", "B612-Regular", "RG2014B", "RG2014C", "RG2014D", "BebasNeue-Book", "BebasNeue-Regular", "NationalPark-Regular",
+    "share-tech-mono-latin-400-normal", "saira-semi-condensed-latin-500-normal", "barlow-semi-condensed-latin-600-normal", "rajdhani-latin-700-normal",
+    "roboto-condensed-latin-600-normal", "overpass-latin-600-normal", "fira-sans-condensed-latin-600-normal", "chakra-petch-latin-600-normal",
+    "saira-condensed-latin-500-normal", "LiberationSans-Italic", "LiberationSans-BoldItalic", "RG2014E",
+)  # fmt: skip
+_SLAB = ("LiberationSerif-Bold", "LiberationSerif-Regular", "DejaVuSerif", "DejaVuSerif-Bold", "OCRA")
+_STROKE = ("BebasNeue-Light", "BebasNeue-Thin", "NationalPark-Thin", "DejaVuSans-ExtraLight", "OCRB", "share-tech-mono-latin-400-normal", "OSP-DIN", "B612Mono-Regular")
+_WORDS = ("DejaVuSansCondensed-Bold", "DejaVuSans", "LiberationSansNarrow-Bold", "LiberationSans-Bold", "LiberationSans-Regular", "DejaVuSansMono", "LiberationMono-Regular", "DejaVuSerif")
+
+# Each glyph of the 5 x 7 matrix printers: seven rows of five dots, the high bit at the left.
+_DOTS = {
+    "0": "0E1113151911 0E", "1": "040C040404040E", "2": "0E11010204081F", "3": "1F02040201110E", "4": "02060A121F0202",
+    "5": "1F101E0101110E", "6": "0608101E11110E", "7": "1F010204080808", "8": "0E11110E11110E", "9": "0E11110F01020C",
+    "A": "0E11111F111111", "B": "1E11111E11111E", "C": "0E11101010110E", "D": "1E11111111111E", "E": "1F10101E10101F",
+    "F": "1F10101E101010", "G": "0E11101711110F", "H": "1111111F111111", "J": "0702020202120C", "K": "11121418141211",
+    "L": "1010101010101F", "M": "111B1515111111", "N": "11191513111111", "P": "1E11111E101010", "R": "1E11111E141211",
+    "S": "0F10100E01011E", "T": "1F040404040404", "U": "1111111111110E", "V": "11111111110A04", "W": "11111115151B11",
+    "X": "11110A040A1111", "Y": "11110A04040404", "Z": "1F01020408101F", "*": "00150E1F0E1500",
+}  # fmt: skip
+
+
+@functools.cache
+def _font_paths() -> dict[str, Path]:
+    return {
+        path.stem: path
+        for folder in _FOLDERS
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in {".otf", ".ttf", ".woff"}
+    }
+
+
+@functools.lru_cache(maxsize=512)
+def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(_font_paths()[name]), size)
+
+
+def _pick_font(names: Sequence[str], rng: Rng) -> str:
+    return str(rng.choice([name for name in names if name in _font_paths()]))
+
+
+@functools.lru_cache(maxsize=8192)
+def _glyph(name: str, size: int, character: str, bold: int) -> tuple[Mask, int]:
+    """The ink of one character, from the ascender line down (rows x columns), and its advance in pixels."""
+    font = _font(name, size)
+    advance = max(1, round(font.getlength(character)))
+    image = Image.new("L", (advance + 2 * bold + 2, round(size * 1.3)), 0)
+    ImageDraw.Draw(image).text((bold + 1, round(size * 0.1)), character, 255, font, stroke_width=bold)
+    return np.asarray(image), advance
+
+
+@functools.lru_cache(maxsize=1024)
+def _dot_glyph(character: str, size: int, dot: int) -> Mask:
+    """A 5 x 7 glyph ``size`` pixels high; ``dot`` is a dot's diameter in percent of the pitch."""
+    rows = _DOTS.get(character, "00000000000000").replace(" ", "")
+    pitch = 8
+    image = np.zeros((7 * pitch, 5 * pitch), np.uint8)
+    for y in range(7):
+        bits = int(rows[2 * y : 2 * y + 2], 16)
+        for x in range(5):
+            if bits >> (4 - x) & 1:
+                cv2.circle(image, (x * pitch + pitch // 2, y * pitch + pitch // 2), round(pitch * dot / 200), 255, -1, cv2.LINE_AA)
+    return np.asarray(cv2.resize(image, (max(3, round(size * 5 / 7)), size), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a line is set: a font's name (``dots`` for the 5 x 7 matrix), the glyph height, pitch and weight."""
+
+    font: str
+    size: int
+    pitch: float
+    """Space between characters, in parts of the size; with ``mono`` the whole pitch of a character."""
+    mono: bool
+    squeeze: float
+    bold: int
+    dot: int = 90
+
+
+def draw_style(rng: Rng, size: int) -> Style:
+    """The type of a VIN line about ``size`` pixels high."""
+    kind = rng.random()
+    if kind < 0.13:
+        return Style("dots", size, float(rng.uniform(0.78, 1.15)), True, float(rng.uniform(0.75, 1.3)), 0, int(rng.integers(60, 135)))
+    if kind < 0.2:
+        return Style(_pick_font(_SLAB, rng), size, float(rng.uniform(0.0, 0.14)), False, float(rng.uniform(0.8, 1.3)), 0)
+    if kind < 0.35:
+        bold = int(rng.integers(0, max(1, size // 14) + 1))
+        return Style(_pick_font(_STROKE, rng), size, float(rng.uniform(0.6, 0.95)), True, float(rng.uniform(0.8, 1.7)), bold)
+    mono = bool(rng.random() < 0.35)
+    bold = int(rng.random() < 0.25)
+    pitch = float(rng.uniform(0.62, 0.95)) if mono else float(rng.uniform(-0.01, 0.16))
+    squeeze = float(np.exp(rng.normal(0, 0.22)))
+    return Style(_pick_font(_LASER, rng), size, pitch, mono, squeeze, bold)
+
+
+def set_line(text: str, style: Style) -> tuple[Mask, list[tuple[int, int]]]:
+    """The ink of ``text`` (rows x columns) and, for each character, where it begins and ends in x."""
+    glyphs: list[tuple[Mask, int]] = []
+    for character in text:
+        if style.font == "dots" and (character in _DOTS or character == " "):
+            mask = _dot_glyph(character, round(style.size * 0.75), style.dot)
+            glyphs.append((np.pad(mask, ((round(style.size * 0.2), round(style.size * 0.35)), (0, 0))), mask.shape[1]))
+        else:
+            name = "DejaVuSans" if style.font == "dots" or character in "☆★" else style.font
+            glyphs.append(_glyph(name, style.size, character, style.bold))
+    rows = max(mask.shape[0] for mask, _ in glyphs)
+    at = 2.0
+    spans: list[tuple[int, int]] = []
+    width = sum(max(mask.shape[1], round(style.size * 1.2)) for mask, _ in glyphs) + 8
+    line = np.zeros((rows, width + len(text) * max(0, round(style.size * style.pitch))), np.uint8)
+    for mask, advance in glyphs:
+        step = style.pitch * style.size if style.mono else advance + style.pitch * style.size
+        x = round(at + ((step - advance) / 2 if style.mono else 0))
+        x = max(0, min(x, line.shape[1] - mask.shape[1]))
+        part = line[: mask.shape[0], x : x + mask.shape[1]]
+        np.maximum(part, mask, out=part)
+        spans.append((x + style.bold, x + style.bold + advance))
+        at += max(step, 2.0)
+    line = line[:, : min(line.shape[1], max(spans[-1][1] + 4, round(at)))]
+    if abs(style.squeeze - 1) > 0.02:
+        columns = max(8, round(line.shape[1] * style.squeeze))
+        spans = [(round(a * columns / line.shape[1]), round(b * columns / line.shape[1])) for a, b in spans]
+        line = np.asarray(cv2.resize(line, (columns, line.shape[0]), interpolation=cv2.INTER_AREA), np.uint8)
+    return line, spans
+
+
+# ---------------------------------------------------------------------------------------------------------- sheets
+
+
+@dataclass
+class Sheet:
+    """A flat thing with text. ``pixels`` is its face; ``corners`` (4 x 2) those of the VIN's 17 characters on it."""
+
+    pixels: Pixels
+    opacity: Mask
+    corners: Floats | None
+    text: str
+
+
+class _Layout:
+    """Lines set one under another on growing sheets of ink, remembering where the VIN came to stand."""
+
+    def __init__(self, rng: Rng, width: int, height: int) -> None:
+        self.rng = rng
+        self.print = np.zeros((height, width), np.uint8)
+        self.marks = np.zeros((height, width), np.uint8)
+        self.corners: Floats | None = None
+
+    def put(self, layer: Mask, line: Mask, x: int, y: int) -> None:
+        height, width = layer.shape
+        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + line.shape[1], width), min(y + line.shape[0], height)
+        if x1 > x0 and y1 > y0:
+            part = layer[y0:y1, x0:x1]
+            np.maximum(part, line[y0 - y : y1 - y, x0 - x : x1 - x], out=part)
+
+    def words(self, text: str, x: int, y: int, size: int, font: str | None = None, width: int | None = None) -> int:
+        """Print ``text`` with its left end at x; answers where it ends. ``width``: squeeze to at most that."""
+        style = Style(font or _pick_font(_WORDS, self.rng), size, 0.02, False, float(self.rng.uniform(0.8, 1.15)), 0)
+        line, _ = set_line(text or " ", style)
+        if width is not None and line.shape[1] > width:
+            line = np.asarray(cv2.resize(line, (max(4, width), line.shape[0]), interpolation=cv2.INTER_AREA), np.uint8)
+        self.put(self.print, line, x, y)
+        return x + line.shape[1]
+
+    def vin(self, vin: str, line: Mask, spans: list[tuple[int, int]], first: int, x: int, y: int) -> None:
+        """Mark the VIN whose characters begin at the index ``first`` of ``line``, and keep its corners."""
+        self.put(self.marks, line, x, y)
+        x0, x1 = spans[first][0], spans[first + len(vin) - 1][1]
+        rows = np.flatnonzero(line[:, x0:x1].max(axis=1) > 60)
+        top, bottom = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, line.shape[0])
+        self.corners = np.array([(x0 + x, top + y), (x1 + x, top + y), (x1 + x, bottom + y), (x0 + x, bottom + y)], np.float32)
+
+
+def _dressed(vin: str, rng: Rng) -> tuple[str, int]:
+    """The VIN with what hugs it - stars, a prefix - and the index of its first character."""
+    kind = rng.random()
+    if kind < 0.6:
+        return vin, 0
+    if kind < 0.8:
+        sign = str(rng.choice(["*", "*", "☆", "★", "-", "<", "#", "/", "* ", "- ", "•"]))
+        return sign + vin + (sign[::-1] if rng.random() < 0.9 else ""), len(sign)
+    prefix = str(rng.choice(["VIN: ", "VIN ", "VIN:", "V.I.N. ", "Vin No. ", "№ ", "ID: ", "VIN : ", "FIN ", "E "]))
+    return prefix + vin, len(prefix)
+
+
+def barcode(text: str, kind: str, height: int) -> Mask:
+    """A barcode's dark modules as ink, ``height`` pixels high. ``kind`` is a zxing-cpp format name."""
+    code = zxingcpp.create_barcode(text, getattr(zxingcpp.BarcodeFormat, kind))
+    modules = 255 - np.asarray(zxingcpp.write_barcode_to_image(code, scale=1), np.uint8)
+    columns = np.flatnonzero(modules.max(axis=0))
+    modules = modules[:, columns[0] : columns[-1] + 1]
+    if kind in {"Code39", "Code128"}:
+        row = modules[modules.shape[0] // 2 : modules.shape[0] // 2 + 1]
+        return np.asarray(np.repeat(np.repeat(row, height, axis=0), 2, axis=1), np.uint8)
+    rows = np.flatnonzero(modules.max(axis=1))
+    modules = modules[rows[0] : rows[-1] + 1]
+    zoom = max(2, round(height / modules.shape[0]))
+    return np.asarray(np.kron(modules, np.ones((zoom, zoom), np.uint8)), np.uint8)
+
+
+def _colours(rng: Rng) -> tuple[Floats, Floats]:
+    """Ground and ink (BGR, 0..255) of a printed label: dark on light, light on dark, silver on black, odd ones."""
+    kind = rng.random()
+    tint = rng.normal(0, 5, 3)
+    if kind < 0.38:
+        ground, ink = rng.uniform(200, 252) + tint, rng.uniform(10, 70) + tint
+    elif kind < 0.82:
+        ground, ink = rng.uniform(8, 60) + tint, rng.uniform(150, 250) + tint
+    elif kind < 0.93:
+        ground, ink = rng.uniform(120, 200) + tint, rng.uniform(5, 70) + tint
+    else:
+        ground = rng.uniform(30, 230, 3)
+        ink = np.full(3, 20.0 if ground.mean() > 120 else 235.0)
+    return np.clip(ground, 0, 255).astype(np.float32), np.clip(ink, 0, 255).astype(np.float32)
+
+
+def _paint(layout: _Layout, ground: Floats, ink: Floats, mark: Floats) -> Pixels:
+    """The face of a printed sheet from its layers, in two blends."""
+    face = np.empty((*layout.print.shape, 3), np.float32)
+    face[:] = ground
+    for layer, colour in ((layout.print, ink), (layout.marks, mark)):
+        weight = layer.astype(np.float32)[:, :, None] / 255
+        face += (colour - face) * weight
+    return np.clip(face, 0, 255).astype(np.uint8)
+
+
+def _emboss(layer: Mask, face: Pixels, rng: Rng, depth: float) -> Pixels:
+    """Marks pressed into (or out of) the face, under raking light: shading follows the slope of the blurred ink."""
+    relief = cv2.GaussianBlur(layer.astype(np.float32), (0, 0), float(rng.uniform(0.7, 1.6)))
+    angle = rng.uniform(0, 2 * math.pi)
+    shade = cv2.Sobel(relief, cv2.CV_32F, 1, 0, scale=math.cos(angle)) + cv2.Sobel(relief, cv2.CV_32F, 0, 1, scale=math.sin(angle))
+    dark = relief * float(rng.uniform(-0.25, 0.12))  # paint or dirt in the grooves
+    return np.clip(face.astype(np.float32) + (shade * depth * 0.5 + dark)[:, :, None], 0, 255).astype(np.uint8)
+
+
+def _metal(rng: Rng, height: int, width: int) -> Pixels:
+    """Bare, brushed or painted sheet metal."""
+    base = np.full((height, width, 3), rng.uniform(70, 220) + rng.normal(0, 8, 3), np.float32)
+    if rng.random() < 0.4:
+        base[:] = rng.uniform(20, 210, 3)
+    grain = rng.normal(0, 1, (max(2, height // 2), max(2, width // 2))).astype(np.float32)
+    if rng.random() < 0.5:
+        grain = cv2.blur(grain, (25, 1)) * 4
+    base += cv2.resize(grain, (width, height))[:, :, None] * float(rng.uniform(1, 9))
+    return np.clip(base, 0, 255).astype(np.uint8)
+
+
+def _rounded(height: int, width: int, radius: int) -> Mask:
+    mask = np.zeros((height, width), np.uint8)
+    cv2.rectangle(mask, (radius, 0), (width - radius - 1, height - 1), 255, -1)
+    cv2.rectangle(mask, (0, radius), (width - 1, height - radius - 1), 255, -1)
+    for x in (radius, width - radius - 1):
+        for y in (radius, height - radius - 1):
+            cv2.circle(mask, (x, y), radius, 255, -1)
+    return mask
+
+
+def _label(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
+    """A door label or maker's plate: a column of lines, the VIN among the first, marks and codes at the sides."""
+    style = draw_style(rng, size)
+    dressed, first = _dressed(vin, rng) if vin else (draw_other(rng), 0)
+    line, spans = set_line(dressed, style)
+    gap = float(rng.uniform(0.95, 1.7))
+    left = int(size * rng.uniform(0.4, 3.0)) if rng.random() < 0.5 else int(size * rng.uniform(0.2, 0.8))
+    right = int(size * rng.uniform(0.3, 5.0)) if rng.random() < 0.45 else int(size * rng.uniform(0.2, 0.8))
+    width = left + line.shape[1] + right
+    pitch = round(size * gap)
+    height = pitch * (rows + 1) + size // 2
+    layout = _Layout(rng, width, height)
+    at = int(rng.choice([1, 1, 2, 2, 2, 3, 4])) if rng.random() < 0.75 else int(rng.integers(0, rows + 1))
+    at = min(at, rows - 1)
+    font = _pick_font(_WORDS, rng)
+    other = Style(style.font, max(8, round(size * rng.uniform(0.7, 1.05))), style.pitch, style.mono, style.squeeze * 0.9, style.bold, style.dot)
+    centred = bool(rng.random() < 0.4)
+    y = size // 4
+    for row in range(rows):
+        if row == at:
+            x = left if not centred else (width - line.shape[1]) // 2
+            if vin:
+                layout.vin(vin, line, spans, first, x, y)
+            else:
+                layout.put(layout.marks, line, x, y)
+            if rng.random() < 0.1:
+                cv2.rectangle(layout.print, (x - 4, y), (x + line.shape[1] + 3, y + line.shape[0] - 1), 255, 1)
+        else:
+            text = draw_other(rng) if row else str(rng.choice(_MAKERS))
+            if rng.random() < 0.5:
+                if any(c in _DOTS or c == " " for c in text) and rng.random() < 0.6 and text.isascii():
+                    mark, _ = set_line(text, other)
+                    mark = mark[:, : width - left // 2]
+                    layout.put(layout.marks, mark, left if not centred else max(2, (width - mark.shape[1]) // 2), y)
+                else:
+                    layout.words(text, left, y, max(8, round(size * rng.uniform(0.6, 1.2))), font, width - left)
+            else:
+                end = layout.words(text, left, y, max(8, round(size * rng.uniform(0.55, 1.1))), font, width - left)
+                if end < width * 0.6 and rng.random() < 0.35:
+                    layout.words(draw_other(rng), end + size, y, max(8, round(size * 0.8)), font, max(8, width - end - size))
+        y += pitch
+    if left > size * 1.4 and rng.random() < 0.7:
+        tall, _ = set_line(str(rng.choice(["EAC", "EAC", "CTP", "E1", "CE"])), Style("DejaVuSansCondensed-Bold", int(size * 2.4), -0.05, False, 0.5, 0))
+        tall = cv2.resize(tall, (max(4, int(left * 0.8)), tall.shape[0]))
+        layout.put(layout.print, np.asarray(tall, np.uint8), int(left * 0.1), int(rng.integers(0, max(1, height - tall.shape[0]))))
+    if rng.random() < 0.22:
+        payload = ("I" if rng.random() < 0.5 else "") + (vin or "".join(rng.choice(list(ALPHABET), 9)))
+        code = barcode(payload, str(rng.choice(["Code39", "Code39", "Code128", "DataMatrix", "QRCode"])), int(size * rng.uniform(0.8, 2.2)))
+        if code.shape[1] > width * 0.95:
+            code = np.asarray(cv2.resize(code, (int(width * 0.95), code.shape[0]), interpolation=cv2.INTER_AREA), np.uint8)
+        row = rows - 1 if at < rows - 2 else 0
+        y0 = size // 4 + pitch * row
+        if row != at:
+            layout.print[y0 : y0 + code.shape[0]] = 0
+            layout.put(layout.print, code, int(rng.integers(0, max(1, width - code.shape[1]))), y0)
+    if rng.random() < 0.35:
+        inset = int(rng.integers(1, 5))
+        cv2.rectangle(layout.print, (inset, inset), (width - 1 - inset, height - 1 - inset), 255, int(rng.integers(1, 3)))
+    if rng.random() < 0.3:
+        y0 = int(rng.integers(0, height))
+        if layout.corners is None or not layout.corners[0, 1] - 2 <= y0 <= layout.corners[2, 1] + 2:
+            cv2.line(layout.print, (0, y0), (width, y0), 255, int(rng.integers(1, 3)))
+    stamped = rng.random() < 0.2
+    ground, ink = _colours(rng)
+    mark = ink if rng.random() < 0.8 else np.clip(ink + rng.normal(0, 25, 3), 0, 255).astype(np.float32)
+    if stamped:
+        hidden = layout.marks
+        layout.marks = np.zeros_like(hidden)
+        face = _paint(layout, ground, ink, mark)
+        if rng.random() < 0.7:
+            metal = _metal(rng, height, width)
+            face = np.where(layout.print[:, :, None] > 128, face, metal)
+        face = _emboss(hidden, face, rng, float(rng.uniform(0.5, 1.6)))
+    else:
+        face = _paint(layout, ground, ink, mark)
+    if rng.random() < 0.15:  # black film cut out round the text, on a silver ground
+        face = np.asarray(cv2.copyMakeBorder(face, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(200, 200, 200)), np.uint8)
+        if layout.corners is not None:
+            layout.corners = layout.corners + 2
+    opacity = _rounded(face.shape[0], face.shape[1], int(rng.integers(0, size)))
+    return Sheet(face, opacity, layout.corners, vin or "")
+
+
+def _strip(rng: Rng, vin: str | None, size: int) -> Sheet:
+    """A dashboard strip behind the windscreen: one line, often rounded, with stars or a barcode beside it."""
+    style = draw_style(rng, size)
+    dressed, first = _dressed(vin, rng) if vin else (draw_other(rng), 0)
+    line, spans = set_line(dressed, style)
+    side = int(size * rng.uniform(0.2, 2.0))
+    above = below = int(size * rng.uniform(0.02, 0.4))
+    code: Mask | None = None
+    if rng.random() < 0.35:
+        code = barcode(vin or "".join(rng.choice(list(ALPHABET), 12)), str(rng.choice(["Code39", "Code128"])), int(size * rng.uniform(0.5, 1.2)))
+        length = min(int(line.shape[1] * rng.uniform(0.85, 1.25)), line.shape[1] + 2 * side)
+        code = np.asarray(cv2.resize(code, (length, code.shape[0]), interpolation=cv2.INTER_AREA), np.uint8)
+        if rng.random() < 0.6:
+            below += code.shape[0]
+        else:
+            above += code.shape[0]
+    width, height = line.shape[1] + 2 * side, line.shape[0] + above + below
+    layout = _Layout(rng, width, height)
+    if vin:
+        layout.vin(vin, line, spans, first, side, above)
+    else:
+        layout.put(layout.marks, line, side, above)
+    if code is not None:
+        low = below > above
+        layout.put(layout.print, code, (width - code.shape[1]) // 2, above + line.shape[0] - 2 if low else max(0, above - code.shape[0]))
+    if side > size and rng.random() < 0.5:  # the maker's sign
+        cv2.circle(layout.print, (side // 2, height // 2), int(size * 0.35), 255, max(1, size // 10))
+    ground, ink = _colours(rng)
+    if rng.random() < 0.5:  # pressed or lasered into dark plastic or metal
+        face = _metal(rng, height, width)
+        if rng.random() < 0.5:
+            face = np.asarray(face * float(rng.uniform(0.15, 0.6)), np.uint8)
+        if rng.random() < 0.5:
+            face = _emboss(np.maximum(layout.marks, layout.print), face, rng, float(rng.uniform(0.6, 2.0)))
+        else:
+            weight = np.maximum(layout.marks, layout.print).astype(np.float32)[:, :, None] / 255
+            contrast = float(rng.uniform(50, 180)) * (1 if face.mean() < 120 else -1)
+            face = np.clip(face + weight * contrast, 0, 255).astype(np.uint8)
+    else:
+        face = _paint(layout, ground, ink, ink)
+    return Sheet(face, _rounded(height, width, int(rng.integers(0, max(1, height // 2)))), layout.corners, vin or "")
+
+
+def _stamp(rng: Rng, vin: str | None, size: int) -> Sheet:
+    """A number stamped, pin-marked or milled into the body itself; the sheet is the metal and goes on all round."""
+    text, first = _dressed(vin, rng) if vin else (draw_other(rng), 0)
+    style = draw_style(rng, size)
+    if rng.random() < 0.4:
+        style = Style("dots", size, float(rng.uniform(0.7, 1.1)), True, 1.0, 0, int(rng.integers(40, 80)))
+    line, spans = set_line(text, style)
+    if style.font != "dots" and rng.random() < 0.3:  # single strokes made of pin marks
+        grid = (np.indices(line.shape) // max(2, size // 9)).sum(axis=0) % 2
+        line = np.asarray(line * grid, np.uint8)
+    margin = int(size * rng.uniform(0.5, 2.5))
+    width, height = line.shape[1] + 2 * margin, line.shape[0] + 2 * margin
+    layout = _Layout(rng, width, height)
+    if vin:
+        layout.vin(vin, line, spans, first, margin, margin)
+    else:
+        layout.put(layout.marks, line, margin, margin)
+    face = _metal(rng, height, width)
+    face = _emboss(layout.marks, face, rng, float(rng.uniform(0.5, 1.8)))
+    return Sheet(face, np.full((height, width), 255, np.uint8), layout.corners, vin or "")
+
+
+def _paper(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
+    """A registration paper or a screen: many lines left and right of the VIN, tables, light or dark."""
+    style = Style(_pick_font(_LASER + _SLAB, rng), size, 0.02, False, 1.0, 0)
+    text, first = _dressed(vin, rng) if vin else (draw_other(rng), 0)
+    line, spans = set_line(text, style)
+    width = int(line.shape[1] * rng.uniform(1.1, 2.6))
+    pitch = round(size * rng.uniform(1.2, 2.2))
+    height = pitch * (rows + 1)
+    layout = _Layout(rng, width, height)
+    at = int(rng.integers(0, rows))
+    x = int(rng.integers(2, max(3, width - line.shape[1])))
+    for row in range(rows):
+        y = size // 3 + row * pitch
+        if row == at:
+            if vin:
+                layout.vin(vin, line, spans, first, x, y)
+            else:
+                layout.put(layout.marks, line, x, y)
+            continue
+        end = layout.words(draw_other(rng), 6, y, max(8, round(size * rng.uniform(0.6, 1.1))), width=width - 8)
+        if end < width * 0.7 and rng.random() < 0.6:
+            layout.words(draw_other(rng), end + size, y, max(8, round(size * rng.uniform(0.6, 1.1))), width=max(8, width - end - size))
+    if rng.random() < 0.5:
+        for row in range(rows + 1):
+            cv2.line(layout.print, (0, row * pitch), (width, row * pitch), 160, 1)
+    light = rng.random() < 0.75
+    ground = np.clip((rng.uniform(200, 255) if light else rng.uniform(5, 50)) + rng.normal(0, 6, 3), 0, 255).astype(np.float32)
+    ink = np.clip((rng.uniform(10, 80) if light else rng.uniform(170, 250)) + rng.normal(0, 10, 3), 0, 255).astype(np.float32)
+    face = _paint(layout, ground, ink, ink)
+    if rng.random() < 0.2:  # a screen's dots against the camera's
+        ripple = np.sin(np.arange(width) * rng.uniform(0.4, 2.5) + rng.uniform(0, 6)) * rng.uniform(3, 14)
+        face = np.clip(face.astype(np.float32) + ripple.astype(np.float32)[None, :, None], 0, 255).astype(np.uint8)
+    return Sheet(face, np.full((height, width), 255, np.uint8), layout.corners, vin or "")
+
+
+def draw_sheet(
+    rng: Rng, vin: str | None, size: int | None = None, rows: tuple[int, int] = (3, 10)
+) -> tuple[Sheet, bool]:
+    """A sheet that bears ``vin`` (or, where None, other text only) and whether it lies behind glass.
+
+    ``size`` is the height of its characters in pixels, ``rows`` the bounds of a label's number of lines."""
+    size = size or int(rng.integers(18, 34))
+    kind = rng.random()
+    if kind < 0.5:
+        return _label(rng, vin, size, int(rng.integers(*rows))), bool(rng.random() < 0.06)
+    if kind < 0.76:
+        return _strip(rng, vin, size), bool(rng.random() < 0.85)
+    if kind < 0.9:
+        return _stamp(rng, vin, size), False
+    return _paper(rng, vin, size, int(rng.integers(*rows))), False
+
+
+# ---------------------------------------------------------------------------------------------------------- photos
+
+
+def _field(rng: Rng, height: int, width: int, cells: int) -> Floats:
+    """Smooth noise about 0 with deviation 1 (rows x columns)."""
+    coarse = rng.normal(0, 1, (cells + 1, cells + 1)).astype(np.float32)
+    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
+
+
+def _surroundings(rng: Rng, height: int, width: int) -> Pixels:
+    """What lies round a label: painted panels with seams, shadows and bolts."""
+    colour = rng.uniform(10, 240) + rng.normal(0, 12, 3) if rng.random() < 0.85 else rng.uniform(10, 240, 3)
+    picture = np.full((height, width, 3), colour, np.float32)
+    picture += _field(rng, height, width, int(rng.integers(1, 5)))[:, :, None] * float(rng.uniform(3, 40))
+    for _ in range(int(rng.integers(0, 5))):
+        a, b = rng.uniform(-0.2, 1.2, (2, 2)) * (width, height)
+        shade = tuple(float(v) for v in rng.uniform(0, 255) + rng.normal(0, 8, 3))
+        thickness = int(abs(rng.normal(0, 0.09)) * max(width, height)) + 1
+        cv2.line(picture, (int(a[0]), int(a[1])), (int(b[0]), int(b[1])), shade, thickness)
+    for _ in range(int(rng.integers(0, 4))):
+        centre = rng.uniform(0, 1, 2) * (width, height)
+        radius = max(1, int(rng.uniform(0.01, 0.06) * width))
+        shade = tuple(float(v) for v in rng.uniform(0, 255) + rng.normal(0, 8, 3))
+        cv2.circle(picture, (int(centre[0]), int(centre[1])), radius, shade, -1 if rng.random() < 0.6 else 2, cv2.LINE_AA)
+    sigma = float(rng.uniform(0.5, 4))
+    return np.clip(cv2.GaussianBlur(picture, (0, 0), sigma), 0, 255).astype(np.uint8)
+
+
+def _light(rng: Rng, picture: Pixels, glass: bool) -> Pixels:
+    """Uneven light, glare, and for ``glass`` a reflected world of bright and dark shapes."""
+    height, width = picture.shape[:2]
+    lit = picture.astype(np.float32)
+    lit *= np.exp(_field(rng, height, width, 2) * float(rng.uniform(0, 0.25)))[:, :, None]
+    if glass or rng.random() < 0.12:
+        veil = np.full((height, width, 3), rng.uniform(40, 230) + rng.normal(0, 12, 3), np.float32)
+        for _ in range(int(rng.integers(1, 6))):  # the hand, the telephone, trees, roofs
+            points = (rng.uniform(-0.2, 1.2, (1, 2)) + rng.normal(0, 0.25, (int(rng.integers(3, 8)), 2))) * (width, height)
+            shade = tuple(float(v) for v in rng.uniform(0, 1) ** 2 * 255 + rng.normal(0, 6, 3))
+            cv2.fillPoly(veil, [cv2.convexHull(points.astype(np.int32))], shade)
+        veil = cv2.GaussianBlur(veil, (0, 0), float(rng.uniform(0.5, 8)))
+        lit = lit * float(rng.uniform(0.6, 1)) + veil * float(rng.uniform(0.08, 0.55))
+    for _ in range(int(rng.random() < 0.25)):
+        centre = rng.uniform(0, 1, 2) * (width, height)
+        blob = np.zeros((height, width), np.float32)
+        axes = (int(width * rng.uniform(0.02, 0.3)) + 1, int(height * rng.uniform(0.02, 0.12)) + 1)
+        cv2.ellipse(blob, (int(centre[0]), int(centre[1])), axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
+        blob = cv2.GaussianBlur(blob, (0, 0), float(rng.uniform(2, 15)))
+        lit += blob[:, :, None] * float(rng.uniform(40, 200))
+    gain = float(np.exp(rng.normal(0, 0.25)))
+    lit = (lit - 128) * float(rng.uniform(0.55, 1.15)) + 128 if rng.random() < 0.5 else lit
+    return np.clip(lit * gain + rng.normal(0, 6, 3), 0, 255).astype(np.uint8)
+
+
+def _camera(rng: Rng, picture: Pixels) -> Pixels:
+    """Blur of focus or motion, sensor noise, JPEG."""
+    kind = rng.random()
+    if kind < 0.3:
+        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.3, 1.1))), np.uint8)
+    elif kind < 0.42:
+        length = int(rng.integers(2, 5))
+        kernel = np.zeros((length * 2 + 1, length * 2 + 1), np.float32)
+        angle = rng.uniform(0, math.pi)
+        dx, dy = math.cos(angle) * length / 2, math.sin(angle) * length / 2
+        cv2.line(kernel, (round(length - dx), round(length - dy)), (round(length + dx), round(length + dy)), 1.0, 1)
+        picture = np.asarray(cv2.filter2D(picture, -1, kernel / kernel.sum()), np.uint8)
+    elif kind < 0.5:
+        soft = cv2.GaussianBlur(picture, (0, 0), 1.2)
+        picture = np.asarray(cv2.addWeighted(picture, 1.8, soft, -0.8, 0), np.uint8)
+    if rng.random() < 0.5:
+        noise = rng.standard_normal((*picture.shape[:2], 1), np.float32) * float(rng.uniform(1, 9))
+        picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
+    if rng.random() < 0.6:
+        coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))])[1]
+        picture = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
+    return picture
+
+
+def _homography(rng: Rng, sheet: Sheet, height: int, width: int, turn: float, share: float) -> Floats:
+    """From the sheet to the photo: the text ``share`` of the photo's width long, turned by ``turn`` radians."""
+    rows, columns = sheet.pixels.shape[:2]
+    source = np.array([(0, 0), (columns, 0), (columns, rows), (0, rows)], np.float64)
+    text = sheet.corners if sheet.corners is not None else source
+    length = float(np.linalg.norm(text[1] - text[0]))
+    across = abs(math.cos(turn)) * width + abs(math.sin(turn)) * height
+    zoom = share * across / length
+    middle = text.mean(axis=0)
+    flat = (source - middle) * zoom
+    flat[:, 1] *= float(np.exp(rng.normal(0, 0.14)))  # seen from above or below
+    flat = flat * (1 + (flat / (np.abs(flat).max() + 1e-6)) @ rng.normal(0, 0.06, (2, 1)))  # and from the side
+    flat += (flat[:, ::-1] * (float(rng.normal(0, 0.06)), 0.0))
+    cosine, sine = math.cos(turn), math.sin(turn)
+    turned = flat @ np.array([(cosine, sine), (-sine, cosine)])
+    where = np.array([(width, height)]) * rng.uniform(0.3, 0.7, 2)
+    return np.asarray(cv2.getPerspectiveTransform(source.astype(np.float32), (turned + where).astype(np.float32)), np.float32)
+
+
+def draw_turn(rng: Rng) -> float:
+    """How a photo's text is turned, in radians: mostly nearly level, but every direction occurs."""
+    kind = rng.random()
+    degrees = rng.normal(0, 5) if kind < 0.6 else rng.uniform(-45, 45) if kind < 0.78 else rng.choice([90, 180, 270]) + rng.normal(0, 7)
+    return math.radians(float(degrees))
+
+
+def _moved(corners: Floats, matrix: Floats) -> Floats:
+    return np.asarray(cv2.perspectiveTransform(corners.reshape(1, 4, 2), matrix.astype(np.float64))[0], np.float32)
+
+
+def _photograph(rng: Rng, vin: str | None) -> tuple[Pixels, Floats | None]:
+    width = int(rng.integers(256, 640))
+    height = int(np.clip(width * np.exp(rng.normal(0, 0.25)), 200, 640))
+    sheet, glass = draw_sheet(rng, vin)
+    turn = draw_turn(rng)
+    share = float(np.clip(np.exp(rng.normal(-0.85, 0.45)), 0.12, 0.95))
+    for _ in range(8):
+        matrix = _homography(rng, sheet, height, width, turn, share)
+        if sheet.corners is None:
+            break
+        seen = _moved(sheet.corners, matrix)
+        if seen.min() >= 0 and (seen <= (width, height)).all():
+            break
+        share *= 0.85
+    picture = _surroundings(rng, height, width)
+    for other in range(int(rng.random() < 0.3)):  # another label, without a VIN
+        extra, _ = draw_sheet(rng, None, 14 + other)
+        _lay(picture, extra, _homography(rng, extra, height, width, turn, share * 0.6))
+    _lay(picture, sheet, matrix)
+    picture = _camera(rng, _light(rng, picture, glass))
+    return picture, None if sheet.corners is None else _moved(sheet.corners, matrix)
+
+
+def _lay(picture: Pixels, sheet: Sheet, matrix: Floats) -> None:
+    height, width = picture.shape[:2]
+    zoom = math.sqrt(abs(float(np.linalg.det(matrix[:2, :2]))))
+    pixels, opacity = sheet.pixels, sheet.opacity
+    if zoom < 0.7:  # shrink by areas, or thin strokes would be lost between the samples
+        pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), 0.45 / zoom), np.uint8)
+    face = cv2.warpPerspective(pixels, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    alpha = cv2.warpPerspective(opacity, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    cv2.copyTo(np.asarray(face), np.where(alpha > 127, np.uint8(255), np.uint8(0)), picture)
+
+
+def render_photo(rng: Rng) -> tuple[Pixels, Floats, str]:
+    """A photo with one VIN: BGR pixels, the corners (4 x 2, pixels) of its 17 characters in reading order
+    (top left of the text first, then clockwise as one reads it), and the VIN."""
+    while True:
+        vin = draw_vin(rng)
+        picture, corners = _photograph(rng, vin)
+        height, width = picture.shape[:2]
+        if corners is not None and corners.min() >= 0 and (corners <= (width, height)).all():
+            return picture, corners, vin
+
+
+def render_without(rng: Rng) -> Pixels:
+    """A photo of a label, plate or paper that bears no VIN."""
+    return _photograph(rng, None)[0]
+
+
+# ---------------------------------------------------------------------------------------------------------- lines
+
+
+def jittered(corners: Floats, rng: Rng, amount: float = 0.12) -> Floats:
+    """``corners`` (4 x 2) as a detector gives them: each off by ``amount`` (deviation, in the line's height), and the
+    whole a little longer, shorter, higher or lower than it should be."""
+    along, down = corners[1] - corners[0], corners[3] - corners[0]
+    height = float(np.hypot(*down))
+    unit = along / max(float(np.hypot(*along)), 1e-3) * height
+    moved = corners + rng.normal(0, amount * height * 0.6, (4, 2))
+    ends, top, bottom = rng.normal(0.05, amount * 2, 2), rng.normal(0.03, amount), rng.normal(0.03, amount)
+    moved[[0, 3]] -= unit * max(float(ends[0]), -0.2)
+    moved[[1, 2]] += unit * max(float(ends[1]), -0.2)
+    moved[:2] -= down * float(top)
+    moved[2:] += down * float(bottom)
+    return np.asarray(moved, np.float32)
+
+
+def render_line(rng: Rng) -> tuple[Pixels, str]:
+    """A line as the reader gets it, cut by a detector's corners (48 x 320 BGR), and what it says in ``ALPHABET``.
+
+    Characters are 6 to 45 pixels high before the cut. One line in sixteen is not a VIN, so that the reader does not
+    learn to see seventeen characters everywhere; its text leaves out what the alphabet does not hold.
+    """
+    vin = draw_vin(rng)
+    if rng.random() < 0.06:
+        vin = "".join(rng.choice(list(ALPHABET), int(rng.integers(5, 15))))
+    sheet, glass = draw_sheet(rng, vin, rows=(2, 5))
+    assert sheet.corners is not None
+    text = sheet.corners
+    tall = float(np.exp(rng.uniform(math.log(6), math.log(45)) if rng.random() < 0.8 else rng.uniform(math.log(6), math.log(12))))
+    length = float(np.linalg.norm(text[1] - text[0])) * tall / max(float(np.linalg.norm(text[3] - text[0])), 1.0)
+    turn = math.radians(float(rng.normal(0, 7)))
+    width = int(length * 1.1 + 2 * tall)
+    height = int(length * abs(math.sin(turn)) + 4 * tall)
+    matrix = _homography(rng, sheet, height, width, turn, length / width)
+    seen = _moved(text, matrix)
+    shift = np.array([width, height]) / 2 - seen.mean(axis=0)
+    move = np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]], np.float32)
+    matrix, seen = np.asarray(move @ matrix, np.float32), np.asarray(seen + shift, np.float32)
+    picture = np.full((height, width, 3), rng.uniform(10, 240) + rng.normal(0, 8, 3), np.float32).clip(0, 255).astype(np.uint8)
+    _lay(picture, sheet, matrix)
+    if rng.random() < 0.25:  # photos squeezed to another shape and enlarged again by those who stored them
+        shape = (max(60, round(width * rng.uniform(0.5, 0.9))), max(9, round(height * rng.uniform(0.6, 1.0))))
+        picture = np.asarray(cv2.resize(cv2.resize(picture, shape, interpolation=cv2.INTER_AREA), (width, height)), np.uint8)
+    picture = _camera(rng, _light(rng, picture, glass))
+    return cut(picture, jittered(seen, rng)), vin
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lines", action="store_true")
+    args = parser.parse_args()
+    rng = np.random.default_rng(args.seed)
+    tiles = []
+    for _ in range(args.count):
+        if args.lines:
+            tiles.append(render_line(rng)[0])
+            continue
+        picture, corners, _text = render_photo(rng)
+        cv2.polylines(picture, [corners.astype(np.int32)], True, (0, 255, 0))
+        zoom = 256 / max(picture.shape)
+        small = cv2.resize(picture, None, fx=zoom, fy=zoom)
+        tiles.append(np.pad(small, ((0, 256 - small.shape[0]), (0, 256 - small.shape[1]), (0, 0))))
+    columns = 4 if args.lines else 6
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    cv2.imwrite(str(args.out), np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]))
+
+
+if __name__ == "__main__":
+    _main()

@@ -17,7 +17,7 @@ os.environ.update(
     TABLE_NAME="carsight-tests",
 )
 
-from tests.stores import serve
+from local.stores import serve
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -1,4 +1,4 @@
-"""DynamoDB, S3, SQS and SNS for tests: a moto server in a process of its own.
+"""DynamoDB, S3, SQS, SNS and EventBridge, embedded: a moto server in a process of its own.
 
 It answers one request at a time. With threads, moto lets conditional writes race: of 200 parallel writes
 against a limit of 100 it let 102 through.
@@ -15,10 +15,12 @@ from contextlib import contextmanager
 from urllib.error import URLError
 from urllib.request import urlopen
 
+# The server ends with the process that started it, however that ends: its standard input is then closed.
 _SERVER = """
-import socket
+import os, socket, sys, threading
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
 server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=False)
 server.socket.listen(socket.SOMAXCONN)
 print(server.port, flush=True)
@@ -33,21 +35,23 @@ def serve() -> Iterator[str]:
     environment = {name: value for name, value in os.environ.items() if name != "AWS_ENDPOINT_URL"}
     process = subprocess.Popen(
         [sys.executable, "-c", _SERVER],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment,
         text=True,
+        start_new_session=True,  # an interrupt from the keyboard is the parent's to handle
     )
+    assert process.stdin is not None and process.stdout is not None
     try:
-        assert process.stdout is not None
         address = f"http://127.0.0.1:{process.stdout.readline().strip()}"
         _wait_for(address)
         yield address
     finally:
         process.kill()
         process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        process.stdin.close()
+        process.stdout.close()
 
 
 def _wait_for(address: str) -> None:

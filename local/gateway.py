@@ -1,0 +1,241 @@
+"""API Gateway on one machine: HTTP requests become events of payload format 2.0, answers become HTTP again.
+
+The routes and the CORS rules are read from ``template.yaml``, so that what runs here is what is deployed. The
+limits are AWS's: 10 MB a request, of which Lambda takes 6 MB, both answered 413 as the service itself would.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from samtranslator.yaml_parse import yaml_parse
+from service.endpoint import Event, Response, refuse, respond
+from service.errors import ImageTooLarge
+from werkzeug.wrappers import Request
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+ROOT = Path(__file__).resolve().parents[1]
+
+GATEWAY_BYTES = 10 * 1024 * 1024
+LAMBDA_BYTES = 6 * 1024 * 1024
+"""What Lambda takes of an event, base64 and JSON included."""
+
+_DRAINED_BYTES = 64 * 1024 * 1024
+"""How much of a refused body is still read, so that its sender gets to the answer."""
+
+_TEXT_TYPES = ("application/json", "application/javascript", "application/xml")
+
+Handler = Callable[[Event, "LambdaContext"], Response]
+
+
+@dataclass(slots=True)
+class LambdaContext:
+    """What Lambda tells a handler about its invocation."""
+
+    function_name: str
+    seconds: float
+    aws_request_id: str
+    deadline: float
+    memory_limit_in_mb: int = 1769
+    function_version: str = "$LATEST"
+    log_stream_name: str = "local"
+
+    @classmethod
+    def of(cls, function_name: str, seconds: float) -> LambdaContext:
+        """The context of an invocation that begins now and may take ``seconds``."""
+        return cls(function_name, seconds, str(uuid.uuid4()), time.monotonic() + seconds)
+
+    @property
+    def invoked_function_arn(self) -> str:
+        return f"arn:aws:lambda:us-east-1:123456789012:function:{self.function_name}"
+
+    @property
+    def log_group_name(self) -> str:
+        return f"/aws/lambda/{self.function_name}"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return max(0, int((self.deadline - time.monotonic()) * 1000))
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of the template, with its handler imported from its folder."""
+
+    name: str
+    handler: Handler
+    seconds: float
+
+
+def read_template() -> dict[str, Any]:
+    """``template.yaml`` as data; CloudFormation's short tags become their long forms."""
+    template: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))
+    return template
+
+
+def import_function(folder: Path, module: str) -> ModuleType:
+    """``module`` of a function's ``folder``, under a name that no other function's module has."""
+    name = f"{folder.name}_{module}"
+    spec = importlib.util.spec_from_file_location(name, folder / f"{module}.py")
+    if spec is None or spec.loader is None:
+        raise ImportError(f"no module {module} in {folder}")
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[name] = loaded
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+class Gateway:
+    """A WSGI application that does what the template's HTTP API does."""
+
+    def __init__(self, template: dict[str, Any]) -> None:
+        self._routes: dict[tuple[str, str], Function] = {}
+        seconds = template.get("Globals", {}).get("Function", {}).get("Timeout", 28)
+        for name, resource in template["Resources"].items():
+            if resource["Type"] != "AWS::Serverless::Function":
+                continue
+            properties = resource["Properties"]
+            events = properties.get("Events", {}).values()
+            routes = [event.get("Properties", {}) for event in events if event["Type"] == "HttpApi"]
+            if not routes:
+                continue
+            folder = _folder(resource)
+            module = import_function(folder, "app")
+            function = Function(name, module.lambda_handler, float(properties.get("Timeout", seconds)))
+            for route in routes:
+                key = (route.get("Method", "ANY").upper(), route.get("Path", "$default"))
+                self._routes[key] = function
+        api = next(r for r in template["Resources"].values() if r["Type"] == "AWS::Serverless::HttpApi")
+        self._cors: dict[str, Any] = api["Properties"].get("CorsConfiguration", {})
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request = Request(environ)
+        response = self._preflight(request) or self._answer(request)
+        headers = [(name, str(value)) for name, value in response.get("headers", {}).items()]
+        origin = request.headers.get("origin")
+        if origin and request.method != "OPTIONS" and self._cors:
+            headers += [("access-control-allow-origin", self._allowed(origin))]
+            exposed = self._cors.get("ExposeHeaders")
+            if exposed:
+                headers += [("access-control-expose-headers", ",".join(exposed))]
+        body = response.get("body") or ""
+        encoded = base64.b64decode(body) if response.get("isBase64Encoded") else body.encode()
+        start_response(str(response["statusCode"]) + " ", [*headers, ("content-length", str(len(encoded)))])
+        return [encoded] if request.method != "HEAD" else []
+
+    def _answer(self, request: Request) -> Response:
+        if request.path == "/healthz":
+            return respond(200, {"success": True, "status": "ready"})
+        body = _read(request)
+        route, function = self._route(request.method, request.path)
+        event = to_event(request, route, body or b"")
+        if body is None or len(event["body"]) > LAMBDA_BYTES:
+            return refuse(ImageTooLarge(), event["requestContext"]["requestId"])
+        try:
+            return function.handler(event, LambdaContext.of(function.name, function.seconds))
+        except Exception:
+            # API Gateway's answer for a function that failed; the handlers answer for themselves otherwise.
+            sys.excepthook(*sys.exc_info())
+            return respond(500, {"message": "Internal Server Error"})
+
+    def _route(self, method: str, path: str) -> tuple[str, Function]:
+        """The most specific route, as API Gateway chooses: full path, then variables, then ``$default``."""
+        for key, function in sorted(self._routes.items(), key=lambda item: ("{" in item[0][1], item[0][0] == "ANY")):
+            if key[0] in (method, "ANY") and _matches(key[1], path):
+                return f"{key[0]} {key[1]}", function
+        return "$default", self._routes["ANY", "$default"]
+
+    def _preflight(self, request: Request) -> Response | None:
+        asked = request.headers.get("access-control-request-method")
+        if request.method != "OPTIONS" or not asked or not self._cors:
+            return None
+        headers = {
+            "access-control-allow-origin": self._allowed(request.headers.get("origin", "")),
+            "access-control-allow-methods": ",".join(self._cors.get("AllowMethods", [])),
+            "access-control-allow-headers": ",".join(self._cors.get("AllowHeaders", [])),
+            "access-control-max-age": str(self._cors.get("MaxAge", 0)),
+        }
+        return {"statusCode": 204, "headers": headers, "body": ""}
+
+    def _allowed(self, origin: str) -> str:
+        origins = self._cors.get("AllowOrigins", [])
+        return "*" if "*" in origins else origin if origin in origins else ""
+
+
+def to_event(request: Request, route: str, body: bytes) -> Event:
+    """The payload format 2.0 event for ``request``; ``body`` is base64 unless its type says that it is text."""
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():
+        name = name.lower()
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    path = str(request.environ.get("REQUEST_URI", request.path)).partition("?")[0]
+    now = datetime.now(UTC)
+    text = request.mimetype.startswith("text/") or request.mimetype in _TEXT_TYPES
+    return {
+        "version": "2.0",
+        "routeKey": route,
+        "rawPath": path,
+        "rawQueryString": request.query_string.decode("ascii", "replace"),
+        "headers": headers,
+        "queryStringParameters": {name: ",".join(values) for name, values in request.args.lists()},
+        "requestContext": {
+            "accountId": "123456789012",
+            "apiId": "local",
+            "domainName": request.host,
+            "http": {
+                "method": request.method,
+                "path": path,
+                "protocol": request.environ.get("SERVER_PROTOCOL", "HTTP/1.1"),
+                "sourceIp": request.remote_addr or "127.0.0.1",
+                "userAgent": request.headers.get("user-agent", ""),
+            },
+            "requestId": uuid.uuid4().hex[:16],
+            "routeKey": route,
+            "stage": "$default",
+            "time": now.strftime("%d/%b/%Y:%H:%M:%S %z"),
+            "timeEpoch": int(now.timestamp() * 1000),
+        },
+        "body": body.decode("utf-8", "replace") if text else base64.b64encode(body).decode("ascii"),
+        "isBase64Encoded": not text,
+    }
+
+
+def _read(request: Request) -> bytes | None:
+    """The body, or None where it is over the gateway's limit."""
+    body = request.stream.read(GATEWAY_BYTES + 1)
+    if len(body) <= GATEWAY_BYTES:
+        return body
+    rest = _DRAINED_BYTES
+    while rest > 0 and (chunk := request.stream.read(1 << 16)):
+        rest -= len(chunk)
+    return None
+
+
+def _matches(pattern: str, path: str) -> bool:
+    """Whether API Gateway's route ``pattern`` (``/a/{x}``, ``/a/{rest+}``) takes ``path``."""
+    wanted, given = pattern.split("/"), path.split("/")
+    if wanted[-1].startswith("{") and wanted[-1].endswith("+}"):
+        given = [*given[: len(wanted) - 1], "/".join(given[len(wanted) - 1 :])]
+    return len(wanted) == len(given) and all(
+        (part.startswith("{") and piece != "") or part == piece for part, piece in zip(wanted, given, strict=True)
+    )
+
+
+def _folder(resource: dict[str, Any]) -> Path:
+    """Where a function's code is: beside the Dockerfile of an image, or the folder of a zip."""
+    dockerfile = resource.get("Metadata", {}).get("Dockerfile")
+    if dockerfile:
+        context = resource["Metadata"].get("DockerContext", ".")
+        return (ROOT / context / dockerfile).resolve().parent
+    return (ROOT / resource["Properties"]["CodeUri"]).resolve()

@@ -12,6 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
+ApiName = Literal["plate_image_recognition", "vin_optical_character_recognition"]
+
+
 class Api(StrEnum):
     """The metered APIs. The value names one in the key table, in metrics and in upload paths."""
 
@@ -19,9 +22,9 @@ class Api(StrEnum):
     VIN = "vin"
 
     @property
-    def contract_name(self) -> str:
+    def contract_name(self) -> ApiName:
         """What CarsXE's limit message calls it."""
-        return {Api.PLATE: "plate_image_recognition", Api.VIN: "vin_optical_character_recognition"}[self]
+        return "plate_image_recognition" if self is Api.PLATE else "vin_optical_character_recognition"
 
 
 class Part(BaseModel):
@@ -191,3 +194,66 @@ class VinAnswer(Answer):
     processing_time: float = 0.0
     image: Image
     request_id: str = ""
+
+
+# -- keys -----------------------------------------------------------------------------------------------------
+
+Period = Annotated[str, Field(pattern=r"^(\d{4}-\d{2}|lifetime)$")]
+"""A month, UTC, or ``lifetime`` for an allowance that is given once."""
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class User(Part):
+    """Whose key it is."""
+
+    email: str
+    label: str
+    tier: str
+    key: str
+    """The part of the key that may be shown."""
+    created: str
+    """ISO 8601, UTC."""
+
+
+class Validation(Part):
+    """200 of ``/v1/auth/validate``."""
+
+    success: Literal[True] = True
+    active: Literal[True] = True
+    user: User
+    request_id: str
+
+
+class CurrentUsage(Part):
+    """One API's usage in the current period."""
+
+    api: ApiName
+    period: Period
+    current: Count
+    limit: Count
+    remaining: Count
+    overage: bool
+    """Whether requests over the limit are served and counted; otherwise they are answered with 429."""
+
+
+class PastUsage(Part):
+    """One API's usage in a past period."""
+
+    api: ApiName
+    period: Period
+    current: Count
+    limit: Count
+    tier: str
+
+
+class UsageReport(Part):
+    """200 of ``/v1/usage``."""
+
+    success: Literal[True] = True
+    tier: str
+    usage: tuple[CurrentUsage, ...]
+    """One for each API that the tier includes."""
+    history: tuple[PastUsage, ...]
+    """Newest first; thirteen months are kept."""
+    request_id: str

@@ -1,0 +1,165 @@
+"""The routes without pixels: key check, usage, the API's description, and the answer for any other path."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from service import key_table, openapi
+from service.contract import Api, CurrentUsage, PastUsage, UsageReport, User, Validation
+from service.endpoint import Context, Event, Response, refuse, respond, store
+from service.errors import InternalError, MethodNotAllowed, MissingKey, NotFound, ServiceError
+from service.source import parse_request
+from service.telemetry import logger
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to a route of this module."""
+
+    method: str
+    path: str
+    parameters: Mapping[str, str]
+    """The parts of the path that the route names in braces."""
+    key: str | None = field(repr=False)
+    body: bytes = field(repr=False)
+    content_type: str
+    request_id: str
+
+    def require_key(self) -> str:
+        """The key. Raises ``MissingKey``."""
+        if self.key is None:
+            raise MissingKey(Api.PLATE)
+        return self.key
+
+
+Handler = Callable[[Call], Response]
+
+
+def handle(event: Event, context: Context) -> Response:
+    """Answer one API Gateway event. ``event`` comes back without its body, query and key."""
+    body, content_type = _body(event)
+    request = parse_request(event)
+    said: dict[str, Any] = {
+        "request_id": request.request_id,
+        "function_request_id": context.aws_request_id,
+        "method": request.method,
+    }
+    try:
+        route, handler, parameters = _find(request.method, request.path)
+        said["route"] = route
+        call = Call(
+            method=request.method,
+            path=request.path,
+            parameters=parameters,
+            key=request.key,
+            body=body,
+            content_type=content_type,
+            request_id=request.request_id,
+        )
+        response = handler(call)
+    except ServiceError as error:
+        said |= {"code": error.code, "detail": error.detail}
+        response = refuse(error, request.request_id)
+    except Exception:
+        logger.exception("unexpected")
+        response = refuse(InternalError(Api.VIN), request.request_id)
+    logger.info("answered", extra={**said, "status": response["statusCode"]})
+    return response
+
+
+def _body(event: Event) -> tuple[bytes, str]:
+    """The body's bytes and declared type, taken before the event is emptied."""
+    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+    text = event.get("body") or ""
+    body = base64.b64decode(text) if event.get("isBase64Encoded") else text.encode("utf-8", "surrogatepass")
+    return body, headers.get("content-type", "")
+
+
+def _find(method: str, path: str) -> tuple[str, Handler, dict[str, str]]:
+    """The route of ``path`` with its handler and parameters. Raises ``NotFound`` or ``MethodNotAllowed``."""
+    parts = path.split("/")
+    for route, handlers in ROUTES.items():
+        names = route.split("/")
+        if len(names) != len(parts):
+            continue
+        if all(
+            name == part or (name.startswith("{") and part) for name, part in zip(names, parts, strict=True)
+        ):
+            if method not in handlers:
+                raise MethodNotAllowed(*handlers)
+            named = zip(names, parts, strict=True)
+            parameters = {name[1:-1]: part for name, part in named if name.startswith("{")}
+            return route, handlers[method], parameters
+    raise NotFound
+
+
+# -- answers -------------------------------------------------------------------------------------------------
+
+
+def validate(call: Call) -> Response:
+    """``/v1/auth/validate``: whether a key would be served, and whose it is."""
+    profile = store.status(call.require_key())
+    user = User(
+        email=profile.owner,
+        label=profile.label,
+        tier=profile.tier,
+        key=profile.prefix,
+        created=profile.created,
+    )
+    return respond(200, Validation(user=user, request_id=call.request_id).model_dump(mode="json"))
+
+
+def usage(call: Call) -> Response:
+    """``/v1/usage``: this period's usage of each API, and the past ones'."""
+    account = store.account(call.require_key())
+    report = UsageReport(
+        tier=account.profile.tier,
+        usage=tuple(_current(usage) for usage in account.usage),
+        history=tuple(_past(past) for past in account.history),
+        request_id=call.request_id,
+    )
+    return respond(200, report.model_dump(mode="json"))
+
+
+def _current(usage: key_table.Usage) -> CurrentUsage:
+    return CurrentUsage(
+        api=usage.api.contract_name,
+        period=usage.period,
+        current=usage.current,
+        limit=usage.limit,
+        remaining=usage.remaining,
+        overage=usage.overage,
+    )
+
+
+def _past(past: key_table.PastUsage) -> PastUsage:
+    return PastUsage(
+        api=past.api.contract_name, period=past.period, current=past.used, limit=past.limit, tier=past.tier
+    )
+
+
+def openapi_json(_: Call) -> Response:
+    """``/openapi.json``."""
+    return respond(200, openapi.document())
+
+
+def openapi_yaml(_: Call) -> Response:
+    """``/openapi.yaml``."""
+    answer = respond(200, {})
+    return {
+        **answer,
+        "headers": {**answer["headers"], "content-type": "application/yaml"},
+        "body": openapi.as_yaml(),
+    }
+
+
+ROUTES: Mapping[str, Mapping[str, Handler]] = {
+    "/v1/auth/validate": {"GET": validate, "POST": validate},
+    "/v1/usage": {"GET": usage},
+    "/openapi.json": {"GET": openapi_json},
+    "/openapi.yaml": {"GET": openapi_yaml},
+}
+"""What answers which path; a part in braces matches any one part of a path."""

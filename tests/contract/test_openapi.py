@@ -1,0 +1,59 @@
+"""The API's description is valid, complete and true to the code that answers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from service import account, openapi
+from service.errors import InvalidRequest, NotFound, ServiceError
+from tests.events import Invocation, event
+
+
+def test_the_description_is_valid_openapi_3_1() -> None:
+    assert openapi.document()["openapi"].startswith("3.1")
+    OpenAPIV31SpecValidator(openapi.document()).validate()
+
+
+def test_both_forms_say_the_same() -> None:
+    assert yaml.safe_load(openapi.as_yaml()) == openapi.document()
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type"), [("/openapi.json", "application/json"), ("/openapi.yaml", "application/yaml")]
+)
+def test_both_forms_are_served_to_anyone(path: str, media_type: str) -> None:
+    answer = account.handle(event(method="GET", path=path), Invocation())
+    assert answer["statusCode"] == 200
+    assert answer["headers"]["content-type"] == media_type
+    assert yaml.safe_load(answer["body"]) == openapi.document()
+
+
+def test_every_route_of_the_account_function_is_described() -> None:
+    described = openapi.document()["paths"]
+    for path, handlers in account.ROUTES.items():
+        assert {method.lower() for method in handlers} == set(described[path])
+
+
+def test_every_error_is_described_or_belongs_to_no_path() -> None:
+    def subclasses(of: type[ServiceError]) -> set[str]:
+        return {sub.code for sub in of.__subclasses__()}
+
+    examples = json.dumps(openapi.document()["paths"])
+    missing = {code for code in subclasses(ServiceError) if f'"{code}"' not in examples}
+    assert missing <= {NotFound.code, InvalidRequest.code}
+
+
+@pytest.mark.parametrize("path", ["/", "/platerecognition2", "/v1/usage/more", "/../openapi.json", "//"])
+def test_any_other_path_is_a_404_in_the_envelope(path: str) -> None:
+    answer = account.handle(event(method="GET", path=path), Invocation())
+    assert answer["statusCode"] == 404
+    assert json.loads(answer["body"]) == {
+        "success": False,
+        "message": "Not found",
+        "code": "not_found",
+        "request_id": "id-1",
+    }

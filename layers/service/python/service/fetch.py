@@ -12,7 +12,7 @@ import ipaddress
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +20,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import NoReturn
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
-from service.deadline import OutOfTime, within
+from service.deadline import OutOfTime, Result, within
 from service.errors import InvalidImage
 
 MAX_URL_CHARACTERS = 2048
@@ -72,13 +72,16 @@ def fetch(url: str, *, loopback: bool = False) -> bytes:
     Raises ``InvalidImage`` for whatever may not or cannot be fetched.
     """
     attempt = _Attempt(loopback)
-    try:
-        return within(TOTAL_SECONDS, lambda: attempt.follow(url))
-    except OutOfTime:
-        attempt.abandon()
-        raise InvalidImage(f"not fetched within {TOTAL_SECONDS:g} s") from None
-    except (HTTPException, OSError) as error:
-        raise InvalidImage(f"could not be fetched: {type(error).__name__}") from error
+    return attempt.bounded(lambda: attempt.follow(url))
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str], *, loopback: bool = False) -> int:
+    """Send ``body`` to ``url`` under the same guard, and answer with the status of what came back.
+
+    Redirects are not followed and the answer's body is not read. Raises ``InvalidImage`` as ``fetch`` does.
+    """
+    attempt = _Attempt(loopback)
+    return attempt.bounded(lambda: attempt.send(url, body, headers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +116,25 @@ class _Attempt:
             if secure and target.scheme != "https":
                 _refuse("redirect from https to http")
             secure = target.scheme == "https"
-            with self._get(target) as response:
+            with self._answered("GET", target, None, {"Accept": "image/*,*/*;q=0.5"}) as response:
                 if response.status not in _REDIRECTS:
                     return _body(response)
                 url = _next(url, response)
         _refuse("too many redirects")
+
+    def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        with self._answered("POST", _checked(url, any_port=self._loopback), body, headers) as response:
+            return response.status
+
+    def bounded(self, call: Callable[[], Result]) -> Result:
+        """``call()``, given up after ``TOTAL_SECONDS``."""
+        try:
+            return within(TOTAL_SECONDS, call)
+        except OutOfTime:
+            self.abandon()
+            raise InvalidImage(f"not answered within {TOTAL_SECONDS:g} s") from None
+        except (HTTPException, OSError) as error:
+            raise InvalidImage(f"could not be reached: {type(error).__name__}") from error
 
     def abandon(self) -> None:
         """Cut the connection, so that a server that drips bytes does not keep a thread."""
@@ -127,15 +144,18 @@ class _Attempt:
                 self._lifeline.shutdown(socket.SHUT_RDWR)
 
     @contextmanager
-    def _get(self, target: _Target) -> Iterator[HTTPResponse]:
+    def _answered(
+        self, method: str, target: _Target, body: bytes | None, headers: Mapping[str, str]
+    ) -> Iterator[HTTPResponse]:
         connection = HTTPConnection(target.host, target.port)
         with self._connected(target) as connection.sock:
             connection.request(
-                "GET",
+                method,
                 target.path,
+                body,
                 headers={
+                    **headers,
                     "Host": target.authority,
-                    "Accept": "image/*,*/*;q=0.5",
                     "Accept-Encoding": "identity",
                     "User-Agent": "carsight",
                     "Connection": "close",

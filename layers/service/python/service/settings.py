@@ -41,8 +41,17 @@ class Settings(BaseModel):
     results_bucket: str | None = None
     """Bucket that takes the readings of uploads and batches; never the one that triggers them."""
 
-    uploads_queue_url: str | None = None
-    """Queue between the uploads bucket and its workers."""
+    plate_queue_url: str | None = None
+    """Queue of the plate worker: S3 announces every upload here, beside chunks of plate batches."""
+
+    vin_queue_url: str | None = None
+    """Queue of the VIN worker: uploads passed on by the plate worker, and chunks of VIN batches."""
+
+    webhooks_queue_url: str | None = None
+    """Queue of the readings that keys with a webhook are told of."""
+
+    event_bus: str | None = None
+    """EventBridge bus that is told of every reading; none where it is unset."""
 
     allowed_buckets: Annotated[frozenset[str], BeforeValidator(_split)] = frozenset()
     """Buckets that a request may name as ``s3://bucket/key``; none unless the deployment lists them."""

@@ -1,0 +1,35 @@
+"""AWS clients other than DynamoDB's, each made when it is first needed and shared by all threads."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+_PATIENCE = Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 3, "mode": "standard"})
+
+
+@cache
+def s3() -> S3Client:
+    """S3, by its regional address: the global one redirects, and a form does not survive that."""
+    signing = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
+    return boto3.session.Session().client("s3", config=_PATIENCE.merge(signing))
+
+
+@cache
+def sqs() -> SQSClient:
+    """SQS."""
+    return boto3.session.Session().client("sqs", config=_PATIENCE)
+
+
+@cache
+def events() -> EventBridgeClient:
+    """EventBridge."""
+    return boto3.session.Session().client("events", config=_PATIENCE)

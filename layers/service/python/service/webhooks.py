@@ -1,0 +1,176 @@
+"""Telling whoever wants to know of a reading: EventBridge for the deployment, a webhook for a key.
+
+A webhook is one HTTPS address per key, in an item of its own beside the key's profile: ``sk = WEBHOOK``. What
+it is told goes through a queue, so that a receiver that is slow or gone holds up nobody: one delivery a
+message, tried again after 30 seconds, a minute, two and so on until it is answered with a 2xx or ends in the
+dead-letter queue. Each carries
+
+    carsight-delivery: <the same for every attempt>
+    carsight-signature: t=<Unix seconds>,v1=<HMAC-SHA256 of "<t>.<body>" in hex>
+
+and ``verify`` is how a receiver checks it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from service.aws import events, sqs
+from service.errors import InvalidRequest, ServiceError
+from service.fetch import MAX_URL_CHARACTERS, post
+from service.key_table import new_client, partition
+from service.settings import settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+SIGNATURE = "carsight-signature"
+DELIVERY = "carsight-delivery"
+
+TOLERANCE_SECONDS = 300
+"""How old a signature may be: what was recorded on the way cannot be sent again later."""
+
+MAX_DETAIL_BYTES = 200_000
+"""EventBridge takes 256 KB an event, its envelope and escapes included."""
+
+_FIRST_RETRY_SECONDS = 30
+_LONGEST_RETRY_SECONDS = 3600
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where a key's readings are announced."""
+
+    url: str
+    secret: str
+    """Signs every delivery. Unlike a key it has to be stored as it is: a signature needs it."""
+
+
+class Webhooks:
+    """The webhooks of one deployment's keys."""
+
+    def __init__(self, table_name: str, client: DynamoDBClient | None = None) -> None:
+        self._table = table_name
+        self._client = client or new_client()
+
+    def get(self, key_id: str) -> Webhook | None:
+        """The key's webhook, if it has one."""
+        item = self._client.get_item(TableName=self._table, Key=_key(key_id)).get("Item")
+        return Webhook(item["url"]["S"], item["secret"]["S"]) if item else None
+
+    def set(self, key_id: str, url: str) -> Webhook:
+        """Give the key a webhook with a new secret, in place of any that it had.
+
+        Raises ``InvalidRequest`` for an address that is not https or too long. Whether it leads to the public
+        internet is checked at every delivery: names may come to mean other addresses.
+        """
+        if not url.startswith(("https://", "http://") if settings.local_fetch else "https://"):
+            raise InvalidRequest("A webhook's address begins with https://")
+        if len(url) > MAX_URL_CHARACTERS:
+            raise InvalidRequest(f"A webhook's address has at most {MAX_URL_CHARACTERS} characters")
+        webhook = Webhook(url, f"whsec_{secrets.token_urlsafe(32)}")
+        item = {**_key(key_id), "url": {"S": webhook.url}, "secret": {"S": webhook.secret}}
+        self._client.put_item(TableName=self._table, Item=item)
+        return webhook
+
+    def remove(self, key_id: str) -> None:
+        """The key has no webhook from now on."""
+        self._client.delete_item(TableName=self._table, Key=_key(key_id))
+
+
+def sign(secret: str, timestamp: int, body: bytes) -> str:
+    """The signature header of ``body`` at ``timestamp`` (Unix seconds)."""
+    digest = hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
+    return f"t={timestamp},v1={digest}"
+
+
+def verify(secret: str, header: str, body: bytes, now: float | None = None) -> bool:
+    """Whether ``header`` signs ``body`` with ``secret`` and is no older than ``TOLERANCE_SECONDS``."""
+    timestamp = header.removeprefix("t=").partition(",")[0]
+    if (
+        not timestamp.isdecimal()
+        or abs((time.time() if now is None else now) - int(timestamp)) > TOLERANCE_SECONDS
+    ):
+        return False
+    return hmac.compare_digest(sign(secret, int(timestamp), body).encode(), header.encode())
+
+
+def announce(kind: str, key_id: str, delivery: str, detail: Mapping[str, Any], webhooks: Webhooks) -> None:
+    """Tell the event bus, and the key's webhook, that ``detail`` has happened. Raises botocore's errors.
+
+    ``kind`` is the event's detail type (``carsight.reading``, ``carsight.batch``). ``delivery`` is the same
+    when the same thing is announced again, which happens where a worker dies before it can note that it is
+    done. A detail too large for an event goes without its ``results``; the object that it names has them.
+    """
+    said = {"delivery": delivery, **detail}
+    text = json.dumps(said, ensure_ascii=False)
+    if len(text.encode()) > MAX_DETAIL_BYTES:
+        text = json.dumps(
+            {name: value for name, value in said.items() if name != "results"}, ensure_ascii=False
+        )
+    if settings.event_bus:
+        answer = events().put_events(
+            Entries=[
+                {"Source": "carsight", "DetailType": kind, "Detail": text, "EventBusName": settings.event_bus}
+            ]
+        )
+        if answer["FailedEntryCount"]:
+            raise RuntimeError(f"event refused: {answer['Entries'][0].get('ErrorCode')}")
+    if settings.webhooks_queue_url and webhooks.get(key_id):
+        message = {
+            "key_id": key_id,
+            "delivery": delivery,
+            "body": json.dumps({"type": kind, "detail": json.loads(text)}),
+        }
+        sqs().send_message(QueueUrl=settings.webhooks_queue_url, MessageBody=json.dumps(message))
+
+
+def deliver(event: Mapping[str, Any], webhooks: Webhooks) -> dict[str, Any]:
+    """Deliver the messages of an SQS event; those that have to be tried again come back as failures."""
+    failed = []
+    for record in event["Records"]:
+        message = json.loads(record["body"])
+        attempts = int(record["attributes"]["ApproximateReceiveCount"])
+        outcome = _delivered(message, webhooks)
+        logger.info(
+            "webhook", extra={"delivery": message["delivery"], "attempt": attempts, "outcome": outcome}
+        )
+        if outcome not in ("delivered", "no webhook"):
+            failed.append({"itemIdentifier": record["messageId"]})
+            sqs().change_message_visibility(
+                QueueUrl=settings.webhooks_queue_url or "",
+                ReceiptHandle=record["receiptHandle"],
+                VisibilityTimeout=min(_FIRST_RETRY_SECONDS * 2 ** (attempts - 1), _LONGEST_RETRY_SECONDS),
+            )
+    return {"batchItemFailures": failed}
+
+
+def _delivered(message: Mapping[str, Any], webhooks: Webhooks) -> str:
+    webhook = webhooks.get(message["key_id"])
+    if webhook is None:
+        return "no webhook"
+    body = message["body"].encode()
+    headers = {
+        "Content-Type": "application/json",
+        DELIVERY: message["delivery"],
+        SIGNATURE: sign(webhook.secret, int(time.time()), body),
+    }
+    try:
+        status = post(webhook.url, body, headers, loopback=settings.local_fetch)
+    except ServiceError as error:
+        return error.detail
+    return "delivered" if 200 <= status < 300 else f"answered {status}"
+
+
+def _key(key_id: str) -> dict[str, Any]:
+    return {"pk": {"S": partition(key_id)}, "sk": {"S": "WEBHOOK"}}

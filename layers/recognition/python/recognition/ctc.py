@@ -1,0 +1,103 @@
+"""Decoding of CTC outputs: the best few texts with their probabilities, and where each character stands.
+
+CTC (Graves et al., 2006) lets a net say one class per time step, class 0 being a blank; a text's probability is
+the sum over all paths that collapse to it when repeats and then blanks are dropped.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Probabilities = NDArray[np.floating]
+"""T x C, rows sum to 1; column 0 is the blank, column ``i`` the alphabet's character ``i - 1``."""
+
+BLANK = 0
+
+_NEGLIGIBLE = 5e-4
+"""Classes less probable than this at a step start no new character there; it keeps a plate under a millisecond."""
+
+
+def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Probabilities along the last axis."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    result: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
+    return result
+
+
+def best_texts(
+    probabilities: Probabilities, alphabet: str, count: int = 10, beam: int = 12
+) -> list[tuple[str, float]]:
+    """The ``count`` most probable texts, best first, each with its probability; at least one, perhaps "".
+
+    Prefix beam search (Graves & Jaitly, 2014) that keeps ``beam`` prefixes, and with each the probability of
+    having ended in a blank and in its last character. Probabilities are lower bounds, exact for a wide beam.
+    """
+    # prefix as class indices -> [ends in blank, ends in its last character]
+    beams: dict[tuple[int, ...], tuple[float, float]] = {(): (1.0, 0.0)}
+    for row in probabilities.tolist():
+        grown: dict[tuple[int, ...], list[float]] = {}
+        likely = [c for c in range(1, len(row)) if row[c] > _NEGLIGIBLE]
+        for prefix, (in_blank, in_last) in beams.items():
+            whole = in_blank + in_last
+            last = prefix[-1] if prefix else BLANK
+            entry = grown.setdefault(prefix, [0.0, 0.0])
+            entry[0] += whole * row[BLANK]
+            if prefix:
+                entry[1] += in_last * row[last]
+            for character in likely:
+                # The same character again counts as new only after a blank.
+                mass = in_blank if character == last else whole
+                if mass:
+                    grown.setdefault((*prefix, character), [0.0, 0.0])[1] += mass * row[character]
+        ranked = sorted(grown.items(), key=lambda item: item[1][0] + item[1][1], reverse=True)
+        beams = {prefix: (masses[0], masses[1]) for prefix, masses in ranked[:beam]}
+    return [
+        ("".join(alphabet[c - 1] for c in prefix), in_blank + in_last)
+        for prefix, (in_blank, in_last) in list(beams.items())[:count]
+    ]
+
+
+def align(probabilities: Probabilities, text: str, alphabet: str) -> list[list[int]]:
+    """For each character of ``text`` the time steps at which the most probable path (Viterbi) says it.
+
+    Raises:
+        ValueError: the text needs more time steps than there are.
+    """
+    labels = [BLANK]
+    for character in text:
+        labels += [alphabet.index(character) + 1, BLANK]
+    states = np.array(labels)
+    # A character may follow its predecessor without a blank between them unless it is the same one.
+    skip = np.zeros(len(states), dtype=bool)
+    skip[3::2] = states[3::2] != states[1:-2:2]
+    log = np.log(np.maximum(probabilities, 1e-30))[:, states]
+    score = np.full(len(states), -np.inf)
+    score[:2] = log[0, :2]
+    came = np.zeros(log.shape, dtype=np.int64)
+    for t in range(1, len(log)):
+        ways = np.full((3, len(states)), -np.inf)
+        ways[0] = score
+        ways[1, 1:] = score[:-1]
+        ways[2, 2:] = np.where(skip[2:], score[:-2], -np.inf)
+        came[t] = ways.argmax(axis=0)
+        score = ways.max(axis=0) + log[t]
+    state = len(states) - 1
+    if state and score[-2] > score[-1]:
+        state -= 1
+    if not np.isfinite(score[state]):
+        raise ValueError("the text is longer than the time steps allow")
+    steps: list[list[int]] = [[] for _ in text]
+    for t in range(len(log) - 1, -1, -1):
+        if state % 2:
+            steps[state // 2].insert(0, t)
+        state -= int(came[t, state])
+    return steps
+
+
+def character_scores(probabilities: Probabilities, text: str, alphabet: str) -> list[float]:
+    """For each character of ``text`` the highest probability it gets where it stands, 0..1."""
+    return [
+        float(probabilities[steps, alphabet.index(character) + 1].max())
+        for character, steps in zip(text, align(probabilities, text, alphabet), strict=True)
+    ]

@@ -1,0 +1,87 @@
+"""CTC decoding against brute force over every path."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from recognition import ctc
+
+ALPHABET = "AB1"
+
+
+def random_probabilities(seed: int, steps: int) -> NDArray[np.float64]:
+    return ctc.softmax(np.random.default_rng(seed).normal(0, 2, (steps, len(ALPHABET) + 1)))
+
+
+def collapse(path: tuple[int, ...]) -> str:
+    kept = [c for i, c in enumerate(path) if c and (i == 0 or c != path[i - 1])]
+    return "".join(ALPHABET[c - 1] for c in kept)
+
+
+def every_text(probabilities: NDArray[np.float64]) -> dict[str, float]:
+    texts: dict[str, float] = defaultdict(float)
+    for path in itertools.product(range(probabilities.shape[1]), repeat=len(probabilities)):
+        texts[collapse(path)] += float(np.prod(probabilities[range(len(path)), path]))
+    return texts
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_wide_beam_finds_the_true_probabilities(seed: int) -> None:
+    probabilities = random_probabilities(seed, 6)
+    truth = every_text(probabilities)
+    found = ctc.best_texts(probabilities, ALPHABET, count=10, beam=2000)
+    expected = sorted(truth.values(), reverse=True)[:10]
+    assert [p for _, p in found] == pytest.approx(expected, rel=0.02)
+    assert all(p == pytest.approx(truth[text], rel=0.02) for text, p in found)
+
+
+def test_candidates_are_distinct_sorted_and_sum_to_at_most_one() -> None:
+    found = ctc.best_texts(random_probabilities(7, 12), ALPHABET)
+    scores = [score for _, score in found]
+    assert len({text for text, _ in found}) == len(found)
+    assert scores == sorted(scores, reverse=True)
+    assert sum(scores) <= 1 + 1e-9
+
+
+def test_a_repeated_character_needs_a_blank_between() -> None:
+    sure = np.full((3, 4), 0.01)
+    sure[[0, 1, 2], [1, 1, 1]] = 0.97
+    assert ctc.best_texts(sure, ALPHABET)[0][0] == "A"
+    sure[1] = [0.97, 0.01, 0.01, 0.01]
+    assert ctc.best_texts(sure, ALPHABET)[0][0] == "AA"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_alignment_is_the_best_path_of_the_text(seed: int) -> None:
+    probabilities = random_probabilities(seed, 6)
+    text = "AA1" if seed % 2 else "AB"
+    paths = [p for p in itertools.product(range(4), repeat=6) if collapse(p) == text]
+    best = max(paths, key=lambda path: float(np.prod(probabilities[range(6), path])))
+    steps = ctc.align(probabilities, text, ALPHABET)
+    rebuilt = [0] * 6
+    for character, where in zip(text, steps, strict=True):
+        for t in where:
+            rebuilt[t] = ALPHABET.index(character) + 1
+    assert tuple(rebuilt) == best
+
+
+def test_a_text_longer_than_the_steps_cannot_be_aligned() -> None:
+    with pytest.raises(ValueError, match="longer"):
+        ctc.align(random_probabilities(0, 3), "AAA", ALPHABET)
+
+
+def test_no_character_is_an_answer_too() -> None:
+    blank = np.array([[0.99, 0.004, 0.003, 0.003]] * 4)
+    assert ctc.best_texts(blank, ALPHABET)[0][0] == ""
+    assert ctc.character_scores(blank, "", ALPHABET) == []
+
+
+def test_character_scores_are_probabilities() -> None:
+    scores = ctc.character_scores(random_probabilities(3, 8), "AB", ALPHABET)
+    assert len(scores) == 2
+    assert all(0 <= score <= 1 for score in scores)

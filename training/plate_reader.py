@@ -1,0 +1,577 @@
+"""Trains the plate reader: PP-OCRv6 small's body, fine-tuned on rendered and on real plates.
+
+    python -m training.plate_reader train --data DIR --work DIR [--steps 4000] [--seed 1]
+    python -m training.plate_reader evaluate --data DIR --work DIR [--model reader.onnx]
+    python -m training.plate_reader export --data DIR --work DIR --out functions/plate/models/reader.onnx
+
+`--data` holds the folder `plates`. The work folder keeps the checkpoint (training resumes from it) and `log.jsonl`
+with the figures on `val`. A training batch mixes rendered plates, real ones, and real ones whose characters were
+exchanged for each other, all of them seen through a camera's faults and a detector's inexact corners.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import multiprocessing
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import nn
+
+from recognition import ctc, runtime
+from recognition.reader import GROW, HEIGHT, ONE_ROW, Calibration, PlateReader, rectify, straighten
+from training import designs, ppocr
+from training.data import Pixels
+from training.plates_data import ALPHABET, Plate, fold, read_plates
+from training.quantize import quantize
+from training.render_plates import degrade, jitter, render
+
+_UNKNOWN = -100
+_FINE = 2
+"""How much finer than the reader's input plates are kept whose characters get exchanged."""
+
+# How often a plate of each source is drawn, per plate: the small sets and the hard ones more often.
+_SOURCE_WEIGHTS = {"us": 3.0, "world": 1.0, "world2": 1.0, "china": 0.8, "eu": 1.2, "eu2": 0.8, "br": 1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One training example: a crop as the reader gets it, its text, its region's class or `_UNKNOWN`."""
+
+    pixels: Pixels
+    text: str
+    region: int
+
+
+@dataclasses.dataclass(frozen=True)
+class CutPlate:
+    """A straightened plate (twice the reader's input size) and the columns [begin, end) of each character."""
+
+    pixels: Pixels
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    region: str | None
+    source: str
+
+
+# --- characters exchanged for each other ---
+
+
+def cut(plate: Plate, logits: NDArray[np.floating]) -> CutPlate | None:
+    """Find the columns of each character from the reader's own (T, C) output; None where they are not clear."""
+    steps = ctc.align(ctc.softmax(logits), plate.text, ALPHABET)
+    centres = (np.array([np.mean(of_one) for of_one in steps]) + 0.5) * ppocr.STRIDE * _FINE
+    gaps = np.diff(centres)
+    if len(centres) < 3 or gaps.min() < 10 * _FINE / 2:
+        return None
+    pitch = float(np.median(gaps))
+    pixels = straighten(
+        plate.pixels, plate.corners, ONE_ROW * _FINE, HEIGHT * _FINE, 0.0 if plate.loose else GROW
+    )
+    middle = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)[HEIGHT * _FINE // 4 : -HEIGHT * _FINE // 4]
+    ink = cv2.GaussianBlur(middle, (3, 1), 0).astype(np.float32).std(axis=0)
+
+    def quiet(position: float) -> int:
+        """The column with least ink near `position`: between two characters."""
+        low = max(int(position - pitch * 0.22), 0)
+        high = min(int(position + pitch * 0.22) + 1, len(ink))
+        return low + int(np.argmin(ink[low:high])) if high > low else int(np.clip(position, 0, len(ink)))
+
+    spans = []
+    for i, centre in enumerate(centres):
+        before = gaps[i - 1] if i else pitch
+        after = gaps[i] if i < len(gaps) else pitch
+        begin = quiet(centre - min(before, pitch * 1.25) / 2)
+        end = quiet(centre + min(after, pitch * 1.25) / 2)
+        if end - begin < pitch * 0.3:
+            return None
+        spans.append((begin, end))
+    return CutPlate(pixels, plate.text, tuple(spans), plate.region, plate.source)
+
+
+def exchange(plate: CutPlate, rng: np.random.Generator) -> tuple[Pixels, str]:
+    """The plate with characters replaced by others of its own."""
+    widths = np.array([end - begin for begin, end in plate.spans])
+    order = np.arange(len(widths))
+    for target, width in enumerate(widths):
+        # Characters of about the same width only: a stretched 1 would look like no plate's 1.
+        order[target] = rng.choice(np.flatnonzero(np.abs(np.log(widths / width)) < 0.22))
+    pixels = plate.pixels.copy()
+    for (begin, end), source in zip(plate.spans, order, strict=True):
+        a, b = plate.spans[source]
+        piece = plate.pixels[:, a:b]
+        pixels[:, begin:end] = cv2.resize(
+            piece, (end - begin, piece.shape[0]), interpolation=cv2.INTER_LINEAR
+        )
+    return pixels, "".join(plate.text[i] for i in order)
+
+
+# --- samples ---
+
+
+class Samples:
+    """Draws training samples; `regions` are the classes of the region head, in their order."""
+
+    def __init__(
+        self, plates: Sequence[Plate], cut_plates: Sequence[CutPlate], regions: Sequence[str]
+    ) -> None:
+        self._real = {rows: [p for p in plates if p.two_rows == rows] for rows in (False, True)}
+        self._weights = {rows: _weights([p.source for p in real]) for rows, real in self._real.items()}
+        self._cut = list(cut_plates)
+        self._cut_weights = _weights([p.source for p in self._cut])
+        self._regions = {region: i for i, region in enumerate(regions)}
+
+    def draw(self, rng: np.random.Generator, two_rows: bool) -> Sample:
+        """One sample of one row or of two."""
+        choice = rng.random()
+        if choice < (0.55 if two_rows else 0.42):
+            crop = render(rng, two_rows)
+            return Sample(crop.pixels, crop.text, self._regions.get(crop.region, _UNKNOWN))
+        if choice < 0.65 and self._cut and not two_rows:
+            plate = self._cut[rng.choice(len(self._cut), p=self._cut_weights)]
+            pixels, text = exchange(plate, rng)
+            height, width = pixels.shape[:2]
+            corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
+            return Sample(
+                _seen(pixels, corners, False, rng, True),
+                text,
+                self._regions.get(plate.region or "", _UNKNOWN),
+            )
+        real = self._real[two_rows][rng.choice(len(self._real[two_rows]), p=self._weights[two_rows])]
+        pixels = _seen(real.pixels, real.corners, two_rows, rng, real.loose)
+        return Sample(pixels, real.text, self._regions.get(real.region or "", _UNKNOWN))
+
+    def batch(self, rng: np.random.Generator, size: int, two_rows: bool) -> list[Sample]:
+        """Samples of one width; texts too long for the width's time steps are drawn again."""
+        steps = (ppocr.STRIDE * 28 if two_rows else ONE_ROW) // ppocr.STRIDE
+        samples: list[Sample] = []
+        while len(samples) < size:
+            sample = self.draw(rng, two_rows)
+            needed = len(sample.text) + sum(
+                a == b for a, b in zip(sample.text, sample.text[1:], strict=False)
+            )
+            if sample.text and needed <= steps:
+                samples.append(sample)
+        return samples
+
+
+def _weights(sources: Sequence[str]) -> NDArray[np.float64]:
+    weights = np.array([_SOURCE_WEIGHTS[source] for source in sources])
+    return weights / max(weights.sum(), 1e-9)
+
+
+def _seen(
+    pixels: Pixels, corners: NDArray[np.float32], two_rows: bool, rng: np.random.Generator, loose: bool
+) -> Pixels:
+    """A real plate photographed anew: smaller, tilted, in another light."""
+    across = float(np.hypot(*(corners[1] - corners[0])))
+    wide = float(np.clip(np.exp(rng.normal(4.75, 0.45)), 50, 300))
+    if wide < across * 0.9:
+        scale = wide / across
+        pixels = np.asarray(
+            cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
+        )
+        corners = corners * np.float32(scale)
+    if rng.random() < 0.5:
+        # Reading along tilted corners is the same as reading a tilted plate.
+        centre = corners.mean(axis=0)
+        x, y = (corners - centre).T
+        corners = (
+            np.column_stack([x + y * rng.normal(0, 0.1), y + x * rng.normal(0, 0.05)]).astype(np.float32)
+            + centre
+        )
+    pixels = degrade(pixels, rng, float(rng.uniform(0.1, 0.9)))
+    return rectify(pixels, jitter(corners, rng, 0.7 if loose else 1.0), two_rows, 0.0 if loose else GROW)
+
+
+def region_classes(plates: Sequence[Plate]) -> list[str]:
+    """The region head's classes: every region that was rendered or labelled; Brazil's states count as Brazil."""
+    drawn = {design.region for design in (*designs.ONE_ROW, *designs.TWO_ROWS)}
+    labelled = {plate.region for plate in plates if plate.region and plate.region.split("-")[0] != "br"}
+    return sorted((drawn | labelled | {"br"}) - {"us"})
+
+
+def _produce(samples: Samples, queue: Any, seed: int, step: int, sizes: tuple[int, int], last: int) -> None:
+    for number in range(step, last):
+        rng = np.random.default_rng((seed, number))
+        two_rows = number % 4 == 3
+        queue.put((two_rows, samples.batch(rng, sizes[two_rows], two_rows)))
+
+
+# --- figures ---
+
+
+def crops_of(plates: Sequence[Plate]) -> list[Pixels]:
+    """The plates rectified as at run time, without any chance in it."""
+    return [
+        rectify(plate.pixels, plate.corners, plate.two_rows, 0.0 if plate.loose else GROW) for plate in plates
+    ]
+
+
+def outputs(run: Any, crops: Sequence[Pixels]) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Logits (T, C) and region logits of each crop; `run` takes an array (B, 3, 48, W)."""
+    results: list[Any] = [None] * len(crops)
+    by_width: dict[int, list[int]] = defaultdict(list)
+    for i, crop in enumerate(crops):
+        by_width[crop.shape[1]].append(i)
+    for indices in by_width.values():
+        for start in range(0, len(indices), 32):
+            part = indices[start : start + 32]
+            logits, regions = run(ppocr.to_input([crops[i] for i in part]))
+            for i, one, other in zip(part, logits, regions, strict=True):
+                results[i] = (one, other)
+    return results
+
+
+def run_torch(reader: ppocr.Reader) -> Any:
+    """A runner for `outputs` of the net itself."""
+
+    def run(images: torch.Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        with torch.no_grad():
+            logits, regions = reader.eval()(images)
+        return logits.float().numpy(), np.zeros(
+            (len(images), 1), np.float32
+        ) if regions is None else regions.float().numpy()
+
+    return run
+
+
+def run_onnx(path: Path) -> Any:
+    """A runner for `outputs` of an exported model."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options)
+    return lambda images: session.run(None, {"image": images.contiguous().numpy()})
+
+
+def figures(run: Any, plates: Sequence[Plate], regions: Sequence[str]) -> dict[str, Any]:
+    """Share of texts read right by source (exact, folded) and of countries and states named right, best path."""
+    results = outputs(run, crops_of(plates))
+    texts = ppocr_texts([logits for logits, _ in results])
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    country, state = [0, 0], [0, 0]
+    for plate, text, (_, region_logits) in zip(plates, texts, results, strict=True):
+        for key in (plate.source, "all"):
+            counts[key][0] += 1
+            counts[key][1] += text == plate.text
+            counts[key][2] += fold(text) == fold(plate.text)
+        if plate.region and len(region_logits) == len(regions):
+            answer = regions[int(np.argmax(region_logits))]
+            country[0] += 1
+            country[1] += answer.split("-")[0] == plate.region.split("-")[0]
+            if plate.region.startswith("us-"):
+                state[0] += 1
+                state[1] += answer == plate.region
+    summary: dict[str, Any] = {
+        source: {"plates": n, "exact": round(e / n, 4), "folded": round(f / n, 4)}
+        for source, (n, e, f) in counts.items()
+    }
+    summary["country"] = round(country[1] / max(country[0], 1), 4)
+    summary["us_state"] = round(state[1] / max(state[0], 1), 4)
+    return summary
+
+
+def ppocr_texts(logits: Sequence[NDArray[np.float32]]) -> list[str]:
+    """Best-path texts of logits of any lengths."""
+    return [ppocr.greedy(torch.from_numpy(one[None]), ALPHABET)[0] for one in logits]
+
+
+# --- training ---
+
+
+def cut_all(reader: ppocr.Reader, plates: Sequence[Plate]) -> list[CutPlate]:
+    """Every one-row plate that the reader already reads, cut into its characters."""
+    single = [plate for plate in plates if not plate.two_rows]
+    found = []
+    for plate, (logits, _) in zip(single, outputs(run_torch(reader), crops_of(single)), strict=True):
+        if ppocr_texts([logits])[0] == plate.text and (piece := cut(plate, logits)) is not None:
+            found.append(piece)
+    return found
+
+
+def _rate(step: int, steps: int) -> float:
+    """Share of the peak learning rate: a short rise, then half a cosine down to nearly nothing."""
+    return min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0))))
+
+
+def train(args: argparse.Namespace) -> None:
+    # Threads that exist before the fork do not after it: whoever waits for them there waits for ever.
+    cv2.setNumThreads(0)
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    plates = read_plates(args.data, "train")
+    val = read_plates(args.data, "val")
+    regions = region_classes(plates)
+    reader = ppocr.Reader(ALPHABET, len(regions))
+    args.work.mkdir(parents=True, exist_ok=True)
+    pieces = cut_all(reader, plates)
+    print(f"{len(plates)} plates, {len(pieces)} cut into characters, {len(regions)} regions", flush=True)
+    reader = reader.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    heads = [p for name, p in reader.named_parameters() if not name.startswith("body.")]
+    # The stem keeps its weights: edges are edges, and its large maps are a good part of the backward pass.
+    for name, parameter in reader.body.named_parameters():
+        parameter.requires_grad = not name.startswith("stem")
+    body = [p for p in reader.body.parameters() if p.requires_grad]
+    groups = [{"params": body, "peak": args.rate}, {"params": heads, "peak": args.rate * 4}]
+    optimizer = torch.optim.AdamW(groups, lr=args.rate, weight_decay=0.01)
+    average = torch.optim.swa_utils.AveragedModel(
+        reader, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
+    )
+    step, checkpoint = 0, args.work / "checkpoint.pt"
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        if saved["regions"] != regions:
+            raise SystemExit("the checkpoint was trained for other regions: choose another --work")
+        reader.load_state_dict(saved["reader"])
+        average.load_state_dict(saved["average"])
+        optimizer.load_state_dict(saved["optimizer"])
+        step = saved["step"]
+    samples = Samples(plates, pieces, regions)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue(maxsize=6)
+    sizes = (args.batch, args.batch * 2 // 3)
+    producer = context.Process(
+        target=_produce, args=(samples, queue, args.seed, step, sizes, args.steps), daemon=True
+    )
+    producer.start()
+    begin, saved_at = time.monotonic(), time.monotonic()
+    losses: list[tuple[float, float]] = []
+    while step < args.steps:
+        _, batch = queue.get()
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * _rate(step, args.steps)
+        reader.train()
+        images = ppocr.to_input([sample.pixels for sample in batch])
+        with torch.autocast("cpu", torch.bfloat16):
+            logits, region_logits = reader(images)
+        text_loss = ppocr.ctc_loss(logits, [sample.text for sample in batch], ALPHABET)
+        wanted = torch.tensor([sample.region for sample in batch])
+        region_loss = torch.zeros(())
+        if (wanted != _UNKNOWN).any():
+            region_loss = F.cross_entropy(
+                region_logits.float(), wanted, ignore_index=_UNKNOWN, label_smoothing=0.05
+            )
+        optimizer.zero_grad()
+        (text_loss + args.region_weight * region_loss).backward()
+        nn.utils.clip_grad_norm_(reader.parameters(), 2.0)
+        optimizer.step()
+        average.update_parameters(reader)
+        losses.append((text_loss.item(), region_loss.item()))
+        step += 1
+        if step % 20 == 0:
+            text, region = np.mean(losses[-20:], axis=0)
+            pace = (time.monotonic() - begin) / (len(losses))
+            print(
+                f"step {step}/{args.steps} text {text:.4f} region {region:.3f} {pace:.2f} s/step", flush=True
+            )
+        due = step % args.every == 0 or step == args.steps
+        if due or time.monotonic() - saved_at > 180:
+            state = {
+                "reader": reader.state_dict(),
+                "average": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+            }
+            torch.save({**state, "step": step, "regions": regions}, checkpoint.with_suffix(".new"))
+            checkpoint.with_suffix(".new").replace(checkpoint)
+            saved_at = time.monotonic()
+        if due:
+            found = {"step": step, **figures(run_torch(average.module), val, regions)}
+            with (args.work / "log.jsonl").open("a") as log:
+                log.write(json.dumps(found) + "\n")
+            print(
+                json.dumps({k: v["folded"] if isinstance(v, dict) else v for k, v in found.items()}),
+                flush=True,
+            )
+    producer.terminate()
+
+
+def load(work: Path) -> tuple[ppocr.Reader, list[str]]:
+    """The averaged reader of a work folder and its regions; without a checkpoint the untrained one, to compare with."""
+    if not (work / "checkpoint.pt").exists():
+        regions = region_classes([])
+        return ppocr.Reader(ALPHABET, len(regions)).eval(), regions
+    saved = torch.load(work / "checkpoint.pt", weights_only=True)
+    reader = ppocr.Reader(ALPHABET, len(saved["regions"]))
+    weights = {
+        name.removeprefix("module."): value
+        for name, value in saved["average"].items()
+        if name != "n_averaged"
+    }
+    reader.load_state_dict(weights)
+    return reader.eval(), saved["regions"]
+
+
+def _calibration_inputs(plates: Sequence[Plate]) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Training plates for the quantiser to see: every source, both widths."""
+    chosen = np.random.default_rng(0).permutation(len(plates))[:300]
+    for crop in crops_of([plates[i] for i in chosen]):
+        yield {"image": ppocr.to_input([crop]).contiguous().numpy()}
+
+
+def _float_nodes(path: Path) -> list[str]:
+    """Nodes to keep in float: gates and attention gain nothing from INT8, the heads must keep their precision."""
+    graph = onnx.load(str(path)).graph
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    kernels = {tensor.name: tensor.dims for tensor in graph.initializer}
+    gates = [n.name for n in convolutions if kernels[n.input[1]][2:] == [1, 1] and _squeezed(n, graph)]
+    return gates + [n.name for n in convolutions[-3:]]
+
+
+def _squeezed(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
+    """Whether a convolution works on channel means: its input comes from a mean, perhaps through such another."""
+    producers = {name: other for other in graph.node for name in other.output}
+    source = producers.get(node.input[0])
+    while source is not None and source.op_type in ("Relu", "Conv") and source.input[0] in producers:
+        if source.op_type == "Conv" and not _pointwise(source, graph):
+            return False
+        source = producers[source.input[0]]
+    return source is not None and source.op_type in ("ReduceMean", "GlobalAveragePool")
+
+
+def _pointwise(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
+    dims = next(tensor.dims for tensor in graph.initializer if tensor.name == node.input[1])
+    return list(dims[2:]) == [1, 1]
+
+
+def _describe(path: Path, metadata: dict[str, str]) -> None:
+    """Write the metadata that `PlateReader` needs into the model."""
+    model = onnx.load(str(path))
+    kept = {entry.key: entry.value for entry in model.metadata_props} | metadata
+    del model.metadata_props[:]
+    for key, value in kept.items():
+        model.metadata_props.add(key=key, value=value)
+    onnx.save(model, str(path))
+
+
+def calibrate(path: Path, plates: Sequence[Plate], regions: Sequence[str]) -> Calibration:
+    """The calibration that makes the model's scores probabilities on `plates`, written into the model.
+
+    First the temperature of the regions, then the text's score on what comes out with it (Platt, 1999).
+    """
+    known = [p for p in plates if p.region in regions]
+    logits = np.stack([r for _, r in outputs(run_onnx(path), crops_of(known))])
+    wanted = np.array([regions.index(p.region or "") for p in known])
+    rows = np.arange(len(known))
+    temperatures = np.exp(np.linspace(np.log(0.3), np.log(5), 60))
+    loss = [-np.log(np.maximum(ctc.softmax(logits / t)[rows, wanted], 1e-9)).mean() for t in temperatures]
+    plain = Calibration(region_temperature=round(float(temperatures[int(np.argmin(loss))]), 3))
+    _describe(path, {"regions": json.dumps(regions), "calibration": json.dumps(dataclasses.asdict(plain))})
+    readings = PlateReader(runtime.session(path)).read(crops_of(plates))
+    shares = np.array([np.clip(reading.score, 1e-6, 1 - 1e-6) for reading in readings])
+    right = np.array(
+        [reading.text.upper() == p.text for reading, p in zip(readings, plates, strict=True)], float
+    )
+    x = torch.from_numpy(np.log(shares / (1 - shares)))
+    line = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    solver = torch.optim.LBFGS([line], max_iter=100)
+
+    def closure() -> torch.Tensor:
+        solver.zero_grad()
+        error = F.binary_cross_entropy_with_logits(line[0] * x + line[1], torch.from_numpy(right))
+        error.backward()
+        return error
+
+    solver.step(closure)
+    slope, offset = (round(float(value), 4) for value in line.detach())
+    calibration = dataclasses.replace(plain, text_slope=slope, text_offset=offset)
+    _describe(path, {"calibration": json.dumps(dataclasses.asdict(calibration))})
+    return calibration
+
+
+def end_figures(path: Path, plates: Sequence[Plate]) -> dict[str, Any]:
+    """What the shipped reader answers: right texts by source, truth among the first five, regions, CPU-ms."""
+    reader = PlateReader(runtime.session(path))
+    crops = crops_of(plates)
+    begin = time.process_time()
+    readings = [reader.read([crop])[0] for crop in crops]
+    milliseconds = (time.process_time() - begin) / len(crops) * 1000
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    places = {"country": [0, 0], "us_state": [0, 0]}
+    brier = 0.0
+    for plate, reading in zip(plates, readings, strict=True):
+        text = reading.text.upper()
+        for key in (plate.source, "all"):
+            counts[key][0] += 1
+            counts[key][1] += text == plate.text
+            counts[key][2] += fold(text) == fold(plate.text)
+        counts["first five"][0] += 1
+        counts["first five"][1] += plate.text in [c.text.upper() for c in reading.candidates[:5]]
+        counts["first five"][2] += fold(plate.text) in [fold(c.text.upper()) for c in reading.candidates[:5]]
+        brier += (reading.score - (text == plate.text)) ** 2
+        if plate.region:
+            places["country"][0] += 1
+            places["country"][1] += reading.region.split("-")[0] == plate.region.split("-")[0]
+            if plate.region.startswith("us-"):
+                places["us_state"][0] += 1
+                places["us_state"][1] += reading.region == plate.region
+    summary: dict[str, Any] = {
+        source: {"plates": n, "exact": round(e / n, 4), "folded": round(f / n, 4)}
+        for source, (n, e, f) in counts.items()
+    }
+    summary |= {key: round(right / max(n, 1), 4) for key, (n, right) in places.items()}
+    return summary | {"brier": round(brier / len(plates), 4), "cpu_ms": round(milliseconds, 2)}
+
+
+def ship(args: argparse.Namespace) -> None:
+    """Export, quantise, calibrate; print the figures of the net before and after."""
+    torch.set_num_threads(1)
+    val = read_plates(args.data, "val")
+    reader, regions = load(args.work)
+    exact = args.work / "reader-fp32.onnx"
+    ppocr.export(reader, exact)
+    quantize(
+        exact, args.out, _calibration_inputs(read_plates(args.data, "train")), _float_nodes(exact), ("Conv",)
+    )
+    _describe(args.out, {"alphabet": ALPHABET, "regions": json.dumps(regions)})
+    for path in (exact, args.out):
+        calibration = calibrate(path, val, regions)
+        print(
+            json.dumps(
+                {"model": path.name, **dataclasses.asdict(calibration), **end_figures(path, val)}, indent=1
+            )
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["train", "evaluate", "export"])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--rate", type=float, default=2.5e-4)
+    parser.add_argument("--region-weight", type=float, default=0.15)
+    parser.add_argument("--every", type=int, default=250)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    if args.what == "train":
+        train(args)
+    elif args.what == "evaluate":
+        reader, regions = load(args.work)
+        run = run_onnx(args.model) if args.model else run_torch(reader)
+        print(json.dumps(figures(run, read_plates(args.data, "val"), regions), indent=1))
+    else:
+        ship(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Labelled plates as the reader sees them: every plate with a text, with its corners where they are known."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data import Pixels, read_image, read_labels
+
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_UMLAUTS = str.maketrans("ÄÖÜ", "AOU")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plate:
+    """A labelled plate: the pixels round it, its corners in them and what it says.
+
+    `corners`: 4 x 2, clockwise from the top left; where `loose`, they are only the corners of a loose box.
+    `region` is None where it is not known.
+    """
+
+    source: str
+    pixels: Pixels
+    corners: NDArray[np.float32]
+    loose: bool
+    two_rows: bool
+    text: str
+    region: str | None
+    name: str
+
+
+def _box_corners(box: list[float]) -> NDArray[np.float32]:
+    x0, y0, x1, y1 = box
+    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
+
+
+def _from_top_left(corners: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The four corners clockwise from the top left: some labels begin elsewhere."""
+    x, y = (corners - corners.mean(axis=0)).T
+    corners = corners[np.argsort(np.arctan2(y, x))]
+    return np.roll(corners, -int(np.argmin(corners.sum(axis=1))), axis=0)
+
+
+def _around(pixels: Pixels, corners: NDArray[np.float32]) -> tuple[Pixels, NDArray[np.float32]]:
+    """The part of the photo that augmentation may need, shrunk where the plate is larger than 220 px across."""
+    (x0, y0), (x1, y1) = corners.min(axis=0), corners.max(axis=0)
+    margin = 0.35 * max(x1 - x0, y1 - y0)
+    left, top = int(max(x0 - margin, 0)), int(max(y0 - margin, 0))
+    part = pixels[top : int(y1 + margin) + 1, left : int(x1 + margin) + 1]
+    scale = min(1.0, 220 / max(x1 - x0, 1))
+    if scale < 1:
+        part = np.asarray(cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+    return part.copy(), (corners - (left, top)).astype(np.float32) * np.float32(scale)
+
+
+def clean_text(text: str) -> str | None:
+    """The label in the reader's alphabet, or None where it holds a sign that is not in it."""
+    text = text.upper().translate(_UMLAUTS)
+    return text if text and all(character in ALPHABET for character in text) else None
+
+
+def read_photos(folder: Path, split: str) -> list[Plate]:
+    """Every surely read plate of the labelled photos (`folder`: plates/photos)."""
+    plates = []
+    for label in read_labels(folder, split):
+        texts = [plate for plate in label["plates"] if plate.get("text") and not plate.get("unsure")]
+        if not texts:
+            continue
+        pixels = read_image(folder / label["image"])
+        for plate in texts:
+            text = clean_text(plate["text"])
+            if text is None or plate.get("note"):
+                continue
+            exact = plate.get("polygon") or plate.get("corners_guess")
+            corners = _from_top_left(np.array(exact, np.float32)) if exact else _box_corners(plate["box"])
+            part, corners = _around(pixels, corners)
+            group = label["group"] + ("2" if plate.get("lines") == 2 else "")
+            two_rows = plate.get("lines") == 2
+            plates.append(
+                Plate(group, part, corners, not exact, two_rows, text, plate.get("region"), label["image"])
+            )
+    return plates
+
+
+def read_crops(folder: Path, split: str, unlabelled: bool = False) -> list[Plate]:
+    """The labelled crops (`folder`: plates/crops); with `unlabelled` those without a text, with text ""."""
+    plates = []
+    for label in read_labels(folder, split):
+        text = clean_text(label["text"]) if label.get("text") else ""
+        if text is None or bool(text) == unlabelled or label.get("unsure"):
+            continue
+        pixels = read_image(folder / label["image"])
+        height, width = pixels.shape[:2]
+        source = label["image"].split("/")[0]
+        two_rows = label.get("lines") == 2
+        corners = _box_corners([0, 0, width, height])
+        plates.append(
+            Plate(source, pixels, corners, True, two_rows, text, label.get("region"), label["image"])
+        )
+    return plates
+
+
+def read_plates(data: Path, split: str) -> list[Plate]:
+    """All labelled plates of a split; `data` is the folder that holds `plates`."""
+    return read_photos(data / "plates" / "photos", split) + read_crops(data / "plates" / "crops", split)
+
+
+def fold(text: str) -> str:
+    """The text with the signs made equal that labels confuse: O and Q to 0, I to 1."""
+    return text.replace("O", "0").replace("Q", "0").replace("I", "1")

@@ -1,0 +1,827 @@
+"""Draws licence plates: a design of `designs.py`, a text that may stand on it, then a photo of it.
+
+    python -m training.render_plates --out sheet.png [--count 96] [--seed 0]
+
+writes a sheet of what the reader sees. Nothing here is a real plate; texts are drawn at random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from recognition.reader import HEIGHT, rectify
+from recognition.reader import TWO_ROWS as TWO_ROWS_WIDTH
+from training import designs
+from training.data import Pixels
+from training.designs import Colour, Design
+
+Mask = NDArray[np.float32]
+
+_FOLDERS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"))
+
+# Families by use. Debian packages fonts-roadgeek, -opendin, -ocr-b, -b612, -bebas-neue, -national-park,
+# -liberation and -dejavu; files of npm @fontsource packages widen the choice where they are found.
+_FONTS: dict[str, tuple[str, ...]] = {
+    "us": (
+        "RG2014B", "RG2014C", "RG2014D", "RG2014E", "BebasNeue-Bold", "LiberationSansNarrow-Bold", "NationalPark-Heavy",
+        "OSP-DIN", "saira-condensed-latin-600-normal", "saira-condensed-latin-500-normal", "barlow-condensed-latin-600-normal",
+        "oswald-latin-500-normal", "roboto-condensed-latin-600-normal", "pathway-gothic-one-latin-400-normal",
+        "archivo-narrow-latin-600-normal", "rajdhani-latin-700-normal", "sofia-sans-extra-condensed-latin-700-normal",
+    ),
+    "eu": (
+        "OSP-DIN", "RG2014C", "RG2014D", "DejaVuSansCondensed-Bold", "B612-Bold", "B612Mono-Bold", "OCRB", "LiberationSansNarrow-Bold",
+        "barlow-semi-condensed-latin-600-normal", "barlow-semi-condensed-latin-700-normal", "saira-semi-condensed-latin-600-normal",
+        "share-tech-mono-latin-400-normal", "chakra-petch-latin-600-normal", "fira-sans-condensed-latin-600-normal",
+        "overpass-latin-600-normal", "rajdhani-latin-700-normal",
+    ),
+    "gb": (
+        "RG2014D", "RG2014E", "RG2014EM", "LiberationSans-Bold", "overpass-latin-700-normal", "barlow-semi-condensed-latin-700-normal",
+        "saira-semi-condensed-latin-700-normal", "fira-sans-condensed-latin-700-normal", "NationalPark-Heavy",
+    ),
+    "br": ("RG2014C", "RG2014D", "OSP-DIN", "BebasNeue-Bold", "LiberationSansNarrow-Bold", "barlow-condensed-latin-600-normal", "roboto-condensed-latin-600-normal"),
+}  # fmt: skip
+_ANY = (
+    "DejaVuSans-Bold", "LiberationSans-Bold", "LiberationSans-Regular", "DejaVuSansCondensed-Bold", "LiberationMono-Bold", "LiberationSerif-Bold",
+    "DejaVuSerif-Bold", "OCRA", "teko-latin-600-normal", "B612-Regular", "NationalPark-Regular",
+)  # fmt: skip
+_WORDS = ("LiberationSans-Bold", "LiberationSerif-Bold", "LiberationSerif-BoldItalic", "DejaVuSans-Bold", "LiberationSansNarrow-Bold", "BebasNeue-Bold", "OSP-DIN")  # fmt: skip
+
+_CONSONANTS, _VOWELS = "BCDFGHJKLMNPRSTVWXYZ", "AEIOU"
+
+
+@dataclasses.dataclass(frozen=True)
+class Token:
+    """A piece of a row: `kind` is char, stack (small, on each other), small (not text), gap, dash, dot or emblem."""
+
+    kind: str
+    text: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop:
+    """What the reader is taught: `pixels` 48 x W BGR, `text` in its alphabet, `region` the design's code."""
+
+    pixels: Pixels
+    text: str
+    region: str
+
+
+def fill_pattern(pattern: str, letters: str, rng: np.random.Generator) -> tuple[list[list[Token]], str]:
+    """A random text of a pattern (see `designs`): its rows of tokens, and the text as a reader answers it."""
+    rows: list[list[Token]] = [[]]
+    for part in re.findall(r"\{[^}]*\}|<[^>]*>|.", pattern):
+        if part == "|":
+            rows.append([])
+            continue
+        kind = {
+            "{": "stack",
+            "<": "small",
+            " ": "gap",
+            "-": "dash",
+            ".": "dot",
+            "/": "gap",
+            "*": "emblem",
+        }.get(part[0], "char")
+        inner = part.strip("{}<>") if kind in ("stack", "small") else part
+        text = "".join(
+            rng.choice(list(letters)) if sign == "@" else str(rng.integers(10)) if sign == "#" else sign
+            for sign in inner
+        )
+        rows[-1].append(Token(kind, text))
+    answer = "".join(token.text for row in rows for token in row if token.kind in ("char", "stack"))
+    return rows, answer
+
+
+def vanity_pattern(rng: np.random.Generator) -> str:
+    """A text that an owner could have chosen: something to pronounce, perhaps with digits."""
+    length = int(rng.integers(2, 8))
+    if rng.random() < 0.35:
+        return "".join(rng.choice(["@", "#"], p=[0.6, 0.4]) for _ in range(length))
+    start = int(rng.integers(2))
+    word = "".join(str(rng.choice(list((_CONSONANTS, _VOWELS)[(start + i) % 2]))) for i in range(length))
+    if length < 7 and rng.random() < 0.4:
+        word += str(rng.choice([" ", ""])) + str(rng.choice(["#", "##"]))[: 7 - length]
+    return word
+
+
+# --- signs ---
+
+
+@functools.cache
+def _font_files() -> dict[str, Path]:
+    import os
+
+    folders = (*_FOLDERS, *(Path(p) for p in os.environ.get("PLATE_FONTS", "").split(":") if p))
+    suffixes = (".ttf", ".otf", ".woff")
+    return {
+        file.stem: file for folder in folders for file in sorted(folder.rglob("*")) if file.suffix in suffixes
+    }
+
+
+@functools.cache
+def _family(name: str) -> tuple[str, ...]:
+    wanted = (
+        sorted({font for family in _FONTS.values() for font in family} | set(_ANY))
+        if name == "any"
+        else _FONTS[name]
+    )
+    found = tuple(font for font in wanted if font in _font_files())
+    if not found:
+        raise OSError("no fonts for plates: install the Debian packages that training/render_plates.py names")
+    return found
+
+
+@functools.lru_cache(maxsize=20000)
+def _line(font: str, text: str) -> Mask:
+    """A word as a mask of its tight box, capital letters 64 px high."""
+    face = _face(font)
+    x0, y0, x1, y1 = face.getbbox(text)
+    image = Image.new("L", (max(int(x1 - x0), 1) + 2, max(int(y1 - y0), 1) + 2))
+    ImageDraw.Draw(image).text((1 - x0, 1 - y0), text, 255, face)
+    mask = np.asarray(image, np.float32) / 255
+    rows, columns = np.flatnonzero(mask.max(axis=1) > 0.1), np.flatnonzero(mask.max(axis=0) > 0.1)
+    if not len(rows):
+        return np.zeros((64, 20), np.float32)
+    return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+@functools.cache
+def _face(font: str) -> ImageFont.FreeTypeFont:
+    face = ImageFont.truetype(str(_font_files()[font]), 64)
+    _, top, _, bottom = face.getbbox("H")
+    return ImageFont.truetype(str(_font_files()[font]), round(64 * 64 / (bottom - top)))
+
+
+def _strokes(rng: np.random.Generator, size: int = 48) -> Mask:
+    """Something like a Chinese or Arabic sign: the reader must learn to pass over what it has no letters for."""
+    mask = np.zeros((size, size), np.uint8)
+    curved = rng.random() < 0.35
+    for _ in range(int(rng.integers(3, 9))):
+        a, b = rng.integers(2, size - 2, (2, 2))
+        if curved:
+            centre, axes = (
+                (int(a[0]), int(a[1])),
+                (int(rng.integers(5, size // 2)), int(rng.integers(4, size // 3))),
+            )
+            cv2.ellipse(
+                mask,
+                centre,
+                axes,
+                float(rng.integers(180)),
+                0,
+                float(rng.integers(90, 270)),
+                255,
+                3,
+                cv2.LINE_AA,
+            )
+        else:
+            b = (
+                (b[0], a[1] + rng.integers(-3, 4))
+                if rng.random() < 0.5
+                else (a[0] + rng.integers(-3, 4), b[1])
+            )
+            cv2.line(mask, (int(a[0]), int(a[1])), (int(b[0]), int(b[1])), 255, 4, cv2.LINE_AA)
+    return mask.astype(np.float32) / 255
+
+
+def _blend(canvas: Pixels, mask: Mask, x: int, y: int, colour: Sequence[float]) -> None:
+    """Paint `colour` through `mask`, whose top left goes to (x, y); what lies outside the canvas is cut off."""
+    x0, y0 = max(x, 0), max(y, 0)
+    x1, y1 = min(x + mask.shape[1], canvas.shape[1]), min(y + mask.shape[0], canvas.shape[0])
+    if x1 <= x0 or y1 <= y0:
+        return
+    part = canvas[y0:y1, x0:x1]
+    alpha = mask[y0 - y : y1 - y, x0 - x : x1 - x, None]
+    part[:] = part * (1 - alpha) + np.asarray(colour, np.float32) * alpha
+
+
+def _scaled(mask: Mask, width: float, height: float) -> Mask:
+    size = (max(round(width), 1), max(round(height), 1))
+    shrink = size[1] < mask.shape[0]
+    return np.asarray(
+        cv2.resize(mask, size, interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR), np.float32
+    )
+
+
+# --- the plate itself ---
+
+
+def draw_plate(
+    design: Design, rng: np.random.Generator, pattern: str | None = None
+) -> tuple[Pixels, str, int]:
+    """A flat plate of a design: pixels, its text, the number of rows. `pattern` replaces the design's own."""
+    if pattern is None:
+        pattern = str(rng.choice(design.patterns))
+        if "|" not in pattern and rng.random() < max(design.vanity, 0.03):
+            pattern = vanity_pattern(rng)
+    rows, text = fill_pattern(pattern, design.letters, rng)
+    two = len(rows) > 1
+    # Pixels per millimetre: the characters come out 40 to 60 px high, as fine as any crop shows them.
+    scale = float(rng.uniform(0.55, 0.8)) * (1.15 if design.fonts == "us" else 1)
+    width, height = round(design.size[0] * scale), round(design.size[1] * scale)
+    index = int(rng.integers(1 << 16))
+    ink = np.clip(_pick(design.ink, index) + rng.normal(0, 12, 3), 0, 255)
+    paper = np.clip(_pick(design.paper, index) + rng.normal(0, 8, 3), 0, 255)
+    if np.abs(ink - paper).max() < 70:
+        ink = np.full(3, 20.0) if paper.mean() > 110 else np.full(3, 235.0)
+    canvas = _paper(design, paper, width, height, rng)
+    left, right = _bands(canvas, design, rng, paper)
+    top, bottom = _words(canvas, design, ink, paper, index, left, right, rng)
+    if rng.random() < design.stickers:
+        _stickers(canvas, rng)
+    if rng.random() < 0.75:
+        edge = (ink if rng.random() < 0.6 else paper * 0.6).tolist()
+        inset = int(rng.integers(0, max(height // 22, 2)))
+        cv2.rectangle(
+            canvas,
+            (inset, inset),
+            (width - 1 - inset, height - 1 - inset),
+            edge,
+            int(rng.integers(1, 3)),
+            cv2.LINE_AA,
+        )
+    fonts = _family(design.fonts) if rng.random() > 0.12 else _family("any")
+    font = str(rng.choice(fonts))
+    letter = design.text * scale * float(rng.uniform(0.9, 1.08))
+    if two:
+        middle = (top + bottom) / 2 + float(rng.normal(0, 0.015)) * height
+        uneven = float(rng.choice([0.0, 0.0, 0.35])) if design.region not in ("jp", "th") else 0.5
+        small = min(letter, (middle - top) * 0.84) * (1 - uneven)
+        large = min(letter * (1 + uneven / 2), (bottom - middle) * 0.88)
+        if uneven:
+            middle -= (middle - top) * uneven * 0.6
+            large = min(letter * (1 + uneven / 2), (bottom - middle) * 0.88)
+        bands = ((rows[0], top, middle, small), (rows[1], middle, bottom, large))
+    else:
+        bands = ((rows[0], top, bottom, min(letter, (bottom - top) * 0.94)),)
+    emboss = float(rng.uniform(0.1, 0.5)) if rng.random() < 0.5 else 0.0
+    stretch = float(rng.uniform(0.85, 1.2))
+    for row, y0, y1, size in bands:
+        _row(canvas, row, font, size, (left, right), (y0 + y1) / 2, ink, paper, stretch, emboss, rng)
+    if rng.random() < design.bolts:
+        _bolts(canvas, rng)
+    return canvas, text, len(rows)
+
+
+def _pick(colours: tuple[Colour, ...], index: int) -> NDArray[np.float64]:
+    return np.array(colours[index % len(colours)], np.float64)
+
+
+def _paper(
+    design: Design, paper: NDArray[np.float64], width: int, height: int, rng: np.random.Generator
+) -> Pixels:
+    canvas = np.empty((height, width, 3), np.float32)
+    canvas[:] = paper
+    if design.gradient is not None and rng.random() < 0.8:
+        other = np.clip(np.array(design.gradient) + rng.normal(0, 15, 3), 0, 255)
+        stops = np.sort(rng.uniform(0, 1, 2))
+        ramp = np.clip((np.linspace(0, 1, height) - stops[0]) / max(stops[1] - stops[0], 0.1), 0, 1)
+        ramp = (ramp if rng.random() < 0.5 else 1 - ramp)[:, None, None]
+        if rng.random() < 0.3:
+            ramp = np.maximum(ramp, ramp[::-1]) * 0.8
+        canvas = canvas * (1 - ramp) + other.astype(np.float32) * ramp
+    result = canvas.astype(np.uint8)
+    if design.scenery and rng.random() < 0.5:
+        for _ in range(int(rng.integers(1, 4))):
+            _hill(result, paper, rng)
+    return result
+
+
+def _hill(canvas: Pixels, paper: NDArray[np.float64], rng: np.random.Generator) -> None:
+    """Mountains, a shore or some figure in pale colours behind the text."""
+    height, width = canvas.shape[:2]
+    colour = np.clip(paper * rng.uniform(0.55, 0.95) + rng.normal(0, 40, 3), 0, 255)
+    mask = np.zeros((height, width), np.uint8)
+    if rng.random() < 0.6:
+        xs = np.linspace(0, width, 9)
+        ys = height * (rng.uniform(0.35, 0.9) + rng.normal(0, 0.09, 9))
+        points = np.vstack([np.column_stack([xs, ys]), [(width, height), (0, height)]]).astype(np.int32)
+        cv2.fillPoly(mask, [points], 255)
+    else:
+        centre = (int(rng.uniform(0.1, 0.9) * width), int(rng.uniform(0.2, 0.9) * height))
+        axes = (int(rng.uniform(0.04, 0.25) * width), int(rng.uniform(0.1, 0.4) * height))
+        cv2.ellipse(
+            mask, centre, axes, float(rng.integers(180)), 0, 360, 255, -1 if rng.random() < 0.7 else 3
+        )
+    _blend(canvas, mask.astype(np.float32) / 255 * np.float32(rng.uniform(0.25, 0.7)), 0, 0, colour.tolist())
+
+
+def _bands(
+    canvas: Pixels, design: Design, rng: np.random.Generator, paper: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Country bands at the sides; returns the columns between which text may stand."""
+    height, width = canvas.shape[:2]
+    left, right = width * 0.02, width * 0.98
+    band = design.band
+    if band is None or (len(band) <= 4 and rng.random() < 0.12):
+        return left, right
+    if band in ("hanzi", "arabic"):
+        ink = np.full(3, 20.0) if paper.mean() > 140 else np.full(3, 240.0)
+        ink = ink if band == "arabic" or paper[0] < 90 else np.full(3, 240.0)
+        size = (0.135 if band == "hanzi" else float(rng.uniform(0.08, 0.2))) * width
+        tall = height * float(rng.uniform(0.5, 0.66))
+        _blend(
+            canvas,
+            _scaled(_strokes(rng), size * 0.9, tall),
+            int(left + size * 0.1),
+            int((height - tall) / 2),
+            ink.tolist(),
+        )
+        return left + size * 1.06, right
+    if band == "mercosur":
+        cv2.rectangle(canvas, (0, 0), (width, round(height * 0.23)), (150, 60, 20), -1)
+        return left, right
+    colours = {
+        "green": (60, 120, 25),
+        "picture": (150, 110, 40),
+        "maroon": (45, 20, 110),
+        "red": (45, 40, 180),
+        "CUBA": (160, 80, 30),
+    }
+    colour = np.clip(np.array(colours.get(band, (165, 65, 15))) + rng.normal(0, 18, 3), 0, 255).tolist()
+    share = float(rng.uniform(0.075, 0.11)) * (1.0 if width / height > 3.5 else 1.35)
+    if band in ("green", "picture", "maroon"):
+        share = float(rng.uniform(0.12, 0.2))
+    wide = round(width * share)
+    cv2.rectangle(canvas, (0, 0), (wide, height), colour, -1)
+    bright = [min(c * 1.2 + 120, 255) for c in colour]
+    if band in ("green", "picture"):
+        _blend(
+            canvas,
+            _scaled(_strokes(rng), wide * 0.7, height * 0.7),
+            round(wide * 0.15),
+            round(height * 0.15),
+            bright,
+        )
+    else:
+        for angle in np.linspace(0, 2 * np.pi, 12, endpoint=False):
+            spot = (
+                int(wide / 2 + wide * 0.27 * np.cos(angle)),
+                int(height * 0.3 + wide * 0.27 * np.sin(angle)),
+            )
+            cv2.circle(canvas, spot, max(wide // 16, 1), (30, 200, 240), -1, cv2.LINE_AA)
+        if band not in ("maroon", "red", "blue"):
+            word = _line(str(rng.choice(_present(_WORDS))), band)
+            tall = min(height * 0.2, wide * 0.8 / max(word.shape[1] / word.shape[0], 0.6))
+            word = _scaled(word, tall * word.shape[1] / word.shape[0], tall)
+            _blend(canvas, word, int((wide - word.shape[1]) / 2), int(height * 0.68), (245, 245, 245))
+    if design.band_right and rng.random() < 0.7:
+        cv2.rectangle(canvas, (width - wide, 0), (width, height), colour, -1)
+        word = _line("LiberationSans-Bold", str(rng.integers(1, 96)))
+        _blend(
+            canvas,
+            _scaled(word, wide * 0.6, height * 0.2),
+            round(width - wide * 0.8),
+            round(height * 0.68),
+            (245, 245, 245),
+        )
+        right = width - wide * 1.02
+    return wide * 1.05, right
+
+
+@functools.cache
+def _present(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if name in _font_files())
+
+
+def _words(
+    canvas: Pixels,
+    design: Design,
+    ink: NDArray[np.float64],
+    paper: NDArray[np.float64],
+    index: int,
+    left: float,
+    right: float,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """Names and slogans above and below; returns the rows between which text may stand."""
+    height, width = canvas.shape[:2]
+    top, bottom = height * 0.06, height * 0.94
+    for words, above in ((design.top, True), (design.bottom, False)):
+        word = str(rng.choice(words)) if words else ""
+        if not word or rng.random() < 0.06:
+            continue
+        colour = _pick(design.words, index // 7 + above) if design.words else ink
+        if design.band != "mercosur" and np.abs(colour - paper).max() < 60:
+            colour = ink
+        share = float(rng.uniform(0.11, 0.2) if design.fonts == "us" else rng.uniform(0.1, 0.17))
+        mask = _line(str(rng.choice(_present(_WORDS))), word)
+        tall = height * share * (1.0 if len(word) < 14 else 0.75)
+        wide = min(mask.shape[1] / mask.shape[0] * tall * float(rng.uniform(0.9, 1.3)), (right - left) * 0.86)
+        y = (
+            height * float(rng.uniform(0.02, 0.07))
+            if above
+            else height * float(rng.uniform(0.93, 0.98)) - tall
+        )
+        x = (left + right - wide) / 2 + float(rng.normal(0, 0.02)) * width
+        _blend(canvas, _scaled(mask, wide, tall), round(x), round(y), colour.tolist())
+        if above:
+            top = y + tall * 1.06
+        else:
+            bottom = y - tall * 0.06
+    return top, bottom
+
+
+def _stickers(canvas: Pixels, rng: np.random.Generator) -> None:
+    """Registration stickers in corners: coloured, with the year or month in small print."""
+    height, width = canvas.shape[:2]
+    wide, tall = round(width * rng.uniform(0.07, 0.12)), round(height * rng.uniform(0.12, 0.2))
+    for corner in rng.permutation(4)[: int(rng.integers(1, 3))]:
+        x = round(width * 0.03) if corner % 2 == 0 else width - wide - round(width * 0.03)
+        y = round(height * 0.03) if corner < 2 else height - tall - round(height * 0.03)
+        colour = rng.uniform(30, 255, 3)
+        cv2.rectangle(canvas, (x, y), (x + wide, y + tall), colour.tolist(), -1)
+        word = _line(
+            "LiberationSans-Bold",
+            str(rng.choice(["09", "12", "JAN", "DEC", "97", "AUG", "15", "2007", "MAY"])),
+        )
+        _blend(
+            canvas,
+            _scaled(word, wide * 0.8, tall * 0.6),
+            x + wide // 10,
+            y + tall // 5,
+            (255 - colour).tolist(),
+        )
+
+
+def _bolts(canvas: Pixels, rng: np.random.Generator) -> None:
+    height, width = canvas.shape[:2]
+    radius = max(round(height * rng.uniform(0.02, 0.04)), 1)
+    tone = float(rng.choice([40, 120, 200]))
+    dx = float(rng.uniform(0.1, 0.3))
+    for x in (dx, 1 - dx):
+        for y in (0.08, 0.92) if height > width * 0.3 else (0.5 if rng.random() < 0.3 else 0.1,):
+            if rng.random() < 0.8:
+                cv2.circle(
+                    canvas, (round(width * x), round(height * y)), radius, (tone, tone, tone), -1, cv2.LINE_AA
+                )
+
+
+def _row(
+    canvas: Pixels,
+    row: list[Token],
+    font: str,
+    size: float,
+    columns: tuple[float, float],
+    middle: float,
+    ink: NDArray[np.float64],
+    paper: NDArray[np.float64],
+    stretch: float,
+    emboss: float,
+    rng: np.random.Generator,
+) -> None:
+    """One row of text, centred, squeezed where it would not fit."""
+    tracking = size * float(rng.uniform(0.08, 0.24))
+    gap = size * float(rng.uniform(0.2, 0.55))
+    pieces: list[
+        tuple[Mask | None, float, float, float]
+    ] = []  # mask, width, height, y offset from the middle
+    for token in row:
+        if token.kind == "char":
+            mask = _line(font, token.text)
+            pieces.append((mask, mask.shape[1] / mask.shape[0] * size * stretch, size, 0.0))
+            if token.text in "1I" and mask.shape[1] < mask.shape[0] * 0.2:
+                pieces[-1] = (mask, mask.shape[1] / 64 * size, size, 0.0)
+        elif token.kind in ("stack", "small"):
+            text = token.text
+            if token.kind == "stack" or rng.random() < 0.5:
+                marks = [_strokes(rng) if c == "*" else _line(font, c) for c in text if c != "-"]
+                cell = 1 / max(len(marks), 2)
+                stack = np.vstack(
+                    [
+                        cv2.copyMakeBorder(_scaled(m, 40, 58), 3, 3, 4, 4, cv2.BORDER_CONSTANT, value=0)
+                        for m in marks
+                    ]
+                )
+                share = min(1.0, cell * len(marks))
+                pieces.append((stack, size * 0.4 * stretch, size * share, -size * (1 - share) / 2))
+            else:
+                marks = [_strokes(rng) if c == "*" else _line(font, c) for c in text if c != "-"]
+                line = np.hstack(
+                    [
+                        cv2.copyMakeBorder(_scaled(m, 40, 58), 3, 3, 4, 4, cv2.BORDER_CONSTANT, value=0)
+                        for m in marks
+                    ]
+                )
+                tall = size * float(rng.uniform(0.35, 0.75 if "*" in text else 0.5))
+                pieces.append(
+                    (line, line.shape[1] / 64 * tall, tall, float(rng.uniform(-0.3, 0.3)) * (size - tall))
+                )
+        elif token.kind == "gap":
+            pieces.append((None, gap, 0, 0))
+        elif token.kind in ("dash", "dot"):
+            if rng.random() < 0.25:
+                pieces.append((None, gap, 0, 0))
+            else:
+                wide = size * (0.13 if token.kind == "dot" else float(rng.uniform(0.14, 0.3)))
+                pieces.append(
+                    (
+                        np.ones((4, 4), np.float32),
+                        wide,
+                        size * 0.12,
+                        0.0 if token.kind == "dash" or rng.random() < 0.5 else size * 0.4,
+                    )
+                )
+        else:
+            pieces.append(
+                (
+                    np.zeros((1, 1), np.float32),
+                    size * float(rng.uniform(0.35, 0.6)),
+                    size * float(rng.uniform(0.35, 0.8)),
+                    0.0,
+                )
+            )
+    total = sum(piece[1] + tracking for piece in pieces) - tracking
+    room = (columns[1] - columns[0]) * float(rng.uniform(0.86, 0.97))
+    squeeze = min(1.0, room / total)
+    if squeeze == 1 and len(row) >= 5 and rng.random() < 0.6:
+        tracking += min((room - total) / len(pieces), size * 0.3) * float(rng.uniform(0.2, 1))
+        total = sum(piece[1] + tracking for piece in pieces) - tracking
+    spare = columns[1] - columns[0] - total * squeeze
+    x = columns[0] + spare * float(np.clip(rng.normal(0.5, 0.12), 0.05, 0.95))
+    light = np.clip(paper + (60 if paper.mean() < 140 else -90), 0, 255)
+    for mask, wide, tall, down in pieces:
+        wide *= squeeze
+        y = middle + down - tall / 2
+        if mask is not None and mask.shape == (1, 1):
+            _emblem(canvas, x, y, wide, tall, rng)
+        elif mask is not None:
+            scaled = _scaled(mask, wide, tall)
+            if emboss:
+                _blend(canvas, scaled * np.float32(emboss), round(x) + 1, round(y) + 1, light.tolist())
+            _blend(canvas, scaled, round(x), round(y), ink.tolist())
+        x += wide + tracking * squeeze
+
+
+def _emblem(canvas: Pixels, x: float, y: float, wide: float, tall: float, rng: np.random.Generator) -> None:
+    """A seal, a coat of arms or a small map between characters; sometimes nothing but the gap."""
+    if rng.random() < 0.2:
+        return
+    colour = rng.uniform(20, 235, 3).tolist()
+    centre = (round(x + wide / 2), round(y + tall / 2))
+    radius = max(round(min(wide, tall) / 2), 2)
+    kind = rng.integers(4)
+    if kind == 0:
+        cv2.circle(canvas, centre, radius, colour, -1, cv2.LINE_AA)
+        cv2.circle(canvas, centre, max(radius // 2, 1), rng.uniform(20, 235, 3).tolist(), -1, cv2.LINE_AA)
+    elif kind == 1:
+        angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(4, 9))))
+        points = np.array(centre) + radius * np.column_stack([np.cos(angles), np.sin(angles)]) * rng.uniform(
+            0.5, 1.1, (len(angles), 1)
+        )
+        cv2.fillPoly(canvas, [points.astype(np.int32)], colour, cv2.LINE_AA)
+    elif kind == 2:
+        cv2.circle(canvas, (centre[0], round(y + radius)), radius, colour, -1, cv2.LINE_AA)
+        cv2.circle(
+            canvas,
+            (centre[0], round(y + tall - radius)),
+            radius,
+            rng.uniform(20, 235, 3).tolist(),
+            -1,
+            cv2.LINE_AA,
+        )
+    else:
+        cv2.rectangle(canvas, (round(x), round(y)), (round(x + wide), round(y + tall)), colour, -1)
+        _blend(
+            canvas, _scaled(_strokes(rng), wide, tall), round(x), round(y), rng.uniform(20, 235, 3).tolist()
+        )
+
+
+# --- the photo of it ---
+
+
+def photograph(plate: Pixels, rng: np.random.Generator) -> tuple[Pixels, NDArray[np.float32]]:
+    """A photo of a flat plate on something: pixels, the plate's corners in them (4 x 2)."""
+    height, width = plate.shape[:2]
+    wide = float(np.clip(np.exp(rng.normal(4.75, 0.45)), 42 if width > 2 * height else 30, 300))
+    tall = wide * height / width * float(rng.uniform(0.85, 1.1))
+    size = (int(wide * 1.5) + 8, int(tall * 2) + 8)
+    middle = np.array(size) / 2
+    corners = np.array([(-wide, -tall), (wide, -tall), (wide, tall), (-wide, tall)], np.float64) / 2
+    corners[:, 1] += corners[:, 0] * rng.normal(0, 0.07)
+    corners[:, 0] += corners[:, 1] * rng.normal(0, 0.12)
+    far = rng.normal(0, 0.05)
+    corners[[1, 2], 1] *= 1 + far
+    corners[[0, 3], 1] *= 1 - far
+    corners = (corners + middle).astype(np.float32)
+    photo = _surround(size, rng)
+    if rng.random() < 0.35:
+        plate = _frame(plate, rng)
+        _, corners_of_plate = plate, corners
+        corners = corners_of_plate
+    shrink = wide / plate.shape[1]
+    if shrink < 0.7:
+        plate = np.asarray(
+            cv2.resize(plate, None, fx=shrink * 1.2, fy=shrink * 1.2, interpolation=cv2.INTER_AREA), np.uint8
+        )
+    height, width = plate.shape[:2]
+    source = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
+    matrix = cv2.getPerspectiveTransform(source, corners)
+    cv2.warpPerspective(plate, matrix, size, photo, cv2.INTER_LINEAR, cv2.BORDER_TRANSPARENT)
+    return photo, corners
+
+
+def _surround(size: tuple[int, int], rng: np.random.Generator) -> Pixels:
+    """Bodywork: a colour with a soft gradient, sometimes an edge, sometimes texture."""
+    width, height = size
+    base = rng.uniform(0, 220) + rng.normal(0, 18, 3)
+    ramp = np.linspace(0, 1, height)[:, None, None] * rng.normal(0, 40) + np.linspace(0, 1, width)[
+        None, :, None
+    ] * rng.normal(0, 25)
+    photo = np.clip(base + ramp, 0, 255).astype(np.uint8)
+    for _ in range(int(rng.integers(0, 4))):
+        y = int(rng.integers(height))
+        cv2.rectangle(
+            photo, (0, y), (width, y + int(rng.integers(2, height))), rng.uniform(0, 230, 3).tolist(), -1
+        )
+    return photo
+
+
+def _frame(plate: Pixels, rng: np.random.Generator) -> Pixels:
+    """A dealer's frame over the plate's edge, with a line of advertising."""
+    plate = plate.copy()
+    height, width = plate.shape[:2]
+    colour = np.full(3, float(rng.choice([20, 60, 190, 230]))) + rng.normal(0, 8, 3)
+    thick = [round(height * rng.uniform(0.02, share)) for share in (0.09, 0.12)]
+    side = round(width * rng.uniform(0.005, 0.025))
+    tone = np.clip(colour, 0, 255).tolist()
+    cv2.rectangle(plate, (0, 0), (width, thick[0]), tone, -1)
+    cv2.rectangle(plate, (0, height - thick[1]), (width, height), tone, -1)
+    cv2.rectangle(plate, (0, 0), (side, height), tone, -1)
+    cv2.rectangle(plate, (width - side, 0), (width, height), tone, -1)
+    letters = "".join(rng.choice(list(designs.ALL + "   .")) for _ in range(int(rng.integers(6, 18))))
+    word = _line(str(rng.choice(_present(_WORDS))), letters.strip(" .") or "CARS")
+    tall = thick[1] * 0.8
+    _blend(
+        plate,
+        _scaled(word, min(word.shape[1] / word.shape[0] * tall, width * 0.8), tall),
+        round(width * 0.12),
+        round(height - thick[1] * 0.9),
+        (255 - np.clip(colour, 0, 255)).tolist(),
+    )
+    return plate
+
+
+def degrade(photo: Pixels, rng: np.random.Generator, strength: float = 1.0) -> Pixels:
+    """What light, lens, sensor and storage do to a photo of a plate. `strength` 0..1 scales how often and how much."""
+    image = photo.astype(np.float32)
+    height, width = image.shape[:2]
+    if rng.random() < 0.35 * strength:
+        image *= _shade(width, height, rng)
+    if rng.random() < 0.12 * strength:
+        image = _infrared(image, rng)
+    elif rng.random() < 0.5 * strength:
+        image *= np.exp(rng.normal(0, 0.08, 3)).astype(np.float32)
+    contrast, shift = np.exp(rng.normal(0, 0.3 * strength)), rng.normal(0, 25 * strength)
+    image = (image - 110) * contrast + 110 + shift
+    if rng.random() < 0.15 * strength:
+        image = image * rng.uniform(0.2, 0.6) + rng.uniform(0, 30)
+    if rng.random() < 0.5 * strength:
+        sigma = float(rng.uniform(0.3, 0.8 + width / 280))
+        image = cv2.GaussianBlur(image, (0, 0), sigma)
+    if rng.random() < 0.22 * strength:
+        image = _motion(image, rng)
+    if rng.random() < 0.1 * strength:
+        _glare(image, rng)
+    if rng.random() < 0.5 * strength:
+        noise = rng.normal(0, rng.uniform(2, 14), image.shape[:2] if rng.random() < 0.5 else image.shape)
+        image += noise.astype(np.float32)[..., None] if noise.ndim == 2 else noise.astype(np.float32)
+    result = np.clip(image, 0, 255).astype(np.uint8)
+    if rng.random() < 0.6 * strength:
+        quality = int(rng.integers(18, 92))
+        result = np.asarray(
+            cv2.imdecode(
+                cv2.imencode(".jpg", result, (cv2.IMWRITE_JPEG_QUALITY, quality))[1], cv2.IMREAD_COLOR
+            ),
+            np.uint8,
+        )
+    return result
+
+
+def _shade(width: int, height: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """A shadow's edge or uneven light, as a factor per pixel."""
+    angle = rng.uniform(0, 2 * np.pi)
+    x, y = np.meshgrid(
+        np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)
+    )
+    distance = (
+        x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle)) - np.float32(rng.uniform(-0.7, 0.7))
+    )
+    edge = 1 / (1 + np.exp(-distance * np.float32(rng.choice([2.0, 8.0, 30.0]))))
+    low = np.float32(rng.uniform(0.3, 0.8))
+    factor: NDArray[np.float32] = (low + (1 - low) * edge)[..., None]
+    return factor
+
+
+def _infrared(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Night: grey or one colour, dark round the plate, which shines."""
+    grey = image @ np.array([0.25, 0.45, 0.3], np.float32)
+    grey = np.clip((grey - 90) * rng.uniform(0.6, 1.4) + rng.uniform(60, 150), 0, 255)
+    tint = (
+        np.array([1, 1, 1])
+        if rng.random() < 0.6
+        else np.array([[0.5, 1, 0.4], [1, 0.8, 0.75], [0.8, 0.8, 1]])[rng.integers(3)]
+    )
+    return np.asarray(grey[..., None] * tint.astype(np.float32), np.float32)
+
+
+def _motion(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    length = int(rng.integers(2, 3 + image.shape[1] // 40))
+    kernel = np.zeros((length, length), np.float32)
+    angle = rng.normal(0, 0.5) if rng.random() < 0.7 else rng.uniform(0, np.pi)
+    centre, reach = (length - 1) / 2, length / 2
+    a = (round(centre - reach * np.cos(angle)), round(centre - reach * np.sin(angle)))
+    b = (round(centre + reach * np.cos(angle)), round(centre + reach * np.sin(angle)))
+    cv2.line(kernel, a, b, 1.0)
+    return np.asarray(cv2.filter2D(image, -1, kernel / max(float(kernel.sum()), 1)), np.float32)
+
+
+def _glare(image: NDArray[np.float32], rng: np.random.Generator) -> None:
+    height, width = image.shape[:2]
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    cx, cy, reach = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.05, 0.3) * width
+    image += (np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * reach**2)) * rng.uniform(60, 220))[
+        ..., None
+    ].astype(np.float32)
+
+
+def jitter(
+    corners: NDArray[np.float32], rng: np.random.Generator, amount: float = 1.0
+) -> NDArray[np.float32]:
+    """Corners as a detector may give them: shifted one by one, the whole larger or smaller, seldom just a box."""
+    across = float(np.hypot(*(corners[1] - corners[0])))
+    down = float(np.hypot(*(corners[3] - corners[0])))
+    if rng.random() < 0.1 * amount:
+        (x0, y0), (x1, y1) = corners.min(axis=0), corners.max(axis=0)
+        corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
+    sizes = np.array([across * 0.018, down * 0.04]) * amount
+    corners = corners + rng.normal(0, 1, (4, 2)) * sizes
+    corners = corners + rng.normal(0, 1, 2) * sizes
+    centre = corners.mean(axis=0)
+    factor = 1 + np.array([rng.uniform(-0.03, 0.12), rng.uniform(-0.04, 0.2)]) * amount
+    return np.asarray(centre + (corners - centre) * factor, np.float32)
+
+
+# --- choosing ---
+
+
+@functools.cache
+def _shares() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    weights = np.array([design.weight for design in designs.ONE_ROW])
+    american = np.array([design.region.startswith("us-") for design in designs.ONE_ROW])
+    weights[american] *= designs.US_SHARE / weights[american].sum()
+    weights[~american] *= (1 - designs.US_SHARE) / weights[~american].sum()
+    double = np.array([design.weight for design in designs.TWO_ROWS])
+    return weights, double / double.sum()
+
+
+def render(rng: np.random.Generator, two_rows: bool) -> Crop:
+    """A rendered crop, rectified as the reader gets it."""
+    one, two = _shares()
+    design = (
+        designs.TWO_ROWS[rng.choice(len(two), p=two)]
+        if two_rows
+        else designs.ONE_ROW[rng.choice(len(one), p=one)]
+    )
+    plate, text, _ = draw_plate(design, rng)
+    photo, corners = photograph(plate, rng)
+    return Crop(rectify(degrade(photo, rng), jitter(corners, rng), two_rows), text, design.region)
+
+
+def sheet(crops: Sequence[tuple[Pixels, str]], columns: int = 6) -> Pixels:
+    """Crops in a grid, each above its label."""
+    tiles = []
+    for pixels, label in crops:
+        tile = np.zeros((HEIGHT + 18, TWO_ROWS_WIDTH + 6, 3), np.uint8)
+        tile[:HEIGHT, : pixels.shape[1]] = pixels
+        cv2.putText(tile, label, (2, HEIGHT + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 255, 255), 1)
+        tiles.append(tile)
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    return np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=96)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    rng = np.random.default_rng(args.seed)
+    crops = [render(rng, i % 4 == 3) for i in range(args.count)]
+    cv2.imwrite(str(args.out), sheet([(crop.pixels, f"{crop.text} {crop.region}") for crop in crops]))
+
+
+if __name__ == "__main__":
+    main()

@@ -2,9 +2,14 @@
 
 No photo of the training sets may be handed on, so the samples that ship with the repository are made here:
 plain shapes, shading, grain and a lens's softness, enough for a detector that learnt from real cars.
+
+    python -m training.render_scene --out tests/data
 """
 
 from __future__ import annotations
+
+import argparse
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,15 +22,25 @@ Points = list[tuple[float, float]]
 WIDTH, HEIGHT = 1280, 720
 _MIDDLE = 620.0
 PLATE_CORNERS = np.array([(548, 441), (694, 443), (693, 515), (547, 513)], np.float32)
-"""Where the plate goes: clockwise from its top left, pixels."""
+"""Where a plate of the American shape goes: clockwise from its top left, pixels."""
+
+_SAMPLES: tuple[tuple[str, str, str, Colour, int], ...] = (
+    ("plate_us.jpg", "us-ca", "7KMR204", (120, 60, 35), 3),
+    ("plate_de.jpg", "de", "KA-PL 482", (70, 68, 66), 16),
+)
+"""File, design, text, the car's colour and the seed that makes it again."""
 
 
-def draw_scene(plate: Pixels, body: Colour = (120, 60, 35), seed: int = 0) -> Pixels:
-    """A 1280 x 720 BGR photo of a hatchback in ``body`` colour (BGR, 0..255) with ``plate`` (BGR) on its tailgate."""
-    rng = np.random.default_rng(seed)
+def draw_scene(plate: Pixels | None, body: Colour, rng: np.random.Generator) -> Pixels:
+    """A 1280 x 720 BGR photo of a hatchback in ``body`` colour (BGR, 0..255), ``plate`` (BGR) on its tailgate."""
     canvas = _background(rng)
     _car(canvas, np.array(body))
-    _paste(canvas, plate, PLATE_CORNERS)
+    if plate is not None:
+        middle = PLATE_CORNERS.mean(axis=0)
+        shape = plate.shape[1] / plate.shape[0]
+        # Plates of the long shape are as high as they are long in proportion, on the same middle.
+        stretch = np.array((min(shape / 2, 1.5), min(shape / 2, 1.5) * 2 / shape), np.float32)
+        _paste(canvas, plate, (PLATE_CORNERS - middle) * stretch + middle)
     light = np.linspace(1.06, 0.92, WIDTH)[None, :, None] * np.linspace(1.02, 0.94, HEIGHT)[:, None, None]
     grain = cv2.GaussianBlur(rng.normal(0, 7, canvas.shape).astype(np.float32), (0, 0), 0.8)
     soft = cv2.GaussianBlur(canvas, (0, 0), 0.7).astype(np.float32)
@@ -76,11 +91,12 @@ def _car(canvas: Pixels, body: NDArray[np.float64]) -> None:
     both([(352, 566), (420, 572), (420, 584), (352, 578)], (40, 40, 190), 1)
     whole([(500, 424), (500, 434), (560, 434)], (205, 205, 205), 1)  # handle strip
     cv2.ellipse(canvas, (int(_MIDDLE), 380), (20, 14), 0, 0, 360, (215, 215, 215), 3, cv2.LINE_AA)
-    _fill(canvas, [tuple(p) for p in PLATE_CORNERS + [(-5, -5), (5, -5), (5, 5), (-5, 5)]], (40, 40, 42), 1)
 
 
 def _paste(canvas: Pixels, plate: Pixels, corners: NDArray[np.float32]) -> None:
     height, width = plate.shape[:2]
+    rim = corners + np.array([(-4, -4), (4, -4), (4, 4), (-4, 4)], np.float32)
+    _fill(canvas, [(float(x), float(y)) for x, y in rim], (40, 40, 42), 1)
     source = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
     turn = cv2.getPerspectiveTransform(source, corners)
     # Shrinking with a plain warp aliases thin strokes: bring the plate near its final size first.
@@ -100,3 +116,27 @@ def _fill(canvas: NDArray[np.generic], points: Points, colour: Colour, soft: flo
     cv2.fillPoly(mask, [np.rint(np.array(points) * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
     mask = cv2.GaussianBlur(mask, (0, 0), max(soft, 0.3))[..., None]
     canvas[:] = (canvas * (1 - mask) + np.array(colour) * mask).astype(canvas.dtype)
+
+
+def main() -> None:
+    from training.designs import ONE_ROW
+    from training.render_plates import draw_plate
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for the photos")
+    folder = parser.parse_args().out
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, region, text, body, seed in _SAMPLES:
+        rng = np.random.default_rng(seed)
+        design = next(design for design in ONE_ROW if design.region == region)
+        plate = draw_plate(design, rng, pattern=text)[0]
+        _write(folder / name, draw_scene(plate, body, rng))
+    _write(folder / "no_plate.jpg", draw_scene(None, (40, 40, 140), np.random.default_rng(1)))
+
+
+def _write(path: Path, photo: Pixels) -> None:
+    path.write_bytes(cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes())
+
+
+if __name__ == "__main__":
+    main()

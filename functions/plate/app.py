@@ -7,7 +7,7 @@ from pathlib import Path
 
 from recognition.photo import ImageError, decode
 from recognition.plates import PlateRecognizer
-from recognition.regions import REGION_CODES
+from recognition.regions import CODES
 from service.answers import plate_answer
 from service.contract import Api, PlateAnswer
 from service.endpoint import Context, Event, Response, handle
@@ -19,7 +19,7 @@ recognizer = PlateRecognizer.load(Path(__file__).with_name("models"))
 
 def recognise(image: bytes, regions: Sequence[str] = ()) -> PlateAnswer:
     """The contract's answer for ``image``. Raises the contract's errors where there is none."""
-    unknown = [code for code in regions if code not in REGION_CODES]
+    unknown = [code for code in regions if code not in CODES]
     if unknown:
         raise UnknownRegions(unknown)
     try:

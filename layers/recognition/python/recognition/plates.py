@@ -1,0 +1,160 @@
+"""Licence plates: a photo in, readings out.
+
+``PlateRecognizer.read`` finds plates and vehicles, straightens each plate by its corners, reads it, and says
+which vehicle carries it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from . import runtime
+from .detector import Detection, Detector
+from .geometry import Box, Polygon, polygon
+from .photo import Photo, Pixels
+from .reader import Candidate, PlateReader, Reading, rectify
+from .vehicles import VehicleClassifier, carrier
+
+_MODELS = Path("functions/plate/models")
+
+_FINE_HEIGHT = 24
+"""A plate lower than this in a reduced decode is read from the full one: its strokes are thinner than a pixel."""
+
+_ONE_ROW, _TWO_ROWS = 0.1, 0.9
+"""Between these the detector does not know how many rows a plate has, and it is read both ways."""
+
+_DOUBTFUL = 0.5
+"""A detection below this score has to be legible to count, since plates are and grilles are not."""
+
+_LEGIBLE = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Vehicle:
+    """The vehicle that carries a plate. ``type`` in CarsXE's words; colour and side only where they are clear."""
+
+    box: Box
+    score: float
+    type: str
+    color: str | None = None
+    orientation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlateReading:
+    """One plate: what it says, where it is, whose it is. Scores are 0..1, boxes in pixels of the upright photo.
+
+    ``text`` is lower case, letters and digits only, and equals ``candidates[0].text``. ``score`` is the
+    probability that the whole text is right, ``detection_score`` that this is a plate. ``region`` is ``cc`` or
+    ``cc-state``. ``characters`` holds each character of ``text`` with a score of its own. ``vehicle`` is None
+    where no vehicle was found round the plate.
+    """
+
+    text: str
+    score: float
+    detection_score: float
+    box: Box
+    polygon: Polygon
+    candidates: tuple[Candidate, ...]
+    characters: tuple[Candidate, ...]
+    region: str
+    region_score: float
+    vehicle: Vehicle | None
+
+
+class PlateRecognizer:
+    """Reads the plates of a photo. Made once per process; safe to call from many threads."""
+
+    def __init__(self, detector: Detector, reader: PlateReader, classifier: VehicleClassifier) -> None:
+        self._detector = detector
+        self._reader = reader
+        self._classifier = classifier
+
+    @classmethod
+    def load(cls, models: Path = _MODELS) -> PlateRecognizer:
+        """Open the models in the folder ``models`` and run each once, so that the first photo finds them warm.
+
+        Raises:
+            onnxruntime.capi.onnxruntime_pybind11_state.NoSuchFile: a model is not there.
+        """
+        recognizer = cls(
+            Detector(runtime.session(models / "detector.onnx")),
+            PlateReader(runtime.session(models / "reader.onnx")),
+            VehicleClassifier(runtime.session(models / "vehicle.onnx")),
+        )
+        recognizer._warm_up()
+        return recognizer
+
+    def read(self, image: Photo | Pixels, regions: Sequence[str] = ()) -> list[PlateReading]:
+        """The plates of ``image``, surest first; none found is an empty list.
+
+        Args:
+            image: A decoded photo, or its pixels (height x width x 3, BGR, uint8).
+            regions: Codes of ``regions.CODES`` where the caller expects the plates to be from; a hint, no filter.
+
+        Raises:
+            ImageError: ``image`` is an array that is no picture.
+        """
+        photo = image if isinstance(image, Photo) else Photo.of(image)
+        found = self._detector.detect(photo.pixels)
+        vehicles = [detection for detection in found if detection.is_vehicle]
+        readings = []
+        for plate in (detection for detection in found if not detection.is_vehicle):
+            reading = self._read_plate(photo, plate, regions)
+            if not reading.text or (plate.score < _DOUBTFUL and reading.score < _LEGIBLE):
+                continue
+            readings.append(
+                PlateReading(
+                    text=reading.text,
+                    score=reading.score,
+                    detection_score=plate.score,
+                    box=_box(photo, plate),
+                    polygon=polygon(plate.corners / photo.scale, photo.width, photo.height),
+                    candidates=reading.candidates,
+                    characters=reading.characters,
+                    region=reading.region,
+                    region_score=reading.region_score,
+                    vehicle=self._vehicle(photo, plate, vehicles),
+                )
+            )
+        return sorted(readings, key=lambda one: one.detection_score * one.score, reverse=True)
+
+    def _read_plate(self, photo: Photo, plate: Detection, regions: Sequence[str]) -> Reading:
+        """The reading of one plate, of both numbers of rows where the detector is unsure."""
+        corners, fine = plate.corners, photo
+        if photo.scale < 1 and np.linalg.norm(corners[3] - corners[0]) < _FINE_HEIGHT:
+            fine = photo.full()
+            corners = corners * (fine.scale / photo.scale)
+        rows = [two for two in (False, True) if (plate.two_rows > _ONE_ROW if two else plate.two_rows < _TWO_ROWS)]
+        readings = self._reader.read([rectify(fine.pixels, corners, two) for two in rows], regions)
+        return max(readings, key=lambda reading: reading.score)
+
+    def _vehicle(self, photo: Photo, plate: Detection, vehicles: Sequence[Detection]) -> Vehicle | None:
+        vehicle = carrier(plate, vehicles)
+        if vehicle is None:
+            return None
+        looks = self._classifier.look(photo.pixels, vehicle)
+        return Vehicle(
+            box=_box(photo, vehicle),
+            score=vehicle.score,
+            type=looks.type,
+            color=looks.color,
+            orientation=looks.orientation,
+        )
+
+    def _warm_up(self) -> None:
+        """Run every net once: the first inference allocates what all the others use."""
+        grey = np.full((416, 416, 3), 114, np.uint8)
+        self._detector.detect(grey)
+        corners = np.array([(100, 200), (260, 200), (260, 248), (100, 248)], np.float32)
+        self._reader.read([rectify(grey, corners, False)])
+        box = np.array([0, 0, 416, 416], np.float32)
+        self._classifier.look(grey, Detection("Sedan", 1.0, box, corners))
+
+
+def _box(photo: Photo, detection: Detection) -> Box:
+    return Box.around(detection.box.reshape(2, 2) / photo.scale, photo.width, photo.height)

@@ -1,4 +1,6 @@
-"""The labelled photos, as every training step reads them: one JSON object a line, image paths relative to it."""
+"""The labelled photos, as every training step reads them: one JSON object a line, image paths relative to
+it.
+"""
 
 from __future__ import annotations
 

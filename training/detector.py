@@ -1,18 +1,20 @@
 """Train the detector: ``python -m training.detector --data DIR --work DIR [--lines]``.
 
 One small anchor-free net of plain 3x3 convolutions with ReLU, which is what INT8 on a CPU runs fastest. Each
-cell of three grids (strides 8, 16 and 32) says whether a target (a plate, or with ``--lines`` the line of a VIN)
-is centred there, its box, its four corners and whether it has two rows; the cells of the two coarser grids also
-say whether a vehicle is, its box and its body. Cells are matched to the truth by how well they predict it
-(task-aligned assignment, Feng et al., TOOD, 2021).
+cell of three grids (strides 8, 16 and 32) says whether a target (a plate, or with ``--lines`` the line of a
+VIN) is centred there, its box, its four corners and whether it has two rows; the cells of the two coarser
+grids also say whether a vehicle is, its box and its body. Cells are matched to the truth by how well they
+predict it (task-aligned assignment, Feng et al., TOOD, 2021).
 
-Every ``--every`` steps a checkpoint is written and the averaged weights are measured on the validation split with
-the code that runs in production; the figures go to ``WORK/log.jsonl``. A run that is started again resumes.
+Every ``--every`` steps a checkpoint is written and the averaged weights are measured on the validation split
+with the code that runs in production; the figures go to ``WORK/log.jsonl``. A run that is started again
+resumes.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import queue
@@ -21,17 +23,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import onnxruntime as ort
 import torch
 import torch.nn.functional as F
-from recognition.detector import Detection, Detector
 from torch import Tensor, nn
 
+from recognition.detector import Detection, Detector, net_input
 from training.data import read_image
+from training.quantize import quantize
 from training.scenes import (
     TYPES,
     Scene,
@@ -75,7 +78,9 @@ class Net(nn.Module):
 
     def __init__(self, vehicles: bool = True) -> None:
         super().__init__()
-        self.stem = nn.Sequential(Conv(3, 16, 2), Conv(16, 24, 2), Conv(24, 48, 2), Conv(48, 48), Conv(48, 48))
+        self.stem = nn.Sequential(
+            Conv(3, 16, 2), Conv(16, 24, 2), Conv(24, 48, 2), Conv(48, 48), Conv(48, 48)
+        )
         self.middle = nn.Sequential(Conv(48, 96, 2), Conv(96, 96), Conv(96, 96))
         self.deep = nn.Sequential(Conv(96, 128, 2), Conv(128, 128), Conv(128, 128))
         self.deep_to_middle = Conv(128, 64, kernel=1)
@@ -88,7 +93,9 @@ class Net(nn.Module):
         self.target_towers = nn.ModuleList(Conv(width, width) for width in widths)
         self.target_heads = nn.ModuleList(nn.Conv2d(width, TARGET_OUTPUTS, 1) for width in widths)
         self.vehicle_towers = nn.ModuleList(Conv(64, 64) for _ in range(2 if vehicles else 0))
-        self.vehicle_heads = nn.ModuleList(nn.Conv2d(64, VEHICLE_OUTPUTS, 1) for _ in range(2 if vehicles else 0))
+        self.vehicle_heads = nn.ModuleList(
+            nn.Conv2d(64, VEHICLE_OUTPUTS, 1) for _ in range(2 if vehicles else 0)
+        )
         for head in [*self.target_heads, *self.vehicle_heads]:
             assert isinstance(head, nn.Conv2d) and head.bias is not None
             nn.init.normal_(head.weight, 0, 0.01)
@@ -103,7 +110,9 @@ class Net(nn.Module):
         deep = self.deep(middle)
         up = F.interpolate(self.deep_to_middle(deep), scale_factor=2.0, mode="nearest")
         middle = self.middle_mix(self.middle_side(middle) + up)
-        fine = self.fine_mix(fine + F.interpolate(self.middle_to_fine(middle), scale_factor=2.0, mode="nearest"))
+        fine = self.fine_mix(
+            fine + F.interpolate(self.middle_to_fine(middle), scale_factor=2.0, mode="nearest")
+        )
         levels = (fine, middle, self.deep_side(deep))
         targets = [
             head(tower(x)).flatten(2)
@@ -129,7 +138,9 @@ class Cells:
     def of(cls, height: int, width: int, strides: tuple[int, ...]) -> Cells:
         centres, sizes = [], []
         for stride in strides:
-            y, x = torch.meshgrid(torch.arange(height // stride), torch.arange(width // stride), indexing="ij")
+            y, x = torch.meshgrid(
+                torch.arange(height // stride), torch.arange(width // stride), indexing="ij"
+            )
             centres.append((torch.stack([x.flatten(), y.flatten()], 1) + 0.5) * stride)
             sizes.append(torch.full((len(centres[-1]), 1), float(stride)))
         return cls(torch.cat(centres), torch.cat(sizes))
@@ -145,7 +156,9 @@ class Cells:
 
 
 def _iou(a: Tensor, b: Tensor, distance: bool = False) -> Tensor:
-    """Intersection over union of broadcast boxes (..., 4); with ``distance`` less the middles' distance (DIoU)."""
+    """Intersection over union of broadcast boxes (..., 4); with ``distance`` less the middles' distance
+    (DIoU).
+    """
     wide = (torch.minimum(a[..., 2], b[..., 2]) - torch.maximum(a[..., 0], b[..., 0])).clamp(min=0)
     high = (torch.minimum(a[..., 3], b[..., 3]) - torch.maximum(a[..., 1], b[..., 1])).clamp(min=0)
     both = wide * high
@@ -198,7 +211,9 @@ def _covered(cells: Cells, areas: Tensor) -> Tensor:
     """Which cells' centres (B, N) lie in one of ``areas`` (B, K, 4)."""
     c = cells.centres[None, :, None]
     a = areas[:, None]
-    inside = (c[..., 0] > a[..., 0]) & (c[..., 1] > a[..., 1]) & (c[..., 0] < a[..., 2]) & (c[..., 1] < a[..., 3])
+    inside = (
+        (c[..., 0] > a[..., 0]) & (c[..., 1] > a[..., 1]) & (c[..., 0] < a[..., 2]) & (c[..., 1] < a[..., 3])
+    )
     return inside.any(-1)
 
 
@@ -215,25 +230,33 @@ def _found_loss(
     match = _assign(raw[..., 0].sigmoid(), boxes, cells, truth, valid)
     total = match.goal.sum().clamp(min=1.0)
     count = (~_covered(cells, ignored) | (match.goal > 0)).float()
-    score = (F.binary_cross_entropy_with_logits(raw[..., 0], match.goal, reduction="none") * count).sum() / total
+    score = (
+        F.binary_cross_entropy_with_logits(raw[..., 0], match.goal, reduction="none") * count
+    ).sum() / total
     positive = match.goal > 0
     apart = 1 - _iou(boxes[positive], _pick(truth, match.index)[positive], distance=True)
     box = (apart * match.goal[positive]).sum() / total
     return score, box, match, positive, total
 
 
-def loss(outputs: tuple[Tensor, ...], batch: dict[str, Tensor], size: int, kinds: Tensor) -> dict[str, Tensor]:
+def loss(
+    outputs: tuple[Tensor, ...], batch: dict[str, Tensor], size: int, kinds: Tensor
+) -> dict[str, Tensor]:
     """The terms of the loss; ``kinds`` weighs the vehicle bodies against their frequency."""
     cells = Cells.of(size, size, STRIDES)
     raw = outputs[0].float().transpose(1, 2)
-    score, box, match, positive, total = _found_loss(raw, cells, batch["boxes"], batch["valid"], batch["unsure"])
+    score, box, match, positive, total = _found_loss(
+        raw, cells, batch["boxes"], batch["valid"], batch["unsure"]
+    )
     terms = {"score": score, "box": 2.0 * box}
     weight = match.goal[positive]
     quads = _pick(batch["quads"], match.index)[positive]
     known = _pick(batch["cornered"][..., None], match.index)[positive][:, 0]
     corners = cells.corners(raw[..., 5:13])[positive]
     # An error matters to the reader as a share of the target's height.
-    short = torch.minimum((quads[:, 0:2] - quads[:, 6:8]).norm(dim=1), (quads[:, 0:2] - quads[:, 2:4]).norm(dim=1))
+    short = torch.minimum(
+        (quads[:, 0:2] - quads[:, 6:8]).norm(dim=1), (quads[:, 0:2] - quads[:, 2:4]).norm(dim=1)
+    )
     off = (corners - quads) / short.clamp(min=4.0)[:, None]
     off = F.smooth_l1_loss(off, torch.zeros_like(off), reduction="none", beta=0.1).mean(1)
     terms["corners"] = 2.0 * (off * known * weight).sum() / total
@@ -253,11 +276,11 @@ def loss(outputs: tuple[Tensor, ...], batch: dict[str, Tensor], size: int, kinds
     return terms
 
 
-def fold(net: Net) -> Net:
-    """The same net, ready for inference, its batch normalisation folded into the convolutions."""
-    folded = Net(bool(net.vehicle_heads))
-    folded.load_state_dict(net.state_dict())
-    folded.eval()
+def fold_batch_norms(net: nn.Module) -> nn.Module:
+    """A copy of ``net`` for inference, the batch normalisation of every ``Conv`` folded into its
+    convolution.
+    """
+    folded = copy.deepcopy(net).eval()
     for module in folded.modules():
         if isinstance(module, Conv):
             module[0] = torch.nn.utils.fusion.fuse_conv_bn_eval(module[0], module[1])
@@ -269,7 +292,7 @@ def export(net: Net, path: Path, lines: bool) -> None:
     """Write ``net`` to ``path`` as ONNX with free height and width."""
     height, width = torch.export.Dim("rows", min=2, max=64), torch.export.Dim("columns", min=2, max=64)
     program = torch.onnx.export(
-        fold(net),
+        fold_batch_norms(net),
         (torch.zeros(1, 3, 256, 416),),
         input_names=["image"],
         output_names=["targets"] if lines else ["targets", "vehicles"],
@@ -283,10 +306,11 @@ def export(net: Net, path: Path, lines: bool) -> None:
 
 
 def figures(detector: Detector, scenes: list[Scene], empty: list[Scene]) -> dict[str, float]:
-    """Validation figures: shares of targets and vehicles found at IoU 0.5, mean corner error and false alarms.
+    """Validation figures: shares of targets and vehicles found at IoU 0.5, mean corner error and false
+    alarms.
 
-    ``false`` is the share of photos without a target in which something is found. ``corner`` is the mean distance
-    of a corner as a share of the target's height, where corners are known.
+    ``false`` is the share of photos without a target in which something is found. ``corner`` is the mean
+    distance of a corner as a share of the target's height, where corners are known.
     """
     targets = found = vehicles = seen = kinds = right = 0
     errors: list[float] = []
@@ -371,7 +395,9 @@ def train(args: argparse.Namespace) -> None:
     average.load_state_dict(net.state_dict())
     decayed = [p for p in net.parameters() if p.ndim > 1]
     plain = [p for p in net.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}])
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}]
+    )
     step, spent = 0, 0.0
     last = args.work / "last.pt"
     if last.exists():
@@ -401,14 +427,22 @@ def train(args: argparse.Namespace) -> None:
         if wanted != size:
             size = wanted
             source = Scenes(
-                scenes, empty, crops, size, args.seed + step, args.lines, mosaic=0.25 if progress < 0.7 else 0.1
+                scenes,
+                empty,
+                crops,
+                size,
+                args.seed + step,
+                args.lines,
+                mosaic=0.25 if progress < 0.7 else 0.1,
             )
             stream = batches(source, args.batch)
         batch: dict[str, Tensor] = next(stream)
         rate = args.rate * min(1.0, (step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * progress) + 0.01)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        images = batch["image"].permute(0, 3, 1, 2).float().div_(255).contiguous(memory_format=torch.channels_last)
+        images = (
+            batch["image"].permute(0, 3, 1, 2).float().div_(255).contiguous(memory_format=torch.channels_last)
+        )
         net.train()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             outputs = net(images)
@@ -442,10 +476,33 @@ def train(args: argparse.Namespace) -> None:
                 last,
             )
             export(average, args.work / "detector.onnx", args.lines)
-            row = {"step": step, "cpu_s": round(now), **figures(_open(args.work / "detector.onnx"), judged, unseen)}
+            row = {
+                "step": step,
+                "cpu_s": round(now),
+                **figures(_open(args.work / "detector.onnx"), judged, unseen),
+            }
             print(json.dumps(row), flush=True)
             with (args.work / "log.jsonl").open("a") as log:
                 log.write(json.dumps(row) + "\n")
+
+
+def release(args: argparse.Namespace) -> None:
+    """Quantise the trained model to ``args.release`` and print the figures of both."""
+    fp32 = args.work / "detector.onnx"
+    scenes = (line_scenes if args.lines else plate_scenes)(args.data, "train")
+    chosen = np.random.default_rng(args.seed).choice(len(scenes), 300, replace=False)
+    feeds = ({"image": net_input(read_image(scenes[int(i)].image), 416)[0]} for i in chosen)
+    heads = [
+        node.name
+        for node in onnx.load(fp32).graph.node
+        if node.op_type == "Conv" and any("heads" in name for name in node.input)
+    ]
+    args.release.parent.mkdir(parents=True, exist_ok=True)
+    quantize(fp32, args.release, feeds, keep_float=heads, op_types=("Conv", "Relu", "Add", "Resize"))
+    judged = (line_scenes if args.lines else plate_scenes)(args.data, "val")
+    unseen = [] if args.lines else empty_scenes(args.data, "val")
+    for name, path in (("fp32", fp32), ("int8", args.release)):
+        print(name, json.dumps(figures(_open(path), judged, unseen)), flush=True)
 
 
 def main() -> None:
@@ -455,7 +512,9 @@ def main() -> None:
     parser.add_argument("--lines", action="store_true", help="find VIN lines instead of plates and vehicles")
     parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--size", type=int, default=320, help="side of a training frame, the first 70 %% of the steps")
+    parser.add_argument(
+        "--size", type=int, default=320, help="side of a training frame, the first 70 %% of the steps"
+    )
     parser.add_argument("--last-size", type=int, default=416, help="side of a training frame after that")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--every", type=int, default=1000)
@@ -463,7 +522,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     # Before any photo is read: a worker that is forked from a process with OpenCV's thread pool hangs on it.
     cv2.setNumThreads(1)
-    train(parser.parse_args())
+    parser.add_argument(
+        "--release", type=Path, help="quantise the trained model to this file instead of training"
+    )
+    args = parser.parse_args()
+    if args.release:
+        release(args)
+    else:
+        train(args)
 
 
 if __name__ == "__main__":

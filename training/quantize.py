@@ -9,8 +9,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-Feed = dict[str, NDArray[np.float32]]
+Feed = dict[str, NDArray[Any]]
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -46,7 +46,8 @@ def quantize(
 
     Args:
         fp32: The model to quantise, batch normalisation folded.
-        int8: Where the result goes. It is optimised as far as does not depend on this machine, so that opening it
+        int8: Where the result goes. It is optimised as far as does not depend on this machine, so that
+        opening it
             costs less; its integer operators are ONNX Runtime's.
         calibration: 200-500 inputs from the training photos, by input name; they set the activations' ranges.
         keep_float: Names of nodes to leave alone.

@@ -1,8 +1,8 @@
 """Training scenes for the detector: labelled photos, turned, zoomed, lit and spoilt as real ones are.
 
 A ``Scene`` is a photo with everything known about it; ``Scenes`` is an endless stream of square training
-samples cut from them. The same code serves plates with vehicles, and the lines that hold a VIN: the things with
-four corners are called targets here, whatever they are.
+samples cut from them. The same code serves plates with vehicles, and the lines that hold a VIN: the things
+with four corners are called targets here, whatever they are.
 """
 
 from __future__ import annotations
@@ -199,7 +199,9 @@ def _holds(outer: Sequence[float] | Floats, inner: Sequence[float] | Floats) -> 
 
 @dataclass
 class Sample:
-    """A square training image and its truth. Rows beyond the true ones are zero and marked by ``valid`` false."""
+    """A square training image and its truth. Rows beyond the true ones are zero and marked by ``valid``
+    false.
+    """
 
     image: Pixels
     boxes: Floats
@@ -237,8 +239,7 @@ def _pad(array: NDArray[Any], length: int, fill: float = 0) -> NDArray[np.float3
 class Scenes:
     """An endless stream of samples of ``size`` x ``size`` pixels.
 
-    ``lines`` is true for VIN lines: turned by any quarter, and wider jitter. ``spread`` is the range of a target's
-    share of the frame's width.
+    ``lines`` is true for VIN lines: turned by any quarter, and wider jitter.
     """
 
     def __init__(
@@ -326,7 +327,9 @@ class Scenes:
         turn = math.radians(angle)
         aspect = math.exp(rng.normal(0, 0.1))
         flip = -1.0 if rng.random() < 0.4 else 1.0
-        rotation = np.array([(math.cos(turn), -math.sin(turn), 0), (math.sin(turn), math.cos(turn), 0), (0, 0, 1)])
+        rotation = np.array(
+            [(math.cos(turn), -math.sin(turn), 0), (math.sin(turn), math.cos(turn), 0), (0, 0, 1)]
+        )
         shear = np.array([(1, rng.normal(0, 0.05), 0), (rng.normal(0, 0.05), 1, 0), (0, 0, 1)])
         tilt = np.eye(3)
         tilt[2, :2] = rng.normal(0, 0.12, 2) / size
@@ -341,7 +344,9 @@ class Scenes:
         """Cover the labelled plates, as seen from the front at their place, with other real plates."""
         rng = self._rng
         photo = photo.copy()
-        quads, cornered, boxes, rows = (a.copy() for a in (scene.quads, scene.cornered, scene.boxes, scene.rows))
+        quads, cornered, boxes, rows = (
+            a.copy() for a in (scene.quads, scene.cornered, scene.boxes, scene.rows)
+        )
         chances = np.array([chance for _, chance, _ in self._crops])
         for i in range(len(boxes)):
             pixels, _, two = self._crops[int(rng.choice(len(chances), p=chances / chances.sum()))]
@@ -388,7 +393,9 @@ def _paste(photo: Pixels, crop: Pixels, quad: Floats, old: Floats, rng: np.rando
     if shrink < 0.6:
         crop = cv2.resize(crop, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA).astype(np.uint8)
     rows, columns = crop.shape[:2]
-    matrix = cv2.getPerspectiveTransform(box_quad([0, 0, columns, rows]), quad - np.array([x0, y0], np.float32))
+    matrix = cv2.getPerspectiveTransform(
+        box_quad([0, 0, columns, rows]), quad - np.array([x0, y0], np.float32)
+    )
     size = (int(x1 - x0), int(y1 - y0))
     patch = cv2.warpPerspective(crop, matrix, size, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
     mask = cv2.warpPerspective(np.full((rows, columns), 255, np.uint8), matrix, size)
@@ -416,12 +423,15 @@ def _project(image: Pixels, scene: Scene, turn: NDArray[np.float64], size: int) 
         if not len(boxes):
             return _boxes()
         quads = _apply(turn, np.stack([box_quad(box) for box in boxes]))
-        # The box round a turned box is too large: half way between its corners' extent and its sides' is close.
+        # The box round a turned box is too large: half way between its corners' extent and its sides' is
+        # close.
         sides = (quads + np.roll(quads, -1, axis=1)) / 2
         low = (quads.min(axis=1) + sides.min(axis=1)) / 2
         high = (quads.max(axis=1) + sides.max(axis=1)) / 2
         outer = np.concatenate([quads.min(axis=1), quads.max(axis=1)], axis=1)
-        return np.where(_tilted(quads)[:, None], np.concatenate([low, high], axis=1), outer).astype(np.float32)
+        return np.where(_tilted(quads)[:, None], np.concatenate([low, high], axis=1), outer).astype(
+            np.float32
+        )
 
     quads = _apply(turn, scene.quads) if len(scene.quads) else scene.quads
     flipped = np.linalg.det(turn[:2, :2]) < 0
@@ -459,7 +469,9 @@ def _project(image: Pixels, scene: Scene, turn: NDArray[np.float64], size: int) 
 
 def _tilted(quads: Floats) -> NDArray[np.bool_]:
     across = quads[:, 1] - quads[:, 0]
-    return np.asarray(np.minimum(abs(across[:, 0]), abs(across[:, 1])) > 0.06 * np.linalg.norm(across, axis=1))
+    return np.asarray(
+        np.minimum(abs(across[:, 0]), abs(across[:, 1])) > 0.06 * np.linalg.norm(across, axis=1)
+    )
 
 
 def _grown(boxes: Floats, by: float) -> Floats:
@@ -471,7 +483,9 @@ def _visible(boxes: Floats, size: int) -> Floats:
     """The share of each box that lies in the frame, 0..1."""
     inside = np.clip(boxes, 0, size)
     area = (inside[:, 2] - inside[:, 0]) * (inside[:, 3] - inside[:, 1])
-    return np.asarray(area / np.maximum((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), 1e-3), np.float32)
+    return np.asarray(
+        area / np.maximum((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), 1e-3), np.float32
+    )
 
 
 def _join(tiles: list[Sample], half: int) -> Sample:
@@ -523,10 +537,9 @@ def spoil(image: Pixels, rng: np.random.Generator) -> Pixels:
         kernel = cv2.warpAffine(kernel, spun, (length, length)).astype(np.float32)
         image = cv2.filter2D(image, -1, kernel / max(float(kernel.sum()), 1e-3)).astype(np.uint8)
     if rng.random() < 0.15:
-        noise = np.empty(image.shape, np.int16)
-        cv2.randn(noise, (0, 0, 0), (float(rng.uniform(2, 14)),) * 3)
+        noise = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(2, 14))
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.25:
         _, packed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 90))])
-        image = cv2.imdecode(packed, cv2.IMREAD_COLOR).astype(np.uint8)
+        image = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
     return image

@@ -1,8 +1,8 @@
 """Where the plates and vehicles of a photo are - or, with another model, the lines that hold a VIN.
 
-The net answers for every cell of a few grids laid over the photo; this module shrinks the photo for it, turns its
-raw numbers into boxes and corners, and keeps the best of those that overlap. The things with four corners are
-called targets here, whatever the model was trained on.
+The net answers for every cell of a few grids laid over the photo; this module shrinks the photo for it, turns
+its raw numbers into boxes and corners, and keeps the best of those that overlap. The things with four corners
+are called targets here, whatever the model was trained on.
 """
 
 from __future__ import annotations
@@ -32,15 +32,18 @@ _VEHICLE_STRIDES = (16, 32)
 _CELL = 32
 """Heights and widths given to the net are multiples of the coarsest grid's cell."""
 _GREY = 114
+_CORNERS = [0, 1, 2, 1, 2, 3, 0, 3]
+"""Where a box's four corners, clockwise, find their coordinates in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One thing found. ``box`` is xmin, ymin, xmax, ymax in pixels of the photo given, possibly a little outside.
+    """One thing found. ``box`` is xmin, ymin, xmax, ymax in pixels of the photo given, possibly a little
+    outside.
 
-    ``kind`` is ``TARGET`` or one of ``VEHICLE_TYPES``; ``score`` 0..1. ``corners`` (4 x 2, pixels) go clockwise from
-    the top left of the text and ``two_rows`` (0..1) says how surely the text has two rows; a vehicle's corners are
-    those of its box and its ``two_rows`` is 0.
+    ``kind`` is ``TARGET`` or one of ``VEHICLE_TYPES``; ``score`` 0..1. ``corners`` (4 x 2, pixels) go
+    clockwise from the top left of the text and ``two_rows`` (0..1) says how surely the text has two rows; a
+    vehicle's corners are those of its box and its ``two_rows`` is 0.
     """
 
     kind: str
@@ -58,10 +61,11 @@ class Detector:
     """Finds targets and vehicles. Made once; safe to call from many threads.
 
     Args:
-        session: A model that takes ``image`` (1 x 3 x H x W float32, BGR 0..1, H and W multiples of 32) and gives raw
+        session: A model that takes ``image`` (1 x 3 x H x W float32, BGR 0..1, H and W multiples of 32) and
+        gives raw
             ``targets`` (1 x 14 x cells) and, where it knows vehicles, ``vehicles`` (1 x 12 x cells).
-        side: The photo is shrunk to about ``side`` x ``side`` pixels in area. It is never enlarged beyond twice.
-        threshold: Lowest score of a target that is answered, 0..1.
+        side: The photo is shrunk to about ``side`` x ``side`` pixels in area. It is never enlarged beyond
+        twice. threshold: Lowest score of a target that is answered, 0..1.
     """
 
     def __init__(self, session: ort.InferenceSession, side: int = 416, threshold: float = 0.3) -> None:
@@ -74,30 +78,44 @@ class Detector:
         return self._look(pixels, self._side)
 
     def _look(self, pixels: Pixels, side: int) -> list[Detection]:
-        height, width = pixels.shape[:2]
-        zoom = min(side / math.sqrt(height * width), 2.0)
-        small = cv2.resize(
-            pixels,
-            (max(1, round(width * zoom)), max(1, round(height * zoom))),
-            interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR,
-        )
-        rows, columns = small.shape[:2]
-        padded = cv2.copyMakeBorder(
-            small, 0, -rows % _CELL, 0, -columns % _CELL, cv2.BORDER_CONSTANT, value=(_GREY, _GREY, _GREY)
-        )
-        outputs = self._session.run(None, {"image": cv2.dnn.blobFromImage(padded, 1 / 255)})
-        scale = np.array([columns / width, rows / height], np.float32)
-        size = (padded.shape[0], padded.shape[1])
+        image, scale = net_input(pixels, side)
+        outputs = self._session.run(None, {"image": image})
+        size = (image.shape[2], image.shape[3])
         found = decode_targets(np.asarray(outputs[0])[0], size, self._threshold)
         if len(outputs) > 1:
             found += decode_vehicles(np.asarray(outputs[1])[0], size, self._threshold)
-        return [
-            Detection(d.kind, d.score, d.box / np.tile(scale, 2), d.corners / scale, d.two_rows) for d in found
-        ]
+        return [_moved(d, 1 / scale, np.zeros(2, np.float32)) for d in found]
+
+
+def _moved(found: Detection, zoom: Floats, offset: Floats) -> Detection:
+    """``found`` with its pixels times ``zoom`` (x, y), then moved by ``offset`` (x, y)."""
+    box = (found.box.reshape(2, 2) * zoom + offset).ravel().astype(np.float32)
+    corners = (found.corners * zoom + offset).astype(np.float32)
+    return Detection(found.kind, found.score, box, corners, found.two_rows)
+
+
+def net_input(pixels: Pixels, side: int) -> tuple[Floats, Floats]:
+    """``pixels`` as the net takes them, about ``side`` x ``side`` in area: (1 x 3 x H x W, 0..1), and the
+    zoom in x and y.
+
+    The photo keeps its shape and is filled up with grey at the right and the bottom. It is never enlarged
+    more than twice, which would only blur it.
+    """
+    height, width = pixels.shape[:2]
+    zoom = min(side / math.sqrt(height * width), 2.0)
+    columns, rows = max(1, round(width * zoom)), max(1, round(height * zoom))
+    method = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
+    small = cv2.resize(pixels, (columns, rows), interpolation=method)
+    fill = (_GREY, _GREY, _GREY)
+    padded = cv2.copyMakeBorder(small, 0, -rows % _CELL, 0, -columns % _CELL, cv2.BORDER_CONSTANT, value=fill)
+    image = cv2.dnn.blobFromImage(padded, 1 / 255).astype(np.float32, copy=False)
+    return image, np.array([columns / width, rows / height], np.float32)
 
 
 def decode_targets(raw: Floats, size: tuple[int, int], threshold: float) -> list[Detection]:
-    """Targets, best first, from the net's ``raw`` answer (14 x cells) to an image of ``size`` (height, width)."""
+    """Targets, best first, from the net's ``raw`` answer (14 x cells) to an image of ``size`` (height,
+    width).
+    """
     chosen = np.flatnonzero(raw[0] > _logit(threshold))
     if not len(chosen):
         return []
@@ -113,7 +131,9 @@ def decode_targets(raw: Floats, size: tuple[int, int], threshold: float) -> list
 
 
 def decode_vehicles(raw: Floats, size: tuple[int, int], threshold: float) -> list[Detection]:
-    """Vehicles, best first, from the net's ``raw`` answer (12 x cells) to an image of ``size`` (height, width)."""
+    """Vehicles, best first, from the net's ``raw`` answer (12 x cells) to an image of ``size`` (height,
+    width).
+    """
     chosen = np.flatnonzero(raw[0] > _logit(threshold))
     if not len(chosen):
         return []
@@ -122,7 +142,10 @@ def decode_vehicles(raw: Floats, size: tuple[int, int], threshold: float) -> lis
     scores, boxes = _sigmoid(raw[:, 0]), _boxes(centres[chosen], strides[chosen], raw[:, 1:5])
     return [
         Detection(
-            VEHICLE_TYPES[int(raw[i, 5:].argmax())], float(scores[i]), boxes[i], boxes[i][[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)
+            VEHICLE_TYPES[int(raw[i, 5:].argmax())],
+            float(scores[i]),
+            boxes[i],
+            boxes[i][_CORNERS].reshape(4, 2),
         )
         for i in keep_best(boxes, scores, 0.6)
     ]
@@ -131,8 +154,8 @@ def decode_vehicles(raw: Floats, size: tuple[int, int], threshold: float) -> lis
 def keep_best(boxes: Floats, scores: Floats, overlap: float) -> list[int]:
     """Indices of ``boxes`` (N x 4), best score first, less those that overlap a better one.
 
-    Two overlap where their intersection over union exceeds ``overlap`` or one lies to nine tenths in the other
-    and is of a like size (a box that holds a much smaller one does not rule it out).
+    Two overlap where their intersection over union exceeds ``overlap`` or one lies to nine tenths in the
+    other and is of a like size (a box that holds a much smaller one does not rule it out).
     """
     order = [int(i) for i in np.argsort(-scores, kind="stable")]
     areas = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1)

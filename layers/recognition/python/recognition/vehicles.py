@@ -1,0 +1,108 @@
+"""Which vehicle carries a plate, and what it looks like: body, colour, and the side that shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from .detector import VEHICLE_TYPES, Detection
+from .photo import Pixels
+
+COLORS = (
+    "black", "white", "silver", "grey", "blue", "red", "green",
+    "yellow", "orange", "brown", "beige", "purple", "gold",
+)  # fmt: skip
+"""The colours that can be answered, in the order of the model's outputs."""
+
+ORIENTATIONS = ("front", "rear")
+"""The sides that can be answered, in the order of the model's outputs."""
+
+SIDE = 128
+"""Side of the square that a vehicle is brought to, pixels."""
+
+_SURE = 0.5
+"""A colour or side less likely than this is not told: a wrong one is worse than none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What a vehicle looks like. ``type`` is one of ``VEHICLE_TYPES`` and ``type_score`` 0..1 its
+    probability; ``color`` and ``orientation`` are None where they are unclear."""
+
+    type: str
+    type_score: float
+    color: str | None
+    orientation: str | None
+
+
+class VehicleClassifier:
+    """Says what a vehicle looks like. Made once; safe to call from many threads.
+
+    Args:
+        session: A model that takes ``image`` (1 x 3 x 128 x 128 float32, BGR 0..1, a vehicle's box stretched
+        to the
+            square) and gives raw ``type`` (1 x 7), ``color`` (1 x 13) and ``orientation`` (1 x 2).
+    """
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session = session
+
+    def look(self, pixels: Pixels, vehicle: Detection) -> Looks:
+        """Look at ``vehicle`` in ``pixels`` (height x width x 3, BGR), the photo it was found in."""
+        raw = self._session.run(None, {"image": cv2.dnn.blobFromImage(cut(pixels, vehicle.box), 1 / 255)})
+        types, colors, sides = (_softmax(np.asarray(values)[0]) for values in raw)
+        color, side = int(colors.argmax()), int(sides.argmax())
+        return Looks(
+            VEHICLE_TYPES[int(types.argmax())],
+            float(types.max()),
+            COLORS[color] if colors[color] >= _SURE else None,
+            ORIENTATIONS[side] if sides[side] >= 0.5 + _SURE / 2 else None,
+        )
+
+
+def cut(pixels: Pixels, box: NDArray[np.floating]) -> Pixels:
+    """The part of ``pixels`` in ``box`` (xmin, ymin, xmax, ymax, pixels), stretched to ``SIDE`` x
+    ``SIDE``.
+    """
+    height, width = pixels.shape[:2]
+    x0, y0 = int(np.clip(box[0], 0, width - 2)), int(np.clip(box[1], 0, height - 2))
+    x1, y1 = int(np.clip(np.ceil(box[2]), x0 + 2, width)), int(np.clip(np.ceil(box[3]), y0 + 2, height))
+    part = pixels[y0:y1, x0:x1]
+    shrinks = part.shape[0] > SIDE or part.shape[1] > SIDE
+    resized = cv2.resize(part, (SIDE, SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(resized, np.uint8)
+
+
+def carrier(plate: Detection, vehicles: Sequence[Detection]) -> Detection | None:
+    """The vehicle of ``vehicles`` that carries ``plate``, or None.
+
+    It is the smallest one that holds the plate's middle, is two and a half times as wide as the plate at
+    least (one and a half for a motorcycle), and does not have the plate in its top quarter, where no plate is
+    mounted.
+    """
+    middle = (plate.box[:2] + plate.box[2:]) / 2
+    wide = float(plate.box[2] - plate.box[0])
+    best: Detection | None = None
+    smallest = np.inf
+    for vehicle in vehicles:
+        x0, y0, x1, y1 = (float(v) for v in vehicle.box)
+        if not (x0 <= middle[0] <= x1 and y0 + 0.25 * (y1 - y0) <= middle[1] <= y1 + 0.02 * (y1 - y0)):
+            continue
+        if x1 - x0 < wide * (1.5 if vehicle.kind == "Motorcycle" else 2.5):
+            continue
+        # A far vehicle behind the carrier can hold the plate too; a doubtful small box must not win by its
+        # size.
+        area = (x1 - x0) * (y1 - y0) / max(vehicle.score, 0.05)
+        if area < smallest:
+            best, smallest = vehicle, area
+    return best
+
+
+def _softmax(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    powers = np.exp(values - values.max())
+    return np.asarray(powers / powers.sum(), np.float32)

@@ -1,0 +1,226 @@
+"""Train the vehicle classifier: ``python -m training.vehicles --data DIR --detector WORK --work DIR``.
+
+It looks at a vehicle's box, stretched to a small square, with the detector's own trunk - trained already on
+many more vehicles than have a labelled body - and one linear layer each for body, colour and side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from recognition.detector import VEHICLE_TYPES
+from recognition.runtime import session
+from recognition.vehicles import COLORS, ORIENTATIONS, SIDE, cut
+from training.data import Pixels, read_image, read_labels
+from training.detector import Conv, Net, fold_batch_norms
+from training.quantize import quantize
+from training.scenes import TYPE_OF_LABEL, spoil
+
+UNKNOWN = -1
+_HEADS = (("type", VEHICLE_TYPES), ("color", COLORS), ("orientation", ORIENTATIONS))
+
+
+@dataclass
+class Labelled:
+    """A photo's part, some context round the vehicle, its box there, and the index of each answer or -1."""
+
+    pixels: Pixels
+    box: NDArray[np.float32]
+    answers: tuple[int, int, int]
+
+
+class Looks(nn.Module):
+    """Images (B, 3, 128, 128), BGR 0..1, to raw scores of body (B, 7), colour (B, 13) and side (B, 2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        trunk = Net()
+        self.stem, self.middle, self.deep = trunk.stem, trunk.middle, trunk.deep
+        self.color_side = Conv(48, 48, 2)
+        self.drop = nn.Dropout(0.3)
+        # Colour needs the early features, before the trunk has learnt to overlook it.
+        self.type_head = nn.Linear(128, len(VEHICLE_TYPES))
+        self.color_head = nn.Linear(48, len(COLORS))
+        self.orientation_head = nn.Linear(128, len(ORIENTATIONS))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        fine = self.stem(images)
+        shape = self.drop(self.deep(self.middle(fine)).mean((2, 3)))
+        paint = self.drop(self.color_side(fine).mean((2, 3)))
+        return self.type_head(shape), self.color_head(paint), self.orientation_head(shape)
+
+
+def labelled(data: Path, split: str) -> list[Labelled]:
+    """The vehicles of ``data``/plates/photos whose body, colour or side is known."""
+    folder = data / "plates" / "photos"
+    by_eye = json.loads(Path(__file__).with_name("other_vehicles.json").read_text(encoding="utf-8"))
+    found = []
+    for label in read_labels(folder, split):
+        pixels: Pixels | None = None
+        vehicles = [plate["vehicle"] for plate in label["plates"] if (plate.get("vehicle") or {}).get("box")]
+        for index, word in by_eye.get(label["image"], {}).items():
+            vehicles.append({"box": label["other_vehicles"][int(index)]["box"], "word": word})
+        for vehicle in vehicles:
+            word = vehicle.get("word") or TYPE_OF_LABEL.get(vehicle.get("type") or "")
+            answers = (
+                VEHICLE_TYPES.index(word) if word else UNKNOWN,
+                COLORS.index(vehicle["color"]) if vehicle.get("color") in COLORS else UNKNOWN,
+                ORIENTATIONS.index(vehicle["view"]) if vehicle.get("view") in ORIENTATIONS else UNKNOWN,
+            )
+            if pixels is None:
+                pixels = read_image(folder / label["image"])
+            x0, y0, x1, y1 = vehicle["box"]
+            margin_x, margin_y = (x1 - x0) * 0.15, (y1 - y0) * 0.15
+            left, top = max(0, int(x0 - margin_x)), max(0, int(y0 - margin_y))
+            part = pixels[top : int(y1 + margin_y) + 1, left : int(x1 + margin_x) + 1]
+            # Nothing larger than twice the net's input is of use.
+            zoom = min(1.0, 2.2 * SIDE / min(part.shape[:2]))
+            part = cv2.resize(part, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA).astype(np.uint8)
+            box = np.array([x0 - left, y0 - top, x1 - left, y1 - top], np.float32) * np.float32(zoom)
+            found.append(Labelled(part, box, answers))
+    return found
+
+
+def _varied(vehicle: Labelled, rng: np.random.Generator) -> tuple[Pixels, tuple[int, int, int]]:
+    """A view of ``vehicle`` as the detector might cut it, in other light."""
+    box = vehicle.box.copy()
+    sides = np.tile(box[2:] - box[:2], 2)
+    box += rng.normal(0, 0.04, 4).astype(np.float32) * sides
+    pixels = vehicle.pixels
+    if rng.random() < 0.4:
+        middle = (float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2)
+        turn = cv2.getRotationMatrix2D(middle, float(rng.normal(0, 4)), 1.0)
+        size = (pixels.shape[1], pixels.shape[0])
+        pixels = cv2.warpAffine(pixels, turn, size, borderMode=cv2.BORDER_REPLICATE).astype(np.uint8)
+    view = cut(pixels, box)
+    if rng.random() < 0.5:
+        view = np.ascontiguousarray(view[:, ::-1])
+    if rng.random() < 0.25:
+        small = int(rng.integers(24, SIDE))
+        view = cv2.resize(
+            cv2.resize(view, (small, small), interpolation=cv2.INTER_AREA), (SIDE, SIDE)
+        ).astype(np.uint8)
+    view = spoil(view, rng)
+    kind, color, side = vehicle.answers
+    # Colour cannot be told from a grey picture.
+    grey = bool(np.ptp(view.astype(np.int16), axis=2).max() < 12)
+    return view, (kind, UNKNOWN if grey else color, side)
+
+
+def _loss(raw: tuple[Tensor, ...], answers: Tensor, weights: list[Tensor]) -> Tensor:
+    terms = [
+        F.cross_entropy(
+            values.float(), answers[:, i], weight=weights[i], ignore_index=UNKNOWN, label_smoothing=0.05
+        )
+        for i, values in enumerate(raw)
+        if bool((answers[:, i] >= 0).any())
+    ]
+    return torch.stack(terms).sum()
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train for ``args.epochs`` and write ``args.work``/looks.onnx."""
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    rng = np.random.default_rng(args.seed)
+    args.work.mkdir(parents=True, exist_ok=True)
+    net = Looks()
+    trunk = torch.load(args.detector / "last.pt", weights_only=True)["average"]
+    net.load_state_dict(
+        {k: v for k, v in trunk.items() if k.split(".")[0] in ("stem", "middle", "deep")}, strict=False
+    )
+    net = net.to(memory_format=torch.channels_last)
+    vehicles = labelled(args.data, "train")
+    weights = []
+    for i, (_, words) in enumerate(_HEADS):
+        counts = (
+            np.bincount([v.answers[i] for v in vehicles if v.answers[i] >= 0], minlength=len(words)) + 1.0
+        )
+        weights.append(torch.tensor((counts.mean() / counts) ** 0.4, dtype=torch.float32))
+    heads = [p for name, p in net.named_parameters() if name.split(".")[0] not in ("stem", "middle", "deep")]
+    rest = [p for name, p in net.named_parameters() if name.split(".")[0] in ("stem", "middle", "deep")]
+    optimizer = torch.optim.AdamW([{"params": heads}, {"params": rest}], weight_decay=0.05)
+    # Rare bodies come more often, or a batch would hardly ever hold one.
+    rarity = np.array([float(weights[0][v.answers[0]]) if v.answers[0] >= 0 else 1.0 for v in vehicles])
+    steps = args.epochs * len(vehicles) // args.batch
+    total = 0.0
+    for step in range(steps):
+        net.train()
+        rate = args.rate * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        optimizer.param_groups[0]["lr"], optimizer.param_groups[1]["lr"] = rate, rate * 0.5
+        chosen = rng.choice(len(vehicles), args.batch, p=rarity / rarity.sum())
+        views, answers = zip(*(_varied(vehicles[int(i)], rng) for i in chosen), strict=True)
+        images = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float().div_(255)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            raw = net(images.contiguous(memory_format=torch.channels_last))
+        value = _loss(raw, torch.tensor(answers), weights)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        optimizer.step()
+        total += value.item()
+        if (step + 1) % 100 == 0:
+            print(f"{step + 1}/{steps} loss {total / 100:.3f}", flush=True)
+            total = 0.0
+    torch.onnx.export(
+        fold_batch_norms(net),
+        (torch.zeros(1, 3, SIDE, SIDE),),
+        str(args.work / "looks.onnx"),
+        input_names=["image"],
+        output_names=[name for name, _ in _HEADS],
+        opset_version=20,
+        dynamo=True,
+        verbose=False,
+    )
+
+
+def figures(model: Path, vehicles: list[Labelled]) -> dict[str, float]:
+    """The share of right answers of ``model`` for body, colour and side over the labelled boxes."""
+    run = session(model)
+    right = {name: 0 for name, _ in _HEADS}
+    asked = dict(right)
+    for vehicle in vehicles:
+        raw = run.run(None, {"image": cv2.dnn.blobFromImage(cut(vehicle.pixels, vehicle.box), 1 / 255)})
+        for (name, _), values, answer in zip(_HEADS, raw, vehicle.answers, strict=True):
+            asked[name] += answer >= 0
+            right[name] += answer >= 0 and int(np.asarray(values).argmax()) == answer
+    return {name: round(right[name] / max(asked[name], 1), 4) for name in right}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--detector", type=Path, required=True, help="the detector's --work folder")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--release", type=Path, help="where the INT8 model goes")
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    if not (args.work / "looks.onnx").exists():
+        train(args)
+    judged = labelled(args.data, "val")
+    print("fp32", figures(args.work / "looks.onnx", judged), flush=True)
+    if args.release:
+        feeds = (
+            {"image": cv2.dnn.blobFromImage(cut(v.pixels, v.box), 1 / 255)}
+            for v in labelled(args.data, "train")[::6]
+        )
+        quantize(args.work / "looks.onnx", args.release, feeds, op_types=("Conv", "Relu"))
+        print("int8", figures(args.release, judged), flush=True)
+
+
+if __name__ == "__main__":
+    main()

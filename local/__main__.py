@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from service.key_table import Profile
 
 ROOT = Path(__file__).resolve().parents[1]
-ENDPOINT = ROOT / ".local" / "endpoint.json"
+ENDPOINT = Path(os.environ.get("CARSIGHT_LOCAL", ROOT / ".local" / "endpoint.json"))
 
 TABLE, UPLOADS, RESULTS = "carsight-local", "carsight-local-uploads", "carsight-local-results"
 DEMO_KEY = "demo"

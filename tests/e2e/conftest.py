@@ -1,0 +1,70 @@
+"""One gateway with the real handlers and models for all tests of this folder, as ``make run`` starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Running:
+    """A gateway in a process of its own, and everything that it has written so far."""
+
+    def __init__(self, state: Path, **environment: str) -> None:
+        # Without what the tests of other folders have set: this must start as it does from a shell.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TABLE"))}
+        self.endpoint = state / "endpoint.json"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "local"],
+            cwd=ROOT,
+            env={**inherited, "PORT": "0", "CARSIGHT_LOCAL": str(self.endpoint), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self.url = self._wait()
+        self._reader = Thread(target=self._collect, daemon=True)
+        self._reader.start()
+
+    def _wait(self) -> str:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if ready := re.search(r"ready at (http://\S+)", line):
+                return ready[1]
+        raise RuntimeError("the gateway did not start:\n" + "".join(self.lines))
+
+    def _collect(self) -> None:
+        assert self.process.stdout is not None
+        self.lines.extend(self.process.stdout)
+
+    def settings(self) -> dict[str, str]:
+        """What ``.local/endpoint.json`` would hold."""
+        settings: dict[str, str] = json.loads(self.endpoint.read_text(encoding="utf-8"))
+        return settings
+
+    def stop(self) -> int:
+        """End it as a service manager would, and return its exit code."""
+        self.process.terminate()
+        code = self.process.wait(timeout=30)
+        self._reader.join(timeout=10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    running = Running(tmp_path_factory.mktemp("local"))
+    yield running
+    assert running.stop() == 0

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, TypeAdapter
 from service.contract import Api
 from service.key_table import (
     LIFETIME,
-    PROFILE,
     Account,
     Clock,
     Meter,
@@ -133,16 +132,25 @@ class Keyring:
             raise KeyringError("this key exists already") from None
         return key, self.show(profile.key_id)
 
-    def profiles(self) -> list[Profile]:
+    def accounts(self) -> list[Account]:
         """Every key, oldest first. Reads the whole table: made for an operator, not for a request."""
         pages = self._client.get_paginator("scan").paginate(
             TableName=self._table,
-            FilterExpression="sk = :profile",
-            ExpressionAttributeValues={":profile": {"S": PROFILE}},
+            FilterExpression="begins_with(pk, :keys)",
+            ExpressionAttributeValues={":keys": {"S": partition("")}},
             ConsistentRead=True,
         )
-        profiles = [Profile.from_item(item) for page in pages for item in page["Items"]]
-        return sorted(profiles, key=lambda profile: (profile.created, profile.key_id))
+        items: dict[str, list[Any]] = {}
+        for page in pages:
+            for item in page["Items"]:
+                items.setdefault(item["pk"]["S"], []).append(item)
+        now = self._clock()
+        found = [account for key in items.values() if (account := Account.from_items(key, now))]
+        return sorted(found, key=lambda account: (account.profile.created, account.profile.key_id))
+
+    def profiles(self) -> list[Profile]:
+        """Who every key belongs to, oldest first."""
+        return [account.profile for account in self.accounts()]
 
     def find(self, name: str) -> str:
         """The id of the key that ``name`` means: its id or prefix, the beginning of either, or the key

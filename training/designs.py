@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - one design a line: this is a table
 """What plates look like and what may stand on them, country by country and state by state.
 
 A text pattern draws letters for `@`, digits for `#` and everything else as itself. Signs that a reader leaves out
@@ -10,6 +11,9 @@ labelled photos show.
 from __future__ import annotations
 
 import dataclasses
+import re
+
+import numpy as np
 
 Colour = tuple[int, int, int]
 """Blue, green, red, 0..255."""
@@ -370,3 +374,52 @@ TWO_ROWS = (
 ONE_ROW = (*US, *CANADA, *EUROPE, *BRITAIN, *ASIA, *OCEANIA, *AMERICAS, *AFRICA)
 US_SHARE = 0.35
 """Share of US designs among rendered one-row plates: fifty designs need more than one country's share."""
+
+_CONSONANTS, _VOWELS = "BCDFGHJKLMNPRSTVWXYZ", "AEIOU"
+
+
+@dataclasses.dataclass(frozen=True)
+class Token:
+    """A piece of a row: `kind` is char, stack (small, on each other), small (not text), gap, dash, dot or
+    emblem."""
+
+    kind: str
+    text: str = ""
+
+
+def fill_pattern(pattern: str, letters: str, rng: np.random.Generator) -> tuple[list[list[Token]], str]:
+    """A random text of a pattern (see `designs`): its rows of tokens, and the text as a reader answers it."""
+    rows: list[list[Token]] = [[]]
+    for part in re.findall(r"\{[^}]*\}|<[^>]*>|.", pattern):
+        if part == "|":
+            rows.append([])
+            continue
+        kind = {
+            "{": "stack",
+            "<": "small",
+            " ": "gap",
+            "-": "dash",
+            ".": "dot",
+            "/": "gap",
+            "*": "emblem",
+        }.get(part[0], "char")
+        inner = part.strip("{}<>") if kind in ("stack", "small") else part
+        text = "".join(
+            rng.choice(list(letters)) if sign == "@" else str(rng.integers(10)) if sign == "#" else sign
+            for sign in inner
+        )
+        rows[-1].append(Token(kind, text))
+    answer = "".join(token.text for row in rows for token in row if token.kind in ("char", "stack"))
+    return rows, answer
+
+
+def vanity_pattern(rng: np.random.Generator) -> str:
+    """A text that an owner could have chosen: something to pronounce, perhaps with digits."""
+    length = int(rng.integers(2, 8))
+    if rng.random() < 0.35:
+        return "".join(rng.choice(["@", "#"], p=[0.6, 0.4]) for _ in range(length))
+    start = int(rng.integers(2))
+    word = "".join(str(rng.choice(list((_CONSONANTS, _VOWELS)[(start + i) % 2]))) for i in range(length))
+    if length < 7 and rng.random() < 0.4:
+        word += str(rng.choice([" ", ""])) + str(rng.choice(["#", "##"]))[: 7 - length]
+    return word

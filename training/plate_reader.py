@@ -4,9 +4,10 @@
     python -m training.plate_reader evaluate --data DIR --work DIR [--model reader.onnx]
     python -m training.plate_reader export --data DIR --work DIR --out functions/plate/models/reader.onnx
 
-`--data` holds the folder `plates`. The work folder keeps the checkpoint (training resumes from it) and `log.jsonl`
-with the figures on `val`. A training batch mixes rendered plates, real ones, and real ones whose characters were
-exchanged for each other, all of them seen through a camera's faults and a detector's inexact corners.
+`--data` holds the folder `plates`. The work folder keeps the checkpoint (training resumes from it) and
+`log.jsonl` with the figures on `val`. A training batch mixes rendered plates, real ones, and real ones whose
+characters were exchanged for each other, all of them seen through a camera's faults and a detector's inexact
+corners.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ _UNKNOWN = -100
 _FINE = 2
 """How much finer than the reader's input plates are kept whose characters get exchanged."""
 
+_DECAY = 0.998
+"""Share of the averaged weights kept per step: they average over about the last 500."""
+
 # How often a plate of each source is drawn, per plate: the small sets and the hard ones more often.
 _SOURCE_WEIGHTS = {"us": 3.0, "world": 1.0, "world2": 1.0, "china": 0.8, "eu": 1.2, "eu2": 0.8, "br": 1.0}
 
@@ -70,7 +74,8 @@ class CutPlate:
 
 
 def cut(plate: Plate, logits: NDArray[np.floating]) -> CutPlate | None:
-    """Find the columns of each character from the reader's own (T, C) output; None where they are not clear."""
+    """Find the columns of each character from the reader's own (T, C) output; None where they are not
+    clear."""
     steps = ctc.align(ctc.softmax(logits), plate.text, ALPHABET)
     centres = (np.array([np.mean(of_one) for of_one in steps]) + 0.5) * ppocr.STRIDE * _FINE
     gaps = np.diff(centres)
@@ -169,7 +174,8 @@ class Samples:
 
 def _weights(sources: Sequence[str]) -> NDArray[np.float64]:
     weights = np.array([_SOURCE_WEIGHTS[source] for source in sources])
-    return weights / max(weights.sum(), 1e-9)
+    shares: NDArray[np.float64] = weights / max(weights.sum(), 1e-9)
+    return shares
 
 
 def _seen(
@@ -197,7 +203,8 @@ def _seen(
 
 
 def region_classes(plates: Sequence[Plate]) -> list[str]:
-    """The region head's classes: every region that was rendered or labelled; Brazil's states count as Brazil."""
+    """The region head's classes: every region that was rendered or labelled; Brazil's states count as
+    Brazil."""
     drawn = {design.region for design in (*designs.ONE_ROW, *designs.TWO_ROWS)}
     labelled = {plate.region for plate in plates if plate.region and plate.region.split("-")[0] != "br"}
     return sorted((drawn | labelled | {"br"}) - {"us"})
@@ -235,7 +242,7 @@ def outputs(run: Any, crops: Sequence[Pixels]) -> list[tuple[NDArray[np.float32]
     return results
 
 
-def run_torch(reader: ppocr.Reader) -> Any:
+def run_torch(reader: nn.Module) -> Any:
     """A runner for `outputs` of the net itself."""
 
     def run(images: torch.Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -259,7 +266,8 @@ def run_onnx(path: Path) -> Any:
 
 
 def figures(run: Any, plates: Sequence[Plate], regions: Sequence[str]) -> dict[str, Any]:
-    """Share of texts read right by source (exact, folded) and of countries and states named right, best path."""
+    """Share of texts read right by source (exact, folded) and of countries and states named right, best
+    path."""
     results = outputs(run, crops_of(plates))
     texts = ppocr_texts([logits for logits, _ in results])
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
@@ -322,15 +330,15 @@ def train(args: argparse.Namespace) -> None:
     print(f"{len(plates)} plates, {len(pieces)} cut into characters, {len(regions)} regions", flush=True)
     reader = reader.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     heads = [p for name, p in reader.named_parameters() if not name.startswith("body.")]
-    # The stem keeps its weights: edges are edges, and its large maps are a good part of the backward pass.
+    # The first layers keep their weights: edges are edges, and their large maps are the dearest to train.
+    frozen = ("stem", "blocks.0.", "blocks.1.", "blocks.2.")
     for name, parameter in reader.body.named_parameters():
-        parameter.requires_grad = not name.startswith("stem")
+        parameter.requires_grad = not name.startswith(frozen)
     body = [p for p in reader.body.parameters() if p.requires_grad]
     groups = [{"params": body, "peak": args.rate}, {"params": heads, "peak": args.rate * 4}]
     optimizer = torch.optim.AdamW(groups, lr=args.rate, weight_decay=0.01)
-    average = torch.optim.swa_utils.AveragedModel(
-        reader, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
-    )
+    decay = torch.optim.swa_utils.get_ema_multi_avg_fn(_DECAY)  # type: ignore[no-untyped-call]
+    average = torch.optim.swa_utils.AveragedModel(reader, multi_avg_fn=decay)
     step, checkpoint = 0, args.work / "checkpoint.pt"
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
@@ -400,7 +408,8 @@ def train(args: argparse.Namespace) -> None:
 
 
 def load(work: Path) -> tuple[ppocr.Reader, list[str]]:
-    """The averaged reader of a work folder and its regions; without a checkpoint the untrained one, to compare with."""
+    """The averaged reader of a work folder and its regions; without a checkpoint the untrained one, to
+    compare with."""
     if not (work / "checkpoint.pt").exists():
         regions = region_classes([])
         return ppocr.Reader(ALPHABET, len(regions)).eval(), regions
@@ -423,7 +432,8 @@ def _calibration_inputs(plates: Sequence[Plate]) -> Iterator[dict[str, NDArray[n
 
 
 def _float_nodes(path: Path) -> list[str]:
-    """Nodes to keep in float: gates and attention gain nothing from INT8, the heads must keep their precision."""
+    """Nodes to keep in float: gates and attention gain nothing from INT8, the heads must keep their
+    precision."""
     graph = onnx.load(str(path)).graph
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     kernels = {tensor.name: tensor.dims for tensor in graph.initializer}
@@ -432,7 +442,8 @@ def _float_nodes(path: Path) -> list[str]:
 
 
 def _squeezed(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
-    """Whether a convolution works on channel means: its input comes from a mean, perhaps through such another."""
+    """Whether a convolution works on channel means: its input comes from a mean, perhaps through such
+    another."""
     producers = {name: other for other in graph.node for name in other.output}
     source = producers.get(node.input[0])
     while source is not None and source.op_type in ("Relu", "Conv") and source.input[0] in producers:
@@ -482,10 +493,10 @@ def calibrate(path: Path, plates: Sequence[Plate], regions: Sequence[str]) -> Ca
     def closure() -> torch.Tensor:
         solver.zero_grad()
         error = F.binary_cross_entropy_with_logits(line[0] * x + line[1], torch.from_numpy(right))
-        error.backward()
+        error.backward()  # type: ignore[no-untyped-call]
         return error
 
-    solver.step(closure)
+    solver.step(closure)  # type: ignore[no-untyped-call]
     slope, offset = (round(float(value), 4) for value in line.detach())
     calibration = dataclasses.replace(plain, text_slope=slope, text_offset=offset)
     _describe(path, {"calibration": json.dumps(dataclasses.asdict(calibration))})
@@ -553,8 +564,8 @@ def main() -> None:
     parser.add_argument("what", choices=["train", "evaluate", "export"])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2.5e-4)
     parser.add_argument("--region-weight", type=float, default=0.15)
     parser.add_argument("--every", type=int, default=250)

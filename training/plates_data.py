@@ -46,7 +46,8 @@ def _from_top_left(corners: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _around(pixels: Pixels, corners: NDArray[np.float32]) -> tuple[Pixels, NDArray[np.float32]]:
-    """The part of the photo that augmentation may need, shrunk where the plate is larger than 220 px across."""
+    """The part of the photo that augmentation may need, shrunk where the plate is larger than 220 px
+    across."""
     (x0, y0), (x1, y1) = corners.min(axis=0), corners.max(axis=0)
     margin = 0.35 * max(x1 - x0, y1 - y0)
     left, top = int(max(x0 - margin, 0)), int(max(y0 - margin, 0))

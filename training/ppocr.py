@@ -5,7 +5,8 @@ PaddleOCR publishes the recogniser (Apache-2.0) and the `rapidocr` 3.10.0 wheel 
 ONNX file's output to about 1e-5. `Reader` puts a small CTC head on it whose rows are taken from the old
 18,710-class head, so a new reader reads from its first step and fine-tuning only has to adapt it.
 
-Images go in as float32 (B, 3, 48, W), BGR as OpenCV decodes them, scaled by (x / 255 - 0.5) / 0.5, W a multiple of 8.
+Images go in as float32 (B, 3, 48, W), BGR as OpenCV decodes them, scaled by (x / 255 - 0.5) / 0.5, W a
+multiple of 8.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ BLANK = 0
 """Class index of the CTC blank."""
 
 _NEW_OPSET = 20
-"""First ONNX opset with a Gelu operator, which ONNX Runtime runs about as fast as a ReLU convolution allows."""
+"""First ONNX opset with a Gelu operator, which ONNX Runtime runs about as fast as a ReLU convolution
+allows."""
 
 Array = npt.NDArray[np.float32]
 
@@ -149,10 +151,12 @@ class Body(nn.Module):
         x = x + F.silu(self.along(x))
         x = x.flatten(2).transpose(1, 2)
         x = self.norm(self.attention2(self.attention1(x)))
-        return x + shortcut.flatten(2).transpose(1, 2)
+        result: Tensor = x + shortcut.flatten(2).transpose(1, 2)
+        return result
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.steps(self.maps(x))
+        result: Tensor = self.steps(self.maps(x))
+        return result
 
     def train(self, mode: bool = True) -> Body:
         """Switch the mode, but leave the batch norms on the statistics of their large original training."""
@@ -164,7 +168,8 @@ class Body(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class OldHead:
-    """The published classifier: `weight` (18710, 120), `bias` (18710,), `characters` its labels, blank first."""
+    """The published classifier: `weight` (18710, 120), `bias` (18710,), `characters` its labels, blank
+    first."""
 
     weight: Array
     bias: Array
@@ -193,8 +198,8 @@ def default_weights() -> Path:
 def load_body(path: Path | None = None) -> tuple[Body, OldHead]:
     """The published net and its classifier from the ONNX file at `path` (by default the installed wheel's).
 
-    The exported graph has lost most layer names, so layers are matched by their order, which the shapes confirm.
-    Raises ValueError where the file is not that net.
+    The exported graph has lost most layer names, so layers are matched by their order, which the shapes
+    confirm. Raises ValueError where the file is not that net.
     """
     model = onnx.load(str(path or default_weights()))
     graph = model.graph
@@ -367,7 +372,8 @@ def greedy(logits: Tensor, alphabet: str) -> list[str]:
 
 
 def export(reader: Reader, path: Path, width: int = 160, metadata: dict[str, str] | None = None) -> None:
-    """Write the reader as ONNX with dynamic batch and width: input `image`, outputs `logits` (and `regions`)."""
+    """Write the reader as ONNX with dynamic batch and width: input `image`, outputs `logits` (and
+    `regions`)."""
     reader = reader.eval().float()
     names = ["logits"] if reader.region is None else ["logits", "regions"]
     batch, wide = torch.export.Dim("batch", min=1, max=256), torch.export.Dim("eighths", min=4, max=128)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import re
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,9 +23,9 @@ from recognition.reader import HEIGHT, rectify
 from recognition.reader import TWO_ROWS as TWO_ROWS_WIDTH
 from training import designs
 from training.data import Pixels
-from training.designs import Colour, Design
+from training.designs import Colour, Design, Token, fill_pattern, vanity_pattern
 
-Mask = NDArray[np.float32]
+Mask = NDArray[np.floating]
 
 _FOLDERS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"))
 
@@ -33,38 +33,39 @@ _FOLDERS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"))
 # -liberation and -dejavu; files of npm @fontsource packages widen the choice where they are found.
 _FONTS: dict[str, tuple[str, ...]] = {
     "us": (
-        "RG2014B", "RG2014C", "RG2014D", "RG2014E", "BebasNeue-Bold", "LiberationSansNarrow-Bold", "NationalPark-Heavy",
-        "OSP-DIN", "saira-condensed-latin-600-normal", "saira-condensed-latin-500-normal", "barlow-condensed-latin-600-normal",
-        "oswald-latin-500-normal", "roboto-condensed-latin-600-normal", "pathway-gothic-one-latin-400-normal",
-        "archivo-narrow-latin-600-normal", "rajdhani-latin-700-normal", "sofia-sans-extra-condensed-latin-700-normal",
+        "RG2014B", "RG2014C", "RG2014D", "RG2014E", "BebasNeue-Bold", "LiberationSansNarrow-Bold",
+        "NationalPark-Heavy", "OSP-DIN", "saira-condensed-latin-600-normal",
+        "saira-condensed-latin-500-normal", "barlow-condensed-latin-600-normal", "oswald-latin-500-normal",
+        "roboto-condensed-latin-600-normal", "pathway-gothic-one-latin-400-normal",
+        "archivo-narrow-latin-600-normal", "rajdhani-latin-700-normal",
+        "sofia-sans-extra-condensed-latin-700-normal",
     ),
     "eu": (
-        "OSP-DIN", "RG2014C", "RG2014D", "DejaVuSansCondensed-Bold", "B612-Bold", "B612Mono-Bold", "OCRB", "LiberationSansNarrow-Bold",
-        "barlow-semi-condensed-latin-600-normal", "barlow-semi-condensed-latin-700-normal", "saira-semi-condensed-latin-600-normal",
-        "share-tech-mono-latin-400-normal", "chakra-petch-latin-600-normal", "fira-sans-condensed-latin-600-normal",
-        "overpass-latin-600-normal", "rajdhani-latin-700-normal",
+        "OSP-DIN", "RG2014C", "RG2014D", "DejaVuSansCondensed-Bold", "B612-Bold", "B612Mono-Bold", "OCRB",
+        "LiberationSansNarrow-Bold", "barlow-semi-condensed-latin-600-normal",
+        "barlow-semi-condensed-latin-700-normal", "saira-semi-condensed-latin-600-normal",
+        "share-tech-mono-latin-400-normal", "chakra-petch-latin-600-normal",
+        "fira-sans-condensed-latin-600-normal", "overpass-latin-600-normal", "rajdhani-latin-700-normal",
     ),
     "gb": (
-        "RG2014D", "RG2014E", "RG2014EM", "LiberationSans-Bold", "overpass-latin-700-normal", "barlow-semi-condensed-latin-700-normal",
-        "saira-semi-condensed-latin-700-normal", "fira-sans-condensed-latin-700-normal", "NationalPark-Heavy",
+        "RG2014D", "RG2014E", "RG2014EM", "LiberationSans-Bold", "overpass-latin-700-normal",
+        "barlow-semi-condensed-latin-700-normal", "saira-semi-condensed-latin-700-normal",
+        "fira-sans-condensed-latin-700-normal", "NationalPark-Heavy",
     ),
-    "br": ("RG2014C", "RG2014D", "OSP-DIN", "BebasNeue-Bold", "LiberationSansNarrow-Bold", "barlow-condensed-latin-600-normal", "roboto-condensed-latin-600-normal"),
+    "br": (
+        "RG2014C", "RG2014D", "OSP-DIN", "BebasNeue-Bold", "LiberationSansNarrow-Bold",
+        "barlow-condensed-latin-600-normal", "roboto-condensed-latin-600-normal",
+    ),
 }  # fmt: skip
 _ANY = (
-    "DejaVuSans-Bold", "LiberationSans-Bold", "LiberationSans-Regular", "DejaVuSansCondensed-Bold", "LiberationMono-Bold", "LiberationSerif-Bold",
-    "DejaVuSerif-Bold", "OCRA", "teko-latin-600-normal", "B612-Regular", "NationalPark-Regular",
+    "DejaVuSans-Bold", "LiberationSans-Bold", "LiberationSans-Regular", "DejaVuSansCondensed-Bold",
+    "LiberationMono-Bold", "LiberationSerif-Bold", "DejaVuSerif-Bold", "OCRA", "teko-latin-600-normal",
+    "B612-Regular", "NationalPark-Regular",
 )  # fmt: skip
-_WORDS = ("LiberationSans-Bold", "LiberationSerif-Bold", "LiberationSerif-BoldItalic", "DejaVuSans-Bold", "LiberationSansNarrow-Bold", "BebasNeue-Bold", "OSP-DIN")  # fmt: skip
-
-_CONSONANTS, _VOWELS = "BCDFGHJKLMNPRSTVWXYZ", "AEIOU"
-
-
-@dataclasses.dataclass(frozen=True)
-class Token:
-    """A piece of a row: `kind` is char, stack (small, on each other), small (not text), gap, dash, dot or emblem."""
-
-    kind: str
-    text: str = ""
+_WORDS = (
+    "LiberationSans-Bold", "LiberationSerif-Bold", "LiberationSerif-BoldItalic", "DejaVuSans-Bold",
+    "LiberationSansNarrow-Bold", "BebasNeue-Bold", "OSP-DIN",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,51 +77,11 @@ class Crop:
     region: str
 
 
-def fill_pattern(pattern: str, letters: str, rng: np.random.Generator) -> tuple[list[list[Token]], str]:
-    """A random text of a pattern (see `designs`): its rows of tokens, and the text as a reader answers it."""
-    rows: list[list[Token]] = [[]]
-    for part in re.findall(r"\{[^}]*\}|<[^>]*>|.", pattern):
-        if part == "|":
-            rows.append([])
-            continue
-        kind = {
-            "{": "stack",
-            "<": "small",
-            " ": "gap",
-            "-": "dash",
-            ".": "dot",
-            "/": "gap",
-            "*": "emblem",
-        }.get(part[0], "char")
-        inner = part.strip("{}<>") if kind in ("stack", "small") else part
-        text = "".join(
-            rng.choice(list(letters)) if sign == "@" else str(rng.integers(10)) if sign == "#" else sign
-            for sign in inner
-        )
-        rows[-1].append(Token(kind, text))
-    answer = "".join(token.text for row in rows for token in row if token.kind in ("char", "stack"))
-    return rows, answer
-
-
-def vanity_pattern(rng: np.random.Generator) -> str:
-    """A text that an owner could have chosen: something to pronounce, perhaps with digits."""
-    length = int(rng.integers(2, 8))
-    if rng.random() < 0.35:
-        return "".join(rng.choice(["@", "#"], p=[0.6, 0.4]) for _ in range(length))
-    start = int(rng.integers(2))
-    word = "".join(str(rng.choice(list((_CONSONANTS, _VOWELS)[(start + i) % 2]))) for i in range(length))
-    if length < 7 and rng.random() < 0.4:
-        word += str(rng.choice([" ", ""])) + str(rng.choice(["#", "##"]))[: 7 - length]
-    return word
-
-
 # --- signs ---
 
 
 @functools.cache
 def _font_files() -> dict[str, Path]:
-    import os
-
     folders = (*_FOLDERS, *(Path(p) for p in os.environ.get("PLATE_FONTS", "").split(":") if p))
     suffixes = (".ttf", ".otf", ".woff")
     return {
@@ -163,7 +124,8 @@ def _face(font: str) -> ImageFont.FreeTypeFont:
 
 
 def _strokes(rng: np.random.Generator, size: int = 48) -> Mask:
-    """Something like a Chinese or Arabic sign: the reader must learn to pass over what it has no letters for."""
+    """Something like a Chinese or Arabic sign: the reader must learn to pass over what it has no letters
+    for."""
     mask = np.zeros((size, size), np.uint8)
     curved = rng.random() < 0.35
     for _ in range(int(rng.integers(3, 9))):
@@ -195,7 +157,8 @@ def _strokes(rng: np.random.Generator, size: int = 48) -> Mask:
 
 
 def _blend(canvas: Pixels, mask: Mask, x: int, y: int, colour: Sequence[float]) -> None:
-    """Paint `colour` through `mask`, whose top left goes to (x, y); what lies outside the canvas is cut off."""
+    """Paint `colour` through `mask`, whose top left goes to (x, y); what lies outside the canvas is cut
+    off."""
     x0, y0 = max(x, 0), max(y, 0)
     x1, y1 = min(x + mask.shape[1], canvas.shape[1]), min(y + mask.shape[0], canvas.shape[0])
     if x1 <= x0 or y1 <= y0:
@@ -261,9 +224,9 @@ def draw_plate(
         if uneven:
             middle -= (middle - top) * uneven * 0.6
             large = min(letter * (1 + uneven / 2), (bottom - middle) * 0.88)
-        bands = ((rows[0], top, middle, small), (rows[1], middle, bottom, large))
+        bands = [(rows[0], top, middle, small), (rows[1], middle, bottom, large)]
     else:
-        bands = ((rows[0], top, bottom, min(letter, (bottom - top) * 0.94)),)
+        bands = [(rows[0], top, bottom, min(letter, (bottom - top) * 0.94))]
     emboss = float(rng.uniform(0.1, 0.5)) if rng.random() < 0.5 else 0.0
     stretch = float(rng.uniform(0.85, 1.2))
     for row, y0, y1, size in bands:
@@ -493,30 +456,17 @@ def _row(
             if token.text in "1I" and mask.shape[1] < mask.shape[0] * 0.2:
                 pieces[-1] = (mask, mask.shape[1] / 64 * size, size, 0.0)
         elif token.kind in ("stack", "small"):
-            text = token.text
+            marks = [_mark(_strokes(rng) if c == "*" else _line(font, c)) for c in token.text if c != "-"]
             if token.kind == "stack" or rng.random() < 0.5:
-                marks = [_strokes(rng) if c == "*" else _line(font, c) for c in text if c != "-"]
-                cell = 1 / max(len(marks), 2)
-                stack = np.vstack(
-                    [
-                        cv2.copyMakeBorder(_scaled(m, 40, 58), 3, 3, 4, 4, cv2.BORDER_CONSTANT, value=0)
-                        for m in marks
-                    ]
-                )
-                share = min(1.0, cell * len(marks))
-                pieces.append((stack, size * 0.4 * stretch, size * share, -size * (1 - share) / 2))
-            else:
-                marks = [_strokes(rng) if c == "*" else _line(font, c) for c in text if c != "-"]
-                line = np.hstack(
-                    [
-                        cv2.copyMakeBorder(_scaled(m, 40, 58), 3, 3, 4, 4, cv2.BORDER_CONSTANT, value=0)
-                        for m in marks
-                    ]
-                )
-                tall = size * float(rng.uniform(0.35, 0.75 if "*" in text else 0.5))
+                share = min(1.0, len(marks) / max(len(marks), 2))
                 pieces.append(
-                    (line, line.shape[1] / 64 * tall, tall, float(rng.uniform(-0.3, 0.3)) * (size - tall))
+                    (_joined(marks, 0), size * 0.4 * stretch, size * share, -size * (1 - share) / 2)
                 )
+            else:
+                line = _joined(marks, 1)
+                tall = size * float(rng.uniform(0.35, 0.75 if "*" in token.text else 0.5))
+                down = float(rng.uniform(-0.3, 0.3)) * (size - tall)
+                pieces.append((line, line.shape[1] / 64 * tall, tall, down))
         elif token.kind == "gap":
             pieces.append((None, gap, 0, 0))
         elif token.kind in ("dash", "dot"):
@@ -550,17 +500,27 @@ def _row(
     spare = columns[1] - columns[0] - total * squeeze
     x = columns[0] + spare * float(np.clip(rng.normal(0.5, 0.12), 0.05, 0.95))
     light = np.clip(paper + (60 if paper.mean() < 140 else -90), 0, 255)
-    for mask, wide, tall, down in pieces:
+    for sign, wide, tall, down in pieces:
         wide *= squeeze
         y = middle + down - tall / 2
-        if mask is not None and mask.shape == (1, 1):
+        if sign is not None and sign.shape == (1, 1):
             _emblem(canvas, x, y, wide, tall, rng)
-        elif mask is not None:
-            scaled = _scaled(mask, wide, tall)
+        elif sign is not None:
+            scaled = _scaled(sign, wide, tall)
             if emboss:
                 _blend(canvas, scaled * np.float32(emboss), round(x) + 1, round(y) + 1, light.tolist())
             _blend(canvas, scaled, round(x), round(y), ink.tolist())
         x += wide + tracking * squeeze
+
+
+def _mark(mask: Mask) -> Mask:
+    """A small sign in a cell of 64 x 48 with a little room round it."""
+    return np.pad(_scaled(mask, 40, 58), ((3, 3), (4, 4)))
+
+
+def _joined(masks: list[Mask], axis: int) -> Mask:
+    joined: Mask = np.concatenate(masks, axis)
+    return joined
 
 
 def _emblem(canvas: Pixels, x: float, y: float, wide: float, tall: float, rng: np.random.Generator) -> None:
@@ -607,18 +567,16 @@ def photograph(plate: Pixels, rng: np.random.Generator) -> tuple[Pixels, NDArray
     tall = wide * height / width * float(rng.uniform(0.85, 1.1))
     size = (int(wide * 1.5) + 8, int(tall * 2) + 8)
     middle = np.array(size) / 2
-    corners = np.array([(-wide, -tall), (wide, -tall), (wide, tall), (-wide, tall)], np.float64) / 2
-    corners[:, 1] += corners[:, 0] * rng.normal(0, 0.07)
-    corners[:, 0] += corners[:, 1] * rng.normal(0, 0.12)
+    shape = np.array([(-wide, -tall), (wide, -tall), (wide, tall), (-wide, tall)], np.float64) / 2
+    shape[:, 1] += shape[:, 0] * rng.normal(0, 0.07)
+    shape[:, 0] += shape[:, 1] * rng.normal(0, 0.12)
     far = rng.normal(0, 0.05)
-    corners[[1, 2], 1] *= 1 + far
-    corners[[0, 3], 1] *= 1 - far
-    corners = (corners + middle).astype(np.float32)
+    shape[[1, 2], 1] *= 1 + far
+    shape[[0, 3], 1] *= 1 - far
+    corners: NDArray[np.float32] = (shape + middle).astype(np.float32)
     photo = _surround(size, rng)
     if rng.random() < 0.35:
         plate = _frame(plate, rng)
-        _, corners_of_plate = plate, corners
-        corners = corners_of_plate
     shrink = wide / plate.shape[1]
     if shrink < 0.7:
         plate = np.asarray(
@@ -673,7 +631,8 @@ def _frame(plate: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def degrade(photo: Pixels, rng: np.random.Generator, strength: float = 1.0) -> Pixels:
-    """What light, lens, sensor and storage do to a photo of a plate. `strength` 0..1 scales how often and how much."""
+    """What light, lens, sensor and storage do to a photo of a plate. `strength` 0..1 scales how often and how
+    much."""
     image = photo.astype(np.float32)
     height, width = image.shape[:2]
     if rng.random() < 0.35 * strength:
@@ -758,18 +717,17 @@ def _glare(image: NDArray[np.float32], rng: np.random.Generator) -> None:
 def jitter(
     corners: NDArray[np.float32], rng: np.random.Generator, amount: float = 1.0
 ) -> NDArray[np.float32]:
-    """Corners as a detector may give them: shifted one by one, the whole larger or smaller, seldom just a box."""
+    """Corners as a detector may give them: each shifted, the whole larger or smaller, seldom just a box."""
     across = float(np.hypot(*(corners[1] - corners[0])))
     down = float(np.hypot(*(corners[3] - corners[0])))
     if rng.random() < 0.1 * amount:
         (x0, y0), (x1, y1) = corners.min(axis=0), corners.max(axis=0)
         corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
     sizes = np.array([across * 0.018, down * 0.04]) * amount
-    corners = corners + rng.normal(0, 1, (4, 2)) * sizes
-    corners = corners + rng.normal(0, 1, 2) * sizes
-    centre = corners.mean(axis=0)
+    shifted = corners + (rng.normal(0, 1, (4, 2)) + rng.normal(0, 1, 2)) * sizes
+    centre = shifted.mean(axis=0)
     factor = 1 + np.array([rng.uniform(-0.03, 0.12), rng.uniform(-0.04, 0.2)]) * amount
-    return np.asarray(centre + (corners - centre) * factor, np.float32)
+    return np.asarray(centre + (shifted - centre) * factor, np.float32)
 
 
 # --- choosing ---

@@ -1,7 +1,7 @@
 """Decoding of CTC outputs: the best few texts with their probabilities, and where each character stands.
 
-CTC (Graves et al., 2006) lets a net say one class per time step, class 0 being a blank; a text's probability is
-the sum over all paths that collapse to it when repeats and then blanks are dropped.
+CTC (Graves et al., 2006) lets a net say one class per time step, class 0 being a blank; a text's probability
+is the sum over all paths that collapse to it when repeats and then blanks are dropped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ Probabilities = NDArray[np.floating]
 BLANK = 0
 
 _NEGLIGIBLE = 5e-4
-"""Classes less probable than this at a step start no new character there; it keeps a plate under a millisecond."""
+"""Classes less probable than this at a step start no new character there; it keeps a plate under a
+millisecond."""
 
 
 def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -26,19 +26,23 @@ TWO_ROWS = 224
 """Width of a crop of two rows, which lie side by side, the top row left."""
 
 GROW = 0.06
-"""How much wider and higher than the detected corners a crop is cut; corners tend to sit on the plate's edge."""
+"""How much wider and higher than the detected corners a crop is cut; corners tend to sit on the plate's
+edge."""
 
 _HINT = 20.0
-"""How many times likelier a hinted region becomes: enough to settle doubts, too little to overrule a clear design."""
+"""How many times likelier a hinted region becomes: enough to settle doubts, too little to overrule a clear
+design."""
 
 _TOP_ENDS, _BOTTOM_BEGINS = 0.54, 0.46
-"""Where the rows of a two-row plate are cut, in shares of its height: they overlap, as rows differ in height."""
+"""Where the rows of a two-row plate are cut, in shares of its height: they overlap, as rows differ in
+height."""
 
 
 def rectify(
     pixels: NDArray[np.uint8], corners: NDArray[np.floating], two_rows: bool, grow: float = GROW
 ) -> NDArray[np.uint8]:
-    """The plate cut out upright: 48 x 160 for one row, 48 x 224 (rows side by side) for two; BGR like ``pixels``.
+    """The plate cut out upright: 48 x 160 for one row, 48 x 224 (rows side by side) for two; BGR like
+    ``pixels``.
 
     ``corners``: 4 x 2 pixels, clockwise from the plate's top left; ``grow``: share added at each dimension.
     Parts outside the photo repeat its edge.
@@ -60,7 +64,8 @@ def straighten(
     if part.size == 0:
         part = pixels[-1:, -1:]
     grown -= np.array((x0, y0), np.float32)
-    # Shrinking by the warp alone would alias thin strokes, so large plates are halved until they are near its size.
+    # Shrinking by the warp alone would alias thin strokes, so large plates are halved until they are near
+    # its size.
     while min(part.shape[:2]) > 1 and _sides(grown)[0] > 2 * width and _sides(grown)[1] > 2 * height:
         scale = np.array((part.shape[1] // 2 / part.shape[1], part.shape[0] // 2 / part.shape[0]), np.float32)
         part = np.asarray(
@@ -99,10 +104,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a crop says. ``candidates[0]`` is the answer; ``text`` is "" and ``score`` 0 where nothing is legible.
+    """What a crop says. ``candidates[0]`` is the answer; ``text`` is "" and ``score`` 0 where nothing is
+    legible.
 
-    ``text`` is lower case, letters and digits only. ``score`` is the probability that all of it is right, ``region``
-    a code of ``regions.CODES`` with its probability.
+    ``text`` is lower case, letters and digits only. ``score`` is the probability that all of it is right,
+    ``region`` a code of ``regions.CODES`` with its probability.
     """
 
     text: str
@@ -117,8 +123,9 @@ class Reading:
 class Calibration:
     """Figures chosen on the validation plates, carried in the model's metadata by training/plate_reader.py.
 
-    The probability that a text is right is ``1 / (1 + exp(-(text_slope * logit + text_offset)))`` of its share's
-    logit; region logits are divided by ``region_temperature``; a state below ``state_threshold`` is not named.
+    The probability that a text is right is ``1 / (1 + exp(-(text_slope * logit + text_offset)))`` of its
+    share's logit; region logits are divided by ``region_temperature``; a state below ``state_threshold`` is
+    not named.
     """
 
     text_slope: float = 1.0
@@ -143,7 +150,8 @@ class PlateReader:
         self._calibration = Calibration(**json.loads(metadata["calibration"]))
 
     def read(self, crops: Sequence[NDArray[np.uint8]], regions: Sequence[str] = ()) -> list[Reading]:
-        """Read crops of :func:`rectify`, in order. ``regions``: the caller's hint, codes of ``regions.CODES``."""
+        """Read crops of :func:`rectify`, in order. ``regions``: the caller's hint, codes of
+        ``regions.CODES``."""
         readings: dict[int, Reading] = {}
         for width in {crop.shape[1] for crop in crops}:
             where = [i for i, crop in enumerate(crops) if crop.shape[1] == width]
@@ -156,16 +164,18 @@ class PlateReader:
     def _decode(
         self, probabilities: NDArray[np.float64], region_logits: NDArray[np.float32], hints: Sequence[str]
     ) -> Reading:
-        """Text and region together: the design says which series to expect, the text which region is likely."""
-        found = [(text, p) for text, p in ctc.best_texts(probabilities, self._alphabet) if text]
+        """Text and region together: the design says which series to expect, the text which region is
+        likely."""
+        found = ctc.best_texts(probabilities, self._alphabet)
         places = ctc.softmax(region_logits / self._calibration.region_temperature)
         if hints:
             told = np.array([any(agrees(code, hint) for hint in hints) for code in self._regions])
             places = np.where(told, places * _HINT, places)
             places /= places.sum()
-        if not found:
+        if not found[0][0]:
             code, place_score = self._place(places)
             return Reading("", 0.0, (), (), code, place_score)
+        found = [(text, p) for text, p in found if text]
         fits = np.stack([plausibilities(text, self._regions) for text, _ in found])
         joint = np.array([p for _, p in found])[:, None] * fits * places
         order = np.argsort(-joint.sum(axis=1), kind="stable")
@@ -187,7 +197,8 @@ class PlateReader:
         )
 
     def _scores(self, shares: NDArray[np.float64]) -> list[float]:
-        """The best share calibrated (Platt), and what it leaves divided among the others as their shares are."""
+        """The best share calibrated (Platt), and what it leaves divided among the others as their shares
+        are."""
         first = min(max(float(shares[0]), 1e-6), 1 - 1e-6)
         slope, offset = self._calibration.text_slope, self._calibration.text_offset
         best = 1 / (1 + math.exp(-(slope * math.log(first / (1 - first)) + offset)))

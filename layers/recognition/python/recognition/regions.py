@@ -1,4 +1,4 @@
-"""Where plates are from: the codes an answer or a caller's hint may carry, and what plate texts look like there.
+"""Where plates are from: the codes an answer or a caller's hint may carry, and what plates say there.
 
 A code is a country (ISO 3166-1 alpha-2, lower case) or, for countries whose states issue plates of their own
 design, country and state (ISO 3166-2): ``gb``, ``us``, ``us-ca``, ``ca-on``, ``au-vic``, ``br-sp``.
@@ -11,30 +11,39 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-_COUNTRIES = ["ad", "ae", "af", "ag", "ai", "al", "am", "ao", "ar", "as", "at", "au", "aw", "ax", "az", "ba", "bb", "bd", "be", "bf", "bg", "bh", "bi", "bj", "bm", "bn", "bo", "br", "bs", "bt", "bw", "by", "bz", "ca", "cd", "cf", "cg", "ch", "ci", "ck", "cl", "cm", "cn", "co", "cr", "cu", "cv", "cw", "cy", "cz", "de", "dj", "dk", "dm", "do", "dz", "ec", "ee", "eg", "er", "es", "et", "fi", "fj", "fk", "fm", "fo", "fr", "ga", "gb", "gd", "ge", "gf", "gg", "gh", "gi", "gl", "gm", "gn", "gp", "gq", "gr", "gt", "gu", "gw", "gy", "hk", "hn", "hr", "ht", "hu", "id", "ie", "il", "im", "in", "iq", "ir", "is", "it", "je", "jm", "jo", "jp", "ke", "kg", "kh", "ki", "km", "kn", "kp", "kr", "kw", "ky", "kz", "la", "lb", "lc", "li", "lk", "lr", "ls", "lt", "lu", "lv", "ly", "ma", "mc", "md", "me", "mf", "mg", "mh", "mk", "ml", "mm", "mn", "mo", "mp", "mq", "mr", "ms", "mt", "mu", "mv", "mw", "mx", "my", "mz", "na", "nc", "ne", "ng", "ni", "nl", "no", "np", "nr", "nu", "nz", "om", "pa", "pe", "pf", "pg", "ph", "pk", "pl", "pm", "pr", "ps", "pt", "pw", "py", "qa", "re", "ro", "rs", "ru", "rw", "sa", "sb", "sc", "sd", "se", "sg", "sh", "si", "sk", "sl", "sm", "sn", "so", "sr", "ss", "st", "sv", "sx", "sy", "sz", "tc", "td", "tg", "th", "tj", "tk", "tl", "tm", "tn", "to", "tr", "tt", "tv", "tw", "tz", "ua", "ug", "us", "uy", "uz", "va", "vc", "ve", "vg", "vi", "vn", "vu", "wf", "ws", "xk", "ye", "yt", "za", "zm", "zw"]  # fmt: skip
+_COUNTRIES = """
+ad ae af ag ai al am ao ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs bt bw by bz ca cd cf
+cg ch ci ck cl cm cn co cr cu cv cw cy cz de dj dk dm do dz ec ee eg er es et fi fj fk fm fo fr ga gb gd ge
+gf gg gh gi gl gm gn gp gq gr gt gu gw gy hk hn hr ht hu id ie il im in iq ir is it je jm jo jp ke kg kh ki
+km kn kp kr kw ky kz la lb lc li lk lr ls lt lu lv ly ma mc md me mf mg mh mk ml mm mn mo mp mq mr ms mt mu
+mv mw mx my mz na nc ne ng ni nl no np nr nu nz om pa pe pf pg ph pk pl pm pr ps pt pw py qa re ro rs ru rw
+sa sb sc sd se sg sh si sk sl sm sn so sr ss st sv sx sy sz tc td tg th tj tk tl tm tn to tr tt tv tw tz ua
+ug us uy uz va vc ve vg vi vn vu wf ws xk ye yt za zm zw
+"""
 
 _STATES = {
-    "us": (
-        "al ak az ar ca co ct de dc fl ga hi id il in ia ks ky la me md ma mi mn ms mo mt ne nv nh nj nm ny nc nd oh ok or pa "
-        "ri sc sd tn tx ut vt va wa wv wi wy"
-    ),
+    "us": "al ak az ar ca co ct de dc fl ga hi id il in ia ks ky la me md ma mi mn ms mo mt ne nv nh "
+    "nj nm ny nc nd oh ok or pa ri sc sd tn tx ut vt va wa wv wi wy",
     "ca": "ab bc mb nb nl ns nt nu on pe qc sk yt",
     "au": "act nsw nt qld sa tas vic wa",
     "br": "ac al am ap ba ce df es go ma mg ms mt pa pb pe pi pr rj rn ro rr rs sc se sp to",
     "ge": "ab",
-}  # fmt: skip
+}
 
-CODES = frozenset(_COUNTRIES) | {
+CODES = frozenset(_COUNTRIES.split()) | {
     f"{country}-{s}" for country, states in _STATES.items() for s in states.split()
 }
 """Every code that an answer may carry and that a caller may give as a hint."""
 
-# Series in use, `A` a letter, `9` a digit, by the authorities' public descriptions. Countries that are not listed
-# (or where owners choose the text, as in the United States) say little by their texts.
+# Series in use, `A` a letter, `9` a digit, by the authorities' public descriptions. Countries that are not
+# listed (or where owners choose the text, as in the United States) say little by their texts.
 _SERIES = {
-    "gb": "AA99AAA A999AAA A99AAA A9AAA AAA999A AAA99A AAA9A AAA999 AAA9 999AAA 99AAA A9999 AA9999 AAA9999 9AAA",
-    "ie": "99A9 99A99 99A999 99A9999 99A99999 99AA999 99AA9999 99AA99999 999A99 999A999 999A9999 999A99999 999AA999 999AA9999",
-    "de": "AA9 AA99 AA999 AA9999 AAA9 AAA99 AAA999 AAA9999 AAAA9 AAAA99 AAAA999 AAAA9999 AAAAA9 AAAAA99 AAAAA999 AA999A AAA99A "
+    "gb": "AA99AAA A999AAA A99AAA A9AAA AAA999A AAA99A AAA9A AAA999 AAA9 999AAA 99AAA A9999 AA9999 AAA9999 "
+    "9AAA",
+    "ie": "99A9 99A99 99A999 99A9999 99A99999 99AA999 99AA9999 99AA99999 999A99 999A999 999A9999 999A99999 "
+    "999AA999 999AA9999",
+    "de": "AA9 AA99 AA999 AA9999 AAA9 AAA99 AAA999 AAA9999 AAAA9 AAAA99 AAAA999 AAAA9999 AAAAA9 AAAAA99 "
+    "AAAAA999 AA999A AAA99A "
     "AAA999A AAAA99A AAAA999A",
     "fr": "AA999AA 9999AA99 999AAA99 99AAA99 999AA99 9999AAA99",
     "it": "AA999AA AA99999",
@@ -73,7 +82,8 @@ _SERIES = {
     "md": "AAA999 AAAA999 AAA99",
     "az": "99AA999",
     "il": "9999999 99999999",
-    "in": "AA99AA9999 AA99A9999 AA999999 AA9AA9999 AA9A9999 AA9A9A9999 AA9AAA9999 AA99AAA9999 AA9999 AA99AA999",
+    "in": "AA99AA9999 AA99A9999 AA999999 AA9AA9999 AA9A9999 AA9A9A9999 AA9AAA9999 AA99AAA9999 AA9999 "
+    "AA99AA999",
     "pk": "AA999 AA9999 AAA999 AAA9999 AAA99 AA99 AAA999A A9999 AAA9 AA9 AAA9999A",
     "cn": "A99999 AA9999 A9A999 A99A99 A999A9 A9999A A99AA9 AA999A AA99999 A99999A AA9A999 A9AA99",
     "hk": "AA9999 AA999 AA99 AA9",
@@ -114,7 +124,7 @@ _SERIES = {
     "us-de": "999999 AA9999 A99999 99999",
     "us-md": "9AA9999 9AAA99 AAA999 99AA99",
     "us-id": "A999999 9A99999 9AA9999 9A9999",
-}  # fmt: skip
+}
 
 _MISMATCH = 0.12
 """How much less often a text off its country's series is seen: own choices, old series, trade plates."""
@@ -139,10 +149,10 @@ def _plausibilities(form: str, codes: tuple[str, ...]) -> NDArray[np.float64]:
 
 
 def plausibilities(text: str, codes: tuple[str, ...]) -> NDArray[np.float64]:
-    """How well a text (upper case) fits the series of each region, 0..1: 1 fits, less where it does not."""
+    """How well a text (upper case) fits each region's series, 0..1: 1 fits, less where it does not."""
     return _plausibilities(text.translate(_FORM), codes)
 
 
 def agrees(code: str, hint: str) -> bool:
-    """Whether a region lies in the hinted one or contains it: ``us-ca`` agrees with ``us``, ``us`` with ``us-ca``."""
+    """Whether one region is or contains the other: ``us-ca`` agrees with ``us`` and ``us`` with ``us-ca``."""
     return code == hint or code.startswith(f"{hint}-") or hint.startswith(f"{code}-")

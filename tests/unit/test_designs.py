@@ -1,0 +1,55 @@
+"""Texts that the renderer puts on plates are of their country's form."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from recognition import regions
+from training import designs
+
+
+@pytest.mark.parametrize(
+    ("pattern", "form"),
+    [
+        ("@@## @@@", r"[A-Z]{2}[0-9]{2}[A-Z]{3}"),
+        ("@@@-####", r"[A-Z]{3}[0-9]{4}"),
+        ("ZH*######", r"ZH[0-9]{6}"),
+        ("{@@} ####", r"[A-Z]{2}[0-9]{4}"),
+        ("@@@<-##>####", r"[A-Z]{3}[0-9]{4}"),
+    ],
+)
+def test_patterns_fill_with_letters_and_digits_and_leave_out_the_rest(pattern: str, form: str) -> None:
+    for seed in range(20):
+        _, text = designs.fill_pattern(pattern, designs.ALL, np.random.default_rng(seed))
+        assert re.fullmatch(form, text)
+
+
+def test_two_rows_are_read_from_the_top() -> None:
+    rows, text = designs.fill_pattern("AB|12", designs.ALL, np.random.default_rng(0))
+    assert ["".join(token.text for token in row) for row in rows] == ["AB", "12"]
+    assert text == "AB12"
+
+
+def test_letters_a_country_does_not_use_are_not_drawn() -> None:
+    texts = [designs.fill_pattern("@@@@", designs.NO_IOQ, np.random.default_rng(s))[1] for s in range(50)]
+    assert not set("".join(texts)) & set("IOQ")
+
+
+def test_every_design_has_a_known_region_and_fills() -> None:
+    rng = np.random.default_rng(0)
+    for design in (*designs.ONE_ROW, *designs.TWO_ROWS):
+        assert design.region in regions.CODES
+        for pattern in design.patterns:
+            rows, text = designs.fill_pattern(pattern, design.letters, rng)
+            assert text, pattern
+            assert len(rows) == 1 + (design in designs.TWO_ROWS)
+
+
+def test_chosen_texts_are_two_to_eight_characters_long() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        _, text = designs.fill_pattern(designs.vanity_pattern(rng), designs.ALL, rng)
+        assert 2 <= len(text) <= 8

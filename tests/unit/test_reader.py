@@ -1,0 +1,128 @@
+"""The plate reader: crops cut straight, and readings that keep their promises."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from recognition import reader, runtime
+
+MODEL = Path(__file__).parents[2] / "functions" / "plate" / "models" / "reader.onnx"
+Pixels = NDArray[np.uint8]
+
+
+def plate(text: str, width: int = 400, height: int = 120) -> Pixels:
+    pixels = np.full((height, width, 3), 240, np.uint8)
+    cv2.putText(pixels, text, (20, 90), cv2.FONT_HERSHEY_DUPLEX, 2.6, (20, 20, 20), 6, cv2.LINE_AA)
+    return pixels
+
+
+def crop_of(text: str, width: int = 160) -> Pixels:
+    return np.asarray(cv2.resize(plate(text), (width, 48)), np.uint8)
+
+
+def corners(*points: tuple[float, float]) -> NDArray[np.float32]:
+    return np.array(points, np.float32)
+
+
+@pytest.fixture(scope="module")
+def plate_reader() -> reader.PlateReader:
+    return reader.PlateReader(runtime.session(MODEL))
+
+
+def test_a_tilted_plate_comes_out_straight() -> None:
+    quadrants = np.zeros((60, 200, 3), np.uint8)
+    quadrants[:30, :100], quadrants[:30, 100:] = (255, 0, 0), (0, 255, 0)
+    quadrants[30:, :100], quadrants[30:, 100:] = (0, 0, 255), (255, 255, 255)
+    where = corners((80, 60), (290, 110), (270, 190), (70, 130))
+    matrix = cv2.getPerspectiveTransform(corners((0, 0), (200, 0), (200, 60), (0, 60)), where)
+    photo = np.asarray(cv2.warpPerspective(quadrants, matrix, (400, 300)), np.uint8)
+    crop = reader.rectify(photo, where, two_rows=False, grow=0)
+    assert crop.shape == (48, 160, 3)
+    middles = {
+        (12, 40): (255, 0, 0),
+        (12, 120): (0, 255, 0),
+        (36, 40): (0, 0, 255),
+        (36, 120): (255, 255, 255),
+    }
+    for (y, x), colour in middles.items():
+        np.testing.assert_allclose(crop[y, x], colour, atol=12)
+
+
+def test_two_rows_lie_side_by_side() -> None:
+    photo = np.zeros((200, 300, 3), np.uint8)
+    photo[:100], photo[100:] = (0, 0, 255), (255, 0, 0)
+    crop = reader.rectify(photo, corners((0, 0), (300, 0), (300, 200), (0, 200)), two_rows=True, grow=0)
+    assert crop.shape == (48, 224, 3)
+    assert tuple(crop[20, 56]) == (0, 0, 255)
+    assert tuple(crop[28, 168]) == (255, 0, 0)
+
+
+def test_growing_shows_what_lies_round_the_plate() -> None:
+    photo = np.zeros((200, 400, 3), np.uint8)
+    photo[50:150, 100:300] = 255
+    where = corners((100, 50), (300, 50), (300, 150), (100, 150))
+    assert reader.rectify(photo, where, two_rows=False, grow=0)[0, 0, 0] > 100
+    assert reader.rectify(photo, where, two_rows=False, grow=0.2)[0, 0, 0] == 0
+
+
+@pytest.mark.parametrize("shift", [(-500, -500), (500, 500), (-30, 0)])
+def test_corners_outside_the_photo_still_give_a_crop(shift: tuple[int, int]) -> None:
+    where = corners((10, 10), (60, 10), (60, 30), (10, 30)) + np.array(shift, np.float32)
+    assert reader.rectify(plate("A1"), where, two_rows=False).shape == (48, 160, 3)
+
+
+def test_fine_stripes_of_a_large_plate_average_out() -> None:
+    photo = np.zeros((960, 3200, 3), np.uint8)
+    photo[:, ::2] = 255
+    crop = reader.rectify(photo, corners((0, 0), (3200, 0), (3200, 960), (0, 960)), two_rows=False, grow=0)
+    assert np.ptp(crop[:, 5:-5].astype(int)) < 40
+
+
+def test_a_plain_plate_is_read(plate_reader: reader.PlateReader) -> None:
+    pixels = plate("KA7 592")
+    (reading,) = plate_reader.read(
+        [reader.rectify(pixels, corners((0, 0), (400, 0), (400, 120), (0, 120)), False)]
+    )
+    assert reading.text == "ka7592"
+    assert reading.candidates[0].text == reading.text
+    assert [c.text for c in reading.characters] == list(reading.text)
+    scores = [candidate.score for candidate in reading.candidates]
+    assert scores == sorted(scores, reverse=True)
+    assert 0 < sum(scores) <= 1 + 1e-6
+    assert reading.score == scores[0]
+
+
+def test_crops_of_both_widths_come_back_in_order(plate_reader: reader.PlateReader) -> None:
+    one = crop_of("AB12")
+    two = crop_of("CD34", 224)
+    alone = [plate_reader.read([crop])[0].text for crop in (one, two, one)]
+    assert [reading.text for reading in plate_reader.read([one, two, one])] == alone
+
+
+def test_nothing_legible_is_an_empty_text(plate_reader: reader.PlateReader) -> None:
+    (reading,) = plate_reader.read([np.full((48, 160, 3), 128, np.uint8)])
+    assert (reading.text, reading.score, reading.candidates) == ("", 0.0, ())
+
+
+def test_no_crops_no_readings(plate_reader: reader.PlateReader) -> None:
+    assert plate_reader.read([]) == []
+
+
+def test_a_hint_moves_the_region(plate_reader: reader.PlateReader) -> None:
+    crop = crop_of("AB1234")
+    answers = {hint: plate_reader.read([crop], [hint])[0].region for hint in ("lv", "pk", "gb")}
+    assert len(set(answers.values())) > 1
+
+
+def test_threads_get_the_same_answers(plate_reader: reader.PlateReader) -> None:
+    crops = [crop_of(text) for text in ("AB12", "XYZ789", "5TR 001", "H3LLO")]
+    alone = plate_reader.read(crops)
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(plate_reader.read, [crops] * 16))
+    assert all(readings == alone for readings in together)

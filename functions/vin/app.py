@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from recognition.photo import ImageError, decode
 from recognition.vins import VinRecognizer
+
+from recognition.photo import ImageError, decode
 from service.answers import vin_answer
 from service.contract import Api, VinAnswer
 from service.endpoint import Context, Event, Response, handle
@@ -17,7 +18,7 @@ recognizer = VinRecognizer.load(Path(__file__).with_name("models"))
 
 
 def recognise(image: bytes, regions: Sequence[str] = ()) -> VinAnswer:
-    """The contract's answer for ``image``; ``regions`` says nothing about a VIN. Raises the contract's errors."""
+    """The contract's answer for ``image``; ``regions`` mean nothing here. Raises the contract's errors."""
     try:
         with stage("decode"):
             photo = decode(image)

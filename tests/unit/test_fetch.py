@@ -78,16 +78,16 @@ class Site(BaseHTTPRequestHandler):
         with suppress(OSError):
             self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_: object) -> None:
         """Nothing: the tests read ``seen``."""
 
 
 @contextmanager
 def serving(context: ssl.SSLContext | None = None) -> Iterator[tuple[int, type[Site]]]:
     class Here(Site):
-        seen: list[tuple[str, dict[str, str]]] = []
-        hang_up = threading.Event()
+        pass
 
+    Here.seen, Here.hang_up = [], threading.Event()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Here)
     server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
     if context is not None:

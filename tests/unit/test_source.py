@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import random
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -23,6 +22,7 @@ from service.source import (
     load,
     parse_request,
 )
+from tests.events import MULTIPART, event, form
 
 URL = "https://photos.example/a%20b.jpg?X-Amz-Signature=abc&x=1"
 PHOTO = b"\xff\xd8\xff\xe0" + random.Random(1).randbytes(3000) + b"\r\n--Xy\r\n\r\n\r\n\n"
@@ -30,45 +30,8 @@ BASE64 = base64.b64encode(PHOTO).decode()
 JSON = "application/json"
 
 
-def event(
-    body: str | bytes = "",
-    content_type: str | None = JSON,
-    query: str = "",
-    path: str = "/platerecognition",
-    method: str = "POST",
-    headers: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """An API Gateway event; like the gateway, base64 for a body that is not text."""
-    types = {} if content_type is None else {"content-type": content_type}
-    binary = isinstance(body, bytes)
-    return {
-        "version": "2.0",
-        "rawPath": path,
-        "rawQueryString": query,
-        "headers": {**types, **(headers or {})},
-        "requestContext": {"requestId": "id-1", "http": {"method": method, "path": path}},
-        "body": base64.b64encode(body).decode() if isinstance(body, bytes) else body,
-        "isBase64Encoded": binary,
-    }
-
-
 def parsed(*args: Any, **kwargs: Any) -> Request:
     return parse_request(event(*args, **kwargs))
-
-
-def form(*parts: tuple[str, str | bytes], boundary: str = "XyZ", end: str = "\r\n") -> bytes:
-    """A ``multipart/form-data`` body; bytes are sent as a file."""
-    out = b""
-    for name, value in parts:
-        head = f'--{boundary}{end}Content-Disposition: form-data; name="{name}"'
-        if isinstance(value, bytes):
-            head += f'; filename="photo.jpg"{end}Content-Type: image/jpeg'
-        body = value if isinstance(value, bytes) else value.encode()
-        out += f"{head}{end}{end}".encode() + body + end.encode()
-    return out + f"--{boundary}--{end}".encode()
-
-
-MULTIPART = "multipart/form-data; boundary=XyZ"
 
 
 @pytest.mark.parametrize("name", ["image_url", "image", "upload_url", "imageUrl"])
@@ -175,7 +138,7 @@ def test_a_form_whose_base64_was_not_escaped() -> None:
     assert source == Base64Source(text)
 
 
-# -- multipart ----------------------------------------------------------------------------------------------------
+# -- multipart -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["upload", "image", "image_url"])
@@ -235,7 +198,7 @@ def test_multipart_without_an_image(body: bytes, content_type: str) -> None:
     assert parsed(body, content_type).source is None
 
 
-# -- keys and hints -----------------------------------------------------------------------------------------------
+# -- keys and hints ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -353,7 +316,7 @@ def test_a_fingerprint_is_of_what_is_asked_for() -> None:
     assert len({first, *(other.fingerprint() for other in others)}) == len(others) + 1
 
 
-# -- loading ------------------------------------------------------------------------------------------------------
+# -- loading -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from service.contract import (
     VinBox,
     VinReading,
 )
-from service.errors import NothingFound, NoTextDetected
+from service.errors import NoTextDetected, NothingFound
 
 if TYPE_CHECKING:
     from recognition import geometry, photo, plates, vins
@@ -72,12 +72,14 @@ def _plate(reading: plates.PlateReading) -> PlateResult:
 def _vehicle(found: plates.Vehicle | None) -> Vehicle:
     if found is None:
         return Vehicle(score=0, type="Unknown", box=Box(xmin=0, ymin=0, xmax=0, ymax=0))
-    return Vehicle(
-        score=found.score,
-        type=found.type,
-        box=_box(found.box),
-        color=found.color,
-        orientation=found.orientation,
+    return Vehicle.model_validate(
+        {
+            "score": found.score,
+            "type": found.type,
+            "box": _box(found.box),
+            "color": found.color,
+            "orientation": found.orientation,
+        }
     )
 
 

@@ -1,7 +1,7 @@
 """The public contract: the two APIs, and what their 200 answers hold.
 
-CarsXE's names, shapes and order of fields; what is ours stands behind what is theirs, which tells its clients to
-ignore fields they do not know. A field without a value is left out of the JSON.
+CarsXE's names, shapes and order of fields; what is ours stands behind what is theirs, which tells its clients
+to ignore fields they do not know. A field without a value is left out of the JSON.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-
 
 ApiName = Literal["plate_image_recognition", "vin_optical_character_recognition"]
 
@@ -67,7 +66,7 @@ class Answer(Part):
         return self.model_copy(update=measured).model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-# -- plates -------------------------------------------------------------------------------------------------------
+# -- plates --------------------------------------------------------------------------------------------------
 
 VehicleType = Literal["Big Truck", "Bus", "Motorcycle", "Pickup Truck", "Sedan", "SUV", "Van", "Unknown"]
 
@@ -133,7 +132,7 @@ class PlateAnswer(Answer):
     request_id: str = ""
 
 
-# -- VINs ---------------------------------------------------------------------------------------------------------
+# -- VINs ----------------------------------------------------------------------------------------------------
 
 Vin = Annotated[str, Field(pattern=r"^[0-9A-HJ-NPR-Z]{17}$")]
 
@@ -152,7 +151,7 @@ Confidence = Annotated[float, BeforeValidator(lambda score: round(float(score), 
 
 
 class CheckDigit(Part):
-    """Whether the ninth character is the check digit of 49 CFR 565.15, and whether this maker's VINs carry one."""
+    """Whether the ninth character is the check digit of 49 CFR 565.15, and whether it has to be."""
 
     valid: bool
     applies: bool
@@ -196,7 +195,7 @@ class VinAnswer(Answer):
     request_id: str = ""
 
 
-# -- keys -----------------------------------------------------------------------------------------------------
+# -- keys ----------------------------------------------------------------------------------------------------
 
 Period = Annotated[str, Field(pattern=r"^(\d{4}-\d{2}|lifetime)$")]
 """A month, UTC, or ``lifetime`` for an allowance that is given once."""

@@ -18,8 +18,8 @@ class OutOfTime(Exception):
 def within(seconds: float, call: Callable[[], Result]) -> Result:
     """``call()``, or ``OutOfTime`` after ``seconds``.
 
-    The call runs in a thread of its own, with the caller's context variables: neither a name server that never
-    answers nor a native loop can be interrupted, only left behind. What the call raises is raised here.
+    The call runs in a thread of its own, with the caller's context variables: neither a name server that
+    never answers nor a native loop can be interrupted, only left behind. What the call raises is raised here.
     """
     future: Future[Result] = Future()
     context = contextvars.copy_context()

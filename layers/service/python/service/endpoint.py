@@ -1,7 +1,7 @@
 """The one way of a request through both functions.
 
-Method, key, one unit of the key's allowance, image source, bytes, recogniser, answer. Whatever does not end in a
-200 gives the unit back.
+Method, key, one unit of the key's allowance, image source, bytes, recogniser, answer. Whatever does not end
+in a 200 gives the unit back.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ Response = dict[str, Any]
 """What API Gateway is answered: ``statusCode``, ``headers``, ``body``."""
 
 Recognise = Callable[[bytes, Sequence[str]], Answer]
-"""Makes a 200 out of an image's bytes and the caller's region codes; raises ``ServiceError`` for anything else."""
+"""Makes a 200 out of an image's bytes and the caller's region codes, or raises a ``ServiceError``."""
 
 SECONDS_TO_ANSWER = 2.0
-"""How long before the function's own timeout a request is given up, so that its unit can still be given back."""
+"""How long before the function's own timeout a request is given up, so that its unit can be given back."""
 
 store = KeyStore(settings.table_name)
 

@@ -70,7 +70,7 @@ def envelope(error: ServiceError, request_id: str) -> dict[str, Any]:
     }
 
 
-# -- the request --------------------------------------------------------------------------------------------------
+# -- the request ---------------------------------------------------------------------------------------------
 
 
 class MethodNotAllowed(ServiceError):
@@ -154,7 +154,7 @@ class InternalError(ServiceError):
         super().__init__()
 
 
-# -- keys and usage -----------------------------------------------------------------------------------------------
+# -- keys and usage ------------------------------------------------------------------------------------------
 
 
 class MissingKey(ServiceError):
@@ -216,8 +216,8 @@ class PlanWithoutApi(ServiceError):
 class LimitExceeded(ServiceError):
     """The key has used its allowance for this API, and overage is off.
 
-    ``usage`` is the key's usage, this request not counted; ``now`` (UTC) gives the month that CarsXE prints, not
-    zero-padded, for a lifetime allowance too.
+    ``usage`` is the key's usage, this request not counted; ``now`` (UTC) gives the month that CarsXE prints,
+    not zero-padded, for a lifetime allowance too.
     """
 
     status = 429
@@ -233,7 +233,10 @@ class LimitExceeded(ServiceError):
         if usage.period == "lifetime":
             self.message += " Please upgrade your tier to continue using the API."
         else:
-            self.message += " Enable overage billing in your dashboard billing preferences to continue with overage charges"
+            self.message += (
+                " Enable overage billing in your dashboard billing preferences"
+                " to continue with overage charges"
+            )
         super().__init__(
             extra={"usage": {"current": usage.current, "limit": usage.limit, "remaining": usage.remaining}},
             headers=usage.headers,
@@ -249,7 +252,7 @@ class StoreUnavailable(ServiceError):
     message = "Cannot access the internet at this time"
 
 
-# -- the image ----------------------------------------------------------------------------------------------------
+# -- the image -----------------------------------------------------------------------------------------------
 
 
 class MissingImage(ServiceError):
@@ -280,6 +283,14 @@ class ImageTooLarge(ServiceError):
     status = 413
     code = "image_too_large"
     message = "Image is too large."
+
+
+class ObjectGone(ServiceError):
+    """Uploads: the photo had been deleted or replaced before it could be read."""
+
+    status = 404
+    code = "object_gone"
+    message = "The photo is not there any more."
 
 
 class NoTextDetected(ServiceError):

@@ -1,9 +1,9 @@
 """Fetching a stranger's URL without becoming their way into this network.
 
-A caller chooses the URL, the name server behind its host and every redirect. So: a host is resolved once, each
-of its addresses must belong to the public internet, and the connection goes to the address that was checked, with
-TLS still verifying the name. Redirects are followed by hand and checked again. Bytes and seconds are bounded
-while they pass. Every refusal is the same ``InvalidImage``, which tells a port scanner nothing.
+A caller chooses the URL, the name server behind its host and every redirect. So: a host is resolved once,
+each of its addresses must belong to the public internet, and the connection goes to the address that was
+checked, with TLS still verifying the name. Redirects are followed by hand and checked again. Bytes and
+seconds are bounded while they pass. Every refusal is the same ``InvalidImage``, which tells a port scanner nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPConnection, HTTPException, HTTPResponse
-from typing import NoReturn
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from service.deadline import OutOfTime, Result, within
@@ -35,8 +34,8 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CHUNK_BYTES = 64 * 1024
 _ADDRESSES_TRIED = 3
 
-# Ranges that ``is_global`` lets pass (in Python 3.11, 3.13 or both) although they reach, or may reach through a
-# translator or relay, addresses that are not global. Names and ranges: IANA special-purpose address registries.
+# Ranges that ``is_global`` lets pass (in Python 3.11, 3.13 or both) although they reach, or may reach through
+# a translator or relay, addresses that are not global. Names and ranges: IANA's special-purpose registries.
 _NOT_PUBLIC = tuple(
     ipaddress.ip_network(network)
     for network in (
@@ -107,20 +106,20 @@ class _Attempt:
         self._loopback = loopback
         self._abandoned = False
         self._lifeline: socket.socket | None = None
-        """A second handle on the connection: the first one is lost to the TLS handshake and to the response."""
+        """A second handle on the connection: the first is lost to the TLS handshake and to the response."""
 
     def follow(self, url: str) -> bytes:
         secure = False
         for _ in range(MAX_REDIRECTS + 1):
             target = _checked(url, any_port=self._loopback)
             if secure and target.scheme != "https":
-                _refuse("redirect from https to http")
+                raise InvalidImage("redirect from https to http")
             secure = target.scheme == "https"
             with self._answered("GET", target, None, {"Accept": "image/*,*/*;q=0.5"}) as response:
                 if response.status not in _REDIRECTS:
                     return _body(response)
                 url = _next(url, response)
-        _refuse("too many redirects")
+        raise InvalidImage("too many redirects")
 
     def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         with self._answered("POST", _checked(url, any_port=self._loopback), body, headers) as response:
@@ -166,7 +165,7 @@ class _Attempt:
 
     @contextmanager
     def _connected(self, target: _Target) -> Iterator[socket.socket]:
-        """A socket to the first address that takes a connection; all were checked before the first is tried."""
+        """A socket to the first address that takes a connection; all were checked before that."""
         with self._dialled(target) as plain, plain.dup() as self._lifeline:
             if self._abandoned:
                 raise OSError("abandoned")
@@ -193,12 +192,8 @@ class _Attempt:
         for address in addresses:
             local = self._loopback and _unwrapped(address).is_loopback
             if not local and (not is_public(address) or target.port != _PORTS[target.scheme]):
-                _refuse("not an address of the public internet")
+                raise InvalidImage("not an address of the public internet")
         return addresses
-
-
-def _refuse(reason: str) -> NoReturn:
-    raise InvalidImage(reason)
 
 
 def _unwrapped(address: Address) -> Address:
@@ -207,26 +202,26 @@ def _unwrapped(address: Address) -> Address:
 
 def _checked(url: str, any_port: bool) -> _Target:
     if len(url) > MAX_URL_CHARACTERS:
-        _refuse("URL too long")
+        raise InvalidImage("URL too long")
     # Parsers disagree on these; no two of them may see different hosts in one URL.
     if re.search(r"[\x00-\x20\x7f\\\ud800-\udfff]", url):
-        _refuse("control character, blank, backslash or half a character in URL")
+        raise InvalidImage("control character, blank, backslash or half a character in URL")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError:
-        _refuse("malformed URL")
+    except ValueError as error:
+        raise InvalidImage("malformed URL") from error
     if parts.scheme not in _PORTS:
-        _refuse("not an http or https URL")
+        raise InvalidImage("not an http or https URL")
     if not host or parts.username is not None or parts.password is not None:
-        _refuse("no host, or user info, in URL")
+        raise InvalidImage("no host, or user info, in URL")
     if "%" in host:
-        _refuse("escaped or scoped host")
+        raise InvalidImage("escaped or scoped host")
     standard = _PORTS[parts.scheme]
     if port is None:
         port = standard
     if port != standard and not any_port:
-        _refuse("port other than 80 and 443")
+        raise InvalidImage("port other than 80 and 443")
     return _Target(parts.scheme, _ascii(host), port, _path(parts))
 
 
@@ -235,10 +230,10 @@ def _ascii(host: str) -> str:
         return host
     try:
         name = host.encode("idna").decode("ascii")
-    except UnicodeError:
-        _refuse("malformed host name")
+    except UnicodeError as error:
+        raise InvalidImage("malformed host name") from error
     if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-        _refuse("malformed host name")
+        raise InvalidImage("malformed host name")
     return name
 
 
@@ -265,19 +260,19 @@ def _trust() -> ssl.SSLContext:
 
 def _next(url: str, response: HTTPResponse) -> str:
     try:
-        return urljoin(url, response.headers["location"] or "")
-    except ValueError:
-        _refuse("malformed redirect")
+        return urljoin(url, response.getheader("location", ""))
+    except ValueError as error:
+        raise InvalidImage("malformed redirect") from error
 
 
 def _body(response: HTTPResponse) -> bytes:
     if response.status != 200:
-        _refuse(f"answered {response.status}")
+        raise InvalidImage(f"answered {response.status}")
     body = bytearray()
     while chunk := response.read(_CHUNK_BYTES):
         body += chunk
         if len(body) > MAX_BYTES:
-            _refuse("more than 10 MB")
+            raise InvalidImage("more than 10 MB")
     if response.length:
-        _refuse("cut short")
+        raise InvalidImage("cut short")
     return bytes(body)

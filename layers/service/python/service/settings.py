@@ -28,7 +28,7 @@ WebPage = Annotated[str, AfterValidator(_web_page)]
 
 
 class Settings(BaseModel):
-    """Each field is read from the environment variable of the same name in upper case; an empty one is unset."""
+    """Each field is read from the environment variable of its name in upper case; an empty one is unset."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -70,7 +70,7 @@ class Settings(BaseModel):
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:
-        """The settings held by ``environment``. Raises ``pydantic.ValidationError`` where they are not usable."""
+        """The settings in ``environment``. Raises ``pydantic.ValidationError`` where they are not usable."""
         named = {name: environment.get(name.upper(), "") for name in cls.model_fields}
         return cls.model_validate({name: value for name, value in named.items() if value})
 

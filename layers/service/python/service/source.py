@@ -1,7 +1,7 @@
 """Where a request's image is: every dialect that CarsXE's clients speak, on both routes.
 
-``parse_request`` turns an API Gateway event into one typed ``Request`` and empties the event of whatever must not
-be logged. It never fails: what cannot be an image is found out by ``load``, after the key has been checked.
+``parse_request`` turns an API Gateway event into one typed ``Request`` and empties the event of whatever must
+not be logged. It never fails: what cannot be an image is found out by ``load``, after the key's check.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def parse_request(event: dict[str, Any]) -> Request:
 
 
 def canonical_path(raw: str) -> str:
-    """``raw`` without the ``/eu`` prefix and trailing slashes that CarsXE's routes tolerate; at least ``/``."""
+    """``raw`` without the ``/eu`` prefix and trailing slashes that the routes tolerate; at least ``/``."""
     path = raw.rstrip("/")
     if path == "/eu" or path.startswith("/eu/"):
         path = path.removeprefix("/eu")
@@ -142,7 +142,7 @@ def load(source: ImageSource) -> bytes:
             return _bounded(data)
 
 
-# -- the event ----------------------------------------------------------------------------------------------------
+# -- the event -----------------------------------------------------------------------------------------------
 
 
 def _query(event: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -190,7 +190,7 @@ def _text(value: object) -> str:
     return value.strip().encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
-# -- the body -----------------------------------------------------------------------------------------------------
+# -- the body ------------------------------------------------------------------------------------------------
 
 Fields = Mapping[str, list[Any]]
 """Values by name: text, bytes of a file, or whatever else JSON held."""
@@ -262,11 +262,11 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     return grouped
 
 
-# -- the image ----------------------------------------------------------------------------------------------------
+# -- the image -----------------------------------------------------------------------------------------------
 
 
 def _source(value: object) -> ImageSource | None:
-    """What ``value`` points at; None where there is nothing. Any other thing than text or bytes is no image."""
+    """What ``value`` points at, None where there is nothing; a value of another type points at no image."""
     if isinstance(value, bytes):
         return BytesSource(value) if value else None
     if not isinstance(value, str):

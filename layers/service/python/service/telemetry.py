@@ -48,7 +48,7 @@ _cold = True
 
 @contextmanager
 def timed() -> Iterator[dict[str, float]]:
-    """Collect the milliseconds of every ``stage`` entered within, in this thread or one that took its context."""
+    """Collect the milliseconds of each ``stage`` within, in this thread or one that took its context."""
     stages: dict[str, float] = {}
     token = _stages.set(stages)
     try:
@@ -59,7 +59,7 @@ def timed() -> Iterator[dict[str, float]]:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Time one stage of a request (``keys``, ``load``, ``decode``, ``read``), and trace it if tracing is on."""
+    """Time a stage of a request (``keys``, ``load``, ``decode``, ``read``), and trace it if tracing is on."""
     start = time.perf_counter()
     try:
         with _tracer().provider.in_subsegment(name) if settings.tracing else nullcontext():

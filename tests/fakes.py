@@ -1,0 +1,139 @@
+"""Both functions over an embedded key table, with a recogniser that does what a test wants."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from service import endpoint
+from service.contract import (
+    Answer,
+    Api,
+    Box,
+    Character,
+    CheckDigit,
+    Image,
+    PlateAnswer,
+    PlateCandidate,
+    PlateResult,
+    Region,
+    Repair,
+    Vehicle,
+    VinAnswer,
+    VinBox,
+    VinReading,
+)
+from service.errors import InvalidImage
+from service.key_table import key_id
+from service.keyring import Keyring
+from service.keys import KeyStore
+from tests.events import Invocation, event
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+NOW = datetime(2026, 3, 9, 12, tzinfo=UTC)
+
+ROUTES = {
+    "/platerecognition": Api.PLATE,
+    "/v1/vinocr": Api.VIN,
+    "/vinocr": Api.VIN,
+    "/vin-ocr": Api.VIN,
+}
+
+PHOTO = b"\xff\xd8\xff a photo"
+BASE64 = base64.b64encode(PHOTO).decode()
+BODY = json.dumps({"image": BASE64})
+
+PLATES = PlateAnswer(
+    results=(
+        PlateResult(
+            box=Box(xmin=2045, ymin=1400, xmax=2732, ymax=1849),
+            plate="9djc652",
+            region=Region(code="us-ca", score=0.849),
+            score=1,
+            candidates=(PlateCandidate(score=1, plate="9djc652"),),
+            dscore=0.928,
+            vehicle=Vehicle(score=0.963, type="Sedan", box=Box(xmin=56, ymin=0, xmax=3594, ymax=2913)),
+            polygon=((2045, 1400), (2732, 1400), (2732, 1849), (2045, 1849)),
+            characters=tuple(Character(character=character, score=1) for character in "9djc652"),
+        ),
+    ),
+    image=Image(width=4032, height=3024),
+)
+
+_VIN = VinReading(
+    vin="JHLRD77874C026456",
+    confidence=0.983425,
+    box=VinBox(xmin=257, xmax=1673, ymin=635, ymax=793),
+    source="text",
+    check_digit=CheckDigit(valid=True, applies=True),
+    repairs=(Repair(position=9, from_="B", to="8", reason="check digit"),),
+)
+VINS = VinAnswer(
+    vin=_VIN.vin,
+    box=_VIN.box,
+    confidence=_VIN.confidence,
+    candidates=(_VIN,),
+    source=_VIN.source,
+    check_digit=_VIN.check_digit,
+    repairs=_VIN.repairs,
+    image=Image(width=2000, height=1500),
+)
+
+Recognition = Answer | Exception | Callable[[], Answer]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer as a client sees it."""
+
+    status: int
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+    @classmethod
+    def of(cls, response: endpoint.Response) -> Reply:
+        body = json.loads(response["body"])
+        assert isinstance(body, dict)
+        assert body
+        assert response["headers"]["content-type"] == "application/json"
+        assert response["isBase64Encoded"] is False
+        return cls(response["statusCode"], response["headers"], body)
+
+
+class Service:
+    """Answers requests at ``NOW``. ``recognition`` is what photos hold: the contract's example at first."""
+
+    def __init__(self, table: str, client: DynamoDBClient) -> None:
+        self.keyring = Keyring(table, client, clock=lambda: NOW)
+        self.store = KeyStore(table, client, clock=lambda: NOW)
+        self.recognition: Recognition | None = None
+        self.recognised: list[tuple[bytes, tuple[str, ...]]] = []
+
+    def key(self, tier: str = "pro", **settings: Any) -> str:
+        """A new key."""
+        return self.keyring.create(owner="owner@example.com", tier=tier, **settings)[0]
+
+    def used(self, key: str, api: Api) -> int:
+        """What ``key`` has used of ``api``."""
+        return next(usage.current for usage in self.keyring.show(key_id(key)).usage if usage.api is api)
+
+    def call(self, path: str, api: Api, invocation: Invocation | None = None, **request: Any) -> Reply:
+        """One request; by default the photo as JSON."""
+
+        def recognise(image: bytes, regions: Sequence[str]) -> Answer:
+            if not image.startswith(PHOTO[:3]):
+                raise InvalidImage("not a photo")
+            self.recognised.append((image, tuple(regions)))
+            recognition = self.recognition or {Api.PLATE: PLATES, Api.VIN: VINS}[api]
+            if isinstance(recognition, Exception):
+                raise recognition
+            return recognition if isinstance(recognition, Answer) else recognition()
+
+        sent = event(**{"path": path, "body": BODY, **request})
+        return Reply.of(endpoint.handle(sent, invocation or Invocation(), api, recognise))

@@ -3,7 +3,8 @@
 A caller chooses the URL, the name server behind its host and every redirect. So: a host is resolved once,
 each of its addresses must belong to the public internet, and the connection goes to the address that was
 checked, with TLS still verifying the name. Redirects are followed by hand and checked again. Bytes and
-seconds are bounded while they pass. Every refusal is the same ``InvalidImage``, which tells a port scanner nothing.
+seconds are bounded while they pass. Every refusal is the same ``InvalidImage``: it tells a port scanner
+nothing.
 """
 
 from __future__ import annotations

@@ -15,16 +15,16 @@ from dataclasses import dataclass, field
 from email.message import Message
 from email.parser import BytesHeaderParser
 from email.utils import collapse_rfc2231_value
-from functools import cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from service.errors import ImageTooLarge, InvalidImage
-from service.settings import settings
+from botocore.exceptions import BotoCoreError, ClientError
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+from service.aws import s3
+from service.errors import ImageTooLarge, InvalidImage
+from service.fetch import fetch
+from service.settings import settings
 
 MAX_IMAGE_BYTES = 10 * 1024 * 1024
 
@@ -131,8 +131,6 @@ def load(source: ImageSource) -> bytes:
     """
     match source:
         case UrlSource(url):
-            from service.fetch import fetch  # TLS is imported when the first URL comes
-
             return fetch(url, loopback=settings.local_fetch)
         case S3Source(bucket, key):
             return _object(bucket, key)
@@ -304,22 +302,13 @@ def _bounded(data: bytes) -> bytes:
 
 
 def _object(bucket: str, key: str) -> bytes:
-    from botocore.exceptions import BotoCoreError, ClientError
-
     if bucket not in settings.allowed_buckets or not key:
         raise InvalidImage("bucket not allowed, or no object named")
     try:
-        answer = _s3().get_object(Bucket=bucket, Key=key)
+        answer = s3().get_object(Bucket=bucket, Key=key)
         if answer["ContentLength"] > MAX_IMAGE_BYTES:
             answer["Body"].close()
             raise ImageTooLarge
         return answer["Body"].read()
     except (BotoCoreError, ClientError) as error:
         raise InvalidImage(f"object not readable: {type(error).__name__}") from error
-
-
-@cache
-def _s3() -> S3Client:
-    import boto3
-
-    return boto3.client("s3")

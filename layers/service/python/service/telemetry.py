@@ -11,8 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
@@ -20,9 +19,6 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from service.contract import Api
 from service.errors import Outcome
 from service.settings import settings
-
-if TYPE_CHECKING:
-    from aws_lambda_powertools import Tracer
 
 NAMESPACE = "Carsight"
 """CloudWatch namespace of every metric; their dimensions are ``service`` and ``api``.
@@ -41,6 +37,12 @@ _package = logging.getLogger("service")
 _package.handlers[:] = logger.handlers
 _package.setLevel(logger.log_level)
 _package.propagate = False
+
+if settings.tracing:
+    from aws_lambda_powertools import Tracer  # the X-Ray SDK is imported only where it is used
+
+    # AWS calls are traced too. HTTP is not: a caller's URLs stay out of traces as they stay out of logs.
+    _tracer = Tracer(service=SERVICE, patch_modules=("botocore",))
 
 _stages: ContextVar[dict[str, float]] = ContextVar("stages")
 _cold = True
@@ -62,7 +64,7 @@ def stage(name: str) -> Iterator[None]:
     """Time a stage of a request (``keys``, ``load``, ``decode``, ``read``), and trace it if tracing is on."""
     start = time.perf_counter()
     try:
-        with _tracer().provider.in_subsegment(name) if settings.tracing else nullcontext():
+        with _tracer.provider.in_subsegment(name) if settings.tracing else nullcontext():
             yield
     finally:
         stages = _stages.get(None)
@@ -90,10 +92,3 @@ def record(api: Api, outcome: Outcome, stages: Mapping[str, float], fields: Mapp
     for name, milliseconds in timings.items():
         metrics.add_metric(f"{name.capitalize()}Latency", MetricUnit.Milliseconds, milliseconds)
     metrics.flush_metrics()
-
-
-@cache
-def _tracer() -> Tracer:
-    from aws_lambda_powertools import Tracer  # the X-Ray SDK is imported only where tracing is on
-
-    return Tracer(service=SERVICE)

@@ -1,4 +1,4 @@
-"""The routes without pixels: key check, usage, the API's description, and the answer for any other path."""
+"""The routes without pixels: keys, usage, uploads, batches, the API's description, and any other path."""
 
 from __future__ import annotations
 
@@ -7,12 +7,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from service import key_table, openapi
+from service.batches import BatchAnswer, Batches, parse_batch
 from service.contract import Api, CurrentUsage, PastUsage, UsageReport, User, Validation
 from service.endpoint import Context, Event, Response, refuse, respond, store
-from service.errors import InternalError, MethodNotAllowed, MissingKey, NotFound, ServiceError
+from service.errors import (
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    MissingKey,
+    NotFound,
+    PlanWithoutApi,
+    ServiceError,
+)
+from service.settings import settings
 from service.source import parse_request
 from service.telemetry import logger
+from service.uploads import UploadRequest, offer
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +37,7 @@ class Call:
     parameters: Mapping[str, str]
     """The parts of the path that the route names in braces."""
     key: str | None = field(repr=False)
+    query: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     content_type: str
     request_id: str
@@ -34,6 +48,10 @@ class Call:
             raise MissingKey(Api.PLATE)
         return self.key
 
+    def account(self) -> key_table.Account:
+        """What is known of the key, if it is served. Raises ``MissingKey``, or as ``KeyStore.account``."""
+        return store.account(self.require_key())
+
 
 Handler = Callable[[Call], Response]
 
@@ -41,6 +59,7 @@ Handler = Callable[[Call], Response]
 def handle(event: Event, context: Context) -> Response:
     """Answer one API Gateway event. ``event`` comes back without its body, query and key."""
     body, content_type = _body(event)
+    query = event.get("queryStringParameters") or {}
     request = parse_request(event)
     said: dict[str, Any] = {
         "request_id": request.request_id,
@@ -55,6 +74,7 @@ def handle(event: Event, context: Context) -> Response:
             path=request.path,
             parameters=parameters,
             key=request.key,
+            query=query,
             body=body,
             content_type=content_type,
             request_id=request.request_id,
@@ -141,6 +161,47 @@ def _past(past: key_table.PastUsage) -> PastUsage:
     )
 
 
+def offer_upload(call: Call) -> Response:
+    """``POST /v1/uploads``: a form to send one photo to S3 with, and where its reading will be."""
+    account = call.account()
+    try:
+        wanted = UploadRequest.model_validate_json(call.body)
+    except ValidationError as error:
+        raise InvalidRequest(_first(error)) from None
+    _require_api(account, wanted.api)
+    return respond(200, offer(account.profile.key_id, wanted, call.request_id).model_dump(mode="json"))
+
+
+def submit_batch(call: Call) -> Response:
+    """``POST /v1/batches``: a list of images to be read in the background."""
+    account = call.account()
+    request = parse_batch(call.body, call.content_type, call.query)
+    _require_api(account, request.api)
+    batch = Batches(settings.table_name, store.client).submit(account.profile.key_id, request)
+    return respond(200, BatchAnswer.of(batch, call.request_id).model_dump(mode="json"))
+
+
+def show_batch(call: Call) -> Response:
+    """``GET /v1/batches/<id>``: how far a batch is, and where its results are."""
+    account = call.account()
+    batch = Batches(settings.table_name, store.client).get(call.parameters["id"])
+    if batch is None or batch.key_id != account.profile.key_id:
+        raise NotFound
+    return respond(200, BatchAnswer.of(batch, call.request_id).model_dump(mode="json"))
+
+
+def _require_api(account: key_table.Account, api: Api) -> None:
+    """Raises ``PlanWithoutApi`` where the key's tier does not include ``api``."""
+    if api not in {usage.api for usage in account.usage}:
+        raise PlanWithoutApi
+
+
+def _first(error: ValidationError) -> str:
+    """What is wrong with a body, in one line."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    return ": ".join((*map(str, problem["loc"]), problem["msg"]))
+
+
 def openapi_json(_: Call) -> Response:
     """``/openapi.json``."""
     return respond(200, openapi.document())
@@ -159,6 +220,9 @@ def openapi_yaml(_: Call) -> Response:
 ROUTES: Mapping[str, Mapping[str, Handler]] = {
     "/v1/auth/validate": {"GET": validate, "POST": validate},
     "/v1/usage": {"GET": usage},
+    "/v1/uploads": {"POST": offer_upload},
+    "/v1/batches": {"POST": submit_batch},
+    "/v1/batches/{id}": {"GET": show_batch},
     "/openapi.json": {"GET": openapi_json},
     "/openapi.yaml": {"GET": openapi_yaml},
 }

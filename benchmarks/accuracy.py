@@ -4,19 +4,20 @@
     python -m benchmarks.accuracy vins   --data DIR [--split val] [--peer] [--models functions/vin/models]
 
 DIR holds labels.jsonl, one JSON object a line with ``image`` and ``plates[]`` or ``vins[]`` (boxes
-``[xmin, ymin, xmax, ymax]`` in pixels). A plate is *found* where an answered box has an IoU of 0.5 or more with
-its labelled one; its text is right where both are equal after O, Q -> 0 and I -> 1 (*folded*), because many
-labels confuse these too. A VIN must be right to the letter.
+``[xmin, ymin, xmax, ymax]`` in pixels). A plate is *found* where an answered box has an IoU of 0.5 or more
+with its labelled one; its text is right where both are equal after O, Q -> 0 and I -> 1 (*folded*), because
+many labels confuse these too. A VIN must be right to the letter.
 
-The peer is PP-OCRv6 small as ``rapidocr`` ships it, on the whole photo. For plates it may answer with every line
-of 4 to 9 letters and digits, and the line nearest to the labelled plate counts: an oracle's help that ours does
-not get. For VINs it answers with the 17-character window that its confidence and the check digit prefer, at the
-first of four rotations that shows one. It needs ``pip install rapidocr``.
+The peer is PP-OCRv6 small as ``rapidocr`` ships it, on the whole photo. For plates it may answer with every
+line of 4 to 9 letters and digits, and the line nearest to the labelled plate counts: an oracle's help that
+ours does not get. For VINs it answers with the 17-character window that its confidence and the check digit
+prefer, at the first of four rotations that shows one. It needs ``pip install rapidocr``.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import statistics
 import time
@@ -28,10 +29,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from recognition import PlateRecognizer, VinRecognizer, decode
-from recognition.photo import Pixels
-from recognition.vin_rules import check_digit, fold
+from recognition.vins import VinRecognizer
 
+from recognition.photo import Pixels, decode
+from recognition.plates import PlateRecognizer
+from recognition.vin_rules import check_applies, fold, is_valid
 from training.data import read_labels
 
 _FOLDED = str.maketrans("OQI", "001")
@@ -96,8 +98,7 @@ def plate_slices(label: dict[str, Any], plate: dict[str, Any], pixels: Pixels) -
     region = (plate.get("region") or "").split("-")[0]
     if region:
         yield f"country: {region}"
-    x0, y0, x1, y1 = (int(v) for v in plate["box"])
-    height = y1 - y0
+    height = plate["box"][3] - plate["box"][1]
     yield f"height: {'below 20' if height < 20 else '20 to 40' if height < 40 else '40 and more'} px"
     yield f"rows: {plate.get('lines') or 'not labelled'}"
     yield "light: " + ("day" if pixels.mean() > 70 else "night")
@@ -149,7 +150,9 @@ def plates(system: System, data: Path, split: str | None) -> None:
     _table(["", *_PLATE_COLUMNS], ([name, *rows[name].row()] for name in order if rows[name].plates >= 5))
     print(f"\nCPU-ms a photo: median {statistics.median(cpu):.1f}, mean {statistics.mean(cpu):.1f}")
     if photos_without:
-        print(f"photos without a plate: {photos_without}, answered with one: {_percent(false, photos_without)}")
+        print(
+            f"photos without a plate: {photos_without}, answered with one: {_percent(false, photos_without)}"
+        )
     _reliability(reliability)
     worst = sorted(confused.items(), key=lambda item: -item[1])[:15]
     _table(["meant", "said", "times"], ([*pair, str(count)] for pair, count in worst if count))
@@ -173,11 +176,17 @@ def vins(system: System, data: Path, split: str | None) -> None:
         located = right and any(iou(box, answers[0].box) >= 0.3 for box in boxes)
         truth = min(truths)
         heights = [(box[2] - box[0]) / 17 for box in boxes]
-        names = ["all", f"kind: {label.get('kind', 'other')}", "barcode: " + ("yes" if label.get("barcodes") else "no")]
-        names.append("check digit: " + ("applies" if check_digit(truth).applies else "does not apply"))
+        names = [
+            "all",
+            f"kind: {label.get('kind', 'other')}",
+            "barcode: " + ("yes" if label.get("barcodes") else "no"),
+        ]
+        names.append("check digit: " + ("applies" if check_applies(truth) else "does not apply"))
         if heights:
             pitch = max(heights)
-            names.append(f"pitch: {'below 8' if pitch < 8 else '8 to 12' if pitch < 12 else '12 and more'} px")
+            names.append(
+                f"pitch: {'below 8' if pitch < 8 else '8 to 12' if pitch < 12 else '12 and more'} px"
+            )
         for name in names:
             for index, value in enumerate((1, right, bool(answers) and not right, not answers, located)):
                 rows[name][index] += value
@@ -233,7 +242,9 @@ Line = tuple[tuple[float, float, float, float], str, float]
 def _rapidocr() -> Callable[[Pixels], list[Line]]:
     from rapidocr import RapidOCR
 
-    engine = RapidOCR(params={"Global.log_level": "critical", "EngineConfig.onnxruntime.intra_op_num_threads": 1})
+    engine = RapidOCR(
+        params={"Global.log_level": "critical", "EngineConfig.onnxruntime.intra_op_num_threads": 1}
+    )
 
     def lines(pixels: Pixels) -> list[Line]:
         result = engine(pixels)
@@ -250,7 +261,10 @@ def peer_plates() -> System:
     lines = _rapidocr()
 
     def read(encoded: bytes) -> list[Answer]:
-        texts = [(box, re.sub("[^A-Z0-9]", "", text.upper()), score) for box, text, score in lines(decode(encoded).pixels)]
+        texts = [
+            (box, re.sub("[^A-Z0-9]", "", text.upper()), score)
+            for box, text, score in lines(decode(encoded).pixels)
+        ]
         likely = [line for line in texts if 4 <= len(line[1]) <= 9 and re.search("[0-9]", line[1])]
         return [Answer(box, text, score, "", (text,)) for box, text, score in likely]
 
@@ -260,12 +274,14 @@ def peer_plates() -> System:
 def peer_vins() -> System:
     lines = _rapidocr()
 
-    def windows(found: Iterable[Line]) -> Iterator[tuple[bool, float, str, tuple[float, float, float, float]]]:
+    def windows(
+        found: Iterable[Line],
+    ) -> Iterator[tuple[bool, float, str, tuple[float, float, float, float]]]:
         for box, text, score in found:
             clean = fold(re.sub("[^A-Z0-9]", "", text.upper()))
             for start in range(len(clean) - 16):
                 vin = clean[start : start + 17]
-                yield check_digit(vin).valid, score, vin, box
+                yield is_valid(vin), score, vin, box
 
     def read(encoded: bytes) -> list[Answer]:
         pixels = decode(encoded).pixels
@@ -284,11 +300,18 @@ def _reliability(scored: list[tuple[float, bool]]) -> None:
     """Reliability: within each band of the score, the mean score beside the share that was right."""
     edges = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.001)
     lines = []
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         band = [(score, right) for score, right in scored if low <= score < high]
         if band:
             mean = statistics.mean(score for score, _ in band)
-            lines.append([f"{low:.2f} to {min(high, 1):.2f}", str(len(band)), f"{mean:.3f}", _percent(sum(r for _, r in band), len(band))])
+            lines.append(
+                [
+                    f"{low:.2f} to {min(high, 1):.2f}",
+                    str(len(band)),
+                    f"{mean:.3f}",
+                    _percent(sum(r for _, r in band), len(band)),
+                ]
+            )
     print()
     _table(["score", "answers", "mean score", "right"], lines)
 
@@ -305,7 +328,9 @@ def _table(head: list[str], rows: Iterable[list[str]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("plates", "vins"))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split")

@@ -1,7 +1,7 @@
 """``make run``: the whole of Carsight on http://127.0.0.1:${PORT:-3000}, until it is interrupted.
 
-Embedded stores, the tables, buckets and queues of ``template.yaml``, a key ``demo``, the real handlers with the
-real models. ``.local/endpoint.json`` tells ``carsight --local`` where everything is.
+Embedded stores, the tables, buckets and queues of ``template.yaml``, a key ``demo``, the real handlers with
+the real models. ``.local/endpoint.json`` tells ``carsight --local`` where everything is.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def _environment(address: str) -> dict[str, str]:
 
 
 def _create_table(template: dict[str, Any]) -> None:
-    properties = next(r for r in template["Resources"].values() if r["Type"] == "AWS::DynamoDB::Table")["Properties"]
+    properties = next(r for r in template["Resources"].values() if r["Type"] == "AWS::DynamoDB::Table")[
+        "Properties"
+    ]
     stream = properties["StreamSpecification"]["StreamViewType"]
     boto3.client("dynamodb").create_table(
         TableName=TABLE,
@@ -75,7 +77,9 @@ def _create_table(template: dict[str, Any]) -> None:
 def _seed() -> Profile:
     from service.keyring import Keyring
 
-    _, account = Keyring(TABLE).create(owner="demo@example.com", tier="pro", label="local", overage=True, key=DEMO_KEY)
+    _, account = Keyring(TABLE).create(
+        owner="demo@example.com", tier="pro", label="local", overage=True, key=DEMO_KEY
+    )
     return account.profile
 
 
@@ -112,7 +116,9 @@ def main() -> None:
         stack.callback(server.shutdown)
         stack.enter_context(worker)
         ENDPOINT.parent.mkdir(exist_ok=True)
-        ENDPOINT.write_text(json.dumps({"url": url, "key": DEMO_KEY, "key_id": profile.key_id, **environment}, indent=1))
+        ENDPOINT.write_text(
+            json.dumps({"url": url, "key": DEMO_KEY, "key_id": profile.key_id, **environment}, indent=1)
+        )
         stack.callback(ENDPOINT.unlink, missing_ok=True)
         print(f"\nCarsight is ready at {url} with the key {DEMO_KEY}. Try:\n")
         print("  " + _curl(url, "/platerecognition", "plate_us.jpg"))

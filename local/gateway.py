@@ -18,10 +18,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from samtranslator.yaml_parse import yaml_parse
+import yaml
+from werkzeug.wrappers import Request
+
 from service.endpoint import Event, Response, refuse, respond
 from service.errors import ImageTooLarge
-from werkzeug.wrappers import Request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -78,9 +79,29 @@ class Function:
     seconds: float
 
 
+class _TemplateLoader(yaml.SafeLoader):
+    """YAML with CloudFormation's short tags, which become their long forms: ``!Ref X`` is ``{"Ref":
+    "X"}``.
+    """
+
+
+def _long_form(loader: _TemplateLoader, tag: str, node: yaml.Node) -> dict[str, Any]:
+    name = tag if tag in ("Ref", "Condition") else f"Fn::{tag}"
+    if isinstance(node, yaml.SequenceNode):
+        return {name: loader.construct_sequence(node, deep=True)}
+    if isinstance(node, yaml.MappingNode):
+        return {name: loader.construct_mapping(node, deep=True)}
+    value = loader.construct_scalar(node)  # type: ignore[arg-type]  # what is neither of both is a scalar
+    return {name: value.split(".", 1) if tag == "GetAtt" else value}
+
+
+_TemplateLoader.add_multi_constructor("!", _long_form)
+
+
 def read_template() -> dict[str, Any]:
-    """``template.yaml`` as data; CloudFormation's short tags become their long forms."""
-    template: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))
+    """``template.yaml`` as data."""
+    text = (ROOT / "template.yaml").read_text(encoding="utf-8")
+    template: dict[str, Any] = yaml.load(text, _TemplateLoader)  # a safe loader
     return template
 
 
@@ -151,7 +172,8 @@ class Gateway:
 
     def _route(self, method: str, path: str) -> tuple[str, Function]:
         """The most specific route, as API Gateway chooses: full path, then variables, then ``$default``."""
-        for key, function in sorted(self._routes.items(), key=lambda item: ("{" in item[0][1], item[0][0] == "ANY")):
+        specific = sorted(self._routes.items(), key=lambda item: (item[0][1].count("{"), item[0][0] == "ANY"))
+        for key, function in specific:
             if key[0] in (method, "ANY") and _matches(key[1], path):
                 return f"{key[0]} {key[1]}", function
         return "$default", self._routes["ANY", "$default"]
@@ -174,7 +196,9 @@ class Gateway:
 
 
 def to_event(request: Request, route: str, body: bytes) -> Event:
-    """The payload format 2.0 event for ``request``; ``body`` is base64 unless its type says that it is text."""
+    """The payload format 2.0 event for ``request``; ``body`` is base64 unless its type says that it is
+    text.
+    """
     headers: dict[str, str] = {}
     for name, value in request.headers.items():
         name = name.lower()
@@ -225,17 +249,15 @@ def _read(request: Request) -> bytes | None:
 def _matches(pattern: str, path: str) -> bool:
     """Whether API Gateway's route ``pattern`` (``/a/{x}``, ``/a/{rest+}``) takes ``path``."""
     wanted, given = pattern.split("/"), path.split("/")
-    if wanted[-1].startswith("{") and wanted[-1].endswith("+}"):
-        given = [*given[: len(wanted) - 1], "/".join(given[len(wanted) - 1 :])]
+    if wanted[-1].endswith("+}"):
+        wanted, given = wanted[:-1], given[: len(wanted) - 1] if len(given) >= len(wanted) else []
     return len(wanted) == len(given) and all(
-        (part.startswith("{") and piece != "") or part == piece for part, piece in zip(wanted, given, strict=True)
+        (part.startswith("{") and piece != "") or part == piece
+        for part, piece in zip(wanted, given, strict=True)
     )
 
 
 def _folder(resource: dict[str, Any]) -> Path:
     """Where a function's code is: beside the Dockerfile of an image, or the folder of a zip."""
-    dockerfile = resource.get("Metadata", {}).get("Dockerfile")
-    if dockerfile:
-        context = resource["Metadata"].get("DockerContext", ".")
-        return (ROOT / context / dockerfile).resolve().parent
-    return (ROOT / resource["Properties"]["CodeUri"]).resolve()
+    dockerfile: str | None = resource.get("Metadata", {}).get("Dockerfile")
+    return (ROOT / dockerfile).parent if dockerfile else ROOT / str(resource["Properties"]["CodeUri"])

@@ -32,7 +32,9 @@ _SAMPLES: tuple[tuple[str, str, str, Colour, int], ...] = (
 
 
 def draw_scene(plate: Pixels | None, body: Colour, rng: np.random.Generator) -> Pixels:
-    """A 1280 x 720 BGR photo of a hatchback in ``body`` colour (BGR, 0..255), ``plate`` (BGR) on its tailgate."""
+    """A 1280 x 720 BGR photo of a hatchback in ``body`` colour (BGR, 0..255), ``plate`` (BGR) on its
+    tailgate.
+    """
     canvas = _background(rng)
     _car(canvas, np.array(body))
     if plate is not None:
@@ -77,13 +79,18 @@ def _car(canvas: Pixels, body: NDArray[np.float64]) -> None:
 
     whole([(300, 640), (320, 668), (560, 676)], (30, 30, 32), 14)  # shadow on the ground
     both([(345, 560), (345, 655), (425, 662), (430, 560)], (22, 22, 24), 1.5)  # tyres
-    whole([(452, 172), (420, 190), (372, 318), (340, 350), (322, 420), (320, 560), (338, 606), (420, 622)], tone(1.0))
+    whole(
+        [(452, 172), (420, 190), (372, 318), (340, 350), (322, 420), (320, 560), (338, 606), (420, 622)],
+        tone(1.0),
+    )
     whole([(452, 172), (425, 186), (412, 206), (520, 192)], tone(1.35), 2)  # roof
     whole([(446, 198), (396, 312), (420, 322), (500, 326)], (58, 52, 48), 1.5)  # window
     _fill(canvas, [(470, 204), (560, 202), (470, 318), (424, 314)], (120, 112, 104), 10)  # sky in the window
     whole([(380, 330), (345, 356), (336, 392), (500, 400)], tone(1.3), 6)  # shoulder
     whole([(470, 402), (474, 540), (560, 548)], tone(0.9), 3)  # tailgate's recess
-    both([(322, 372), (330, 352), (440, 372), (452, 404), (448, 436), (322, 440)], (30, 22, 150), 1.2)  # lamps
+    both(
+        [(322, 372), (330, 352), (440, 372), (452, 404), (448, 436), (322, 440)], (30, 22, 150), 1.2
+    )  # lamps
     both([(338, 384), (432, 392), (436, 412), (338, 410)], (70, 70, 225), 2)
     both([(350, 418), (430, 420), (428, 432), (350, 430)], (190, 200, 230), 2)
     whole([(322, 520), (318, 560), (336, 606), (420, 622)], tone(0.78), 2)  # bumper
@@ -102,7 +109,9 @@ def _paste(canvas: Pixels, plate: Pixels, corners: NDArray[np.float32]) -> None:
     # Shrinking with a plain warp aliases thin strokes: bring the plate near its final size first.
     blurred = cv2.GaussianBlur(plate, (0, 0), max(0.3, 0.35 * width / float(corners[1, 0] - corners[0, 0])))
     warped = cv2.warpPerspective(blurred, turn, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR)
-    mask = cv2.warpPerspective(np.full((height, width), 255, np.uint8), turn, (WIDTH, HEIGHT))[..., None] / 255.0
+    mask = (
+        cv2.warpPerspective(np.full((height, width), 255, np.uint8), turn, (WIDTH, HEIGHT))[..., None] / 255.0
+    )
     canvas[:] = (canvas * (1 - mask) + warped * mask * 0.92).astype(np.uint8)
 
 

@@ -21,7 +21,9 @@ class Running:
 
     def __init__(self, state: Path, **environment: str) -> None:
         # Without what the tests of other folders have set: this must start as it does from a shell.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TABLE"))}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TABLE"))
+        }
         self.endpoint = state / "endpoint.json"
         self.process = subprocess.Popen(
             [sys.executable, "-m", "local"],

@@ -55,13 +55,18 @@ def test_it_says_when_it_is_ready(gateway: Running) -> None:
 
 
 def test_a_plate_is_read(gateway: Running) -> None:
-    status, answer, headers = call(gateway, "POST", "/platerecognition?key=demo", as_json(PHOTOS["plate"].read_bytes()))
+    status, answer, headers = call(
+        gateway, "POST", "/platerecognition?key=demo", as_json(PHOTOS["plate"].read_bytes())
+    )
     assert status == 200 and headers["content-type"] == "application/json"
     assert list(answer)[:4] == ["success", "message", "results", "processing_time"]
     (plate,) = answer["results"]
     assert plate["plate"] == "7kmr204" == plate["candidates"][0]["plate"]
     assert plate["region"]["code"].startswith("us")
-    assert plate["box"]["xmin"] < 620 < plate["box"]["xmax"] and plate["box"]["ymin"] < 478 < plate["box"]["ymax"]
+    assert (
+        plate["box"]["xmin"] < 620 < plate["box"]["xmax"]
+        and plate["box"]["ymin"] < 478 < plate["box"]["ymax"]
+    )
     vehicle = plate["vehicle"]["box"]
     assert vehicle["xmin"] < plate["box"]["xmin"] and plate["box"]["xmax"] < vehicle["xmax"]
     assert int(headers["x-usage-current"]) >= 1

@@ -68,7 +68,8 @@ def decode(data: bytes) -> Photo:
     """Decode a JPEG, PNG, WebP or BMP file.
 
     Raises:
-        ImageError: not such a file, cut short, more than ``MAX_PIXELS`` declared, or a side below ``MIN_SIDE``.
+        ImageError: not such a file, cut short, more than ``MAX_PIXELS`` declared, or a side below
+        ``MIN_SIDE``.
     """
     width, height = _declared_size(data)
     _check_size(width, height)

@@ -22,7 +22,9 @@ from .vehicles import VehicleClassifier, carrier
 _MODELS = Path("functions/plate/models")
 
 _FINE_HEIGHT = 24
-"""A plate lower than this in a reduced decode is read from the full one: its strokes are thinner than a pixel."""
+"""A plate lower than this in a reduced decode is read from the full one: its strokes are thinner than a
+pixel.
+"""
 
 _ONE_ROW, _TWO_ROWS = 0.1, 0.9
 """Between these the detector does not know how many rows a plate has, and it is read both ways."""
@@ -35,7 +37,10 @@ _LEGIBLE = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Vehicle:
-    """The vehicle that carries a plate. ``type`` in CarsXE's words; colour and side only where they are clear."""
+    """The vehicle that carries a plate.
+
+    ``type`` in CarsXE's words; colour and side only where they are clear.
+    """
 
     box: Box
     score: float
@@ -46,12 +51,13 @@ class Vehicle:
 
 @dataclass(frozen=True, slots=True)
 class PlateReading:
-    """One plate: what it says, where it is, whose it is. Scores are 0..1, boxes in pixels of the upright photo.
+    """One plate: what it says, where it is, whose it is. Scores are 0..1, boxes in pixels of the upright
+    photo.
 
     ``text`` is lower case, letters and digits only, and equals ``candidates[0].text``. ``score`` is the
-    probability that the whole text is right, ``detection_score`` that this is a plate. ``region`` is ``cc`` or
-    ``cc-state``. ``characters`` holds each character of ``text`` with a score of its own. ``vehicle`` is None
-    where no vehicle was found round the plate.
+    probability that the whole text is right, ``detection_score`` that this is a plate. ``region`` is ``cc``
+    or ``cc-state``. ``characters`` holds each character of ``text`` with a score of its own. ``vehicle`` is
+    None where no vehicle was found round the plate.
     """
 
     text: str
@@ -76,7 +82,8 @@ class PlateRecognizer:
 
     @classmethod
     def load(cls, models: Path = _MODELS) -> PlateRecognizer:
-        """Open the models in the folder ``models`` and run each once, so that the first photo finds them warm.
+        """Open the models in the folder ``models`` and run each once, so that the first photo finds them
+        warm.
 
         Raises:
             onnxruntime.capi.onnxruntime_pybind11_state.NoSuchFile: a model is not there.
@@ -94,7 +101,8 @@ class PlateRecognizer:
 
         Args:
             image: A decoded photo, or its pixels (height x width x 3, BGR, uint8).
-            regions: Codes of ``regions.CODES`` where the caller expects the plates to be from; a hint, no filter.
+            regions: Codes of ``regions.CODES`` where the caller expects the plates to be from; a hint, no
+            filter.
 
         Raises:
             ImageError: ``image`` is an array that is no picture.
@@ -129,7 +137,9 @@ class PlateRecognizer:
         if photo.scale < 1 and np.linalg.norm(corners[3] - corners[0]) < _FINE_HEIGHT:
             fine = photo.full()
             corners = corners * (fine.scale / photo.scale)
-        rows = [two for two in (False, True) if (plate.two_rows > _ONE_ROW if two else plate.two_rows < _TWO_ROWS)]
+        rows = [
+            two for two in (False, True) if (plate.two_rows > _ONE_ROW if two else plate.two_rows < _TWO_ROWS)
+        ]
         readings = self._reader.read([rectify(fine.pixels, corners, two) for two in rows], regions)
         return max(readings, key=lambda reading: reading.score)
 

@@ -17,6 +17,7 @@ from botocore.exceptions import (
     EndpointConnectionError,
     ReadTimeoutError,
 )
+
 from service.contract import Api
 from service.errors import (
     BlockedKey,
@@ -295,52 +296,6 @@ def outcomes(calls: list[Callable[[], Any]]) -> Counter[str]:
 
 
 @pytest.mark.parametrize("repetition", range(10))
-def test_a_limit_of_50_serves_50_of_200(store: KeyStore, keyring: Keyring, repetition: int) -> None:
-    key = make(keyring, limit=50)
-    assert outcomes([lambda: store.consume(key, Api.PLATE)] * 200) == {"served": 50, "LimitExceeded": 150}
-    assert usage_of(keyring, key).current == 50
-
-
-@pytest.mark.parametrize("repetition", range(10))
-def test_a_month_s_turn_loses_and_gives_nothing(
-    table: str, dynamodb: DynamoDBClient, repetition: int
-) -> None:
-    before = KeyStore(table, dynamodb, Clock(NOVEMBER))
-    after = KeyStore(table, dynamodb, Clock(DECEMBER))
-    keyring = Keyring(table, dynamodb, Clock(NOVEMBER))
-    key = make(keyring, limit=50)
-    calls = [lambda: before.consume(key, Api.PLATE)] * 100 + [lambda: after.consume(key, Api.PLATE)] * 100
-    random.Random(repetition).shuffle(calls)
-    counts = outcomes(calls)
-    past = {usage.period: usage.used for usage in keyring.show(key_id(key)).history}
-    december = usage_of(keyring, key)
-    assert (december.period, december.current) == ("2026-12", 50)
-    assert counts["served"] == 50 + past.get("2026-11", 0)
-    assert counts["served"] + counts["LimitExceeded"] == 200
-
-
-@pytest.mark.parametrize("repetition", range(10))
-def test_failures_given_back_make_room_for_others(store: KeyStore, keyring: Keyring, repetition: int) -> None:
-    key = make(keyring, limit=50)
-
-    def fails() -> None:
-        store.give_back(store.consume(key, Api.PLATE))
-
-    counted: list[Usage] = []
-
-    def succeeds() -> None:
-        counted.append(store.consume(key, Api.PLATE))
-
-    calls = [fails] * 120 + [succeeds] * 80
-    random.Random(repetition).shuffle(calls)
-    outcomes(calls)
-    assert usage_of(keyring, key).current == len(counted) <= 50
-    left = 50 - len(counted)
-    again = outcomes([succeeds] * 60)
-    assert (again["served"], len(counted)) == (left, 50)
-
-
-@pytest.mark.parametrize("repetition", range(10))
 def test_failures_given_back_across_a_month_s_turn_leave_only_what_was_served(
     table: str, dynamodb: DynamoDBClient, repetition: int
 ) -> None:
@@ -363,6 +318,17 @@ def test_failures_given_back_across_a_month_s_turn_leave_only_what_was_served(
     past = {usage.period: usage.used for usage in keyring.show(key_id(key)).history}
     assert (december.period, december.current) == ("2026-12", by_period["2026-12"])
     assert past.get("2026-11", 0) == by_period["2026-11"]
+
+
+def test_a_key_can_be_rotated_while_it_is_used(store: KeyStore, keyring: Keyring) -> None:
+    key = make(keyring, limit=500)
+    served: list[Usage] = []
+    with ThreadPoolExecutor(4) as pool:
+        requests = [pool.submit(lambda: served.append(store.consume(key, Api.PLATE))) for _ in range(60)]
+        new, _ = keyring.rotate(key_id(key))
+        refused = [error for request in requests if (error := request.exception())]
+    assert {type(error) for error in refused} <= {UnknownKey}
+    assert usage_of(keyring, new).current == len(served) == 60 - len(refused)
 
 
 # -- a table that does not answer ----------------------------------------------------------------------------

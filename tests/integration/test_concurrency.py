@@ -1,0 +1,97 @@
+"""Two hundred requests at once against an allowance of fifty: exact every time, through the endpoint."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from service import endpoint
+from service.contract import Answer, Api
+from service.errors import NothingFound
+from service.key_table import key_id
+from service.keys import KeyStore
+from tests.events import Invocation, event
+from tests.fakes import BODY, NOW, PLATES, Reply, Service
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+LIMIT, REQUESTS = 50, 200
+
+
+@pytest.fixture
+def service(table: str, dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """The service over the embedded stores: moto in this process would let conditional writes race."""
+    service = Service(table, dynamodb)
+    monkeypatch.setattr(endpoint, "store", service.store)
+    return service
+
+
+def ask_at_once(key: str, failing: Iterable[bool] = (False,)) -> list[Reply]:
+    """The answers to ``REQUESTS`` requests made at once; ``failing``, repeated, says which hold no plate."""
+    fails = itertools.cycle(failing)
+
+    def recognise(image: bytes, regions: Sequence[str]) -> Answer:
+        if next(fails):
+            raise NothingFound(Api.PLATE)
+        return PLATES
+
+    def ask(_: int) -> Reply:
+        sent = event(BODY, query=f"key={key}")
+        return Reply.of(endpoint.handle(sent, Invocation(), Api.PLATE, recognise))
+
+    with ThreadPoolExecutor(32) as pool:
+        return list(pool.map(ask, range(REQUESTS)))
+
+
+def statuses(replies: list[Reply]) -> Counter[int]:
+    return Counter(reply.status for reply in replies)
+
+
+@pytest.mark.parametrize("repetition", range(10))
+def test_a_limit_of_50_answers_50_of_200(service: Service, repetition: int) -> None:
+    key = service.key(limits={Api.PLATE: LIMIT}, overage=False)
+    replies = ask_at_once(key)
+    assert statuses(replies) == {200: LIMIT, 429: REQUESTS - LIMIT}
+    assert sorted(reply.headers["x-usage-current"] for reply in replies if reply.status == 200) == sorted(
+        str(count) for count in range(1, LIMIT + 1)
+    )
+    assert service.used(key, Api.PLATE) == LIMIT
+
+
+@pytest.mark.parametrize("repetition", range(10))
+def test_each_month_s_50_are_answered_when_the_month_turns_between_them(
+    service: Service, repetition: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = service.key(limits={Api.PLATE: LIMIT}, overage=False)
+    asked = itertools.count()
+
+    def clock() -> datetime:
+        return NOW if next(asked) < REQUESTS // 2 else NOW + timedelta(days=31)
+
+    monkeypatch.setattr(endpoint, "store", KeyStore(service.store.table_name, service.store.client, clock))
+    replies = ask_at_once(key)
+    account = service.keyring.show(key_id(key))
+    before = {past.period: past.used for past in account.history}.get("2026-03", 0)
+    after = next(usage for usage in account.usage if usage.api is Api.PLATE)
+    assert (after.period, after.current) == ("2026-04", LIMIT)
+    assert before <= LIMIT
+    assert statuses(replies) == {200: before + LIMIT, 429: REQUESTS - before - LIMIT}
+
+
+@pytest.mark.parametrize("repetition", range(10))
+def test_what_failed_is_given_back_and_leaves_room(service: Service, repetition: int) -> None:
+    key = service.key(limits={Api.PLATE: LIMIT}, overage=False)
+    replies = ask_at_once(key, failing=(True, False, True))
+    counts = statuses(replies)
+    assert set(counts) <= {200, 404, 429}
+    assert service.used(key, Api.PLATE) == counts[200] <= LIMIT
+    left = LIMIT - counts[200]
+    assert statuses(ask_at_once(key)) == Counter({200: left, 429: REQUESTS - left})
+    assert service.used(key, Api.PLATE) == LIMIT

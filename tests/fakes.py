@@ -45,7 +45,7 @@ ROUTES = {
     "/vin-ocr": Api.VIN,
 }
 
-PHOTO = b"\xff\xd8\xff a photo"
+PHOTO = b"\xff\xd8\xff\xfb\xef\xbe a photo"  # base64: /9j/++++IGEgcGhvdG8=
 BASE64 = base64.b64encode(PHOTO).decode()
 BODY = json.dumps({"image": BASE64})
 
@@ -125,15 +125,18 @@ class Service:
 
     def call(self, path: str, api: Api, invocation: Invocation | None = None, **request: Any) -> Reply:
         """One request; by default the photo as JSON."""
-
-        def recognise(image: bytes, regions: Sequence[str]) -> Answer:
-            if not image.startswith(PHOTO[:3]):
-                raise InvalidImage("not a photo")
-            self.recognised.append((image, tuple(regions)))
-            recognition = self.recognition or {Api.PLATE: PLATES, Api.VIN: VINS}[api]
-            if isinstance(recognition, Exception):
-                raise recognition
-            return recognition if isinstance(recognition, Answer) else recognition()
-
         sent = event(**{"path": path, "body": BODY, **request})
-        return Reply.of(endpoint.handle(sent, invocation or Invocation(), api, recognise))
+        response = endpoint.handle(
+            sent, invocation or Invocation(), api, lambda *photo: self.recognise(api, *photo)
+        )
+        return Reply.of(response)
+
+    def recognise(self, api: Api, image: bytes, regions: Sequence[str]) -> Answer:
+        """What the functions do with an image."""
+        if not image.startswith(PHOTO[:3]):
+            raise InvalidImage("not a photo")
+        self.recognised.append((image, tuple(regions)))
+        recognition = self.recognition or {Api.PLATE: PLATES, Api.VIN: VINS}[api]
+        if isinstance(recognition, Exception):
+            raise recognition
+        return recognition if isinstance(recognition, Answer) else recognition()

@@ -1,0 +1,102 @@
+"""From what was recognised to the contract's answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from recognition.geometry import Box
+from recognition.photo import Photo
+from recognition.plates import PlateReading, Vehicle
+from recognition.reader import Candidate
+from service.answers import plate_answer
+from service.errors import NothingFound
+
+PHOTO = Photo.of(np.zeros((300, 400, 3), np.uint8))
+READING = PlateReading(
+    text="9djc652",
+    score=0.99961,
+    detection_score=0.92849,
+    box=Box(10, 20, 110, 50),
+    polygon=((10, 22), (108, 20), (110, 48), (12, 50)),
+    candidates=(Candidate("9djc652", 0.99961), Candidate("9djc6s2", 0.0002)),
+    characters=tuple(Candidate(character, 0.9) for character in "9djc652"),
+    region="us-ca",
+    region_score=0.8494,
+    vehicle=Vehicle(Box(0, 0, 400, 300), 0.963, "Pickup Truck", "red", "rear"),
+)
+
+
+def test_a_plate() -> None:
+    body = plate_answer([READING], PHOTO).body("id-1", 12.34567)
+    assert body == {
+        "success": True,
+        "message": "",
+        "results": [
+            {
+                "box": {"xmin": 10, "ymin": 20, "xmax": 110, "ymax": 50},
+                "plate": "9djc652",
+                "region": {"code": "us-ca", "score": 0.849},
+                "score": 1.0,
+                "candidates": [{"score": 1.0, "plate": "9djc652"}, {"score": 0.0, "plate": "9djc6s2"}],
+                "dscore": 0.928,
+                "vehicle": {
+                    "score": 0.963,
+                    "type": "Pickup Truck",
+                    "box": {"xmin": 0, "ymin": 0, "xmax": 400, "ymax": 300},
+                    "color": "red",
+                    "orientation": "rear",
+                },
+                "polygon": [[10, 22], [108, 20], [110, 48], [12, 50]],
+                "characters": [{"character": character, "score": 0.9} for character in "9djc652"],
+            }
+        ],
+        "processing_time": 12.346,
+        "image": {"width": 400, "height": 300},
+        "request_id": "id-1",
+    }
+
+
+def test_no_vehicle_is_a_vehicle_of_zeros() -> None:
+    body = plate_answer([replace(READING, vehicle=None)], PHOTO).body("", 1)
+    assert body["results"][0]["vehicle"] == {
+        "score": 0,
+        "type": "Unknown",
+        "box": {"xmin": 0, "ymin": 0, "xmax": 0, "ymax": 0},
+    }
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    vehicle = Vehicle(Box(0, 0, 9, 9), 0.5, "Van")
+    body = plate_answer([replace(READING, vehicle=vehicle)], PHOTO).body("", 1)
+    assert set(body["results"][0]["vehicle"]) == {"score", "type", "box"}
+
+
+def test_no_plate() -> None:
+    with pytest.raises(NothingFound) as error:
+        plate_answer([], PHOTO)
+    assert (error.value.status, error.value.message) == (404, "No plates detected in image")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"text": "9DJC652"},
+        {"text": ""},
+        {"score": 1.2},
+        {"detection_score": float("nan")},
+        {"candidates": ()},
+        {"box": Box(-1, 0, 5, 5)},
+        {"vehicle": Vehicle(Box(0, 0, 9, 9), 0.5, "Spaceship")},
+    ],
+)
+def test_nothing_half_valid_is_answered(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        plate_answer([replace(READING, **wrong)], PHOTO)  # type: ignore[arg-type]
+
+
+def test_rounding_error_is_not_a_mistake() -> None:
+    assert plate_answer([replace(READING, score=1.0000001)], PHOTO).results[0].score == 1

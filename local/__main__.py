@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from local.stores import serve
+from local.stores import queue_url, serve
 
 if TYPE_CHECKING:
     from service.key_table import Profile
@@ -53,6 +53,12 @@ def _environment(address: str) -> dict[str, str]:
         "UPLOADS_BUCKET": UPLOADS,
         "RESULTS_BUCKET": RESULTS,
         "ALLOWED_BUCKETS": UPLOADS,
+        "PLATE_QUEUE_URL": queue_url(address, "PlateQueue"),
+        "VIN_QUEUE_URL": queue_url(address, "VinQueue"),
+        "WEBHOOKS_QUEUE_URL": queue_url(address, "WebhooksQueue"),
+        "UPLOADS_DEAD_LETTERS_URL": queue_url(address, "UploadsDeadLetters"),
+        "WEBHOOKS_DEAD_LETTERS_URL": queue_url(address, "WebhooksDeadLetters"),
+        "EVENT_BUS": "default",
         "LOCAL_FETCH": os.environ.get("LOCAL_FETCH", ""),
         "POWERTOOLS_SERVICE_NAME": "carsight",
         "POWERTOOLS_METRICS_NAMESPACE": "Carsight",

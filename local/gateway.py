@@ -11,7 +11,7 @@ import importlib.util
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -108,6 +108,8 @@ def read_template() -> dict[str, Any]:
 def import_function(folder: Path, module: str) -> ModuleType:
     """``module`` of a function's ``folder``, under a name that no other function's module has."""
     name = f"{folder.name}_{module}"
+    if name in sys.modules:
+        return sys.modules[name]  # a worker shares the models of the HTTP function
     spec = importlib.util.spec_from_file_location(name, folder / f"{module}.py")
     if spec is None or spec.loader is None:
         raise ImportError(f"no module {module} in {folder}")
@@ -131,7 +133,7 @@ class Gateway:
             routes = [event.get("Properties", {}) for event in events if event["Type"] == "HttpApi"]
             if not routes:
                 continue
-            folder = _folder(resource)
+            folder = function_folder(resource)
             module = import_function(folder, "app")
             function = Function(name, module.lambda_handler, float(properties.get("Timeout", seconds)))
             for route in routes:
@@ -257,7 +259,7 @@ def _matches(pattern: str, path: str) -> bool:
     )
 
 
-def _folder(resource: dict[str, Any]) -> Path:
+def function_folder(resource: Mapping[str, Any]) -> Path:
     """Where a function's code is: beside the Dockerfile of an image, or the folder of a zip."""
     dockerfile: str | None = resource.get("Metadata", {}).get("Dockerfile")
     return (ROOT / dockerfile).parent if dockerfile else ROOT / str(resource["Properties"]["CodeUri"])

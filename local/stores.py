@@ -28,6 +28,19 @@ server.serve_forever()
 """
 
 
+_ACCOUNT = "123456789012"
+
+
+def queue_name(resource: str) -> str:
+    """What the queue ``resource`` of the template is called here."""
+    return f"carsight-local-{resource}"
+
+
+def queue_url(address: str, resource: str) -> str:
+    """Where the queue ``resource`` of the template is, once the embedded stores have it."""
+    return f"{address}/{_ACCOUNT}/{queue_name(resource)}"
+
+
 @contextmanager
 def serve() -> Iterator[str]:
     """The address of a server that runs until the block is left."""

@@ -1,0 +1,199 @@
+"""S3, SQS and Lambda's event sources on one machine: a photo put into the uploads bucket is read.
+
+Buckets, queues and which function takes from which queue are read from ``template.yaml``. One thread a queue
+stands for the workers that Lambda would start.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import boto3
+
+from local.gateway import LambdaContext, function_folder, import_function
+from local.stores import queue_name, queue_url
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
+
+_POLL_SECONDS = 0.5
+"""The embedded server answers one request at a time: it must not wait for messages itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventSource:
+    """A queue and the function that takes from it, a few messages at a time."""
+
+    url: str
+    function: str
+    handler: Handler
+    batch_size: int
+    seconds: float
+
+    def drain(self, sqs: SQSClient) -> int:
+        """Hand what lies in the queue to the function, and delete what it does not report as failed.
+
+        Answers with how many messages there were.
+        """
+        taken = 0
+        while records := self._receive(sqs):
+            taken += len(records)
+            answer = self.handler({"Records": records}, LambdaContext.of(self.function, self.seconds))
+            failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+            for record in records:
+                if record["messageId"] not in failed:
+                    sqs.delete_message(QueueUrl=self.url, ReceiptHandle=record["receiptHandle"])
+        return taken
+
+    def _receive(self, sqs: SQSClient) -> list[dict[str, Any]]:
+        answer = sqs.receive_message(
+            QueueUrl=self.url, MaxNumberOfMessages=self.batch_size, MessageSystemAttributeNames=["All"]
+        )
+        return [
+            {
+                "messageId": message["MessageId"],
+                "receiptHandle": message["ReceiptHandle"],
+                "body": message["Body"],
+                "attributes": message["Attributes"],
+                "messageAttributes": {},
+                "eventSource": "aws:sqs",
+            }
+            for message in answer.get("Messages", [])
+        ]
+
+
+class Worker:
+    """Everything behind the uploads bucket, working while the block is entered."""
+
+    def __init__(self, template: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+        self._sqs = boto3.client("sqs")
+        create_queues(template)
+        create_buckets(template, environment["UPLOADS_BUCKET"], environment["RESULTS_BUCKET"])
+        self._sources = event_sources(template, environment["AWS_ENDPOINT_URL"])
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._work, args=(source,), name=source.function, daemon=True)
+            for source in self._sources
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+    def _work(self, source: EventSource) -> None:
+        while not self._stop.wait(_POLL_SECONDS):
+            try:
+                source.drain(self._sqs)
+            except Exception:
+                # As on Lambda: a function that fails takes none of its messages, and others go on.
+                if not self._stop.is_set():
+                    sys.excepthook(*sys.exc_info())
+
+
+def create_queues(template: Mapping[str, Any]) -> None:
+    """The queues of the template, the dead-letter queues first."""
+    sqs = boto3.client("sqs")
+    queues = {name: one for name, one in template["Resources"].items() if one["Type"] == "AWS::SQS::Queue"}
+    for name, queue in sorted(queues.items(), key=lambda item: "RedrivePolicy" in item[1]["Properties"]):
+        properties = queue["Properties"]
+        attributes: Any = {"VisibilityTimeout": str(properties.get("VisibilityTimeout", 30))}
+        redrive = properties.get("RedrivePolicy")
+        if redrive:
+            dead = sqs.get_queue_url(QueueName=queue_name(_named(redrive["deadLetterTargetArn"])))["QueueUrl"]
+            policy = {"deadLetterTargetArn": _arn(sqs, dead), "maxReceiveCount": redrive["maxReceiveCount"]}
+            attributes["RedrivePolicy"] = json.dumps(policy)
+        sqs.create_queue(QueueName=queue_name(name), Attributes=attributes)
+
+
+def create_buckets(template: Mapping[str, Any], uploads: str, results: str) -> None:
+    """Both buckets, and the uploads bucket's notifications as in the template."""
+    s3, sqs = boto3.client("s3"), boto3.client("sqs")
+    region: Any = s3.meta.region_name
+    for bucket in (uploads, results):
+        if region == "us-east-1":
+            s3.create_bucket(Bucket=bucket)
+        else:
+            s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": region})
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    notified = template["Resources"]["UploadsBucket"]["Properties"]["NotificationConfiguration"]
+    configurations: list[Any] = [
+        {
+            "QueueArn": _arn(sqs, sqs.get_queue_url(QueueName=queue_name(_named(one["Queue"])))["QueueUrl"]),
+            "Events": [one["Event"]],
+            "Filter": {"Key": {"FilterRules": one["Filter"]["S3Key"]["Rules"]}},
+        }
+        for one in notified["QueueConfigurations"]
+    ]
+    s3.put_bucket_notification_configuration(
+        Bucket=uploads, NotificationConfiguration={"QueueConfigurations": configurations}
+    )
+
+
+def event_sources(template: Mapping[str, Any], address: str) -> list[EventSource]:
+    """The functions of the template that take from queues, imported from their folders."""
+    sources = []
+    for name, resource in template["Resources"].items():
+        if resource["Type"] != "AWS::Serverless::Function":
+            continue
+        properties = resource["Properties"]
+        for event in properties.get("Events", {}).values():
+            if event["Type"] == "SQS":
+                command = properties.get("ImageConfig", {}).get("Command", [properties.get("Handler")])[0]
+                sources.append(
+                    EventSource(
+                        url=queue_url(address, _named(event["Properties"]["Queue"])),
+                        function=name,
+                        handler=_handler(resource, command),
+                        batch_size=event["Properties"]["BatchSize"],
+                        seconds=float(properties["Timeout"]),
+                    )
+                )
+    return sources
+
+
+def _handler(resource: Mapping[str, Any], command: str) -> Handler:
+    """``uploads.lambda_handler`` of a function's folder, whose modules know ``app.py`` as ``app``."""
+    folder, (module, name) = function_folder(resource), command.split(".")
+    with _module("app", import_function(folder, "app")):
+        handler: Handler = getattr(import_function(folder, module), name)
+    return handler
+
+
+@contextmanager
+def _module(name: str, module: Any) -> Iterator[None]:
+    """``name`` imports ``module`` within: several functions have modules of one name."""
+    before = sys.modules.get(name)
+    sys.modules[name] = module
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before
+
+
+def _named(reference: Any) -> str:
+    """The resource that ``!GetAtt Name.Arn`` names."""
+    target = reference["Fn::GetAtt"]
+    return str(target.split(".")[0] if isinstance(target, str) else target[0])
+
+
+def _arn(sqs: SQSClient, url: str) -> str:
+    return sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from service.batches import MAX_ROWS, BatchAnswer
 from service.contract import Api, PlateAnswer, UsageReport, Validation, VinAnswer
 from service.errors import (
     BlockedKey,
@@ -23,11 +24,13 @@ from service.errors import (
     InactiveKey,
     InternalError,
     InvalidImage,
+    InvalidRequest,
     LimitExceeded,
     MethodNotAllowed,
     MissingImage,
     MissingKey,
     NoTextDetected,
+    NotFound,
     NothingFound,
     PlanWithoutApi,
     RequestInProgress,
@@ -39,10 +42,11 @@ from service.errors import (
     envelope,
 )
 from service.key_table import LIFETIME, Usage
+from service.uploads import UploadOffer, UploadRequest
 
 Document = dict[str, Any]
 
-MODELS: tuple[type[BaseModel], ...] = (PlateAnswer, VinAnswer, Validation, UsageReport)
+ANSWERS = (PlateAnswer, VinAnswer, Validation, UsageReport, UploadOffer, BatchAnswer)
 
 _JSON = "application/json"
 _REQUEST_ID = "JKJaXmPLvHcESHA="
@@ -184,7 +188,42 @@ def _request_body() -> Document:
     }
 
 
+_IMAGES: Document = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": MAX_ROWS,
+    "items": {
+        "type": "string",
+        "minLength": 1,
+        "description": "An image's URL, or its key in the uploads bucket.",
+    },
+}
+
+_BATCH: Document = {
+    "required": True,
+    "content": {
+        _JSON: {
+            "schema": {
+                "type": "object",
+                "required": ["api", "images"],
+                "properties": {"api": {"enum": [api.value for api in Api]}, "images": _IMAGES},
+            },
+            "example": {"api": "plate", "images": ["https://example.com/1.jpg", "https://example.com/2.jpg"]},
+        },
+        "text/csv": {
+            "schema": {"type": "string", "description": "One image a line; the API is the parameter `api`."},
+            "example": "image_url\nhttps://example.com/1.jpg\n",
+        },
+    },
+}
+
 _PARAMETERS: Document = {
+    "api": {
+        "name": "api",
+        "in": "query",
+        "schema": {"enum": [api.value for api in Api]},
+        "description": "What to read the images for, where the body does not say.",
+    },
     "idempotency-key": {
         "name": "idempotency-key",
         "in": "header",
@@ -255,27 +294,24 @@ def _read(api: Api, operation: str, summary: str, answer: type[BaseModel]) -> Do
     }
 
 
-def _get(
+def _about_key(
     operation: str,
     summary: str,
     answer: type[BaseModel],
-    *allowed: str,
-    method: str = "get",
+    *methods: str,
+    tag: str = "Keys",
+    errors: Iterable[ServiceError] = (),
+    **more: Any,
 ) -> Document:
-    errors = [*key_errors(Api.PLATE), MethodNotAllowed(*allowed), InternalError(Api.VIN)]
+    """One operation for a key's holder; ``methods`` are all that its path takes."""
+    refusals = [*key_errors(Api.PLATE), *errors, MethodNotAllowed(*methods), InternalError(Api.VIN)]
+    success = {"description": "OK", "content": {_JSON: {"schema": _ref("schemas", answer.__name__)}}}
     return {
-        method: {
-            "operationId": operation,
-            "summary": summary,
-            "tags": ["Keys"],
-            "responses": {
-                "200": {
-                    "description": "OK",
-                    "content": {_JSON: {"schema": _ref("schemas", answer.__name__)}},
-                },
-                **error_responses(errors),
-            },
-        }
+        "operationId": operation,
+        "summary": summary,
+        "tags": [tag],
+        **more,
+        "responses": {"200": success, **error_responses(refusals)},
     }
 
 
@@ -304,10 +340,49 @@ def _paths() -> Document:
         "/vinocr": _read(Api.VIN, "readVinWithoutVersion", *vin),
         "/vin-ocr": _read(Api.VIN, "readVinHyphenated", *vin),
         "/v1/auth/validate": {
-            **_get("validateKey", *validate),
-            **_get("validateKeyByPost", *validate, method="post"),
+            "get": _about_key("validateKey", *validate),
+            "post": _about_key("validateKeyByPost", *validate),
         },
-        "/v1/usage": _get("usage", "What a key has used, now and before", UsageReport, "GET"),
+        "/v1/usage": {
+            "get": _about_key("usage", "What a key has used, now and before", UsageReport, "GET"),
+        },
+        "/v1/uploads": {
+            "post": _about_key(
+                "offerUpload",
+                "A form to send one photo to S3 with, and where its reading will be",
+                UploadOffer,
+                "POST",
+                tag="Uploads",
+                errors=[InvalidRequest("name: Field required"), PlanWithoutApi()],
+                requestBody={
+                    "required": True,
+                    "content": {_JSON: {"schema": _ref("schemas", UploadRequest.__name__)}},
+                },
+            ),
+        },
+        "/v1/batches": {
+            "post": _about_key(
+                "submitBatch",
+                "Have a list of images read in the background",
+                BatchAnswer,
+                "POST",
+                tag="Uploads",
+                errors=[InvalidRequest("api must be plate or vin"), PlanWithoutApi()],
+                parameters=[_ref("parameters", "api")],
+                requestBody=_ref("requestBodies", "Batch"),
+            ),
+        },
+        "/v1/batches/{id}": {
+            "get": _about_key(
+                "showBatch",
+                "How far a batch is, and where its results are",
+                BatchAnswer,
+                "GET",
+                tag="Uploads",
+                errors=[NotFound()],
+                parameters=[{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}],
+            ),
+        },
         "/openapi.json": _described("openapiJson", _JSON),
         "/openapi.yaml": _described("openapiYaml", "application/yaml"),
     }
@@ -329,7 +404,8 @@ JSON
 def document() -> Document:
     """The description as one JSON-like object."""
     _, definitions = models_json_schema(
-        [(model, "serialization") for model in MODELS], ref_template="#/components/schemas/{model}"
+        [*((model, "serialization") for model in ANSWERS), (UploadRequest, "validation")],
+        ref_template="#/components/schemas/{model}",
     )
     schemas = {
         **definitions["$defs"],
@@ -349,13 +425,13 @@ def document() -> Document:
         },
         "servers": [{"url": "/"}, {"url": "/eu"}],
         "security": [{"query": []}, {"header": []}],
-        "tags": [{"name": "Recognition"}, {"name": "Keys"}, {"name": "Description"}],
+        "tags": [{"name": name} for name in ("Recognition", "Keys", "Uploads", "Description")],
         "paths": _paths(),
         "components": {
             "schemas": dict(sorted(schemas.items())),
             "parameters": _PARAMETERS,
             "headers": _HEADERS,
-            "requestBodies": {"Image": _request_body()},
+            "requestBodies": {"Image": _request_body(), "Batch": _BATCH},
             "securitySchemes": _SECURITY_SCHEMES,
         },
     }

@@ -69,7 +69,7 @@ def _state(
     top, bottom = (slogans, (name,)) if name_below else ((name,), slogans)
     return Design(
         code, patterns, ink, paper, gradient, (300, 150), 68, ALL, "us", None, False, top, bottom, words or ink,
-        scenery, 0.6, 0.8, 1.0, 0.15,
+        scenery, 0.6, 0.8, 1.0, 0.28,
     )  # fmt: skip
 
 
@@ -160,7 +160,7 @@ def _european(
 
 
 EUROPE = (
-    _european("de", "D", ("@*@ ####", "@@*@ ####", "@@@*@@ ###", "@@*@@ ###", "@*@@ ####", "@*@@ ##", "@@ @@ ####", "@*@ ###", "@@*@@ ##E", "@@*@@ ###H", "@*@@ #"), weight=5),
+    _european("de", "D", ("@@*@@ ###", "@@ #####<##>", "@*@ ####", "@@*@ ####", "@@@*@@ ###", "@@*@@ ###", "@*@@ ####", "@*@@ ##", "@@ @@ ####", "@*@ ###", "@@*@@ ##E", "@@*@@ ###H", "@*@@ #"), weight=5),
     _european("fr", "F", ("@@-###-@@", "### @@@ ##", "#### @@ ##", "@@-###-@@"), NO_IO, weight=3, right=True),
     _european("it", "I", ("@@ ###@@", "@@ ### @@", "@@ #####"), NO_IOQ, weight=3, right=True),
     _european("es", "E", ("#### @@@", "####@@@", "@ #### @@", "@@-####-@"), "BCDFGHJKLMNPRSTVWXYZ", weight=2),
@@ -242,9 +242,21 @@ _INDIA = (
     "MH ## @@ ####",
     "@@ ## ####",
 )
-_PAKISTAN = ("@@@ ####", "@@@-####", "@@@<##>####", "@@@ ###", "@@-####", "@@@-###", "@@ ###", "@@@<-##>####")
+_PAKISTAN = (
+    "@@@ ####",
+    "@@@-####",
+    "@@@<##>####",
+    "@@@ ###",
+    "@@-####",
+    "@@@-###",
+    "@@ ###",
+    "@@@<-##>####",
+    "LE@<-##> ####",
+    "LE@<.##>.####",
+)
 _CHINA = ("@*#####", "@*@####", "@*#@###", "@*##@##", "@*@#@##", "@*####@")
 _ARAB = ("#####", "@ #####", "######", "@#####", "## #####", "#/#####")
+_DUBAI = ("@<DUBAI>#####", "@<DUBAI>####", "@<UAE>#####", "@<DUBAI>###", "##<UAE>#####")
 ASIA = (
     Design("in", _INDIA, paper=(WHITE, WHITE, YELLOW), size=(500, 110), text=62, fonts="any", band="IND", weight=1.5),
     Design("in", _INDIA, paper=(WHITE, WHITE, YELLOW, BLACK), ink=(BLACK,), size=(500, 120), text=64, fonts="any", weight=2.5),
@@ -258,7 +270,7 @@ ASIA = (
     Design("cn", ("@*D#####", "@*F#####", "@*D@####"), ink=(BLACK,), paper=((190, 230, 190),), gradient=(120, 205, 95), size=(480, 140), text=90, letters=NO_IO, band="hanzi", weight=0.5),
     Design("hk", ("@@ ####", "@@ ###", "@@###"), paper=(WHITE, YELLOW), size=(520, 111), text=79, fonts="gb", weight=0.7),
     Design("tw", ("@@@-####", "####-@@", "@@-####"), size=(380, 160), text=85, fonts="any", weight=0.5),
-    Design("kr", ("##<*> ####", "###<*> ####", "##<*>####"), paper=(WHITE, (200, 220, 200)), size=(520, 110), text=80, weight=1),
+    Design("kr", ("##<*> ####", "###<*> ####", "##<*>####"), paper=(WHITE, (200, 220, 200)), size=(520, 110), text=80, weight=1.5),
     Design("sg", ("S@@ ####@", "S@@####@"), ink=(WHITE,), paper=(BLACK,), size=(520, 110), text=76, fonts="any", weight=0.7),
     Design("sg", ("S@@ ####@", "S@@####@"), paper=(WHITE, YELLOW), size=(520, 110), text=76, fonts="any", weight=0.3),
     Design("my", ("@@@ ####", "W@@ ####", "@@@####", "@ ####", "W #### @"), ink=(WHITE, SILVER), paper=(BLACK,), size=(520, 110), text=80, fonts="any", weight=1.3),
@@ -270,6 +282,7 @@ ASIA = (
     Design("bd", ("##-####",), size=(400, 130), text=70, fonts="any", weight=0.2),
     Design("ae", _ARAB, paper=(WHITE,), size=(520, 110), text=76, fonts="any", band="arabic", weight=1.5),
     Design("ae", _ARAB, paper=(WHITE,), size=(330, 130), text=62, fonts="any", top=("DUBAI", "A.DHABI", "SHARJAH", "U.A.E"), weight=1),
+    Design("ae", _DUBAI, paper=(WHITE,), size=(520, 110), text=76, fonts="any", weight=1),
     Design("qa", ("######", "#####", "####"), size=(520, 110), text=70, fonts="any", band="maroon", weight=1),
     Design("sa", ("#### @@@", "@@@ ####", "### @@@"), size=(520, 110), text=50, letters="ABDEGHJKLNRSTUVXZ", fonts="any", top=("KSA",), weight=0.7),
     Design("kw", ("##/#####", "## #####", "# ####"), size=(330, 150), text=64, fonts="any", top=("KUWAIT",), weight=0.7),
@@ -325,7 +338,7 @@ def _two(
 TWO_ROWS = (
     _two("gb", ("@@##|@@@", "@@@|###@", "@###|@@@", "@@@|###", "@@|####", "@##|@@@"), paper=(WHITE, YELLOW), fonts="gb", letters=NO_IO, weight=3),
     _two("gb", ("@@##|@@@", "@@@|###@", "@@@|###"), ink=(WHITE, SILVER), paper=(BLACK,), fonts="gb", weight=0.4),
-    _two("pk", ("@@@|####", "@@@<-##>|####", "@@@<##>|####", "@@@<-##>|###", "@@-##|####", "@@@|###", "@@@-##|####"[:3] + "|####"), size=(300, 190), text=72, fonts="any", band="green", paper=(WHITE,), bottom=("", "PUNJAB"), weight=4),
+    _two("pk", ("@@@|####", "LE@<-##>|####", "@@@<-##>|####", "LE@<.##>|####", "@@@<-##>|###", "LE@<##>|####@", "RI@<-##>|###", "@@@|###"), size=(300, 190), text=72, fonts="any", band="green", paper=(WHITE,), bottom=("", "PUNJAB"), weight=4),
     _two("pk", ("@@@|####", "@@@|###", "@@|####"), size=(300, 180), text=68, fonts="any", paper=(WHITE, YELLOW, SILVER), bottom=("", "SINDH", "ISLAMABAD"), weight=1.5),
     _two("pk", ("@@@|####", "@@|####"), size=(300, 180), text=68, fonts="any", ink=(WHITE, GOLD), paper=(BLACK,), weight=0.7),
     _two("in", ("@@ ##|@@ ####", "@@##@|####", "@@## @@|####", "@@ ##|@ ####", "@@ ## @|####", "@@-##-@@|####"), size=(300, 190), text=66, fonts="any", paper=(WHITE, WHITE, YELLOW, BLACK), weight=3),
@@ -414,7 +427,13 @@ def fill_pattern(pattern: str, letters: str, rng: np.random.Generator) -> tuple[
 
 
 def vanity_pattern(rng: np.random.Generator) -> str:
-    """A text that an owner could have chosen: something to pronounce, perhaps with digits."""
+    """A text that an owner could have chosen: something to pronounce, perhaps with digits; or a special series,
+    whose small stacked letters and emblem stand before or behind the number."""
+    if rng.random() < 0.45:
+        stack = "{" + str(rng.choice(["@@", "@@", "@@@", "##", "@#"])) + "}"
+        number = str(rng.choice(["####", "###", "#####", "###@", "##@##", "### ###", "@###"]))
+        parts = [stack, number] if rng.random() < 0.75 else [number, stack]
+        return ("*" if rng.random() < 0.4 else "") + str(rng.choice(["", " "])).join(parts)
     length = int(rng.integers(2, 8))
     if rng.random() < 0.35:
         return "".join(rng.choice(["@", "#"], p=[0.6, 0.4]) for _ in range(length))

@@ -315,13 +315,16 @@ class RegionHead(nn.Module):
 
     def __init__(self, regions: int, hidden: int = 128) -> None:
         super().__init__()
+        self.scale = nn.LayerNorm(3 * 384)
         self.hidden = nn.Linear(3 * 384 + 3 * 6 + 3 * 12, hidden)
         self.out = nn.Linear(hidden, regions)
 
     def forward(self, image: Tensor, maps: Tensor) -> Tensor:
         bands = F.avg_pool2d(image, (8, 8)).mean(3).flatten(1)
         edge = F.avg_pool2d(image[:, :, :, :16], 8).flatten(1)
-        x = torch.cat([maps.mean(3).flatten(1), bands, edge], 1)
+        shapes = self.scale(maps.mean(3).flatten(1))
+        # Colours are few among the features: they count more.
+        x = torch.cat([shapes, 4 * bands, 4 * edge], 1)
         logits: Tensor = self.out(F.relu(self.hidden(x)))
         return logits
 

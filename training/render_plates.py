@@ -338,7 +338,10 @@ def _bands(
             tall = min(height * 0.2, wide * 0.8 / max(word.shape[1] / word.shape[0], 0.6))
             word = _scaled(word, tall * word.shape[1] / word.shape[0], tall)
             _blend(canvas, word, int((wide - word.shape[1]) / 2), int(height * 0.68), (245, 245, 245))
-    if design.band_right and rng.random() < 0.7:
+    if design.region == "de" and rng.random() < 0.06:
+        _expiry(canvas, right, rng)
+        right -= width * 0.09
+    if design.band_right and rng.random() < 0.8:
         cv2.rectangle(canvas, (width - wide, 0), (width, height), colour, -1)
         word = _line("LiberationSans-Bold", str(rng.integers(1, 96)))
         _blend(
@@ -350,6 +353,18 @@ def _bands(
         )
         right = width - wide * 1.02
     return wide * 1.05, right
+
+
+def _expiry(canvas: Pixels, right: float, rng: np.random.Generator) -> None:
+    """The yellow or red strip of a temporary German plate: day, month and year on each other at the right."""
+    height, width = canvas.shape[:2]
+    x, wide = round(right - width * 0.085), round(width * 0.085)
+    colour = (40, 190, 240) if rng.random() < 0.7 else (40, 40, 200)
+    cv2.rectangle(canvas, (x, 0), (width, height), colour, -1)
+    for i in range(3):
+        word = _line("LiberationSans-Bold", f"{rng.integers(1, 29):02}")
+        y = round(height * (0.1 + 0.28 * i))
+        _blend(canvas, _scaled(word, wide * 0.7, height * 0.22), x + round(wide * 0.15), y, (20, 20, 20))
 
 
 @functools.cache
@@ -456,7 +471,14 @@ def _row(
             if token.text in "1I" and mask.shape[1] < mask.shape[0] * 0.2:
                 pieces[-1] = (mask, mask.shape[1] / 64 * size, size, 0.0)
         elif token.kind in ("stack", "small"):
-            marks = [_mark(_strokes(rng) if c == "*" else _line(font, c)) for c in token.text if c != "-"]
+            if token.kind == "small" and token.text.isalpha():
+                pieces.append(
+                    (_captioned(token.text, rng), size * float(rng.uniform(0.7, 1.1)), size * 0.9, 0.0)
+                )
+                continue
+            marks = [
+                _mark(_strokes(rng) if c == "*" else _line(font, c)) for c in token.text if c not in "-."
+            ]
             if token.kind == "stack" or rng.random() < 0.5:
                 share = min(1.0, len(marks) / max(len(marks), 2))
                 pieces.append(
@@ -464,7 +486,10 @@ def _row(
                 )
             else:
                 line = _joined(marks, 1)
-                tall = size * float(rng.uniform(0.35, 0.75 if "*" in token.text else 0.5))
+                tall = size * float(rng.uniform(0.5, 0.95) if "*" in token.text else rng.uniform(0.35, 0.8))
+                if token.text[0] in "-." and rng.random() < 0.8:
+                    mark = (np.ones((4, 4), np.float32), size * 0.13, size * 0.12, 0.0)
+                    pieces += [(None, gap * 0.4, 0, 0), mark]
                 down = float(rng.uniform(-0.3, 0.3)) * (size - tall)
                 pieces.append((line, line.shape[1] / 64 * tall, tall, down))
         elif token.kind == "gap":
@@ -516,6 +541,14 @@ def _row(
 def _mark(mask: Mask) -> Mask:
     """A small sign in a cell of 64 x 48 with a little room round it."""
     return np.pad(_scaled(mask, 40, 58), ((3, 3), (4, 4)))
+
+
+def _captioned(word: str, rng: np.random.Generator) -> Mask:
+    """A word in small letters below a line of another script."""
+    mask = np.zeros((64, 80), np.float32)
+    mask[2:30, 4:76] = _scaled(_strokes(rng), 72, 28)
+    mask[38:62, 2:78] = _scaled(_line(str(rng.choice(_present(_WORDS))), word), 76, 24)
+    return mask
 
 
 def _joined(masks: list[Mask], axis: int) -> Mask:

@@ -48,8 +48,8 @@ def test_every_design_has_a_known_region_and_fills() -> None:
             assert len(rows) == 1 + (design in designs.TWO_ROWS)
 
 
-def test_chosen_texts_are_two_to_eight_characters_long() -> None:
+def test_chosen_texts_are_two_to_nine_characters_long() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
         _, text = designs.fill_pattern(designs.vanity_pattern(rng), designs.ALL, rng)
-        assert 2 <= len(text) <= 8
+        assert 2 <= len(text) <= 9

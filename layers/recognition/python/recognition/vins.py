@@ -1,0 +1,332 @@
+"""VINs: a photo in, the number out - from its text line, its barcode, or both.
+
+``VinRecognizer.read`` finds lines that may hold a VIN, reads each as 17 characters, weighs the readings by what is
+known about VINs, looks for a barcode that confirms or corrects them, and answers only what it is sure of: a wrong VIN
+does more harm than none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from . import barcodes, runtime, vin_rules
+from .barcodes import BarcodeVin
+from .detector import Detector
+from .geometry import Box
+from .photo import Photo, Pixels
+from .vin_text import LineReader, LineReading, cut
+
+Floats = NDArray[np.float32]
+Source = Literal["text", "barcode", "both"]
+
+_MODELS = Path("models")
+
+_SIDES = (512, 1024)
+"""Sides of the detector's looks at a photo: the second only where the first led to no sure answer."""
+
+_LINES = 3
+"""How many of the detector's lines are read."""
+
+_SURE = 0.9
+"""A reading at least this certain ends the search for a better one."""
+
+THRESHOLD = 0.5
+"""Lowest confidence of an answer, chosen on the validation split (docs/accuracy.md has the curve)."""
+
+_LEAST = 0.02
+"""Lowest confidence of a candidate behind the first."""
+
+_FULL_TEXT = 28.0
+"""Lines lower than this many pixels are cut from the photo at full size, where it was decoded at a reduced one."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckDigit:
+    """``valid``: position 9 is what 49 CFR 565.15 computes; ``applies``: this VIN must have a check digit."""
+
+    valid: bool
+    applies: bool
+
+    @classmethod
+    def of(cls, vin: str) -> CheckDigit:
+        return cls(vin_rules.is_valid(vin), vin_rules.check_applies(vin))
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """A character that is not the one the pixels alone look most like. ``position`` counts from 1.
+
+    ``reason``: ``check_digit``, ``barcode``, ``maker`` (positions 1-3) or ``pattern`` (digits where makers count).
+    """
+
+    position: int
+    from_: str
+    to: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class VinCandidate:
+    """A VIN with the probability that it is right (0..1) and the box of its 17 characters (of the code, where only
+    that was read) in pixels of the upright photo."""
+
+    vin: str
+    confidence: float
+    box: Box
+    source: Source
+    check_digit: CheckDigit
+    repairs: tuple[Repair, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VinResult:
+    """``candidates`` best first, empty where none is good enough. ``text_found``: the photo shows text at all."""
+
+    candidates: tuple[VinCandidate, ...]
+    text_found: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line of the photo with all that was read there: corners in pixels of ``Photo.pixels``."""
+
+    corners: Floats
+    score: float
+    reading: LineReading
+    ranked: tuple[tuple[str, float], ...]
+
+    @property
+    def certainty(self) -> float:
+        return self.ranked[0][1] if self.ranked else 0.0
+
+
+class VinRecognizer:
+    """Reads the VIN of a photo. Made once per process; safe to call from many threads."""
+
+    def __init__(self, near: Detector, far: Detector, reader: LineReader, threshold: float = THRESHOLD) -> None:
+        self._near = near
+        self._far = far
+        self._reader = reader
+        self._threshold = threshold
+
+    @classmethod
+    def load(cls, models: Path = _MODELS, threshold: float = THRESHOLD) -> VinRecognizer:
+        """Open the models in the folder ``models`` and run each once, so that the first photo finds them warm."""
+        session = runtime.session(models / "detector.onnx")
+        near, far = (Detector(session, side, threshold=0.15) for side in _SIDES)
+        recognizer = cls(near, far, LineReader(runtime.session(models / "reader.onnx")), threshold)
+        blank = np.full((64, 128, 3), 128, np.uint8)
+        recognizer._near.detect(blank)
+        recognizer._reader.read([cv2.resize(blank, (320, 48))])
+        return recognizer
+
+    def read(self, image: Photo | Pixels) -> VinResult:
+        """The VINs of ``image``, usually one."""
+        photo = image if isinstance(image, Photo) else Photo.of(image)
+        lines = self._lines(photo, self._near)
+        if not lines or lines[0].certainty < _SURE:
+            lines = _merged(lines, self._lines(photo, self._far)) if _worth_nearing(photo, lines) else lines
+        code = self._barcode(photo, lines)
+        candidates = combine(photo, lines, code, self._threshold)
+        seen = bool(lines or code) or shows_text(photo.pixels)
+        return VinResult(candidates, seen)
+
+    def _lines(self, photo: Photo, detector: Detector) -> list[_Line]:
+        """The photo's lines, the surest reading first."""
+        lines: list[_Line] = []
+        found = [d for d in detector.detect(photo.pixels) if not d.is_vehicle][:_LINES]
+        if not found:
+            return []
+        source = photo
+        if photo.scale < 1 and min(_height(d.corners) for d in found) < _FULL_TEXT:
+            source = photo.full()
+        back = photo.scale / source.scale
+        quads = [np.asarray(d.corners / back, np.float32) for d in found]
+        for detection, quad, reading in zip(found, quads, self._read(source.pixels, quads), strict=True):
+            line = _Line(detection.corners, detection.score, reading, weighed(reading))
+            if line.certainty < 0.3:  # perhaps the corners begin at the wrong end, or stand on their side
+                line = self._other_ways(source.pixels, quad, line, back)
+            lines.append(line)
+        return sorted(lines, key=lambda line: -line.certainty)
+
+    def _read(self, pixels: Pixels, quads: Sequence[Floats]) -> list[LineReading]:
+        return self._reader.read([cut(pixels, quad) for quad in quads])
+
+    def _other_ways(self, pixels: Pixels, quad: Floats, line: _Line, back: float) -> _Line:
+        ways = [quad[[2, 3, 0, 1]]]
+        if _height(quad) > 0.7 * _length(quad):
+            ways += [quad[[1, 2, 3, 0]], quad[[3, 0, 1, 2]]]
+        others = [
+            _Line(np.asarray(way * back, np.float32), line.score, reading, weighed(reading))
+            for way, reading in zip(ways, self._read(pixels, ways), strict=True)
+        ]
+        return max([line, *others], key=lambda one: one.certainty)
+
+    def _barcode(self, photo: Photo, lines: Sequence[_Line]) -> BarcodeVin | None:
+        """The VIN in the photo's barcode; looked for hard only where the text alone gives no sure answer."""
+        sure = bool(lines) and lines[0].certainty >= _SURE
+        if lines:
+            found = barcodes.near(photo.pixels, lines[0].corners)
+            if found is not None or sure:
+                return found
+        return barcodes.anywhere(photo.pixels, hard=True)
+
+
+# --------------------------------------------------------------------------------------------------------- weighing
+
+
+def weighed(reading: LineReading) -> tuple[tuple[str, float], ...]:
+    """The texts of ``reading`` with the probability that each is the line's VIN, best first.
+
+    Bayes' rule: what the net gives each text, times how likely makers are to write it. Nothing is left out for
+    breaking a rule; the prior only has to be strong where it is sure (a check digit that must hold).
+    """
+    if not reading.texts:
+        return ()
+    weights = [(text, probability * math.exp(log_prior(text))) for text, probability in reading.texts]
+    total = sum(weight for _, weight in weights)
+    if total <= 0:
+        return ()
+    return tuple(
+        sorted(((text, reading.share * weight / total) for text, weight in weights), key=lambda item: -item[1])
+    )
+
+
+def log_prior(vin: str) -> float:
+    """How much likelier (natural logarithm) than any 17 characters ``vin`` is to be one that a maker wrote.
+
+    The factors are rounded shares: a check digit that must hold did on every such VIN of 393 real photos, while a
+    misreading passes 1 time in 11; elsewhere a passing digit still speaks a little for the reading (Japanese and Korean
+    makers keep the rule for export). About one real VIN in thirty has a prefix that the table lacks. Serial numbers end
+    in digits (49 CFR 565 demands 13-17 for light vehicles); letters among the last four are rare anywhere.
+    """
+    prior = 0.0
+    valid = vin_rules.is_valid(vin)
+    if vin_rules.check_applies(vin):
+        prior += 0.0 if valid else math.log(0.004)
+    else:
+        prior += math.log(2.0) if valid else 0.0
+    if not vin_rules.known_maker(vin):
+        prior += math.log(0.02)
+    prior += math.log(0.05) * sum(character.isalpha() for character in vin[13:])
+    prior += math.log(0.3) * sum(character.isalpha() for character in vin[11:13])
+    return prior
+
+
+def repairs(seen: str, vin: str, reason: str | None = None) -> tuple[Repair, ...]:
+    """What makes ``vin`` of ``seen``, the characters that the pixels alone look most like."""
+    found = []
+    for index, (was, now) in enumerate(zip(seen, vin, strict=True)):
+        if was != now:
+            why = reason
+            if why is None and vin_rules.check_applies(vin) and vin_rules.is_valid(vin) and not vin_rules.is_valid(seen):
+                why = "check_digit"
+            if why is None:
+                why = "maker" if index < 3 else "pattern"
+            found.append(Repair(index + 1, was, now, why))
+    return tuple(found)
+
+
+def combine(
+    photo: Photo, lines: Sequence[_Line], code: BarcodeVin | None, threshold: float = THRESHOLD
+) -> tuple[VinCandidate, ...]:
+    """The answer from the text ``lines`` (surest first) and the barcode's VIN; empty where the best is doubtful."""
+    found: dict[str, VinCandidate] = {}
+    for line in lines:
+        for vin, probability in line.ranked[:4]:
+            confidence = calibrated(probability)
+            if vin not in found or found[vin].confidence < confidence:
+                seen = line.reading.texts[0][0]
+                box = _box(photo, line.corners)
+                found[vin] = VinCandidate(vin, confidence, box, "text", CheckDigit.of(vin), repairs(seen, vin))
+    if code is not None:
+        found[code.vin] = _with_code(photo, lines, code, found)
+        others = [c for c in found.values() if c.vin != code.vin]
+        # What disagrees with a barcode is at most as likely as the barcode is wrong.
+        left = 1 - found[code.vin].confidence
+        for other in others:
+            found[other.vin] = replace(other, confidence=min(other.confidence, left))
+    ranked = sorted(found.values(), key=lambda c: -c.confidence)
+    if not ranked or ranked[0].confidence < threshold:
+        return ()
+    return tuple(c for i, c in enumerate(ranked[:5]) if i == 0 or c.confidence >= _LEAST)
+
+
+def _with_code(
+    photo: Photo, lines: Sequence[_Line], code: BarcodeVin, found: dict[str, VinCandidate]
+) -> VinCandidate:
+    """The barcode's VIN as a candidate, boxed by the text line that says the same or nearly so."""
+    digit = CheckDigit.of(code.vin)
+    same = found.get(code.vin)
+    if same is not None:
+        doubt = (1 - same.confidence) * 0.02
+        return VinCandidate(code.vin, 1 - max(doubt, 1e-4), same.box, "both", digit, same.repairs)
+    confidence = 0.98 if code.sure and (digit.valid or not digit.applies) else 0.9
+    for line in lines:
+        seen = line.reading.texts[0][0] if line.reading.texts else ""
+        if seen and sum(a != b for a, b in zip(seen, code.vin, strict=True)) <= 5:
+            return VinCandidate(
+                code.vin, confidence, _box(photo, line.corners), "barcode", digit, repairs(seen, code.vin, "barcode")
+            )
+    return VinCandidate(code.vin, confidence, _box(photo, code.corners), "barcode", digit)
+
+
+def calibrated(probability: float) -> float:
+    """The share of right answers among validation readings to which the rules gave ``probability``."""
+    p = min(max(probability, 1e-6), 1 - 1e-6)
+    return 1 / (1 + math.exp(-(_SLOPE * math.log(p / (1 - p)) + _OFFSET)))
+
+
+_SLOPE, _OFFSET = 1.0, 0.0
+"""Fitted by training/evaluate_vins.py on the validation split."""
+
+
+# ---------------------------------------------------------------------------------------------------------- looking
+
+
+def shows_text(pixels: Pixels) -> bool:
+    """Whether ``pixels`` show anything like a line of writing: a row of strokes, longer than high, any way round.
+
+    It decides only which of two refusals is given, so a cheap test of shapes is enough.
+    """
+    zoom = min(1.0, 640 / max(pixels.shape[:2]))
+    grey = cv2.cvtColor(cv2.resize(pixels, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
+    edges = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    _, strong = cv2.threshold(edges, max(30.0, float(edges.mean()) * 2.5), 255, cv2.THRESH_BINARY)
+    for kernel in ((9, 1), (1, 9)):
+        joined = cv2.morphologyEx(strong, cv2.MORPH_CLOSE, np.ones(kernel[::-1], np.uint8))
+        _, _, stats, _ = cv2.connectedComponentsWithStats(joined)
+        for _, _, width, height, area in stats[1:]:
+            long, short = max(width, height), min(width, height)
+            if short >= 5 and long >= 4 * short and 0.45 * width * height < area:
+                return True
+    return False
+
+
+def _worth_nearing(photo: Photo, lines: Sequence[_Line]) -> bool:
+    """Whether a closer look can show more than the first did: the photo has the pixels, or nothing was found."""
+    return math.sqrt(photo.pixels.shape[0] * photo.pixels.shape[1]) > _SIDES[0] * 1.2
+
+
+def _merged(first: Sequence[_Line], second: Sequence[_Line]) -> list[_Line]:
+    return sorted([*first, *second], key=lambda line: -line.certainty)[: 2 * _LINES]
+
+
+def _box(photo: Photo, corners: Floats) -> Box:
+    return Box.around(corners / photo.scale, photo.width, photo.height)
+
+
+def _length(corners: NDArray[np.floating]) -> float:
+    return float(np.hypot(*(corners[1] - corners[0])))
+
+
+def _height(corners: NDArray[np.floating]) -> float:
+    return float(np.hypot(*(corners[3] - corners[0])))

@@ -1,0 +1,145 @@
+"""Measures the VIN recognizer on labelled photos: right, wrong and refused, by kind and by threshold.
+
+    python -m training.evaluate_vins --data DIR [--split val] [--models functions/vin/models] [--rows FILE]
+        [--lines WORK/lines.jsonl] [--no-barcode] [--no-check-digit]
+
+Counts as shared scorers do: right where the first candidate is a labelled VIN of the photo, wrong where there is one and
+it is none of them. The curve shows what every threshold would have answered; ``fit`` is the logistic map from the
+rules' probability to the share that is right (``recognition.vins``: _SLOPE, _OFFSET). ``--lines`` puts the labelled
+lines in the detector's place, to judge the reader alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from recognition import barcodes, vin_rules, vins
+from recognition.detector import TARGET, Detection, Detector
+from recognition.photo import Photo, Pixels
+from recognition.runtime import session
+from recognition.vin_text import LineReader
+from recognition.vins import VinRecognizer
+
+from training.data import read_image, read_labels
+from training.vin_reader import load_lines
+
+_THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
+
+
+class Given(Detector):
+    """Answers with the lines it was given for the photo instead of looking."""
+
+    def __init__(self) -> None:
+        self.corners: list[Any] = []
+
+    def detect(self, pixels: Pixels) -> list[Detection]:
+        quads = [np.array(c, np.float32) for c in self.corners]
+        return [Detection(TARGET, 1.0, np.concatenate([q.min(axis=0), q.max(axis=0)]), q) for q in quads]
+
+
+def overlap(a: list[float], b: list[float]) -> float:
+    """Intersection over union of two boxes (xmin, ymin, xmax, ymax)."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    both = max(width, 0) * max(height, 0)
+    whole = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both
+    return both / whole if whole > 0 else 0.0
+
+
+def answers(recognizer: VinRecognizer, data: Path, split: str, given: Given | None, lines: Path | None) -> list[dict[str, Any]]:
+    """One row for each photo with a sure text: what was answered, how surely, where, and at what cost."""
+    known = {line.image: line.corners for line in load_lines(lines.parent)} if lines else {}
+    rows = []
+    for label in read_labels(data, split):
+        truths = {v["text"] for v in label["vins"] if v.get("text") and not v.get("unsure")}
+        if not truths:
+            continue
+        pixels = read_image(data / label["image"])
+        if given is not None:
+            given.corners = [known[label["image"]]] if label["image"] in known else []
+        began = time.process_time()
+        result = recognizer.read(Photo.of(pixels))
+        spent = (time.process_time() - began) * 1000
+        row: dict[str, Any] = {"image": label["image"], "kind": label["kind"], "truth": sorted(truths), "ms": round(spent, 1)}
+        if result.candidates:
+            first = result.candidates[0]
+            box = [first.box.xmin, first.box.ymin, first.box.xmax, first.box.ymax]
+            best = max((overlap(box, v["box"]) for v in label["vins"] if v.get("box")), default=None)
+            row |= {"vin": first.vin, "confidence": first.confidence, "source": first.source, "iou": best}
+            row["right"] = first.vin in truths
+        rows.append(row)
+    return rows
+
+
+def summary(rows: list[dict[str, Any]], threshold: float) -> dict[str, float]:
+    """Shares of right, wrong and refused at ``threshold``, and of right answers whose box overlaps by 0.3."""
+    given = [row for row in rows if row.get("confidence", -1) >= threshold]
+    right = [row for row in given if row["right"]]
+    boxed = [row for row in right if row["iou"] is not None]
+    count = max(len(rows), 1)
+    return {
+        "photos": len(rows),
+        "right": round(len(right) / count, 4),
+        "wrong": round((len(given) - len(right)) / count, 4),
+        "none": round((len(rows) - len(given)) / count, 4),
+        "box": round(sum(row["iou"] >= 0.3 for row in boxed) / max(len(boxed), 1), 4),
+    }
+
+
+def fit(rows: list[dict[str, Any]]) -> tuple[float, float]:
+    """Slope and offset of the logistic regression of "right" on the logit of the confidence, ridge towards (1, 0)."""
+    known = [(row["confidence"], row["right"]) for row in rows if row.get("source") == "text"]
+    if not known:
+        return 1.0, 0.0
+    p = np.clip(np.array([k[0] for k in known]), 1e-6, 1 - 1e-6)
+    x, y = np.log(p / (1 - p)), np.array([k[1] for k in known], float)
+    slope, offset = 1.0, 0.0
+    for _ in range(3000):
+        error = 1 / (1 + np.exp(-(slope * x + offset))) - y
+        slope -= 0.01 * (float((error * x).mean()) + 0.02 * (slope - 1))
+        offset -= 0.05 * float(error.mean())
+    return round(slope, 3), round(offset, 3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the labelled VIN photos")
+    parser.add_argument("--models", type=Path, default=Path("functions/vin/models"))
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--rows", type=Path)
+    parser.add_argument("--lines", type=Path)
+    parser.add_argument("--no-barcode", action="store_true")
+    parser.add_argument("--no-check-digit", action="store_true")
+    args = parser.parse_args()
+    given: Given | None = None
+    if args.lines:
+        given = Given()
+        recognizer = VinRecognizer(given, given, LineReader(session(args.models / "reader.onnx")), threshold=0.0)
+    else:
+        recognizer = VinRecognizer.load(args.models, threshold=0.0)
+    with mock.patch.multiple(vins, **({"_LEAST": 0.0})):
+        if args.no_barcode:
+            mock.patch.object(barcodes, "near", lambda *_, **__: None).start()
+            mock.patch.object(barcodes, "anywhere", lambda *_, **__: None).start()
+        if args.no_check_digit:
+            mock.patch.object(vin_rules, "check_applies", lambda _: False).start()
+            mock.patch.object(vin_rules, "is_valid", lambda _: False).start()
+        rows = answers(recognizer, args.data, args.split, given, args.lines)
+    for kind in (*sorted({row["kind"] for row in rows}), None):
+        part = [row for row in rows if kind is None or row["kind"] == kind]
+        print(kind or "all", summary(part, vins.THRESHOLD))
+    for threshold in _THRESHOLDS:
+        print(f"{threshold:.2f}", summary(rows, threshold))
+    print("fit", fit(rows), "ms", round(float(np.median([row["ms"] for row in rows])), 1), "mean", round(math.fsum(row["ms"] for row in rows) / len(rows), 1))
+    if args.rows:
+        args.rows.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

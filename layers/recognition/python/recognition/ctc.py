@@ -18,6 +18,9 @@ _NEGLIGIBLE = 5e-4
 """Classes less probable than this at a step start no new character there; it keeps a plate under a
 millisecond."""
 
+_HOPELESS = 1e-6
+"""Prefixes this much less probable than the best one are dropped."""
+
 
 def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     """Probabilities along the last axis."""
@@ -51,8 +54,10 @@ def best_texts(
                 mass = in_blank if character == last else whole
                 if mass:
                     grown.setdefault((*prefix, character), [0.0, 0.0])[1] += mass * row[character]
-        ranked = sorted(grown.items(), key=lambda item: item[1][0] + item[1][1], reverse=True)
-        beams = {prefix: (masses[0], masses[1]) for prefix, masses in ranked[:beam]}
+        floor = _HOPELESS * max(masses[0] + masses[1] for masses in grown.values())
+        alive = [(m[0] + m[1], prefix, m[0], m[1]) for prefix, m in grown.items() if m[0] + m[1] > floor]
+        alive.sort(reverse=True)
+        beams = {prefix: (blank, last) for _, prefix, blank, last in alive[:beam]}
     return [
         ("".join(alphabet[c - 1] for c in prefix), in_blank + in_last)
         for prefix, (in_blank, in_last) in list(beams.items())[:count]

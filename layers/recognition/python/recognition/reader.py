@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -147,6 +146,9 @@ class PlateReader:
         self._session = session
         self._alphabet: str = metadata["alphabet"]
         self._regions: tuple[str, ...] = tuple(json.loads(metadata["regions"]))
+        countries = [code.partition("-")[0] for code in self._regions]
+        self._countries = sorted(set(countries))
+        self._country_of = np.array([self._countries.index(country) for country in countries])
         self._calibration = Calibration(**json.loads(metadata["calibration"]))
 
     def read(self, crops: Sequence[NDArray[np.uint8]], regions: Sequence[str] = ()) -> list[Reading]:
@@ -207,14 +209,10 @@ class PlateReader:
 
     def _place(self, places: NDArray[np.float64]) -> tuple[str, float]:
         """The likeliest country, and its state where that is sure enough."""
-        countries: dict[str, float] = defaultdict(float)
-        for code, p in zip(self._regions, places.tolist(), strict=True):
-            countries[code.partition("-")[0]] += p
-        country = max(countries, key=lambda key: countries[key])
-        best = max(
-            (i for i, code in enumerate(self._regions) if code.partition("-")[0] == country),
-            key=lambda i: float(places[i]),
-        )
-        if self._regions[best] == country or places[best] >= self._calibration.state_threshold:
+        shares = np.bincount(self._country_of, weights=places)
+        country = int(np.argmax(shares))
+        best = int(np.argmax(np.where(self._country_of == country, places, -1.0)))
+        named = self._regions[best] == self._countries[country]
+        if named or places[best] >= self._calibration.state_threshold:
             return self._regions[best], float(places[best])
-        return country, countries[country]
+        return self._countries[country], float(shares[country])

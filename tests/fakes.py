@@ -44,6 +44,7 @@ ROUTES = {
     "/vinocr": Api.VIN,
     "/vin-ocr": Api.VIN,
 }
+"""Written out once more: what the contract says, whatever the code says."""
 
 PHOTO = b"\xff\xd8\xff\xfb\xef\xbe a photo"  # base64: /9j/++++IGEgcGhvdG8=
 BASE64 = base64.b64encode(PHOTO).decode()

@@ -363,6 +363,14 @@ def test_wrong_method(service: Service, path: str, api: Api, method: str) -> Non
 
 
 @routes
+def test_a_path_below(service: Service, path: str, api: Api) -> None:
+    for method in ("POST", "GET"):
+        reply = service.call(f"{path}/more", api, method=method, query=f"key={service.key()}")
+        expect(reply, (404, "Not found"), (404, "Not found"), api)
+    assert service.recognised == []
+
+
+@routes
 def test_many_outcomes_one_count(service: Service, path: str, api: Api) -> None:
     key = service.key()
     outcomes: list[Recognition | None] = [None, NothingFound(api), None, InvalidImage(), ValueError(), None]

@@ -36,7 +36,7 @@ def test_what_a_template_sets() -> None:
 def test_nothing_changes_them() -> None:
     settings = Settings.read({"TABLE_NAME": "carsight-keys"})
     with pytest.raises(ValidationError):
-        settings.local_fetch = True  # type: ignore[misc]
+        settings.local_fetch = True
 
 
 @pytest.mark.parametrize(

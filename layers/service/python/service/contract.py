@@ -25,6 +25,11 @@ class Api(StrEnum):
         """What CarsXE's limit message calls it."""
         return "plate_image_recognition" if self is Api.PLATE else "vin_optical_character_recognition"
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Its routes, the canonical one first."""
+        return {Api.PLATE: ("/platerecognition",), Api.VIN: ("/v1/vinocr", "/vinocr", "/vin-ocr")}[self]
+
 
 class Part(BaseModel):
     """A part of an answer: made once, never changed."""

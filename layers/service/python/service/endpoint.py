@@ -1,7 +1,7 @@
 """The one way of a request through both functions.
 
-Method, key, one unit of the key's allowance, image source, bytes, recogniser, answer. Whatever does not end
-in a 200 gives the unit back.
+Path, method, key, one unit of the key's allowance, image source, bytes, recogniser, answer. Whatever does not
+end in a 200 gives the unit back.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from service.errors import (
     MethodNotAllowed,
     MissingImage,
     MissingKey,
+    NotFound,
     Outcome,
     RequestTimedOut,
     ServiceError,
@@ -96,6 +97,8 @@ def handle(event: Event, context: Context, api: Api, recognise: Recognise) -> Re
 def _answer(
     request: Request, context: Context, api: Api, recognise: Recognise, said: dict[str, Any]
 ) -> Response:
+    if request.path not in api.paths:
+        raise NotFound
     if request.method != "POST":
         raise MethodNotAllowed("POST")
     if request.key is None:

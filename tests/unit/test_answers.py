@@ -12,8 +12,9 @@ from recognition.geometry import Box
 from recognition.photo import Photo
 from recognition.plates import PlateReading, Vehicle
 from recognition.reader import Candidate
-from service.answers import plate_answer
-from service.errors import NothingFound
+from recognition.vins import CheckDigit, Repair, VinCandidate, VinResult
+from service.answers import plate_answer, vin_answer
+from service.errors import NoTextDetected, NothingFound
 
 PHOTO = Photo.of(np.zeros((300, 400, 3), np.uint8))
 READING = PlateReading(
@@ -100,3 +101,60 @@ def test_nothing_half_valid_is_answered(wrong: dict[str, object]) -> None:
 
 def test_rounding_error_is_not_a_mistake() -> None:
     assert plate_answer([replace(READING, score=1.0000001)], PHOTO).results[0].score == 1
+
+
+CANDIDATE = VinCandidate(
+    vin="JHLRD77874C026456",
+    confidence=0.98342513,
+    box=Box(257, 635, 1673, 793),
+    source="both",
+    check_digit=CheckDigit(valid=True, applies=True),
+    repairs=(Repair(position=5, from_="O", to="0", reason="check_digit"),),
+)
+
+
+def test_a_vin() -> None:
+    other = replace(CANDIDATE, vin="JHLRD77874C026458", confidence=0.01, source="text", repairs=())
+    body = vin_answer(VinResult((CANDIDATE, other), text_found=True), PHOTO).body("id-1", 12.34567)
+    box = {"xmin": 257, "xmax": 1673, "ymin": 635, "ymax": 793}
+    check_digit = {"valid": True, "applies": True}
+    repairs = [{"position": 5, "from": "O", "to": "0", "reason": "check_digit"}]
+    best = {"vin": "JHLRD77874C026456", "confidence": 0.983425, "box": box}
+    ours = {"source": "both", "check_digit": check_digit, "repairs": repairs}
+    assert body == {
+        "success": True,
+        **best,
+        "candidates": [
+            {**best, **ours},
+            {
+                "vin": "JHLRD77874C026458",
+                "confidence": 0.01,
+                "box": box,
+                "source": "text",
+                "check_digit": check_digit,
+                "repairs": [],
+            },
+        ],
+        **ours,
+        "processing_time": 12.346,
+        "image": {"width": 400, "height": 300},
+        "request_id": "id-1",
+    }
+
+
+def test_no_vin() -> None:
+    with pytest.raises(NothingFound) as error:
+        vin_answer(VinResult((), text_found=True), PHOTO)
+    assert (error.value.status, error.value.message) == (404, "No valid VIN candidates found in the image")
+
+
+def test_no_text() -> None:
+    with pytest.raises(NoTextDetected) as error:
+        vin_answer(VinResult((), text_found=False), PHOTO)
+    assert (error.value.status, error.value.message) == (400, "No text detected in the image")
+
+
+@pytest.mark.parametrize("vin", ["", "JHLRD77874C02645", "JHLRD77874C02645O", "jhlrd77874c026456", "J" * 18])
+def test_what_is_no_vin_is_never_answered(vin: str) -> None:
+    with pytest.raises(ValidationError):
+        vin_answer(VinResult((replace(CANDIDATE, vin=vin),), text_found=True), PHOTO)

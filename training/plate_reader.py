@@ -138,6 +138,8 @@ class Samples:
         self._cut = list(cut_plates)
         self._cut_weights = _weights([p.source for p in self._cut])
         self._regions = {region: i for i, region in enumerate(regions)}
+        # Brazil's states are not told apart: their plates differ in one small word.
+        self._regions |= {p.region: self._regions["br"] for p in plates if p.region and p.region[:3] == "br-"}
 
     def draw(self, rng: np.random.Generator, two_rows: bool) -> Sample:
         """One sample of one row or of two."""

@@ -68,6 +68,28 @@ _WORDS = (
 )  # fmt: skip
 
 
+# Other scripts: Arabic letters and digits are in DejaVu, the rest in npm @fontsource/noto-sans-{jp,kr,sc}.
+_SCRIPTS = {
+    "kanji": (
+        "noto-sans-jp-japanese-700-normal",
+        "品川練馬足立横浜湘南大阪和泉名古屋尾張神戸京都福岡札幌仙台千葉野田習志埼玉春日部熊谷所沢水戸土浦宇都宮群馬多摩八王子熊本広島岡山静岡",
+    ),
+    "kana": (
+        "noto-sans-jp-japanese-700-normal",
+        "さすせそたちつてとなにぬねのはひふほまみむめもやゆらりるろわれあいうえかきくけこを",
+    ),
+    "hangul": (
+        "noto-sans-kr-korean-700-normal",
+        "가나다라마거너더러머버서어저고노도로모보소오조구누두루무부수우주하허호바사아자서울경기",
+    ),
+    "hanzi": (
+        "noto-sans-sc-chinese-simplified-700-normal",
+        "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼",
+    ),
+    "arabic": ("DejaVuSans-Bold", "ابحدرسصطعقكلمنهوى٠١٢٣٤٥٦٧٨٩"),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Crop:
     """What the reader is taught: `pixels` 48 x W BGR, `text` in its alphabet, `region` the design's code."""
@@ -120,7 +142,20 @@ def _line(font: str, text: str) -> Mask:
 def _face(font: str) -> ImageFont.FreeTypeFont:
     face = ImageFont.truetype(str(_font_files()[font]), 64)
     _, top, _, bottom = face.getbbox("H")
-    return ImageFont.truetype(str(_font_files()[font]), round(64 * 64 / (bottom - top)))
+    # Fonts of other scripts may have no H.
+    return ImageFont.truetype(str(_font_files()[font]), round(64 * 64 / ((bottom - top) or 48)))
+
+
+def _foreign(region: str, count: int, rng: np.random.Generator) -> Mask:
+    """A sign of the region's own script where a font for it is found, else something like it.
+
+    The reader must learn to pass over signs that its alphabet lacks. `count`: signs standing together.
+    """
+    script = {"jp": "kanji" if count > 1 else "kana", "kr": "hangul", "cn": "hanzi"}.get(region, "arabic")
+    font, signs = _SCRIPTS[script]
+    if font not in _font_files() or rng.random() < 0.2:
+        return _strokes(rng)
+    return _line(font, str(rng.choice(list(signs))))
 
 
 def _strokes(rng: np.random.Generator, size: int = 48) -> Mask:
@@ -230,7 +265,20 @@ def draw_plate(
     emboss = float(rng.uniform(0.1, 0.5)) if rng.random() < 0.5 else 0.0
     stretch = float(rng.uniform(0.85, 1.2))
     for row, y0, y1, size in bands:
-        _row(canvas, row, font, size, (left, right), (y0 + y1) / 2, ink, paper, stretch, emboss, rng)
+        _row(
+            canvas,
+            row,
+            design.region,
+            font,
+            size,
+            (left, right),
+            (y0 + y1) / 2,
+            ink,
+            paper,
+            stretch,
+            emboss,
+            rng,
+        )
     if rng.random() < design.bolts:
         _bolts(canvas, rng)
     return canvas, text, len(rows)
@@ -295,7 +343,7 @@ def _bands(
         tall = height * float(rng.uniform(0.5, 0.66))
         _blend(
             canvas,
-            _scaled(_strokes(rng), size * 0.9, tall),
+            _scaled(_foreign(design.region, 1, rng), size * 0.9, tall),
             int(left + size * 0.1),
             int((height - tall) / 2),
             ink.tolist(),
@@ -448,6 +496,7 @@ def _bolts(canvas: Pixels, rng: np.random.Generator) -> None:
 def _row(
     canvas: Pixels,
     row: list[Token],
+    region: str,
     font: str,
     size: float,
     columns: tuple[float, float],
@@ -477,16 +526,18 @@ def _row(
                 )
                 continue
             marks = [
-                _mark(_strokes(rng) if c == "*" else _line(font, c)) for c in token.text if c not in "-."
+                _mark(_foreign(region, token.text.count("*"), rng) if c == "*" else _line(font, c))
+                for c in token.text
+                if c not in "-."
             ]
-            if token.kind == "stack" or rng.random() < 0.5:
+            if token.kind == "stack" or ("*" not in token.text and rng.random() < 0.5):
                 share = min(1.0, len(marks) / max(len(marks), 2))
                 pieces.append(
                     (_joined(marks, 0), size * 0.4 * stretch, size * share, -size * (1 - share) / 2)
                 )
             else:
                 line = _joined(marks, 1)
-                tall = size * float(rng.uniform(0.5, 0.95) if "*" in token.text else rng.uniform(0.35, 0.8))
+                tall = size * float(rng.uniform(0.6, 1.05) if "*" in token.text else rng.uniform(0.35, 0.8))
                 if token.text[0] in "-." and rng.random() < 0.8:
                     mark = (np.ones((4, 4), np.float32), size * 0.13, size * 0.12, 0.0)
                     pieces += [(None, gap * 0.4, 0, 0), mark]
@@ -546,7 +597,7 @@ def _mark(mask: Mask) -> Mask:
 def _captioned(word: str, rng: np.random.Generator) -> Mask:
     """A word in small letters below a line of another script."""
     mask = np.zeros((64, 80), np.float32)
-    mask[2:30, 4:76] = _scaled(_strokes(rng), 72, 28)
+    mask[2:30, 4:76] = _scaled(_foreign("ae", 1, rng), 72, 28)
     mask[38:62, 2:78] = _scaled(_line(str(rng.choice(_present(_WORDS))), word), 76, 24)
     return mask
 

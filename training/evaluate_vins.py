@@ -3,10 +3,10 @@
     python -m training.evaluate_vins --data DIR [--split val] [--models functions/vin/models] [--rows FILE]
         [--lines WORK/lines.jsonl] [--no-barcode] [--no-check-digit]
 
-Counts as shared scorers do: right where the first candidate is a labelled VIN of the photo, wrong where there is one and
-it is none of them. The curve shows what every threshold would have answered; ``fit`` is the logistic map from the
-rules' probability to the share that is right (``recognition.vins``: _SLOPE, _OFFSET). ``--lines`` puts the labelled
-lines in the detector's place, to judge the reader alone.
+Counts as shared scorers do: right where the first candidate is a labelled VIN of the photo, wrong where
+there is one and it is none of them. The curve shows what every threshold would have answered; ``fit`` is
+the logistic map from the rules' probability to the share that is right (``recognition.vins``: _SLOPE,
+_OFFSET). ``--lines`` puts the labelled lines in the detector's place, to judge the reader alone.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
+
 from recognition import barcodes, vin_rules, vins
 from recognition.detector import TARGET, Detection, Detector
 from recognition.photo import Photo, Pixels
 from recognition.runtime import session
 from recognition.vin_text import LineReader
 from recognition.vins import VinRecognizer
-
 from training.data import read_image, read_labels
 from training.vin_reader import load_lines
 
@@ -44,7 +45,7 @@ class Given(Detector):
         return [Detection(TARGET, 1.0, np.concatenate([q.min(axis=0), q.max(axis=0)]), q) for q in quads]
 
 
-def overlap(a: list[float], b: list[float]) -> float:
+def overlap(a: Sequence[float], b: Sequence[float]) -> float:
     """Intersection over union of two boxes (xmin, ymin, xmax, ymax)."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     both = max(width, 0) * max(height, 0)
@@ -52,7 +53,9 @@ def overlap(a: list[float], b: list[float]) -> float:
     return both / whole if whole > 0 else 0.0
 
 
-def answers(recognizer: VinRecognizer, data: Path, split: str, given: Given | None, lines: Path | None) -> list[dict[str, Any]]:
+def answers(
+    recognizer: VinRecognizer, data: Path, split: str, given: Given | None, lines: Path | None
+) -> list[dict[str, Any]]:
     """One row for each photo with a sure text: what was answered, how surely, where, and at what cost."""
     known = {line.image: line.corners for line in load_lines(lines.parent)} if lines else {}
     rows = []
@@ -66,7 +69,12 @@ def answers(recognizer: VinRecognizer, data: Path, split: str, given: Given | No
         began = time.process_time()
         result = recognizer.read(Photo.of(pixels))
         spent = (time.process_time() - began) * 1000
-        row: dict[str, Any] = {"image": label["image"], "kind": label["kind"], "truth": sorted(truths), "ms": round(spent, 1)}
+        row: dict[str, Any] = {
+            "image": label["image"],
+            "kind": label["kind"],
+            "truth": sorted(truths),
+            "ms": round(spent, 1),
+        }
         if result.candidates:
             first = result.candidates[0]
             box = [first.box.xmin, first.box.ymin, first.box.xmax, first.box.ymax]
@@ -93,7 +101,8 @@ def summary(rows: list[dict[str, Any]], threshold: float) -> dict[str, float]:
 
 
 def fit(rows: list[dict[str, Any]]) -> tuple[float, float]:
-    """Slope and offset of the logistic regression of "right" on the logit of the confidence, ridge towards (1, 0)."""
+    """Slope and offset of the logistic regression of "right" on the logit of the confidence, ridge towards
+    (1, 0)."""
     known = [(row["confidence"], row["right"]) for row in rows if row.get("source") == "text"]
     if not known:
         return 1.0, 0.0
@@ -108,7 +117,9 @@ def fit(rows: list[dict[str, Any]]) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder of the labelled VIN photos")
     parser.add_argument("--models", type=Path, default=Path("functions/vin/models"))
     parser.add_argument("--split", default="val")
@@ -120,10 +131,12 @@ def main() -> None:
     given: Given | None = None
     if args.lines:
         given = Given()
-        recognizer = VinRecognizer(given, given, LineReader(session(args.models / "reader.onnx")), threshold=0.0)
+        recognizer = VinRecognizer(
+            given, given, LineReader(session(args.models / "reader.onnx")), threshold=0.0
+        )
     else:
         recognizer = VinRecognizer.load(args.models, threshold=0.0)
-    with mock.patch.multiple(vins, **({"_LEAST": 0.0})):
+    with mock.patch.multiple(vins, _LEAST=0.0):
         if args.no_barcode:
             mock.patch.object(barcodes, "near", lambda *_, **__: None).start()
             mock.patch.object(barcodes, "anywhere", lambda *_, **__: None).start()
@@ -136,7 +149,14 @@ def main() -> None:
         print(kind or "all", summary(part, vins.THRESHOLD))
     for threshold in _THRESHOLDS:
         print(f"{threshold:.2f}", summary(rows, threshold))
-    print("fit", fit(rows), "ms", round(float(np.median([row["ms"] for row in rows])), 1), "mean", round(math.fsum(row["ms"] for row in rows) / len(rows), 1))
+    print(
+        "fit",
+        fit(rows),
+        "ms",
+        round(float(np.median([row["ms"] for row in rows])), 1),
+        "mean",
+        round(math.fsum(row["ms"] for row in rows) / len(rows), 1),
+    )
     if args.rows:
         args.rows.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 

@@ -1,12 +1,14 @@
-"""Draws VINs where they are found: labels, maker's plates, dashboards behind glass, stamped metal, papers, screens.
+"""Draws VINs where they are found: labels, maker's plates, dashboards behind glass, stamped metal, papers,
+screens.
 
     python -m training.render_vins --out sheet.png [--count 24] [--seed 0] [--lines]
 
-writes a sheet of what the detector (or, with ``--lines``, the reader) is taught. No VIN drawn here is a real one but by
-chance: the maker's prefix is real, the rest is drawn at random.
+writes a sheet of what the detector (or, with ``--lines``, the reader) is taught. No VIN drawn here is a
+real one but by chance: the maker's prefix is real, the rest is drawn at random.
 
-A ``Sheet`` is the flat object - the label, the plate, the strip - with three layers: its colours, what was printed
-by other means than the VIN, and the VIN's own marks. It is lit, and seen by a camera through one homography.
+A ``Sheet`` is the flat object - the label, the plate, the strip - with three layers: its colours, what was
+printed by other means than the VIN, and the VIN's own marks. It is lit, and seen by a camera through one
+homography.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from __future__ import annotations
 import argparse
 import functools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,80 +24,183 @@ import numpy as np
 import zxingcpp
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from recognition.vin_text import ALPHABET, cut
 
+from recognition.vin_text import ALPHABET, cut
 from training.data import Pixels
 
 Rng = np.random.Generator
 Floats = NDArray[np.float32]
 Mask = NDArray[np.uint8]
 
-# ---------------------------------------------------------------------------------------------------------- texts
+# --------------------------------------------------------------------------------------------- texts
 
 # Maker's prefix and the pattern of the rest: # digit, @ letter, * either, Y model year, = the check digit.
-_PATTERNS: dict[str, tuple[str, ...]] = {
-    "zzz": (
-        "WVWZZZ@@ZY@######", "WVWZZZ#@ZY@######", "WV1ZZZ#@ZY@######", "WV2ZZZ#@ZY@######", "WVGZZZ#@ZY@######", "WAUZZZ#@#Y@######",
-        "WAUZZZ@#*Y@######", "WP1ZZZ#*ZY@@#####", "WP0ZZZ##ZY@######", "TMBZZZ#@ZY@######", "TMB@@#@@*Y@######", "VSSZZZ#@ZY@######",
-        "XW8ZZZ#@ZY@######", "XW8ZZZ@@ZY@######", "XW8AC2NH#YK######", "XW8@@#@@#Y@######", "TRUZZZ#@#Y@######", "3VWZZZ#@ZY@######",
-        "XW8AN4N*#Y@######",
-    ),
-    "europe": (
-        "W0L0@@@######@###", "W0L0@@@##########", "W0LP@#@@#########", "W0VZ@#@#*########", "WDB#######@######", "WDD#######@######", "WDC#######@######",
-        "WDF#######@######", "W1K#######@######", "WBA@@#######@####", "WBA##@@##########", "WBS@@#######@####", "WF0@XX@@@@Y@#####", "WF0*XXG@**Y@#####",
-        "WMW@@#######@####", "WME#######@######", "VF1@@@@#########@", "VF1*@***#########", "VF3##@##@########", "VF3*****@########", "VF7#@###@########",
-        "VF7*****@########", "VR3*****@########", "UU1*@***#########", "ZFA###00000######", "ZAR###000########", "YV1@@######2#####", "YV4@@######1#####",
-        "YS3@@##@#########", "SAL@@##@#@@######", "SAJ@@##@#@@######", "SB1@@##@#########", "SJN@@##@#########", "TSM@@@##@########", "SHH@@#####U######",
-        "VNK@@#####@######", "U5Y@@###@@@######", "U6Y@@###@@@######", "TMA@@###@@@######", "NMT@@##@#########", "NM0@XX@@@@Y@#####", "VSK@@@@##########",
-        "VSS@@@@@#########", "VN1@@@@##########", "VV9##############",
-    ),
-    "russia": (
-        "XWE@@###@@@######", "XWEFC41#*@#######", "XWEH@@##@@000####", "XWEE25##@@@######", "XWEKN81#@@000####", "XWF@@@@@@@@######", "XWB#@##@@@@######",
-        "XTA@@#####@######", "XTAGFL110@@######", "XTAKS0@5L@#######", "XTA###########***", "X7L@@@@@@########", "X7LASRA##########", "X7LHSRG@N########",
-        "X9L##########****", "X9L212300########", "X9F*XX@@@@Y@#####", "X4X@@#####@@#####", "X96##############", "XTH##############", "XTT##############",
-        "XW7@@##@#0@######", "XUF@@####@@######", "XUU@@###@@@######", "X2M@@@@@@@@######", "XZG@@##@#@@######", "XZGFF##@#MA######", "Z94@@##@@@@######",
-        "Z94C241@@@@######", "Z94K241CBNR######", "Z8T@@@@@@@@######", "Z8N@@@@##########", "Z6F*XX@@@@Y@#####", "RUMK@@#*#@@######", "Y4K#####@@@######",
-        "Y3W@@@@@*########", "MX1@@####@@######", "MX1TF69V9MA######", "MXC@@@@@*@@######", "XWK@@#####@######", "XWW@@@@@*@@######", "XW9##############",
-        "X3X@@#####@@#####",
-    ),
-    "checked": (
-        "1G1@@###=Y#######", "1GC@@@@#=Y@######", "1FM@@##@=Y@@#####", "1FA@@#@*=Y#######", "1FT@@#@*=Y@@#####", "1HG@@#@##Y@######", "1HGCM#@##Y@######",
-        "1N4@@#@@=Y@######", "1J4@@###=Y@######", "1C4@@@@@=Y@######", "1C6@@#@@=Y@######", "1D7@@##@=Y@######", "1VW@@#@#=Y@######", "1B3@@##@=Y@######",
-        "1GT@@@@#=Y@######", "1GN@@@@#=Y@######", "1M1@@##@=Y@######", "1XP@@#@@=Y@######", "2HG@@#@##Y@######", "2HG@@#@*=Y@######", "2T1@@##@=Y@######",
-        "2T3@@@@@=Y@######", "2C3@@@@@=Y@######", "2G1@@###=Y#######", "2FM@@##@=Y@@#####", "3VW@@#@@=Y@######", "3N1@@#@@=Y@######", "3FA@@#@*=Y@@#####",
-        "3GN@@@@#=Y@######", "4T1@@##@=Y@######", "4S3@@@@#=Y#######", "4JG@@#@@=Y@######", "5YJ@@#@#=Y@######", "5UX@@#@#=Y@######", "5XY@@###=Y@######",
-        "5NP@@#@#=Y@######", "5FN@@###=Y@######", "5TD@@##@=Y@######", "5J6@@###=Y@######", "7SA@@#@#=Y@######", "LVV@@###=Y@######", "LVVDB11B=MD######",
-        "LVVDB21B=MD######", "LVTDB2#B=Y@######", "LVZA53P9=MC######", "LVZ@@##@=Y@######", "LS5A#@##=Y@######", "LFB@@###=Y@######", "LFV@@#@@=Y@######",
-        "LFP@@###=Y@######", "LGX@@###=Y@######", "LGW@@###=Y@######", "LSV@@#@#=Y@######", "LB3@@###=Y@######", "LMG@@###=Y@######", "LSJ@@###=Y@######",
-        "LBE@@###=Y@######", "LJD@@###=Y@######", "LHG@@###=Y@######", "JHL@@###=Y@######", "JHM@@###=Y@######", "JN1@@##@=Y@######", "JTD@@##@=Y@######",
-        "JTE@@##@=Y@######", "JTM@@##@=Y@######", "JM1@@###=Y@######", "JF1@@###=Y@######", "KMH@@##@=Y@######", "KM8@@##@=Y@######", "KNA@@###=Y@######",
-        "KND@@###=Y@######", "WBA@@#@#=Y@######", "WA1@@#@@=Y@######", "WVW@@#@@=Y@######", "WDD@@#@@=Y@######", "YV1@@###=Y#######", "SAL@@##@=Y@######",
-        "ZFF@@##@=Y#######",
-    ),
-    "asia": (
-        "JMB@@@#@@########", "JMB@@@@@@@@######", "JMZ@@#####@######", "JM7@@#####@######", "JN1@@@@@@@#######", "JSA@@@##@########", "JTJ@@##@#########",
-        "JTMKD31V#########", "JT1@@##@#########", "JF1@@#@@@@@######", "KMH@@##@@@@######", "KMJ@@##@@@@######", "KNE@@###@@@######", "KN3@@###@@@######",
-        "KL1@@##@@@@######", "KPT@@##@@@@######", "MAL@@##@@@@######", "MA3@@@##@########", "MR0@@##@#########", "6T1@@##@#########", "6G1@@##@#########",
-        "8AG@@####@@######", "8AP##############", "9BW@@##@#@@######", "9BG@@####@@######", "93Y@@@@##########", "AHT@@##@#########", "AFA@XX@@@@Y@#####",
-    ),
-}  # fmt: skip
+_PATTERNS: dict[str, str] = {
+    "zzz": """
+        WVWZZZ@@ZY@###### WVWZZZ#@ZY@###### WV1ZZZ#@ZY@###### WV2ZZZ#@ZY@###### WVGZZZ#@ZY@######
+        WAUZZZ#@#Y@###### WAUZZZ@#*Y@###### WP1ZZZ#*ZY@@##### WP0ZZZ##ZY@###### TMBZZZ#@ZY@######
+        TMB@@#@@*Y@###### VSSZZZ#@ZY@###### XW8ZZZ#@ZY@###### XW8ZZZ@@ZY@###### XW8AC2NH#YK######
+        XW8@@#@@#Y@###### TRUZZZ#@#Y@###### 3VWZZZ#@ZY@###### XW8AN4N*#Y@######
+    """,
+    "europe": """
+        W0L0@@@######@### W0L0@@@########## W0LP@#@@######### W0VZ@#@#*######## WDB#######@######
+        WDD#######@###### WDC#######@###### WDF#######@###### W1K#######@###### WBA@@#######@####
+        WBA##@@########## WBS@@#######@#### WF0@XX@@@@Y@##### WF0*XXG@**Y@##### WMW@@#######@####
+        WME#######@###### VF1@@@@#########@ VF1*@***######### VF3##@##@######## VF3*****@########
+        VF7#@###@######## VF7*****@######## VR3*****@######## UU1*@***######### ZFA###00000######
+        ZAR###000######## YV1@@######2##### YV4@@######1##### YS3@@##@######### SAL@@##@#@@######
+        SAJ@@##@#@@###### SB1@@##@######### SJN@@##@######### TSM@@@##@######## SHH@@#####U######
+        VNK@@#####@###### U5Y@@###@@@###### U6Y@@###@@@###### TMA@@###@@@###### NMT@@##@#########
+        NM0@XX@@@@Y@##### VSK@@@@########## VSS@@@@@######### VN1@@@@########## VV9##############
+    """,
+    "russia": """
+        XWE@@###@@@###### XWEFC41#*@####### XWEH@@##@@000#### XWEE25##@@@###### XWEKN81#@@000####
+        XWF@@@@@@@@###### XWB#@##@@@@###### XTA@@#####@###### XTAGFL110@@###### XTAKS0@5L@#######
+        XTA###########*** X7L@@@@@@######## X7LASRA########## X7LHSRG@N######## X9L##########****
+        X9L212300######## X9F*XX@@@@Y@##### X4X@@#####@@##### X96############## XTH##############
+        XTT############## XW7@@##@#0@###### XUF@@####@@###### XUU@@###@@@###### X2M@@@@@@@@######
+        XZG@@##@#@@###### XZGFF##@#MA###### Z94@@##@@@@###### Z94C241@@@@###### Z94K241CBNR######
+        Z8T@@@@@@@@###### Z8N@@@@########## Z6F*XX@@@@Y@##### RUMK@@#*#@@###### Y4K#####@@@######
+        Y3W@@@@@*######## MX1@@####@@###### MX1TF69V9MA###### MXC@@@@@*@@###### XWK@@#####@######
+        XWW@@@@@*@@###### XW9############## X3X@@#####@@#####
+    """,
+    "checked": """
+        1G1@@###=Y####### 1GC@@@@#=Y@###### 1FM@@##@=Y@@##### 1FA@@#@*=Y####### 1FT@@#@*=Y@@#####
+        1HG@@#@##Y@###### 1HGCM#@##Y@###### 1N4@@#@@=Y@###### 1J4@@###=Y@###### 1C4@@@@@=Y@######
+        1C6@@#@@=Y@###### 1D7@@##@=Y@###### 1VW@@#@#=Y@###### 1B3@@##@=Y@###### 1GT@@@@#=Y@######
+        1GN@@@@#=Y@###### 1M1@@##@=Y@###### 1XP@@#@@=Y@###### 2HG@@#@##Y@###### 2HG@@#@*=Y@######
+        2T1@@##@=Y@###### 2T3@@@@@=Y@###### 2C3@@@@@=Y@###### 2G1@@###=Y####### 2FM@@##@=Y@@#####
+        3VW@@#@@=Y@###### 3N1@@#@@=Y@###### 3FA@@#@*=Y@@##### 3GN@@@@#=Y@###### 4T1@@##@=Y@######
+        4S3@@@@#=Y####### 4JG@@#@@=Y@###### 5YJ@@#@#=Y@###### 5UX@@#@#=Y@###### 5XY@@###=Y@######
+        5NP@@#@#=Y@###### 5FN@@###=Y@###### 5TD@@##@=Y@###### 5J6@@###=Y@###### 7SA@@#@#=Y@######
+        LVV@@###=Y@###### LVVDB11B=MD###### LVVDB21B=MD###### LVTDB2#B=Y@###### LVZA53P9=MC######
+        LVZ@@##@=Y@###### LS5A#@##=Y@###### LFB@@###=Y@###### LFV@@#@@=Y@###### LFP@@###=Y@######
+        LGX@@###=Y@###### LGW@@###=Y@###### LSV@@#@#=Y@###### LB3@@###=Y@###### LMG@@###=Y@######
+        LSJ@@###=Y@###### LBE@@###=Y@###### LJD@@###=Y@###### LHG@@###=Y@###### JHL@@###=Y@######
+        JHM@@###=Y@###### JN1@@##@=Y@###### JTD@@##@=Y@###### JTE@@##@=Y@###### JTM@@##@=Y@######
+        JM1@@###=Y@###### JF1@@###=Y@###### KMH@@##@=Y@###### KM8@@##@=Y@###### KNA@@###=Y@######
+        KND@@###=Y@###### WBA@@#@#=Y@###### WA1@@#@@=Y@###### WVW@@#@@=Y@###### WDD@@#@@=Y@######
+        YV1@@###=Y####### SAL@@##@=Y@###### ZFF@@##@=Y#######
+    """,
+    "asia": """
+        JMB@@@#@@######## JMB@@@@@@@@###### JMZ@@#####@###### JM7@@#####@###### JN1@@@@@@@#######
+        JSA@@@##@######## JTJ@@##@######### JTMKD31V######### JT1@@##@######### JF1@@#@@@@@######
+        KMH@@##@@@@###### KMJ@@##@@@@###### KNE@@###@@@###### KN3@@###@@@###### KL1@@##@@@@######
+        KPT@@##@@@@###### MAL@@##@@@@###### MA3@@@##@######## MR0@@##@######### 6T1@@##@#########
+        6G1@@##@######### 8AG@@####@@###### 8AP############## 9BW@@##@#@@###### 9BG@@####@@######
+        93Y@@@@########## AHT@@##@######### AFA@XX@@@@Y@#####
+    """,
+}
 _YEARS = "ABCDEFGHJKLMNPRSTVWXY123456789"
-_VALUES = {c: int(v) for c, v in zip("0123456789ABCDEFGHJKLMNPRSTUVWXYZ", "012345678912345678123457923456789", strict=True)}
+_VALUES = {
+    c: int(v)
+    for c, v in zip("0123456789ABCDEFGHJKLMNPRSTUVWXYZ", "012345678912345678123457923456789", strict=True)
+}
 _WEIGHTS = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
 
-_MAKERS = (
-    "VOLKSWAGEN AG", "ADAM OPEL AG", "OPEL", "DAIMLERCHRYSLER AG", "DAIMLER AG", "BMW AG", "AUDI AG", "RENAULT", "AUTOMOBILES PEUGEOT", "AUTOMOBILES CITROEN",
-    "TOYOTA MOTOR CORPORATION", "HYUNDAI MOTOR COMPANY", "KIA MOTORS", "MITSUBISHI MOTORS CORPORATION", "Mazda Motor Corporation", "NISSAN MOTOR CO., LTD.",
-    "CHERY AUTOMOBILE CO.,LTD.CHINA", "CHINA FIRST AUTOMOBILE GROUP COMPANY", "GEELY", "VAUXHALL MOTORS LTD", "FORD MOTOR COMPANY", "SKODA AUTO a.s.", "VOLVO",
-    "ООО «ЗАВОД»", "ООО \"ЭЛЛАДА\"", "ЗАО «АВТОЗАВОД»", "ПАО «ЗАВОД»", "ООО «МОТОР РУС»", "АВТОЗАВОД", "FABRIQUE EN FRANCE", "HONDA MOTOR CO., LTD.",
-    "FUJI HEAVY INDUSTRIES LTD.", "TESLA, INC.", "GENERAL MOTORS LLC", "MFD. BY FCA US LLC", "Mercedes-Benz", "SUZUKI MOTOR CORPORATION",
-)  # fmt: skip
-_SENTENCES = (
-    "THIS VEHICLE CONFORMS TO ALL APPLICABLE", "FEDERAL MOTOR VEHICLE SAFETY AND", "BUMPER STANDARDS IN EFFECT ON THE DATE", "OF MANUFACTURE SHOWN ABOVE",
-    "SAFETY, BUMPER AND THEFT PREVENTION", "Идентификационный номер", "разрешенная максимальная масса", "ДВИГАТЕЛЬ", "MADE IN GERMANY", "Made in Belarus",
-    "TYPE: PASSENGER CAR", "NAMEPLATE", "ПРЕДПРИЯТИЕ ИЗГОТОВИТЕЛЬ", "VEHICLE IDENTIFICATION NUMBER", "Gross vehicle weight", "TIRE AND LOADING INFORMATION",
-    "SEATING CAPACITY", "COLD TIRE INFLATION PRESSURE", "Fahrgestellnummer", "numero de chassis", "COLOR TRIM AXLE TRANS",
-)  # fmt: skip
+_MAKERS = """\
+VOLKSWAGEN AG
+ADAM OPEL AG
+OPEL
+DAIMLERCHRYSLER AG
+DAIMLER AG
+BMW AG
+AUDI AG
+RENAULT
+AUTOMOBILES PEUGEOT
+AUTOMOBILES CITROEN
+TOYOTA MOTOR CORPORATION
+HYUNDAI MOTOR COMPANY
+KIA MOTORS
+MITSUBISHI MOTORS CORPORATION
+Mazda Motor Corporation
+NISSAN MOTOR CO., LTD.
+CHERY AUTOMOBILE CO.,LTD.CHINA
+CHINA FIRST AUTOMOBILE GROUP COMPANY
+GEELY
+VAUXHALL MOTORS LTD
+FORD MOTOR COMPANY
+SKODA AUTO a.s.
+VOLVO
+ООО «ЗАВОД»
+ООО "ЭЛЛАДА"
+ЗАО «АВТОЗАВОД»
+ПАО «ЗАВОД»
+ООО «МОТОР РУС»
+АВТОЗАВОД
+FABRIQUE EN FRANCE
+HONDA MOTOR CO., LTD.
+FUJI HEAVY INDUSTRIES LTD.
+TESLA, INC.
+GENERAL MOTORS LLC
+MFD. BY FCA US LLC
+Mercedes-Benz
+SUZUKI MOTOR CORPORATION
+""".splitlines()
+_SENTENCES = """\
+THIS VEHICLE CONFORMS TO ALL APPLICABLE
+FEDERAL MOTOR VEHICLE SAFETY AND
+BUMPER STANDARDS IN EFFECT ON THE DATE
+OF MANUFACTURE SHOWN ABOVE
+SAFETY, BUMPER AND THEFT PREVENTION
+Идентификационный номер
+разрешенная максимальная масса
+ДВИГАТЕЛЬ
+MADE IN GERMANY
+Made in Belarus
+TYPE: PASSENGER CAR
+NAMEPLATE
+ПРЕДПРИЯТИЕ ИЗГОТОВИТЕЛЬ
+VEHICLE IDENTIFICATION NUMBER
+Gross vehicle weight
+TIRE AND LOADING INFORMATION
+SEATING CAPACITY
+COLD TIRE INFLATION PRESSURE
+Fahrgestellnummer
+numero de chassis
+COLOR TRIM AXLE TRANS
+""".splitlines()
+
+
+# Lines without a VIN: # is a digit, @ a letter.
+_OTHER = """\
+e##*98/14*####*##
+e#*2001/116*####*##
+e#*2007/46*####*##
+e##*KS07/46*####*##
+TC RU E-RU.MT02.#####
+TC RU E-CN.MT42.#####.P#
+E-RU.АЯ04.B.#####
+РОСС RU.MT02.E#####
+1##0 kg
+2##5 kg
+2##0 KG
+1- ##0 kg
+2- 1##0 kg
+1-0##0
+2-1##5 Kg
+1- 1##0 кг
+2##0 кг
+GVWR 5##0 LB
+GAWR FRT 2##5 LB
+P2#5/#5R1# 9#H 230 KPA / 33 PSI
+1#5/65R15 88T 2.# BAR
++# (###) ###-##-##
+1-800-###-####
+MODEL @@@##-@#@@@
+TYP ##@
+TYPE @@##
+ENGINE @#@@
+МОДЕЛЬ ###@
+COLOR @#@ TRIM @@##
+Z2@@ @@@@
+###@##@ ###
+C/TR @#@@-##
+DATE 0#/20##
+MFD 1#-20##
+Production Date 0#.20##
+0#/1#
+""".splitlines()
 
 
 def check_digit(vin: str) -> str:
@@ -111,7 +215,7 @@ def draw_vin(rng: Rng) -> str:
         weights = np.where([c.isdigit() for c in ALPHABET], 1.6, 1.0)
         return "".join(rng.choice(list(ALPHABET), 17, p=weights / weights.sum()))
     kind = str(rng.choice(list(_PATTERNS), p=(0.2, 0.17, 0.25, 0.3, 0.08)))
-    pattern = str(rng.choice(_PATTERNS[kind]))
+    pattern = str(rng.choice(_PATTERNS[kind].split()))
     if kind != "checked" and rng.random() < 0.25:  # other makers of the same kind
         pattern = pattern[:2] + _fill("*", rng) + pattern[3:]
     if rng.random() < 0.2:  # and other habits
@@ -131,55 +235,51 @@ def _fill(pattern: str, rng: Rng) -> str:
 
 
 def draw_other(rng: Rng) -> str:
-    """A line that stands on the same labels and is no VIN: approvals, weights, tyres, telephones, sentences."""
-    kind = int(rng.integers(12))
-    n = lambda low, high: int(rng.integers(low, high))  # noqa: E731
-    digits = lambda count: "".join(str(d) for d in rng.integers(0, 10, count))  # noqa: E731
-    if kind <= 1:
-        return f"e{n(1, 30)}*{rng.choice(['98/14', '2001/116', '2007/46', '70/156', '2018/858', 'KS07/46'])}*{digits(4)}*{digits(2)}"
-    if kind == 2:
-        return f"{rng.choice(['TC RU', 'ТС RU', 'TC BY', 'РОСС RU', ''])} E-{rng.choice(['RU', 'CN', 'KZ', 'DE', 'JP'])}.{rng.choice(['MT02', 'АЯ04', 'МТ22', 'MT42'])}.{digits(5)}.Р{n(1, 9)}"
-    if kind <= 5:
-        unit = str(rng.choice(["kg", "KG", "кг", "Kg", "", "LB"]))
-        return f"{rng.choice(['', '', '1- ', '2- ', '1-', '2-', 'GVWR ', 'GAWR FRT '])}{n(8, 40) * 100 + n(0, 20) * 5} {unit}"
-    if kind == 6:
-        return f"P{n(155, 315)}/{n(35, 80)}R{n(14, 22)} {n(80, 115)}{rng.choice(list('HSTVW'))}  {n(200, 260)} KPA / {n(29, 41)} PSI"
-    if kind == 7:
-        return f"+{n(1, 99)} ({digits(3)}) {digits(3)}-{digits(2)}-{digits(2)}"
-    if kind == 8:
-        return f"{rng.choice(['MODEL', 'TYP', 'TYPE', 'ENGINE', 'МОДЕЛЬ', 'COLOR', 'TRIM', 'C/TR', ''])} {_fill('***-*****'[: n(4, 9)], rng)}{_fill('@@@@', rng) if n(0, 3) == 0 else ''}"
-    if kind == 9:
-        return f"{rng.choice(['DATE', 'MFD', 'Production Date', ''])} {n(1, 13):02d}{rng.choice(['/', '-', '.'])}{n(1995, 2026)}"
-    return str(rng.choice(_SENTENCES if kind == 10 else _MAKERS))
+    """A line of the same labels that is no VIN: approvals, weights, tyres, telephones, sentences."""
+    if rng.random() < 0.2:
+        return str(rng.choice(_SENTENCES if rng.random() < 0.5 else _MAKERS))
+    letters = {"#": "0123456789", "@": ALPHABET[10:]}
+    return "".join(str(rng.choice(list(letters.get(c, c)))) for c in str(rng.choice(_OTHER)))
 
 
-# ---------------------------------------------------------------------------------------------------------- glyphs
+# -------------------------------------------------------------------------------------------- glyphs
 
 _FOLDERS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path.home() / ".local/share/fonts")
-# Families that stand for what is seen on cars; those not installed are left out. Debian packages fonts-opendin,
-# -ocr-a, -ocr-b, -b612, -bebas-neue, -national-park, -roadgeek, -liberation, -dejavu; npm @fontsource/* where found.
-_LASER = (
-    "OCRB", "OCRBS", "OCRB", "OSP-DIN", "OSP-DIN", "LiberationSansNarrow-Regular", "LiberationSansNarrow-Bold", "LiberationSans-Regular", "LiberationSans-Bold",
-    "LiberationMono-Regular", "LiberationMono-Bold", "DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansCondensed", "DejaVuSansCondensed-Bold", "DejaVuSans",
-    "B612Mono-Regular", "B612Mono-Bold", "B612-Regular", "RG2014B", "RG2014C", "RG2014D", "BebasNeue-Book", "BebasNeue-Regular", "NationalPark-Regular",
-    "share-tech-mono-latin-400-normal", "saira-semi-condensed-latin-500-normal", "barlow-semi-condensed-latin-600-normal", "rajdhani-latin-700-normal",
-    "roboto-condensed-latin-600-normal", "overpass-latin-600-normal", "fira-sans-condensed-latin-600-normal", "chakra-petch-latin-600-normal",
-    "saira-condensed-latin-500-normal", "LiberationSans-Italic", "LiberationSans-BoldItalic", "RG2014E",
-)  # fmt: skip
-_SLAB = ("LiberationSerif-Bold", "LiberationSerif-Regular", "DejaVuSerif", "DejaVuSerif-Bold", "OCRA")
-_STROKE = ("BebasNeue-Light", "BebasNeue-Thin", "NationalPark-Thin", "DejaVuSans-ExtraLight", "OCRB", "share-tech-mono-latin-400-normal", "OSP-DIN", "B612Mono-Regular")
-_WORDS = ("DejaVuSansCondensed-Bold", "DejaVuSans", "LiberationSansNarrow-Bold", "LiberationSans-Bold", "LiberationSans-Regular", "DejaVuSansMono", "LiberationMono-Regular", "DejaVuSerif")
+# Families that stand for what is seen on cars; those not installed are left out. Debian packages
+# fonts-opendin, -ocr-a, -ocr-b, -b612, -bebas-neue, -national-park, -roadgeek, -liberation, -dejavu; npm
+# @fontsource/* where found.
+_LASER = """
+    OCRB OCRBS OCRB OSP-DIN OSP-DIN LiberationSansNarrow-Regular LiberationSansNarrow-Bold
+    LiberationSans-Regular LiberationSans-Bold LiberationMono-Regular LiberationMono-Bold DejaVuSansMono
+    DejaVuSansMono-Bold DejaVuSansCondensed DejaVuSansCondensed-Bold DejaVuSans B612Mono-Regular
+    B612Mono-Bold B612-Regular RG2014B RG2014C RG2014D BebasNeue-Book BebasNeue-Regular NationalPark-Regular
+    share-tech-mono-latin-400-normal saira-semi-condensed-latin-500-normal
+    barlow-semi-condensed-latin-600-normal rajdhani-latin-700-normal roboto-condensed-latin-600-normal
+    overpass-latin-600-normal fira-sans-condensed-latin-600-normal chakra-petch-latin-600-normal
+    saira-condensed-latin-500-normal LiberationSans-Italic LiberationSans-BoldItalic RG2014E
+"""
+_SLAB = """
+    LiberationSerif-Bold LiberationSerif-Regular DejaVuSerif DejaVuSerif-Bold OCRA
+"""
+_STROKE = """
+    BebasNeue-Light BebasNeue-Thin NationalPark-Thin DejaVuSans-ExtraLight OCRB
+    share-tech-mono-latin-400-normal OSP-DIN B612Mono-Regular
+"""
+_WORDS = """
+    DejaVuSansCondensed-Bold DejaVuSans LiberationSansNarrow-Bold LiberationSans-Bold LiberationSans-Regular
+    DejaVuSansMono LiberationMono-Regular DejaVuSerif
+"""
 
 # Each glyph of the 5 x 7 matrix printers: seven rows of five dots, the high bit at the left.
-_DOTS = {
-    "0": "0E1113151911 0E", "1": "040C040404040E", "2": "0E11010204081F", "3": "1F02040201110E", "4": "02060A121F0202",
-    "5": "1F101E0101110E", "6": "0608101E11110E", "7": "1F010204080808", "8": "0E11110E11110E", "9": "0E11110F01020C",
-    "A": "0E11111F111111", "B": "1E11111E11111E", "C": "0E11101010110E", "D": "1E11111111111E", "E": "1F10101E10101F",
-    "F": "1F10101E101010", "G": "0E11101711110F", "H": "1111111F111111", "J": "0702020202120C", "K": "11121418141211",
-    "L": "1010101010101F", "M": "111B1515111111", "N": "11191513111111", "P": "1E11111E101010", "R": "1E11111E141211",
-    "S": "0F10100E01011E", "T": "1F040404040404", "U": "1111111111110E", "V": "11111111110A04", "W": "11111115151B11",
-    "X": "11110A040A1111", "Y": "11110A04040404", "Z": "1F01020408101F", "*": "00150E1F0E1500",
-}  # fmt: skip
+_DOT_ROWS = """
+    0:0E11131519110E 1:040C040404040E 2:0E11010204081F 3:1F02040201110E 4:02060A121F0202 5:1F101E0101110E
+    6:0608101E11110E 7:1F010204080808 8:0E11110E11110E 9:0E11110F01020C A:0E11111F111111 B:1E11111E11111E
+    C:0E11101010110E D:1E11111111111E E:1F10101E10101F F:1F10101E101010 G:0E11101711110F H:1111111F111111
+    J:0702020202120C K:11121418141211 L:1010101010101F M:111B1515111111 N:11191513111111 P:1E11111E101010
+    R:1E11111E141211 S:0F10100E01011E T:1F040404040404 U:1111111111110E V:11111111110A04 W:11111115151B11
+    X:11110A040A1111 Y:11110A04040404 Z:1F01020408101F *:00150E1F0E1500
+"""
+_DOTS = dict(entry.split(":") for entry in _DOT_ROWS.split())
 
 
 @functools.cache
@@ -197,8 +297,8 @@ def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(_font_paths()[name]), size)
 
 
-def _pick_font(names: Sequence[str], rng: Rng) -> str:
-    return str(rng.choice([name for name in names if name in _font_paths()]))
+def _pick_font(names: str, rng: Rng) -> str:
+    return str(rng.choice([name for name in names.split() if name in _font_paths()]))
 
 
 @functools.lru_cache(maxsize=8192)
@@ -214,20 +314,30 @@ def _glyph(name: str, size: int, character: str, bold: int) -> tuple[Mask, int]:
 @functools.lru_cache(maxsize=1024)
 def _dot_glyph(character: str, size: int, dot: int) -> Mask:
     """A 5 x 7 glyph ``size`` pixels high; ``dot`` is a dot's diameter in percent of the pitch."""
-    rows = _DOTS.get(character, "00000000000000").replace(" ", "")
+    rows = _DOTS.get(character, "00000000000000")
     pitch = 8
     image = np.zeros((7 * pitch, 5 * pitch), np.uint8)
     for y in range(7):
         bits = int(rows[2 * y : 2 * y + 2], 16)
         for x in range(5):
             if bits >> (4 - x) & 1:
-                cv2.circle(image, (x * pitch + pitch // 2, y * pitch + pitch // 2), round(pitch * dot / 200), 255, -1, cv2.LINE_AA)
-    return np.asarray(cv2.resize(image, (max(3, round(size * 5 / 7)), size), interpolation=cv2.INTER_AREA), np.uint8)
+                cv2.circle(
+                    image,
+                    (x * pitch + pitch // 2, y * pitch + pitch // 2),
+                    round(pitch * dot / 200),
+                    255,
+                    -1,
+                    cv2.LINE_AA,
+                )
+    return np.asarray(
+        cv2.resize(image, (max(3, round(size * 5 / 7)), size), interpolation=cv2.INTER_AREA), np.uint8
+    )
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a line is set: a font's name (``dots`` for the 5 x 7 matrix), the glyph height, pitch and weight."""
+    """How a line is set: a font's name (``dots`` for the 5 x 7 matrix), the glyph height, pitch and
+    weight."""
 
     font: str
     size: int
@@ -243,12 +353,34 @@ def draw_style(rng: Rng, size: int) -> Style:
     """The type of a VIN line about ``size`` pixels high."""
     kind = rng.random()
     if kind < 0.13:
-        return Style("dots", size, float(rng.uniform(0.78, 1.15)), True, float(rng.uniform(0.75, 1.3)), 0, int(rng.integers(60, 135)))
+        return Style(
+            "dots",
+            size,
+            float(rng.uniform(0.78, 1.15)),
+            True,
+            float(rng.uniform(0.75, 1.3)),
+            0,
+            int(rng.integers(60, 135)),
+        )
     if kind < 0.2:
-        return Style(_pick_font(_SLAB, rng), size, float(rng.uniform(0.0, 0.14)), False, float(rng.uniform(0.8, 1.3)), 0)
+        return Style(
+            _pick_font(_SLAB, rng),
+            size,
+            float(rng.uniform(0.0, 0.14)),
+            False,
+            float(rng.uniform(0.8, 1.3)),
+            0,
+        )
     if kind < 0.35:
         bold = int(rng.integers(0, max(1, size // 14) + 1))
-        return Style(_pick_font(_STROKE, rng), size, float(rng.uniform(0.6, 0.95)), True, float(rng.uniform(0.8, 1.7)), bold)
+        return Style(
+            _pick_font(_STROKE, rng),
+            size,
+            float(rng.uniform(0.6, 0.95)),
+            True,
+            float(rng.uniform(0.8, 1.7)),
+            bold,
+        )
     mono = bool(rng.random() < 0.35)
     bold = int(rng.random() < 0.25)
     pitch = float(rng.uniform(0.62, 0.95)) if mono else float(rng.uniform(-0.01, 0.16))
@@ -262,7 +394,9 @@ def set_line(text: str, style: Style) -> tuple[Mask, list[tuple[int, int]]]:
     for character in text:
         if style.font == "dots" and (character in _DOTS or character == " "):
             mask = _dot_glyph(character, round(style.size * 0.75), style.dot)
-            glyphs.append((np.pad(mask, ((round(style.size * 0.2), round(style.size * 0.35)), (0, 0))), mask.shape[1]))
+            glyphs.append(
+                (np.pad(mask, ((round(style.size * 0.2), round(style.size * 0.35)), (0, 0))), mask.shape[1])
+            )
         else:
             name = "DejaVuSans" if style.font == "dots" or character in "☆★" else style.font
             glyphs.append(_glyph(name, style.size, character, style.bold))
@@ -287,12 +421,13 @@ def set_line(text: str, style: Style) -> tuple[Mask, list[tuple[int, int]]]:
     return line, spans
 
 
-# ---------------------------------------------------------------------------------------------------------- sheets
+# -------------------------------------------------------------------------------------------- sheets
 
 
 @dataclass
 class Sheet:
-    """A flat thing with text. ``pixels`` is its face; ``corners`` (4 x 2) those of the VIN's 17 characters on it."""
+    """A flat thing with text. ``pixels`` is its face; ``corners`` (4 x 2) those of the VIN's 17 characters
+    on it."""
 
     pixels: Pixels
     opacity: Mask
@@ -316,14 +451,21 @@ class _Layout:
             part = layer[y0:y1, x0:x1]
             np.maximum(part, line[y0 - y : y1 - y, x0 - x : x1 - x], out=part)
 
-    def words(self, text: str, x: int, y: int, size: int, font: str | None = None, width: int | None = None) -> int:
-        """Print ``text`` with its left end at x; answers where it ends. ``width``: squeeze to at most that."""
-        style = Style(font or _pick_font(_WORDS, self.rng), size, 0.02, False, float(self.rng.uniform(0.8, 1.15)), 0)
+    def words(
+        self, text: str, x: int, y: int, size: int, font: str | None = None, width: int | None = None
+    ) -> int:
+        """Print ``text`` with its left end at x; answers where it ends. ``width``: squeeze to at most
+        that."""
+        style = Style(
+            font or _pick_font(_WORDS, self.rng), size, 0.02, False, float(self.rng.uniform(0.8, 1.15)), 0
+        )
         line, _ = set_line(text or " ", style)
         if width is not None and line.shape[1] > width:
-            line = np.asarray(cv2.resize(line, (max(4, width), line.shape[0]), interpolation=cv2.INTER_AREA), np.uint8)
+            line = np.asarray(
+                cv2.resize(line, (max(4, width), line.shape[0]), interpolation=cv2.INTER_AREA), np.uint8
+            )
         self.put(self.print, line, x, y)
-        return x + line.shape[1]
+        return int(x + line.shape[1])
 
     def vin(self, vin: str, line: Mask, spans: list[tuple[int, int]], first: int, x: int, y: int) -> None:
         """Mark the VIN whose characters begin at the index ``first`` of ``line``, and keep its corners."""
@@ -331,7 +473,9 @@ class _Layout:
         x0, x1 = spans[first][0], spans[first + len(vin) - 1][1]
         rows = np.flatnonzero(line[:, x0:x1].max(axis=1) > 60)
         top, bottom = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, line.shape[0])
-        self.corners = np.array([(x0 + x, top + y), (x1 + x, top + y), (x1 + x, bottom + y), (x0 + x, bottom + y)], np.float32)
+        self.corners = np.array(
+            [(x0 + x, top + y), (x1 + x, top + y), (x1 + x, bottom + y), (x0 + x, bottom + y)], np.float32
+        )
 
 
 def _dressed(vin: str, rng: Rng) -> tuple[str, int]:
@@ -342,7 +486,9 @@ def _dressed(vin: str, rng: Rng) -> tuple[str, int]:
     if kind < 0.8:
         sign = str(rng.choice(["*", "*", "☆", "★", "-", "<", "#", "/", "* ", "- ", "•"]))
         return sign + vin + (sign[::-1] if rng.random() < 0.9 else ""), len(sign)
-    prefix = str(rng.choice(["VIN: ", "VIN ", "VIN:", "V.I.N. ", "Vin No. ", "№ ", "ID: ", "VIN : ", "FIN ", "E "]))
+    prefix = str(
+        rng.choice(["VIN: ", "VIN ", "VIN:", "V.I.N. ", "Vin No. ", "№ ", "ID: ", "VIN : ", "FIN ", "E "])
+    )
     return prefix + vin, len(prefix)
 
 
@@ -362,7 +508,8 @@ def barcode(text: str, kind: str, height: int) -> Mask:
 
 
 def _colours(rng: Rng) -> tuple[Floats, Floats]:
-    """Ground and ink (BGR, 0..255) of a printed label: dark on light, light on dark, silver on black, odd ones."""
+    """Ground and ink (BGR, 0..255) of a printed label: dark on light, light on dark, silver on black, odd
+    ones."""
     kind = rng.random()
     tint = rng.normal(0, 5, 3)
     if kind < 0.38:
@@ -388,12 +535,17 @@ def _paint(layout: _Layout, ground: Floats, ink: Floats, mark: Floats) -> Pixels
 
 
 def _emboss(layer: Mask, face: Pixels, rng: Rng, depth: float) -> Pixels:
-    """Marks pressed into (or out of) the face, under raking light: shading follows the slope of the blurred ink."""
+    """Marks pressed into (or out of) the face, under raking light: shading follows the slope of the blurred
+    ink."""
     relief = cv2.GaussianBlur(layer.astype(np.float32), (0, 0), float(rng.uniform(0.7, 1.6)))
     angle = rng.uniform(0, 2 * math.pi)
-    shade = cv2.Sobel(relief, cv2.CV_32F, 1, 0, scale=math.cos(angle)) + cv2.Sobel(relief, cv2.CV_32F, 0, 1, scale=math.sin(angle))
+    shade = cv2.Sobel(relief, cv2.CV_32F, 1, 0, scale=math.cos(angle)) + cv2.Sobel(
+        relief, cv2.CV_32F, 0, 1, scale=math.sin(angle)
+    )
     dark = relief * float(rng.uniform(-0.25, 0.12))  # paint or dirt in the grooves
-    return np.clip(face.astype(np.float32) + (shade * depth * 0.5 + dark)[:, :, None], 0, 255).astype(np.uint8)
+    return np.clip(face.astype(np.float32) + (shade * depth * 0.5 + dark)[:, :, None], 0, 255).astype(
+        np.uint8
+    )
 
 
 def _metal(rng: Rng, height: int, width: int) -> Pixels:
@@ -403,7 +555,7 @@ def _metal(rng: Rng, height: int, width: int) -> Pixels:
         base[:] = rng.uniform(20, 210, 3)
     grain = rng.normal(0, 1, (max(2, height // 2), max(2, width // 2))).astype(np.float32)
     if rng.random() < 0.5:
-        grain = cv2.blur(grain, (25, 1)) * 4
+        grain = np.asarray(cv2.blur(grain, (25, 1)) * 4, np.float32)
     base += cv2.resize(grain, (width, height))[:, :, None] * float(rng.uniform(1, 9))
     return np.clip(base, 0, 255).astype(np.uint8)
 
@@ -419,7 +571,8 @@ def _rounded(height: int, width: int, radius: int) -> Mask:
 
 
 def _label(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
-    """A door label or maker's plate: a column of lines, the VIN among the first, marks and codes at the sides."""
+    """A door label or maker's plate: a column of lines, the VIN among the first, marks and codes at the
+    sides."""
     style = draw_style(rng, size)
     dressed, first = _dressed(vin, rng) if vin else (draw_other(rng), 0)
     line, spans = set_line(dressed, style)
@@ -433,7 +586,15 @@ def _label(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
     at = int(rng.choice([1, 1, 2, 2, 2, 3, 4])) if rng.random() < 0.75 else int(rng.integers(0, rows + 1))
     at = min(at, rows - 1)
     font = _pick_font(_WORDS, rng)
-    other = Style(style.font, max(8, round(size * rng.uniform(0.7, 1.05))), style.pitch, style.mono, style.squeeze * 0.9, style.bold, style.dot)
+    other = Style(
+        style.font,
+        max(8, round(size * rng.uniform(0.7, 1.05))),
+        style.pitch,
+        style.mono,
+        style.squeeze * 0.9,
+        style.bold,
+        style.dot,
+    )
     centred = bool(rng.random() < 0.4)
     y = size // 4
     for row in range(rows):
@@ -444,30 +605,59 @@ def _label(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
             else:
                 layout.put(layout.marks, line, x, y)
             if rng.random() < 0.1:
-                cv2.rectangle(layout.print, (x - 4, y), (x + line.shape[1] + 3, y + line.shape[0] - 1), 255, 1)
+                cv2.rectangle(
+                    layout.print, (x - 4, y), (x + line.shape[1] + 3, y + line.shape[0] - 1), 255, 1
+                )
         else:
             text = draw_other(rng) if row else str(rng.choice(_MAKERS))
             if rng.random() < 0.5:
                 if any(c in _DOTS or c == " " for c in text) and rng.random() < 0.6 and text.isascii():
                     mark, _ = set_line(text, other)
                     mark = mark[:, : width - left // 2]
-                    layout.put(layout.marks, mark, left if not centred else max(2, (width - mark.shape[1]) // 2), y)
+                    layout.put(
+                        layout.marks, mark, left if not centred else max(2, (width - mark.shape[1]) // 2), y
+                    )
                 else:
-                    layout.words(text, left, y, max(8, round(size * rng.uniform(0.6, 1.2))), font, width - left)
+                    layout.words(
+                        text, left, y, max(8, round(size * rng.uniform(0.6, 1.2))), font, width - left
+                    )
             else:
-                end = layout.words(text, left, y, max(8, round(size * rng.uniform(0.55, 1.1))), font, width - left)
+                end = layout.words(
+                    text, left, y, max(8, round(size * rng.uniform(0.55, 1.1))), font, width - left
+                )
                 if end < width * 0.6 and rng.random() < 0.35:
-                    layout.words(draw_other(rng), end + size, y, max(8, round(size * 0.8)), font, max(8, width - end - size))
+                    layout.words(
+                        draw_other(rng),
+                        end + size,
+                        y,
+                        max(8, round(size * 0.8)),
+                        font,
+                        max(8, width - end - size),
+                    )
         y += pitch
     if left > size * 1.4 and rng.random() < 0.7:
-        tall, _ = set_line(str(rng.choice(["EAC", "EAC", "CTP", "E1", "CE"])), Style("DejaVuSansCondensed-Bold", int(size * 2.4), -0.05, False, 0.5, 0))
-        tall = cv2.resize(tall, (max(4, int(left * 0.8)), tall.shape[0]))
-        layout.put(layout.print, np.asarray(tall, np.uint8), int(left * 0.1), int(rng.integers(0, max(1, height - tall.shape[0]))))
+        tall, _ = set_line(
+            str(rng.choice(["EAC", "EAC", "CTP", "E1", "CE"])),
+            Style("DejaVuSansCondensed-Bold", int(size * 2.4), -0.05, False, 0.5, 0),
+        )
+        tall = np.asarray(cv2.resize(tall, (max(4, int(left * 0.8)), tall.shape[0])), np.uint8)
+        layout.put(
+            layout.print,
+            tall,
+            int(left * 0.1),
+            int(rng.integers(0, max(1, height - tall.shape[0]))),
+        )
     if rng.random() < 0.22:
         payload = ("I" if rng.random() < 0.5 else "") + (vin or "".join(rng.choice(list(ALPHABET), 9)))
-        code = barcode(payload, str(rng.choice(["Code39", "Code39", "Code128", "DataMatrix", "QRCode"])), int(size * rng.uniform(0.8, 2.2)))
+        code = barcode(
+            payload,
+            str(rng.choice(["Code39", "Code39", "Code128", "DataMatrix", "QRCode"])),
+            int(size * rng.uniform(0.8, 2.2)),
+        )
         if code.shape[1] > width * 0.95:
-            code = np.asarray(cv2.resize(code, (int(width * 0.95), code.shape[0]), interpolation=cv2.INTER_AREA), np.uint8)
+            code = np.asarray(
+                cv2.resize(code, (int(width * 0.95), code.shape[0]), interpolation=cv2.INTER_AREA), np.uint8
+            )
         row = rows - 1 if at < rows - 2 else 0
         y0 = size // 4 + pitch * row
         if row != at:
@@ -475,26 +665,34 @@ def _label(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
             layout.put(layout.print, code, int(rng.integers(0, max(1, width - code.shape[1]))), y0)
     if rng.random() < 0.35:
         inset = int(rng.integers(1, 5))
-        cv2.rectangle(layout.print, (inset, inset), (width - 1 - inset, height - 1 - inset), 255, int(rng.integers(1, 3)))
+        cv2.rectangle(
+            layout.print,
+            (inset, inset),
+            (width - 1 - inset, height - 1 - inset),
+            255,
+            int(rng.integers(1, 3)),
+        )
     if rng.random() < 0.3:
         y0 = int(rng.integers(0, height))
         if layout.corners is None or not layout.corners[0, 1] - 2 <= y0 <= layout.corners[2, 1] + 2:
             cv2.line(layout.print, (0, y0), (width, y0), 255, int(rng.integers(1, 3)))
     stamped = rng.random() < 0.2
     ground, ink = _colours(rng)
-    mark = ink if rng.random() < 0.8 else np.clip(ink + rng.normal(0, 25, 3), 0, 255).astype(np.float32)
+    shade = np.clip(ink + rng.normal(0, 25, 3) * (rng.random() < 0.2), 0, 255).astype(np.float32)
     if stamped:
         hidden = layout.marks
         layout.marks = np.zeros_like(hidden)
-        face = _paint(layout, ground, ink, mark)
+        face = _paint(layout, ground, ink, shade)
         if rng.random() < 0.7:
             metal = _metal(rng, height, width)
             face = np.where(layout.print[:, :, None] > 128, face, metal)
         face = _emboss(hidden, face, rng, float(rng.uniform(0.5, 1.6)))
     else:
-        face = _paint(layout, ground, ink, mark)
+        face = _paint(layout, ground, ink, shade)
     if rng.random() < 0.15:  # black film cut out round the text, on a silver ground
-        face = np.asarray(cv2.copyMakeBorder(face, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(200, 200, 200)), np.uint8)
+        face = np.asarray(
+            cv2.copyMakeBorder(face, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(200, 200, 200)), np.uint8
+        )
         if layout.corners is not None:
             layout.corners = layout.corners + 2
     opacity = _rounded(face.shape[0], face.shape[1], int(rng.integers(0, size)))
@@ -510,7 +708,11 @@ def _strip(rng: Rng, vin: str | None, size: int) -> Sheet:
     above = below = int(size * rng.uniform(0.02, 0.4))
     code: Mask | None = None
     if rng.random() < 0.35:
-        code = barcode(vin or "".join(rng.choice(list(ALPHABET), 12)), str(rng.choice(["Code39", "Code128"])), int(size * rng.uniform(0.5, 1.2)))
+        code = barcode(
+            vin or "".join(rng.choice(list(ALPHABET), 12)),
+            str(rng.choice(["Code39", "Code128"])),
+            int(size * rng.uniform(0.5, 1.2)),
+        )
         length = min(int(line.shape[1] * rng.uniform(0.85, 1.25)), line.shape[1] + 2 * side)
         code = np.asarray(cv2.resize(code, (length, code.shape[0]), interpolation=cv2.INTER_AREA), np.uint8)
         if rng.random() < 0.6:
@@ -525,7 +727,12 @@ def _strip(rng: Rng, vin: str | None, size: int) -> Sheet:
         layout.put(layout.marks, line, side, above)
     if code is not None:
         low = below > above
-        layout.put(layout.print, code, (width - code.shape[1]) // 2, above + line.shape[0] - 2 if low else max(0, above - code.shape[0]))
+        layout.put(
+            layout.print,
+            code,
+            (width - code.shape[1]) // 2,
+            above + line.shape[0] - 2 if low else max(0, above - code.shape[0]),
+        )
     if side > size and rng.random() < 0.5:  # the maker's sign
         cv2.circle(layout.print, (side // 2, height // 2), int(size * 0.35), 255, max(1, size // 10))
     ground, ink = _colours(rng)
@@ -541,11 +748,14 @@ def _strip(rng: Rng, vin: str | None, size: int) -> Sheet:
             face = np.clip(face + weight * contrast, 0, 255).astype(np.uint8)
     else:
         face = _paint(layout, ground, ink, ink)
-    return Sheet(face, _rounded(height, width, int(rng.integers(0, max(1, height // 2)))), layout.corners, vin or "")
+    return Sheet(
+        face, _rounded(height, width, int(rng.integers(0, max(1, height // 2)))), layout.corners, vin or ""
+    )
 
 
 def _stamp(rng: Rng, vin: str | None, size: int) -> Sheet:
-    """A number stamped, pin-marked or milled into the body itself; the sheet is the metal and goes on all round."""
+    """A number stamped, pin-marked or milled into the body itself; the sheet is the metal and goes on all
+    round."""
     text, first = _dressed(vin, rng) if vin else (draw_other(rng), 0)
     style = draw_style(rng, size)
     if rng.random() < 0.4:
@@ -585,19 +795,33 @@ def _paper(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
             else:
                 layout.put(layout.marks, line, x, y)
             continue
-        end = layout.words(draw_other(rng), 6, y, max(8, round(size * rng.uniform(0.6, 1.1))), width=width - 8)
+        end = layout.words(
+            draw_other(rng), 6, y, max(8, round(size * rng.uniform(0.6, 1.1))), width=width - 8
+        )
         if end < width * 0.7 and rng.random() < 0.6:
-            layout.words(draw_other(rng), end + size, y, max(8, round(size * rng.uniform(0.6, 1.1))), width=max(8, width - end - size))
+            layout.words(
+                draw_other(rng),
+                end + size,
+                y,
+                max(8, round(size * rng.uniform(0.6, 1.1))),
+                width=max(8, width - end - size),
+            )
     if rng.random() < 0.5:
         for row in range(rows + 1):
             cv2.line(layout.print, (0, row * pitch), (width, row * pitch), 160, 1)
     light = rng.random() < 0.75
-    ground = np.clip((rng.uniform(200, 255) if light else rng.uniform(5, 50)) + rng.normal(0, 6, 3), 0, 255).astype(np.float32)
-    ink = np.clip((rng.uniform(10, 80) if light else rng.uniform(170, 250)) + rng.normal(0, 10, 3), 0, 255).astype(np.float32)
+    ground = np.clip(
+        (rng.uniform(200, 255) if light else rng.uniform(5, 50)) + rng.normal(0, 6, 3), 0, 255
+    ).astype(np.float32)
+    ink = np.clip(
+        (rng.uniform(10, 80) if light else rng.uniform(170, 250)) + rng.normal(0, 10, 3), 0, 255
+    ).astype(np.float32)
     face = _paint(layout, ground, ink, ink)
     if rng.random() < 0.2:  # a screen's dots against the camera's
         ripple = np.sin(np.arange(width) * rng.uniform(0.4, 2.5) + rng.uniform(0, 6)) * rng.uniform(3, 14)
-        face = np.clip(face.astype(np.float32) + ripple.astype(np.float32)[None, :, None], 0, 255).astype(np.uint8)
+        face = np.clip(face.astype(np.float32) + ripple.astype(np.float32)[None, :, None], 0, 255).astype(
+            np.uint8
+        )
     return Sheet(face, np.full((height, width), 255, np.uint8), layout.corners, vin or "")
 
 
@@ -618,7 +842,7 @@ def draw_sheet(
     return _paper(rng, vin, size, int(rng.integers(*rows))), False
 
 
-# ---------------------------------------------------------------------------------------------------------- photos
+# -------------------------------------------------------------------------------------------- photos
 
 
 def _field(rng: Rng, height: int, width: int, cells: int) -> Floats:
@@ -641,7 +865,14 @@ def _surroundings(rng: Rng, height: int, width: int) -> Pixels:
         centre = rng.uniform(0, 1, 2) * (width, height)
         radius = max(1, int(rng.uniform(0.01, 0.06) * width))
         shade = tuple(float(v) for v in rng.uniform(0, 255) + rng.normal(0, 8, 3))
-        cv2.circle(picture, (int(centre[0]), int(centre[1])), radius, shade, -1 if rng.random() < 0.6 else 2, cv2.LINE_AA)
+        cv2.circle(
+            picture,
+            (int(centre[0]), int(centre[1])),
+            radius,
+            shade,
+            -1 if rng.random() < 0.6 else 2,
+            cv2.LINE_AA,
+        )
     sigma = float(rng.uniform(0.5, 4))
     return np.clip(cv2.GaussianBlur(picture, (0, 0), sigma), 0, 255).astype(np.uint8)
 
@@ -654,34 +885,40 @@ def _light(rng: Rng, picture: Pixels, glass: bool) -> Pixels:
     if glass or rng.random() < 0.12:
         veil = np.full((height, width, 3), rng.uniform(40, 230) + rng.normal(0, 12, 3), np.float32)
         for _ in range(int(rng.integers(1, 6))):  # the hand, the telephone, trees, roofs
-            points = (rng.uniform(-0.2, 1.2, (1, 2)) + rng.normal(0, 0.25, (int(rng.integers(3, 8)), 2))) * (width, height)
+            points = (rng.uniform(-0.2, 1.2, (1, 2)) + rng.normal(0, 0.25, (int(rng.integers(3, 8)), 2))) * (
+                width,
+                height,
+            )
             shade = tuple(float(v) for v in rng.uniform(0, 1) ** 2 * 255 + rng.normal(0, 6, 3))
             cv2.fillPoly(veil, [cv2.convexHull(points.astype(np.int32))], shade)
-        veil = cv2.GaussianBlur(veil, (0, 0), float(rng.uniform(0.5, 8)))
+        veil = np.asarray(cv2.GaussianBlur(veil, (0, 0), float(rng.uniform(0.5, 8))), np.float32)
         lit = lit * float(rng.uniform(0.6, 1)) + veil * float(rng.uniform(0.08, 0.55))
     for _ in range(int(rng.random() < 0.25)):
         centre = rng.uniform(0, 1, 2) * (width, height)
         blob = np.zeros((height, width), np.float32)
         axes = (int(width * rng.uniform(0.02, 0.3)) + 1, int(height * rng.uniform(0.02, 0.12)) + 1)
         cv2.ellipse(blob, (int(centre[0]), int(centre[1])), axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
-        blob = cv2.GaussianBlur(blob, (0, 0), float(rng.uniform(2, 15)))
+        blob = np.asarray(cv2.GaussianBlur(blob, (0, 0), float(rng.uniform(2, 15))), np.float32)
         lit += blob[:, :, None] * float(rng.uniform(40, 200))
     gain = float(np.exp(rng.normal(0, 0.25)))
     lit = (lit - 128) * float(rng.uniform(0.55, 1.15)) + 128 if rng.random() < 0.5 else lit
     return np.clip(lit * gain + rng.normal(0, 6, 3), 0, 255).astype(np.uint8)
 
 
-def _camera(rng: Rng, picture: Pixels) -> Pixels:
-    """Blur of focus or motion, sensor noise, JPEG."""
-    kind = rng.random()
+def _camera(rng: Rng, picture: Pixels, steady: bool = False) -> Pixels:
+    """Blur of focus or, unless ``steady``, of motion; sensor noise, JPEG."""
+    kind = rng.random() * (0.3 if steady else 1.0)
     if kind < 0.3:
-        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.3, 1.1))), np.uint8)
+        sigma = float(rng.uniform(0.3, 0.6 if steady else 1.1))
+        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.uint8)
     elif kind < 0.42:
         length = int(rng.integers(2, 5))
         kernel = np.zeros((length * 2 + 1, length * 2 + 1), np.float32)
         angle = rng.uniform(0, math.pi)
         dx, dy = math.cos(angle) * length / 2, math.sin(angle) * length / 2
-        cv2.line(kernel, (round(length - dx), round(length - dy)), (round(length + dx), round(length + dy)), 1.0, 1)
+        cv2.line(
+            kernel, (round(length - dx), round(length - dy)), (round(length + dx), round(length + dy)), 1.0, 1
+        )
         picture = np.asarray(cv2.filter2D(picture, -1, kernel / kernel.sum()), np.uint8)
     elif kind < 0.5:
         soft = cv2.GaussianBlur(picture, (0, 0), 1.2)
@@ -696,7 +933,8 @@ def _camera(rng: Rng, picture: Pixels) -> Pixels:
 
 
 def _homography(rng: Rng, sheet: Sheet, height: int, width: int, turn: float, share: float) -> Floats:
-    """From the sheet to the photo: the text ``share`` of the photo's width long, turned by ``turn`` radians."""
+    """From the sheet to the photo: the text ``share`` of the photo's width long, turned by ``turn``
+    radians."""
     rows, columns = sheet.pixels.shape[:2]
     source = np.array([(0, 0), (columns, 0), (columns, rows), (0, rows)], np.float64)
     text = sheet.corners if sheet.corners is not None else source
@@ -706,23 +944,36 @@ def _homography(rng: Rng, sheet: Sheet, height: int, width: int, turn: float, sh
     middle = text.mean(axis=0)
     flat = (source - middle) * zoom
     flat[:, 1] *= float(np.exp(rng.normal(0, 0.14)))  # seen from above or below
-    flat = flat * (1 + (flat / (np.abs(flat).max() + 1e-6)) @ rng.normal(0, 0.06, (2, 1)))  # and from the side
-    flat += (flat[:, ::-1] * (float(rng.normal(0, 0.06)), 0.0))
+    flat = flat * (
+        1 + (flat / (np.abs(flat).max() + 1e-6)) @ rng.normal(0, 0.06, (2, 1))
+    )  # and from the side
+    flat += flat[:, ::-1] * (float(rng.normal(0, 0.06)), 0.0)
     cosine, sine = math.cos(turn), math.sin(turn)
     turned = flat @ np.array([(cosine, sine), (-sine, cosine)])
     where = np.array([(width, height)]) * rng.uniform(0.3, 0.7, 2)
-    return np.asarray(cv2.getPerspectiveTransform(source.astype(np.float32), (turned + where).astype(np.float32)), np.float32)
+    return np.asarray(
+        cv2.getPerspectiveTransform(source.astype(np.float32), (turned + where).astype(np.float32)),
+        np.float32,
+    )
 
 
 def draw_turn(rng: Rng) -> float:
     """How a photo's text is turned, in radians: mostly nearly level, but every direction occurs."""
     kind = rng.random()
-    degrees = rng.normal(0, 5) if kind < 0.6 else rng.uniform(-45, 45) if kind < 0.78 else rng.choice([90, 180, 270]) + rng.normal(0, 7)
+    degrees = (
+        rng.normal(0, 5)
+        if kind < 0.6
+        else rng.uniform(-45, 45)
+        if kind < 0.78
+        else rng.choice([90, 180, 270]) + rng.normal(0, 7)
+    )
     return math.radians(float(degrees))
 
 
 def _moved(corners: Floats, matrix: Floats) -> Floats:
-    return np.asarray(cv2.perspectiveTransform(corners.reshape(1, 4, 2), matrix.astype(np.float64))[0], np.float32)
+    return np.asarray(
+        cv2.perspectiveTransform(corners.reshape(1, 4, 2), matrix.astype(np.float64))[0], np.float32
+    )
 
 
 def _photograph(rng: Rng, vin: str | None) -> tuple[Pixels, Floats | None]:
@@ -775,12 +1026,12 @@ def render_without(rng: Rng) -> Pixels:
     return _photograph(rng, None)[0]
 
 
-# ---------------------------------------------------------------------------------------------------------- lines
+# --------------------------------------------------------------------------------------------- lines
 
 
 def jittered(corners: Floats, rng: Rng, amount: float = 0.12) -> Floats:
-    """``corners`` (4 x 2) as a detector gives them: each off by ``amount`` (deviation, in the line's height), and the
-    whole a little longer, shorter, higher or lower than it should be."""
+    """``corners`` (4 x 2) as a detector gives them: each off by ``amount`` (deviation, in the line's
+    height), and the whole a little longer, shorter, higher or lower than it should be."""
     along, down = corners[1] - corners[0], corners[3] - corners[0]
     height = float(np.hypot(*down))
     unit = along / max(float(np.hypot(*along)), 1e-3) * height
@@ -794,10 +1045,12 @@ def jittered(corners: Floats, rng: Rng, amount: float = 0.12) -> Floats:
 
 
 def render_line(rng: Rng) -> tuple[Pixels, str]:
-    """A line as the reader gets it, cut by a detector's corners (48 x 320 BGR), and what it says in ``ALPHABET``.
+    """A line as the reader gets it, cut by a detector's corners (48 x 320 BGR), and what it says in
+    ``ALPHABET``.
 
-    Characters are 6 to 45 pixels high before the cut. One line in sixteen is not a VIN, so that the reader does not
-    learn to see seventeen characters everywhere; its text leaves out what the alphabet does not hold.
+    Characters are 6 to 45 pixels high before the cut. One line in sixteen is not a VIN, so that the reader
+    does not learn to see seventeen characters everywhere; its text leaves out what the alphabet does not
+    hold.
     """
     vin = draw_vin(rng)
     if rng.random() < 0.06:
@@ -805,8 +1058,16 @@ def render_line(rng: Rng) -> tuple[Pixels, str]:
     sheet, glass = draw_sheet(rng, vin, rows=(2, 5))
     assert sheet.corners is not None
     text = sheet.corners
-    tall = float(np.exp(rng.uniform(math.log(6), math.log(45)) if rng.random() < 0.8 else rng.uniform(math.log(6), math.log(12))))
-    length = float(np.linalg.norm(text[1] - text[0])) * tall / max(float(np.linalg.norm(text[3] - text[0])), 1.0)
+    tall = float(
+        np.exp(
+            rng.uniform(math.log(6), math.log(45))
+            if rng.random() < 0.8
+            else rng.uniform(math.log(6), math.log(12))
+        )
+    )
+    length = (
+        float(np.linalg.norm(text[1] - text[0])) * tall / max(float(np.linalg.norm(text[3] - text[0])), 1.0)
+    )
     turn = math.radians(float(rng.normal(0, 7)))
     width = int(length * 1.1 + 2 * tall)
     height = int(length * abs(math.sin(turn)) + 4 * tall)
@@ -815,17 +1076,25 @@ def render_line(rng: Rng) -> tuple[Pixels, str]:
     shift = np.array([width, height]) / 2 - seen.mean(axis=0)
     move = np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]], np.float32)
     matrix, seen = np.asarray(move @ matrix, np.float32), np.asarray(seen + shift, np.float32)
-    picture = np.full((height, width, 3), rng.uniform(10, 240) + rng.normal(0, 8, 3), np.float32).clip(0, 255).astype(np.uint8)
+    picture = (
+        np.full((height, width, 3), rng.uniform(10, 240) + rng.normal(0, 8, 3), np.float32)
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
     _lay(picture, sheet, matrix)
     if rng.random() < 0.25:  # photos squeezed to another shape and enlarged again by those who stored them
         shape = (max(60, round(width * rng.uniform(0.5, 0.9))), max(9, round(height * rng.uniform(0.6, 1.0))))
-        picture = np.asarray(cv2.resize(cv2.resize(picture, shape, interpolation=cv2.INTER_AREA), (width, height)), np.uint8)
-    picture = _camera(rng, _light(rng, picture, glass))
+        picture = np.asarray(
+            cv2.resize(cv2.resize(picture, shape, interpolation=cv2.INTER_AREA), (width, height)), np.uint8
+        )
+    picture = _camera(rng, _light(rng, picture, glass), steady=tall < 14)
     return cut(picture, jittered(seen, rng)), vin
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
@@ -844,7 +1113,9 @@ def _main() -> None:
         tiles.append(np.pad(small, ((0, 256 - small.shape[0]), (0, 256 - small.shape[1]), (0, 0))))
     columns = 4 if args.lines else 6
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
-    cv2.imwrite(str(args.out), np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]))
+    cv2.imwrite(
+        str(args.out), np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)])
+    )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Trains the VIN reader: PP-OCRv6 small's body with a 33-character CTC head, on real and rendered lines.
 
-    python -m training.vin_reader lines  --data DIR --work DIR            # where each line lies and what it says
-    python -m training.vin_reader train  --data DIR --work DIR [--steps 2400]
+    python -m training.vin_reader lines  --data DIR --work DIR            # where each line lies and what it
+    says python -m training.vin_reader train  --data DIR --work DIR [--steps 2400]
     python -m training.vin_reader export --data DIR --work DIR --out functions/vin/models/reader.onnx
 
-``lines`` writes WORK/lines.jsonl. The labelled boxes are upright rectangles round lines that may be tilted, and most
-have no text, so the newest net is asked: for a line with text the corners under which the text is likeliest, for one
-without also its text, kept where several cuts agree (``pseudo``). Run it again after a first training and train on.
-``train`` resumes from WORK/reader.pt where that exists and logs to standard output.
+``lines`` writes WORK/lines.jsonl. The labelled boxes are upright rectangles round lines that may be tilted,
+and most have no text, so the newest net is asked: for a line with text the corners under which the text is
+likeliest, for one without also its text, kept where several cuts agree (``pseudo``). Run it again after a
+first training and train on. ``train`` resumes from WORK/reader.pt where that exists and logs to standard
+output.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+
 from recognition import ctc, vin_rules
 from recognition.vin_text import ALPHABET, WIDTH, LineReading, cut, decode, text_probabilities
-
 from training.data import Pixels, read_image, read_labels
 from training.ppocr import Reader, ctc_loss, export, to_input
 from training.render_vins import Floats, Rng, jittered, render_line
@@ -53,12 +54,13 @@ class Line:
     score: float
 
 
-# ----------------------------------------------------------------------------------------------------------- lines
+# --------------------------------------------------------------------------------------------- lines
 
 
 def possible_corners(box: Sequence[float]) -> list[Floats]:
-    """Corners that a VIN line inside the upright ``box`` may have: level, and where the box is too high for a level
-    line, tilted either way so that a line of common proportions just fits. A box higher than wide is read downwards.
+    """Corners that a VIN line inside the upright ``box`` may have: level, and where the box is too high for
+    a level line, tilted either way so that a line of common proportions just fits. A box higher than wide
+    is read downwards.
     """
     x0, y0, x1, y1 = box
     width, height = x1 - x0, y1 - y0
@@ -68,7 +70,8 @@ def possible_corners(box: Sequence[float]) -> list[Floats]:
         along = np.array([math.cos(angle), math.sin(angle)]) * length / 2
         down = np.array([-math.sin(angle), math.cos(angle)]) * tall / 2
         return np.array(
-            [middle - along - down, middle + along - down, middle + along + down, middle - along + down], np.float32
+            [middle - along - down, middle + along - down, middle + along + down, middle - along + down],
+            np.float32,
         )
 
     long, short = max(width, height), min(width, height)
@@ -85,7 +88,9 @@ def possible_corners(box: Sequence[float]) -> list[Floats]:
 
 
 @torch.no_grad()
-def probabilities(reader: Reader, crops: Sequence[Pixels]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def probabilities(
+    reader: Reader, crops: Sequence[Pixels]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """The net's CTC output for crops (B x T x 34, rows sum to 1)."""
     with torch.autocast("cpu", torch.bfloat16, enabled=False):
         logits, _ = reader(to_input(crops))
@@ -107,14 +112,18 @@ def read_lines(reader: Reader, data: Path, seed: int = 0) -> Iterator[Line]:
             readings = decode(matrices, 4)
             if max(_certainty(reading) for reading in readings) < 0.02:  # upside down?
                 quads += [q[[2, 3, 0, 1]] for q in quads]
-                matrices = np.concatenate([matrices, probabilities(reader, [cut(pixels, q) for q in quads[len(quads) // 2 :]])])
+                matrices = np.concatenate(
+                    [matrices, probabilities(reader, [cut(pixels, q) for q in quads[len(quads) // 2 :]])]
+                )
                 readings = decode(matrices, 4)
             common = {"image": label["image"], "split": label["split"], "kind": label["kind"]}
             if vin.get("text"):
                 fits = [float(text_probabilities(m, [vin["text"]])[0]) for m in matrices]
                 best = int(np.argmax(fits))
                 source = "unsure" if vin.get("unsure") else "label"
-                yield Line(**common, corners=quads[best].tolist(), text=vin["text"], source=source, score=fits[best])
+                yield Line(
+                    **common, corners=quads[best].tolist(), text=vin["text"], source=source, score=fits[best]
+                )
                 continue
             best = max(range(len(quads)), key=lambda i: _certainty(readings[i]))
             if _certainty(readings[best]) < 0.1:
@@ -125,7 +134,9 @@ def read_lines(reader: Reader, data: Path, seed: int = 0) -> Iterator[Line]:
             agree = [v for v in views if v.texts and v.texts[0][0] == text]
             score = float(np.mean([_certainty(v) for v in agree])) if agree else 0.0
             checked = vin_rules.is_valid(text) if text else False
-            enough = len(agree) == len(views) and (checked and score > 0.3 or score > 0.85 or vin_rules.known_maker(text) and score > 0.7)
+            enough = len(agree) == len(views) and (
+                (checked and score > 0.3) or score > 0.85 or (vin_rules.known_maker(text) and score > 0.7)
+            )
             if text and enough and not (vin_rules.check_applies(text) and not checked):
                 yield Line(**common, corners=quads[best].tolist(), text=text, source="pseudo", score=score)
 
@@ -134,7 +145,7 @@ def _certainty(reading: LineReading) -> float:
     return reading.share * reading.texts[0][1] if reading.texts else 0.0
 
 
-# ----------------------------------------------------------------------------------------------------------- train
+# --------------------------------------------------------------------------------------------- train
 
 
 def spoil(pixels: Pixels, rng: Rng) -> Pixels:
@@ -151,7 +162,9 @@ def spoil(pixels: Pixels, rng: Rng) -> Pixels:
         picture = np.asarray(cv2.addWeighted(picture, 1.7, soft, -0.7, 0), np.uint8)
     values = picture.astype(np.float32)
     if rng.random() < 0.7:
-        values = (values - values.mean()) * float(np.exp(rng.normal(0, 0.3))) + values.mean() * float(np.exp(rng.normal(0, 0.25)))
+        values = (values - values.mean()) * float(np.exp(rng.normal(0, 0.3))) + values.mean() * float(
+            np.exp(rng.normal(0, 0.25))
+        )
         values += rng.normal(0, 8, 3)
     if rng.random() < 0.3:  # light across the line
         slope = rng.normal(0, 40, 2)
@@ -169,7 +182,8 @@ def spoil(pixels: Pixels, rng: Rng) -> Pixels:
 
 
 class Samples:
-    """An endless stream of training lines: the real ones drawn so that rare makers are not drowned, and rendered."""
+    """An endless stream of training lines: the real ones drawn so that rare makers are not drowned, and
+    rendered."""
 
     def __init__(self, data: Path, lines: Sequence[Line], seed: int) -> None:
         self._rng = np.random.default_rng(seed)
@@ -193,7 +207,9 @@ class Samples:
         return cut(spoil(pixels, self._rng), jittered(corners, self._rng)), self._lines[index].text
 
     def batch(self, size: int) -> tuple[list[Pixels], list[str]]:
-        pairs = [self.real() if self._rng.random() < _REAL_SHARE else render_line(self._rng) for _ in range(size)]
+        pairs = [
+            self.real() if self._rng.random() < _REAL_SHARE else render_line(self._rng) for _ in range(size)
+        ]
         return [pixels for pixels, _ in pairs], [text for _, text in pairs]
 
 
@@ -255,22 +271,33 @@ def train(data: Path, work: Path, steps: int, seed: int, rate: float) -> None:
             for kept, new in zip(average.parameters(), reader.parameters(), strict=True):
                 kept.lerp_(new, 1 - keep)
         if step % 50 == 0:
-            print(f"{step}/{steps} loss {total / 50:.4f} {50 * BATCH / (time.time() - began):.1f} lines/s", flush=True)
+            print(
+                f"{step}/{steps} loss {total / 50:.4f} {50 * BATCH / (time.time() - began):.1f} lines/s",
+                flush=True,
+            )
             began, total = time.time(), 0.0
         if step % 150 == 0 or step == steps:
             print(step, validate(average, data, lines), flush=True)
-            state = {"net": reader.state_dict(), "model": average.state_dict(), "optimizer": optimizer.state_dict()}
+            state = {
+                "net": reader.state_dict(),
+                "model": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+            }
             torch.save({**state, "step": step, "steps": steps}, saved.with_suffix(".new"))
             saved.with_suffix(".new").replace(saved)
             began = time.time()
 
 
-# ------------------------------------------------------------------------------------------------------------ main
+# ---------------------------------------------------------------------------------------------- main
 
 
 def load_lines(work: Path) -> list[Line]:
     """What ``lines`` wrote."""
-    return [Line(**json.loads(row)) for row in (work / "lines.jsonl").read_text(encoding="utf-8").splitlines() if row.endswith("}")]
+    return [
+        Line(**json.loads(row))
+        for row in (work / "lines.jsonl").read_text(encoding="utf-8").splitlines()
+        if row.endswith("}")
+    ]
 
 
 def load_reader(work: Path) -> Reader:
@@ -282,7 +309,9 @@ def load_reader(work: Path) -> Reader:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["lines", "train", "export"])
     parser.add_argument("--data", type=Path, required=True, help="folder of the labelled VIN photos")
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints")

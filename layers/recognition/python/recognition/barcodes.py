@@ -1,7 +1,7 @@
 """VINs in barcodes: Code 39 and Code 128 on labels, Data Matrix and QR on newer cars.
 
-A photo's code is often small, tilted or dim, so it is looked for in several views. How many is bounded by the pixels
-looked at, not by a clock: the same photo always gets the same answer.
+A photo's code is often small, tilted or dim, so it is looked for in several views. How many is bounded by
+the pixels looked at, not by a clock: the same photo always gets the same answer.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from .photo import Pixels
 Floats = NDArray[np.float32]
 
 _FORMATS = (
-    zxingcpp.BarcodeFormat.Code39
-    | zxingcpp.BarcodeFormat.Code128
-    | zxingcpp.BarcodeFormat.DataMatrix
-    | zxingcpp.BarcodeFormat.QRCode
+    zxingcpp.BarcodeFormat.Code39,
+    zxingcpp.BarcodeFormat.Code128,
+    zxingcpp.BarcodeFormat.DataMatrix,
+    zxingcpp.BarcodeFormat.QRCode,
 )
 
 _RUN = re.compile("[0-9A-HJ-NPR-Z]{17,}")
 _LONGEST_PACKED = 19
-"""A VIN with a leading I and a trailing check character; longer runs are other data unless much speaks for a VIN."""
+"""A VIN with a leading I and a trailing check character; longer runs are other data unless much speaks for
+a VIN."""
 
 _HARD_ANGLES = (0.0, 15.0, -15.0, 30.0, -30.0, 45.0)
 """Degrees; zxing-cpp reads a linear code up to some 10 degrees off level."""
@@ -54,16 +55,16 @@ class BarcodeVin:
 def vin_of(payload: str) -> tuple[str, bool] | None:
     """The VIN that a barcode's ``payload`` holds, and whether it is a sure one; None where there is none.
 
-    Of 29 labels on real cars 20 held ``I`` + VIN, 7 the VIN alone, 1 VIN + a trailing check character. So the window
-    of 17 characters whose check digit holds is taken, first the one after a leading I; failing that, a payload of
-    nothing but a VIN (with or without I) is believed, since most European VINs have no check digit. Letters are
-    not folded here: a barcode is never in doubt between I and 1.
+    Of 29 labels on real cars 20 held ``I`` + VIN, 7 the VIN alone, 1 VIN + a trailing check character. So
+    the window of 17 characters whose check digit holds is taken, first the one after a leading I; failing
+    that, a payload of nothing but a VIN (with or without I) is believed, since most European VINs have no
+    check digit. Letters are not folded here: a barcode is never in doubt between I and 1.
     """
     text = payload.upper().strip(" *\x00\r\n\t")
     windows: list[tuple[int, str]] = []
     for run in _RUN.finditer(text):
         packed = run.group()
-        whole = packed == (text[1:] if text.startswith("I") else text)
+        whole = packed == (text.removeprefix("I"))
         for at in range(len(packed) - vin_rules.LENGTH + 1):
             vin = packed[at : at + vin_rules.LENGTH]
             after_i = run.start() + at == 1 and text[0] == "I"
@@ -96,7 +97,8 @@ def near(pixels: Pixels, line: Floats, hard: bool = False) -> BarcodeVin | None:
 
 
 def anywhere(pixels: Pixels, hard: bool = False, angle: float = 0.0) -> BarcodeVin | None:
-    """The VIN in a barcode anywhere in ``pixels``; ``angle`` (degrees) is the tilt to try first with ``hard``.
+    """The VIN in a barcode anywhere in ``pixels``; ``angle`` (degrees) is the tilt to try first with
+    ``hard``.
 
     Without ``hard`` one look at the whole photo; with it nine, about a tenth of a second of one processor.
     """
@@ -107,7 +109,11 @@ def anywhere(pixels: Pixels, hard: bool = False, angle: float = 0.0) -> BarcodeV
         tries += [(whole, degrees + angle) for degrees in _HARD_ANGLES if abs(degrees + angle) > 3]
     for zoom, degrees in tries:
         method = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
-        view = pixels if zoom == 1 else np.asarray(cv2.resize(pixels, None, fx=zoom, fy=zoom, interpolation=method), np.uint8)
+        view = (
+            pixels
+            if zoom == 1
+            else np.asarray(cv2.resize(pixels, None, fx=zoom, fy=zoom, interpolation=method), np.uint8)
+        )
         turned, back = _turned(view, degrees)
         found = _look(turned, np.diag([1 / zoom, 1 / zoom, 1.0]) @ back)
         if found is not None:
@@ -118,7 +124,11 @@ def anywhere(pixels: Pixels, hard: bool = False, angle: float = 0.0) -> BarcodeV
 def _look(view: Pixels, back: NDArray[np.float64]) -> BarcodeVin | None:
     """The first VIN in the barcodes of ``view``; ``back`` (3 x 3) leads from its pixels to the photo's."""
     grey = cv2.cvtColor(view, cv2.COLOR_BGR2GRAY)
-    for code in zxingcpp.read_barcodes(grey, formats=_FORMATS, try_downscale=False):
+    for code in zxingcpp.read_barcodes(
+        grey,
+        formats=_FORMATS,  # type: ignore[arg-type]  # its stub lags behind its own advice
+        try_downscale=False,
+    ):
         found = vin_of(code.text)
         if found is not None:
             p = code.position
@@ -136,7 +146,8 @@ def _tilt(line: Floats) -> float:
 
 
 def _beside(pixels: Pixels, line: Floats) -> tuple[Pixels, NDArray[np.float64]] | None:
-    """The levelled surroundings of a line, where a code is often longer than the text and set to one side of it."""
+    """The levelled surroundings of a line, where a code is often longer than the text and set to one side
+    of it."""
     along = line[1] - line[0]
     length = float(np.hypot(*along))
     if length < 8:
@@ -145,7 +156,11 @@ def _beside(pixels: Pixels, line: Floats) -> tuple[Pixels, NDArray[np.float64]] 
     middle = line.mean(axis=0)
     wide, high = length * 3.2, length * 1.4
     source = np.array(
-        [middle - x * wide / 2 - y * high / 2, middle + x * wide / 2 - y * high / 2, middle + x * wide / 2 + y * high / 2],
+        [
+            middle - x * wide / 2 - y * high / 2,
+            middle + x * wide / 2 - y * high / 2,
+            middle + x * wide / 2 + y * high / 2,
+        ],
         np.float32,
     )
     zoom = min(1.0, _SIDE / wide)  # enlarging was never seen to help

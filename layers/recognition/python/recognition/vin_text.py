@@ -1,9 +1,10 @@
-"""Reading the characters of one line: cut it level, let the net say what stands there, decode 17 characters of it.
+"""Reading the characters of one line: cut it level, let the net say what stands there, decode 17 characters
+of it.
 
-The net is a CTC reader (see ``ctc``). A VIN has 17 characters whatever the net's favourite text is, so this decoder
-sums over *all* paths that say exactly 17: that gives the probability that the line holds 17 at all, and for each of
-the 17 places the exact probability of each character. Candidates are combinations of those, each then given its own
-exact CTC probability.
+The net is a CTC reader (see ``ctc``). A VIN has 17 characters whatever the net's favourite text is, so this
+decoder sums over *all* paths that say exactly 17: that gives the probability that the line holds 17 at all,
+and for each of the 17 places the exact probability of each character. Candidates are combinations of those,
+each then given its own exact CTC probability.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 ALPHABET = "0123456789ABCDEFGHJKLMNPRSTUVWXYZ"
-"""What a VIN may hold (ISO 3779): no I, O, Q. The net's class 0 is the CTC blank, class i + 1 is ALPHABET[i]."""
+"""What a VIN may hold (ISO 3779): no I, O, Q. The net's class 0 is the CTC blank, class i + 1 is
+ALPHABET[i]."""
 
 LENGTH = 17
 
@@ -36,8 +38,8 @@ HEIGHT, WIDTH = 48, 320
 def grown(corners: NDArray[np.floating]) -> Floats:
     """``corners`` (4 x 2, pixels, reading order) with the margins that a crop has round its line.
 
-    A fifth of the line's height above and below, a third at either end: a detector's corners are not exact, and
-    a lost first character is worse than a bit of frame.
+    A fifth of the line's height above and below, a third at either end: a detector's corners are not exact,
+    and a lost first character is worse than a bit of frame.
     """
     corners = np.asarray(corners, np.float32)
     along = (corners[1] - corners[0] + corners[2] - corners[3]) / 2
@@ -58,9 +60,10 @@ def cut(pixels: Pixels, corners: NDArray[np.floating]) -> Pixels:
 class LineReading:
     """What the net says of one crop.
 
-    ``share`` (0..1) is the probability that the line holds exactly 17 characters. ``texts`` are the likeliest ones,
-    each with its probability among all texts of 17, best first. ``places`` (17 x 33) are the probabilities of each
-    character at each place. ``greedy`` is what the net would say unasked, of any length.
+    ``share`` (0..1) is the probability that the line holds exactly 17 characters. ``texts`` are the
+    likeliest ones, each with its probability among all texts of 17, best first. ``places`` (17 x 33) are
+    the probabilities of each character at each place. ``greedy`` is what the net would say unasked, of any
+    length.
     """
 
     share: float
@@ -73,7 +76,8 @@ class LineReader:
     """Reads crops of lines. Made once; safe to call from many threads.
 
     Args:
-        session: A model that takes ``image`` (B x 3 x 48 x 320 float32, BGR, -1..1) and gives ``logits`` (B x T x 34).
+        session: A model that takes ``image`` (B x 3 x 48 x 320 float32, BGR, -1..1) and gives ``logits`` (B
+        x T x 34).
     """
 
     def __init__(self, session: ort.InferenceSession) -> None:
@@ -107,7 +111,8 @@ def decode(probabilities: Doubles, count: int = 48) -> list[LineReading]:
 
 
 def seventeen(probabilities: Doubles) -> tuple[Doubles, Doubles]:
-    """The probability that exactly 17 characters are said (B), and that of each at each place then (B x 17 x 33).
+    """The probability that exactly 17 characters are said (B), and that of each at each place then (B x 17
+    x 33).
 
     Forward-backward over the states (characters so far, last character, whether a blank followed).
     """
@@ -116,7 +121,9 @@ def seventeen(probabilities: Doubles) -> tuple[Doubles, Doubles]:
     inked = np.zeros((steps + 1, batch, LENGTH + 1, classes - 1))  # the k-th character is being said
     rested = np.zeros((steps + 1, batch, LENGTH + 1))  # a blank followed it; which it was no longer matters
     rested[0, :, 0] = 1.0
-    begun = np.zeros((steps, batch, LENGTH, classes - 1))  # the character that begins as the k-th at this step
+    begun = np.zeros(
+        (steps, batch, LENGTH, classes - 1)
+    )  # the character that begins as the k-th at this step
     for t in range(steps):
         p = character[:, t, None, :]
         whole = rested[t] + inked[t].sum(axis=2)

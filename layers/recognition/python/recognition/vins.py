@@ -1,8 +1,8 @@
 """VINs: a photo in, the number out - from its text line, its barcode, or both.
 
-``VinRecognizer.read`` finds lines that may hold a VIN, reads each as 17 characters, weighs the readings by what is
-known about VINs, looks for a barcode that confirms or corrects them, and answers only what it is sure of: a wrong VIN
-does more harm than none.
+``VinRecognizer.read`` finds lines that may hold a VIN, reads each as 17 characters, weighs the readings by
+what is known about VINs, looks for a barcode that confirms or corrects them, and answers only what it is
+sure of: a wrong VIN does more harm than none.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ _LEAST = 0.02
 """Lowest confidence of a candidate behind the first."""
 
 _FULL_TEXT = 28.0
-"""Lines lower than this many pixels are cut from the photo at full size, where it was decoded at a reduced one."""
+"""Lines lower than this many pixels are cut from the photo at full size, where it was decoded at a reduced
+one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ class CheckDigit:
 class Repair:
     """A character that is not the one the pixels alone look most like. ``position`` counts from 1.
 
-    ``reason``: ``check_digit``, ``barcode``, ``maker`` (positions 1-3) or ``pattern`` (digits where makers count).
+    ``reason``: ``check_digit``, ``barcode``, ``maker`` (positions 1-3) or ``pattern`` (digits where makers
+    count).
     """
 
     position: int
@@ -75,8 +77,8 @@ class Repair:
 
 @dataclass(frozen=True, slots=True)
 class VinCandidate:
-    """A VIN with the probability that it is right (0..1) and the box of its 17 characters (of the code, where only
-    that was read) in pixels of the upright photo."""
+    """A VIN with the probability that it is right (0..1) and the box of its 17 characters (of the code,
+    where only that was read) in pixels of the upright photo."""
 
     vin: str
     confidence: float
@@ -88,7 +90,8 @@ class VinCandidate:
 
 @dataclass(frozen=True, slots=True)
 class VinResult:
-    """``candidates`` best first, empty where none is good enough. ``text_found``: the photo shows text at all."""
+    """``candidates`` best first, empty where none is good enough. ``text_found``: the photo shows text at
+    all."""
 
     candidates: tuple[VinCandidate, ...]
     text_found: bool
@@ -111,7 +114,9 @@ class _Line:
 class VinRecognizer:
     """Reads the VIN of a photo. Made once per process; safe to call from many threads."""
 
-    def __init__(self, near: Detector, far: Detector, reader: LineReader, threshold: float = THRESHOLD) -> None:
+    def __init__(
+        self, near: Detector, far: Detector, reader: LineReader, threshold: float = THRESHOLD
+    ) -> None:
         self._near = near
         self._far = far
         self._reader = reader
@@ -119,13 +124,14 @@ class VinRecognizer:
 
     @classmethod
     def load(cls, models: Path = _MODELS, threshold: float = THRESHOLD) -> VinRecognizer:
-        """Open the models in the folder ``models`` and run each once, so that the first photo finds them warm."""
+        """Open the models in the folder ``models`` and run each once, so that the first photo finds them
+        warm."""
         session = runtime.session(models / "detector.onnx")
         near, far = (Detector(session, side, threshold=0.15) for side in _SIDES)
         recognizer = cls(near, far, LineReader(runtime.session(models / "reader.onnx")), threshold)
         blank = np.full((64, 128, 3), 128, np.uint8)
         recognizer._near.detect(blank)
-        recognizer._reader.read([cv2.resize(blank, (320, 48))])
+        recognizer._reader.read([blank[:48, :64].repeat(5, axis=1)])
         return recognizer
 
     def read(self, image: Photo | Pixels) -> VinResult:
@@ -180,14 +186,14 @@ class VinRecognizer:
         return barcodes.anywhere(photo.pixels, hard=True)
 
 
-# --------------------------------------------------------------------------------------------------------- weighing
+# ------------------------------------------------------------------------------------------ weighing
 
 
 def weighed(reading: LineReading) -> tuple[tuple[str, float], ...]:
     """The texts of ``reading`` with the probability that each is the line's VIN, best first.
 
-    Bayes' rule: what the net gives each text, times how likely makers are to write it. Nothing is left out for
-    breaking a rule; the prior only has to be strong where it is sure (a check digit that must hold).
+    Bayes' rule: what the net gives each text, times how likely makers are to write it. Nothing is left out
+    for breaking a rule; the prior only has to be strong where it is sure (a check digit that must hold).
     """
     if not reading.texts:
         return ()
@@ -196,17 +202,20 @@ def weighed(reading: LineReading) -> tuple[tuple[str, float], ...]:
     if total <= 0:
         return ()
     return tuple(
-        sorted(((text, reading.share * weight / total) for text, weight in weights), key=lambda item: -item[1])
+        sorted(
+            ((text, reading.share * weight / total) for text, weight in weights), key=lambda item: -item[1]
+        )
     )
 
 
 def log_prior(vin: str) -> float:
     """How much likelier (natural logarithm) than any 17 characters ``vin`` is to be one that a maker wrote.
 
-    The factors are rounded shares: a check digit that must hold did on every such VIN of 393 real photos, while a
-    misreading passes 1 time in 11; elsewhere a passing digit still speaks a little for the reading (Japanese and Korean
-    makers keep the rule for export). About one real VIN in thirty has a prefix that the table lacks. Serial numbers end
-    in digits (49 CFR 565 demands 13-17 for light vehicles); letters among the last four are rare anywhere.
+    The factors are rounded shares: a check digit that must hold did on every such VIN of 393 real photos,
+    while a misreading passes 1 time in 11; elsewhere a passing digit still speaks a little for the reading
+    (Japanese and Korean makers keep the rule for export). About one real VIN in thirty has a prefix that
+    the table lacks. Serial numbers end in digits (49 CFR 565 demands 13-17 for light vehicles); letters
+    among the last four are rare anywhere.
     """
     prior = 0.0
     valid = vin_rules.is_valid(vin)
@@ -227,7 +236,12 @@ def repairs(seen: str, vin: str, reason: str | None = None) -> tuple[Repair, ...
     for index, (was, now) in enumerate(zip(seen, vin, strict=True)):
         if was != now:
             why = reason
-            if why is None and vin_rules.check_applies(vin) and vin_rules.is_valid(vin) and not vin_rules.is_valid(seen):
+            if (
+                why is None
+                and vin_rules.check_applies(vin)
+                and vin_rules.is_valid(vin)
+                and not vin_rules.is_valid(seen)
+            ):
                 why = "check_digit"
             if why is None:
                 why = "maker" if index < 3 else "pattern"
@@ -238,7 +252,8 @@ def repairs(seen: str, vin: str, reason: str | None = None) -> tuple[Repair, ...
 def combine(
     photo: Photo, lines: Sequence[_Line], code: BarcodeVin | None, threshold: float = THRESHOLD
 ) -> tuple[VinCandidate, ...]:
-    """The answer from the text ``lines`` (surest first) and the barcode's VIN; empty where the best is doubtful."""
+    """The answer from the text ``lines`` (surest first) and the barcode's VIN; empty where the best is
+    doubtful."""
     found: dict[str, VinCandidate] = {}
     for line in lines:
         for vin, probability in line.ranked[:4]:
@@ -246,7 +261,9 @@ def combine(
             if vin not in found or found[vin].confidence < confidence:
                 seen = line.reading.texts[0][0]
                 box = _box(photo, line.corners)
-                found[vin] = VinCandidate(vin, confidence, box, "text", CheckDigit.of(vin), repairs(seen, vin))
+                found[vin] = VinCandidate(
+                    vin, confidence, box, "text", CheckDigit.of(vin), repairs(seen, vin)
+                )
     if code is not None:
         found[code.vin] = _with_code(photo, lines, code, found)
         others = [c for c in found.values() if c.vin != code.vin]
@@ -274,7 +291,12 @@ def _with_code(
         seen = line.reading.texts[0][0] if line.reading.texts else ""
         if seen and sum(a != b for a, b in zip(seen, code.vin, strict=True)) <= 5:
             return VinCandidate(
-                code.vin, confidence, _box(photo, line.corners), "barcode", digit, repairs(seen, code.vin, "barcode")
+                code.vin,
+                confidence,
+                _box(photo, line.corners),
+                "barcode",
+                digit,
+                repairs(seen, code.vin, "barcode"),
             )
     return VinCandidate(code.vin, confidence, _box(photo, code.corners), "barcode", digit)
 
@@ -289,16 +311,19 @@ _SLOPE, _OFFSET = 1.0, 0.0
 """Fitted by training/evaluate_vins.py on the validation split."""
 
 
-# ---------------------------------------------------------------------------------------------------------- looking
+# ------------------------------------------------------------------------------------------- looking
 
 
 def shows_text(pixels: Pixels) -> bool:
-    """Whether ``pixels`` show anything like a line of writing: a row of strokes, longer than high, any way round.
+    """Whether ``pixels`` show anything like a line of writing: a row of strokes, longer than high, any way
+    round.
 
     It decides only which of two refusals is given, so a cheap test of shapes is enough.
     """
     zoom = min(1.0, 640 / max(pixels.shape[:2]))
-    grey = cv2.cvtColor(cv2.resize(pixels, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
+    grey = cv2.cvtColor(
+        cv2.resize(pixels, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY
+    )
     edges = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     _, strong = cv2.threshold(edges, max(30.0, float(edges.mean()) * 2.5), 255, cv2.THRESH_BINARY)
     for kernel in ((9, 1), (1, 9)):
@@ -312,7 +337,8 @@ def shows_text(pixels: Pixels) -> bool:
 
 
 def _worth_nearing(photo: Photo, lines: Sequence[_Line]) -> bool:
-    """Whether a closer look can show more than the first did: the photo has the pixels, or nothing was found."""
+    """Whether a closer look can show more than the first did: the photo has the pixels, or nothing was
+    found."""
     return math.sqrt(photo.pixels.shape[0] * photo.pixels.shape[1]) > _SIDES[0] * 1.2
 
 

@@ -1,0 +1,53 @@
+"""What is known about VINs: check digits, who must have one, prefixes."""
+
+from __future__ import annotations
+
+import pytest
+
+from recognition import vin_rules
+
+
+@pytest.mark.parametrize("vin", ["1M8GDM9AXKP042788", "11111111111111111", "JHLRD77874C026456"])
+def test_the_check_digit_of_published_examples_holds(vin: str) -> None:
+    assert vin_rules.is_valid(vin)
+    assert vin_rules.check_digit(vin) == vin[8]
+
+
+def test_every_substitution_between_different_values_is_caught() -> None:
+    vin = "1M8GDM9AXKP042788"
+    values = dict(zip(vin_rules.ALPHABET, "012345678912345678123457923456789", strict=True))
+    for index in range(17):
+        for character in vin_rules.ALPHABET:
+            changed = vin[:index] + character + vin[index + 1 :]
+            same = character == vin[index] or (index != 8 and values[character] == values[vin[index]])
+            assert vin_rules.is_valid(changed) == same, changed
+
+
+@pytest.mark.parametrize("vin", ["WVWZZZ1KZ7M047185", "XTAGFL110NY621025", "JTMKD31V305035532"])
+def test_no_check_digit_is_asked_of_makers_elsewhere(vin: str) -> None:
+    assert not vin_rules.check_applies(vin)
+
+
+@pytest.mark.parametrize(
+    "vin", ["1HGCM82633A004352", "3VW2K7AJ9EM381173", "LVVDB21B2MD241571", "2HGFG1B86BH501831"]
+)
+def test_north_america_and_china_must_have_one(vin: str) -> None:
+    assert vin_rules.check_applies(vin)
+    assert vin_rules.is_valid(vin)
+
+
+def test_letters_that_no_vin_holds_are_read_as_digits() -> None:
+    assert vin_rules.fold("ioqW") == "100W"
+    assert not vin_rules.is_vin("IHGCM82633A004352")
+    assert vin_rules.is_vin(vin_rules.fold("IHGCM82633AOO4352"))
+
+
+@pytest.mark.parametrize("vin", ["", "1M8GDM9AXKP04278", "1M8GDM9AXKP0427888", "1M8GDM9AXKP04278*"])
+def test_what_is_not_seventeen_characters_is_no_vin(vin: str) -> None:
+    assert not vin_rules.is_vin(vin)
+    assert not vin_rules.is_valid(vin)
+
+
+def test_known_makers() -> None:
+    assert all(vin_rules.known_maker(prefix) for prefix in ("WVW", "XTA", "JHL", "1M8", "W0L", "LVV"))
+    assert not vin_rules.known_maker("E42")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-import boto3
 from botocore.config import Config
+from botocore.session import Session
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
@@ -20,16 +20,16 @@ _PATIENCE = Config(connect_timeout=2, read_timeout=10, retries={"total_max_attem
 def s3() -> S3Client:
     """S3, by its regional address: the global one redirects, and a form does not survive that."""
     signing = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
-    return boto3.session.Session().client("s3", config=_PATIENCE.merge(signing))
+    return cast("S3Client", Session().create_client("s3", config=_PATIENCE.merge(signing)))
 
 
 @cache
 def sqs() -> SQSClient:
     """SQS."""
-    return boto3.session.Session().client("sqs", config=_PATIENCE)
+    return cast("SQSClient", Session().create_client("sqs", config=_PATIENCE))
 
 
 @cache
 def events() -> EventBridgeClient:
     """EventBridge."""
-    return boto3.session.Session().client("events", config=_PATIENCE)
+    return cast("EventBridgeClient", Session().create_client("events", config=_PATIENCE))

@@ -32,9 +32,12 @@ class Api(StrEnum):
 
 
 class Part(BaseModel):
-    """A part of an answer: made once, never changed."""
+    """A part of an answer: made once, never changed.
 
-    model_config = ConfigDict(frozen=True)
+    Validators are built when they are first used: a function answers with a few of these, and starts cold.
+    """
+
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 Score = Annotated[float, BeforeValidator(lambda score: round(float(score), 3)), Field(ge=0, le=1)]

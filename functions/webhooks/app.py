@@ -6,7 +6,8 @@ from typing import Any
 
 from service.endpoint import Context, Event
 from service.settings import settings
-from service.webhooks import Webhooks, deliver
+from service.subscribers import Webhooks
+from service.webhooks import deliver
 
 webhooks = Webhooks(settings.table_name)
 

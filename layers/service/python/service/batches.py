@@ -48,6 +48,7 @@ from service.key_table import Clock, expiry, names, new_client, utc_now
 from service.leases import Leases
 from service.settings import settings
 from service.source import S3Source, UrlSource, load
+from service.subscribers import Webhooks
 from service.telemetry import logger
 from service.uploads import (
     LEASE_MARGIN_SECONDS,
@@ -58,7 +59,7 @@ from service.uploads import (
     results_bucket,
     upload_prefix,
 )
-from service.webhooks import Webhooks, announce
+from service.webhooks import announce
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

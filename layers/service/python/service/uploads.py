@@ -38,8 +38,9 @@ from service.keys import KeyStore
 from service.leases import Leases
 from service.settings import settings
 from service.source import MAX_IMAGE_BYTES
+from service.subscribers import Webhooks
 from service.telemetry import logger, record, stage, timed
-from service.webhooks import Webhooks, announce
+from service.webhooks import announce
 
 INCOMING = "incoming/"
 """What the bucket announces; nothing else in it is looked at."""

@@ -1,9 +1,8 @@
 """Telling whoever wants to know of a reading: EventBridge for the deployment, a webhook for a key.
 
-A webhook is one HTTPS address per key, in an item of its own beside the key's profile: ``sk = WEBHOOK``. What
-it is told goes through a queue, so that a receiver that is slow or gone holds up nobody: one delivery a
-message, tried again after 30 seconds, a minute, two and so on until it is answered with a 2xx or ends in the
-dead-letter queue. Each carries
+What a webhook is told goes through a queue, so that a receiver that is slow or gone holds up nobody: one
+delivery a message, tried again after 30 seconds, a minute, two and so on until it is answered with a 2xx or
+ends in the dead-letter queue. Each carries
 
     carsight-delivery: <the same for every attempt>
     carsight-signature: t=<Unix seconds>,v1=<HMAC-SHA256 of "<t>.<body>" in hex>
@@ -17,20 +16,15 @@ import hashlib
 import hmac
 import json
 import logging
-import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from service.aws import events, sqs
-from service.errors import InvalidRequest, ServiceError
-from service.fetch import MAX_URL_CHARACTERS, post
-from service.key_table import new_client, partition
+from service.errors import ServiceError
+from service.fetch import post
 from service.settings import settings
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
+from service.subscribers import Webhooks
 
 SIGNATURE = "carsight-signature"
 DELIVERY = "carsight-delivery"
@@ -45,47 +39,6 @@ _FIRST_RETRY_SECONDS = 30
 _LONGEST_RETRY_SECONDS = 3600
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Webhook:
-    """Where a key's readings are announced."""
-
-    url: str
-    secret: str
-    """Signs every delivery. Unlike a key it has to be stored as it is: a signature needs it."""
-
-
-class Webhooks:
-    """The webhooks of one deployment's keys."""
-
-    def __init__(self, table_name: str, client: DynamoDBClient | None = None) -> None:
-        self._table = table_name
-        self._client = client or new_client()
-
-    def get(self, key_id: str) -> Webhook | None:
-        """The key's webhook, if it has one."""
-        item = self._client.get_item(TableName=self._table, Key=_key(key_id)).get("Item")
-        return Webhook(item["url"]["S"], item["secret"]["S"]) if item else None
-
-    def set(self, key_id: str, url: str) -> Webhook:
-        """Give the key a webhook with a new secret, in place of any that it had.
-
-        Raises ``InvalidRequest`` for an address that is not https or too long. Whether it leads to the public
-        internet is checked at every delivery: names may come to mean other addresses.
-        """
-        if not url.startswith(("https://", "http://") if settings.local_fetch else "https://"):
-            raise InvalidRequest("A webhook's address begins with https://")
-        if len(url) > MAX_URL_CHARACTERS:
-            raise InvalidRequest(f"A webhook's address has at most {MAX_URL_CHARACTERS} characters")
-        webhook = Webhook(url, f"whsec_{secrets.token_urlsafe(32)}")
-        item = {**_key(key_id), "url": {"S": webhook.url}, "secret": {"S": webhook.secret}}
-        self._client.put_item(TableName=self._table, Item=item)
-        return webhook
-
-    def remove(self, key_id: str) -> None:
-        """The key has no webhook from now on."""
-        self._client.delete_item(TableName=self._table, Key=_key(key_id))
 
 
 def sign(secret: str, timestamp: int, body: bytes) -> str:
@@ -170,7 +123,3 @@ def _delivered(message: Mapping[str, Any], webhooks: Webhooks) -> str:
     except ServiceError as error:
         return error.detail
     return "delivered" if 200 <= status < 300 else f"answered {status}"
-
-
-def _key(key_id: str) -> dict[str, Any]:
-    return {"pk": {"S": partition(key_id)}, "sk": {"S": "WEBHOOK"}}

@@ -20,9 +20,9 @@ from service.deadline import OutOfTime
 from service.endpoint import Context, Event, Recognise, store
 from service.leases import Busy, Leases
 from service.settings import settings
+from service.subscribers import Webhooks
 from service.telemetry import logger
 from service.uploads import Reader, Upload, Uploads
-from service.webhooks import Webhooks
 
 UPLOAD_SECONDS = 30.0
 """What one upload may take."""
@@ -54,7 +54,7 @@ class Worker:
                 self._process(json.loads(message["body"]), seconds)
             except Exception as error:
                 failed.append({"itemIdentifier": message["messageId"]})
-                said = {"message": message["messageId"], "reason": type(error).__name__}
+                said = {"message_id": message["messageId"], "reason": type(error).__name__}
                 if isinstance(error, _WAITING):
                     logger.info("not now", extra=said)
                 else:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from service.cli import keys
+from service.cli import keys, photos, queues
 from service.cli.deployment import Deployment, DeploymentError, add_options
 from service.keyring import KeyringError
 
@@ -20,6 +20,8 @@ def parser() -> argparse.ArgumentParser:
     add_options(options)
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     keys.add_commands(commands, options)
+    photos.add_commands(commands, options)
+    queues.add_commands(commands, options)
     return top
 
 

@@ -1,0 +1,439 @@
+"""A photo lands in S3, its reading lands beside it: once, charged once, whatever happens on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from service import account, uploads
+from service.contract import Api
+from service.key_table import Status
+from service.keys import KeyStore
+from service.source import MAX_IMAGE_BYTES
+from service.uploads import UploadRequest, Uploads, offer
+from tests.events import Invocation, event
+from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline, read_event
+
+ENVELOPE = {"success", "message", "code", "request_id"}
+
+
+def altered(name: str, **changes: Any) -> dict[str, Any]:
+    """An event of one upload with other members in its object."""
+    changed = read_event(name)
+    for record in changed["Records"]:
+        body = json.loads(record["body"])
+        body["Records"][0]["s3"]["object"] |= changes
+        record["body"] = json.dumps(body)
+    return changed
+
+
+# -- what lands ----------------------------------------------------------------------------------------------
+
+
+def test_a_name_with_plus_blank_and_umlaut(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    key = pipeline.put("Zürich 1+2.jpg")
+    assert pipeline.handle(read_event("upload_named_with_plus_blank_and_umlaut")) == []
+    result = pipeline.result("plate/Zürich 1+2.jpg.json")
+    assert result["success"] is True
+    assert result["results"][0]["plate"] == "9djc652"
+    assert (result["status"], result["bucket"], result["key"]) == (200, UPLOADS, key)
+    assert result["version"] is None
+    assert result["etag"] == hashlib.md5(PHOTO, usedforsecurity=False).hexdigest()
+    assert {"keys", "load", "total", "since_upload"} <= result["timings"].keys()
+    assert pipeline.used() == 1
+    assert pipeline.tickets() == []
+
+
+def test_a_name_with_folders_in_it(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    pipeline.put("gate 7/car.jpg")
+    assert pipeline.handle(read_event("upload")) == []
+    assert pipeline.names() == ["plate/gate 7/car.jpg.json"]
+
+
+def test_s3_says_that_the_bucket_is_connected(pipeline: Pipeline) -> None:
+    assert pipeline.handle(read_event("upload_s3_test_event")) == []
+    assert pipeline.names() == []
+
+
+def test_a_vin_is_passed_on_to_its_own_worker(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    pipeline.put("label.jpg", api=Api.VIN)
+    assert pipeline.handle(read_event("upload_of_a_vin")) == []
+    assert pipeline.names() == []
+    pipeline.drain()
+    assert pipeline.result("vin/label.jpg.json")["vin"] == "JHLRD77874C026456"
+    assert (pipeline.used(Api.PLATE), pipeline.used(Api.VIN)) == (0, 1)
+
+
+def test_one_of_two_fails_alone_and_is_not_charged(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    pipeline.put("fine.jpg")
+    pipeline.put("faulty.jpg", PHOTO[:3] + b" makes us fail")
+    both = read_event("upload_two_of_which_one_fails")
+    assert pipeline.handle(both) == [both["Records"][1]["messageId"]]
+    assert pipeline.names() == ["plate/fine.jpg.json"]
+    assert pipeline.used() == 1
+    # It comes back, and fails again at once: nothing of the first time is in its way.
+    assert pipeline.handle({"Records": both["Records"][1:]}) == [both["Records"][1]["messageId"]]
+    assert len(pipeline.recognised) == 3
+    assert pipeline.used() == 1
+    assert pipeline.tickets() == []
+
+
+def test_an_upload_of_a_version_is_that_version(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    pipeline.s3.put_bucket_versioning(Bucket=UPLOADS, VersioningConfiguration={"Status": "Enabled"})
+    key = f"incoming/{KEY_ID}/plate/gate 7/car.jpg"
+    first = pipeline.s3.put_object(Bucket=UPLOADS, Key=key, Body=PHOTO + b" first")["VersionId"]
+    second = pipeline.s3.put_object(Bucket=UPLOADS, Key=key, Body=PHOTO + b" second")["VersionId"]
+    assert pipeline.handle(altered("upload", versionId=first)) == []
+    assert pipeline.recognised == [PHOTO + b" first"]
+    assert pipeline.result("plate/gate 7/car.jpg.json")["version"] == first
+    for version in (first, second):
+        pipeline.s3.delete_object(Bucket=UPLOADS, Key=key, VersionId=version)
+
+
+# -- what is refused: a result that says so, and no retry ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "status"),
+    [
+        ("upload_gone_before_we_come", "object_gone", 404),
+        ("upload_of_0_bytes", "invalid_image", 400),
+        ("upload_of_60_megabytes", "image_too_large", 413),
+        ("upload_of_text", "invalid_image", 400),
+    ],
+)
+def test_what_is_no_photo_is_said_and_not_charged(
+    pipeline: Pipeline, name: str, code: str, status: int
+) -> None:
+    pipeline.create_key()
+    pipeline.put("empty.jpg", b"")
+    pipeline.put("notes.jpg", b"no photo")
+    if status == 413:
+        pipeline.put("huge.jpg", bytes(60 * 1024 * 1024))
+    assert pipeline.handle(read_event(name)) == []
+    (result,) = pipeline.names()
+    said = pipeline.result(result)
+    assert said.keys() >= ENVELOPE
+    assert (said["success"], said["code"], said["status"]) == (False, code, status)
+    assert pipeline.used() == 0
+    assert pipeline.tickets() == []
+    assert pipeline.recognised == []
+
+
+def test_an_event_that_understates_the_size_does_not_get_the_object_loaded(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    body = bytes(MAX_IMAGE_BYTES + 1)
+    pipeline.put("gate 7/car.jpg", body)
+    etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    assert pipeline.handle(altered("upload", size=10, eTag=etag)) == []
+    assert pipeline.result("plate/gate 7/car.jpg.json")["code"] == "image_too_large"
+
+
+def test_a_photo_replaced_before_it_was_read_is_gone(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    pipeline.put("gate 7/car.jpg", PHOTO + b", another")
+    assert pipeline.handle(read_event("upload")) == []
+    assert pipeline.result("plate/gate 7/car.jpg.json")["code"] == "object_gone"
+
+
+def test_over_the_limit(pipeline: Pipeline) -> None:
+    pipeline.create_key("sandbox", limits={Api.PLATE: 0})
+    pipeline.put("gate 7/car.jpg")
+    assert pipeline.handle(read_event("upload")) == []
+    said = pipeline.result("plate/gate 7/car.jpg.json")
+    assert (said["code"], said["status"]) == ("limit_exceeded", 429)
+    assert said["usage"] == {"current": 0, "limit": 0, "remaining": 0}
+    assert pipeline.recognised == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (Status.DISABLED, "unknown_api_key"),
+        (Status.INACTIVE, "inactive_api_key"),
+        (Status.BLOCKED, "blocked_api_key"),
+    ],
+)
+def test_a_key_that_is_not_served(pipeline: Pipeline, status: Status, code: str) -> None:
+    pipeline.create_key()
+    pipeline.keyring.set(KEY_ID, status=status)
+    pipeline.put("gate 7/car.jpg")
+    assert pipeline.handle(read_event("upload")) == []
+    assert pipeline.result("plate/gate 7/car.jpg.json")["code"] == code
+
+
+def test_an_unknown_key(pipeline: Pipeline) -> None:
+    assert pipeline.handle(read_event("upload_of_an_unknown_key")) == []
+    (name,) = pipeline.names()
+    assert name == f"{'0' * 64}/plate/car.jpg.json"
+
+
+def test_an_object_in_the_wrong_place_is_said_too(pipeline: Pipeline) -> None:
+    assert pipeline.handle(read_event("upload_in_the_wrong_place")) == []
+    (name,) = pipeline.names()
+    assert name.startswith("misplaced/")
+    said = json.loads(pipeline.s3.get_object(Bucket=pipeline.results, Key=name)["Body"].read())
+    assert (said["key"], said["status"], said["code"]) == ("incoming/car.jpg", 400, "invalid_request")
+
+
+# -- our own faults: tried again -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", ["no JSON", "[]", '{"something": "else"}'])
+def test_a_message_that_nobody_understands_ends_in_the_dead_letter_queue(
+    pipeline: Pipeline, body: str
+) -> None:
+    strange = read_event("upload")
+    strange["Records"][0]["body"] = body
+    assert pipeline.handle(strange) == [strange["Records"][0]["messageId"]]
+
+
+def test_a_table_out_of_reach_is_tried_again(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline.create_key()
+    pipeline.put("gate 7/car.jpg")
+    upload = read_event("upload")
+    with monkeypatch.context() as patch:
+        patch.setattr(KeyStore, "_count", lambda *_: pytest.fail("unreachable"))
+        patch.setattr(KeyStore, "consume_by_id", _unavailable)
+        assert pipeline.handle(upload) == [upload["Records"][0]["messageId"]]
+    assert pipeline.names() == []
+    assert pipeline.handle(upload) == []
+    assert pipeline.used() == 1
+
+
+def _unavailable(*_: object) -> None:
+    from service.errors import StoreUnavailable
+
+    raise StoreUnavailable("no answer")
+
+
+def test_nothing_is_begun_without_time(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    upload = read_event("upload")
+    answer = pipeline.workers[Api.PLATE].handle(upload, Invocation(10_000))
+    assert [failure["itemIdentifier"] for failure in answer["batchItemFailures"]] == [
+        upload["Records"][0]["messageId"]
+    ]
+    assert pipeline.used() == 0
+
+
+# -- at least once, and only once ----------------------------------------------------------------------------
+
+
+def test_a_second_delivery_changes_nothing(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    pipeline.put("car.jpg")
+    assert pipeline.handle(read_event("upload_delivered_twice")) == []
+    first = pipeline.result("plate/car.jpg.json")
+    pipeline.later = timedelta(days=1)
+    assert pipeline.handle(read_event("upload_delivered_twice")) == []
+    assert pipeline.result("plate/car.jpg.json") == first
+    assert len(pipeline.recognised) == 1
+    assert pipeline.used() == 1
+
+
+def test_deliveries_at_the_same_moment(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    pipeline.put("car.jpg")
+    start = threading.Barrier(8)
+
+    def deliver() -> None:
+        start.wait()
+        pipeline.handle(read_event("upload_delivered_twice"))
+
+    threads = [threading.Thread(target=deliver) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert pipeline.handle(read_event("upload_delivered_twice")) == []
+    assert len(pipeline.recognised) == 1
+    assert pipeline.used() == 1
+    assert pipeline.tickets() == []
+
+
+def _dies_at(where: str, patch: pytest.MonkeyPatch) -> None:
+    """Have the worker die once: before the named step, or after it where it is called ``after ...``."""
+    owner: Any = {
+        "_load": Uploads,
+        "_write": Uploads,
+        "announce": uploads,
+        "consume_by_id": KeyStore,
+        "settle": KeyStore,
+    }[where.removeprefix("after ")]
+    name = where.removeprefix("after ")
+    real = getattr(owner, name)
+
+    def dies(*arguments: Any) -> None:
+        patch.undo()
+        if where.startswith("after "):
+            real(*arguments)
+        raise Died
+
+    patch.setattr(owner, name, dies)
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["consume_by_id", "after consume_by_id", "_load", "_write", "after _write", "after announce", "settle"],
+)
+def test_a_worker_that_dies_leaves_one_result_and_one_charge(pipeline: Pipeline, where: str) -> None:
+    pipeline.create_key()
+    pipeline.put("gate 7/car.jpg")
+    upload = read_event("upload")
+    with pytest.MonkeyPatch.context() as patch:
+        _dies_at(where, patch)
+        with pytest.raises(Died):
+            pipeline.handle(upload)
+    if where != "settle":  # its lease still holds
+        assert pipeline.handle(upload) == [upload["Records"][0]["messageId"]]
+    pipeline.later = timedelta(hours=1)
+    assert pipeline.handle(upload) == []
+    assert pipeline.result("plate/gate 7/car.jpg.json")["status"] == 200
+    assert pipeline.used() == 1
+    assert pipeline.tickets() == []
+
+
+def test_a_worker_that_dies_again_and_again(pipeline: Pipeline) -> None:
+    """Whatever happens in whatever order: one result and one charge once a delivery has come through."""
+    pipeline.create_key()
+    chance = random.Random(7)
+    steps = ["consume_by_id", "after consume_by_id", "_load", "_write", "after _write", "after announce"]
+    for number in range(12):
+        name = f"gate 7/{number}.jpg"
+        pipeline.put(name)
+        key = f"incoming/{KEY_ID}/plate/gate+7/{number}.jpg"
+        for _ in range(chance.randrange(5)):
+            with pytest.MonkeyPatch.context() as patch:
+                _dies_at(chance.choice(steps), patch)
+                with pytest.raises(Died):
+                    pipeline.handle(altered("upload", key=key))
+            pipeline.later += timedelta(hours=1)
+        for _ in range(chance.randrange(1, 3)):
+            assert pipeline.handle(altered("upload", key=key)) == []
+        assert pipeline.used() == number + 1
+        assert pipeline.tickets() == []
+        assert pipeline.result(f"plate/{name}.json")["status"] == 200
+
+
+def test_an_older_photo_of_the_same_name_comes_too_late(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    key = pipeline.put("gate 7/car.jpg")
+    older = altered("upload", sequencer="0055")
+    assert pipeline.handle(read_event("upload")) == []
+    newer = pipeline.result("plate/gate 7/car.jpg.json")
+    pipeline.s3.put_object(Bucket=UPLOADS, Key=key, Body=b"older")
+    older = altered("upload", sequencer="0055", eTag=hashlib.md5(b"older").hexdigest())
+    assert pipeline.handle(older) == []
+    assert pipeline.result("plate/gate 7/car.jpg.json") == newer
+    assert pipeline.used() == 1
+
+
+def test_a_photo_replaced_while_its_worker_died_is_not_charged(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    pipeline.put("gate 7/car.jpg")
+    with pytest.MonkeyPatch.context() as patch:
+        _dies_at("after consume_by_id", patch)
+        with pytest.raises(Died):
+            pipeline.handle(read_event("upload"))
+    assert pipeline.used() == 1
+    body = PHOTO + b", another"
+    pipeline.put("gate 7/car.jpg", body)
+    pipeline.later = timedelta(hours=1)
+    etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    assert pipeline.handle(altered("upload", eTag=etag, sequencer="0068A1B2C3D4E5F602")) == []
+    assert pipeline.result("plate/gate 7/car.jpg.json")["etag"] == etag
+    assert pipeline.used() == 1
+    assert pipeline.handle(read_event("upload")) == []
+    assert pipeline.used() == 1
+    assert pipeline.tickets() == []
+
+
+def test_a_unit_is_given_back_in_the_month_it_was_counted_in(pipeline: Pipeline) -> None:
+    from datetime import UTC, datetime
+
+    pipeline.create_key()
+    november, december = datetime(2026, 11, 30, 23, 59, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
+    pipeline.keyring = type(pipeline.keyring)(pipeline.table, pipeline.dynamodb, lambda: december)
+    store = KeyStore(pipeline.table, pipeline.dynamodb, lambda: now)
+    now = november
+    store.consume_by_id(KEY_ID, Api.PLATE, "a")
+    store.consume_by_id(KEY_ID, Api.PLATE, "a")
+    store.consume_by_id(KEY_ID, Api.PLATE, "b")
+    now = december
+    assert store.consume_by_id(KEY_ID, Api.PLATE, "c").current == 1
+    assert store.consume_by_id(KEY_ID, Api.PLATE, "a").current == 1
+    for _ in range(2):
+        store.refund(KEY_ID, Api.PLATE, "a")
+    store.settle(KEY_ID, Api.PLATE, ["b", "c"])
+    history = {past.period: past.used for past in pipeline.keyring.show(KEY_ID).history}
+    assert (pipeline.used(), history["2026-11"]) == (1, 1)
+    assert pipeline.tickets() == []
+
+
+# -- presigned uploads ---------------------------------------------------------------------------------------
+
+
+def test_an_upload_is_offered_for_exactly_one_key(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    response = account.handle(
+        event(json.dumps({"api": "plate", "name": "gate 7/ü.jpg"}), path="/v1/uploads", query=f"key={KEY}"),
+        Invocation(),
+    )
+    assert response["statusCode"] == 200
+    offered = json.loads(response["body"])
+    assert offered["fields"]["key"] == f"incoming/{KEY_ID}/plate/gate 7/ü.jpg"
+    assert offered["fields"]["Content-Type"] == "image/jpeg"
+    assert (offered["expires_in"], offered["max_bytes"]) == (300, MAX_IMAGE_BYTES)
+    assert pipeline.used() == 0
+
+
+def test_what_a_presigned_upload_may_be(pipeline: Pipeline) -> None:
+    import base64
+
+    offered = offer(KEY_ID, UploadRequest(api=Api.VIN, name="a.png", content_type="image/png"), "id-1")
+    policy = json.loads(base64.b64decode(offered.fields["policy"]))
+    assert {"Content-Type": "image/png"} in policy["conditions"]
+    assert ["content-length-range", 1, MAX_IMAGE_BYTES] in policy["conditions"]
+    assert {"key": f"incoming/{KEY_ID}/vin/a.png"} in policy["conditions"]
+    assert {"bucket": UPLOADS} in policy["conditions"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("", "Invalid JSON"),
+        ("[]", "object"),
+        ('{"api": "faces", "name": "a.jpg"}', "api"),
+        ('{"api": "plate"}', "name"),
+        ('{"api": "plate", "name": ""}', "name"),
+        ('{"api": "plate", "name": "/a.jpg"}', "name"),
+        ('{"api": "plate", "name": "${filename}"}', "name"),
+        ('{"api": "plate", "name": "a\\u0000.jpg"}', "name"),
+        ('{"api": "plate", "name": "a.html", "content_type": "text/html"}', "content_type"),
+    ],
+)
+def test_an_upload_that_cannot_be_offered(pipeline: Pipeline, body: str, message: str) -> None:
+    pipeline.create_key()
+    response = account.handle(event(body, path="/v1/uploads", query=f"key={KEY}"), Invocation())
+    said = json.loads(response["body"])
+    assert (response["statusCode"], said["code"]) == (400, "invalid_request")
+    assert message in said["message"]
+
+
+def test_an_upload_for_an_api_that_the_plan_does_not_have(pipeline: Pipeline) -> None:
+    pipeline.create_key(limits={Api.VIN: None})
+    body = '{"api": "vin", "name": "a.jpg"}'
+    response = account.handle(event(body, path="/v1/uploads", query=f"key={KEY}"), Invocation())
+    assert json.loads(response["body"])["code"] == "api_not_in_plan"

@@ -1,0 +1,167 @@
+"""Uploads and batches over embedded stores: buckets, queues, both workers and the webhooks' function."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+
+from local.worker import EventSource
+from service import account, aws, batches, source, uploads, webhooks, worker
+from service.contract import Answer, Api
+from service.errors import InvalidImage
+from service.key_table import key_id
+from service.keyring import Keyring
+from service.keys import KeyStore
+from service.leases import Leases
+from service.settings import settings
+from service.subscribers import Webhooks
+from tests.events import Invocation
+from tests.fakes import PLATES, VINS
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+EVENTS = Path(__file__).resolve().parents[1] / "events"
+KEY = "demo"
+KEY_ID = key_id(KEY)
+UPLOADS = "carsight-uploads-123456789012-eu-central-1"
+"""The bucket of the events."""
+
+PHOTO = b"\xff\xd8\xff a photo"
+"""What the events announce: its size and eTag are in them."""
+
+SECONDS = 300
+
+
+def read_event(name: str) -> dict[str, Any]:
+    """An SQS event of ``events/``."""
+    event: dict[str, Any] = json.loads((EVENTS / f"{name}.json").read_text(encoding="utf-8"))
+    return event
+
+
+class Died(BaseException):
+    """The worker's process ends here: nothing after it runs, no error is handled."""
+
+
+class Pipeline:
+    """Everything behind the uploads bucket, for a key ``demo``; ``recognised`` holds what was read."""
+
+    def __init__(self, table: str, dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.table, self.dynamodb = table, dynamodb
+        self.later = timedelta()
+        self.recognised: list[bytes] = []
+        self.keyring = Keyring(table, dynamodb)
+        self.s3, self.sqs = boto3.client("s3"), boto3.client("sqs")
+        for client in (aws.s3, aws.sqs, aws.events):
+            client.cache_clear()
+        self.results = f"results-{uuid.uuid4().hex}"
+        for bucket in (UPLOADS, self.results):
+            self.s3.create_bucket(
+                Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+            )
+        self.plate_queue, self.vin_queue, self.webhooks_queue = (
+            self.sqs.create_queue(QueueName=f"{name}-{uuid.uuid4().hex}")["QueueUrl"]
+            for name in ("plate", "vin", "webhooks")
+        )
+        changed = {
+            "table_name": table,
+            "uploads_bucket": UPLOADS,
+            "results_bucket": self.results,
+            "plate_queue_url": self.plate_queue,
+            "vin_queue_url": self.vin_queue,
+            "webhooks_queue_url": self.webhooks_queue,
+            "local_fetch": True,
+        }
+        for module in (account, batches, source, uploads, webhooks, worker):
+            monkeypatch.setattr(module, "settings", settings.model_copy(update=changed))
+        store = KeyStore(table, dynamodb)
+        monkeypatch.setattr(worker, "store", store)
+        monkeypatch.setattr(account, "store", store)
+        monkeypatch.setattr(worker, "Leases", lambda name: Leases(name, dynamodb, self._now))
+        self.workers = {
+            Api.PLATE: worker.Worker(Api.PLATE, self._plates),
+            Api.VIN: worker.Worker(Api.VIN, self._vins),
+        }
+        self.webhooks = Webhooks(table, dynamodb)
+
+    def close(self) -> None:
+        """Leave nothing that another test would find."""
+        for bucket in (UPLOADS, self.results):
+            for item in self.s3.list_objects_v2(Bucket=bucket).get("Contents", []):
+                self.s3.delete_object(Bucket=bucket, Key=item["Key"])
+            self.s3.delete_bucket(Bucket=bucket)
+
+    def _now(self) -> datetime:
+        return datetime.now(UTC) + self.later
+
+    def _plates(self, image: bytes, regions: Sequence[str]) -> Answer:
+        self._look_at(image)
+        return PLATES
+
+    def _vins(self, image: bytes, regions: Sequence[str]) -> Answer:
+        self._look_at(image)
+        return VINS
+
+    def _look_at(self, image: bytes) -> None:
+        if not image.startswith(PHOTO[:3]):
+            raise InvalidImage("not a photo")
+        self.recognised.append(image)
+        if b"makes us fail" in image:
+            raise RuntimeError("a fault of ours")
+
+    # -- what tests do ---------------------------------------------------------------------------------------
+
+    def create_key(self, tier: str = "pro", **settings: Any) -> None:
+        """The key that the events are for."""
+        self.keyring.create(owner="owner@example.com", tier=tier, key=KEY, **settings)
+
+    def put(self, name: str, body: bytes = PHOTO, api: Api = Api.PLATE) -> str:
+        """A photo into the uploads bucket; answers with its key."""
+        key = f"incoming/{KEY_ID}/{api}/{name}"
+        self.s3.put_object(Bucket=UPLOADS, Key=key, Body=body)
+        return key
+
+    def handle(self, event: dict[str, Any], api: Api = Api.PLATE) -> list[str]:
+        """One invocation of a worker; answers with the ids of the messages that failed."""
+        answer = self.workers[api].handle(event, Invocation(SECONDS * 1000))
+        return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+    def drain(self) -> None:
+        """Have the workers deal with everything in their queues."""
+        sources = [
+            EventSource(url, api, self.workers[api].handle, batch_size=2, seconds=SECONDS)
+            for api, url in ((Api.PLATE, self.plate_queue), (Api.VIN, self.vin_queue))
+        ]
+        while any(source.drain(self.sqs) for source in sources):
+            pass
+
+    def result(self, name: str) -> dict[str, Any]:
+        """An object of the results bucket, by its name under the key."""
+        answer = self.s3.get_object(Bucket=self.results, Key=f"{KEY_ID}/{name}")
+        document: dict[str, Any] = json.loads(answer["Body"].read())
+        return document
+
+    def names(self) -> list[str]:
+        """The keys of all results."""
+        listed = self.s3.list_objects_v2(Bucket=self.results)
+        return [item["Key"].removeprefix(f"{KEY_ID}/") for item in listed.get("Contents", [])]
+
+    def used(self, api: Api = Api.PLATE) -> int:
+        """What the key has used."""
+        return next(usage.current for usage in self.keyring.show(KEY_ID).usage if usage.api is api)
+
+    def tickets(self) -> list[str]:
+        """The tickets that are left in the key's meters."""
+        answer = self.dynamodb.query(
+            TableName=self.table,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": f"KEY#{KEY_ID}"}},
+        )
+        return [name for item in answer["Items"] for name in item if name.startswith("ticket:")]

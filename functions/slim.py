@@ -1,0 +1,251 @@
+"""Takes out of an image's packages what no request needs; run while the image is built.
+
+    python slim.py /opt/python
+
+Two thirds of what pip installs is for other uses: a second copy of ONNX Runtime for C programs, the API
+descriptions of AWS's 400 other services, tests, type stubs, and the video codecs and linear algebra that
+OpenCV is linked with. The last cannot simply be deleted, since the loader insists on every library that cv2
+names. Each is replaced by a stub of a few kilobytes with the same name, symbols and versions, in which every
+symbol leads to one instruction that ends the process. None is reached from decoding, drawing and warping
+pictures: OpenCV asks LAPACK only for matrices of 25 rows and more, and FFmpeg only for video.
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+UNUSED = (
+    "**/tests",
+    "**/*.pyi",
+    "**/*.a",
+    "**/*_tests.*.so",
+    "aws_lambda_powertools/event_handler",
+    "aws_lambda_powertools/utilities/data_classes",
+    "aws_lambda_powertools/utilities/data_masking",
+    "aws_lambda_powertools/utilities/feature_flags",
+    "aws_lambda_powertools/utilities/kafka",
+    "aws_lambda_powertools/utilities/parser",
+    "aws_lambda_powertools/utilities/streaming",
+    "bin",
+    "cv2/data",
+    "flatbuffers*",
+    "google",
+    "numpy/_core/_simd.*.so",
+    "numpy/_core/include",
+    "numpy/distutils",
+    "numpy/f2py",
+    "numpy/fft",
+    "numpy/ma",
+    "numpy/polynomial",
+    "numpy/random",
+    "numpy/testing",
+    "onnxruntime/backend",
+    "onnxruntime/capi/libonnxruntime.so*",
+    "onnxruntime/datasets",
+    "onnxruntime/quantization",
+    "onnxruntime/tools",
+    "onnxruntime/transformers",
+    "packaging*",
+    "protobuf*",
+    "pydantic/v1",
+)
+"""Globs, from the packages' folder. ONNX Runtime requires packaging, protobuf and flatbuffers, and needs them to
+build models, not to run them."""
+
+SERVICES = {"dynamodb", "events", "s3", "sns", "sqs", "sts"}
+"""The services whose description botocore keeps."""
+
+LINKED = "opencv_python_headless.libs"
+USED = ("libpng", "libavif")
+"""What cv2 is linked with and calls: PNG, and AVIF's decoder, which it makes for every picture that it is given.
+JPEG, WebP, TIFF and GIF are part of cv2 itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """One name that a library defines, or needs from another."""
+
+    name: str
+    defined: bool
+    version: str
+    """The version that is needed, such as ``LIBAVCODEC_62``; empty where none is."""
+
+
+def remove_unused(packages: Path) -> None:
+    """Delete what ``UNUSED`` names and the services that are not in ``SERVICES``."""
+    unused = [path for pattern in UNUSED for path in packages.glob(pattern)]
+    unused += [
+        path for path in (packages / "botocore/data").iterdir() if path.is_dir() and path.name not in SERVICES
+    ]
+    for path in unused:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def replace_libraries(packages: Path) -> None:
+    """Put stubs in place of the libraries that are named but not used; delete those that only they needed."""
+    named: set[str] = set()
+    needed: dict[str, Symbol] = {}
+    libraries = set((packages / LINKED).iterdir())
+    used = {library for library in libraries if library.name.startswith(USED)}
+    for user in (*used, *(packages / "cv2").glob("cv2*.so")):
+        _, names, symbols = read_library(user)
+        named |= names
+        needed |= {symbol.name: symbol for symbol in symbols if not symbol.defined}
+    for library in libraries - used:
+        if library.name in named:
+            machine, _, exported = read_library(library)
+            wanted = [needed[symbol.name] for symbol in exported if symbol.defined and symbol.name in needed]
+            library.write_bytes(stub(library.name, machine, wanted))
+        else:
+            library.unlink()
+
+
+# -- ELF, as far as it is needed here: https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html ---------
+
+_TRAPS = {62: b"\x0f\x0b", 183: b"\x00\x00\x20\xd4"}
+"""``ud2`` on x86-64, ``brk`` on AArch64."""
+
+_PAGE = 0x10000
+
+
+def read_library(path: Path) -> tuple[int, set[str], list[Symbol]]:
+    """A 64-bit library's machine, the files that it names as needed, and its dynamic symbols."""
+    data = path.read_bytes()
+    (machine,) = struct.unpack_from("<H", data, 18)
+    (sections_at,) = struct.unpack_from("<Q", data, 40)
+    size, count = struct.unpack_from("<HH", data, 58)
+    sections = [struct.unpack_from("<IIQQQQIIQQ", data, sections_at + n * size) for n in range(count)]
+    by_kind = {section[1]: section for section in sections}
+
+    def part(kind: int) -> bytes:
+        section = by_kind.get(kind)
+        return data[section[4] : section[4] + section[5]] if section else b""
+
+    symbols = by_kind[11]  # SHT_DYNSYM
+    strings_at = sections[symbols[6]][4]
+
+    def text(offset: int) -> str:
+        return data[strings_at + offset : data.index(b"\0", strings_at + offset)].decode()
+
+    versions = {}
+    for name, index in _needed_versions(part(0x6FFFFFFE)):
+        versions[index] = text(name)
+    indices = [index for (index,) in struct.iter_unpack("<H", part(0x6FFFFFFF))]
+    found = []
+    for n, (name, _, _, section_index, _, _) in enumerate(struct.iter_unpack("<IBBHQQ", part(11))):
+        version = versions.get(indices[n], "") if indices else ""
+        found.append(Symbol(text(name), section_index != 0, version))
+    tags = struct.iter_unpack("<qQ", part(6))  # SHT_DYNAMIC
+    return machine, {text(value) for tag, value in tags if tag == 1}, found
+
+
+def _needed_versions(table: bytes) -> Iterator[tuple[int, int]]:
+    """Name and index of each version in a ``.gnu.version_r``."""
+    at = 0
+    while table:
+        _, count, _, first, following = struct.unpack_from("<HHIII", table, at)
+        entry = at + first
+        for _ in range(count):
+            _, _, index, name, next_entry = struct.unpack_from("<IHHII", table, entry)
+            yield name, index
+            entry += next_entry
+        if not following:
+            return
+        at += following
+
+
+def stub(name: str, machine: int, symbols: Iterable[Symbol]) -> bytes:
+    """A library called ``name`` in which each of ``symbols`` is one instruction that ends the process."""
+    symbols = sorted(symbols, key=lambda symbol: symbol.name)
+    versions = sorted({symbol.version for symbol in symbols} - {""})
+    strings = bytearray(b"\0")
+
+    def string(value: str) -> int:
+        strings.extend(value.encode() + b"\0")
+        return len(strings) - len(value.encode()) - 1
+
+    soname = string(name)
+    headers = 64 + 4 * 56
+    trap = headers
+    table = bytearray(24)
+    buckets, chain = [0] * (len(symbols) + 1), [0] * (len(symbols) + 1)
+    for n, symbol in enumerate(symbols, start=1):
+        table += struct.pack("<IBBHQQ", string(symbol.name), 0x12, 0, 1, trap, 0)  # global function
+        bucket = _hash(symbol.name) % len(buckets)
+        chain[n], buckets[bucket] = buckets[bucket], n
+    hashes = struct.pack(f"<{2 + 2 * len(chain)}I", len(buckets), len(chain), *buckets, *chain)
+    # 0: local, 1: this file without a version, 2 and more: the versions.
+    indices = [0] + [versions.index(s.version) + 2 if s.version else 1 for s in symbols]
+    defined = b""
+    for index, version in enumerate([name, *versions], start=1):
+        more = 28 if index <= len(versions) else 0
+        defined += struct.pack("<HHHHIII", 1, int(index == 1), index, 1, _hash(version), 20, more)
+        defined += struct.pack("<II", string(version), 0)
+
+    body, at = bytearray(_TRAPS[machine].ljust(8, b"\0")), {}
+    for part, content in (
+        ("hash", hashes),
+        ("symbols", bytes(table)),
+        ("strings", bytes(strings)),
+        ("indices", struct.pack(f"<{len(indices)}H", *indices)),
+        ("versions", defined),
+    ):
+        at[part] = headers + len(body)
+        body += content + bytes(-len(content) % 8)
+    read_only = headers + len(body)
+    dynamic = b"".join(
+        struct.pack("<qQ", tag, value)
+        for tag, value in (
+            (14, soname),
+            (4, at["hash"]),
+            (5, at["strings"]),
+            (10, len(strings)),
+            (6, at["symbols"]),
+            (11, 24),
+            (0x6FFFFFF0, at["indices"]),
+            (0x6FFFFFFC, at["versions"]),
+            (0x6FFFFFFD, len(versions) + 1),
+            (0, 0),
+        )
+    )
+    writable = read_only + _PAGE  # the loader writes into the dynamic section, which needs pages of its own
+    return b"".join(
+        [
+            b"\x7fELF\x02\x01\x01".ljust(16, b"\0"),
+            struct.pack("<HHIQQQIHHHHHH", 3, machine, 1, 0, 64, 0, 0, 64, 56, 4, 64, 0, 0),
+            _segment(1, 5, 0, 0, read_only, _PAGE),
+            _segment(1, 6, read_only, writable, len(dynamic), _PAGE),
+            _segment(2, 6, read_only, writable, len(dynamic), 8),
+            _segment(0x6474E551, 6, 0, 0, 0, 16),  # a stack that is not executable
+            body,
+            dynamic,
+        ]
+    )
+
+
+def _segment(kind: int, flags: int, offset: int, address: int, size: int, align: int) -> bytes:
+    return struct.pack("<IIQQQQQQ", kind, flags, offset, address, address, size, size, align)
+
+
+def _hash(name: str) -> int:
+    """The System V ABI's hash of a symbol's name."""
+    value = 0
+    for byte in name.encode():
+        value = (value << 4) + byte
+        high = value & 0xF0000000
+        value = (value ^ high >> 24) & ~high & 0xFFFFFFFF
+    return value
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    remove_unused(folder)
+    replace_libraries(folder)

@@ -1,0 +1,444 @@
+"""What CloudFormation would be asked for: ``template.yaml`` as SAM translates it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+
+from local.gateway import read_template
+from service.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Resource = dict[str, Any]
+
+PLATE_PATHS = {"/platerecognition"}
+VIN_PATHS = {"/v1/vinocr", "/vinocr", "/vin-ocr"}
+ACCOUNT_PATHS = {
+    "/v1/auth/validate",
+    "/v1/usage",
+    "/openapi.json",
+    "/openapi.yaml",
+    "/v1/uploads",
+    "/v1/batches",
+    "/v1/batches/{id}",
+    "$default",
+}
+
+
+@pytest.fixture(scope="module")
+def template() -> dict[str, Any]:
+    """The template as it is written."""
+    return read_template()
+
+
+@pytest.fixture(scope="module")
+def resources(template: dict[str, Any]) -> dict[str, Resource]:
+    """The resources that it deploys."""
+    defaults = {name: default_of(about) for name, about in template["Parameters"].items()}
+    packaged = filled(template, defaults)
+    for resource in packaged["Resources"].values():
+        properties = resource.get("Properties", {})
+        if properties.get("PackageType") == "Image":
+            properties["ImageUri"] = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/carsight:tag"
+        for name in ("CodeUri", "ContentUri"):
+            if name in properties:
+                properties[name] = "s3://bucket/key"
+    translated = Translator({}, Parser()).translate(packaged, defaults)
+    found: dict[str, Resource] = translated["Resources"]
+    return found
+
+
+def default_of(parameter: dict[str, Any]) -> Any:
+    """A parameter's default, as CloudFormation would take it."""
+    value = parameter["Default"]
+    return value.split(",") if parameter["Type"] == "CommaDelimitedList" else value
+
+
+def filled(value: Any, parameters: dict[str, Any]) -> Any:
+    """A copy of ``value`` in which each reference to a parameter has become the parameter's value."""
+    if isinstance(value, list):
+        return [filled(item, parameters) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"Ref"} and value["Ref"] in parameters:
+        return parameters[value["Ref"]]
+    return {name: filled(item, parameters) for name, item in value.items()}
+
+
+def of_type(resources: dict[str, Resource], kind: str) -> dict[str, Any]:
+    """The properties of all resources of one type, by name."""
+    return {name: resource["Properties"] for name, resource in resources.items() if resource["Type"] == kind}
+
+
+def functions(resources: dict[str, Resource]) -> dict[str, Any]:
+    return of_type(resources, "AWS::Lambda::Function")
+
+
+def statements(resources: dict[str, Resource]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every statement of every role, with the role's name; conditional ones are taken as they would be."""
+    for name, role in of_type(resources, "AWS::IAM::Role").items():
+        for policy in role["Policies"]:
+            for statement in policy["PolicyDocument"]["Statement"]:
+                yield name, statement["Fn::If"][1] if "Fn::If" in statement else statement
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+# -- the API ---------------------------------------------------------------------------------------------------
+
+
+def served(resources: dict[str, Resource]) -> dict[str, str]:
+    """Which function serves which path, from the API's definition."""
+    body = resources["Api"]["Properties"]["Body"]
+    found = {}
+    for path, methods in body["paths"].items():
+        assert set(methods) <= {"x-amazon-apigateway-any-method", "options"}, (
+            f"{path}: a wrong method is ours to answer"
+        )
+        uri = methods["x-amazon-apigateway-any-method"]["x-amazon-apigateway-integration"]["uri"]
+        (name,) = re.findall(r"\$\{(\w+)\.Arn}", uri["Fn::Sub"])
+        found[path] = name
+    return found
+
+
+def test_every_path_of_the_contract_has_its_function(resources: dict[str, Resource]) -> None:
+    expected = dict.fromkeys(ACCOUNT_PATHS, "AccountFunction")
+    for paths, function in ((PLATE_PATHS, "PlateFunction"), (VIN_PATHS, "VinFunction")):
+        for path in paths:
+            for form in (path, f"{path}/{{proxy+}}", f"/eu{path}", f"/eu{path}/{{proxy+}}"):
+                expected[form] = function
+    assert served(resources) == expected
+
+
+def test_no_route_ends_with_a_slash(resources: dict[str, Resource]) -> None:
+    """HTTP APIs have none: one would be dropped without a word."""
+    assert not [path for path in served(resources) if path.endswith("/")]
+
+
+def test_the_access_log_holds_no_query_string(template: dict[str, Any]) -> None:
+    log = template["Resources"]["Api"]["Properties"]["AccessLogSettings"]["Format"]
+    fields = json.loads(log)
+    assert set(fields.values()) == {
+        "$context.requestTime",
+        "$context.requestId",
+        "$context.httpMethod",
+        "$context.routeKey",
+        "$context.path",
+        "$context.status",
+        "$context.responseLength",
+        "$context.responseLatency",
+        "$context.integrationLatency",
+        "$context.identity.sourceIp",
+        "$context.identity.userAgent",
+        "$context.error.message",
+        "$context.integrationErrorMessage",
+    }
+
+
+def test_the_api_is_throttled(resources: dict[str, Resource]) -> None:
+    (stage,) = of_type(resources, "AWS::ApiGatewayV2::Stage").values()
+    limits = stage["DefaultRouteSettings"]
+    assert limits["ThrottlingRateLimit"] > 0
+    assert limits["ThrottlingBurstLimit"] > 0
+
+
+def test_browsers_may_call_it_and_see_what_is_left(template: dict[str, Any]) -> None:
+    cors = template["Resources"]["Api"]["Properties"]["CorsConfiguration"]
+    assert {"content-type", "idempotency-key", "x-api-key"} <= set(cors["AllowHeaders"])
+    assert {"x-usage-current", "x-usage-limit", "x-usage-remaining"} <= set(cors["ExposeHeaders"])
+    assert not cors.get("AllowCredentials")
+
+
+# -- the functions -------------------------------------------------------------------------------------------
+
+
+def test_our_own_504_comes_before_the_gateways(resources: dict[str, Resource]) -> None:
+    for name in set(served(resources).values()):
+        assert functions(resources)[name]["Timeout"] == 28
+
+
+def test_images_are_built_from_the_repository(
+    template: dict[str, Any], resources: dict[str, Resource]
+) -> None:
+    images = {name for name, about in functions(resources).items() if about.get("PackageType") == "Image"}
+    assert images >= {"PlateFunction", "VinFunction"}
+    for name in images:
+        metadata = template["Resources"][name]["Metadata"]
+        dockerfile = ROOT / metadata["DockerContext"] / metadata["Dockerfile"]
+        (command,) = functions(resources)[name]["ImageConfig"]["Command"]
+        module, handler = command.split(".")
+        assert handler == "lambda_handler"
+        assert (dockerfile.parent / f"{module}.py").is_file()
+        assert f"{dockerfile.parent.relative_to(ROOT)}/{module}.py" in dockerfile.read_text(encoding="utf-8")
+
+
+def test_both_images_are_built_alike() -> None:
+    plate, vin = (
+        (ROOT / "functions" / name / "Dockerfile")
+        .read_text(encoding="utf-8")
+        .partition("ARG ")[2]
+        .replace(name, "*")
+        for name in ("plate", "vin")
+    )
+    assert plate == vin
+
+
+def test_zip_functions_find_the_service(template: dict[str, Any], resources: dict[str, Resource]) -> None:
+    zipped = {
+        name: about for name, about in functions(resources).items() if about.get("PackageType") != "Image"
+    }
+    assert zipped
+    for name, about in zipped.items():
+        module = about["Handler"].partition(".")[0]
+        assert (ROOT / template["Resources"][name]["Properties"]["CodeUri"] / f"{module}.py").is_file()
+        assert about["Runtime"] == "python3.13"
+        assert template["Resources"][name]["Properties"]["Layers"] == [{"Ref": "ServiceLayer"}]
+    layer = template["Resources"]["ServiceLayer"]
+    content = ROOT / layer["Properties"]["ContentUri"]
+    assert (content / "service").is_dir()
+    assert (content / "requirements.txt").resolve() == ROOT / "requirements" / "account.txt"
+
+
+def test_every_function_runs_on_the_chosen_processor(resources: dict[str, Resource]) -> None:
+    for about in functions(resources).values():
+        assert about["Architectures"] == ["x86_64"]
+
+
+def environment(about: dict[str, Any]) -> dict[str, str]:
+    """A function's environment, with something plausible for what CloudFormation fills in."""
+    variables = about["Environment"]["Variables"]
+    return {name: value if isinstance(value, str) else "carsight" for name, value in variables.items()}
+
+
+def test_environments_are_what_the_settings_read(resources: dict[str, Resource]) -> None:
+    known = {name.upper() for name in Settings.model_fields} | {"POWERTOOLS_LOG_LEVEL", "ALERTS_TOPIC_ARN"}
+    for name, about in functions(resources).items():
+        variables = environment(about)
+        assert set(variables) <= known, name
+        settings = Settings.read(variables)
+        assert settings.table_name
+        assert not settings.local_fetch
+        assert not settings.tracing
+
+
+# -- permissions ---------------------------------------------------------------------------------------------
+
+
+def test_every_function_has_a_role_of_its_own(resources: dict[str, Resource]) -> None:
+    roles = [about["Role"]["Fn::GetAtt"][0] for about in functions(resources).values()]
+    assert sorted(roles) == sorted(of_type(resources, "AWS::IAM::Role"))
+
+
+def test_no_role_takes_a_policy_that_is_not_written_here(resources: dict[str, Resource]) -> None:
+    for name, role in of_type(resources, "AWS::IAM::Role").items():
+        assert not role.get("ManagedPolicyArns"), name
+    assert not of_type(resources, "AWS::IAM::ManagedPolicy")
+    assert not of_type(resources, "AWS::IAM::Policy")
+
+
+def test_every_statement_names_its_actions_and_its_resources(resources: dict[str, Resource]) -> None:
+    for role, statement in statements(resources):
+        said = f"{role}.{statement['Sid']}"
+        actions = listed(statement["Action"])
+        assert not [action for action in actions if "*" in action], said
+        if all(action.startswith("xray:") for action in actions):
+            continue  # X-Ray's actions know no resources
+        for resource in listed(statement["Resource"]):
+            # A resource by name, or keys in a bucket by prefix: `${Bucket.Arn}/prefix/*`.
+            text = resource.get("Fn::Sub", "") if isinstance(resource, dict) else resource
+            if isinstance(text, str):
+                assert "*" not in text.partition("/")[0], said
+
+
+def test_a_function_writes_to_its_own_log_alone(resources: dict[str, Resource]) -> None:
+    logs: dict[str, Any] = {}
+    for role, statement in statements(resources):
+        for action in listed(statement["Action"]):
+            if action.startswith("logs:"):
+                logs.setdefault(role, set()).add(statement["Resource"]["Fn::GetAtt"][0])
+    for about in functions(resources).values():
+        assert logs[about["Role"]["Fn::GetAtt"][0]] == {about["LoggingConfig"]["LogGroup"]["Ref"]}
+
+
+def test_functions_reach_only_the_items_that_are_theirs(resources: dict[str, Resource]) -> None:
+    for role, statement in statements(resources):
+        actions = {action for action in listed(statement["Action"]) if action.startswith("dynamodb:")}
+        if actions and not any(
+            "Stream" in action or "Records" in action or "Shard" in action for action in actions
+        ):
+            prefixes = statement["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+            assert all(re.fullmatch(r"[A-Z]+#\*", prefix) for prefix in prefixes), role
+            assert not actions & {"dynamodb:Scan", "dynamodb:BatchWriteItem", "dynamodb:DeleteTable"}, role
+
+
+def test_functions_that_answer_requests_create_no_keys(resources: dict[str, Resource]) -> None:
+    for role, statement in statements(resources):
+        if role in {"PlateRole", "VinRole", "PlateUploadsRole", "VinUploadsRole", "AccountRole"}:
+            prefixes = (
+                statement.get("Condition", {})
+                .get("ForAllValues:StringLike", {})
+                .get("dynamodb:LeadingKeys", [])
+            )
+            if "KEY#*" in prefixes:
+                assert not {"dynamodb:PutItem", "dynamodb:DeleteItem"} & set(listed(statement["Action"])), (
+                    role
+                )
+
+
+# -- what is kept --------------------------------------------------------------------------------------------
+
+
+def test_logs_are_kept_as_long_as_said(resources: dict[str, Resource]) -> None:
+    groups = of_type(resources, "AWS::Logs::LogGroup")
+    assert all(group["RetentionInDays"] == 30 for group in groups.values())
+    used = {about["LoggingConfig"]["LogGroup"]["Ref"] for about in functions(resources).values()}
+    assert used | {"AccessLogs"} == set(groups)
+
+
+def test_the_table_is_what_the_service_expects(resources: dict[str, Resource]) -> None:
+    table = resources["Table"]["Properties"]
+    assert [(part["AttributeName"], part["KeyType"]) for part in table["KeySchema"]] == [
+        ("pk", "HASH"),
+        ("sk", "RANGE"),
+    ]
+    assert table["BillingMode"] == "PAY_PER_REQUEST"
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires", "Enabled": True}
+    assert table["StreamSpecification"] == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
+    assert table["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] is True
+
+
+def test_what_cannot_be_made_again_outlives_the_stack(resources: dict[str, Resource]) -> None:
+    for resource in resources.values():
+        if resource["Type"] in {"AWS::DynamoDB::Table", "AWS::S3::Bucket"}:
+            assert resource["DeletionPolicy"] == resource["UpdateReplacePolicy"] == "Retain"
+
+
+def test_buckets_are_private_encrypted_and_emptied(resources: dict[str, Resource]) -> None:
+    buckets = of_type(resources, "AWS::S3::Bucket")
+    policies = {
+        about["Bucket"]["Ref"]: about for about in of_type(resources, "AWS::S3::BucketPolicy").values()
+    }
+    assert len(buckets) == 2
+    assert policies.keys() == buckets.keys()
+    for name, bucket in buckets.items():
+        assert all(bucket["PublicAccessBlockConfiguration"].values())
+        assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        assert any("ExpirationInDays" in rule for rule in bucket["LifecycleConfiguration"]["Rules"])
+        (statement,) = policies[name]["PolicyDocument"]["Statement"]
+        assert statement["Effect"] == "Deny"
+        assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        assert {"Fn::GetAtt": [name, "Arn"]} in statement["Resource"]
+
+
+# -- uploads -------------------------------------------------------------------------------------------------
+
+
+def test_no_result_sets_off_another_run(resources: dict[str, Resource]) -> None:
+    assert "NotificationConfiguration" not in resources["ResultsBucket"]["Properties"]
+    (notified,) = resources["UploadsBucket"]["Properties"]["NotificationConfiguration"]["QueueConfigurations"]
+    assert notified["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": "incoming/"}]
+    for role, statement in statements(resources):
+        if "s3:PutObject" in listed(statement["Action"]) and role != "AccountRole":
+            assert all("UploadsBucket" not in str(resource) for resource in listed(statement["Resource"])), (
+                role
+            )
+
+
+def test_only_our_bucket_speaks_to_the_queue(resources: dict[str, Resource]) -> None:
+    bucket = resources["UploadsBucket"]["Properties"]["BucketName"]["Fn::Sub"]
+    (statement,) = resources["PlateQueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert statement["Condition"]["ArnEquals"]["aws:SourceArn"]["Fn::Sub"].endswith(f":s3:::{bucket}")
+    assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+    assert resources["UploadsBucket"]["DependsOn"] == "PlateQueuePolicy"
+
+
+def consumers(resources: dict[str, Resource]) -> dict[str, dict[str, Any]]:
+    """The event source mapping of every queue that has one, by the queue's name."""
+    mappings = of_type(resources, "AWS::Lambda::EventSourceMapping").values()
+    sources = {mapping["EventSourceArn"]["Fn::GetAtt"][0]: mapping for mapping in mappings}
+    return {
+        name: mapping for name, mapping in sources.items() if resources[name]["Type"] == "AWS::SQS::Queue"
+    }
+
+
+def test_a_message_stays_hidden_for_six_times_its_workers_timeout(resources: dict[str, Resource]) -> None:
+    assert {"PlateQueue", "VinQueue"} <= set(consumers(resources))
+    for name, mapping in consumers(resources).items():
+        timeout = functions(resources)[mapping["FunctionName"]["Ref"]]["Timeout"]
+        assert resources[name]["Properties"]["VisibilityTimeout"] == 6 * timeout, name
+
+
+def test_workers_report_failures_one_by_one_and_are_bounded(resources: dict[str, Resource]) -> None:
+    for mapping in consumers(resources).values():
+        assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert mapping["ScalingConfig"]["MaximumConcurrency"] >= 2
+
+
+def test_nothing_is_lost_silently(resources: dict[str, Resource]) -> None:
+    queues = of_type(resources, "AWS::SQS::Queue")
+    dead = set()
+    for name in consumers(resources):
+        redrive = queues[name]["RedrivePolicy"]
+        assert redrive["maxReceiveCount"] >= 3
+        dead.add(redrive["deadLetterTargetArn"]["Fn::GetAtt"][0])
+    for mapping in of_type(resources, "AWS::Lambda::EventSourceMapping").values():
+        if "DestinationConfig" in mapping:
+            dead.add(mapping["DestinationConfig"]["OnFailure"]["Destination"]["Fn::GetAtt"][0])
+    assert dead == set(queues) - set(consumers(resources))
+    assert all(queues[name]["MessageRetentionPeriod"] == 14 * 24 * 3600 for name in dead)
+    alarms = of_type(resources, "AWS::CloudWatch::Alarm").values()
+    watched = [alarm["Dimensions"][0]["Value"] for alarm in alarms if alarm.get("Namespace") == "AWS/SQS"]
+    assert {value["Fn::GetAtt"][0] for value in watched} == dead
+
+
+def test_queues_are_encrypted(resources: dict[str, Resource]) -> None:
+    assert all(queue["SqsManagedSseEnabled"] for queue in of_type(resources, "AWS::SQS::Queue").values())
+
+
+# -- watching and outputs ------------------------------------------------------------------------------------
+
+
+def test_alarms_reach_somebody(resources: dict[str, Resource]) -> None:
+    alarms = of_type(resources, "AWS::CloudWatch::Alarm")
+    assert {"FaultsAlarm", "LatencyAlarm", "ThrottlesAlarm", "AlertsBehindAlarm"} <= set(alarms)
+    for alarm in alarms.values():
+        assert alarm["AlarmActions"] == [{"Ref": "AlertsTopic"}]
+        assert alarm["TreatMissingData"] == "notBreaching"
+
+
+def test_the_dashboard_is_json_and_knows_every_alarm(resources: dict[str, Resource]) -> None:
+    body = json.loads(resources["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
+    alarms = next(widget for widget in body["widgets"] if widget["type"] == "alarm")["properties"]["alarms"]
+    assert {arn.removeprefix("${").removesuffix(".Arn}") for arn in alarms} == set(
+        of_type(resources, "AWS::CloudWatch::Alarm")
+    )
+
+
+def test_the_command_line_finds_what_functions_are_told(template: dict[str, Any]) -> None:
+    outputs = {re.sub(r"(?<!^)(?=[A-Z])", "_", name).upper() for name in template["Outputs"]}
+    assert {
+        "API_URL",
+        "TABLE_NAME",
+        "UPLOADS_BUCKET",
+        "RESULTS_BUCKET",
+        "PLATE_QUEUE_URL",
+        "VIN_QUEUE_URL",
+    } <= outputs
+
+
+def test_every_parameter_says_what_it_is_and_has_a_safe_value(template: dict[str, Any]) -> None:
+    for name, parameter in template["Parameters"].items():
+        assert parameter["Description"], name
+        assert "Default" in parameter, name
+    assert template["Parameters"]["AllowedBuckets"]["Default"] == ""
+    assert template["Parameters"]["Tracing"]["Default"] == "false"

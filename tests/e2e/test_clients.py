@@ -1,0 +1,331 @@
+"""CarsXE's own clients against Carsight.
+
+The Python and the npm client run as they are published, apart from their base URL. The requests of the
+others are replayed byte for byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import cv2
+import numpy as np
+import pytest
+from carsxe_api import CarsXE
+
+from service.contract import Api
+from service.key_table import Status, key_id
+from service.keyring import Keyring
+from tests.e2e.conftest import Running
+
+TESTS = Path(__file__).resolve().parents[1]
+NODE_CLIENT = TESTS / "clients"
+
+Body = dict[str, Any]
+Ask = Callable[["Api", str, str], Body]
+"""Asks for an API with a key and an image, as a client does, and returns what the client returns."""
+
+
+@pytest.fixture(scope="module")
+def keyring(gateway: Running) -> Keyring:
+    """The keys of the running gateway."""
+    settings = gateway.settings()
+    client = boto3.client(
+        "dynamodb",
+        endpoint_url=settings["AWS_ENDPOINT_URL"],
+        region_name=settings["AWS_DEFAULT_REGION"],
+        aws_access_key_id=settings["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=settings["AWS_SECRET_ACCESS_KEY"],
+    )
+    return Keyring(settings["TABLE_NAME"], client)
+
+
+# -- the published clients -----------------------------------------------------------------------------------
+
+
+def python_client(gateway: Running) -> Ask:
+    """``carsxe`` from PyPI."""
+
+    class Local(CarsXE):  # type: ignore[misc]
+        def _get_api_base_url(self) -> str:
+            return gateway.url
+
+    def ask(api: Api, key: str, image: str) -> Body:
+        client = Local(key)
+        method = {Api.PLATE: client.plate_image_recognition, Api.VIN: client.vin_ocr}[api]
+        answer: Body = asyncio.run(method({"upload_url": image}))
+        return answer
+
+    return ask
+
+
+def node_client(gateway: Running, folder: Path) -> Ask:
+    """``carsxe-api`` from npm."""
+    node = shutil.which("node")
+    if node is None or not (NODE_CLIENT / "node_modules").is_dir():
+        pytest.skip("needs node, and `npm ci` in tests/clients")
+
+    def ask(api: Api, key: str, image: str) -> Body:
+        method = {Api.PLATE: "plateImageRecognition", Api.VIN: "vinOcr"}[api]
+        calls = {"baseUrl": gateway.url, "calls": [{"key": key, "method": method, "image": image}]}
+        answers = folder / "answers.json"
+        subprocess.run(
+            [node, "call.mjs", str(answers)],
+            cwd=NODE_CLIENT,
+            input=json.dumps(calls),
+            text=True,
+            check=True,
+            capture_output=True,
+        )
+        answer: Body = json.loads(answers.read_text(encoding="utf-8"))[0]
+        return answer
+
+    return ask
+
+
+@pytest.fixture(params=["PyPI carsxe 1.4.0", "npm carsxe-api 1.4.0"])
+def ask(request: pytest.FixtureRequest, gateway: Running, tmp_path: Path) -> Ask:
+    return python_client(gateway) if request.param.startswith("PyPI") else node_client(gateway, tmp_path)
+
+
+def in_base64(name: str) -> str:
+    return base64.b64encode((TESTS / "data" / name).read_bytes()).decode()
+
+
+def blank() -> str:
+    """A grey image, as a data URI."""
+    encoded = cv2.imencode(".png", np.full((480, 640, 3), 128, np.uint8))[1]
+    return f"data:image/png;base64,{base64.b64encode(encoded.tobytes()).decode()}"
+
+
+PHOTOS = {Api.PLATE: "plate_us.jpg", Api.VIN: "vin_label.jpg"}
+
+
+def test_a_client_gets_a_plate(ask: Ask, keyring: Keyring) -> None:
+    key, _ = keyring.create(owner="o", tier="pro")
+    answer = ask(Api.PLATE, key, in_base64(PHOTOS[Api.PLATE]))
+    assert answer["success"] is True
+    plate = answer["results"][0]
+    assert plate["plate"] == plate["candidates"][0]["plate"]
+    assert plate["box"]["xmin"] < plate["box"]["xmax"]
+    assert plate["vehicle"].keys() >= {"score", "type", "box"}
+    assert keyring.show(key_id(key)).usage[0].current == 1
+
+
+def test_a_client_gets_a_vin(ask: Ask, keyring: Keyring) -> None:
+    key, _ = keyring.create(owner="o", tier="pro")
+    answer = ask(Api.VIN, key, in_base64(PHOTOS[Api.VIN]))
+    assert answer["success"] is True
+    assert answer["vin"] == answer["candidates"][0]["vin"]
+    assert len(answer["vin"]) == 17
+    assert all(
+        candidate["box"].keys() == {"xmin", "xmax", "ymin", "ymax"} for candidate in answer["candidates"]
+    )
+    assert keyring.show(key_id(key)).usage[1].current == 1
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something a client can be told; ``messages`` by API."""
+
+    image: str
+    messages: Mapping[Api, str]
+    settings: Mapping[str, Any]
+
+
+def both(message: str) -> dict[Api, str]:
+    return dict.fromkeys(Api, message)
+
+
+GOOD, ANY = "the photo", "plate_us.jpg"
+UNKNOWN = "User with this API key was not found or the API key is disabled"
+NOT_AN_IMAGE = "Invalid image data format. Must be a valid URL or base64 encoded string."
+CASES = {
+    "inactive": Case(
+        GOOD,
+        both(
+            "User with this API key is not active. "
+            "To activate update your billing on https://carsxe.com/dashboard/billing"
+        ),
+        {"status": Status.INACTIVE},
+    ),
+    "disabled": Case(GOOD, both(UNKNOWN), {"status": Status.DISABLED}),
+    "blocked": Case(
+        GOOD,
+        both("This API key has been blocked, please contact support if you believe this is an error."),
+        {"status": Status.BLOCKED},
+    ),
+    "no image": Case("", {Api.PLATE: "Missing upload URL", Api.VIN: "Missing image data"}, {}),
+    "not an image": Case("aGVsbG8=", both(NOT_AN_IMAGE), {}),
+    "not base64": Case("not an image!", both(NOT_AN_IMAGE), {}),
+    "a URL refused": Case("http://127.0.0.1:1/photo.jpg", both(NOT_AN_IMAGE), {}),
+    "a bucket refused": Case("s3://somebody-else/photo.jpg", both(NOT_AN_IMAGE), {}),
+    "nothing there": Case(
+        blank(),
+        {Api.PLATE: "No plates detected in image", Api.VIN: "No text detected in the image"},
+        {},
+    ),
+    "too large": Case("A" * 7_000_000, both("Image is too large."), {}),
+}
+
+
+# The Python client hands aiohttp a large body in one piece, which aiohttp finds unwise.
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+@pytest.mark.parametrize("api", Api)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_a_client_is_told_what_is_wrong(ask: Ask, keyring: Keyring, case: Case, api: Api) -> None:
+    key, _ = keyring.create(owner="o", tier="pro")
+    if case.settings:
+        keyring.set(key_id(key), **case.settings)
+    answer = ask(api, key, in_base64(ANY) if case.image == GOOD else case.image)
+    assert (answer["success"], answer["message"]) == (False, case.messages[api])
+    assert sum(usage.current for usage in keyring.show(key_id(key)).usage) == 0
+
+
+@pytest.mark.parametrize("api", Api)
+def test_a_client_without_a_key_is_told_so(ask: Ask, api: Api) -> None:
+    assert ask(api, "", in_base64(ANY))["message"] == "Missing API key"
+
+
+@pytest.mark.parametrize("api", Api)
+def test_a_client_with_another_s_key_is_told_so(ask: Ask, api: Api) -> None:
+    assert ask(api, "cs_" + "0" * 43, in_base64(ANY))["message"] == UNKNOWN
+
+
+def test_a_client_without_the_api_in_its_plan_is_told_so(ask: Ask, keyring: Keyring) -> None:
+    for api, other in ((Api.PLATE, Api.VIN), (Api.VIN, Api.PLATE)):
+        key, _ = keyring.create(owner="o", tier="enterprise", limits={other: 5})
+        assert ask(api, key, in_base64(ANY))["message"] == (
+            "This API is not available for your current subscription tier. "
+            "Visit https://carsxe.com/pricing to review upgrade options."
+        )
+
+
+@pytest.mark.parametrize("api", Api)
+@pytest.mark.parametrize("tier", ["sandbox", "starter"])
+def test_a_client_over_its_limit_is_told_so(ask: Ask, keyring: Keyring, api: Api, tier: str) -> None:
+    key, _ = keyring.create(owner="o", tier=tier, limits=dict.fromkeys(Api, 0), overage=False)
+    answer = ask(api, key, in_base64(ANY))
+    assert answer["message"].startswith(f"API limit exceeded for {api.contract_name} (")
+    assert f"Subscription tier: {tier}. Current usage: 0, Limit: 0." in answer["message"]
+    assert answer["message"].endswith(
+        "Please upgrade your tier to continue using the API."
+        if tier == "sandbox"
+        else "Enable overage billing in your dashboard billing preferences to continue with overage charges"
+    )
+    assert answer["usage"] == {"current": 0, "limit": 0, "remaining": 0}
+
+
+# -- the others, byte for byte -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a client writes to its connection; ``{key}``, ``{host}`` and ``{image}`` are filled in."""
+
+    path: str
+    headers: str
+    body: str
+
+
+CLIENTS = {
+    "Go v1.2.0": Sent(
+        "{path}?key={key}&source=go",
+        "User-Agent: Go-http-client/1.1\r\nContent-Type: application/json\r\nAccept-Encoding: gzip\r\n",
+        '{{"image":"{image}"}}\n',
+    ),
+    ".NET 1.3.0": Sent(
+        "{path}?key={key}&source=c%23",
+        "Content-Type: application/json; charset=utf-8\r\n",
+        '{{"image":"{image}"}}',
+    ),
+    "Java": Sent(
+        "{path}?key={key}&source=java",
+        "Content-Type: application/json\r\nUser-Agent: Java-http-client/17.0.9\r\n",
+        '{{"image":"{image}"}}',
+    ),
+    "PHP 1.2.0": Sent(
+        "{path}?key={key}&source=php",
+        "Accept: */*\r\nContent-Type: application/json\r\n",
+        '{{"upload_url":"{image}"}}',
+    ),
+    "Ruby 1.2.0": Sent(
+        "{path}?key={key}&source=ruby",
+        "Content-Type: application/json\r\nAccept-Encoding: gzip;q=1.0,deflate;q=0.6,identity;q=0.3\r\n"
+        "Accept: */*\r\nUser-Agent: Ruby\r\n",
+        '{{"imageUrl":"{image}"}}',
+    ),
+    "MCP": Sent(
+        "{mcp}?key={key}&source=mcp",
+        "Content-Type: text/plain\r\nAccept: */*\r\nUser-Agent: node\r\n",
+        "{image}",
+    ),
+    "an early npm client": Sent(
+        "{mcp}?source=npm",
+        "Content-Type: application/json\r\n",
+        '{{"key":"{key}","image":"{image}"}}',
+    ),
+    "a trailing slash and /eu": Sent(
+        "/eu{path}/?key={key}&source=cli&unknown=1",
+        "Content-Type: application/json\r\n",
+        '{{"image":"{image}","unknown":[1,2]}}',
+    ),
+}
+
+
+def replay(gateway: Running, sent: Sent, **values: str) -> tuple[int, Mapping[str, str], bytes]:
+    """Status, headers and body of the answer to a request written as it is."""
+    host = urlsplit(gateway.url).netloc
+    body = sent.body.format(**values).encode()
+    head = (
+        f"POST {sent.path.format(**values)} HTTP/1.1\r\nHost: {host}\r\n{sent.headers}"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    name, port = host.split(":")
+    with socket.create_connection((name, int(port)), timeout=60) as connection:
+        connection.sendall(head.encode() + body)
+        received = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    head_received, _, body_received = received.partition(b"\r\n\r\n")
+    status, *lines = head_received.decode().split("\r\n")
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    return int(status.split()[1]), headers, body_received
+
+
+ADDRESSES = {
+    Api.PLATE: {"path": "/platerecognition", "mcp": "/platerecognition"},
+    Api.VIN: {"path": "/v1/vinocr", "mcp": "/vinocr"},
+}
+
+
+@pytest.mark.parametrize("api", Api)
+@pytest.mark.parametrize("sent", CLIENTS.values(), ids=CLIENTS.keys())
+def test_every_other_client_s_request_is_understood(
+    gateway: Running, keyring: Keyring, sent: Sent, api: Api
+) -> None:
+    key, _ = keyring.create(owner="o", tier="pro")
+    image = in_base64(PHOTOS[api])
+    status, headers, body = replay(gateway, sent, key=key, image=image, **ADDRESSES[api])
+    answer = json.loads(body)
+    assert (status, answer["success"]) == (200, True)
+    assert headers["content-type"] == "application/json"
+    assert headers["x-usage-current"] == "1"
+
+
+@pytest.mark.parametrize("api", Api)
+@pytest.mark.parametrize("sent", CLIENTS.values(), ids=CLIENTS.keys())
+def test_every_other_client_can_read_its_errors(gateway: Running, sent: Sent, api: Api) -> None:
+    status, headers, body = replay(gateway, sent, key="unknown", image="aGVsbG8=", **ADDRESSES[api])
+    assert status == {Api.PLATE: 401, Api.VIN: 404}[api]
+    assert headers["content-type"] == "application/json"
+    assert json.loads(body)["message"] == UNKNOWN

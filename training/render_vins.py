@@ -3,7 +3,8 @@ screens.
 
     python -m training.render_vins --out sheet.png [--count 24] [--seed 0] [--lines]
 
-writes a sheet of what the detector (or, with ``--lines``, the reader) is taught. No VIN drawn here is a
+writes a sheet of what the detector (or, with ``--lines``, the reader) is taught, and with ``--samples DIR``
+the photos that the tests read. No VIN drawn here is a
 real one but by chance: the maker's prefix is real, the rest is drawn at random.
 
 A ``Sheet`` is the flat object - the label, the plate, the strip - with three layers: its colours, what was
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -1091,19 +1093,111 @@ def render_line(rng: Rng) -> tuple[Pixels, str]:
     return cut(picture, jittered(seen, rng)), vin
 
 
+# ------------------------------------------------------------------------------------------- samples
+
+_DOOR_LABEL = (
+    "MFD BY EXAMPLE MOTOR COMPANY      DATE: 08/24",
+    "GVWR: 2495 KG (5500 LB)    GAWR FRT: 1250 KG    RR: 1320 KG",
+    "THIS VEHICLE CONFORMS TO ALL APPLICABLE FEDERAL MOTOR VEHICLE",
+    "SAFETY AND THEFT PREVENTION STANDARDS IN EFFECT ON THE DATE OF",
+    "MANUFACTURE SHOWN ABOVE.",
+)
+_PLATE = (
+    "EXAMPLE AUTOMOBIL AG",
+    "e1-2007/46-0105-02",
+    "",
+    "2180 kg",
+    "3780 kg",
+    "1 -  1120 kg",
+    "2 -  1110 kg",
+)
+_TYRES = (
+    "TIRE AND LOADING INFORMATION",
+    "SEATING CAPACITY   TOTAL 5   FRONT 2   REAR 3",
+    "ORIGINAL TIRE SIZE      COLD TIRE PRESSURE",
+    "FRONT  P225/65R17 101H     230 KPA / 33 PSI",
+    "REAR   P225/65R17 101H     230 KPA / 33 PSI",
+    "e4*2001/116*0105*11     PART 81940-R1234",
+    "CALL 1-800-555-0142 FOR ASSISTANCE",
+)
+
+
+def _sample(layout: _Layout, dark: bool, turn: float, seed: int) -> Pixels:
+    """A composed label photographed at 1600 x 1200, as a telephone would."""
+    rng = np.random.default_rng(seed)
+    ground, ink = (np.full(3, v, np.float32) for v in ((22, 225) if dark else (238, 28)))
+    face = _paint(layout, ground, ink, ink)
+    sheet = Sheet(face, _rounded(face.shape[0], face.shape[1], 16), layout.corners, "")
+    picture = np.full((1200, 1600, 3), (96, 74, 60), np.float32)
+    picture += (_field(rng, 1200, 1600, 3) * 18)[:, :, None]
+    for edge, shade in ((150, 20), (1120, 30)):
+        cv2.line(picture, (0, edge), (1600, edge - 60), (shade, shade, shade), 26)
+    photo = np.clip(cv2.GaussianBlur(picture, (0, 0), 3), 0, 255).astype(np.uint8)
+    rows, columns = face.shape[:2]
+    source = np.array([(0, 0), (columns, 0), (columns, rows), (0, rows)], np.float32)
+    turned = (source - (columns / 2, rows / 2)) @ np.array(
+        [(math.cos(turn), math.sin(turn)), (-math.sin(turn), math.cos(turn))]
+    ) * (1150 / columns) + (800, 600)
+    turned[1] += (-14, 22)
+    _lay(photo, sheet, np.asarray(cv2.getPerspectiveTransform(source, turned.astype(np.float32)), np.float32))
+    light = np.exp(_field(rng, 1200, 1600, 2) * 0.12)[:, :, None]
+    noise = rng.standard_normal((1200, 1600, 1), np.float32) * 2
+    return np.asarray(np.clip(cv2.GaussianBlur(photo, (0, 0), 0.8) * light + noise, 0, 255), np.uint8)
+
+
+def _words(layout: _Layout, texts: Sequence[str], x: int, y: int, size: int, pitch: int, font: str) -> None:
+    for row, text in enumerate(texts):
+        line, _ = set_line(text or " ", Style(font, size, 0.02, False, 1.0, 0))
+        layout.put(layout.print, line, x, y + row * pitch)
+
+
+def _samples(folder: Path) -> None:
+    """The photos of tests/data: a door label with a barcode, a maker's plate, and a label that bears no
+    VIN."""
+    rng = np.random.default_rng(0)
+    door = _Layout(rng, 1240, 480)
+    _words(door, _DOOR_LABEL, 30, 20, 34, 50, "LiberationSansNarrow-Bold")
+    line, spans = set_line("VIN: 1M8GDM9AXKP042788", Style("LiberationMono-Bold", 52, 0.02, False, 1.0, 0))
+    door.vin("1M8GDM9AXKP042788", line, spans, 5, 30, 280)
+    code = np.repeat(barcode("I1M8GDM9AXKP042788", "Code39", 88), 2, axis=1)
+    door.put(door.print, code, (1240 - code.shape[1]) // 2, 362)
+    plate = _Layout(rng, 1000, 640)
+    _words(plate, _PLATE, 60, 30, 56, 84, "OSP-DIN")
+    line, spans = set_line("WVWZZZ1KZ7M047185", Style("OSP-DIN", 62, 0.04, False, 1.05, 0))
+    plate.vin("WVWZZZ1KZ7M047185", line, spans, 0, 60, 30 + 2 * 84)
+    cv2.rectangle(plate.print, (14, 14), (985, 625), 255, 3)
+    tyres = _Layout(rng, 1100, 460)
+    _words(tyres, _TYRES, 40, 24, 40, 60, "LiberationSans-Bold")
+    for name, layout, dark, turn in (
+        ("vin_label", door, False, 0.05),
+        ("vin_plate", plate, True, -0.09),
+        ("label_without_vin", tyres, False, 0.03),
+    ):
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 62]
+        cv2.imwrite(str(folder / f"{name}.jpg"), _sample(layout, dark, turn, 1), quality)
+
+
 def _main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="file of the sheet")
+    parser.add_argument("--samples", type=Path, help="folder for the sample photos of tests/data")
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lines", action="store_true")
     args = parser.parse_args()
-    rng = np.random.default_rng(args.seed)
+    if args.samples:
+        _samples(args.samples)
+    if args.out:
+        _sheet(args.out, args.count, args.seed, args.lines)
+
+
+def _sheet(out: Path, count: int, seed: int, lines: bool) -> None:
+    rng = np.random.default_rng(seed)
     tiles = []
-    for _ in range(args.count):
-        if args.lines:
+    for _ in range(count):
+        if lines:
             tiles.append(render_line(rng)[0])
             continue
         picture, corners, _text = render_photo(rng)
@@ -1111,10 +1205,10 @@ def _main() -> None:
         zoom = 256 / max(picture.shape)
         small = cv2.resize(picture, None, fx=zoom, fy=zoom)
         tiles.append(np.pad(small, ((0, 256 - small.shape[0]), (0, 256 - small.shape[1]), (0, 0))))
-    columns = 4 if args.lines else 6
+    columns = 4 if lines else 6
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     cv2.imwrite(
-        str(args.out), np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)])
+        str(out), np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)])
     )
 
 

@@ -33,7 +33,7 @@ from training.ppocr import Reader, ctc_loss, export, to_input
 from training.render_vins import Floats, Rng, jittered, render_line
 
 BATCH = 16
-_REAL_SHARE = 0.6
+_REAL_SHARE = 0.65
 """Share of real lines in a batch; the rest are rendered."""
 
 _FROZEN = ("stem", "blocks.0.", "blocks.1.", "blocks.2.")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from urllib3 import HTTPResponse, PoolManager, Retry, Timeout, encode_multipart_formdata
+from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout, encode_multipart_formdata
 from urllib3.exceptions import HTTPError
 
 from service.cli.deployment import Deployment, DeploymentError
@@ -95,10 +95,10 @@ class Client:
             raise DeploymentError(f"{path} answered {answer.status}: {said.get('message', '')}")
         return said
 
-    def send(self, method: str, url: str, body: bytes | None = None, headers: Any = None) -> HTTPResponse:
+    def send(self, method: str, url: str, body: bytes | None = None, headers: Any = None) -> BaseHTTPResponse:
         """A request to any address. Raises ``DeploymentError`` where there is no answer."""
         try:
-            answer: Any = self._http.request(method, url, body=body, headers=headers)
+            answer = self._http.request(method, url, body=body, headers=headers)
         except HTTPError as error:
             raise DeploymentError(
                 f"no answer from {url.partition('?')[0]}: {type(error).__name__}"

@@ -76,7 +76,7 @@ def _messages(sqs: SQSClient, url: str) -> Iterator[Any]:
 
 
 def _home(what: str, body: str) -> str:
-    """The queue that a message came from; S3 announces VINs to the plate queue, whose worker passes them on."""
+    """The queue that a message came from. S3 announces VINs to the plate queue: its worker passes them on."""
     if what == "webhooks":
         return "WEBHOOKS_QUEUE_URL"
     try:

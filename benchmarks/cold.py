@@ -1,0 +1,152 @@
+"""From the start of a function's process to its first answer, stage by stage, in CPU-milliseconds on one core.
+
+    python -m benchmarks.cold [--api plate] [--runs 15] [--photo FILE]
+
+Each run is a process of its own, with every module compiled and every file in the page cache: what Lambda bills
+for is work, and reading an image's layers for the first time depends on where it runs. The key table is a real
+DynamoDB client's, answered by an embedded server in another process. Tables are in Markdown; a figure is the
+median of all runs, with the least beside it.
+"""
+
+import sys
+import time
+
+_START = time.process_time()  # the interpreter is up; nothing but this file's first lines has been imported
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import statistics  # noqa: E402
+import subprocess  # noqa: E402
+import tempfile  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+PHOTOS = {"plate": "plate_us.jpg", "vin": "vin_label.jpg"}
+
+
+def _first_answer(api: str, photo: Path) -> dict[str, float]:
+    """CPU-milliseconds of each stage of this process, which has done nothing yet."""
+    from benchmarks.calls import Invocation, event
+
+    spent: dict[str, float] = {"interpreter": _START * 1000}
+    request = [event(api, photo.read_bytes()) for _ in range(2)]
+    last = time.process_time()
+
+    def done(name: str, within: float = 0.0) -> None:
+        nonlocal last
+        now = time.process_time()
+        spent[name] = spent.get(name, 0.0) + (now - last) * 1000 - within
+        last = now
+
+    import numpy
+
+    done("import numpy")
+    import cv2
+
+    done("import cv2")
+    import onnxruntime
+
+    done("import onnxruntime")
+    import pydantic
+
+    assert pydantic.BaseModel  # the package imports its parts when they are asked for
+    done("import pydantic")
+    import botocore.session
+
+    done("import botocore")
+    import aws_lambda_powertools
+    import aws_lambda_powertools.metrics
+
+    done("import Powertools")
+    assert all((numpy, cv2, onnxruntime, botocore.session, aws_lambda_powertools))
+
+    # What happens within the import of the handler is measured where it happens.
+    within: dict[str, float] = {}
+
+    def timed(owner: object, attribute: str, name: str) -> None:
+        function = getattr(owner, attribute)
+
+        def measured(*arguments: object, **named: object) -> object:
+            start = time.process_time()
+            try:
+                return function(*arguments, **named)
+            finally:
+                within[name] = within.get(name, 0.0) + (time.process_time() - start) * 1000
+
+        setattr(owner, attribute, measured)
+
+    from recognition import runtime
+
+    if api == "plate":
+        from recognition.plates import PlateRecognizer as Recognizer
+    else:
+        from recognition.vins import VinRecognizer as Recognizer
+    done("import ours")
+    timed(runtime, "session", "sessions")
+    timed(Recognizer, "_warm_up", "warm-up")
+    timed(botocore.session.Session, "create_client", "DynamoDB client")
+    last = time.process_time()
+    sys.path.insert(0, str(ROOT / "functions" / api))
+    import app
+
+    done("import ours", sum(within.values()))
+    spent |= within
+    last = time.process_time()
+    answer = app.lambda_handler(request[0], Invocation())
+    done("first request")
+    if answer["statusCode"] != 200:
+        raise RuntimeError(answer["body"])
+    total = sum(spent.values())
+    app.lambda_handler(request[1], Invocation())
+    done("a second request")
+    return {**spent, "start to first answer": total}
+
+
+def measure(api: str, photo: Path, runs: int) -> dict[str, list[float]]:
+    """The stages of ``runs`` processes, after one that is not counted."""
+    stages: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as compiled:
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": compiled, "PYDANTIC_DISABLE_PLUGINS": "__all__"}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        command = [sys.executable, "-m", "benchmarks.cold", "--child", api, "--photo", str(photo)]
+        for run in range(runs + 1):
+            output = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+            if output.returncode:
+                raise RuntimeError(output.stderr)
+            if run:
+                measured = output.stdout.splitlines()[-1]  # behind what the function has logged
+                for name, milliseconds in json.loads(measured).items():
+                    stages.setdefault(name, []).append(milliseconds)
+    return stages
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--api", action="append", choices=("plate", "vin"), help="both unless one is named"
+    )
+    parser.add_argument("--photo", type=Path)
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--child", choices=("plate", "vin"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        print(json.dumps(_first_answer(options.child, options.photo)))
+        return
+
+    from benchmarks.calls import key_table
+
+    with key_table():
+        for api in options.api or ("plate", "vin"):
+            photo = options.photo or ROOT / "tests" / "data" / PHOTOS[api]
+            print(f"\n| {api}, {photo.name} | median | least |\n|---|---|---|")
+            for name, milliseconds in measure(api, photo.resolve(), options.runs).items():
+                print(f"| {name} | {statistics.median(milliseconds):.1f} | {min(milliseconds):.1f} |")
+
+
+if __name__ == "__main__":
+    main()

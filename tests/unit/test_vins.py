@@ -1,0 +1,175 @@
+"""The VIN recognizer: what is made of readings and barcodes, and whole photos of rendered labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recognition import barcodes, vin_text, vins
+from recognition.barcodes import BarcodeVin
+from recognition.detector import TARGET, Detection, Detector
+from recognition.geometry import Box
+from recognition.photo import Photo, Pixels, decode
+from recognition.vin_text import LineReader, LineReading
+from recognition.vins import CheckDigit, Repair, VinRecognizer, VinResult
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests" / "data"
+CHECKED = "1M8GDM9AXKP042788"
+UNCHECKED = "WVWZZZ1KZ7M047185"
+QUAD = np.array([(100, 50), (300, 50), (300, 70), (100, 70)], np.float32)
+
+
+def pixels(name: str) -> Pixels:
+    return decode((DATA / f"{name}.jpg").read_bytes()).pixels
+
+
+def reading(*texts: tuple[str, float], share: float = 0.98) -> LineReading:
+    return LineReading(share, texts, np.zeros((17, 33)), texts[0][0] if texts else "")
+
+
+class Blind(Detector):
+    """Finds the same line in every photo, or nothing."""
+
+    def __init__(self, *quads: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> None:
+        self.quads = quads
+
+    def detect(self, pixels: Pixels) -> list[Detection]:
+        return [Detection(TARGET, 0.9, np.concatenate([q.min(axis=0), q.max(axis=0)]), q) for q in self.quads]
+
+
+class Told(LineReader):
+    """Reads the same from every crop."""
+
+    def __init__(self, answer: LineReading) -> None:
+        self.answer = answer
+
+    def read(self, crops: list[Pixels] | tuple[Pixels, ...], count: int = 48) -> list[LineReading]:  # type: ignore[override]
+        return [self.answer] * len(crops)
+
+
+def recognised(
+    answer: LineReading, code: BarcodeVin | None, monkeypatch: pytest.MonkeyPatch, scale: float = 1.0
+) -> VinResult:
+    monkeypatch.setattr(barcodes, "near", lambda *_, **__: code)
+    monkeypatch.setattr(barcodes, "anywhere", lambda *_, **__: code)
+    detector = Blind(QUAD)
+    grey = np.full((200, 400, 3), 128, np.uint8)
+    photo = Photo(round(400 / scale), round(200 / scale), grey, scale)
+    monkeypatch.setattr(Photo, "full", lambda self: self)
+    return VinRecognizer(detector, detector, Told(answer)).read(photo)
+
+
+def barcode(vin: str, sure: bool = True) -> BarcodeVin:
+    return BarcodeVin(vin, "I" + vin, QUAD + 60, sure)
+
+
+def test_a_clear_line_is_answered_with_its_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = recognised(reading((CHECKED, 0.99)), None, monkeypatch, scale=0.5)
+    first = result.candidates[0]
+    assert (first.vin, first.source, first.repairs) == (CHECKED, "text", ())
+    assert first.box == Box(200, 100, 600, 140)
+    assert first.check_digit == CheckDigit(valid=True, applies=True)
+    assert result.text_found
+
+
+def test_a_failed_check_digit_is_repaired_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    misread = CHECKED[:11] + "8" + CHECKED[12:]
+    result = recognised(reading((misread, 0.7), (CHECKED, 0.29)), None, monkeypatch)
+    assert result.candidates[0].vin == CHECKED
+    assert result.candidates[0].repairs == (Repair(12, "8", "0", "check_digit"),)
+    assert all(c.confidence < result.candidates[0].confidence for c in result.candidates[1:])
+
+
+def test_a_reading_that_must_pass_and_does_not_scores_below_one_that_does() -> None:
+    broken = CHECKED[:16] + "9"
+    assert vins.log_prior(broken) < vins.log_prior(CHECKED) - 4
+    assert vins.weighed(reading((broken, 0.9), (CHECKED, 0.1)))[0][0] == CHECKED
+
+
+def test_no_check_digit_is_asked_where_none_applies(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = recognised(reading((UNCHECKED, 0.97)), None, monkeypatch).candidates[0]
+    assert first.vin == UNCHECKED
+    assert first.check_digit == CheckDigit(valid=False, applies=False)
+
+
+def test_a_doubtful_reading_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    doubtful = reading(*((CHECKED[:13] + f"{n:04d}", 0.01) for n in range(48)), share=0.4)
+    result = recognised(doubtful, None, monkeypatch)
+    assert result.candidates == ()
+    assert result.text_found
+
+
+def test_text_and_barcode_that_agree_are_surer_than_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = recognised(reading((CHECKED, 0.8), share=0.9), None, monkeypatch).candidates[0]
+    both = recognised(reading((CHECKED, 0.8), share=0.9), barcode(CHECKED), monkeypatch).candidates[0]
+    assert both.source == "both"
+    assert both.confidence > max(alone.confidence, 0.98)
+    assert both.box == alone.box
+
+
+def test_a_barcode_corrects_the_text_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    misread = "WVWZZZ1KZ7MO47185".replace("O", "8")
+    result = recognised(reading((misread, 0.9)), barcode(UNCHECKED), monkeypatch)
+    first, second = result.candidates[:2]
+    assert (first.vin, first.source) == (UNCHECKED, "barcode")
+    assert first.repairs == (Repair(12, "8", "0", "barcode"),)
+    assert first.box == Box(100, 50, 300, 70)
+    assert second.vin == misread
+    assert second.confidence <= 1 - first.confidence
+
+
+def test_a_barcode_alone_is_answered_with_its_own_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = recognised(reading(share=0.0), barcode(CHECKED), monkeypatch)
+    assert result.candidates[0].source == "barcode"
+    assert result.candidates[0].box == Box(160, 110, 360, 130)
+
+
+def test_writing_is_told_from_none() -> None:
+    assert vins.shows_text(pixels("label_without_vin"))
+    assert not vins.shows_text(np.full((480, 640, 3), 128, np.uint8))
+    slope = np.tile(np.linspace(0, 255, 640, dtype=np.uint8)[None, :, None], (480, 1, 3))
+    assert not vins.shows_text(slope)
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> VinRecognizer:
+    return VinRecognizer.load(ROOT / "functions" / "vin" / "models")
+
+
+@pytest.mark.parametrize(("name", "vin"), [("vin_label", CHECKED), ("vin_plate", UNCHECKED)])
+@pytest.mark.parametrize("quarters", range(4))
+def test_a_label_is_read_whichever_way_it_is_turned(
+    recognizer: VinRecognizer, name: str, vin: str, quarters: int
+) -> None:
+    photo = pixels(name)
+    upright = recognizer.read(Photo.of(photo)).candidates[0]
+    turned = np.ascontiguousarray(np.rot90(photo, quarters))
+    found = recognizer.read(Photo.of(turned)).candidates[0]
+    assert found.vin == upright.vin == vin
+    mask = np.zeros(photo.shape[:2], np.uint8)
+    mask[upright.box.ymin : upright.box.ymax, upright.box.xmin : upright.box.xmax] = 1
+    expected = np.rot90(mask, quarters)
+    got = np.zeros_like(expected)
+    got[found.box.ymin : found.box.ymax, found.box.xmin : found.box.xmax] = 1
+    assert (expected & got).sum() > 0.6 * (expected | got).sum()
+
+
+def test_a_label_without_a_vin_is_no_answer(recognizer: VinRecognizer) -> None:
+    photo = pixels("label_without_vin")
+    for quarters in range(4):
+        result = recognizer.read(Photo.of(np.ascontiguousarray(np.rot90(photo, quarters))))
+        assert result.candidates == ()
+        assert result.text_found
+
+
+def test_an_empty_photo_shows_no_text(recognizer: VinRecognizer) -> None:
+    assert recognizer.read(np.full((300, 400, 3), 90, np.uint8)) == VinResult((), text_found=False)
+
+
+def test_the_decoder_and_the_net_agree_on_their_alphabet(recognizer: VinRecognizer) -> None:
+    assert len(vin_text.ALPHABET) == 33
+    crop = np.full((48, 320, 3), 200, np.uint8)
+    assert recognizer._reader.read([crop])[0].places.shape == (17, 33)

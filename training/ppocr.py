@@ -319,14 +319,21 @@ class RegionHead(nn.Module):
         self.hidden = nn.Linear(3 * 384 + 3 * 6 + 3 * 12, hidden)
         self.out = nn.Linear(hidden, regions)
 
-    def forward(self, image: Tensor, maps: Tensor) -> Tensor:
+    def look(self, image: Tensor, maps: Tensor) -> Tensor:
+        """What it decides on, (B, 1206): the feature maps' means by row, and the colours."""
         bands = F.avg_pool2d(image, (8, 8)).mean(3).flatten(1)
         edge = F.avg_pool2d(image[:, :, :, :16], 8).flatten(1)
-        shapes = self.scale(maps.mean(3).flatten(1))
-        # Colours are few among the features: they count more.
-        x = torch.cat([shapes, 4 * bands, 4 * edge], 1)
-        logits: Tensor = self.out(F.relu(self.hidden(x)))
+        return torch.cat([maps.mean(3).flatten(1), bands, edge], 1)
+
+    def decide(self, look: Tensor, dropout: float = 0.0) -> Tensor:
+        """(B, 1206) -> (B, regions). Colours are few among the features, so they count more."""
+        shapes, colours = look[:, : 3 * 384], look[:, 3 * 384 :]
+        x = F.relu(self.hidden(torch.cat([self.scale(shapes), 4 * colours], 1)))
+        logits: Tensor = self.out(F.dropout(x, dropout, dropout > 0))
         return logits
+
+    def forward(self, image: Tensor, maps: Tensor) -> Tensor:
+        return self.decide(self.look(image, maps))
 
 
 class Reader(nn.Module):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -35,25 +35,28 @@ HEIGHT, WIDTH = 48, 320
 """Size in pixels of the crops that the net takes."""
 
 
-def grown(corners: NDArray[np.floating]) -> Floats:
+def grown(
+    corners: NDArray[np.floating], share: float = 0.015, ends: float = 0.33, sides: float = 0.2
+) -> Floats:
     """``corners`` (4 x 2, pixels, reading order) with the margins that a crop has round its line.
 
-    A fifth of the line's height above and below, a third at either end: a detector's corners are not exact,
-    and a lost first character is worse than a bit of frame.
+    At either end ``share`` of its length and ``ends`` of its height, above and below ``sides`` of its
+    height: a detector's corners are not exact, and a lost first character is worse than a bit of frame.
     """
     corners = np.asarray(corners, np.float32)
     along = (corners[1] - corners[0] + corners[2] - corners[3]) / 2
     down = (corners[3] - corners[0] + corners[2] - corners[1]) / 2
     length = max(float(np.hypot(*along)), 1e-3)
     height = max(float(np.hypot(*down)), 1e-3)
-    x = along / length * (0.015 * length + 0.33 * height)
-    y = down * 0.2
+    x = along / length * (share * length + ends * height)
+    y = down * sides
     return np.stack([corners[0] - x - y, corners[1] + x - y, corners[2] + x + y, corners[3] - x + y])
 
 
-def cut(pixels: Pixels, corners: NDArray[np.floating]) -> Pixels:
-    """The line within ``corners`` (4 x 2, pixels of ``pixels``) level and with its margins: 48 x 320, BGR."""
-    return straighten(pixels, grown(corners), WIDTH, HEIGHT, 0.0)
+def cut(pixels: Pixels, corners: NDArray[np.floating], *margins: float) -> Pixels:
+    """The line within ``corners`` (4 x 2, pixels of ``pixels``) level and with its ``margins``: 48 x 320,
+    BGR."""
+    return straighten(pixels, grown(corners, *margins), WIDTH, HEIGHT, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +88,27 @@ class LineReader:
 
     def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
         """What each of ``crops`` (48 x 320 BGR, see ``cut``) says, with up to ``count`` texts each."""
-        if not crops:
-            return []
+        return decode(self._probabilities(crops), count) if crops else []
+
+    def read_together(self, crops: Sequence[Pixels], count: int = 48) -> LineReading:
+        """What several cuts of one line say: the texts that are likeliest in all of them (geometric mean)."""
+        matrices = self._probabilities(crops)
+        readings = decode(matrices, count)
+        proposals = list(dict.fromkeys(text for reading in readings for text, _ in reading.texts))
+        share = float(np.exp(np.mean([np.log(max(reading.share, 1e-12)) for reading in readings])))
+        if not proposals:
+            return replace(readings[0], share=share)
+        logs = [np.log(np.maximum(text_probabilities(matrix, proposals), 1e-30)) for matrix in matrices]
+        together = np.exp(np.mean(logs, axis=0))
+        # Where the cuts disagree the means add up to less than the mean share, and that loss is the doubt.
+        scores = (together / max(share, float(together.sum()))).tolist()
+        texts = sorted(zip(proposals, scores, strict=True), key=lambda item: -item[1])[:count]
+        return replace(readings[0], share=share, texts=tuple(texts))
+
+    def _probabilities(self, crops: Sequence[Pixels]) -> Doubles:
         image = cv2.dnn.blobFromImages(crops, 1 / 127.5, mean=(127.5, 127.5, 127.5))
         (logits,) = self._session.run(["logits"], {"image": image})
-        return decode(ctc.softmax(np.asarray(logits, np.float64)), count)
+        return ctc.softmax(np.asarray(logits, np.float64))
 
 
 def decode(probabilities: Doubles, count: int = 48) -> list[LineReading]:

@@ -44,6 +44,9 @@ THRESHOLD = 0.5
 _LEAST = 0.02
 """Lowest confidence of a candidate behind the first."""
 
+_SLACKS = ((0.015, 0.33, 0.2), (0.0, 0.15, 0.1), (0.03, 0.5, 0.35))
+"""Margins (see ``vin_text.grown``) of the cuts from which a doubtful line is read again."""
+
 _FULL_TEXT = 28.0
 """Lines lower than this many pixels are cut from the photo at full size, where it was decoded at a reduced
 one."""
@@ -138,8 +141,10 @@ class VinRecognizer:
         """The VINs of ``image``, usually one."""
         photo = image if isinstance(image, Photo) else Photo.of(image)
         lines = self._lines(photo, self._near)
-        if not lines or lines[0].certainty < _SURE:
-            lines = _merged(lines, self._lines(photo, self._far)) if _worth_nearing(photo, lines) else lines
+        # A closer look can only show more where the first one shrank the photo.
+        if (not lines or lines[0].certainty < _SURE) and photo.pixels[:, :, 0].size > (1.2 * _SIDES[0]) ** 2:
+            closer = self._lines(photo, self._far)
+            lines = sorted([*lines, *closer], key=lambda line: -line.certainty)
         code = self._barcode(photo, lines)
         candidates = combine(photo, lines, code, self._threshold)
         seen = bool(lines or code) or shows_text(photo.pixels)
@@ -160,6 +165,8 @@ class VinRecognizer:
             line = _Line(detection.corners, detection.score, reading, weighed(reading))
             if line.certainty < 0.3:  # perhaps the corners begin at the wrong end, or stand on their side
                 line = self._other_ways(source.pixels, quad, line, back)
+            if 0.01 < line.certainty < _SURE:
+                line = self._again(source.pixels, np.asarray(line.corners / back, np.float32), line)
             lines.append(line)
         return sorted(lines, key=lambda line: -line.certainty)
 
@@ -175,6 +182,12 @@ class VinRecognizer:
             for way, reading in zip(ways, self._read(pixels, ways), strict=True)
         ]
         return max([line, *others], key=lambda one: one.certainty)
+
+    def _again(self, pixels: Pixels, quad: Floats, line: _Line) -> _Line:
+        """A doubtful line read once more from three slightly different cuts, all of which must make sense
+        together."""
+        reading = self._reader.read_together([cut(pixels, quad, *slack) for slack in _SLACKS])
+        return replace(line, reading=reading, ranked=weighed(reading))
 
     def _barcode(self, photo: Photo, lines: Sequence[_Line]) -> BarcodeVin | None:
         """The VIN in the photo's barcode; looked for hard only where the text alone gives no sure answer."""
@@ -198,7 +211,8 @@ def weighed(reading: LineReading) -> tuple[tuple[str, float], ...]:
     if not reading.texts:
         return ()
     weights = [(text, probability * math.exp(log_prior(text))) for text, probability in reading.texts]
-    total = sum(weight for _, weight in weights)
+    unlisted = max(0.0, 1 - sum(probability for _, probability in reading.texts))
+    total = sum(weight for _, weight in weights) + unlisted * _UNLISTED
     if total <= 0:
         return ()
     return tuple(
@@ -206,6 +220,10 @@ def weighed(reading: LineReading) -> tuple[tuple[str, float], ...]:
             ((text, reading.share * weight / total) for text, weight in weights), key=lambda item: -item[1]
         )
     )
+
+
+_UNLISTED = 0.05
+"""What the rules make, on average, of the texts that are too unlikely to be listed."""
 
 
 def log_prior(vin: str) -> float:
@@ -334,16 +352,6 @@ def shows_text(pixels: Pixels) -> bool:
             if short >= 5 and long >= 4 * short and 0.45 * width * height < area:
                 return True
     return False
-
-
-def _worth_nearing(photo: Photo, lines: Sequence[_Line]) -> bool:
-    """Whether a closer look can show more than the first did: the photo has the pixels, or nothing was
-    found."""
-    return math.sqrt(photo.pixels.shape[0] * photo.pixels.shape[1]) > _SIDES[0] * 1.2
-
-
-def _merged(first: Sequence[_Line], second: Sequence[_Line]) -> list[_Line]:
-    return sorted([*first, *second], key=lambda line: -line.certainty)[: 2 * _LINES]
 
 
 def _box(photo: Photo, corners: Floats) -> Box:

@@ -7,6 +7,7 @@ with four corners are called targets here, whatever they are.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data import Pixels, read_image, read_labels
+from training.render_vins import render_photo, render_without
 
 Floats = NDArray[np.float32]
 
@@ -67,6 +69,15 @@ def box_quad(box: Sequence[float] | Floats) -> Floats:
     return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
 
 
+def loose(quad: Floats) -> Floats:
+    """The box that the labellers of most photos would have drawn round ``quad`` (4 x 2): a tenth wider and a
+    fifth higher than the corners' extent, the middle of what the photos with both show.
+    """
+    low, high = quad.min(axis=0), quad.max(axis=0)
+    margin = (high - low) * np.array([0.05, 0.1], np.float32)
+    return np.concatenate([low - margin, high + margin]).astype(np.float32)
+
+
 def box_iou(a: Sequence[float] | Floats, b: Sequence[float] | Floats) -> float:
     """Intersection over union of two boxes, 0..1."""
     wide = min(a[2], b[2]) - max(a[0], b[0])
@@ -109,7 +120,7 @@ def plate_scenes(data: Path, split: str) -> list[Scene]:
                 quad = corners if known else quad
             quads.append(quad)
             cornered.append(known)
-            boxes.append(box)
+            boxes.append(loose(quad) if plate.get("polygon") and split == "train" else box)
             rows.append({1: 0.0, 2: 1.0}.get(plate.get("lines"), -1.0))
             vehicle = plate.get("vehicle") or {}
             if vehicle.get("box"):
@@ -147,10 +158,16 @@ def plate_scenes(data: Path, split: str) -> list[Scene]:
 
 
 def empty_scenes(data: Path, split: str) -> list[Scene]:
-    """The photos without a plate, every fifth of them for validation. They may hold vehicles."""
+    """The photos without a plate, every fifth of them for validation. They may hold vehicles.
+
+    For training the photos of VIN labels join them: so much text, and never a plate.
+    """
     names = sorted((data / "plates" / "negatives").glob("*.webp"))
     chosen = [name for index, name in enumerate(names) if (index % 5 == 0) == (split == "val")]
     everywhere = np.array([[0, 0, 1e4, 1e4]], np.float32)
+    if split == "train":
+        labels = [data / "vin" / label["image"] for label in read_labels(data / "vin", "train")]
+        chosen = chosen * 5 + labels[: 5 * len(chosen)]
     return [Scene(name, unsure_vehicles=everywhere) for name in chosen]
 
 
@@ -166,12 +183,46 @@ def line_scenes(data: Path, split: str) -> list[Scene]:
             Scene(
                 folder / label["image"],
                 np.stack([box_quad(box) for box in boxes]),
-                np.ones(len(boxes), np.bool_),
+                # A box higher than a level line would need holds a tilted one, whose corners nobody has marked.
+                (boxes[:, 2] - boxes[:, 0]) > 5.5 * (boxes[:, 3] - boxes[:, 1]),
                 boxes,
                 np.full(len(boxes), -1, np.float32),
             )
         )
     return scenes
+
+
+def rendered_line_scenes(folder: Path, count: int, seed: int) -> tuple[list[Scene], list[Scene]]:
+    """``count`` rendered photos with a VIN, whose corners are exact, and a fifth as many without.
+
+    They are rendered once and kept in ``folder``.
+    """
+    index = folder / "scenes.json"
+    if not index.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(seed)
+        corners: list[list[list[float]] | None] = []
+        for number in range(count + count // 5):
+            if number < count:
+                pixels, quad, _ = render_photo(rng)
+                corners.append(quad.tolist())
+            else:
+                pixels = render_without(rng)
+                corners.append(None)
+            cv2.imwrite(str(folder / f"{number:05d}.jpg"), pixels, [cv2.IMWRITE_JPEG_QUALITY, 92])
+        index.write_text(json.dumps(corners), encoding="utf-8")
+    scenes: list[Scene] = []
+    empty: list[Scene] = []
+    for number, points in enumerate(json.loads(index.read_text(encoding="utf-8"))):
+        path = folder / f"{number:05d}.jpg"
+        if points is None:
+            empty.append(Scene(path))
+            continue
+        quad = np.array(points, np.float32)
+        box = np.concatenate([quad.min(axis=0), quad.max(axis=0)])
+        known = np.ones(1, np.bool_)
+        scenes.append(Scene(path, quad[None], known, box[None], np.full(1, -1, np.float32)))
+    return scenes, empty
 
 
 def plate_crops(data: Path) -> list[tuple[list[Pixels], float, float]]:
@@ -269,10 +320,12 @@ class Scenes:
             if self._rng.random() < self._mosaic:
                 half = self._size // 2
                 sample = _join([self._sample(self._scenes[order.pop()], half) for _ in range(4)], half)
-            elif self._empty and self._rng.random() < 0.1:
+            elif self._empty and self._rng.random() < 0.2:
                 sample = self._sample(self._empty[int(self._rng.integers(len(self._empty)))], self._size)
             else:
                 sample = self._sample(self._scenes[order.pop()], self._size)
+            if self._lines:
+                sample.quads = readable(sample.quads)
             sample.image = spoil(sample.image, self._rng)
             yield sample.padded()
 
@@ -304,14 +357,19 @@ class Scenes:
         rng = self._rng
         anchor = int(rng.integers(len(scene.boxes))) if len(scene.boxes) else None
         whole = size / max(width, height)
-        if anchor is None or rng.random() < 0.45:
+        if anchor is None and rng.random() < 0.6 or rng.random() < 0.08:
+            # As close as a look at a target, but at anything.
+            zoom = whole * math.exp(rng.uniform(0, math.log(6.0)))
+            middle = rng.uniform(0.1, 0.9, 2) * (width, height)
+        elif anchor is None or rng.random() < 0.45:
             zoom = whole * math.exp(rng.uniform(math.log(0.6), math.log(1.35)))
             middle = np.array([width / 2, height / 2]) + rng.normal(0, 0.08, 2) * (width, height)
         else:
             box = scene.boxes[anchor]
             low, high = (0.1, 0.95) if self._lines else (0.03, 0.7)
             share = math.exp(rng.uniform(math.log(low), math.log(high)))
-            zoom = share * size / float(box[2] - box[0])
+            sides = box[2:] - box[:2]
+            zoom = share * size / float(sides.max() if self._lines else sides[0])
             # Far zooms show nothing but blur, and very small photos nothing at all.
             zoom = min(max(zoom, 0.5 * whole), 8.0)
             # The target's middle lands anywhere in the frame where the target still fits.
@@ -376,7 +434,7 @@ class Scenes:
             ).astype(np.float32)
             photo = _paste(photo, crop, new, boxes[i], rng)
             quads[i], cornered[i], rows[i] = new, True, two
-            boxes[i] = np.concatenate([new.min(axis=0), new.max(axis=0)])
+            boxes[i] = loose(new)
         return photo, Scene(
             scene.image, quads, cornered, boxes, rows,
             scene.unsure, scene.vehicles, scene.types, scene.unsure_vehicles,
@@ -486,6 +544,18 @@ def _visible(boxes: Floats, size: int) -> Floats:
     return np.asarray(
         area / np.maximum((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), 1e-3), np.float32
     )
+
+
+def readable(quads: Floats) -> Floats:
+    """``quads`` (N x 4 x 2) begun where the text runs between -60 and 120 degrees from level.
+
+    A net sees which way a small line of text runs only up to half a turn. Asked for more it would answer the
+    average of the two. The choice between them jumps where photos are rare, not at the level or the upright.
+    """
+    along = quads[:, 1] - quads[:, 0]
+    angles = np.degrees(np.arctan2(along[:, 1], along[:, 0]))
+    turned = (angles <= -60) | (angles > 120)
+    return np.where(turned[:, None, None], quads[:, [2, 3, 0, 1]], quads).astype(np.float32)
 
 
 def _join(tiles: list[Sample], half: int) -> Sample:

@@ -119,7 +119,7 @@ def parse_batch(body: bytes, content_type: str, query: Mapping[str, str]) -> Bat
             raise InvalidRequest("The list must be JSON, or CSV with the content type text/csv") from None
         if isinstance(images, dict):
             api, images = images.get("api", api), images.get("images")
-    if api not in set(Api):
+    if api not in tuple(Api):
         raise InvalidRequest(f"api must be {' or '.join(Api)}")
     if not isinstance(images, list) or not 1 <= len(images) <= MAX_ROWS:
         raise InvalidRequest(f"images must be a list of 1 to {MAX_ROWS} URLs or S3 keys")
@@ -401,7 +401,7 @@ class BatchWorker:
             if time.monotonic() + SECONDS_A_ROW > deadline:
                 raise OutOfTime
             result = self._row(batch, row, image)
-            rows.append({"row": row, "image": image, "status": result.status, **result.body})
+            rows.append({"row": row, "input": image, "status": result.status, **result.body})
         s3().put_object(
             Bucket=results_bucket(),
             Key=batch.part(chunk),
@@ -526,7 +526,7 @@ class _ObjectWriter:
         s3().complete_multipart_upload(**self._which, MultipartUpload={"Parts": self._parts})
 
 
-_FIRST_COLUMNS = ("row", "image", "status", "code", "message")
+_FIRST_COLUMNS = ("row", "input", "status", "code", "message")
 _COLUMNS_OF: Mapping[Api, Sequence[str]] = {
     Api.PLATE: (
         *_FIRST_COLUMNS,

@@ -1,0 +1,315 @@
+"""Lists of images: every row has its line in the result, and is counted once if it was read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from service import account, batches
+from service.batches import Batches, BatchWorker, parse_batch
+from service.contract import Api
+from service.errors import InvalidRequest
+from service.keys import KeyStore
+from tests.events import Invocation, event
+from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline
+
+
+class _Photos(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        found = {"/car.jpg": PHOTO, "/fault.jpg": PHOTO + b" makes us fail", "/notes.txt": b"no photo"}
+        body = found.get(self.path)
+        self.send_response(404 if body is None else 200)
+        self.end_headers()
+        self.wfile.write(body or b"")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def host() -> Iterator[str]:
+    """The address of a host of photos."""
+    with HTTPServer(("127.0.0.1", 0), _Photos) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def ask(method: str, path: str, body: str = "", content_type: str = "application/json", **query: str) -> Any:
+    """One request to the account function, with the key."""
+    sent = event(body, content_type, path=path, method=method, headers={"x-api-key": KEY})
+    response = account.handle({**sent, "queryStringParameters": query}, Invocation())
+    return response["statusCode"], json.loads(response["body"])
+
+
+def submit(images: list[str], api: Api = Api.PLATE) -> str:
+    """A batch; answers with its id."""
+    status, said = ask("POST", "/v1/batches", json.dumps({"api": api, "images": images}))
+    assert (status, said["state"], said["rows"], said["done"]) == (200, "running", len(images), 0)
+    assert said["results"] is None
+    return str(said["id"])
+
+
+def lines(pipeline: Pipeline, batch: str) -> list[dict[str, Any]]:
+    """The rows of a finished batch."""
+    key = f"{KEY_ID}/batches/{batch}/result.jsonl"
+    body = pipeline.s3.get_object(Bucket=pipeline.results, Key=key)["Body"].read()
+    return [json.loads(line) for line in body.splitlines()]
+
+
+def table(pipeline: Pipeline, batch: str) -> list[dict[str, str]]:
+    """The rows of a finished batch, from its CSV."""
+    key = f"{KEY_ID}/batches/{batch}/result.csv"
+    body = pipeline.s3.get_object(Bucket=pipeline.results, Key=key)["Body"].read()
+    return list(csv.DictReader(io.StringIO(body.decode(), newline="")))
+
+
+# -- a whole batch -------------------------------------------------------------------------------------------
+
+
+def test_every_row_is_there_whatever_became_of_it(pipeline: Pipeline, host: str) -> None:
+    pipeline.create_key()
+    uploaded = pipeline.put("own, with comma.jpg")
+    pipeline.s3.put_object(Bucket=UPLOADS, Key=f"incoming/{'0' * 64}/plate/theirs.jpg", Body=PHOTO)
+    expected = [
+        (f"{host}/car.jpg", 200, None),
+        (uploaded, 200, None),
+        (f"s3://{UPLOADS}/{uploaded}", 200, None),
+        (f"incoming/{'0' * 64}/plate/theirs.jpg", 400, "invalid_image"),
+        (f"s3://{UPLOADS}/incoming/{'0' * 64}/plate/theirs.jpg", 400, "invalid_image"),
+        ("s3://not-listed/car.jpg", 400, "invalid_image"),
+        (f"incoming/{KEY_ID}/plate/gone.jpg", 404, "object_gone"),
+        (f"{host}/missing.jpg", 400, "invalid_image"),
+        (f"{host}/notes.txt", 400, "invalid_image"),
+        (f"{host}/fault.jpg", 500, "internal_error"),
+        ("=HYPERLINK(1)", 400, "invalid_image"),
+        (f"{host}/car.jpg", 200, None),
+    ]
+    batch = submit([image for image, _, _ in expected])
+    assert pipeline.used() == 0
+    pipeline.drain()
+
+    rows = lines(pipeline, batch)
+    assert [(row["input"], row["status"], row.get("code")) for row in rows] == expected
+    assert [row["row"] for row in rows] == list(range(1, 13))
+    assert rows[0]["results"][0]["plate"] == "9djc652"
+
+    cells = table(pipeline, batch)
+    assert [cell["row"] for cell in cells] == [str(row) for row in range(1, 13)]
+    assert (cells[0]["plate"], cells[0]["region"], cells[0]["xmin"]) == ("9djc652", "us-ca", "2045")
+    assert cells[1]["input"] == uploaded
+    assert (cells[9]["status"], cells[9]["code"]) == ("500", "internal_error")
+    assert cells[10]["input"] == "'=HYPERLINK(1)"
+
+    status, said = ask("GET", f"/v1/batches/{batch}")
+    assert status == 200
+    assert (said["state"], said["rows"], said["done"], said["read"], said["failed"]) == (
+        "finished",
+        12,
+        12,
+        4,
+        8,
+    )
+    assert said["finished"] >= said["created"]
+    assert set(said["results"]) == {"jsonl", "csv"}
+    assert pipeline.used() == 4
+    assert pipeline.tickets() == []
+    assert sorted(name.rsplit("/", 1)[1] for name in pipeline.names()) == [
+        "list.jsonl",
+        "result.csv",
+        "result.jsonl",
+    ]
+    pipeline.s3.delete_object(Bucket=UPLOADS, Key=f"incoming/{'0' * 64}/plate/theirs.jpg")
+
+
+def test_vins(pipeline: Pipeline, host: str) -> None:
+    pipeline.create_key()
+    batch = submit([f"{host}/car.jpg"], Api.VIN)
+    pipeline.drain()
+    (row,) = table(pipeline, batch)
+    assert (row["vin"], row["check_digit_valid"], row["source"]) == ("JHLRD77874C026456", "True", "text")
+    assert (pipeline.used(Api.PLATE), pipeline.used(Api.VIN)) == (0, 1)
+
+
+def test_a_limit_that_is_reached_on_the_way(pipeline: Pipeline) -> None:
+    pipeline.create_key("sandbox", limits={Api.PLATE: 13})
+    uploaded = pipeline.put("car.jpg")
+    batch = submit([uploaded] * 25)
+    pipeline.drain()
+    rows = lines(pipeline, batch)
+    assert [row["status"] for row in rows].count(200) == 13
+    assert [row["code"] for row in rows if row["status"] == 429] == ["limit_exceeded"] * 12
+    assert pipeline.used() == 13
+
+
+# -- at least once, and only once ----------------------------------------------------------------------------
+
+
+def chunk(pipeline: Pipeline) -> dict[str, Any]:
+    """A message of the plate queue, as Lambda hands it over; it stays in the queue's hands."""
+    (message,) = pipeline.sqs.receive_message(QueueUrl=pipeline.plate_queue)["Messages"]
+    record = {
+        "messageId": message["MessageId"],
+        "receiptHandle": message["ReceiptHandle"],
+        "body": message["Body"],
+        "attributes": {"ApproximateReceiveCount": "1"},
+    }
+    return {"Records": [record]}
+
+
+def test_chunks_that_come_twice_are_read_and_counted_once(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    batch = submit([pipeline.put("car.jpg")] * 14)
+    first, second = chunk(pipeline), chunk(pipeline)
+    for _ in range(2):
+        assert pipeline.handle(first) == []
+    assert ask("GET", f"/v1/batches/{batch}")[1]["done"] == 10
+    for _ in range(2):
+        assert pipeline.handle(second) == []
+    pipeline.drain()
+    assert pipeline.handle(first) == []
+    assert len(lines(pipeline, batch)) == 14
+    assert len(pipeline.recognised) == pipeline.used() == 14
+    assert pipeline.tickets() == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "after"),
+    [
+        (KeyStore, "consume_by_id", True),
+        (BatchWorker, "_row", True),
+        (Batches, "add", False),
+        (Batches, "add", True),
+        (KeyStore, "settle", False),
+        (Batches, "send_join", False),
+        (Batches, "finish", False),
+        (Batches, "finish", True),
+    ],
+)
+def test_a_worker_that_dies_on_a_chunk(pipeline: Pipeline, owner: Any, name: str, after: bool) -> None:
+    pipeline.create_key()
+    batch = submit([pipeline.put("car.jpg"), "nothing", pipeline.put("car.jpg")])
+    message, real = chunk(pipeline), getattr(owner, name)
+    with pytest.MonkeyPatch.context() as patch:
+
+        def dies(*arguments: Any) -> None:
+            patch.undo()
+            if after:
+                real(*arguments)
+            raise Died
+
+        patch.setattr(owner, name, dies)
+        with pytest.raises(Died):
+            pipeline.handle(message)
+            pipeline.drain()
+    pipeline.later = timedelta(hours=1)
+    _all_visible(pipeline)
+    assert pipeline.handle(message) == []
+    pipeline.drain()
+    assert [row["status"] for row in lines(pipeline, batch)] == [200, 400, 200]
+    said = ask("GET", f"/v1/batches/{batch}")[1]
+    assert (said["state"], said["read"], said["failed"]) == ("finished", 2, 1)
+    assert pipeline.used() == 2
+    assert pipeline.tickets() == []
+
+
+def _all_visible(pipeline: Pipeline) -> None:
+    """What a dead worker held comes back; moto forgets it when the queue's timeout is set anew."""
+    pipeline.sqs.set_queue_attributes(QueueUrl=pipeline.plate_queue, Attributes={"VisibilityTimeout": "1"})
+
+
+def test_a_batch_that_cannot_be_sent_whole_is_not_begun(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.create_key()
+    images = [pipeline.put("car.jpg")] * 150
+    refused: list[str] = []
+
+    class Refusing:
+        def send_message_batch(self, **arguments: Any) -> Any:
+            if len(refused) == 1:
+                raise ConnectionError
+            refused.append("once")
+            return pipeline.sqs.send_message_batch(**arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "sqs", Refusing)
+        status, said = ask("POST", "/v1/batches", json.dumps({"api": "plate", "images": images}))
+    assert (status, said["code"]) == (500, "internal_error")
+    pipeline.drain()
+    assert (pipeline.used(), pipeline.recognised) == (0, [])
+
+
+def test_chunks_wait_until_the_batch_has_been_sent(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    batch = submit([pipeline.put("car.jpg")])
+    message = chunk(pipeline)
+    store = Batches(pipeline.table, pipeline.dynamodb)
+    store._change(batch, "preparing")
+    assert pipeline.handle(message) == [message["Records"][0]["messageId"]]
+    store._change(batch, "running")
+    assert pipeline.handle(message) == []
+
+
+# -- what is asked for ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "query", "images"),
+    [
+        (b'{"api": "plate", "images": ["a", " b "]}', "application/json", {}, ["a", "b"]),
+        (b'["a", "b"]', "application/json", {"api": "plate"}, ["a", "b"]),
+        (b"a\r\nb\r\n\r\n", "text/csv; charset=utf-8", {"api": "plate"}, ["a", "b"]),
+        (b'\xef\xbb\xbfid,image_url\n1,a\n2,"b"\n', "text/csv", {"api": "plate"}, ["a", "b"]),
+        ('"zürich, 1.jpg",1\n'.encode(), "text/csv", {"api": "plate"}, ["zürich, 1.jpg"]),
+    ],
+)
+def test_a_list(body: bytes, content_type: str, query: dict[str, str], images: list[str]) -> None:
+    request = parse_batch(body, content_type, query)
+    assert (request.api, request.images) == (Api.PLATE, images)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "message"),
+    [
+        (b"", "application/json", "must be JSON"),
+        (b"\xff", "text/csv", "UTF-8"),
+        (b"{", "application/json", "must be JSON"),
+        (b"[" * 100_000, "application/json", "must be JSON"),
+        (b"3", "application/json", "1 to 10000"),
+        (b'{"images": "a"}', "application/json", "1 to 10000"),
+        (b"[]", "application/json", "1 to 10000"),
+        (b"", "text/csv", "1 to 10000"),
+        (json.dumps(["a"] * 10_001).encode(), "application/json", "1 to 10000"),
+        (b'["a", ""]', "application/json", "Row 2"),
+        (b'["a", "b", 3]', "application/json", "Row 3"),
+        (json.dumps(["a" * 2049]).encode(), "application/json", "Row 1"),
+        (b"id,url\n1,a\n2\n", "text/csv", "Row 2"),
+        (b'"a', "text/csv", "no CSV"),
+        (b'{"api": "faces", "images": ["a"]}', "application/json", "plate or vin"),
+    ],
+)
+def test_a_list_that_cannot_be_read(body: bytes, content_type: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        parse_batch(body, content_type, {"api": "plate"})
+
+
+def test_a_batch_of_another_key_is_not_there(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    batch = submit(["a"])
+    other, _ = pipeline.keyring.create(owner="other@example.com", tier="pro")
+    sent = event(path=f"/v1/batches/{batch}", method="GET", headers={"x-api-key": other})
+    assert account.handle(sent, Invocation())["statusCode"] == 404
+    assert ask("GET", f"/v1/batches/{batch}")[0] == 200
+    assert ask("GET", "/v1/batches/unknown")[0] == 404
+    assert ask("DELETE", f"/v1/batches/{batch}")[0] == 405

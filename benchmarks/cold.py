@@ -1,11 +1,13 @@
-"""From the start of a function's process to its first answer, stage by stage, in CPU-milliseconds on one core.
+"""From a function's start to its first answer, stage by stage, in CPU-milliseconds on one core.
 
     python -m benchmarks.cold [--api plate] [--runs 15] [--photo FILE]
 
-Each run is a process of its own, with every module compiled and every file in the page cache: what Lambda bills
-for is work, and reading an image's layers for the first time depends on where it runs. The key table is a real
-DynamoDB client's, answered by an embedded server in another process. Tables are in Markdown; a figure is the
-median of all runs, with the least beside it.
+Each run is a process of its own, with every module compiled and every file in the page cache: how long an
+image takes to be read for the first time depends on where it runs. The key is counted by a real DynamoDB
+client in an embedded table of another process. Tables are in Markdown; a figure is the median of all runs,
+with the least beside it.
+
+    --packages DIR   import from there alone, not from this environment: an image's /opt/python
 """
 
 import sys
@@ -84,12 +86,13 @@ def _first_answer(api: str, photo: Path) -> dict[str, float]:
         from recognition.vins import VinRecognizer as Recognizer
     done("import ours")
     timed(runtime, "session", "sessions")
-    timed(Recognizer, "_warm_up", "warm-up")
+    timed(Recognizer, "load", "warm-up")
     timed(botocore.session.Session, "create_client", "DynamoDB client")
     last = time.process_time()
     sys.path.insert(0, str(ROOT / "functions" / api))
     import app
 
+    within["warm-up"] -= within["sessions"]
     done("import ours", sum(within.values()))
     spent |= within
     last = time.process_time()
@@ -103,13 +106,16 @@ def _first_answer(api: str, photo: Path) -> dict[str, float]:
     return {**spent, "start to first answer": total}
 
 
-def measure(api: str, photo: Path, runs: int) -> dict[str, list[float]]:
+def measure(api: str, photo: Path, runs: int, packages: Path | None) -> dict[str, list[float]]:
     """The stages of ``runs`` processes, after one that is not counted."""
     stages: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as compiled:
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": compiled, "PYDANTIC_DISABLE_PLUGINS": "__all__"}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         command = [sys.executable, "-m", "benchmarks.cold", "--child", api, "--photo", str(photo)]
+        if packages is not None:
+            command.insert(1, "-S")
+            environment["PYTHONPATH"] = f"{packages}:{environment['PYTHONPATH']}"
         for run in range(runs + 1):
             output = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
             if output.returncode:
@@ -125,11 +131,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--api", action="append", choices=("plate", "vin"), help="both unless one is named"
-    )
+    parser.add_argument("--api", action="append", choices=("plate", "vin"), help="both unless one is named")
     parser.add_argument("--photo", type=Path)
     parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--packages", type=Path)
     parser.add_argument("--child", choices=("plate", "vin"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -140,11 +145,12 @@ def main() -> None:
 
     from benchmarks.calls import key_table
 
+    packages = options.packages and options.packages.resolve()
     with key_table():
         for api in options.api or ("plate", "vin"):
             photo = options.photo or ROOT / "tests" / "data" / PHOTOS[api]
             print(f"\n| {api}, {photo.name} | median | least |\n|---|---|---|")
-            for name, milliseconds in measure(api, photo.resolve(), options.runs).items():
+            for name, milliseconds in measure(api, photo.resolve(), options.runs, packages).items():
                 print(f"| {name} | {statistics.median(milliseconds):.1f} | {min(milliseconds):.1f} |")
 
 

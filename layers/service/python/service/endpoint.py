@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from service.contract import Answer, Api
@@ -72,75 +73,86 @@ def refuse(error: ServiceError, request_id: str) -> Response:
 def handle(event: Event, context: Context, api: Api, recognise: Recognise) -> Response:
     """Answer one request, whatever happens. ``event`` comes back without its body, query and key."""
     start = time.perf_counter()
-    request = parse_request(event)
-    said: dict[str, Any] = {
-        "request_id": request.request_id,
-        "function_request_id": context.aws_request_id,
-        "method": request.method,
-        "route": request.path,
-        "source": request.source and type(request.source).__name__.removesuffix("Source").lower(),
-    }
+    call = _Call(parse_request(event), context, api, recognise)
     outcome = Outcome.READ
     with timed() as stages:
         try:
-            response = _answer(request, context, api, recognise, said)
+            response = call.answer()
         except Exception as error:
             refused = _translated(error, api)
             outcome = refused.outcome
-            said |= {"code": refused.code, "detail": refused.detail}
-            response = refuse(refused, request.request_id)
-    said["status"] = response["statusCode"]
-    record(api, outcome, {**stages, "total": (time.perf_counter() - start) * 1000}, said)
+            call.said |= {"code": refused.code, "detail": refused.detail}
+            response = refuse(refused, call.request.request_id)
+    call.said["status"] = response["statusCode"]
+    record(api, outcome, {**stages, "total": (time.perf_counter() - start) * 1000}, call.said)
     return response
 
 
-def _answer(
-    request: Request, context: Context, api: Api, recognise: Recognise, said: dict[str, Any]
-) -> Response:
-    if request.path not in api.paths:
-        raise NotFound
-    if request.method != "POST":
-        raise MethodNotAllowed("POST")
-    if request.key is None:
-        raise MissingKey(api)
-    key, token = request.key, request.idempotency_key
+class _Call:
+    """One request on its way through. Its methods return a 200, and raise any other answer."""
 
-    def metered() -> Response:
-        return _metered(request, key, context, api, recognise, said)
+    def __init__(self, request: Request, context: Context, api: Api, recognise: Recognise) -> None:
+        self.request = request
+        self.said: dict[str, Any] = {
+            "request_id": request.request_id,
+            "function_request_id": context.aws_request_id,
+            "method": request.method,
+            "route": request.path,
+            "source": request.source and type(request.source).__name__.removesuffix("Source").lower(),
+        }
+        """What the log will say of it."""
+        self._context = context
+        self._api = api
+        self._recognise = recognise
 
-    if token is None:
-        return metered()
-    from service.idempotency import once  # few requests carry a token
+    def answer(self) -> Response:
+        """The 200, computed now or, for a retry, before."""
+        request = self.request
+        if request.path not in self._api.paths:
+            raise NotFound
+        if request.method != "POST":
+            raise MethodNotAllowed("POST")
+        if request.key is None:
+            raise MissingKey(self._api)
+        metered = partial(self._metered, request.key)
+        if request.idempotency_key is None:
+            return metered()
+        from service.idempotency import once  # a heavy import, and few requests carry the header
 
-    return once(store, api, key, token, request.fingerprint(), context, metered)
+        token, fingerprint = request.idempotency_key, request.fingerprint()
+        return once(store, self._api, request.key, token, fingerprint, self._context, metered)
 
-
-def _metered(
-    request: Request, key: str, context: Context, api: Api, recognise: Recognise, said: dict[str, Any]
-) -> Response:
-    """A 200, paid for; any other outcome is raised, with the usage as it stands after the unit went back."""
-    with stage("keys"):
-        usage = store.consume(key, api)
-    said |= {"tier": usage.tier, "key": usage.prefix}
-    seconds = context.get_remaining_time_in_millis() / 1000 - SECONDS_TO_ANSWER
-    try:
-        body = within(seconds, lambda: _body(request, api, recognise))
-    except Exception as error:
-        refused = _translated(error, api)
+    def _metered(self, key: str) -> Response:
+        """A 200 that has been paid for; with any other answer the unit goes back."""
         with stage("keys"):
-            refused.headers |= store.give_back(usage).headers
-        raise refused from error
-    return respond(200, body, usage.headers)
+            usage = store.consume(key, self._api)
+        self.said |= {"tier": usage.tier, "key": usage.prefix}
+        seconds = self._context.get_remaining_time_in_millis() / 1000 - SECONDS_TO_ANSWER
+        try:
+            body = within(seconds, self._body)
+        except Exception as error:
+            refused = _translated(error, self._api)
+            with stage("keys"):
+                refused.headers |= store.give_back(usage).headers
+            raise refused from error
+        return respond(200, body, usage.headers)
+
+    def _body(self) -> dict[str, Any]:
+        source = self.request.source
+        if source is None:
+            raise MissingImage(self._api)
+        return read(lambda: load(source), self._recognise, self.request.regions, self.request.request_id)
 
 
-def _body(request: Request, api: Api, recognise: Recognise) -> dict[str, Any]:
-    if request.source is None:
-        raise MissingImage(api)
+def read(
+    load: Callable[[], bytes], recognise: Recognise, regions: Sequence[str], request_id: str
+) -> dict[str, Any]:
+    """The body of a 200 for the image that ``load`` brings. Raises what ``load`` and ``recognise`` raise."""
     with stage("load"):
-        image = load(request.source)
+        image = load()
     start = time.perf_counter()
-    answer = recognise(image, request.regions)
-    return answer.body(request.request_id, (time.perf_counter() - start) * 1000)
+    answer = recognise(image, regions)
+    return answer.body(request_id, (time.perf_counter() - start) * 1000)
 
 
 def _translated(error: Exception, api: Api) -> ServiceError:

@@ -354,7 +354,7 @@ def close_period(table_name: str, meter: Meter, now: datetime) -> dict[str, Any]
 
 
 def new_client() -> DynamoDBClient:
-    """A DynamoDB client that answers or fails within about two seconds and leaves repeating to its caller.
+    """A DynamoDB client that answers or fails within seconds and leaves repeating to its caller.
 
     The SDK would repeat a write whose answer was lost, and so count a request twice. It is botocore's own:
     boto3 makes the same one and adds an eighth to a cold start for transfers and resources that nobody uses.

@@ -1,0 +1,53 @@
+"""The gateway answers only what ``/openapi.json`` describes, whatever it is sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    allow_header_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from service import openapi
+from tests.e2e.conftest import Running
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    unsupported_method,
+    allow_header_conformance,
+]
+
+
+schema = schemathesis.openapi.from_dict(openapi.document())
+
+some_examples = settings(
+    max_examples=5,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@schema.parametrize()
+@some_examples
+def test_every_answer_to_a_key_is_described(case: schemathesis.Case[Any], gateway: Running) -> None:
+    case.call_and_validate(base_url=gateway.url, params={"key": "demo"}, checks=CHECKS)
+
+
+@schema.parametrize()
+@some_examples
+def test_every_answer_to_anyone_is_described(case: schemathesis.Case[Any], gateway: Running) -> None:
+    case.call_and_validate(base_url=gateway.url, checks=CHECKS)

@@ -4,6 +4,9 @@ PYTHON ?= python3
 PORT ?= 3000
 VENV := .venv
 BIN := $(VENV)/bin
+SAM := .venv-sam
+BASE_IMAGE ?= localhost/carsight-base
+BUILDAH := buildah --storage-driver overlay
 export PYTHONPATH := layers/recognition/python:layers/service/python:.
 
 .PHONY: run test lint types check images test-images benchmark lock clean
@@ -14,25 +17,44 @@ run: $(VENV)/ready ## Serve the API at http://127.0.0.1:$(PORT)
 test: $(VENV)/ready $(VENV)/clients ## Run every test
 	$(BIN)/python -m pytest -q
 
-lint: $(VENV)/ready ## Style, types and the template
+lint: $(VENV)/ready $(SAM)/ready ## Style, types and the template
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/cfn-lint template.yaml
+	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(SAM)/bin/sam validate --lint
+
+images: $(if $(filter localhost/%,$(BASE_IMAGE)),.images/base) ## Build both images, as root and without Docker
+	for name in plate vin; do \
+	  $(BUILDAH) build --isolation chroot --layers --quiet --volume /etc/ssl/certs:/etc/ssl/certs:ro \
+	    --build-arg BASE_IMAGE=$(BASE_IMAGE) --file functions/$$name/Dockerfile --tag carsight-$$name . || exit; \
+	done
+
+test-images: $(VENV)/ready ## Run the images as Lambda would, and compare
+	$(BIN)/python -m pytest -q -rs tests/images/emulated.py
+
+.images/base: $(SAM)/ready tests/images/base.sh
+	tests/images/base.sh $(SAM)/lib/python3.*/site-packages/samcli/local/rapid/aws-lambda-rie-$(subst aarch64,arm64,$(shell uname -m))
+	@mkdir -p $(@D) && touch $@
 
 $(VENV)/ready: requirements/dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@mkdir -p $(VENV) && touch $@
 
+$(SAM)/ready: requirements/sam.txt
+	$(PYTHON) -m venv $(SAM)
+	$(SAM)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/sam.txt
+	@touch $@
+
 $(VENV)/clients: tests/clients/package-lock.json
 	npm ci --silent --no-audit --no-fund --prefix tests/clients
 	@touch $@
 
 lock: ## Resolve requirements/*.in anew (needs uv)
-	for name in recognition account dev; do \
+	for name in recognition account dev sam; do \
 	  uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \
 	    requirements/$$name.in -o requirements/$$name.txt; done
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .local .images
+	rm -rf $(VENV) $(SAM) .mypy_cache .ruff_cache .pytest_cache .local .images

@@ -54,15 +54,15 @@ UNUSED = (
     "protobuf*",
     "pydantic/v1",
 )
-"""Globs, from the packages' folder. ONNX Runtime requires packaging, protobuf and flatbuffers, and needs them to
-build models, not to run them."""
+"""Globs, from the packages' folder. ONNX Runtime requires packaging, protobuf and flatbuffers, and needs them
+to build models, not to run them."""
 
 SERVICES = {"dynamodb", "events", "s3", "sns", "sqs", "sts"}
 """The services whose description botocore keeps."""
 
 LINKED = "opencv_python_headless.libs"
 USED = ("libpng", "libavif")
-"""What cv2 is linked with and calls: PNG, and AVIF's decoder, which it makes for every picture that it is given.
+"""What cv2 is linked with and calls: PNG, and AVIF's decoder, which it makes for every picture it is given.
 JPEG, WebP, TIFF and GIF are part of cv2 itself."""
 
 

@@ -94,7 +94,7 @@ def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-# -- the API ---------------------------------------------------------------------------------------------------
+# -- the API -------------------------------------------------------------------------------------------------
 
 
 def served(resources: dict[str, Resource]) -> dict[str, str]:

@@ -1,0 +1,173 @@
+"""Both images under AWS's Runtime Interface Emulator: they answer as the same code does here.
+
+    make images test-images
+
+Not collected by a plain ``pytest``: the images must have been built, by Debian's buildah and without Docker.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from local.gateway import import_function
+from service import endpoint
+from service.key_table import new_client
+from service.keyring import Keyring
+from service.keys import KeyStore
+from tests.conftest import create_table
+from tests.events import Invocation
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILDAH = ["buildah", "--storage-driver", "overlay"]
+TABLE = "carsight-images"
+OWN_MEGABYTES = 190
+"""What the packages, the code and the models of one image may come to, uncompressed."""
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("buildah") is None or os.geteuid() != 0, reason="images need buildah, as root"
+)
+
+
+def events(function: str) -> list[str]:
+    """Names of the API Gateway events for ``function``."""
+    return sorted(path.stem for path in (ROOT / "events").glob(f"{function}_*.json"))
+
+
+@pytest.fixture(scope="module")
+def stores(aws: str) -> str:
+    """The address of the embedded stores, with a key ``demo`` in the table ``TABLE``."""
+    client = new_client()
+    create_table(client, TABLE)
+    Keyring(TABLE, client).create(owner="owner@example.com", tier="pro", key="demo")
+    return aws
+
+
+@contextmanager
+def running(image: str, command: str, stores: str) -> Iterator[str]:
+    """Where events for ``image``, started with ``command`` as its handler, are posted."""
+    ports = [free_port(), free_port()]
+    environment = {
+        "_HANDLER": command,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "AWS_ENDPOINT_URL": stores,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
+        "AWS_LAMBDA_FUNCTION_TIMEOUT": "120",
+        "TABLE_NAME": TABLE,
+    }
+    container = run([*BUILDAH, "from", "--pull-never", f"localhost/carsight-{image}"]).strip()
+    try:
+        process = subprocess.Popen(
+            [
+                *(*BUILDAH, "run", "--isolation", "chroot", "--network", "host"),
+                *(f"--env={name}={value}" for name, value in environment.items()),
+                *(container, "--", "/usr/local/bin/aws-lambda-rie"),
+                *("--runtime-api-address", f"127.0.0.1:{ports[0]}"),
+                *("--runtime-interface-emulator-address", f"127.0.0.1:{ports[1]}"),
+                "/var/runtime/bootstrap",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_for_port(ports[1])
+            yield f"http://127.0.0.1:{ports[1]}/2015-03-31/functions/function/invocations"
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+    finally:
+        run([*BUILDAH, "rm", container])
+
+
+def run(command: list[str]) -> str:
+    """What ``command`` prints. Fails with what it complains of."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def wait_for_port(port: int) -> None:
+    for _ in range(300):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(f"nothing listens on port {port}")
+
+
+def post(address: str, event: Mapping[str, Any]) -> Any:
+    """A function's answer to ``event``; the first waits for the function to start."""
+    request = Request(address, json.dumps(event).encode(), {"content-type": "application/json"})
+    try:
+        with urlopen(request, timeout=120) as answer:
+            return json.load(answer)
+    except URLError as error:
+        raise AssertionError(f"no answer from the emulator: {error}") from error
+
+
+def read(name: str) -> dict[str, Any]:
+    event: dict[str, Any] = json.loads((ROOT / "events" / f"{name}.json").read_text(encoding="utf-8"))
+    return event
+
+
+def comparable(response: dict[str, Any]) -> tuple[int, set[str], Any]:
+    """Status, names of headers, and the body without its timings and with floats to three digits."""
+    body = json.loads(response["body"], parse_float=lambda digits: round(float(digits), 3))
+    body.pop("processing_time", None)
+    return response["statusCode"], set(response["headers"]), body
+
+
+@pytest.mark.parametrize("function", ["plate", "vin"])
+def test_an_image_answers_as_the_code_here_does(
+    function: str, stores: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "store", KeyStore(TABLE))
+    here = import_function(ROOT / "functions" / function, "app").lambda_handler
+    names = events(function)
+    assert names
+    with running(function, "app.lambda_handler", stores) as address:
+        for name in names:
+            expected = comparable(here(read(name), Invocation()))
+            assert comparable(post(address, read(name))) == expected, name
+
+
+@pytest.mark.parametrize("function", ["plate", "vin"])
+def test_the_same_image_takes_uploads(function: str, stores: str) -> None:
+    with running(function, "uploads.lambda_handler", stores) as address:
+        assert post(address, read("upload_s3_test_event")) == {"batchItemFailures": []}
+
+
+@pytest.mark.parametrize("function", ["plate", "vin"])
+def test_an_image_holds_little_beside_what_it_needs(function: str) -> None:
+    container = run([*BUILDAH, "from", "--pull-never", f"localhost/carsight-{function}"]).strip()
+    try:
+        root = Path(run([*BUILDAH, "mount", container]).strip())
+        sizes = {
+            folder: sum(path.stat().st_size for path in (root / folder).rglob("*") if path.is_file())
+            for folder in ("opt/python", "var/task")
+        }
+    finally:
+        run([*BUILDAH, "rm", container])
+    print({folder: f"{size / 1e6:.1f} MB" for folder, size in sizes.items()})
+    assert sum(sizes.values()) < OWN_MEGABYTES * 1e6

@@ -32,8 +32,16 @@ from pydantic import BaseModel, Field
 from service.aws import s3
 from service.contract import Api
 from service.deadline import within
-from service.endpoint import Recognise
-from service.errors import ImageTooLarge, InvalidRequest, ObjectGone, Outcome, ServiceError, envelope
+from service.endpoint import Recognise, read
+from service.errors import (
+    ImageTooLarge,
+    InvalidRequest,
+    ObjectGone,
+    Outcome,
+    ServiceError,
+    StoreUnavailable,
+    envelope,
+)
 from service.keys import KeyStore
 from service.leases import Leases
 from service.settings import settings
@@ -202,21 +210,20 @@ class Reader:
         said: dict[str, Any],
     ) -> dict[str, Any]:
         with stage("keys"):
-            usage = self.store.consume_by_id(key_id, self.api, ticket)
+            try:
+                usage = self.store.consume_by_id(key_id, self.api, ticket)
+            except StoreUnavailable:
+                # The unit may have been counted, and only the answer lost.
+                with suppress(StoreUnavailable):
+                    self.store.refund(key_id, self.api, ticket)
+                raise
         said |= {"tier": usage.tier, "key": usage.prefix}
         try:
-            return within(seconds, lambda: self._body(request_id, load))
+            return within(seconds, lambda: read(load, self._recognise, (), request_id))
         except Exception:
             with stage("keys"):
                 self.store.refund(key_id, self.api, ticket)
             raise
-
-    def _body(self, request_id: str, load: Callable[[], bytes]) -> dict[str, Any]:
-        with stage("load"):
-            image = load()
-        start = time.perf_counter()
-        answer = self._recognise(image, ())
-        return answer.body(request_id, (time.perf_counter() - start) * 1000)
 
 
 class Uploads:

@@ -44,6 +44,7 @@ from training.scenes import (
     line_scenes,
     plate_crops,
     plate_scenes,
+    rendered_line_scenes,
 )
 
 STRIDES = (8, 16, 32)
@@ -283,7 +284,9 @@ def fold_batch_norms(net: nn.Module) -> nn.Module:
     folded = copy.deepcopy(net).eval()
     for module in folded.modules():
         if isinstance(module, Conv):
-            module[0] = torch.nn.utils.fusion.fuse_conv_bn_eval(module[0], module[1])
+            conv, norm = module[0], module[1]
+            assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+            module[0] = torch.nn.utils.fusion.fuse_conv_bn_eval(conv, norm)
             module[1] = nn.Identity()
     return folded
 
@@ -347,6 +350,11 @@ def figures(detector: Detector, scenes: list[Scene], empty: list[Scene]) -> dict
     }
 
 
+def _shared(weights: dict[str, Tensor], net: Net) -> dict[str, Tensor]:
+    """Those of ``weights`` that ``net`` has too."""
+    return {name: value for name, value in weights.items() if name in net.state_dict()}
+
+
 def batches(source: Scenes, batch: int) -> Iterator[dict[str, Tensor]]:
     """Batches of ``source``, made ahead by a thread: OpenCV and Torch both let others run while they work.
 
@@ -390,7 +398,8 @@ def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
-    net = Net(vehicles=not args.lines).to(memory_format=torch.channels_last)
+    net = Net(vehicles=not args.lines)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = Net(vehicles=not args.lines)
     average.load_state_dict(net.state_dict())
     decayed = [p for p in net.parameters() if p.ndim > 1]
@@ -406,9 +415,15 @@ def train(args: argparse.Namespace) -> None:
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         step, spent = state["step"], state["spent"]
+    elif args.start:
+        net.load_state_dict(_shared(torch.load(args.start, weights_only=True)["average"], net), strict=False)
+        average.load_state_dict(net.state_dict())
     read = line_scenes if args.lines else plate_scenes
     scenes, judged = read(args.data, "train"), read(args.data, "val")
     empty = [] if args.lines else empty_scenes(args.data, "train")
+    if args.lines:
+        drawn, empty = rendered_line_scenes(args.work / "rendered", args.rendered, args.seed)
+        scenes += drawn
     unseen = [] if args.lines else empty_scenes(args.data, "val")
     crops = [] if args.lines else plate_crops(args.data)
     counts = torch.ones(len(TYPES))
@@ -433,7 +448,7 @@ def train(args: argparse.Namespace) -> None:
                 size,
                 args.seed + step,
                 args.lines,
-                mosaic=0.25 if progress < 0.7 else 0.1,
+                mosaic=0.1,
             )
             stream = batches(source, args.batch)
         batch: dict[str, Tensor] = next(stream)
@@ -448,7 +463,7 @@ def train(args: argparse.Namespace) -> None:
             outputs = net(images)
         terms = loss(outputs, batch, size, kinds)
         optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(terms.values())).sum().backward()
+        torch.autograd.backward(torch.stack(list(terms.values())).sum())
         nn.utils.clip_grad_norm_(net.parameters(), 10.0)
         optimizer.step()
         step += 1
@@ -510,6 +525,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with plates/ and vin/")
     parser.add_argument("--work", type=Path, required=True, help="checkpoints and logs go here")
     parser.add_argument("--lines", action="store_true", help="find VIN lines instead of plates and vehicles")
+    parser.add_argument(
+        "--start", type=Path, help="last.pt of another run, whose weights this one begins with"
+    )
+    parser.add_argument("--rendered", type=int, default=1500, help="rendered photos, for --lines")
     parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument(

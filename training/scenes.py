@@ -357,7 +357,7 @@ class Scenes:
         rng = self._rng
         anchor = int(rng.integers(len(scene.boxes))) if len(scene.boxes) else None
         whole = size / max(width, height)
-        if anchor is None and rng.random() < 0.6 or rng.random() < 0.08:
+        if (anchor is None and rng.random() < 0.6) or rng.random() < 0.08:
             # As close as a look at a target, but at anything.
             zoom = whole * math.exp(rng.uniform(0, math.log(6.0)))
             middle = rng.uniform(0.1, 0.9, 2) * (width, height)

@@ -140,7 +140,7 @@ def train(args: argparse.Namespace) -> None:
     net.load_state_dict(
         {k: v for k, v in trunk.items() if k.split(".")[0] in ("stem", "middle", "deep")}, strict=False
     )
-    net = net.to(memory_format=torch.channels_last)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     vehicles = labelled(args.data, "train")
     weights = []
     for i, (_, words) in enumerate(_HEADS):
@@ -166,7 +166,7 @@ def train(args: argparse.Namespace) -> None:
             raw = net(images.contiguous(memory_format=torch.channels_last))
         value = _loss(raw, torch.tensor(answers), weights)
         optimizer.zero_grad(set_to_none=True)
-        value.backward()
+        torch.autograd.backward(value)
         optimizer.step()
         total += value.item()
         if (step + 1) % 100 == 0:
@@ -180,6 +180,7 @@ def train(args: argparse.Namespace) -> None:
         output_names=[name for name, _ in _HEADS],
         opset_version=20,
         dynamo=True,
+        external_data=False,
         verbose=False,
     )
 

@@ -32,6 +32,15 @@ _VEHICLE_STRIDES = (16, 32)
 _CELL = 32
 """Heights and widths given to the net are multiples of the coarsest grid's cell."""
 _GREY = 114
+_DOUBTFUL = 0.15
+"""Score from which a target is worth a closer look."""
+_CLOSER_LOOKS = 5
+_CLOSE_WIDTH = 112
+"""Width (or height, whichever is more) of a target in the net's pixels at the closer look."""
+_WINDOW = 2.2
+"""Side of the closer look's window, in widths of the target."""
+_FAR_SIDE, _NEAR_SIDE = 672, 224
+"""Where nothing is found at the usual size, these are tried."""
 _CORNERS = [0, 1, 2, 1, 2, 3, 0, 3]
 """Where a box's four corners, clockwise, find their coordinates in it."""
 
@@ -60,38 +69,84 @@ class Detection:
 class Detector:
     """Finds targets and vehicles. Made once; safe to call from many threads.
 
-    Args:
-        session: A model that takes ``image`` (1 x 3 x H x W float32, BGR 0..1, H and W multiples of 32) and
-        gives raw
-            ``targets`` (1 x 14 x cells) and, where it knows vehicles, ``vehicles`` (1 x 12 x cells).
-        side: The photo is shrunk to about ``side`` x ``side`` pixels in area. It is never enlarged beyond
-        twice. threshold: Lowest score of a target that is answered, 0..1.
+    It looks twice: at the whole photo, and then closer at whatever may be a target there. The closer look
+    costs a fraction of the first and tells text from what only looked like it.
     """
 
-    def __init__(self, session: ort.InferenceSession, side: int = 416, threshold: float = 0.3) -> None:
+    def __init__(self, session: ort.InferenceSession, side: int = 416, threshold: float = 0.35) -> None:
+        """Detect with ``session``.
+
+        Args:
+            session: A model that takes ``image`` (1 x 3 x H x W float32, BGR 0..1, H and W multiples of 32)
+                and gives raw ``targets`` (1 x 14 x cells) and, where it knows vehicles, ``vehicles``
+                (1 x 12 x cells).
+            side: The photo is shrunk to about ``side`` x ``side`` pixels in area, or enlarged up to twice.
+            threshold: Lowest score of an answer, 0..1.
+        """
         self._session = session
         self._side = side
         self._threshold = threshold
 
     def detect(self, pixels: Pixels) -> list[Detection]:
         """Everything found in ``pixels`` (height x width x 3, BGR), targets first, each kind best first."""
-        return self._look(pixels, self._side)
+        found = self._look(pixels, self._side, _DOUBTFUL)
+        targets = self._closer(pixels, [d for d in found if not d.is_vehicle])
+        if not targets:
+            # Nothing at the usual size: what is left is too small for it, or fills the photo.
+            for side in (_FAR_SIDE, _NEAR_SIDE):
+                targets = targets or self._closer(
+                    pixels, [d for d in self._look(pixels, side, _DOUBTFUL) if not d.is_vehicle]
+                )
+        vehicles = [d for d in found if d.is_vehicle and d.score >= self._threshold]
+        return targets + vehicles
 
-    def _look(self, pixels: Pixels, side: int) -> list[Detection]:
+    def _closer(self, pixels: Pixels, doubtful: Sequence[Detection]) -> list[Detection]:
+        """The targets among ``doubtful`` that a closer look confirms, best first."""
+        height, width = pixels.shape[:2]
+        confirmed = []
+        for first in doubtful[:_CLOSER_LOOKS]:
+            middle, sides = (first.box[:2] + first.box[2:]) / 2, first.box[2:] - first.box[:2]
+            # A window in which the target is as wide, or as high, as the net sees best.
+            reach = np.maximum(sides * 1.1, sides.max() * _WINDOW / 2)
+            x0, y0 = np.clip(np.floor(middle - reach), 0, (width - 1, height - 1)).astype(int)
+            x1, y1 = np.clip(np.ceil(middle + reach), (x0 + 1, y0 + 1), (width, height)).astype(int)
+            side = _CLOSE_WIDTH / float(sides.max()) * math.sqrt(float((x1 - x0) * (y1 - y0)))
+            seen = self._look(pixels[y0:y1, x0:x1], round(side), _DOUBTFUL)
+            offset = np.array([x0, y0], np.float32)
+            for second in (_moved(d, 1.0, offset) for d in seen if not d.is_vehicle):
+                if _overlap(first.box, second.box) > 0.3:
+                    score = (first.score + second.score) / 2
+                    confirmed.append(Detection(TARGET, score, second.box, second.corners, second.two_rows))
+                    break
+        if not confirmed:
+            return []
+        scores = np.array([d.score for d in confirmed], np.float32)
+        kept = keep_best(np.stack([d.box for d in confirmed]), scores, 0.4)
+        return [confirmed[i] for i in kept if confirmed[i].score >= self._threshold]
+
+    def _look(self, pixels: Pixels, side: int, threshold: float) -> list[Detection]:
+        """What the net sees in ``pixels`` at about ``side`` x ``side``, from a score of ``threshold``."""
         image, scale = net_input(pixels, side)
         outputs = self._session.run(None, {"image": image})
         size = (image.shape[2], image.shape[3])
-        found = decode_targets(np.asarray(outputs[0])[0], size, self._threshold)
+        found = decode_targets(np.asarray(outputs[0])[0], size, threshold)
         if len(outputs) > 1:
-            found += decode_vehicles(np.asarray(outputs[1])[0], size, self._threshold)
-        return [_moved(d, 1 / scale, np.zeros(2, np.float32)) for d in found]
+            found += decode_vehicles(np.asarray(outputs[1])[0], size, threshold)
+        return [_moved(d, 1 / scale) for d in found]
 
 
-def _moved(found: Detection, zoom: Floats, offset: Floats) -> Detection:
+def _moved(found: Detection, zoom: Floats | float, offset: Floats | float = 0.0) -> Detection:
     """``found`` with its pixels times ``zoom`` (x, y), then moved by ``offset`` (x, y)."""
     box = (found.box.reshape(2, 2) * zoom + offset).ravel().astype(np.float32)
     corners = (found.corners * zoom + offset).astype(np.float32)
     return Detection(found.kind, found.score, box, corners, found.two_rows)
+
+
+def _overlap(a: Floats, b: Floats) -> float:
+    """Intersection over union of two boxes, 0..1."""
+    sides = np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0)
+    both = float(sides.prod())
+    return both / max(float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod()) - both, 1e-6)
 
 
 def net_input(pixels: Pixels, side: int) -> tuple[Floats, Floats]:
@@ -121,8 +176,10 @@ def decode_targets(raw: Floats, size: tuple[int, int], threshold: float) -> list
         return []
     centres, strides = _cells(size, _STRIDES)
     centres, strides, raw = centres[chosen], strides[chosen], raw[:, chosen].T
-    scores, boxes = _sigmoid(raw[:, 0]), _boxes(centres, strides, raw[:, 1:5])
+    scores, loose = _sigmoid(raw[:, 0]), _boxes(centres, strides, raw[:, 1:5])
     corners = (np.tile(centres, 4) + raw[:, 5:13] * strides * 2).reshape(-1, 4, 2)
+    # The net was shown boxes with some air round the plate, and corners a little inside it.
+    boxes = (loose + np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)) / 2
     two_rows = _sigmoid(raw[:, 13])
     return [
         Detection(TARGET, float(scores[i]), boxes[i], corners[i], float(two_rows[i]))

@@ -59,7 +59,7 @@ class Pipeline:
         self.recognised: list[bytes] = []
         self.keyring = Keyring(table, dynamodb)
         self.s3, self.sqs = boto3.client("s3"), boto3.client("sqs")
-        for client in (aws.s3, aws.sqs, aws.events):
+        for client in (aws.s3, aws.dynamodb, aws.sqs, aws.events):
             client.cache_clear()
         self.results = f"results-{uuid.uuid4().hex}"
         for bucket in (UPLOADS, self.results):

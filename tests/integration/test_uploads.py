@@ -10,11 +10,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
+from botocore.httpsession import URLLib3Session
 
 from service import account, uploads
 from service.contract import Api
 from service.key_table import Status
 from service.keys import KeyStore
+from service.leases import Busy, Leases
 from service.source import MAX_IMAGE_BYTES
 from service.uploads import UploadRequest, Uploads, offer
 from tests.events import Invocation, event
@@ -437,3 +440,28 @@ def test_an_upload_for_an_api_that_the_plan_does_not_have(pipeline: Pipeline) ->
     body = '{"api": "vin", "name": "a.jpg"}'
     response = account.handle(event(body, path="/v1/uploads", query=f"key={KEY}"), Invocation())
     assert json.loads(response["body"])["code"] == "api_not_in_plan"
+
+
+def test_a_lease_whose_answer_was_lost_is_not_held_against_its_taker(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, sent = URLLib3Session.send, []
+
+    def lose(session: URLLib3Session, request: Any) -> Any:
+        """Lose the answer to the first write; the client sends it again."""
+        answer = real(session, request)
+        sent.append(request)
+        if len(sent) == 1:
+            raise ReadTimeoutError(endpoint_url="https://dynamodb")
+        return answer
+
+    leases = Leases(pipeline.table)
+    with monkeypatch.context() as patch:
+        patch.setattr(URLLib3Session, "send", lose)
+        lease = leases.take("a name", "first", 60)
+    assert len(sent) == 2
+    assert lease is not None
+    with pytest.raises(Busy):
+        leases.take("a name", "first", 60)
+    leases.complete(lease)
+    assert leases.take("a name", "first", 60) is None

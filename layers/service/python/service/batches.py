@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel
 
-from service.aws import s3, sqs
+from service.aws import dynamodb, s3, sqs
 from service.contract import Api
 from service.deadline import OutOfTime
 from service.errors import (
@@ -44,7 +44,7 @@ from service.errors import (
     StoreUnavailable,
     envelope,
 )
-from service.key_table import Clock, expiry, names, new_client, utc_now
+from service.key_table import Clock, expiry, names, utc_now
 from service.leases import Leases
 from service.settings import settings
 from service.source import S3Source, UrlSource, load
@@ -208,7 +208,7 @@ class Batches:
 
     def __init__(self, table_name: str, client: DynamoDBClient | None = None, clock: Clock = utc_now) -> None:
         self._table = table_name
-        self._client = client or new_client()
+        self._client = client or dynamodb()
         self._clock = clock
 
     def submit(self, key_id: str, request: BatchRequest) -> Batch:

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from service.key_table import Clock, expiry, names, new_client, utc_now
+from service.aws import dynamodb
+from service.key_table import Clock, expiry, names, utc_now
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -47,11 +48,14 @@ class Lease:
 
 
 class Leases:
-    """The leases of one deployment, safe to share between threads. Methods raise botocore's errors."""
+    """The leases of one deployment, safe to share between threads. Methods raise botocore's errors.
+
+    Every write may be repeated by the client: one whose answer was lost finds that it has been made.
+    """
 
     def __init__(self, table_name: str, client: DynamoDBClient | None = None, clock: Clock = utc_now) -> None:
         self._table = table_name
-        self._client = client or new_client()
+        self._client = client or dynamodb()
         self._clock = clock
 
     def take(self, name: str, identity: str, seconds: float, sequence: str = "") -> Lease | None:
@@ -71,7 +75,7 @@ class Leases:
                     " #done = :no, #expires = :expires"
                 ),
                 ConditionExpression=(
-                    "attribute_not_exists(pk)"
+                    "attribute_not_exists(pk) OR #holder = :holder"
                     " OR (#identity = :identity AND #done = :no AND #until < :now)"
                     " OR (#identity <> :identity AND #sequence <= :sequence"
                     " AND (#done = :yes OR #until < :now))"
@@ -97,8 +101,10 @@ class Leases:
                 return None
             raise Busy from None
         old = answer.get("Attributes")
-        unfinished = old is not None and not old["done"]["BOOL"] and old["identity"]["S"] != identity
-        return Lease(name, identity, holder, old["identity"]["S"] if old and unfinished else None)
+        displaced = None
+        if old and not old["done"]["BOOL"] and old["identity"]["S"] != identity:
+            displaced = old["identity"]["S"]
+        return Lease(name, identity, holder, displaced)
 
     def complete(self, lease: Lease) -> None:
         """The work is done, for good."""

@@ -6,7 +6,8 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from service.key_table import new_client, partition
+from service.aws import dynamodb
+from service.key_table import partition
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -28,7 +29,7 @@ class Webhooks:
 
     def __init__(self, table_name: str, client: DynamoDBClient | None = None) -> None:
         self._table = table_name
-        self._client = client or new_client()
+        self._client = client or dynamodb()
 
     def get(self, key_id: str) -> Webhook | None:
         """The key's webhook, if it has one."""

@@ -1,7 +1,7 @@
 """What takes messages out of a worker's queue: uploads announced by S3, and chunks of batches.
 
 The same images as the HTTP functions, with another command. A message that could not be dealt with is
-reported alone (``ReportBatchItemFailures``) and comes back after half a minute, a minute, two; what fails to
+reported alone (``ReportBatchItemFailures``) and comes back after five seconds, ten, twenty; what fails to
 the end lands in the dead-letter queue, from where ``carsight uploads redrive`` brings it back.
 """
 
@@ -30,7 +30,7 @@ UPLOAD_SECONDS = 30.0
 SECONDS_TO_ANSWER = 5.0
 """How long before the function's own timeout nothing is begun or left running any more."""
 
-_RETRY_SECONDS = 30
+_RETRY_SECONDS = 5
 _WAITING = (Busy, NotReady, OutOfTime)
 """Not faults: somebody else is at it, or there was no time."""
 
@@ -93,7 +93,7 @@ class Worker:
             sqs().change_message_visibility(
                 QueueUrl=queue_of(self._api),
                 ReceiptHandle=message["receiptHandle"],
-                VisibilityTimeout=_RETRY_SECONDS * 2 ** min(attempts - 1, 5),
+                VisibilityTimeout=_RETRY_SECONDS * 2 ** min(attempts - 1, 8),
             )
         except (BotoCoreError, ClientError) as error:
             logger.warning("message comes back late", extra={"reason": type(error).__name__})

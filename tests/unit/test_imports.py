@@ -1,0 +1,53 @@
+"""A cold start imports what a request needs, and nothing else. Modules are counted; time varies."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FUNCTIONS = Path(__file__).resolve().parents[2] / "functions"
+
+BUDGET = {"plate": 600, "vin": 600}
+"""Modules that a function may have imported before its first request, the interpreter's own included."""
+
+NEVER = {
+    "aws_lambda_powertools.utilities.idempotency": "only where a request asks for it",
+    "aws_xray_sdk": "only where tracing is on",
+    "boto3": "botocore makes the same clients",
+    "multiprocessing": "nothing here starts processes",
+    "onnxruntime.quantization": "the models are quantised where they are trained",
+    "requests": "fetches are the guarded ones of service.fetch",
+    "s3transfer": "objects are small enough for one request",
+    "service.account": "the account function's",
+    "service.batches": "the workers'",
+    "service.openapi": "the account function's",
+    "service.uploads": "the workers'",
+    "yaml": "the account function's",
+}
+
+OTHERS = {
+    "plate": ("recognition.barcodes", "recognition.vins", "zxingcpp"),
+    "vin": ("recognition.plates", "recognition.vehicles"),
+}
+"""What only the other function needs."""
+
+_REPORT = "import app, json, sys; print(json.dumps(sorted(sys.modules)))"
+
+
+@pytest.mark.parametrize("function", ["plate", "vin"])
+def test_a_cold_start_imports_no_more_than_it_has_to(function: str) -> None:
+    # Without the environment's own .pth files, which import what no function has.
+    search = [str(FUNCTIONS / function), *(path for path in sys.path if path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(search)}
+    ran = subprocess.run(
+        [sys.executable, "-S", "-c", _REPORT], env=environment, capture_output=True, text=True, check=True
+    )
+    modules = set(json.loads(ran.stdout.splitlines()[-1]))
+    unwanted = modules & {*NEVER, *OTHERS[function]}
+    assert not unwanted, {name: NEVER.get(name, "the other function's") for name in unwanted}
+    assert len(modules) <= BUDGET[function]

@@ -44,7 +44,7 @@ $(VENV)/ready: requirements/dev.txt
 
 $(SAM)/ready: requirements/sam.txt
 	$(PYTHON) -m venv $(SAM)
-	$(SAM)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/sam.txt
+	$(SAM)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/sam.txt
 	@touch $@
 
 $(VENV)/clients: tests/clients/package-lock.json

@@ -24,17 +24,21 @@ from service.contract import (
 from service.errors import NoTextDetected, NothingFound
 
 if TYPE_CHECKING:
-    from recognition import geometry, photo, plates, vins
+    from recognition.geometry import Box as PixelBox
+    from recognition.photo import Photo
+    from recognition.plates import PlateReading
+    from recognition.plates import Vehicle as VehicleFound
+    from recognition.vins import VinCandidate, VinResult
 
 
-def plate_answer(readings: Sequence[plates.PlateReading], image: photo.Photo) -> PlateAnswer:
+def plate_answer(readings: Sequence[PlateReading], image: Photo) -> PlateAnswer:
     """The answer for the plates of ``image``. Raises ``NothingFound`` where there are none."""
     if not readings:
         raise NothingFound(Api.PLATE)
     return PlateAnswer(results=tuple(_plate(reading) for reading in readings), image=_size(image))
 
 
-def vin_answer(result: vins.VinResult, image: photo.Photo) -> VinAnswer:
+def vin_answer(result: VinResult, image: Photo) -> VinAnswer:
     """The answer for the VIN of ``image``.
 
     Raises ``NoTextDetected``, or ``NothingFound`` where there is text but no candidate good enough.
@@ -55,7 +59,7 @@ def vin_answer(result: vins.VinResult, image: photo.Photo) -> VinAnswer:
     )
 
 
-def _plate(reading: plates.PlateReading) -> PlateResult:
+def _plate(reading: PlateReading) -> PlateResult:
     return PlateResult(
         box=_box(reading.box),
         plate=reading.text,
@@ -69,7 +73,7 @@ def _plate(reading: plates.PlateReading) -> PlateResult:
     )
 
 
-def _vehicle(found: plates.Vehicle | None) -> Vehicle:
+def _vehicle(found: VehicleFound | None) -> Vehicle:
     if found is None:
         return Vehicle(score=0, type="Unknown", box=Box(xmin=0, ymin=0, xmax=0, ymax=0))
     return Vehicle.model_validate(
@@ -83,7 +87,7 @@ def _vehicle(found: plates.Vehicle | None) -> Vehicle:
     )
 
 
-def _vin(candidate: vins.VinCandidate) -> VinReading:
+def _vin(candidate: VinCandidate) -> VinReading:
     box, check = candidate.box, candidate.check_digit
     return VinReading(
         vin=candidate.vin,
@@ -98,9 +102,9 @@ def _vin(candidate: vins.VinCandidate) -> VinReading:
     )
 
 
-def _box(box: geometry.Box) -> Box:
+def _box(box: PixelBox) -> Box:
     return Box(xmin=box.xmin, ymin=box.ymin, xmax=box.xmax, ymax=box.ymax)
 
 
-def _size(image: photo.Photo) -> Image:
+def _size(image: Photo) -> Image:
     return Image(width=image.width, height=image.height)

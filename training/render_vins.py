@@ -1031,23 +1031,22 @@ def render_without(rng: Rng) -> Pixels:
 # --------------------------------------------------------------------------------------------- lines
 
 
-def jittered(corners: Floats, rng: Rng, amount: float = 0.12) -> Floats:
-    """``corners`` (4 x 2) as a detector gives them: each off by ``amount`` (deviation, in the line's
-    height), and the whole a little longer, shorter, higher or lower than it should be."""
+def jittered(corners: Floats, rng: Rng, amount: float = 1.0) -> Floats:
+    """``corners`` (4 x 2) as a detector gives them: ends off by a twentieth of the line's length, the whole shifted,
+    tilted and stretched by a fifth of its height (deviations, times ``amount``), as measured on real photos."""
     along, down = corners[1] - corners[0], corners[3] - corners[0]
-    height = float(np.hypot(*down))
-    unit = along / max(float(np.hypot(*along)), 1e-3) * height
-    moved = corners + rng.normal(0, amount * height * 0.6, (4, 2))
-    ends, top, bottom = rng.normal(0.05, amount * 2, 2), rng.normal(0.03, amount), rng.normal(0.03, amount)
-    moved[[0, 3]] -= unit * max(float(ends[0]), -0.2)
-    moved[[1, 2]] += unit * max(float(ends[1]), -0.2)
-    moved[:2] -= down * float(top)
+    left, right = rng.normal(0, 0.045 * amount, 2)
+    top, bottom = rng.normal(0, 0.16 * amount, 2) + rng.normal(0, 0.16 * amount)
+    moved = corners + rng.normal(0, 0.08 * amount, (4, 1)) * down
+    moved[[0, 3]] += along * float(left)
+    moved[[1, 2]] += along * float(right)
+    moved[:2] += down * float(top)
     moved[2:] += down * float(bottom)
     return np.asarray(moved, np.float32)
 
 
 def render_line(rng: Rng) -> tuple[Pixels, str]:
-    """A line as the reader gets it, cut by a detector's corners (48 x 320 BGR), and what it says in
+    """A line as the reader gets it, cut by a detector's corners (48 x 384 BGR), and what it says in
     ``ALPHABET``.
 
     Characters are 6 to 45 pixels high before the cut. One line in sixteen is not a VIN, so that the reader

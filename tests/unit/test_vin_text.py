@@ -83,7 +83,7 @@ def test_a_tilted_line_is_cut_level() -> None:
     tilted = cv2.transform(corners[None], turn)[0].astype(np.float32)
     cv2.fillPoly(photo, [tilted.astype(np.int32)], (0, 0, 0))
     crop = vin_text.cut(photo, tilted)
-    assert crop.shape == (48, 320, 3)
+    assert crop.shape == (48, 384, 3)
     assert crop[12:36, 20:300].mean() < 40
     assert crop[:3].mean() > 215
     assert crop[-3:].mean() > 215

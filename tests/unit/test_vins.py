@@ -175,5 +175,5 @@ def test_an_empty_photo_shows_no_text(recognizer: VinRecognizer) -> None:
 
 def test_the_decoder_and_the_net_agree_on_their_alphabet(recognizer: VinRecognizer) -> None:
     assert len(vin_text.ALPHABET) == 33
-    crop = np.full((48, 320, 3), 200, np.uint8)
+    crop = np.full((48, 384, 3), 200, np.uint8)
     assert recognizer._reader.read([crop])[0].places.shape == (17, 33)

@@ -31,12 +31,12 @@ ALPHABET[i]."""
 
 LENGTH = 17
 
-HEIGHT, WIDTH = 48, 320
+HEIGHT, WIDTH = 48, 384
 """Size in pixels of the crops that the net takes."""
 
 
 def grown(
-    corners: NDArray[np.floating], share: float = 0.015, ends: float = 0.33, sides: float = 0.2
+    corners: NDArray[np.floating], share: float = 0.05, ends: float = 0.33, sides: float = 0.35
 ) -> Floats:
     """``corners`` (4 x 2, pixels, reading order) with the margins that a crop has round its line.
 
@@ -54,7 +54,7 @@ def grown(
 
 
 def cut(pixels: Pixels, corners: NDArray[np.floating], *margins: float) -> Pixels:
-    """The line within ``corners`` (4 x 2, pixels of ``pixels``) level and with its ``margins``: 48 x 320,
+    """The line within ``corners`` (4 x 2, pixels of ``pixels``) level and with its ``margins``: 48 x 384,
     BGR."""
     return straighten(pixels, grown(corners, *margins), WIDTH, HEIGHT, 0.0)
 
@@ -79,7 +79,7 @@ class LineReader:
     """Reads crops of lines. Made once; safe to call from many threads.
 
     Args:
-        session: A model that takes ``image`` (B x 3 x 48 x 320 float32, BGR, -1..1) and gives ``logits`` (B
+        session: A model that takes ``image`` (B x 3 x 48 x 384 float32, BGR, -1..1) and gives ``logits`` (B
         x T x 34).
     """
 
@@ -87,7 +87,7 @@ class LineReader:
         self._session = session
 
     def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
-        """What each of ``crops`` (48 x 320 BGR, see ``cut``) says, with up to ``count`` texts each."""
+        """What each of ``crops`` (48 x 384 BGR, see ``cut``) says, with up to ``count`` texts each."""
         return decode(self._probabilities(crops), count) if crops else []
 
     def read_together(self, crops: Sequence[Pixels], count: int = 48) -> LineReading:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import random
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis
+from hypothesis import strategies as some
 
 from service.errors import ImageTooLarge, InvalidImage
 from service.source import (
@@ -356,3 +360,62 @@ def test_a_url_goes_through_the_guard() -> None:
 def test_no_bucket_is_allowed_unless_listed(source: S3Source) -> None:
     with pytest.raises(InvalidImage):
         load(source)
+
+
+# -- anything at all -----------------------------------------------------------------------------------------
+
+TYPES = some.one_of(
+    some.none(),
+    some.sampled_from(
+        [
+            "application/json",
+            "text/plain",
+            "image/png",
+            MULTIPART,
+            'multipart/form-data; boundary="',
+            "multipart/form-data; boundary*0=X; boundary*1=yZ",
+            "application/x-www-form-urlencoded",
+            'a/b; charset="\\',
+        ]
+    ),
+    some.text(max_size=60),
+)
+PIECES = some.sampled_from(
+    [
+        b"--XyZ\r\n",
+        b"--XyZ--",
+        b'Content-Disposition: form-data; name="upload"; filename="a"\r\n',
+        b"Content-Disposition: form-data; name*=utf-8''%ff\r\n",
+        b"Content-Type: \r\n",
+        b"\r\n\r\n",
+        b'{"image":',
+        b'"\\ud800"',
+        b"}",
+        b"[",
+        b"key=",
+        b"&image=",
+        b"%ff",
+        b"data:;base64,",
+        b"data:",
+        b"s3://",
+        b"\x00",
+    ]
+)
+BODIES = some.one_of(
+    some.binary(max_size=200),
+    some.lists(some.one_of(PIECES, some.binary(max_size=6)), max_size=12).map(b"".join),
+    some.text(max_size=100),
+)
+
+
+@hypothesis(max_examples=300, deadline=None, derandomize=True)
+@given(BODIES, TYPES, some.text(max_size=40), some.text(max_size=30), some.text(max_size=20))
+def test_no_request_is_our_fault(
+    body: str | bytes, content_type: str | None, query: str, path: str, header: str
+) -> None:
+    headers = {"authorization": header, "idempotency-key": header}
+    request = parsed(body, content_type, query, path, headers=headers)
+    assert request.fingerprint()
+    if isinstance(request.source, Base64Source | BytesSource):
+        with suppress(InvalidImage):
+            load(request.source)

@@ -37,6 +37,19 @@ test-images: $(VENV)/ready ## Run the images as Lambda would, and compare
 	tests/images/base.sh $(SAM)/lib/python3.*/site-packages/samcli/local/rapid/aws-lambda-rie-$(subst aarch64,arm64,$(shell uname -m))
 	@mkdir -p $(@D) && touch $@
 
+benchmark: $(VENV)/ready .images/packages ## CPU-time of a cold start and of a warm request, stage by stage
+	$(BIN)/python -m benchmarks.cold --packages .images/packages
+	$(BIN)/python -m benchmarks.warm --api plate
+	$(BIN)/python -m benchmarks.warm --api vin
+	$(BIN)/python -m benchmarks.threads
+
+.images/packages: requirements/recognition.txt functions/slim.py ## What the images hold, for this Python
+	rm -rf $@
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --only-binary :all: --require-hashes \
+	  --target $@ -r requirements/recognition.txt
+	$(BIN)/python functions/slim.py $@
+	@touch $@
+
 $(VENV)/ready: requirements/dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt

@@ -55,11 +55,16 @@ def key_table() -> Iterator[None]:
 
         from service.keyring import Keyring
 
-        keys = [("pk", "HASH"), ("sk", "RANGE")]
         boto3.client("dynamodb").create_table(
             TableName=TABLE,
-            KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in keys],
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name, _ in keys],
+            KeySchema=[
+                {"AttributeName": "pk", "KeyType": "HASH"},
+                {"AttributeName": "sk", "KeyType": "RANGE"},
+            ],
+            AttributeDefinitions=[
+                {"AttributeName": "pk", "AttributeType": "S"},
+                {"AttributeName": "sk", "AttributeType": "S"},
+            ],
             BillingMode="PAY_PER_REQUEST",
         )
         Keyring(TABLE).create(owner="benchmark@example.com", tier="pro", label="", overage=True, key=KEY)

@@ -16,6 +16,7 @@ import time
 _START = time.process_time()  # the interpreter is up; nothing but this file's first lines has been imported
 
 import argparse  # noqa: E402
+import importlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import statistics  # noqa: E402
@@ -50,9 +51,8 @@ def _first_answer(api: str, photo: Path) -> dict[str, float]:
     import onnxruntime
 
     done("import onnxruntime")
-    import pydantic
+    from pydantic import BaseModel
 
-    assert pydantic.BaseModel  # the package imports its parts when they are asked for
     done("import pydantic")
     import botocore.session
 
@@ -61,7 +61,7 @@ def _first_answer(api: str, photo: Path) -> dict[str, float]:
     import aws_lambda_powertools.metrics
 
     done("import Powertools")
-    assert all((numpy, cv2, onnxruntime, botocore.session, aws_lambda_powertools))
+    assert all((numpy, cv2, onnxruntime, BaseModel, botocore.session, aws_lambda_powertools))
 
     # What happens within the import of the handler is measured where it happens.
     within: dict[str, float] = {}
@@ -80,18 +80,14 @@ def _first_answer(api: str, photo: Path) -> dict[str, float]:
 
     from recognition import runtime
 
-    if api == "plate":
-        from recognition.plates import PlateRecognizer as Recognizer
-    else:
-        from recognition.vins import VinRecognizer as Recognizer
+    recognizers = importlib.import_module("recognition.plates" if api == "plate" else "recognition.vins")
     done("import ours")
     timed(runtime, "session", "sessions")
-    timed(Recognizer, "load", "warm-up")
+    timed(recognizers.PlateRecognizer if api == "plate" else recognizers.VinRecognizer, "load", "warm-up")
     timed(botocore.session.Session, "create_client", "DynamoDB client")
     last = time.process_time()
     sys.path.insert(0, str(ROOT / "functions" / api))
-    import app
-
+    app = importlib.import_module("app")
     within["warm-up"] -= within["sessions"]
     done("import ours", sum(within.values()))
     spent |= within

@@ -1,0 +1,119 @@
+"""A photo goes in by the command line, its reading comes out: gateway, buckets, queue and worker."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import boto3
+import pytest
+
+from tests.e2e.conftest import ROOT, Running
+
+PHOTOS = ROOT / "tests" / "data"
+
+Carsight = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def carsight(gateway: Running, tmp_path: Path) -> Carsight:
+    """Runs a command against the gateway, from a folder of its own."""
+    (tmp_path / ".local").mkdir()
+    (tmp_path / ".local" / "endpoint.json").symlink_to(gateway.endpoint)
+    path = os.pathsep.join(str(ROOT / "layers" / layer / "python") for layer in ("recognition", "service"))
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-W", "error", "-m", "service.cli", *map(str, arguments), "--local"],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    return run
+
+
+def test_a_photo_is_uploaded_and_its_reading_is_shown(carsight: Carsight) -> None:
+    shown = carsight("upload", PHOTOS / "plate_us.jpg")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    _, line = shown.stdout.splitlines()
+    assert line.split()[1] == "200"
+    assert "(us" in line
+
+
+def test_a_folder_of_photos(carsight: Carsight) -> None:
+    shown = carsight("upload", PHOTOS, "--json")
+    results = {Path(one["file"]).name: one for one in json.loads(shown.stdout)}
+    assert results.keys() == {photo.name for photo in PHOTOS.glob("*.jpg")}
+    assert results["plate_de.jpg"]["status"] == 200
+    assert results["no_plate.jpg"]["code"] == "nothing_found"
+    assert results["plate_de.jpg"]["key"].endswith("/plate/data/plate_de.jpg")
+
+
+def test_a_vin(carsight: Carsight) -> None:
+    shown = carsight("upload", PHOTOS / "vin_label.jpg", "--api", "vin", "--json")
+    (result,) = json.loads(shown.stdout)
+    assert (result["status"], len(result["vin"])) == (200, 17)
+
+
+def test_a_file_that_is_no_photo(carsight: Carsight, tmp_path: Path) -> None:
+    (tmp_path / "notes.jpg").write_text("no photo")
+    shown = carsight("upload", "notes.jpg")
+    assert shown.returncode == 0
+    assert "Invalid image data format" in shown.stdout
+
+
+def test_a_batch_is_followed_to_its_end(carsight: Carsight, gateway: Running, tmp_path: Path) -> None:
+    carsight("upload", PHOTOS / "plate_us.jpg")
+    uploaded = f"incoming/{gateway.settings()['key_id']}/plate/plate_us.jpg"
+    (tmp_path / "list.csv").write_text(f"gate,image_url\n1,{uploaded}\n2,https://10.0.0.1/car.jpg\n")
+    shown = carsight("batch", "list.csv", "--json")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    batch = json.loads(shown.stdout)
+    assert (batch["state"], batch["rows"], batch["read"], batch["failed"]) == ("finished", 2, 1, 1)
+    with Path(tmp_path / batch["results"]["csv"]).open(encoding="utf-8", newline="") as file:
+        first, second = csv.DictReader(file)
+    assert (first["status"], second["code"]) == ("200", "invalid_image")
+    again = carsight("batch", batch["id"])
+    assert batch["id"] in again.stdout
+
+
+def test_what_failed_for_good_is_brought_back(carsight: Carsight, gateway: Running) -> None:
+    settings = gateway.settings()
+    sqs = boto3.client(
+        "sqs",
+        endpoint_url=settings["AWS_ENDPOINT_URL"],
+        region_name=settings["AWS_DEFAULT_REGION"],
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+    )
+    test_event = json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent"})
+    for body in (test_event, json.dumps({"api": "vin", "batch": {"id": "forgotten", "chunk": 0}})):
+        sqs.send_message(QueueUrl=settings["UPLOADS_DEAD_LETTERS_URL"], MessageBody=body)
+    shown = carsight("uploads", "redrive", "--json")
+    assert json.loads(shown.stdout) == {"uploads": 2, "webhooks": 0}
+    assert json.loads(carsight("uploads", "redrive", "--json").stdout) == {"uploads": 0, "webhooks": 0}
+
+
+def test_the_secret_of_a_webhook_is_shown_once(carsight: Carsight) -> None:
+    assert carsight("webhooks", "set", "demo", "http://127.0.0.1:9/").stdout.startswith("whsec_")
+    assert carsight("webhooks", "show", "demo").stdout == "http://127.0.0.1:9/\n"
+    assert carsight("webhooks", "remove", "demo").returncode == 0
+    assert carsight("webhooks", "show", "demo").stdout == "none\n"
+    refused = carsight("webhooks", "set", "demo", "ftp://example.com/")
+    assert (refused.returncode, refused.stdout) == (1, "")
+
+
+@pytest.mark.parametrize("arguments", [("upload", "nowhere.jpg"), ("batch", "nowhere.json")])
+def test_a_file_that_is_not_there(carsight: Carsight, arguments: tuple[str, ...]) -> None:
+    shown = carsight(*arguments)
+    assert (shown.returncode, shown.stdout) == (1, "")
+    assert "nowhere" in shown.stderr

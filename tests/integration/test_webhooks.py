@@ -14,7 +14,8 @@ import pytest
 
 from service import webhooks
 from service.settings import settings
-from service.webhooks import DELIVERY, MAX_DETAIL_BYTES, SIGNATURE, announce, deliver, sign, verify
+from service.subscribers import DELIVERY, SIGNATURE, sign, verify
+from service.webhooks import MAX_DETAIL_BYTES, announce, deliver
 from tests.pipeline import KEY_ID, Pipeline, read_event
 
 

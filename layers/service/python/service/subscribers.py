@@ -1,8 +1,14 @@
-"""Where a key's readings are announced: one webhook per key, beside its profile (``sk = WEBHOOK``)."""
+"""Where a key's readings are announced: one webhook per key, beside its profile (``sk = WEBHOOK``).
+
+``sign`` and ``verify`` need none of a deployment's settings: a receiver may use the same code.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import secrets
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +19,12 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 MAX_URL_CHARACTERS = 2048
+
+SIGNATURE = "carsight-signature"
+DELIVERY = "carsight-delivery"
+
+TOLERANCE_SECONDS = 300
+"""How old a signature may be: what was recorded on the way cannot be sent again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,23 @@ class Webhooks:
     def remove(self, key_id: str) -> None:
         """The key has no webhook from now on."""
         self._client.delete_item(TableName=self._table, Key=_key(key_id))
+
+
+def sign(secret: str, timestamp: int, body: bytes) -> str:
+    """The signature header of ``body`` at ``timestamp`` (Unix seconds)."""
+    digest = hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
+    return f"t={timestamp},v1={digest}"
+
+
+def verify(secret: str, header: str, body: bytes, now: float | None = None) -> bool:
+    """Whether ``header`` signs ``body`` with ``secret`` and is no older than ``TOLERANCE_SECONDS``."""
+    timestamp = header.removeprefix("t=").partition(",")[0]
+    if (
+        not timestamp.isdecimal()
+        or abs((time.time() if now is None else now) - int(timestamp)) > TOLERANCE_SECONDS
+    ):
+        return False
+    return hmac.compare_digest(sign(secret, int(timestamp), body).encode(), header.encode())
 
 
 def _key(key_id: str) -> dict[str, Any]:

@@ -7,13 +7,11 @@ ends in the dead-letter queue. Each carries
     carsight-delivery: <the same for every attempt>
     carsight-signature: t=<Unix seconds>,v1=<HMAC-SHA256 of "<t>.<body>" in hex>
 
-and ``verify`` is how a receiver checks it.
+and ``subscribers.verify`` is how a receiver checks it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import logging
 import time
@@ -24,13 +22,7 @@ from service.aws import events, sqs
 from service.errors import ServiceError
 from service.fetch import post
 from service.settings import settings
-from service.subscribers import Webhooks
-
-SIGNATURE = "carsight-signature"
-DELIVERY = "carsight-delivery"
-
-TOLERANCE_SECONDS = 300
-"""How old a signature may be: what was recorded on the way cannot be sent again later."""
+from service.subscribers import DELIVERY, SIGNATURE, Webhooks, sign
 
 MAX_DETAIL_BYTES = 200_000
 """EventBridge takes 256 KB an event, its envelope and escapes included."""
@@ -39,23 +31,6 @@ _FIRST_RETRY_SECONDS = 30
 _LONGEST_RETRY_SECONDS = 3600
 
 logger = logging.getLogger(__name__)
-
-
-def sign(secret: str, timestamp: int, body: bytes) -> str:
-    """The signature header of ``body`` at ``timestamp`` (Unix seconds)."""
-    digest = hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
-    return f"t={timestamp},v1={digest}"
-
-
-def verify(secret: str, header: str, body: bytes, now: float | None = None) -> bool:
-    """Whether ``header`` signs ``body`` with ``secret`` and is no older than ``TOLERANCE_SECONDS``."""
-    timestamp = header.removeprefix("t=").partition(",")[0]
-    if (
-        not timestamp.isdecimal()
-        or abs((time.time() if now is None else now) - int(timestamp)) > TOLERANCE_SECONDS
-    ):
-        return False
-    return hmac.compare_digest(sign(secret, int(timestamp), body).encode(), header.encode())
 
 
 def announce(kind: str, key_id: str, delivery: str, detail: Mapping[str, Any], webhooks: Webhooks) -> None:

@@ -361,7 +361,7 @@ def new_client() -> DynamoDBClient:
     """
     config = Config(
         connect_timeout=1,
-        read_timeout=2,
+        read_timeout=5,
         retries={"total_max_attempts": 1, "mode": "standard"},
         max_pool_connections=64,
         tcp_keepalive=True,

@@ -1032,8 +1032,9 @@ def render_without(rng: Rng) -> Pixels:
 
 
 def jittered(corners: Floats, rng: Rng, amount: float = 1.0) -> Floats:
-    """``corners`` (4 x 2) as a detector gives them: ends off by a twentieth of the line's length, the whole shifted,
-    tilted and stretched by a fifth of its height (deviations, times ``amount``), as measured on real photos."""
+    """``corners`` (4 x 2) as a detector gives them: ends off by a twentieth of the line's length, the whole
+    shifted, tilted and stretched by a fifth of its height (deviations, times ``amount``), as measured on
+    real photos."""
     along, down = corners[1] - corners[0], corners[3] - corners[0]
     left, right = rng.normal(0, 0.045 * amount, 2)
     top, bottom = rng.normal(0, 0.16 * amount, 2) + rng.normal(0, 0.16 * amount)

@@ -50,9 +50,6 @@ class Told(LineReader):
     def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
         return [self.answer] * len(crops)
 
-    def read_together(self, crops: Sequence[Pixels], count: int = 48) -> LineReading:
-        return self.answer
-
 
 def recognised(
     answer: LineReading, code: BarcodeVin | None, monkeypatch: pytest.MonkeyPatch, scale: float = 1.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -89,21 +89,6 @@ class LineReader:
     def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
         """What each of ``crops`` (48 x 384 BGR, see ``cut``) says, with up to ``count`` texts each."""
         return decode(self._probabilities(crops), count) if crops else []
-
-    def read_together(self, crops: Sequence[Pixels], count: int = 48) -> LineReading:
-        """What several cuts of one line say: the texts that are likeliest in all of them (geometric mean)."""
-        matrices = self._probabilities(crops)
-        readings = decode(matrices, count)
-        proposals = list(dict.fromkeys(text for reading in readings for text, _ in reading.texts))
-        share = float(np.exp(np.mean([np.log(max(reading.share, 1e-12)) for reading in readings])))
-        if not proposals:
-            return replace(readings[0], share=share)
-        logs = [np.log(np.maximum(text_probabilities(matrix, proposals), 1e-30)) for matrix in matrices]
-        together = np.exp(np.mean(logs, axis=0))
-        # Where the cuts disagree the means add up to less than the mean share, and that loss is the doubt.
-        scores = (together / max(share, float(together.sum()))).tolist()
-        texts = sorted(zip(proposals, scores, strict=True), key=lambda item: -item[1])[:count]
-        return replace(readings[0], share=share, texts=tuple(texts))
 
     def _probabilities(self, crops: Sequence[Pixels]) -> Doubles:
         image = cv2.dnn.blobFromImages(crops, 1 / 127.5, mean=(127.5, 127.5, 127.5))

@@ -29,7 +29,7 @@ Source = Literal["text", "barcode", "both"]
 
 _MODELS = Path("models")
 
-_SIDES = (512, 1024)
+_SIDES = (416, 832)
 """Sides of the detector's looks at a photo: the second only where the first led to no sure answer."""
 
 _LINES = 3
@@ -44,8 +44,9 @@ THRESHOLD = 0.5
 _LEAST = 0.02
 """Lowest confidence of a candidate behind the first."""
 
-_SLACKS = ((0.015, 0.33, 0.2), (0.0, 0.15, 0.1), (0.03, 0.5, 0.35))
-"""Margins (see ``vin_text.grown``) of the cuts from which a doubtful line is read again."""
+_SLACKS = ((0.0, 0.0, 0.0), (0.0, 0.07, 0.1), (0.0, 0.0, -0.18), (-0.35, 0.02, 0.0), (0.35, 0.02, 0.0))
+"""Other cuts from which a doubtful line is read again: (shift down in line heights, more margin at either
+end in line lengths, more margin above and below in heights). Corners are off by about that much."""
 
 _FULL_TEXT = 28.0
 """Lines lower than this many pixels are cut from the photo at full size, where it was decoded at a reduced
@@ -134,7 +135,7 @@ class VinRecognizer:
         recognizer = cls(near, far, LineReader(runtime.session(models / "reader.onnx")), threshold)
         blank = np.full((64, 128, 3), 128, np.uint8)
         recognizer._near.detect(blank)
-        recognizer._reader.read([blank[:48, :64].repeat(5, axis=1)])
+        recognizer._reader.read([blank[:48, :64].repeat(6, axis=1)])
         return recognizer
 
     def read(self, image: Photo | Pixels) -> VinResult:
@@ -165,7 +166,7 @@ class VinRecognizer:
             line = _Line(detection.corners, detection.score, reading, weighed(reading))
             if line.certainty < 0.3:  # perhaps the corners begin at the wrong end, or stand on their side
                 line = self._other_ways(source.pixels, quad, line, back)
-            if 0.01 < line.certainty < _SURE:
+            if line.certainty < _SURE:
                 line = self._again(source.pixels, np.asarray(line.corners / back, np.float32), line)
             lines.append(line)
         return sorted(lines, key=lambda line: -line.certainty)
@@ -184,10 +185,15 @@ class VinRecognizer:
         return max([line, *others], key=lambda one: one.certainty)
 
     def _again(self, pixels: Pixels, quad: Floats, line: _Line) -> _Line:
-        """A doubtful line read once more from three slightly different cuts, all of which must make sense
-        together."""
-        reading = self._reader.read_together([cut(pixels, quad, *slack) for slack in _SLACKS])
-        return replace(line, reading=reading, ranked=weighed(reading))
+        """A doubtful line read from several cuts: the surest reading, less sure where others contradict
+        it."""
+        crops = []
+        for shift, ends, sides in _SLACKS:
+            moved = quad + (quad[[3, 2, 2, 3]] - quad[[0, 1, 1, 0]]) * np.float32(shift)
+            crops.append(cut(pixels, moved, 0.05 + ends, 0.33, 0.35 + sides))
+        readings = [line.reading, *self._reader.read(crops)]
+        rankings = [line.ranked, *(weighed(reading) for reading in readings[1:])]
+        return replace(line, reading=_surest(readings), ranked=agreed(rankings))
 
     def _barcode(self, photo: Photo, lines: Sequence[_Line]) -> BarcodeVin | None:
         """The VIN in the photo's barcode; looked for hard only where the text alone gives no sure answer."""
@@ -224,6 +230,24 @@ def weighed(reading: LineReading) -> tuple[tuple[str, float], ...]:
 
 _UNLISTED = 0.05
 """What the rules make, on average, of the texts that are too unlikely to be listed."""
+
+
+def agreed(rankings: Sequence[tuple[tuple[str, float], ...]]) -> tuple[tuple[str, float], ...]:
+    """One ranking from those of several cuts of a line, best first.
+
+    Cuts that miss a character say little, so the surest one counts for each text; but where cuts are sure of
+    different texts, each is believed only in proportion.
+    """
+    best: dict[str, float] = {}
+    for ranking in rankings:
+        for text, probability in ranking[:8]:
+            best[text] = max(best.get(text, 0.0), probability)
+    total = max(1.0, sum(best.values()))
+    return tuple(sorted(((text, p / total) for text, p in best.items()), key=lambda item: -item[1]))
+
+
+def _surest(readings: Sequence[LineReading]) -> LineReading:
+    return max(readings, key=lambda reading: reading.share * reading.texts[0][1] if reading.texts else 0.0)
 
 
 def log_prior(vin: str) -> float:

@@ -10,14 +10,14 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from service import endpoint
+from service import account, endpoint, key_table
 from service.contract import Api
 from service.errors import InvalidImage, NoTextDetected, NothingFound
 from service.key_table import Status, key_id
 from service.keys import KeyStore
 from service.source import MAX_IMAGE_BYTES
-from tests.events import MULTIPART, Invocation, form
-from tests.fakes import BASE64, BODY, PHOTO, PLATES, ROUTES, VINS, Recognition, Reply, Service
+from tests.events import MULTIPART, Invocation, event, form
+from tests.fakes import BASE64, BODY, NOW, PHOTO, PLATES, ROUTES, VINS, Recognition, Reply, Service
 
 routes = pytest.mark.parametrize(("path", "api"), ROUTES.items())
 INVALID = "Invalid image data format. Must be a valid URL or base64 encoded string."
@@ -124,6 +124,50 @@ def test_every_dialect_brings_the_same_photo(service: Service, path: str, api: A
     ):
         assert service.call(path, api, query=query, body=body, content_type=content_type).status == 200
     assert service.recognised == [(PHOTO, ("us-ca",))] * 9
+
+
+def test_snapshots_clients_are_answered_in_its_way(service: Service) -> None:
+    """Plate Recognizer's API: a token, a file, hints, and 200 with no results where there is no plate."""
+    key = service.key()
+    hints = (("regions", "us-ca"), ("camera_id", "gate 2"), ("timestamp", "2026-03-09T12:00"))
+    token = {"authorization": f"Token {key}"}
+
+    def call(body: bytes) -> Reply:
+        return service.call("/v1/plate-reader/", Api.PLATE, body=body, content_type=MULTIPART, headers=token)
+
+    reply = call(form(*hints, ("upload", PHOTO)))
+    assert reply.status == 200
+    assert (reply.body["camera_id"], reply.body["timestamp"]) == ("gate 2", "2026-03-09T12:00")
+    assert (reply.body["version"], reply.body["processing_time"] > 0) == (1, True)
+    assert reply.body["results"][0]["plate"] == "9djc652"
+    assert service.recognised == [(PHOTO, ("us-ca",))]
+    service.recognition = NothingFound(Api.PLATE)
+    reply = call(form(("upload", PHOTO)))
+    assert (reply.status, reply.body["results"]) == (200, [])
+    assert reply.body["timestamp"]
+    assert "camera_id" not in reply.body
+    assert service.used(key, Api.PLATE) == 2
+    assert service.call("/v1/plate-reader/", Api.VIN, query=f"key={key}").status == 404
+
+
+@pytest.mark.parametrize(
+    ("tier", "usage"),
+    [
+        ("pro", {"calls": 1, "year": 2026, "month": 3, "resets_on": "2026-04-01T00:00:00Z"}),
+        ("sandbox", {"calls": 1, "year": 2026, "month": 3, "resets_on": None}),
+    ],
+)
+def test_snapshots_statistics(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tier: str, usage: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(account, "store", service.store)
+    monkeypatch.setattr(key_table, "utc_now", lambda: NOW)
+    token = {"authorization": f"Token {service.key(tier)}"}
+    service.call("/v1/plate-reader/", Api.PLATE, headers=token)
+    asked = event(path="/v1/statistics/", method="GET", headers=token)
+    reply = Reply.of(account.handle(asked, Invocation()))
+    assert (reply.status, reply.body["usage"]) == (200, usage)
+    assert reply.body["total_calls"] == {"pro": 1000, "sandbox": 100}[tier]
 
 
 # -- keys ----------------------------------------------------------------------------------------------------

@@ -19,11 +19,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 Resource = dict[str, Any]
 
-PLATE_PATHS = {"/platerecognition"}
+PLATE_PATHS = {"/platerecognition", "/v1/plate-reader"}
 VIN_PATHS = {"/v1/vinocr", "/vinocr", "/vin-ocr"}
 ACCOUNT_PATHS = {
     "/v1/auth/validate",
     "/v1/usage",
+    "/v1/statistics",
     "/openapi.json",
     "/openapi.yaml",
     "/v1/uploads",

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from service import key_table, openapi
+from service import key_table, openapi, snapshot
 from service.batches import BatchAnswer, Batches, parse_batch
 from service.contract import Api, CurrentUsage, PastUsage, UsageReport, User, Validation
 from service.endpoint import Context, Event, Response, refuse, respond, store
@@ -144,6 +144,14 @@ def usage(call: Call) -> Response:
     return respond(200, report.model_dump(mode="json"))
 
 
+def statistics(call: Call) -> Response:
+    """``/v1/statistics``: the usage of plates, for clients of Plate Recognizer."""
+    plates = next((usage for usage in call.account().usage if usage.api is Api.PLATE), None)
+    if plates is None:
+        raise PlanWithoutApi
+    return respond(200, snapshot.statistics(plates, key_table.utc_now()).model_dump(mode="json"))
+
+
 def _current(usage: key_table.Usage) -> CurrentUsage:
     return CurrentUsage(
         api=usage.api.contract_name,
@@ -220,6 +228,7 @@ def openapi_yaml(_: Call) -> Response:
 ROUTES: Mapping[str, Mapping[str, Handler]] = {
     "/v1/auth/validate": {"GET": validate, "POST": validate},
     "/v1/usage": {"GET": usage},
+    "/v1/statistics": {"GET": statistics},
     "/v1/uploads": {"POST": offer_upload},
     "/v1/batches": {"POST": submit_batch},
     "/v1/batches/{id}": {"GET": show_batch},

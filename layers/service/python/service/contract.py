@@ -28,7 +28,10 @@ class Api(StrEnum):
     @property
     def paths(self) -> tuple[str, ...]:
         """Its routes, the canonical one first."""
-        return {Api.PLATE: ("/platerecognition",), Api.VIN: ("/v1/vinocr", "/vinocr", "/vin-ocr")}[self]
+        return {
+            Api.PLATE: ("/platerecognition", "/v1/plate-reader"),
+            Api.VIN: ("/v1/vinocr", "/vinocr", "/vin-ocr"),
+        }[self]
 
 
 class Part(BaseModel):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+from service import snapshot
 from service.contract import Answer, Api
 from service.deadline import OutOfTime, within
 from service.errors import (
@@ -141,7 +142,10 @@ class _Call:
         source = self.request.source
         if source is None:
             raise MissingImage(self._api)
-        return read(lambda: load(source), self._recognise, self.request.regions, self.request.request_id)
+        recognise = self._recognise
+        if self.request.path == snapshot.PATH:
+            recognise = snapshot.in_snapshots_way(recognise, self.request.camera_id, self.request.timestamp)
+        return read(lambda: load(source), recognise, self.request.regions, self.request.request_id)
 
 
 def read(

@@ -42,11 +42,21 @@ from service.errors import (
     envelope,
 )
 from service.key_table import LIFETIME, Usage
+from service.snapshot import SnapshotAnswer, Statistics
 from service.uploads import UploadOffer, UploadRequest
 
 Document = dict[str, Any]
 
-ANSWERS = (PlateAnswer, VinAnswer, Validation, UsageReport, UploadOffer, BatchAnswer)
+ANSWERS = (
+    PlateAnswer,
+    SnapshotAnswer,
+    Statistics,
+    VinAnswer,
+    Validation,
+    UsageReport,
+    UploadOffer,
+    BatchAnswer,
+)
 
 _JSON = "application/json"
 _REQUEST_ID = "JKJaXmPLvHcESHA="
@@ -336,6 +346,9 @@ def _paths() -> Document:
     validate = ("Whether a key would be served, and whose it is", Validation, "GET", "POST")
     return {
         "/platerecognition": _read(Api.PLATE, "readPlates", *plates),
+        "/v1/plate-reader": _read(
+            Api.PLATE, "readPlatesForSnapshot", "The same for clients of Plate Recognizer", SnapshotAnswer
+        ),
         "/v1/vinocr": _read(Api.VIN, "readVin", *vin),
         "/vinocr": _read(Api.VIN, "readVinWithoutVersion", *vin),
         "/vin-ocr": _read(Api.VIN, "readVinHyphenated", *vin),
@@ -345,6 +358,15 @@ def _paths() -> Document:
         },
         "/v1/usage": {
             "get": _about_key("usage", "What a key has used, now and before", UsageReport, "GET"),
+        },
+        "/v1/statistics": {
+            "get": _about_key(
+                "statistics",
+                "What a key has used of plates, for clients of Plate Recognizer",
+                Statistics,
+                "GET",
+                errors=[PlanWithoutApi()],
+            ),
         },
         "/v1/uploads": {
             "post": _about_key(

@@ -76,6 +76,9 @@ class Request:
     regions: tuple[str, ...]
     """Region codes that the caller expects, as sent but in lower case."""
     idempotency_key: str | None
+    camera_id: str | None
+    timestamp: str | None
+    """When the photo was taken, as the caller writes it; echoed to clients of Plate Recognizer."""
     request_id: str
 
     def fingerprint(self) -> str:
@@ -108,10 +111,12 @@ def parse_request(event: dict[str, Any]) -> Request:
     return Request(
         method=(context.get("http") or {}).get("method", "POST").upper(),
         path=canonical_path(event.get("rawPath") or "/"),
-        key=next((text for value in keys if (text := _text(value))), None),
+        key=_first(keys),
         source=next((source for value in images if (source := _source(value))), None),
         regions=_regions((*query.get("regions", ()), *body.get("regions", ()))),
         idempotency_key=_text(headers.get("idempotency-key")) or None,
+        camera_id=_first(body.get("camera_id", ())),
+        timestamp=_first(body.get("timestamp", ())),
         request_id=context.get("requestId", ""),
     )
 
@@ -181,6 +186,11 @@ def _regions(values: Iterable[object]) -> tuple[str, ...]:
     """Region codes out of repeated parameters and comma-separated ones, without repetitions."""
     codes = (code.strip().lower() for value in values for code in _text(value).split(","))
     return tuple(dict.fromkeys(code for code in codes if code))
+
+
+def _first(values: Iterable[object]) -> str | None:
+    """The first that is text and not empty."""
+    return next((text for value in values if (text := _text(value))), None)
 
 
 def _text(value: object) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
+
 from service import idempotency
 from service.contract import Api
 from service.errors import (

@@ -62,7 +62,7 @@ class Alerts:
         self._clock = clock
 
     def handle(self, record: Mapping[str, Any]) -> None:
-        """Send what a stream record calls for. Raises as DynamoDB and SNS do, and may then be called again."""
+        """Send what a stream record calls for. Raises as DynamoDB and SNS do; it may be called again then."""
         found = crossed(record)
         if found is None:
             return

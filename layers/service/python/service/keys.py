@@ -160,7 +160,7 @@ class KeyStore:
         try:
             return self._give_back(usage)
         except ServiceError as error:
-            logger.error(
+            logger.exception(
                 "unit not given back",
                 extra={
                     "prefix": usage.prefix,
@@ -299,7 +299,7 @@ class KeyStore:
             self._call("update_item", **close_period(self.table_name, past, self._clock()))
         except StoreUnavailable as error:
             # The unit is counted and the request is served: the log keeps what the history could not.
-            logger.error(
+            logger.exception(
                 "past usage not recorded",
                 extra={
                     "prefix": past.prefix,

@@ -1,7 +1,7 @@
 """Trains the plate reader: PP-OCRv6 small's body, fine-tuned on rendered and on real plates.
 
     python -m training.plate_reader train --data DIR --work DIR [--steps 2400] [--seed 1]
-    python -m training.plate_reader regions --data DIR --work DIR [--steps 300]
+    python -m training.plate_reader regions --data DIR --work DIR [--drawn 2000]
     python -m training.plate_reader evaluate --data DIR --work DIR [--model reader.onnx]
     python -m training.plate_reader export --data DIR --work DIR --out functions/plate/models/reader.onnx
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import math
 import multiprocessing
@@ -431,8 +432,8 @@ def train(args: argparse.Namespace) -> None:
 def train_regions(args: argparse.Namespace) -> None:
     """Train the region head alone on what the trained body sees, and put it into the checkpoint.
 
-    The features of a few thousand crops are computed once, so that this takes minutes where the head learns
-    only slowly beside the text. Rendered plates teach designs that are rare among the real ones.
+    Every real plate and `--drawn` rendered ones, which teach designs that are rare among the real, are
+    looked at once. That takes a minute, where the head learns only slowly beside the text.
     """
     torch.manual_seed(args.seed)
     cv2.setNumThreads(0)
@@ -440,17 +441,26 @@ def train_regions(args: argparse.Namespace) -> None:
     reader, regions = load(args.work)
     head = reader.region
     assert head is not None
-    samples = Samples(read_plates(args.data, "train"), [], regions)
     rng = np.random.default_rng(args.seed)
-    looks, wanted = [], []
-    for number in range(args.steps):
-        batch = [s for s in samples.batch(rng, args.batch, number % 6 == 5) if s.region != _UNKNOWN]
-        images = ppocr.to_input([sample.pixels for sample in batch])
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            looks.append(head.look(images, reader.body.maps(images).float()).float())
-        wanted += [sample.region for sample in batch]
-        if number % 50 == 49:
-            print(f"looked at {len(wanted)} crops", flush=True)
+    classes = {region: i for i, region in enumerate(regions)}
+    samples = []
+    for plate in read_plates(args.data, "train"):
+        region = "br" if plate.region and plate.region.startswith("br-") else plate.region
+        if region in classes:
+            pixels = _seen(plate.pixels, plate.corners, plate.two_rows, rng, plate.loose)
+            samples.append(Sample(pixels, plate.text, classes[region]))
+    for number in range(args.drawn):
+        crop = render(rng, number % 5 == 4)
+        samples.append(Sample(crop.pixels, crop.text, classes[crop.region]))
+    samples.sort(key=lambda sample: sample.pixels.shape[1])
+    looks, wanted = [], [sample.region for sample in samples]
+    for _, group in itertools.groupby(samples, lambda sample: sample.pixels.shape[1]):
+        of_one_width = list(group)
+        for start in range(0, len(of_one_width), 32):
+            images = ppocr.to_input([sample.pixels for sample in of_one_width[start : start + 32]])
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                looks.append(head.look(images, reader.body.maps(images).float()).float())
+    print(f"looked at {len(wanted)} crops", flush=True)
     seen, target = torch.cat(looks), torch.tensor(wanted)
     optimizer = torch.optim.AdamW(head.parameters(), lr=2e-3, weight_decay=0.05)
     epochs = 30
@@ -638,6 +648,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--drawn", type=int, default=2000, help="rendered plates for the region head")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2.5e-4)
     parser.add_argument("--region-weight", type=float, default=0.25)

@@ -53,6 +53,7 @@ benchmark: $(VENV)/ready .images/packages ## CPU-time of a cold start and of a w
 $(VENV)/ready: requirements/dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . # the carsight command
 	@mkdir -p $(VENV) && touch $@
 
 $(SAM)/ready: requirements/sam.txt

@@ -129,6 +129,7 @@ def main() -> None:
         print(f"\nCarsight is ready at {url} with the key {DEMO_KEY}. Try:\n")
         print("  " + _curl(url, "/platerecognition", "plate_us.jpg"))
         print("  " + _curl(url, "/v1/vinocr", "vin_label.jpg"))
+        print("  .venv/bin/carsight upload tests/data/plate_us.jpg --local")
         print("\nStop with Ctrl-C.", flush=True)
         stop.wait()
     sys.exit(0)

@@ -1,4 +1,4 @@
-"""The ``carsight`` command: keys, uploads and batches of a deployment, in AWS or on this machine."""
+"""The command carsight: keys, uploads and batches of a deployment, in AWS or on this machine."""
 
 from __future__ import annotations
 

@@ -147,19 +147,18 @@ def train(args: argparse.Namespace) -> None:
         counts = (
             np.bincount([v.answers[i] for v in vehicles if v.answers[i] >= 0], minlength=len(words)) + 1.0
         )
-        weights.append(torch.tensor((counts.mean() / counts) ** 0.4, dtype=torch.float32))
+        # A little weight for the rare: with none they are never answered, with much of it too often.
+        weights.append(torch.tensor((counts.mean() / counts) ** 0.25, dtype=torch.float32))
     heads = [p for name, p in net.named_parameters() if name.split(".")[0] not in ("stem", "middle", "deep")]
     rest = [p for name, p in net.named_parameters() if name.split(".")[0] in ("stem", "middle", "deep")]
     optimizer = torch.optim.AdamW([{"params": heads}, {"params": rest}], weight_decay=0.05)
-    # Rare bodies come more often, or a batch would hardly ever hold one.
-    rarity = np.array([float(weights[0][v.answers[0]]) if v.answers[0] >= 0 else 1.0 for v in vehicles])
     steps = args.epochs * len(vehicles) // args.batch
     total = 0.0
     for step in range(steps):
         net.train()
         rate = args.rate * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
         optimizer.param_groups[0]["lr"], optimizer.param_groups[1]["lr"] = rate, rate * 0.5
-        chosen = rng.choice(len(vehicles), args.batch, p=rarity / rarity.sum())
+        chosen = rng.choice(len(vehicles), args.batch, replace=False)
         views, answers = zip(*(_varied(vehicles[int(i)], rng) for i in chosen), strict=True)
         images = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float().div_(255)
         with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -35,12 +35,13 @@ _GREY = 114
 _DOUBTFUL = 0.15
 """Score from which a target is worth a closer look."""
 _CLOSER_LOOKS = 5
-_CLOSE_WIDTH = 112
+_CLOSE_WIDTH = 64
 """Width (or height, whichever is more) of a target in the net's pixels at the closer look."""
-_WINDOW = 2.2
+_WINDOW = 3.5
 """Side of the closer look's window, in widths of the target."""
-_FAR_SIDE, _NEAR_SIDE = 672, 224
-"""Where nothing is found at the usual size, these are tried."""
+_FAR_SIDE, _NEAR_SIDE = 608, 256
+"""Where nothing is found at the usual size, these are tried, and what they find has to be surer."""
+_SURER = 0.5
 _CORNERS = [0, 1, 2, 1, 2, 3, 0, 3]
 """Where a box's four corners, clockwise, find their coordinates in it."""
 
@@ -73,7 +74,7 @@ class Detector:
     costs a fraction of the first and tells text from what only looked like it.
     """
 
-    def __init__(self, session: ort.InferenceSession, side: int = 416, threshold: float = 0.35) -> None:
+    def __init__(self, session: ort.InferenceSession, side: int = 416, threshold: float = 0.3) -> None:
         """Detect with ``session``.
 
         Args:
@@ -91,12 +92,12 @@ class Detector:
         """Everything found in ``pixels`` (height x width x 3, BGR), targets first, each kind best first."""
         found = self._look(pixels, self._side, _DOUBTFUL)
         targets = self._closer(pixels, [d for d in found if not d.is_vehicle])
-        if not targets:
+        for side in (_FAR_SIDE, _NEAR_SIDE):
+            if targets:
+                break
             # Nothing at the usual size: what is left is too small for it, or fills the photo.
-            for side in (_FAR_SIDE, _NEAR_SIDE):
-                targets = targets or self._closer(
-                    pixels, [d for d in self._look(pixels, side, _DOUBTFUL) if not d.is_vehicle]
-                )
+            seen = [d for d in self._look(pixels, side, _DOUBTFUL) if not d.is_vehicle]
+            targets = [d for d in self._closer(pixels, seen) if d.score >= _SURER]
         vehicles = [d for d in found if d.is_vehicle and d.score >= self._threshold]
         return targets + vehicles
 

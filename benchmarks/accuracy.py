@@ -29,11 +29,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from recognition.vins import VinRecognizer
 
 from recognition.photo import Pixels, decode
 from recognition.plates import PlateRecognizer
 from recognition.vin_rules import check_applies, fold, is_valid
+from recognition.vins import VinRecognizer
 from training.data import read_labels
 
 _FOLDED = str.maketrans("OQI", "001")

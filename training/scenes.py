@@ -183,7 +183,7 @@ def line_scenes(data: Path, split: str) -> list[Scene]:
             Scene(
                 folder / label["image"],
                 np.stack([box_quad(box) for box in boxes]),
-                # A box higher than a level line would need holds a tilted one, whose corners nobody has marked.
+                # A box higher than a level line needs holds a tilted one, whose corners nobody has marked.
                 (boxes[:, 2] - boxes[:, 0]) > 7 * (boxes[:, 3] - boxes[:, 1]),
                 boxes,
                 np.full(len(boxes), -1, np.float32),

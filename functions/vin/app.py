@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from recognition.vins import VinRecognizer
-
 from recognition.photo import ImageError, decode
+from recognition.vins import VinRecognizer
 from service.answers import vin_answer
 from service.contract import Api, VinAnswer
 from service.endpoint import Context, Event, Response, handle

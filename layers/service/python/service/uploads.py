@@ -190,8 +190,9 @@ class Reader:
         with timed() as stages:
             try:
                 status, body = 200, self._paid(key_id, ticket, request_id, load, seconds, said)
-            except ServiceError as error:
-                if error.status >= 500:
+            except Exception as error:
+                if not isinstance(error, ServiceError) or error.status >= 500:
+                    record(self.api, Outcome.FAULT, stages, {**said, "reason": type(error).__name__})
                     raise
                 status, body = error.status, envelope(error, request_id)
                 outcome = error.outcome

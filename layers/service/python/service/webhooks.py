@@ -24,8 +24,8 @@ from service.fetch import post
 from service.settings import settings
 from service.subscribers import DELIVERY, SIGNATURE, Webhooks, sign
 
-MAX_DETAIL_BYTES = 200_000
-"""EventBridge takes 256 KB an event, its envelope and escapes included."""
+MAX_DETAIL_BYTES = 100_000
+"""EventBridge and SQS take 256 KB, and JSON within JSON has its quotes escaped."""
 
 _FIRST_RETRY_SECONDS = 30
 _LONGEST_RETRY_SECONDS = 3600

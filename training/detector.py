@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recognition.detector import Detection, Detector, net_input
+from recognition.detector import LINES, PLATES, Detection, Detector, net_input
 from training.data import read_image
 from training.quantize import quantize
 from training.scenes import (
@@ -387,10 +387,11 @@ def batches(source: Scenes, batch: int) -> Iterator[dict[str, Tensor]]:
         stop.set()
 
 
-def _open(path: Path) -> Detector:
+def _open(path: Path, lines: bool) -> Detector:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    return Detector(ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]))
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return Detector(session, closer=LINES if lines else PLATES)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -494,7 +495,7 @@ def train(args: argparse.Namespace) -> None:
             row = {
                 "step": step,
                 "cpu_s": round(now),
-                **figures(_open(args.work / "detector.onnx"), judged, unseen),
+                **figures(_open(args.work / "detector.onnx", args.lines), judged, unseen),
             }
             print(json.dumps(row), flush=True)
             with (args.work / "log.jsonl").open("a") as log:
@@ -517,7 +518,7 @@ def release(args: argparse.Namespace) -> None:
     judged = (line_scenes if args.lines else plate_scenes)(args.data, "val")
     unseen = [] if args.lines else empty_scenes(args.data, "val")
     for name, path in (("fp32", fp32), ("int8", args.release)):
-        print(name, json.dumps(figures(_open(path), judged, unseen)), flush=True)
+        print(name, json.dumps(figures(_open(path, args.lines), judged, unseen)), flush=True)
 
 
 def main() -> None:

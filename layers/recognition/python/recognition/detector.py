@@ -35,15 +35,25 @@ _GREY = 114
 _DOUBTFUL = 0.15
 """Score from which a target is worth a closer look."""
 _CLOSER_LOOKS = 5
-_CLOSE_WIDTH = 64
-"""Width (or height, whichever is more) of a target in the net's pixels at the closer look."""
-_WINDOW = 3.5
-"""Side of the closer look's window, in widths of the target."""
 _FAR_SIDE, _NEAR_SIDE = 608, 256
 """Where nothing is found at the usual size, these are tried, and what they find has to be surer."""
 _SURER = 0.5
 _CORNERS = [0, 1, 2, 1, 2, 3, 0, 3]
 """Where a box's four corners, clockwise, find their coordinates in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closer:
+    """How the closer look is taken: ``size`` is the target's longer side in the net's pixels, and ``window``
+    the side of the part of the photo that the net gets, in targets."""
+
+    size: float
+    window: float
+
+
+PLATES = Closer(64, 3.5)
+LINES = Closer(176, 1.8)
+"""A line of seventeen characters is narrow: it has to be longer to be told from other text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +84,9 @@ class Detector:
     costs a fraction of the first and tells text from what only looked like it.
     """
 
-    def __init__(self, session: ort.InferenceSession, side: int = 416, threshold: float = 0.3) -> None:
+    def __init__(
+        self, session: ort.InferenceSession, side: int = 416, threshold: float = 0.3, closer: Closer = PLATES
+    ) -> None:
         """Detect with ``session``.
 
         Args:
@@ -83,10 +95,12 @@ class Detector:
                 (1 x 12 x cells).
             side: The photo is shrunk to about ``side`` x ``side`` pixels in area, or enlarged up to twice.
             threshold: Lowest score of an answer, 0..1.
+            closer: How the closer look is taken, ``PLATES`` or ``LINES``.
         """
         self._session = session
         self._side = side
         self._threshold = threshold
+        self._close = closer
 
     def detect(self, pixels: Pixels) -> list[Detection]:
         """Everything found in ``pixels`` (height x width x 3, BGR), targets first, each kind best first."""
@@ -108,10 +122,10 @@ class Detector:
         for first in doubtful[:_CLOSER_LOOKS]:
             middle, sides = (first.box[:2] + first.box[2:]) / 2, first.box[2:] - first.box[:2]
             # A window in which the target is as wide, or as high, as the net sees best.
-            reach = np.maximum(sides * 1.1, sides.max() * _WINDOW / 2)
+            reach = np.maximum(sides * 1.1, sides.max() * self._close.window / 2)
             x0, y0 = np.clip(np.floor(middle - reach), 0, (width - 1, height - 1)).astype(int)
             x1, y1 = np.clip(np.ceil(middle + reach), (x0 + 1, y0 + 1), (width, height)).astype(int)
-            side = _CLOSE_WIDTH / float(sides.max()) * math.sqrt(float((x1 - x0) * (y1 - y0)))
+            side = self._close.size / float(sides.max()) * math.sqrt(float((x1 - x0) * (y1 - y0)))
             seen = self._look(pixels[y0:y1, x0:x1], round(side), _DOUBTFUL)
             offset = np.array([x0, y0], np.float32)
             for second in (_moved(d, 1.0, offset) for d in seen if not d.is_vehicle):

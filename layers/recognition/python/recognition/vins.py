@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from . import barcodes, runtime, vin_rules
 from .barcodes import BarcodeVin
-from .detector import Detector
+from .detector import LINES, Detector
 from .geometry import Box
 from .photo import Photo, Pixels
 from .vin_text import LineReader, LineReading, cut
@@ -38,15 +38,28 @@ _LINES = 3
 _SURE = 0.9
 """A reading at least this certain ends the search for a better one."""
 
+_LIKELY = 0.3
+"""A line less certain than this may have been cut at the wrong place altogether."""
+
 THRESHOLD = 0.5
 """Lowest confidence of an answer, chosen on the validation split (docs/accuracy.md has the curve)."""
 
 _LEAST = 0.02
 """Lowest confidence of a candidate behind the first."""
 
-_SLACKS = ((0.0, 0.0, 0.0), (0.0, 0.07, 0.1), (0.0, 0.0, -0.18), (-0.35, 0.02, 0.0), (0.35, 0.02, 0.0))
-"""Other cuts from which a doubtful line is read again: (shift down in line heights, more margin at either
-end in line lengths, more margin above and below in heights). Corners are off by about that much."""
+_CUTS = (
+    (
+        (0.0, 0.0, 0.0, 0.0),
+        (0.07, 0.07, 0.0, 0.1),
+        (0.0, 0.0, 0.0, -0.18),
+        (0.02, 0.02, -0.35, 0.0),
+        (0.02, 0.02, 0.35, 0.0),
+    ),
+    ((0.3, 0.0, 0.0, 0.0), (0.0, 0.3, 0.0, 0.0), (0.05, 0.05, 0.8, 0.0), (0.05, 0.05, -0.8, 0.0)),
+)
+"""Other cuts from which a doubtful line is read again, in two rounds: longer at the left and at the right
+end (in line lengths), moved down, and higher above and below (in line heights). Corners are off by about
+that much."""
 
 _FULL_TEXT = 28.0
 """Lines lower than this many pixels are cut from the photo at full size, where it was decoded at a reduced
@@ -131,7 +144,7 @@ class VinRecognizer:
         """Open the models in the folder ``models`` and run each once, so that the first photo finds them
         warm."""
         session = runtime.session(models / "detector.onnx")
-        near, far = (Detector(session, side, threshold=0.15) for side in _SIDES)
+        near, far = (Detector(session, side, 0.15, LINES) for side in _SIDES)
         recognizer = cls(near, far, LineReader(runtime.session(models / "reader.onnx")), threshold)
         blank = np.full((64, 128, 3), 128, np.uint8)
         recognizer._near.detect(blank)
@@ -164,7 +177,7 @@ class VinRecognizer:
         quads = [np.asarray(d.corners / back, np.float32) for d in found]
         for detection, quad, reading in zip(found, quads, self._read(source.pixels, quads), strict=True):
             line = _Line(detection.corners, detection.score, reading, weighed(reading))
-            if line.certainty < 0.3:  # perhaps the corners begin at the wrong end, or stand on their side
+            if line.certainty < _LIKELY:  # perhaps the corners begin at the wrong end, or stand on their side
                 line = self._other_ways(source.pixels, quad, line, back)
             if line.certainty < _SURE:
                 line = self._again(source.pixels, np.asarray(line.corners / back, np.float32), line)
@@ -187,13 +200,23 @@ class VinRecognizer:
     def _again(self, pixels: Pixels, quad: Floats, line: _Line) -> _Line:
         """A doubtful line read from several cuts: the surest reading, less sure where others contradict
         it."""
-        crops = []
-        for shift, ends, sides in _SLACKS:
-            moved = quad + (quad[[3, 2, 2, 3]] - quad[[0, 1, 1, 0]]) * np.float32(shift)
-            crops.append(cut(pixels, moved, 0.05 + ends, 0.33, 0.35 + sides))
-        readings = [line.reading, *self._reader.read(crops)]
-        rankings = [line.ranked, *(weighed(reading) for reading in readings[1:])]
-        return replace(line, reading=_surest(readings), ranked=agreed(rankings))
+        down = quad[[3, 2, 2, 3]] - quad[[0, 1, 1, 0]]
+        along = quad[[1, 1, 2, 2]] - quad[[0, 0, 3, 3]]
+        readings, rankings = [line.reading], [line.ranked]
+        for cuts in _CUTS:
+            crops = []
+            for left, right, shift, sides in cuts:
+                ends = np.array([[-left], [right], [right], [-left]], np.float32)
+                crops.append(
+                    cut(pixels, quad + down * np.float32(shift) + along * ends, 0.05, 0.33, 0.35 + sides)
+                )
+            more = self._reader.read(crops)
+            readings += more
+            rankings += [weighed(reading) for reading in more]
+            line = replace(line, reading=_surest(readings), ranked=agreed(rankings))
+            if line.certainty > _LIKELY:
+                break
+        return line
 
     def _barcode(self, photo: Photo, lines: Sequence[_Line]) -> BarcodeVin | None:
         """The VIN in the photo's barcode; looked for hard only where the text alone gives no sure answer."""
@@ -267,6 +290,10 @@ def log_prior(vin: str) -> float:
         prior += math.log(2.0) if valid else 0.0
     if not vin_rules.known_maker(vin):
         prior += math.log(0.02)
+    elif vin_rules.common_maker(vin):
+        prior += math.log(4)
+    if vin_rules.breaks_filling(vin):
+        prior += math.log(0.05)
     prior += math.log(0.05) * sum(character.isalpha() for character in vin[13:])
     prior += math.log(0.3) * sum(character.isalpha() for character in vin[11:13])
     return prior

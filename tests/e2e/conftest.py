@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 
+import boto3
 import pytest
+
+from service.keyring import Keyring
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,6 +57,18 @@ class Running:
         """What ``.local/endpoint.json`` would hold."""
         settings: dict[str, str] = json.loads(self.endpoint.read_text(encoding="utf-8"))
         return settings
+
+    def keyring(self) -> Keyring:
+        """Its keys, as an operator may change them."""
+        settings = self.settings()
+        client = boto3.client(
+            "dynamodb",
+            endpoint_url=settings["AWS_ENDPOINT_URL"],
+            region_name=settings["AWS_DEFAULT_REGION"],
+            aws_access_key_id=settings["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=settings["AWS_SECRET_ACCESS_KEY"],
+        )
+        return Keyring(settings["TABLE_NAME"], client)
 
     def stop(self) -> int:
         """End it as a service manager would, and return its exit code."""

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 import cv2
 import numpy as np
 import pytest
@@ -40,15 +39,7 @@ Ask = Callable[["Api", str, str], Body]
 @pytest.fixture(scope="module")
 def keyring(gateway: Running) -> Keyring:
     """The keys of the running gateway."""
-    settings = gateway.settings()
-    client = boto3.client(
-        "dynamodb",
-        endpoint_url=settings["AWS_ENDPOINT_URL"],
-        region_name=settings["AWS_DEFAULT_REGION"],
-        aws_access_key_id=settings["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=settings["AWS_SECRET_ACCESS_KEY"],
-    )
-    return Keyring(settings["TABLE_NAME"], client)
+    return gateway.keyring()
 
 
 # -- the published clients -----------------------------------------------------------------------------------

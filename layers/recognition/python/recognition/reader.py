@@ -130,7 +130,7 @@ class Calibration:
     text_slope: float = 1.0
     text_offset: float = 0.0
     region_temperature: float = 1.0
-    state_threshold: float = 0.5
+    state_threshold: float = 0.4
 
 
 class PlateReader:

@@ -126,7 +126,7 @@ _SERIES = {
     "us-id": "A999999 9A99999 9AA9999 9A9999",
 }
 
-_MISMATCH = 0.12
+_MISMATCH = 0.06
 """How much less often a text off its country's series is seen: own choices, old series, trade plates."""
 
 _UNLISTED = 0.35

@@ -402,9 +402,8 @@ class Scenes:
         """Cover the labelled plates, as seen from the front at their place, with other real plates."""
         rng = self._rng
         photo = photo.copy()
-        quads, cornered, boxes, rows = (
-            a.copy() for a in (scene.quads, scene.cornered, scene.boxes, scene.rows)
-        )
+        quads, cornered = scene.quads.copy(), scene.cornered.copy()
+        boxes, rows = scene.boxes.copy(), scene.rows.copy()
         chances = np.array([chance for _, chance, _ in self._crops])
         for i in range(len(boxes)):
             pixels, _, two = self._crops[int(rng.choice(len(chances), p=chances / chances.sum()))]

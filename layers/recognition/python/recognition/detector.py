@@ -147,7 +147,7 @@ class Detector:
         found = decode_targets(np.asarray(outputs[0])[0], size, threshold)
         if len(outputs) > 1:
             found += decode_vehicles(np.asarray(outputs[1])[0], size, threshold)
-        return [_moved(d, 1 / scale) for d in found]
+        return [_moved(d, np.reciprocal(scale)) for d in found]
 
 
 def _moved(found: Detection, zoom: Floats | float, offset: Floats | float = 0.0) -> Detection:

@@ -50,10 +50,24 @@ _MAKERS = frozenset(
     Y4F Y4K Y6D Y6J Y6L Y6U Y7A Y8A YBW YC1 YE2 YH2 YK1 YS2 YS3 YS4 YSM YSR YT9 YTN YU7 YV1 YV2 YV3 YV4 YV5
     Z0X Z6F Z7C Z7G Z7N Z7Z Z8N Z8T Z8U Z94 Z9L Z9M ZA9 ZAA ZAC ZAM ZAP ZAR ZBB ZBN ZC2 ZCF ZCG ZD0 ZD3 ZD4
     ZDC ZDF ZDM ZFA ZFC ZFF ZFM ZGA ZGU ZHW ZJM ZJN ZKH ZLA
-    """.split()  # noqa: SIM905 - a table of words reads better than 600 strings
+    """.split()  # noqa: SIM905
 )
 """World manufacturer identifiers of the makers of most cars on the road (SAE's register is public; ISO
 3780)."""
+
+_COMMON = frozenset(
+    """
+    1C4 1C6 1FA 1FM 1FT 1G1 1GC 1GN 1HG 1J4 1N4 2C3 2HG 2T1 2T3 3FA 3N1 3VW 4T1 5J6 5NP 5TD 5XY 5YJ 7SA JF1
+    JHL JHM JMB JMZ JN1 JSA JTD JTE JTJ JTM KMH KNA KND KNE LFV LSV LVS LVT LVV NMT SAL SB1 SJN TMA TMB U5Y
+    UU1 VF1 VF3 VF7 VSS W0L W0V W1K WAU WBA WDB WDC WDD WF0 WV1 WV2 WVG WVW X7L X9F X9L XTA XW7 XW8 XWE XZG
+    YV1 Z6F Z8N Z8T Z94 ZFA
+    """.split()  # noqa: SIM905
+)
+"""Prefixes of the makers that build a large share of all cars."""
+
+_FILLED = frozenset("TMB TRU VSS WA1 WAU WP0 WP1 WUA WV1 WV2 WV3 WVG WVW XW8".split())  # noqa: SIM905
+"""Prefixes of the Volkswagen group, which for Europe writes ZZZ at positions 4-6 where others describe the
+car."""
 
 
 def fold(text: str) -> str:
@@ -90,3 +104,14 @@ def known_maker(vin: str) -> bool:
     """Whether the first three characters are a maker's that this module knows. Unknown ones are common
     too."""
     return vin[:3] in _MAKERS
+
+
+def common_maker(vin: str) -> bool:
+    """Whether the first three characters are those of one of the most common makers."""
+    return vin[:3] in _COMMON
+
+
+def breaks_filling(vin: str) -> bool:
+    """Whether a Volkswagen group VIN has some, but not all, of the Z that fill positions 4-6: likely a
+    misreading."""
+    return vin[:3] in _FILLED and 0 < vin[3:6].count("Z") < 3

@@ -26,7 +26,7 @@ SIDE = 128
 """Side of the square that a vehicle is brought to, pixels."""
 
 _FIRST_OPINION = 0.2
-"""Weight of the body that the detector named, against 1 for the closer look: it decides where that is torn."""
+"""Weight of the body that the detector named, against 1 for this look: it decides where that is torn."""
 
 _SURE = 0.5
 """A colour or side less likely than this is not told: a wrong one is worse than none."""

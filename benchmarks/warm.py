@@ -216,7 +216,7 @@ def main() -> None:
         photos = {path.name: path.read_bytes() for path in options.photo}
     else:
         sample = (ROOT / "tests" / "data" / PHOTOS[options.api]).read_bytes()
-        photos = {"1280 x 720": sample, "4000 x 3000": large(sample)}
+        photos = {PHOTOS[options.api]: sample, "4000 x 3000": large(sample)}
     with key_table(), Path(os.devnull).open("w") as log, redirect_stdout(log):
         systems: dict[str, Callable[[bytes], dict[str, float]]] = {"Carsight": Ours(options.api).request}
         if options.peer:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from . import runtime
-from .detector import Detection, Detector
+from .detector import Detection, Detector, Floats
 from .geometry import Box, Polygon, polygon
 from .photo import Photo, Pixels
 from .reader import Candidate, PlateReader, Reading, rectify
@@ -28,6 +28,16 @@ pixel.
 
 _ONE_ROW, _TWO_ROWS = 0.1, 0.9
 """Between these the detector does not know how many rows a plate has, and it is read both ways."""
+
+_SQUARE = 2.4
+"""A plate less than this many times as wide as high is read both ways too, whatever the detector thinks."""
+
+_TWO_ROWS_FAVOUR = 0.6
+"""Two rows win from this share of the score of one: the large row alone reads well, but is half of the plate.
+
+Chosen, like ``_SQUARE``, on training photos: 376 of 430 plates right, half of them of two rows, against 347 by
+the detector's opinion alone.
+"""
 
 _DOUBTFUL = 0.5
 """A detection below this score has to be legible to count, since plates are and grilles are not."""
@@ -137,11 +147,10 @@ class PlateRecognizer:
         if photo.scale < 1 and np.linalg.norm(corners[3] - corners[0]) < _FINE_HEIGHT:
             fine = photo.full()
             corners = corners * (fine.scale / photo.scale)
-        rows = [
-            two for two in (False, True) if (plate.two_rows > _ONE_ROW if two else plate.two_rows < _TWO_ROWS)
-        ]
-        readings = self._reader.read([rectify(fine.pixels, corners, two) for two in rows], regions)
-        return max(readings, key=lambda reading: reading.score)
+        ambiguous = _ONE_ROW < plate.two_rows < _TWO_ROWS or _proportion(corners) < _SQUARE
+        rows = (False, True) if ambiguous else (plate.two_rows > 0.5,)
+        one, *both = self._reader.read([rectify(fine.pixels, corners, two) for two in rows], regions)
+        return both[0] if both and both[0].score > _TWO_ROWS_FAVOUR * one.score else one
 
     def _vehicle(self, photo: Photo, plate: Detection, vehicles: Sequence[Detection]) -> Vehicle | None:
         vehicle = carrier(plate, vehicles)
@@ -163,6 +172,12 @@ class PlateRecognizer:
         self._reader.read([grey[:48]])
         box = np.array([0, 0, 160, 64], np.float32)
         self._classifier.look(grey, Detection("Sedan", 1.0, box, box))
+
+
+def _proportion(corners: Floats) -> float:
+    """Width by height of a quadrilateral (4 x 2), from the means of its opposite sides."""
+    across, down = corners[[1, 2]] - corners[[0, 3]], corners[[3, 2]] - corners[[0, 1]]
+    return float(np.hypot(*across.T).mean() / max(np.hypot(*down.T).mean(), 1.0))
 
 
 def _box(photo: Photo, detection: Detection) -> Box:

@@ -39,7 +39,11 @@ def described() -> dict[str, Any]:
     return document
 
 
-schema = schemathesis.openapi.from_dict(described())
+thorough = schemathesis.openapi.from_dict(described())
+# Without a key there is little behind a route: its boundary cases, by far the most, are left out.
+brief = schemathesis.openapi.from_dict(
+    described(), config=schemathesis.Config.from_dict({"phases": {"coverage": {"enabled": False}}})
+)
 
 some_examples = settings(
     max_examples=5,
@@ -50,13 +54,13 @@ some_examples = settings(
 )
 
 
-@schema.parametrize()
+@thorough.parametrize()
 @some_examples
 def test_every_answer_to_a_key_is_described(case: schemathesis.Case[Any], gateway: Running) -> None:
     case.call_and_validate(base_url=gateway.url, params={"key": "demo"}, checks=CHECKS)
 
 
-@schema.parametrize()
+@brief.parametrize()
 @some_examples
 def test_every_answer_to_anyone_is_described(case: schemathesis.Case[Any], gateway: Running) -> None:
     case.call_and_validate(base_url=gateway.url, checks=CHECKS)

@@ -161,6 +161,11 @@ class VinRecognizer:
             closer = self._lines(photo, self._far)
             lines = sorted([*lines, *closer], key=lambda line: -line.certainty)
         code = self._barcode(photo, lines)
+        if code is not None and all(code.vin != vin for line in lines for vin, _ in line.ranked[:4]):
+            # The code says which way is up, and the text is easier to find upright.
+            lines = [*self._turned(photo, _quarters(code.corners)), *lines]
+        elif code is None and not lines:
+            lines = next(filter(None, (self._turned(photo, quarters) for quarters in (1, 3, 2))), [])
         candidates = combine(photo, lines, code, self._threshold)
         seen = bool(lines or code) or shows_text(photo.pixels)
         return VinResult(candidates, seen)
@@ -184,6 +189,16 @@ class VinRecognizer:
                 line = self._again(source.pixels, np.asarray(line.corners / back, np.float32), line)
             lines.append(line)
         return sorted(lines, key=lambda line: -line.certainty)
+
+    def _turned(self, photo: Photo, quarters: int) -> list[_Line]:
+        """The lines found in the photo turned anticlockwise by ``quarters`` of a turn, where they lie
+        unturned."""
+        height, width = photo.pixels.shape[:2]
+        turned = Photo.of(np.ascontiguousarray(np.rot90(photo.pixels, quarters)))
+        return [
+            replace(line, corners=_unturned(line.corners, quarters, width, height))
+            for line in self._lines(turned, self._near)
+        ]
 
     def _read(self, pixels: Pixels, quads: Sequence[Floats]) -> list[LineReading]:
         return self._reader.read([cut(pixels, quad) for quad in quads])
@@ -404,6 +419,22 @@ def shows_text(pixels: Pixels) -> bool:
             if short >= 5 and long >= 4 * short and 0.45 * width * height < area:
                 return True
     return False
+
+
+def _quarters(corners: Floats) -> int:
+    """How many quarter turns anticlockwise bring a text or code with ``corners`` upright."""
+    x, y = (float(v) for v in corners[1] - corners[0])
+    if abs(x) >= abs(y):
+        return 0 if x >= 0 else 2
+    return 1 if y >= 0 else 3
+
+
+def _unturned(corners: Floats, quarters: int, width: int, height: int) -> Floats:
+    """Where ``corners`` of a ``width`` x ``height`` photo turned by ``np.rot90(..., quarters)`` lie in it
+    unturned."""
+    x, y = corners[:, 0], corners[:, 1]
+    ways = ((x, y), (width - y, x), (width - x, height - y), (y, height - x))
+    return np.stack(ways[quarters], axis=1).astype(np.float32)
 
 
 def _box(photo: Photo, corners: Floats) -> Box:

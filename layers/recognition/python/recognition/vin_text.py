@@ -73,6 +73,8 @@ class LineReading:
     texts: tuple[tuple[str, float], ...]
     places: Doubles
     greedy: str
+    span: tuple[float, float] | None = None
+    """Where the likeliest text begins and ends, in shares of the crop's width."""
 
 
 class LineReader:
@@ -110,8 +112,35 @@ def decode(probabilities: Doubles, count: int = 48) -> list[LineReading]:
             proposals = likeliest(place, count)
             exact = text_probabilities(matrix, proposals) / share
             texts = sorted(zip(proposals, exact.tolist(), strict=True), key=lambda item: -item[1])
-        readings.append(LineReading(float(share), tuple(texts), place, greedy))
+        span = _span(matrix, texts[0][0]) if texts and share > 1e-6 else None
+        readings.append(LineReading(float(share), tuple(texts), place, greedy, span))
     return readings
+
+
+def _span(matrix: Doubles, text: str) -> tuple[float, float]:
+    """Where ``text`` begins and ends: half a character's pitch before the first one's steps and after the
+    last's."""
+    steps = ctc.align(matrix, text, ALPHABET)
+    first, last = float(np.mean(steps[0])) + 0.5, float(np.mean(steps[-1])) + 0.5
+    half = (last - first) / (2 * (len(text) - 1))
+    return max(0.0, (first - half) / len(matrix)), min(1.0, (last + half) / len(matrix))
+
+
+def trimmed(corners: NDArray[np.floating], span: tuple[float, float]) -> Floats:
+    """``corners`` (4 x 2) of a line that was cut with the usual margins, made to begin and end where its
+    text does."""
+    corners = np.asarray(corners, np.float32)
+    outer = grown(corners)
+    left, right = np.float32(span[0]), np.float32(span[1])
+    length = float(np.hypot(*(corners[1] - corners[0]))) or 1.0
+    margin = float(np.hypot(*((outer[1] - outer[0] - corners[1] + corners[0]) / 2)))
+    along = (corners[[1, 2]] - corners[[0, 3]]) / np.float32(length)
+    whole = np.float32(length + 2 * margin)
+    begin, end = left * whole - np.float32(margin), right * whole - np.float32(margin)
+    starts = corners[[0, 3]]
+    a, d = starts + along * begin
+    b, c = starts + along * end
+    return np.stack([a, b, c, d])
 
 
 def seventeen(probabilities: Doubles) -> tuple[Doubles, Doubles]:

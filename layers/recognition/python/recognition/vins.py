@@ -22,7 +22,7 @@ from .barcodes import BarcodeVin
 from .detector import LINES, Detector
 from .geometry import Box
 from .photo import Photo, Pixels
-from .vin_text import LineReader, LineReading, cut
+from .vin_text import LineReader, LineReading, cut, trimmed
 
 Floats = NDArray[np.float32]
 Source = Literal["text", "barcode", "both"]
@@ -185,6 +185,8 @@ class VinRecognizer:
             line = _Line(detection.corners, detection.score, reading, weighed(reading))
             if line.certainty < _LIKELY:  # perhaps the corners begin at the wrong end, or stand on their side
                 line = self._other_ways(source.pixels, quad, line, back)
+            if line.certainty >= _SURE and line.reading.span is not None:
+                line = replace(line, corners=trimmed(line.corners, line.reading.span))
             if line.certainty < _SURE:
                 line = self._again(source.pixels, np.asarray(line.corners / back, np.float32), line)
             lines.append(line)

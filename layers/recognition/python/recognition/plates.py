@@ -33,9 +33,9 @@ _SQUARE = 2.4
 """A plate less than this many times as wide as high is read both ways too, whatever the detector thinks."""
 
 _TWO_ROWS_FAVOUR = 0.6
-"""Two rows win from this share of the score of one: the large row alone reads well but is half a plate.
+"""Two rows win from this share of the score of one: the large row alone reads well, but is half a plate.
 
-Chosen, like ``_SQUARE``, on training photos: 376 of 430 plates right, against 347 by the detector's word alone.
+Chosen, like ``_SQUARE``, on training photos: 376 of 430 plates right, against 347 by the detector alone.
 """
 
 _DOUBTFUL = 0.65

@@ -39,7 +39,7 @@ Chosen, like ``_SQUARE``, on training photos: 376 of 430 plates right, against 3
 """
 
 _DOUBTFUL = 0.65
-"""A detection below this score counts only if it reads like a plate: signs and grilles look like plates too."""
+"""A detection below this score counts only if it reads like a plate; signs and grilles look like one."""
 
 _LEGIBLE = 0.1
 """What a doubtful plate's reading must score; it must hold a digit as well, which words on signs do not."""

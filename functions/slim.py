@@ -12,12 +12,15 @@ pictures: OpenCV asks LAPACK only for matrices of 25 rows and more, and FFmpeg o
 
 from __future__ import annotations
 
+import gzip
+import json
 import shutil
 import struct
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 UNUSED = (
     "**/tests",
@@ -87,6 +90,34 @@ def remove_unused(packages: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def trim_descriptions(packages: Path) -> None:
+    """Leave out of what botocore parses at every cold start what is said of other services, and the prose."""
+    endpoints = packages / "botocore/data/endpoints.json"
+    known = json.loads(endpoints.read_bytes())
+    for partition in known["partitions"]:
+        partition["services"] = {
+            name: about for name, about in partition["services"].items() if name in SERVICES
+        }
+    endpoints.write_text(json.dumps(known, separators=(",", ":")), encoding="utf-8")
+    for packed in (packages / "botocore/data").glob("*/*/service-2.json.gz"):
+        described = _without_prose(json.loads(gzip.decompress(packed.read_bytes())))
+        packed.with_suffix("").write_text(json.dumps(described, separators=(",", ":")), encoding="utf-8")
+        packed.unlink()
+
+
+def _without_prose(value: Any, names: bool = False) -> Any:
+    """A copy without documentation; ``names`` where the keys are names: one may be "documentation"."""
+    if isinstance(value, list):
+        return [_without_prose(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: _without_prose(item, names=not names and key in ("members", "operations", "shapes"))
+        for key, item in value.items()
+        if names or key != "documentation"
+    }
 
 
 def replace_libraries(packages: Path) -> None:
@@ -248,4 +279,5 @@ def _hash(name: str) -> int:
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     remove_unused(folder)
+    trim_descriptions(folder)
     replace_libraries(folder)

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from . import runtime
-from .detector import Detection, Detector, Floats
+from .detector import Detection, Detector
 from .geometry import Box, Polygon, polygon
 from .photo import Photo, Pixels
-from .reader import Candidate, PlateReader, Reading, rectify
+from .reader import Candidate, PlateReader, Reading, rectify, sides
 from .vehicles import VehicleClassifier, carrier
 
 _MODELS = Path("functions/plate/models")
@@ -144,10 +144,11 @@ class PlateRecognizer:
     def _read_plate(self, photo: Photo, plate: Detection, regions: Sequence[str]) -> Reading:
         """The reading of one plate, of both numbers of rows where the detector is unsure."""
         corners, fine = plate.corners, photo
-        if photo.scale < 1 and np.linalg.norm(corners[3] - corners[0]) < _FINE_HEIGHT:
+        width, height = sides(corners)
+        if photo.scale < 1 and height < _FINE_HEIGHT:
             fine = photo.full()
             corners = corners * (fine.scale / photo.scale)
-        ambiguous = _ONE_ROW < plate.two_rows < _TWO_ROWS or _proportion(corners) < _SQUARE
+        ambiguous = _ONE_ROW < plate.two_rows < _TWO_ROWS or width < _SQUARE * max(height, 1.0)
         rows = (False, True) if ambiguous else (plate.two_rows > 0.5,)
         one, *both = self._reader.read([rectify(fine.pixels, corners, two) for two in rows], regions)
         return both[0] if both and both[0].score > _TWO_ROWS_FAVOUR * one.score else one
@@ -179,12 +180,6 @@ def _believable(plate: Detection, reading: Reading) -> bool:
     if plate.score >= _DOUBTFUL:
         return reading.text != ""
     return reading.score >= _LEGIBLE and any(character.isdigit() for character in reading.text)
-
-
-def _proportion(corners: Floats) -> float:
-    """Width by height of a quadrilateral (4 x 2), from the means of its opposite sides."""
-    across, down = corners[[1, 2]] - corners[[0, 3]], corners[[3, 2]] - corners[[0, 1]]
-    return float(np.hypot(*across.T).mean() / max(np.hypot(*down.T).mean(), 1.0))
 
 
 def _box(photo: Photo, detection: Detection) -> Box:

@@ -65,7 +65,7 @@ def straighten(
     grown -= np.array((x0, y0), np.float32)
     # Shrinking by the warp alone would alias thin strokes, so large plates are halved until they are near
     # its size.
-    while min(part.shape[:2]) > 1 and _sides(grown)[0] > 2 * width and _sides(grown)[1] > 2 * height:
+    while min(part.shape[:2]) > 1 and sides(grown)[0] > 2 * width and sides(grown)[1] > 2 * height:
         scale = np.array((part.shape[1] // 2 / part.shape[1], part.shape[0] // 2 / part.shape[0]), np.float32)
         part = np.asarray(
             cv2.resize(part, (part.shape[1] // 2, part.shape[0] // 2), interpolation=cv2.INTER_AREA), np.uint8
@@ -87,8 +87,8 @@ def side_by_side(plate: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(np.hstack(lines), dtype=np.uint8)
 
 
-def _sides(corners: NDArray[np.float32]) -> tuple[float, float]:
-    """Mean width and height of a quadrilateral."""
+def sides(corners: NDArray[np.float32]) -> tuple[float, float]:
+    """Mean width and height of a quadrilateral (4 x 2, clockwise from its top left)."""
     across, down = corners[[1, 2]] - corners[[0, 3]], corners[[3, 2]] - corners[[0, 1]]
     return float(np.hypot(*across.T).mean()), float(np.hypot(*down.T).mean())
 

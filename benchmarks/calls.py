@@ -40,32 +40,15 @@ def event(api: str, photo: bytes) -> dict[str, Any]:
 @contextmanager
 def key_table() -> Iterator[None]:
     """A key table with one key in a process of its own, and an environment in which a function finds it."""
-    from local.stores import serve
+    from local.stores import credentials, serve
+    from local.template import create_table
 
     with serve() as address:
-        os.environ |= {
-            "AWS_ENDPOINT_URL": address,
-            "AWS_ACCESS_KEY_ID": "local",
-            "AWS_SECRET_ACCESS_KEY": "local",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "TABLE_NAME": TABLE,
-        }
+        os.environ |= credentials(address) | {"TABLE_NAME": TABLE}
         import boto3
 
         from service.keyring import Keyring
 
-        boto3.client("dynamodb").create_table(
-            TableName=TABLE,
-            KeySchema=[
-                {"AttributeName": "pk", "KeyType": "HASH"},
-                {"AttributeName": "sk", "KeyType": "RANGE"},
-            ],
-            AttributeDefinitions=[
-                {"AttributeName": "pk", "AttributeType": "S"},
-                {"AttributeName": "sk", "AttributeType": "S"},
-            ],
-            BillingMode="PAY_PER_REQUEST",
-        )
+        create_table(boto3.client("dynamodb"), TABLE)
         Keyring(TABLE).create(owner="benchmark@example.com", tier="pro", label="", overage=True, key=KEY)
         yield

@@ -15,12 +15,13 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import boto3
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from local.stores import queue_url, serve
+from local.stores import credentials, queue_url, serve
+from local.template import create_table, read_template
 
 if TYPE_CHECKING:
     from service.key_table import Profile
@@ -44,11 +45,7 @@ class _Quiet(WSGIRequestHandler):
 def _environment(address: str) -> dict[str, str]:
     """What the template gives its functions, with local names."""
     return {
-        "AWS_ENDPOINT_URL": address,
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
+        **credentials(address),
         "TABLE_NAME": TABLE,
         "UPLOADS_BUCKET": UPLOADS,
         "RESULTS_BUCKET": RESULTS,
@@ -64,20 +61,6 @@ def _environment(address: str) -> dict[str, str]:
         "POWERTOOLS_METRICS_NAMESPACE": "Carsight",
         "POWERTOOLS_TRACE_DISABLED": "true",
     }
-
-
-def _create_table(template: dict[str, Any]) -> None:
-    properties = next(r for r in template["Resources"].values() if r["Type"] == "AWS::DynamoDB::Table")[
-        "Properties"
-    ]
-    stream = properties["StreamSpecification"]["StreamViewType"]
-    boto3.client("dynamodb").create_table(
-        TableName=TABLE,
-        KeySchema=properties["KeySchema"],
-        AttributeDefinitions=properties["AttributeDefinitions"],
-        BillingMode="PAY_PER_REQUEST",
-        StreamSpecification={"StreamEnabled": True, "StreamViewType": stream},
-    )
 
 
 def _seed() -> Profile:
@@ -107,11 +90,11 @@ def main() -> None:
         environment = _environment(stack.enter_context(serve()))
         os.environ.update(environment)
         # The functions read their settings when they are imported.
-        from local.gateway import Gateway, read_template
+        from local.gateway import Gateway
         from local.worker import Worker
 
         template = read_template()
-        _create_table(template)
+        create_table(boto3.client("dynamodb"), TABLE)
         worker = Worker(template, environment)
         profile = _seed()
         gateway = Gateway(template)

@@ -18,7 +18,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from werkzeug.wrappers import Request
 
 from service.endpoint import Event, Response, refuse, respond
@@ -77,32 +76,6 @@ class Function:
     name: str
     handler: Handler
     seconds: float
-
-
-class _TemplateLoader(yaml.SafeLoader):
-    """YAML with CloudFormation's short tags, which become their long forms: ``!Ref X`` is ``{"Ref":
-    "X"}``.
-    """
-
-
-def _long_form(loader: _TemplateLoader, tag: str, node: yaml.Node) -> dict[str, Any]:
-    name = tag if tag in ("Ref", "Condition") else f"Fn::{tag}"
-    if isinstance(node, yaml.SequenceNode):
-        return {name: loader.construct_sequence(node, deep=True)}
-    if isinstance(node, yaml.MappingNode):
-        return {name: loader.construct_mapping(node, deep=True)}
-    value = loader.construct_scalar(node)  # type: ignore[arg-type]  # what is neither of both is a scalar
-    return {name: value.split(".", 1) if tag == "GetAtt" else value}
-
-
-_TemplateLoader.add_multi_constructor("!", _long_form)
-
-
-def read_template() -> dict[str, Any]:
-    """``template.yaml`` as data."""
-    text = (ROOT / "template.yaml").read_text(encoding="utf-8")
-    template: dict[str, Any] = yaml.load(text, _TemplateLoader)  # a safe loader
-    return template
 
 
 def import_function(folder: Path, module: str) -> ModuleType:

@@ -41,6 +41,17 @@ def queue_url(address: str, resource: str) -> str:
     return f"{address}/{_ACCOUNT}/{queue_name(resource)}"
 
 
+def credentials(address: str) -> dict[str, str]:
+    """The environment in which AWS's SDKs talk to the server at ``address``."""
+    return {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
 @contextmanager
 def serve() -> Iterator[str]:
     """The address of a server that runs until the block is left."""

@@ -18,6 +18,7 @@ os.environ.update(
 )
 
 from local.stores import serve
+from local.template import create_table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -46,20 +47,3 @@ def table(dynamodb: DynamoDBClient) -> Iterator[str]:
     create_table(dynamodb, name)
     yield name
     dynamodb.delete_table(TableName=name)
-
-
-def create_table(dynamodb: DynamoDBClient, name: str) -> None:
-    """The key table, shaped as in template.yaml."""
-    dynamodb.create_table(
-        TableName=name,
-        KeySchema=[
-            {"AttributeName": "pk", "KeyType": "HASH"},
-            {"AttributeName": "sk", "KeyType": "RANGE"},
-        ],
-        AttributeDefinitions=[
-            {"AttributeName": "pk", "AttributeType": "S"},
-            {"AttributeName": "sk", "AttributeType": "S"},
-        ],
-        BillingMode="PAY_PER_REQUEST",
-        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
-    )

@@ -378,6 +378,8 @@ class Scenes:
             middle = (box[:2] + box[2:]) / 2 - offset
         steep = 20.0 if self._lines else 18.0
         angle = rng.normal(0, 4) if rng.random() < 0.75 else rng.uniform(-steep, steep)
+        if not self._lines and rng.random() < 0.06:
+            angle = rng.uniform(-40, 40)
         if anchor is not None and not scene.cornered.all():
             angle = float(np.clip(angle, -4, 4))
         if self._lines:
@@ -408,6 +410,10 @@ class Scenes:
         for i in range(len(boxes)):
             pixels, _, two = self._crops[int(rng.choice(len(chances), p=chances / chances.sum()))]
             crop = pixels[int(rng.integers(len(pixels)))]
+            if rng.random() < 0.15:
+                # Light letters on a dark plate: rare in the crops, and often missed where their car is dark.
+                grey = 255 - cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)
+                crop = cv2.merge([grey, grey, grey]).astype(np.uint8)
             quad = quads[i]
             across, down = quad[1] - quad[0], quad[3] - quad[0]
             ratio = crop.shape[1] / crop.shape[0]

@@ -23,11 +23,11 @@ from urllib.request import Request, urlopen
 import pytest
 
 from local.gateway import import_function
+from local.template import create_table
 from service import endpoint
 from service.key_table import new_client
 from service.keyring import Keyring
 from service.keys import KeyStore
-from tests.conftest import create_table
 from tests.events import Invocation
 
 ROOT = Path(__file__).resolve().parents[2]

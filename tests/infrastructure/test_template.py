@@ -12,7 +12,7 @@ import pytest
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 
-from local.gateway import read_template
+from local.template import read_template
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -38,6 +38,9 @@ _CLOSER_LOOKS = 5
 _FAR_SIDE, _NEAR_SIDE = 608, 256
 """Where nothing is found at the usual size, these are tried, and what they find has to be surer."""
 _SURER = 0.5
+_TIGHTER = np.float32(0.25)
+"""How far a box is drawn in towards its corners' extent. Chosen on training photos: the mean overlap with the
+labelled box is 0.79, against 0.78 half way."""
 _CORNERS = [0, 1, 2, 1, 2, 3, 0, 3]
 """Where a box's four corners, clockwise, find their coordinates in it."""
 
@@ -194,7 +197,8 @@ def decode_targets(raw: Floats, size: tuple[int, int], threshold: float) -> list
     scores, loose = _sigmoid(raw[:, 0]), _boxes(centres, strides, raw[:, 1:5])
     corners = (np.tile(centres, 4) + raw[:, 5:13] * strides * 2).reshape(-1, 4, 2)
     # The net was shown boxes with some air round the plate, and corners a little inside it.
-    boxes = (loose + np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)) / 2
+    extent = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    boxes = loose + _TIGHTER * (extent - loose)
     two_rows = _sigmoid(raw[:, 13])
     return [
         Detection(TARGET, float(scores[i]), boxes[i], corners[i], float(two_rows[i]))

@@ -1,0 +1,54 @@
+"""``template.yaml``, the one description of what is deployed, read for the emulation and the tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_PATH = Path(__file__).resolve().parents[1] / "template.yaml"
+
+
+class _TemplateLoader(yaml.SafeLoader):
+    """YAML with CloudFormation's short tags, which become their long forms: ``!Ref X`` is ``{"Ref":
+    "X"}``.
+    """
+
+
+def _long_form(loader: _TemplateLoader, tag: str, node: yaml.Node) -> dict[str, Any]:
+    name = tag if tag in ("Ref", "Condition") else f"Fn::{tag}"
+    if isinstance(node, yaml.SequenceNode):
+        return {name: loader.construct_sequence(node, deep=True)}
+    if isinstance(node, yaml.MappingNode):
+        return {name: loader.construct_mapping(node, deep=True)}
+    value = loader.construct_scalar(node)  # type: ignore[arg-type]  # what is neither of both is a scalar
+    return {name: value.split(".", 1) if tag == "GetAtt" else value}
+
+
+_TemplateLoader.add_multi_constructor("!", _long_form)
+
+
+def read_template() -> dict[str, Any]:
+    """``template.yaml`` as data."""
+    template: dict[str, Any] = yaml.load(_PATH.read_text(encoding="utf-8"), _TemplateLoader)  # a safe loader
+    return template
+
+
+def create_table(dynamodb: DynamoDBClient, name: str) -> None:
+    """The template's key table, called ``name``."""
+    resources = read_template()["Resources"].values()
+    properties = next(r["Properties"] for r in resources if r["Type"] == "AWS::DynamoDB::Table")
+    dynamodb.create_table(
+        TableName=name,
+        KeySchema=properties["KeySchema"],
+        AttributeDefinitions=properties["AttributeDefinitions"],
+        BillingMode=properties["BillingMode"],
+        StreamSpecification={
+            "StreamEnabled": True,
+            "StreamViewType": properties["StreamSpecification"]["StreamViewType"],
+        },
+    )

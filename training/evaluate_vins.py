@@ -31,7 +31,7 @@ from recognition.vins import VinRecognizer
 from training.data import read_image, read_labels
 from training.vin_reader import load_lines
 
-_THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
+_THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
 
 
 class Given(Detector):

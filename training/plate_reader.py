@@ -1,7 +1,7 @@
 """Trains the plate reader: PP-OCRv6 small's body, fine-tuned on rendered and on real plates.
 
     python -m training.plate_reader train --data DIR --work DIR [--steps 2400] [--seed 1]
-    python -m training.plate_reader regions --data DIR --work DIR [--drawn 2000]
+    python -m training.plate_reader regions --data DIR --work DIR [--drawn 5000]
     python -m training.plate_reader evaluate --data DIR --work DIR [--model reader.onnx]
     python -m training.plate_reader export --data DIR --work DIR --out functions/plate/models/reader.onnx
 
@@ -432,8 +432,8 @@ def train(args: argparse.Namespace) -> None:
 def train_regions(args: argparse.Namespace) -> None:
     """Train the region head alone on what the trained body sees, and put it into the checkpoint.
 
-    Every real plate and `--drawn` rendered ones, which teach designs that are rare among the real, are
-    looked at once. That takes a minute, where the head learns only slowly beside the text.
+    Every real plate is looked at ``--views`` times, each time photographed anew, and ``--drawn`` rendered
+    ones once: they teach designs that are rare among the real. The weights are the mean of three runs'.
     """
     torch.manual_seed(args.seed)
     cv2.setNumThreads(0)
@@ -446,38 +446,46 @@ def train_regions(args: argparse.Namespace) -> None:
     samples = []
     for plate in read_plates(args.data, "train"):
         region = "br" if plate.region and plate.region.startswith("br-") else plate.region
-        if region in classes:
+        for _ in range(args.views if region in classes else 0):
             pixels = _seen(plate.pixels, plate.corners, plate.two_rows, rng, plate.loose)
-            samples.append(Sample(pixels, plate.text, classes[region]))
+            samples.append((Sample(pixels, plate.text, classes[region or ""]), 2.0))
     for number in range(args.drawn):
         crop = render(rng, number % 5 == 4)
-        samples.append(Sample(crop.pixels, crop.text, classes[crop.region]))
-    samples.sort(key=lambda sample: sample.pixels.shape[1])
-    looks, wanted = [], [sample.region for sample in samples]
-    for _, group in itertools.groupby(samples, lambda sample: sample.pixels.shape[1]):
+        samples.append((Sample(crop.pixels, crop.text, classes[crop.region]), 1.0))
+    samples.sort(key=lambda pair: pair[0].pixels.shape[1])
+    looks = []
+    for _, group in itertools.groupby(samples, lambda pair: pair[0].pixels.shape[1]):
         of_one_width = list(group)
         for start in range(0, len(of_one_width), 32):
-            images = ppocr.to_input([sample.pixels for sample in of_one_width[start : start + 32]])
+            images = ppocr.to_input([sample.pixels for sample, _ in of_one_width[start : start + 32]])
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                 looks.append(head.look(images, reader.body.maps(images).float()).float())
-    print(f"looked at {len(wanted)} crops", flush=True)
-    seen, target = torch.cat(looks), torch.tensor(wanted)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=2e-3, weight_decay=0.05)
-    epochs = 30
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=epochs * (len(seen) // 128))
-    for epoch in range(epochs):
-        order = torch.randperm(len(seen))
-        losses = []
-        for start in range(0, len(seen) - 127, 128):
-            part = order[start : start + 128]
-            logits = head.decide(seen[part], 0.3)
-            loss = F.cross_entropy(logits, target[part], label_smoothing=0.05)
+    print(f"looked at {len(samples)} crops", flush=True)
+    seen = torch.cat(looks)
+    target = torch.tensor([sample.region for sample, _ in samples])
+    often = torch.tensor([weight for _, weight in samples])
+    head.scale.running_mean, head.scale.running_var = seen.mean(0), seen.var(0)
+    head.scale.eval()
+    with torch.no_grad():
+        seen = head.scale(seen)
+    epochs, batch, runs = 24, 128, []
+    steps = epochs * len(seen) // batch
+    for run in range(3):
+        out = nn.Linear(seen.shape[1], len(regions))
+        optimizer = torch.optim.AdamW(out.parameters(), weight_decay=0.1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+        total = 0.0
+        for _ in range(steps):
+            part = torch.multinomial(often, batch, replacement=True)
+            loss = F.cross_entropy(out(F.dropout(seen[part], 0.3)), target[part], label_smoothing=0.05)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            losses.append(loss.item())
-        print(f"epoch {epoch + 1}/{epochs} loss {np.mean(losses):.3f}", flush=True)
+            total += loss.item()
+        print(f"run {run + 1} loss {total / steps:.3f}", flush=True)
+        runs.append(out.state_dict())
+    head.out.load_state_dict({name: torch.stack([run[name] for run in runs]).mean(0) for name in runs[0]})
     saved = torch.load(args.work / "checkpoint.pt", weights_only=True)
     for name, value in head.state_dict().items():
         saved["reader"][f"region.{name}"] = saved["average"][f"module.region.{name}"] = value
@@ -648,7 +656,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=2400)
-    parser.add_argument("--drawn", type=int, default=2000, help="rendered plates for the region head")
+    parser.add_argument("--drawn", type=int, default=5000, help="rendered plates for the region head")
+    parser.add_argument("--views", type=int, default=6, help="views of each real plate for the region head")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2.5e-4)
     parser.add_argument("--region-weight", type=float, default=0.25)

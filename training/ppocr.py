@@ -309,31 +309,25 @@ def _fill(parameter: Tensor, value: Array) -> None:
 class RegionHead(nn.Module):
     """Says from the plate's design where it is from: feature maps and the colours -> (B, regions).
 
-    The text net's features know shapes but little of colour, so the mean colours of the six bands from top to
-    bottom, and of small cells at the left edge (the European band), come straight from the pixels.
+    The text net's features know shapes but little of colour, so the colours of 6 x 20 cells come straight from
+    the pixels. One linear layer on standardised inputs: on validation plates it named two states in three
+    where a hidden layer, or finer cells, named fewer.
     """
 
-    def __init__(self, regions: int, hidden: int = 128) -> None:
+    def __init__(self, regions: int) -> None:
         super().__init__()
-        self.scale = nn.LayerNorm(3 * 384)
-        self.hidden = nn.Linear(3 * 384 + 3 * 6 + 3 * 12, hidden)
-        self.out = nn.Linear(hidden, regions)
+        inputs = 3 * 384 + 3 * 6 * 20
+        self.scale = nn.BatchNorm1d(inputs, affine=False)
+        self.out = nn.Linear(inputs, regions)
 
     def look(self, image: Tensor, maps: Tensor) -> Tensor:
-        """What it decides on, (B, 1206): the feature maps' means by row, and the colours."""
-        bands = F.avg_pool2d(image, (8, 8)).mean(3).flatten(1)
-        edge = F.avg_pool2d(image[:, :, :, :16], 8).flatten(1)
-        return torch.cat([maps.mean(3).flatten(1), bands, edge], 1)
-
-    def decide(self, look: Tensor, dropout: float = 0.0) -> Tensor:
-        """(B, 1206) -> (B, regions). Colours are few among the features, so they count more."""
-        shapes, colours = look[:, : 3 * 384], look[:, 3 * 384 :]
-        x = F.relu(self.hidden(torch.cat([self.scale(shapes), 4 * colours], 1)))
-        logits: Tensor = self.out(F.dropout(x, dropout, dropout > 0))
-        return logits
+        """What it decides on, (B, 1512): the feature maps' means by row, and the colours."""
+        cells = F.interpolate(F.avg_pool2d(image, 8), (6, 20), mode="bilinear")
+        return torch.cat([maps.mean(3).flatten(1), cells.flatten(1)], 1)
 
     def forward(self, image: Tensor, maps: Tensor) -> Tensor:
-        return self.decide(self.look(image, maps))
+        logits: Tensor = self.out(F.dropout(self.scale(self.look(image, maps)), 0.3, self.training))
+        return logits
 
 
 class Reader(nn.Module):

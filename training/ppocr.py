@@ -309,9 +309,9 @@ def _fill(parameter: Tensor, value: Array) -> None:
 class RegionHead(nn.Module):
     """Says from the plate's design where it is from: feature maps and the colours -> (B, regions).
 
-    The text net's features know shapes but little of colour, so the colours of 6 x 20 cells come straight from
-    the pixels. One linear layer on standardised inputs: on validation plates it named two states in three
-    where a hidden layer, or finer cells, named fewer.
+    The text net's features know shapes but little of colour, so the colours of 6 x 20 cells come straight
+    from the pixels. One linear layer on standardised inputs: on validation plates it named more states than
+    one with a hidden layer, or with finer cells.
     """
 
     def __init__(self, regions: int) -> None:

@@ -48,6 +48,9 @@ curve is in docs/decisions.md."""
 _LEAST = 0.02
 """Lowest confidence of a candidate behind the first."""
 
+_FAR_OFF = 0.9
+"""A text this much shorter than the detector's line shows that the line was drawn too long."""
+
 _CUTS = (
     (
         (0.0, 0.0, 0.0, 0.0),
@@ -185,6 +188,8 @@ class VinRecognizer:
             line = _Line(detection.corners, detection.score, reading, weighed(reading))
             if line.certainty < _LIKELY:  # perhaps the corners begin at the wrong end, or stand on their side
                 line = self._other_ways(source.pixels, quad, line, back)
+            if line.certainty < _SURE:
+                line = self._fitted(source.pixels, line, back)
             if line.certainty >= _SURE and line.reading.span is not None:
                 line = replace(line, corners=trimmed(line.corners, line.reading.span))
             if line.certainty < _SURE:
@@ -214,6 +219,16 @@ class VinRecognizer:
             for way, reading in zip(ways, self._read(pixels, ways), strict=True)
         ]
         return max([line, *others], key=lambda one: one.certainty)
+
+    def _fitted(self, pixels: Pixels, line: _Line, back: float) -> _Line:
+        """A doubtful line cut again where its text begins and ends, if the detector was far off."""
+        if line.reading.span is None:
+            return line
+        corners = trimmed(line.corners, line.reading.span)
+        if _length(corners) > _FAR_OFF * _length(line.corners):
+            return line
+        (reading,) = self._read(pixels, [np.asarray(corners / back, np.float32)])
+        return max(line, _Line(corners, line.score, reading, weighed(reading)), key=lambda one: one.certainty)
 
     def _again(self, pixels: Pixels, quad: Floats, line: _Line) -> _Line:
         """A doubtful line read from several cuts: the surest reading, less sure where others contradict

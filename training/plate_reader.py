@@ -512,10 +512,11 @@ def load(work: Path) -> tuple[ppocr.Reader, list[str]]:
 
 
 def _calibration_inputs(plates: Sequence[Plate]) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Training plates for the quantiser to see: every source, both widths."""
+    """Training plates for the quantiser to see: every source, those of one row, as it wants one width."""
     chosen = np.random.default_rng(0).permutation(len(plates))[:300]
     for crop in crops_of([plates[i] for i in chosen]):
-        yield {"image": ppocr.to_input([crop]).contiguous().numpy()}
+        if crop.shape[1] == ONE_ROW:
+            yield {"image": ppocr.to_input([crop]).contiguous().numpy()}
 
 
 def _float_nodes(path: Path) -> list[str]:
@@ -635,9 +636,8 @@ def ship(args: argparse.Namespace) -> None:
     reader, regions = load(args.work)
     exact = args.work / "reader-fp32.onnx"
     ppocr.export(reader, exact)
-    quantize(
-        exact, args.out, _calibration_inputs(read_plates(args.data, "train")), _float_nodes(exact), ("Conv",)
-    )
+    feeds = _calibration_inputs(read_plates(args.data, "train"))
+    quantize(exact, args.out, feeds, _float_nodes(exact), ("Conv",), ppocr.PERCENTILE)
     _describe(args.out, {"alphabet": ALPHABET, "regions": json.dumps(regions)})
     for path in (exact, args.out):
         calibration = calibrate(path, val, regions)

@@ -35,6 +35,10 @@ FEATURES = 120
 BLANK = 0
 """Class index of the CTC blank."""
 
+PERCENTILE = 99.999
+"""Share of activations, in per cent, that a quantised reader's ranges hold: with the rare outliers in, the
+steps left for the others are so coarse that answers change twice as much."""
+
 _NEW_OPSET = 20
 """First ONNX opset with a Gelu operator, which ONNX Runtime runs about as fast as a ReLU convolution
 allows."""

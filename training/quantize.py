@@ -47,13 +47,12 @@ def quantize(
     Args:
         fp32: The model to quantise, batch normalisation folded.
         int8: Where the result goes. It is optimised as far as does not depend on this machine, so that
-        opening it
-            costs less; its integer operators are ONNX Runtime's.
+            opening it costs less; its integer operators are ONNX Runtime's.
         calibration: 200-500 inputs from the training photos, by input name; they set the activations' ranges.
         keep_float: Names of nodes to leave alone.
         op_types: Kinds of nodes to quantise.
-        percentile: Share of activations, in per cent, that the range must hold (99.99 drops rare outliers);
-            the full range where None.
+        percentile: Share of activations, in per cent, that the range must hold (99.99 drops rare outliers),
+            from inputs of one shape; the full range where None.
     """
     with tempfile.TemporaryDirectory() as folder:
         prepared, quantised = Path(folder) / "prepared.onnx", Path(folder) / "quantised.onnx"

@@ -1,14 +1,14 @@
 """Trains the VIN reader: PP-OCRv6 small's body with a 33-character CTC head, on real and rendered lines.
 
-    python -m training.vin_reader lines  --data DIR --work DIR            # where each line lies and what it
-    says python -m training.vin_reader train  --data DIR --work DIR [--steps 2400]
+    python -m training.vin_reader lines  --data DIR --work DIR
+    python -m training.vin_reader train  --data DIR --work DIR [--steps 2400]
     python -m training.vin_reader export --data DIR --work DIR --out functions/vin/models/reader.onnx
 
-``lines`` writes WORK/lines.jsonl. The labelled boxes are upright rectangles round lines that may be tilted,
-and most have no text, so the newest net is asked: for a line with text the corners under which the text is
-likeliest, for one without also its text, kept where several cuts agree (``pseudo``). Run it again after a
-first training and train on. ``train`` resumes from WORK/reader.pt where that exists and logs to standard
-output.
+``lines`` writes WORK/lines.jsonl: where each line lies and what it says. The labelled boxes are upright
+rectangles round lines that may be tilted, and most have no text, so the newest net is asked: for a line with
+text the corners under which the text is likeliest, for one without also its text, kept where several cuts
+agree (``pseudo``). Run it again after a first training and train on. ``train`` resumes from WORK/reader.pt
+where that exists and logs to standard output.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from recognition import ctc, vin_rules
 from recognition.runtime import session
 from recognition.vin_text import ALPHABET, WIDTH, LineReader, LineReading, cut, decode, text_probabilities
 from training.data import Pixels, read_image, read_labels
-from training.ppocr import Reader, ctc_loss, export, to_input
+from training.ppocr import PERCENTILE, Reader, ctc_loss, export, to_input
 from training.quantize import quantize
 from training.render_vins import Floats, Rng, jittered, render_line
 
@@ -305,13 +305,8 @@ def ship(data: Path, work: Path, out: Path) -> None:
     lines = [line for line in load_lines(work) if line.split == "train"]
     chosen = np.random.default_rng(0).permutation(len(lines))[:300]
     crops = [cut(read_image(data / lines[i].image), np.array(lines[i].corners, np.float32)) for i in chosen]
-    quantize(
-        exact,
-        out,
-        ({"image": to_input([crop]).contiguous().numpy()} for crop in crops),
-        float_nodes(exact),
-        ("Conv",),
-    )
+    feeds = ({"image": to_input([crop]).contiguous().numpy()} for crop in crops)
+    quantize(exact, out, feeds, float_nodes(exact), ("Conv",), PERCENTILE)
     model = onnx.load(str(out))
     model.metadata_props.add(key="alphabet", value=ALPHABET)
     model.metadata_props.add(

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import runtime
 from .detector import Detection, Detector
 from .geometry import Box, Polygon, polygon
 from .photo import Photo, Pixels
-from .reader import Candidate, PlateReader, Reading, rectify, sides
+from .reader import Candidate, PlateReader, Reading, agreed, rectify, sides
 from .vehicles import VehicleClassifier, carrier
+
+Floats = NDArray[np.float32]
 
 _MODELS = Path("functions/plate/models")
 
@@ -40,6 +43,13 @@ Chosen, like ``_SQUARE``, on training photos: 376 of 430 plates right, against 3
 
 _DOUBTFUL = 0.65
 """A detection below this score counts only if it reads like a plate; signs and grilles look like one."""
+
+_SURE = 0.7
+"""A reading below this score is made again from other cuts of the plate, as the corners may be at fault."""
+
+_WIDER = 0.06
+"""How much one of the other cuts gains at each end, in shares of the plate's width. Chosen with the other,
+the upright box, on training photos: 944 of 991 plates right, 934 by one cut."""
 
 _LEGIBLE = 0.1
 """What a doubtful plate's reading must score; it must hold a digit as well, which words on signs do not."""
@@ -150,8 +160,15 @@ class PlateRecognizer:
             corners = corners * (fine.scale / photo.scale)
         ambiguous = _ONE_ROW < plate.two_rows < _TWO_ROWS or width < _SQUARE * max(height, 1.0)
         rows = (False, True) if ambiguous else (plate.two_rows > 0.5,)
-        one, *both = self._reader.read([rectify(fine.pixels, corners, two) for two in rows], regions)
-        return both[0] if both and both[0].score > _TWO_ROWS_FAVOUR * one.score else one
+
+        one, *two = self._reader.read([rectify(fine.pixels, corners, each) for each in rows], regions)
+        second = bool(two) and two[0].score > _TWO_ROWS_FAVOUR * one.score
+        reading = two[0] if second else one
+        if reading.score >= _SURE:
+            return reading
+        cuts = _other_cuts(corners, plate.box * np.float32(fine.scale / photo.scale))
+        crops = [rectify(fine.pixels, cut, rows[second]) for cut in cuts]
+        return agreed([reading, *self._reader.read(crops, regions)])
 
     def _vehicle(self, photo: Photo, plate: Detection, vehicles: Sequence[Detection]) -> Vehicle | None:
         vehicle = carrier(plate, vehicles)
@@ -173,6 +190,13 @@ class PlateRecognizer:
         self._reader.read([grey[:48]])
         box = np.array([0, 0, 160, 64], np.float32)
         self._classifier.look(grey, Detection("Sedan", 1.0, box, box))
+
+
+def _other_cuts(corners: Floats, box: Floats) -> list[Floats]:
+    """Where else the plate may lie: longer, or simply upright in its box."""
+    along = corners[[1, 1, 2, 2]] - corners[[0, 0, 3, 3]]
+    outwards = np.array([[-_WIDER], [_WIDER], [_WIDER], [-_WIDER]], np.float32)
+    return [corners + along * outwards, box[[[0, 1], [2, 1], [2, 3], [0, 3]]]]
 
 
 def _believable(plate: Detection, reading: Reading) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -116,6 +116,30 @@ class Reading:
     characters: tuple[Candidate, ...]
     region: str
     region_score: float
+
+
+def agreed(readings: Sequence[Reading]) -> Reading:
+    """One reading of several cuts of the same plate: they vote, each with its score.
+
+    A text's score lies half way between its mean over the cuts and its best: nearer to the truth, by the
+    Brier score on training photos, than either.
+    """
+    scores: dict[str, list[float]] = {}
+    for reading in readings:
+        for candidate in reading.candidates:
+            scores.setdefault(candidate.text, []).append(candidate.score)
+    votes: dict[str, float] = {}
+    for reading in readings:
+        votes[reading.text] = votes.get(reading.text, 0.0) + reading.score
+    best = max(readings, key=lambda reading: (votes[reading.text], reading.score))
+    if not best.text:
+        return best
+    found = {text: (sum(each) / len(readings) + max(each)) / 2 for text, each in scores.items()}
+    total = max(1.0, sum(found.values()))
+    score = found[best.text] / total
+    ranked = sorted(found, key=lambda text: (text != best.text, -found[text]))
+    candidates = tuple(Candidate(text, min(score, found[text] / total)) for text in ranked)
+    return replace(best, score=score, candidates=candidates)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,14 @@
 """Accuracy on a folder of labelled photos, ours beside RapidOCR's, as Markdown tables.
 
-    python -m benchmarks.accuracy plates --data DIR [--split val] [--peer] [--models functions/plate/models]
-    python -m benchmarks.accuracy vins   --data DIR [--split val] [--peer] [--models functions/vin/models]
+    python -m benchmarks.accuracy plates --data DIR [--split val] [--peer] [--plot FILE] [--models FOLDER]
+    python -m benchmarks.accuracy vins   --data DIR [--split val] [--peer] [--plot FILE] [--models FOLDER]
+    python -m benchmarks.accuracy plates --empty DIR        # a folder of photos without a plate
 
 DIR holds labels.jsonl, one JSON object a line with ``image`` and ``plates[]`` or ``vins[]`` (boxes
 ``[xmin, ymin, xmax, ymax]`` in pixels). A plate is *found* where an answered box has an IoU of 0.5 or more
 with its labelled one; its text is right where both are equal after O, Q -> 0 and I -> 1 (*folded*), because
-many labels confuse these too. A VIN must be right to the letter.
+many labels confuse these too. A VIN must be right to the letter. ``--plot`` draws the score's calibration
+as an SVG.
 
 The peer is PP-OCRv6 small as ``rapidocr`` ships it, on the whole photo. For plates it may answer with every
 line of 4 to 9 letters and digits, and the line nearest to the labelled plate counts: an oracle's help that
@@ -31,10 +33,10 @@ import cv2
 import numpy as np
 
 from recognition.photo import Pixels, decode
-from recognition.plates import PlateRecognizer
+from recognition.plates import PlateRecognizer, Vehicle
 from recognition.vin_rules import check_applies, fold, is_valid
 from recognition.vins import VinRecognizer
-from training.data import read_labels
+from training.data import TYPE_OF_LABEL, read_labels
 
 _FOLDED = str.maketrans("OQI", "001")
 
@@ -48,9 +50,14 @@ class Answer:
     score: float
     region: str = ""
     candidates: tuple[str, ...] = ()
+    vehicle: Vehicle | None = None
 
 
 System = Callable[[bytes], list[Answer]]
+Scored = list[tuple[float, bool]]
+"""The score of each answer, and whether it was right."""
+
+_BANDS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.001)
 
 
 @dataclass(slots=True)
@@ -109,9 +116,34 @@ def plate_slices(label: dict[str, Any], plate: dict[str, Any], pixels: Pixels) -
         yield f"tilt: {'below 5' if tilt < 5 else '5 to 15' if tilt < 15 else '15 and more'} degrees"
 
 
-def plates(system: System, data: Path, split: str | None) -> None:
-    """Print the tables for one system over the plates of ``data``."""
+def looks(plate: dict[str, Any], hit: Answer | None) -> Iterator[tuple[str, bool]]:
+    """What is asked about a labelled plate besides its text, and whether the answer to it is right."""
+    region = plate.get("region") or ""
+    said = hit.region if hit else ""
+    if region:
+        yield "country", said.split("-")[0] == region.split("-")[0]
+    if "-" in region:
+        yield "state", said == region
+        if plate["box"][3] - plate["box"][1] >= 40:
+            yield "state, 40 px and more", said == region
+    vehicle = plate.get("vehicle") or {}
+    if not vehicle.get("box"):
+        return
+    seen = hit.vehicle if hit else None
+    box = (seen.box.xmin, seen.box.ymin, seen.box.xmax, seen.box.ymax) if seen else (0, 0, 0, 0)
+    yield "vehicle found", iou(vehicle["box"], box) >= 0.5
+    if vehicle.get("type") in TYPE_OF_LABEL:
+        yield "body", seen is not None and seen.type == TYPE_OF_LABEL[vehicle["type"]]
+    if vehicle.get("color"):
+        yield "colour", seen is not None and seen.color == vehicle["color"]
+    if vehicle.get("view"):
+        yield "side", seen is not None and seen.orientation == vehicle["view"]
+
+
+def plates(system: System, data: Path, split: str | None) -> Scored:
+    """Print the tables for one system over the plates of ``data``; the scores of its answers."""
     rows: dict[str, Tally] = defaultdict(Tally)
+    asked: dict[str, list[bool]] = defaultdict(list)
     confused: dict[tuple[str, str], int] = defaultdict(int)
     reliability: list[tuple[float, bool]] = []
     cpu: list[float] = []
@@ -131,6 +163,8 @@ def plates(system: System, data: Path, split: str | None) -> None:
                 continue
             best = max(answers, key=lambda answer: iou(plate["box"], answer.box), default=None)
             hit = best if best is not None and iou(plate["box"], best.box) >= 0.5 else None
+            for question, right in looks(plate, hit):
+                asked[question].append(right)
             truth = plate.get("text") if not plate.get("unsure") else None
             for name in plate_slices(label, plate, pixels):
                 row = rows[name]
@@ -153,13 +187,27 @@ def plates(system: System, data: Path, split: str | None) -> None:
         print(
             f"photos without a plate: {photos_without}, answered with one: {_percent(false, photos_without)}"
         )
+    print()
+    _table(
+        ["", "labelled", "right"],
+        ([name, str(len(all_)), _percent(sum(all_), len(all_))] for name, all_ in asked.items()),
+    )
     _reliability(reliability)
     worst = sorted(confused.items(), key=lambda item: -item[1])[:15]
+    print()
     _table(["meant", "said", "times"], ([*pair, str(count)] for pair, count in worst if count))
+    return reliability
 
 
-def vins(system: System, data: Path, split: str | None) -> None:
-    """Print the tables for one system over the VINs of ``data``."""
+def empty(system: System, folder: Path) -> None:
+    """Print how many photos of ``folder``, which show no plate, are answered with one."""
+    photos = sorted(path for path in folder.iterdir() if path.is_file())
+    answered = [path.name for path in photos if system(path.read_bytes())]
+    print(f"{len(answered)} of {len(photos)} photos without a plate are answered with one: {answered}")
+
+
+def vins(system: System, data: Path, split: str | None) -> Scored:
+    """Print the tables for one system over the VINs of ``data``; the scores of its answers."""
     rows: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
     reliability: list[tuple[float, bool]] = []
     cpu: list[float] = []
@@ -204,6 +252,7 @@ def vins(system: System, data: Path, split: str | None) -> None:
     )
     print(f"\nCPU-ms a photo: median {statistics.median(cpu):.1f}, mean {statistics.mean(cpu):.1f}")
     _reliability(reliability)
+    return reliability
 
 
 def our_plates(models: Path) -> System:
@@ -217,6 +266,7 @@ def our_plates(models: Path) -> System:
                 r.score,
                 r.region,
                 tuple(candidate.text for candidate in r.candidates),
+                r.vehicle,
             )
             for r in recognizer.read(decode(encoded))
         ]
@@ -296,24 +346,52 @@ def peer_vins() -> System:
     return read
 
 
-def _reliability(scored: list[tuple[float, bool]]) -> None:
-    """Reliability: within each band of the score, the mean score beside the share that was right."""
-    edges = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.001)
-    lines = []
-    for low, high in itertools.pairwise(edges):
+def _bands(scored: Scored) -> Iterator[tuple[float, float, Scored]]:
+    for low, high in itertools.pairwise(_BANDS):
         band = [(score, right) for score, right in scored if low <= score < high]
         if band:
-            mean = statistics.mean(score for score, _ in band)
-            lines.append(
-                [
-                    f"{low:.2f} to {min(high, 1):.2f}",
-                    str(len(band)),
-                    f"{mean:.3f}",
-                    _percent(sum(r for _, r in band), len(band)),
-                ]
-            )
+            yield low, min(high, 1.0), band
+
+
+def _reliability(scored: Scored) -> None:
+    """Reliability: within each band of the score, the mean score beside the share that was right."""
     print()
-    _table(["score", "answers", "mean score", "right"], lines)
+    _table(
+        ["score", "answers", "mean score", "right"],
+        (
+            [
+                f"{low:.2f} to {high:.2f}",
+                str(len(band)),
+                f"{statistics.mean(score for score, _ in band):.3f}",
+                _percent(sum(right for _, right in band), len(band)),
+            ]
+            for low, high, band in _bands(scored)
+        ),
+    )
+
+
+def plot(scored: Scored) -> str:
+    """The same as an SVG: a dot for each band, the larger the more answers; on the line where scores hold."""
+    parts = [
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 420 420" '
+        'font-family="sans-serif" font-size="12">'
+        '<rect width="420" height="420" fill="#fff"/><path d="M50 370V20M50 370H400" stroke="#333"/>'
+        '<path d="M50 370L400 20" stroke="#999" stroke-dasharray="4"/>'
+    ]
+    for tick in range(0, 11, 2):
+        parts.append(f'<text x="{50 + 35 * tick}" y="388" text-anchor="middle">{tick / 10}</text>')
+        parts.append(f'<text x="42" y="{374 - 35 * tick}" text-anchor="end">{tick / 10}</text>')
+    for _, _, band in _bands(scored):
+        x = 50 + 350 * statistics.mean(score for score, _ in band)
+        y = 370 - 350 * statistics.mean(right for _, right in band)
+        radius = 2 + 14 * (len(band) / len(scored)) ** 0.5
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="#2a6fbb" fill-opacity="0.6"/>'
+        )
+        parts.append(f'<text x="{x:.1f}" y="{y + radius + 12:.1f}" text-anchor="middle">{len(band)}</text>')
+    parts.append('<text x="225" y="408" text-anchor="middle">mean score of the answers</text>')
+    parts.append('<text transform="translate(14 195) rotate(-90)" text-anchor="middle">share right</text>')
+    return "\n".join([*parts, "</svg>\n"])
 
 
 def _percent(part: int, whole: int) -> str:
@@ -332,9 +410,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=("plates", "vins"))
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--empty", type=Path, help="a folder of photos without a plate")
     parser.add_argument("--split")
     parser.add_argument("--peer", action="store_true", help="measure RapidOCR too, in the same run")
+    parser.add_argument("--plot", type=Path, metavar="FILE")
     parser.add_argument("--models", type=Path)
     args = parser.parse_args()
     cv2.setNumThreads(1)
@@ -343,8 +423,14 @@ def main() -> None:
         measure, ours, peer = plates, our_plates(args.models or root / "plate" / "models"), peer_plates
     else:
         measure, ours, peer = vins, our_vins(args.models or root / "vin" / "models"), peer_vins
+    if args.empty:
+        empty(ours, args.empty)
+    if not args.data:
+        return
     print("## Carsight\n")
-    measure(ours, args.data, args.split)
+    scored = measure(ours, args.data, args.split)
+    if args.plot:
+        args.plot.write_text(plot(scored), encoding="utf-8")
     if args.peer:
         print("\n## RapidOCR (PP-OCRv6 small), whole photo\n")
         measure(peer(), args.data, args.split)

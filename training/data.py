@@ -15,6 +15,13 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 """Height x width x 3, blue-green-red, 0..255."""
 
+TYPE_OF_LABEL = {
+    "sedan": "Sedan", "hatchback": "Sedan", "wagon": "Sedan", "coupe": "Sedan", "convertible": "Sedan",
+    "suv": "SUV", "pickup": "Pickup Truck", "van": "Van", "minivan": "Van", "truck": "Big Truck",
+    "bus": "Bus", "motorcycle": "Motorcycle",
+}  # fmt: skip
+"""CarsXE's word for each body that the labels name."""
+
 
 def read_labels(folder: Path, split: str | None = None) -> list[dict[str, Any]]:
     """The objects of ``folder``/labels.jsonl, only those of ``split`` ("train" or "val") where one is named.

@@ -18,19 +18,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data import Pixels, read_image, read_labels
+from training.data import TYPE_OF_LABEL, Pixels, read_image, read_labels
 from training.render_vins import render_photo, render_without
 
 Floats = NDArray[np.float32]
 
 TYPES = ("Big Truck", "Bus", "Motorcycle", "Pickup Truck", "Sedan", "SUV", "Van")
 """CarsXE's words for a vehicle's body, in the order of the detector's outputs."""
-
-TYPE_OF_LABEL = {
-    "sedan": "Sedan", "hatchback": "Sedan", "wagon": "Sedan", "coupe": "Sedan", "convertible": "Sedan",
-    "suv": "SUV", "pickup": "Pickup Truck", "van": "Van", "minivan": "Van", "truck": "Big Truck",
-    "bus": "Bus", "motorcycle": "Motorcycle",
-}  # fmt: skip
 
 MAX_TARGETS = 12
 MAX_VEHICLES = 20

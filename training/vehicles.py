@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from recognition.detector import VEHICLE_TYPES
 from recognition.runtime import session
 from recognition.vehicles import COLORS, ORIENTATIONS, SIDE, cut
-from training.data import Pixels, read_image, read_labels
+from training.data import TYPE_OF_LABEL, Pixels, read_image, read_labels
 from training.detector import Conv, Net, fold_batch_norms
 from training.quantize import quantize
-from training.scenes import TYPE_OF_LABEL, spoil
+from training.scenes import spoil
 
 UNKNOWN = -1
 _HEADS = (("type", VEHICLE_TYPES), ("color", COLORS), ("orientation", ORIENTATIONS))

@@ -25,10 +25,13 @@ ORIENTATIONS = ("front", "rear")
 SIDE = 128
 """Side of the square that a vehicle is brought to, pixels."""
 
-_FIRST_OPINION = 0.2
+_FIRST_OPINION = 0.3
 """Weight of the body that the detector named, against 1 for this look: it decides where that is torn."""
 
-_SURE = 0.5
+_EDGE = 0.05
+"""How far outside a vehicle's box, in shares of its sides, the middle of its plate may lie."""
+
+_SURE = 0.4
 """A colour or side less likely than this is not told: a wrong one is worse than none."""
 
 
@@ -87,23 +90,24 @@ def cut(pixels: Pixels, box: NDArray[np.floating]) -> Pixels:
 def carrier(plate: Detection, vehicles: Sequence[Detection]) -> Detection | None:
     """The vehicle of ``vehicles`` that carries ``plate``, or None.
 
-    It is the smallest one that holds the plate's middle, is two and a half times as wide as the plate at
-    least (one and a half for a motorcycle), and does not have the plate in its top quarter, where no plate is
-    mounted.
+    It is the smallest one that holds the plate's middle (give or take a twentieth of its sides, as boxes
+    are), is twice as wide as the plate at least (one and a half times for a motorcycle), and has not got the
+    plate in its top quarter, where no plate is mounted.
     """
     middle = (plate.box[:2] + plate.box[2:]) / 2
     wide = float(plate.box[2] - plate.box[0])
     best: Detection | None = None
     smallest = np.inf
     for vehicle in vehicles:
-        x0, y0, x1, y1 = (float(v) for v in vehicle.box)
-        if not (x0 <= middle[0] <= x1 and y0 + 0.25 * (y1 - y0) <= middle[1] <= y1 + 0.02 * (y1 - y0)):
+        width, height = np.maximum(vehicle.box[2:] - vehicle.box[:2], 1.0)
+        x, y = (middle - vehicle.box[:2]) / (width, height)
+        if not (-_EDGE <= x <= 1 + _EDGE and 0.25 <= y <= 1 + _EDGE):
             continue
-        if x1 - x0 < wide * (1.5 if vehicle.kind == "Motorcycle" else 2.5):
+        if width < wide * (1.5 if vehicle.kind == "Motorcycle" else 2.0):
             continue
         # A far vehicle behind the carrier can hold the plate too; a doubtful small box must not win by its
         # size.
-        area = (x1 - x0) * (y1 - y0) / max(vehicle.score, 0.05)
+        area = float(width * height) / max(vehicle.score, 0.05)
         if area < smallest:
             best, smallest = vehicle, area
     return best

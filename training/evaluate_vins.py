@@ -2,11 +2,14 @@
 
     python -m training.evaluate_vins --data DIR [--split val] [--models functions/vin/models] [--rows FILE]
         [--lines WORK/lines.jsonl] [--no-barcode] [--no-check-digit]
+    python -m training.evaluate_vins --rendered 400 --sheet docs/vin-failures.jpg
 
 Counts as shared scorers do: right where the first candidate is a labelled VIN of the photo, wrong where
 there is one and it is none of them. The curve shows what every threshold would have answered; ``fit`` is
 the logistic map from the rules' probability to the share that is right (``recognition.vins``: _SLOPE,
 _OFFSET). ``--lines`` puts the labelled lines in the detector's place, to judge the reader alone.
+``--rendered`` asks about drawn photos instead, of which nothing was trained on, and ``--sheet`` shows those
+that were refused or read wrongly.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import cv2
 import numpy as np
 
 from recognition import barcodes, vin_rules, vins
@@ -29,6 +33,7 @@ from recognition.runtime import session
 from recognition.vin_text import LineReader
 from recognition.vins import VinRecognizer
 from training.data import read_image, read_labels
+from training.render_vins import render_photo
 from training.vin_reader import load_lines
 
 _THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
@@ -116,18 +121,58 @@ def fit(rows: list[dict[str, Any]]) -> tuple[float, float]:
     return round(slope, 3), round(offset, 3)
 
 
+def rendered(recognizer: VinRecognizer, count: int, seed: int, sheet: Path | None) -> None:
+    """Print what is made of ``count`` drawn photos, and write the first twenty failures to ``sheet``.
+
+    Only VINs that a maker could have written count: the renderer draws others too, which are rightly refused.
+    """
+    rng = np.random.default_rng(seed)
+    outcomes = {"right": 0, "wrong": 0, "refused": 0}
+    tiles = []
+    while sum(outcomes.values()) < count:
+        picture, _, vin = render_photo(rng)
+        if not vin_rules.known_maker(vin) or (vin_rules.check_applies(vin) and not vin_rules.is_valid(vin)):
+            continue
+        found = recognizer.read(picture).candidates
+        outcome = "refused" if not found else "right" if found[0].vin == vin else "wrong"
+        outcomes[outcome] += 1
+        if outcome == "right":
+            continue
+        zoom = 320 / max(picture.shape)
+        small = cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+        tile = np.full((364, 320, 3), 255, np.uint8)
+        tile[: small.shape[0], : small.shape[1]] = small
+        lines = (vin, f"read as {found[0].vin}" if found else "refused")
+        for line, height in zip(lines, (338, 356), strict=True):
+            cv2.putText(tile, line, (4, height), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+        tiles.append(tile)
+    print(outcomes)
+    if sheet is not None and tiles:
+        tiles = tiles[:20] + [np.full_like(tiles[0], 255)] * (-len(tiles[:20]) % 5)
+        rows = [np.hstack(tiles[i : i + 5]) for i in range(0, len(tiles), 5)]
+        cv2.imwrite(str(sheet), np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 70])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of the labelled VIN photos")
+    parser.add_argument("--data", type=Path, help="folder of the labelled VIN photos")
     parser.add_argument("--models", type=Path, default=Path("functions/vin/models"))
     parser.add_argument("--split", default="val")
     parser.add_argument("--rows", type=Path)
     parser.add_argument("--lines", type=Path)
     parser.add_argument("--no-barcode", action="store_true")
     parser.add_argument("--no-check-digit", action="store_true")
+    parser.add_argument("--rendered", type=int, default=0, metavar="COUNT")
+    parser.add_argument("--seed", type=int, default=12345, help="of the rendered photos")
+    parser.add_argument("--sheet", type=Path)
     args = parser.parse_args()
+    if args.rendered:
+        rendered(VinRecognizer.load(args.models), args.rendered, args.seed, args.sheet)
+        return
+    if args.data is None:
+        parser.error("needs --data or --rendered")
     given: Given | None = None
     if args.lines:
         given = Given()

@@ -291,15 +291,19 @@ _UNLISTED = 0.05
 def agreed(rankings: Sequence[tuple[tuple[str, float], ...]]) -> tuple[tuple[str, float], ...]:
     """One ranking from those of several cuts of a line, best first.
 
-    Cuts that miss a character say little, so the surest one counts for each text; but where cuts are sure of
-    different texts, each is believed only in proportion.
+    Cuts that miss a character say little, so half of a text's probability is that of its surest cut, and half
+    its share of all the cuts' votes; but where cuts are sure of different texts, each is believed only in
+    proportion.
     """
     best: dict[str, float] = {}
+    votes: dict[str, float] = {}
     for ranking in rankings:
         for text, probability in ranking[:8]:
             best[text] = max(best.get(text, 0.0), probability)
-    total = max(1.0, sum(best.values()))
-    return tuple(sorted(((text, p / total) for text, p in best.items()), key=lambda item: -item[1]))
+            votes[text] = votes.get(text, 0.0) + probability
+    surest, cast = max(1.0, sum(best.values())), max(1.0, sum(votes.values()))
+    together = {text: (best[text] / surest + votes[text] / cast) / 2 for text in best}
+    return tuple(sorted(together.items(), key=lambda item: -item[1]))
 
 
 def _surest(readings: Sequence[LineReading]) -> LineReading:

@@ -26,7 +26,7 @@ PLATE_CORNERS = np.array([(548, 441), (694, 443), (693, 515), (547, 513)], np.fl
 
 _SAMPLES: tuple[tuple[str, str, str, Colour, int], ...] = (
     ("plate_us.jpg", "us-ca", "7KMR204", (120, 60, 35), 3),
-    ("plate_de.jpg", "de", "KA-PL 482", (70, 68, 66), 16),
+    ("plate_de.jpg", "de", "KA*PL 482", (70, 68, 66), 26),
 )
 """File, design, text, the car's colour and the seed that makes it again."""
 

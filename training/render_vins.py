@@ -766,7 +766,8 @@ def _stamp(rng: Rng, vin: str | None, size: int) -> Sheet:
     if style.font != "dots" and rng.random() < 0.3:  # single strokes made of pin marks
         grid = (np.indices(line.shape) // max(2, size // 9)).sum(axis=0) % 2
         line = np.asarray(line * grid, np.uint8)
-    margin = int(size * rng.uniform(0.5, 2.5))
+    # Most are in a panel that fills the photo; the others on a plate, or in a window of the carpet.
+    margin = int(size * (rng.uniform(0.5, 2.5) if rng.random() < 0.4 else rng.uniform(5, 14)))
     width, height = line.shape[1] + 2 * margin, line.shape[0] + 2 * margin
     layout = _Layout(rng, width, height)
     if vin:
@@ -835,11 +836,11 @@ def draw_sheet(
     ``size`` is the height of its characters in pixels, ``rows`` the bounds of a label's number of lines."""
     size = size or int(rng.integers(18, 34))
     kind = rng.random()
-    if kind < 0.5:
+    if kind < 0.45:
         return _label(rng, vin, size, int(rng.integers(*rows))), bool(rng.random() < 0.06)
-    if kind < 0.76:
+    if kind < 0.68:
         return _strip(rng, vin, size), bool(rng.random() < 0.85)
-    if kind < 0.9:
+    if kind < 0.88:
         return _stamp(rng, vin, size), False
     return _paper(rng, vin, size, int(rng.integers(*rows))), False
 

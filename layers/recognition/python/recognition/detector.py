@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from .photo import Pixels
+from .photo import Pixels, halved
 
 Floats = NDArray[np.float32]
 
@@ -178,7 +178,7 @@ def net_input(pixels: Pixels, side: int) -> tuple[Floats, Floats]:
     zoom = min(side / math.sqrt(height * width), 2.0)
     columns, rows = max(1, round(width * zoom)), max(1, round(height * zoom))
     method = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
-    small = cv2.resize(pixels, (columns, rows), interpolation=method)
+    small = cv2.resize(halved(pixels, columns, rows), (columns, rows), interpolation=method)
     fill = (_GREY, _GREY, _GREY)
     padded = cv2.copyMakeBorder(small, 0, -rows % _CELL, 0, -columns % _CELL, cv2.BORDER_CONSTANT, value=fill)
     image = cv2.dnn.blobFromImage(padded, 1 / 255).astype(np.float32, copy=False)

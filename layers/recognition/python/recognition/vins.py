@@ -27,7 +27,7 @@ from .vin_text import LineReader, LineReading, cut, trimmed
 Floats = NDArray[np.float32]
 Source = Literal["text", "barcode", "both"]
 
-_MODELS = Path("models")
+_MODELS = Path("functions/vin/models")
 
 _SIDES = (416, 832)
 """Sides of the detector's looks at a photo: the second only where the first led to no sure answer."""

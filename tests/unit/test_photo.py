@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from recognition.photo import MAX_PIXELS, ImageError, Photo, Pixels, decode
+from recognition.photo import MAX_PIXELS, ImageError, Photo, Pixels, decode, halved
 
 
 def picture(width: int, height: int) -> Pixels:
@@ -100,3 +100,18 @@ def test_the_pixel_bound_is_checked_for_arrays_too() -> None:
         Photo.of(np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (side, side, 3)))
     with pytest.raises(ImageError):
         Photo.of(np.zeros((20, 20), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "least, shape",
+    [((9, 5), (5, 10)), ((5, 3), (5, 10)), ((5, 2), (2, 5)), ((11, 1), (10, 21)), ((1, 1), (1, 2))],
+)
+def test_a_photo_is_halved_for_as_long_as_enough_is_left(
+    least: tuple[int, int], shape: tuple[int, int]
+) -> None:
+    pixels = np.zeros((10, 21, 3), np.uint8)
+    pixels[:, 10:] = 200
+    small = halved(pixels, *least)
+    assert small.shape == (*shape, 3)
+    assert small[:, 0].max() == 0
+    assert small[:, -1].min() >= 100

@@ -115,9 +115,10 @@ def test_no_crops_no_readings(plate_reader: reader.PlateReader) -> None:
 
 
 def test_a_hint_moves_the_region(plate_reader: reader.PlateReader) -> None:
-    crop = crop_of("AB1234")
-    answers = {hint: plate_reader.read([crop], [hint])[0].region for hint in ("lv", "pk", "gb")}
-    assert len(set(answers.values())) > 1
+    # Black letters on white without a design: many countries' plates could say this.
+    crop = crop_of("KA PL 482")
+    for hint in ("de", "pk", "gb", "us"):
+        assert plate_reader.read([crop], [hint])[0].region.partition("-")[0] == hint
 
 
 def test_threads_get_the_same_answers(plate_reader: reader.PlateReader) -> None:

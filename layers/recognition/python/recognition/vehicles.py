@@ -32,8 +32,8 @@ _EDGE = 0.05
 """How far outside a vehicle's box, in shares of its sides, the middle of its plate may lie."""
 
 _SURE = 0.3
-"""A colour less likely than this is not told, nor a side that is little likelier than the other: a wrong one is worse
-than none. Of 240 validation vehicles 82 % get a colour, which is right for 76 % of them."""
+"""A colour less likely than this is not told, nor a side that is little likelier than the other: a wrong one
+is worse than none. Of 240 validation vehicles 82 % get a colour, which is right for 76 % of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ READING = PlateReading(
     detection_score=0.92849,
     box=Box(10, 20, 110, 50),
     polygon=((10, 22), (108, 20), (110, 48), (12, 50)),
-    candidates=(Candidate("9djc652", 0.99961), Candidate("9djc6s2", 0.0002)),
+    candidates=(Candidate("9djc652", 0.99961), Candidate("9djc6s2", 0.0008), Candidate("9djc65z", 0.0004)),
     characters=tuple(Candidate(character, 0.9) for character in "9djc652"),
     region="us-ca",
     region_score=0.8494,
@@ -42,7 +42,7 @@ def test_a_plate() -> None:
                 "plate": "9djc652",
                 "region": {"code": "us-ca", "score": 0.849},
                 "score": 1.0,
-                "candidates": [{"score": 1.0, "plate": "9djc652"}, {"score": 0.0, "plate": "9djc6s2"}],
+                "candidates": [{"score": 1.0, "plate": "9djc652"}, {"score": 0.001, "plate": "9djc6s2"}],
                 "dscore": 0.928,
                 "vehicle": {
                     "score": 0.963,

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from recognition.plates import Vehicle as VehicleFound
     from recognition.vins import VinCandidate, VinResult
 
+_LEAST = 0.0005
+"""A candidate behind the first that scores less would be answered with 0.000: it is no alternative."""
+
 
 def plate_answer(readings: Sequence[PlateReading], image: Photo) -> PlateAnswer:
     """The answer for the plates of ``image``. Raises ``NothingFound`` where there are none."""
@@ -65,7 +68,11 @@ def _plate(reading: PlateReading) -> PlateResult:
         plate=reading.text,
         region=Region(code=reading.region, score=reading.region_score),
         score=reading.score,
-        candidates=tuple(PlateCandidate(score=one.score, plate=one.text) for one in reading.candidates),
+        candidates=tuple(
+            PlateCandidate(score=one.score, plate=one.text)
+            for rank, one in enumerate(reading.candidates)
+            if rank == 0 or one.score >= _LEAST
+        ),
         dscore=reading.detection_score,
         vehicle=_vehicle(reading.vehicle),
         polygon=reading.polygon,

@@ -32,6 +32,9 @@ _HINT = 20.0
 """How many times likelier a hinted region becomes: enough to settle doubts, too little to overrule a clear
 design."""
 
+_NOTHING = 0.0005
+"""A text that scores less, 0.000 in an answer, is none."""
+
 _TOP_ENDS, _BOTTOM_BEGINS = 0.54, 0.46
 """Where the rows of a two-row plate are cut, in shares of its height: they overlap, as rows differ in
 height."""
@@ -210,6 +213,8 @@ class PlateReader:
         lost = max(0.0, 1 - sum(p for _, p in found)) * float(fits[order[0]] @ places)
         shares = mass / (mass.sum() + lost)
         scores = self._scores(shares)
+        if scores[0] < _NOTHING:
+            return Reading("", 0.0, (), (), *self._place(places))
         code, place_score = self._place(joint[order[0]] / joint[order[0]].sum())
         characters = ctc.character_scores(probabilities, texts[0], self._alphabet)
         return Reading(

@@ -5,6 +5,7 @@ it.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ TYPE_OF_LABEL = {
     "bus": "Bus", "motorcycle": "Motorcycle",
 }  # fmt: skip
 """CarsXE's word for each body that the labels name."""
+
+
+def tiled(tiles: Sequence[Pixels], columns: int, fill: int = 0) -> Pixels:
+    """Pictures of one size side by side, ``columns`` in a row; what is left of the last row is ``fill``."""
+    whole = [*tiles, *[np.full_like(tiles[0], fill)] * (-len(tiles) % columns)]
+    return np.vstack([np.hstack(whole[i : i + columns]) for i in range(0, len(whole), columns)])
 
 
 def read_labels(folder: Path, split: str | None = None) -> list[dict[str, Any]]:

@@ -32,11 +32,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recognition.detector import LINES, PLATES, Detection, Detector, net_input
+from recognition.detector import LINES, PLATES, VEHICLE_TYPES, Detection, Detector, net_input
 from training.data import read_image
 from training.quantize import quantize
 from training.scenes import (
-    TYPES,
     Scene,
     Scenes,
     box_iou,
@@ -50,7 +49,7 @@ from training.scenes import (
 STRIDES = (8, 16, 32)
 TARGET_OUTPUTS = 14
 """Score, box (left, top, right, bottom distance), four corners (x, y), two rows."""
-VEHICLE_OUTPUTS = 5 + len(TYPES)
+VEHICLE_OUTPUTS = 5 + len(VEHICLE_TYPES)
 """Score, box, body."""
 _TOP = 9
 """Cells per true box that may be trained to find it."""
@@ -338,7 +337,7 @@ def figures(detector: Detector, scenes: list[Scene], empty: list[Scene]) -> dict
             vehicles += 1
             seen += hit
             kinds += hit
-            right += bool(hit and car is not None and car.kind == TYPES[int(kind)])
+            right += bool(hit and car is not None and car.kind == VEHICLE_TYPES[int(kind)])
     alarms = sum(any(not d.is_vehicle for d in detector.detect(read_image(scene.image))) for scene in empty)
     return {
         "targets": targets,
@@ -427,11 +426,11 @@ def train(args: argparse.Namespace) -> None:
         scenes += drawn
     unseen = [] if args.lines else empty_scenes(args.data, "val")
     crops = [] if args.lines else plate_crops(args.data)
-    counts = torch.ones(len(TYPES))
+    counts = torch.ones(len(VEHICLE_TYPES))
     for scene in scenes:
         for kind in scene.types[scene.types >= 0]:
             counts[int(kind)] += 1
-    kinds = (counts.sum() / counts / len(TYPES)).pow(0.4)
+    kinds = (counts.sum() / counts / len(VEHICLE_TYPES)).pow(0.4)
     stream: Iterator[dict[str, Tensor]] = iter(())
     size = 0
     began = time.process_time()

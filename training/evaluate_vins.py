@@ -32,7 +32,7 @@ from recognition.photo import Photo, Pixels
 from recognition.runtime import session
 from recognition.vin_text import LineReader
 from recognition.vins import VinRecognizer
-from training.data import read_image, read_labels
+from training.data import read_image, read_labels, tiled
 from training.render_vins import render_photo
 from training.vin_reader import load_lines
 
@@ -148,9 +148,7 @@ def rendered(recognizer: VinRecognizer, count: int, seed: int, sheet: Path | Non
         tiles.append(tile)
     print(outcomes)
     if sheet is not None and tiles:
-        tiles = tiles[:20] + [np.full_like(tiles[0], 255)] * (-len(tiles[:20]) % 5)
-        rows = [np.hstack(tiles[i : i + 5]) for i in range(0, len(tiles), 5)]
-        cv2.imwrite(str(sheet), np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 70])
+        cv2.imwrite(str(sheet), tiled(tiles[:20], 5, 255), [cv2.IMWRITE_JPEG_QUALITY, 70])
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from recognition.reader import HEIGHT, rectify
 from recognition.reader import TWO_ROWS as TWO_ROWS_WIDTH
 from training import designs
-from training.data import Pixels
+from training.data import Pixels, tiled
 from training.designs import Colour, Design, Token, fill_pattern, vanity_pattern
 
 Mask = NDArray[np.floating]
@@ -848,8 +848,7 @@ def sheet(crops: Sequence[tuple[Pixels, str]], columns: int = 6) -> Pixels:
         tile[:HEIGHT, : pixels.shape[1]] = pixels
         cv2.putText(tile, label, (2, HEIGHT + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 255, 255), 1)
         tiles.append(tile)
-    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
-    return np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)])
+    return tiled(tiles, columns)
 
 
 def main() -> None:

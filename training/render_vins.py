@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from recognition.vin_text import ALPHABET, cut
-from training.data import Pixels
+from training.data import Pixels, tiled
 
 Rng = np.random.Generator
 Floats = NDArray[np.float32]
@@ -1206,11 +1206,7 @@ def _sheet(out: Path, count: int, seed: int, lines: bool) -> None:
         zoom = 256 / max(picture.shape)
         small = cv2.resize(picture, None, fx=zoom, fy=zoom)
         tiles.append(np.pad(small, ((0, 256 - small.shape[0]), (0, 256 - small.shape[1]), (0, 0))))
-    columns = 4 if lines else 6
-    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
-    cv2.imwrite(
-        str(out), np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)])
-    )
+    cv2.imwrite(str(out), tiled(tiles, 4 if lines else 6))
 
 
 if __name__ == "__main__":

@@ -18,13 +18,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from recognition.detector import VEHICLE_TYPES
 from training.data import TYPE_OF_LABEL, Pixels, read_image, read_labels
 from training.render_vins import render_photo, render_without
 
 Floats = NDArray[np.float32]
-
-TYPES = ("Big Truck", "Bus", "Motorcycle", "Pickup Truck", "Sedan", "SUV", "Van")
-"""CarsXE's words for a vehicle's body, in the order of the detector's outputs."""
 
 MAX_TARGETS = 12
 MAX_VEHICLES = 20
@@ -53,7 +51,7 @@ class Scene:
     """Where an unlabelled target may be."""
     vehicles: Floats = field(default_factory=_boxes)
     types: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
-    """Index in ``TYPES``, -1 where nobody knows."""
+    """Index in ``VEHICLE_TYPES``, -1 where nobody knows."""
     unsure_vehicles: Floats = field(default_factory=_boxes)
 
 
@@ -120,7 +118,7 @@ def plate_scenes(data: Path, split: str) -> list[Scene]:
             if vehicle.get("box"):
                 vehicles.append(vehicle["box"])
                 kind = TYPE_OF_LABEL.get(vehicle.get("type") or "")
-                types.append(float(TYPES.index(kind)) if kind else -1.0)
+                types.append(float(VEHICLE_TYPES.index(kind)) if kind else -1.0)
         unsure, unsure_vehicles = [], []
         for other in label["other_vehicles"]:
             box = other["box"]

@@ -185,8 +185,8 @@ def _bmp_size(data: bytes) -> tuple[int, int]:
 def halved(pixels: Pixels, width: int, height: int) -> Pixels:
     """``pixels`` averaged two by two for as long as at least ``width`` x ``height`` of them are left.
 
-    OpenCV does that several times faster than it averages areas of broken sizes, so whatever shrinks a photo
-    much begins here. A last row or column that has no partner falls away.
+    OpenCV does that several times faster than it averages areas of broken sizes, so the nets' inputs, cut
+    from large photos, begin here. A last row or column that has no partner falls away.
     """
     while pixels.shape[1] >= 2 * width and pixels.shape[0] >= 2 * height:
         rows, columns = pixels.shape[0] // 2, pixels.shape[1] // 2

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import runtime
-from .detector import Detection, Detector
+from .detector import Detection, Detector, box_corners
 from .geometry import Box, Polygon, polygon
 from .photo import Photo, Pixels
 from .reader import Candidate, PlateReader, Reading, agreed, rectify, sides
@@ -158,7 +158,6 @@ class PlateRecognizer:
             corners = corners * (fine.scale / photo.scale)
         ambiguous = _ONE_ROW < plate.two_rows < _TWO_ROWS or width < _SQUARE * max(height, 1.0)
         rows = (False, True) if ambiguous else (plate.two_rows > 0.5,)
-
         one, *two = self._reader.read([rectify(fine.pixels, corners, each) for each in rows], regions)
         second = bool(two) and two[0].score > _TWO_ROWS_FAVOUR * one.score
         reading = two[0] if second else one
@@ -194,7 +193,7 @@ def _other_cuts(corners: Floats, box: Floats) -> list[Floats]:
     """Where else the plate may lie: longer, or simply upright in its box."""
     along = corners[[1, 1, 2, 2]] - corners[[0, 0, 3, 3]]
     outwards = np.array([[-_WIDER], [_WIDER], [_WIDER], [-_WIDER]], np.float32)
-    return [corners + along * outwards, box[[[0, 1], [2, 1], [2, 3], [0, 3]]]]
+    return [corners + along * outwards, box_corners(box)]
 
 
 def _believable(plate: Detection, reading: Reading) -> bool:

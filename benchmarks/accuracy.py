@@ -32,10 +32,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from recognition.photo import Pixels, decode
-from recognition.plates import PlateRecognizer, Vehicle
-from recognition.vin_rules import check_applies, fold, is_valid
-from recognition.vins import VinRecognizer
+from carsight import runtime
+from carsight.photo import Pixels, decode
+from carsight.plate.recognizer import PlateRecognizer, Vehicle
+from carsight.vin.recognizer import VinRecognizer
+from carsight.vin.rules import check_applies, fold, is_valid
 from training.data import TYPE_OF_LABEL, read_labels
 
 _FOLDED = str.maketrans("OQI", "001")
@@ -418,11 +419,10 @@ def main() -> None:
     parser.add_argument("--models", type=Path)
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    root = Path(__file__).resolve().parents[1] / "functions"
     if args.what == "plates":
-        measure, ours, peer = plates, our_plates(args.models or root / "plate" / "models"), peer_plates
+        measure, ours, peer = plates, our_plates(args.models or runtime.MODELS), peer_plates
     else:
-        measure, ours, peer = vins, our_vins(args.models or root / "vin" / "models"), peer_vins
+        measure, ours, peer = vins, our_vins(args.models or runtime.MODELS), peer_vins
     if args.empty:
         empty(ours, args.empty)
     if not args.data:

@@ -47,7 +47,7 @@ def key_table() -> Iterator[None]:
         os.environ |= credentials(address) | {"TABLE_NAME": TABLE}
         import boto3
 
-        from service.keyring import Keyring
+        from carsight_service.metering.keyring import Keyring
 
         create_table(boto3.client("dynamodb"), TABLE)
         Keyring(TABLE).create(owner="benchmark@example.com", tier="pro", label="", overage=True, key=KEY)

@@ -78,9 +78,11 @@ def _first_answer(api: str, photo: Path) -> dict[str, float]:
 
         setattr(owner, attribute, measured)
 
-    from recognition import runtime
+    from carsight import runtime
 
-    recognizers = importlib.import_module("recognition.plates" if api == "plate" else "recognition.vins")
+    recognizers = importlib.import_module(
+        "carsight.plate.recognizer" if api == "plate" else "carsight.vin.recognizer"
+    )
     done("import ours")
     timed(runtime, "session", "sessions")
     timed(recognizers.PlateRecognizer if api == "plate" else recognizers.VinRecognizer, "load", "warm-up")

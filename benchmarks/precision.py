@@ -2,7 +2,7 @@
 
     python -m benchmarks.precision FP32_FOLDER [--api plate] [--runs 100]
 
-FP32_FOLDER holds the models before quantisation under the names that they have in functions/<api>/models; the
+FP32_FOLDER holds the models before quantisation under the names that they have in the package; the
 training steps write them. Both are opened as the function opens them and run on the same input in turn, on
 one thread; a figure is the least CPU-milliseconds of all runs, which other work disturbs least.
 What quantisation costs in accuracy is ``python -m benchmarks.accuracy`` with ``--models`` for each folder.
@@ -22,10 +22,15 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from recognition import runtime
+from carsight import runtime
 
-ROOT = Path(__file__).resolve().parents[1]
-SIDES = {"detector": (384, 640), "reader": (48, 160), "vehicle": (128, 128)}
+SIDES = {
+    "plate_detector": (384, 640),
+    "vin_detector": (384, 640),
+    "plate_reader": (48, 160),
+    "vin_reader": (48, 384),
+    "plate_vehicle": (128, 128),
+}
 """Height and width to run a model on where it takes any."""
 
 INTEGER = {
@@ -92,7 +97,7 @@ def main() -> None:
     floating: dict[str, Counter[str]] = {}
     print("| model | FP32, MB | INT8, MB | FP32, CPU-ms | INT8, CPU-ms | INT8 / FP32 | nodes in float |")
     print("|---|---:|---:|---:|---:|---:|---:|")
-    for int8 in sorted((ROOT / "functions" / options.api / "models").glob("*.onnx")):
+    for int8 in sorted(runtime.MODELS.glob(f"{options.api}_*.onnx")):
         fp32 = options.fp32 / int8.name
         sizes = [path.stat().st_size / 1e6 for path in (fp32, int8)]
         sessions = [runtime.session(path) for path in (fp32, int8)]
@@ -100,7 +105,7 @@ def main() -> None:
         nodes, floating[int8.stem] = kept_in_float(int8)
         kept = floating[int8.stem].total()
         print(
-            f"| {options.api}/{int8.stem} | {sizes[0]:.2f} | {sizes[1]:.2f} | {slow:.2f} | {quick:.2f} | "
+            f"| {int8.stem} | {sizes[0]:.2f} | {sizes[1]:.2f} | {slow:.2f} | {quick:.2f} | "
             f"{quick / slow:.2f} | {kept} of {nodes} |"
         )
     for name, kinds in floating.items():

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import cv2
 
-from recognition.photo import decode
-from recognition.plates import PlateRecognizer
-from recognition.vins import VinRecognizer
+from carsight.photo import decode
+from carsight.plate.recognizer import PlateRecognizer
+from carsight.vin.recognizer import VinRecognizer
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOS = {"plate": "plate_us.jpg", "vin": "vin_label.jpg"}
@@ -41,8 +41,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     photo = options.photo or ROOT / "tests" / "data" / PHOTOS[options.api]
     encoded = photo.read_bytes()
-    models = ROOT / "functions" / options.api / "models"
-    recognizer = PlateRecognizer.load(models) if options.api == "plate" else VinRecognizer.load(models)
+    recognizer = PlateRecognizer.load() if options.api == "plate" else VinRecognizer.load()
     expected = recognizer.read(decode(encoded))
 
     def read_until(end: float) -> int:

@@ -29,11 +29,11 @@ import cv2
 import numpy as np
 
 from benchmarks.calls import Invocation, event, key_table
-from recognition.photo import Pixels
+from carsight.photo import Pixels
 
 if TYPE_CHECKING:
-    from service.contract import Api
-    from service.errors import Outcome
+    from carsight_service.contract.api import Api
+    from carsight_service.contract.errors import Outcome
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOS = {"plate": "plate_us.jpg", "vin": "vin_label.jpg"}
@@ -77,8 +77,8 @@ class Ours:
         self.spent: dict[str, float] = defaultdict(float)
         self._app: Any = import_function(ROOT / "functions" / api, "app")
         clock = SimpleNamespace(perf_counter=time.process_time)  # all that they use of the module
-        endpoint: Any = sys.modules["service.endpoint"]
-        telemetry: Any = sys.modules["service.telemetry"]
+        endpoint: Any = sys.modules["carsight_service.http.endpoint"]
+        telemetry: Any = sys.modules["carsight_service.telemetry"]
         telemetry.time = endpoint.time = clock
         record = endpoint.record
 

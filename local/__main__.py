@@ -24,7 +24,7 @@ from local.stores import credentials, queue_url, serve
 from local.template import create_table, read_template
 
 if TYPE_CHECKING:
-    from service.key_table import Profile
+    from carsight_service.metering.model import Profile
 
 ROOT = Path(__file__).resolve().parents[1]
 ENDPOINT = Path(os.environ.get("CARSIGHT_LOCAL", ROOT / ".local" / "endpoint.json"))
@@ -64,7 +64,7 @@ def _environment(address: str) -> dict[str, str]:
 
 
 def _seed() -> Profile:
-    from service.keyring import Keyring
+    from carsight_service.metering.keyring import Keyring
 
     _, account = Keyring(TABLE).create(
         owner="demo@example.com", tier="pro", label="local", overage=True, key=DEMO_KEY

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Request
 
-from service.endpoint import Event, Response, refuse, respond
-from service.errors import ImageTooLarge
+from carsight_service.contract.errors import ImageTooLarge
+from carsight_service.http.endpoint import Event, Response, refuse, respond
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -35,7 +35,7 @@ def aws() -> Iterator[str]:
 @pytest.fixture
 def dynamodb(aws: str) -> DynamoDBClient:
     """A client as the service makes it."""
-    from service.key_table import new_client
+    from carsight_service.metering.model import new_client
 
     return new_client()
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from service import endpoint
-from service.contract import (
+from carsight_service.contract.api import (
     Answer,
     Api,
     Box,
@@ -27,10 +26,11 @@ from service.contract import (
     VinBox,
     VinReading,
 )
-from service.errors import InvalidImage
-from service.key_table import key_id
-from service.keyring import Keyring
-from service.keys import KeyStore
+from carsight_service.contract.errors import InvalidImage
+from carsight_service.http import endpoint
+from carsight_service.metering.keyring import Keyring
+from carsight_service.metering.meter_store import KeyStore
+from carsight_service.metering.model import key_id
 from tests.events import Invocation, event
 
 if TYPE_CHECKING:

@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
+from carsight_service import images as source
+from carsight_service.aws import clients as aws
+from carsight_service.contract.api import Answer, Api
+from carsight_service.contract.errors import InvalidImage
+from carsight_service.http import account
+from carsight_service.metering.keyring import Keyring
+from carsight_service.metering.meter_store import KeyStore
+from carsight_service.metering.model import key_id
+from carsight_service.notify import webhooks
+from carsight_service.notify.subscribers import Webhooks
+from carsight_service.queue import batches, uploads, worker
+from carsight_service.queue.leases import Leases
+from carsight_service.settings import settings
 from local.worker import EventSource
-from service import account, aws, batches, source, uploads, webhooks, worker
-from service.contract import Answer, Api
-from service.errors import InvalidImage
-from service.key_table import key_id
-from service.keyring import Keyring
-from service.keys import KeyStore
-from service.leases import Leases
-from service.settings import settings
-from service.subscribers import Webhooks
 from tests.events import Invocation
 from tests.fakes import PLATES, VINS
 

@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recognition.detector import LINES, PLATES, VEHICLE_TYPES, Detection, Detector, net_input
+from carsight.detector import LINES, PLATES, VEHICLE_TYPES, Detection, Detector, net_input
 from training.data import read_image
 from training.quantize import quantize
 from training.scenes import (

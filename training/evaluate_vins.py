@@ -1,12 +1,12 @@
 """Measures the VIN recognizer on labelled photos: right, wrong and refused, by kind and by threshold.
 
-    python -m training.evaluate_vins --data DIR [--split val] [--models functions/vin/models] [--rows FILE]
+    python -m training.evaluate_vins --data DIR [--split val] [--models FOLDER] [--rows FILE]
         [--lines WORK/lines.jsonl] [--no-barcode] [--no-check-digit]
     python -m training.evaluate_vins --rendered 400 --sheet docs/vin-failures.jpg
 
 Counts as shared scorers do: right where the first candidate is a labelled VIN of the photo, wrong where
 there is one and it is none of them. The curve shows what every threshold would have answered; ``fit`` is
-the logistic map from the rules' probability to the share that is right (``recognition.vins``: _SLOPE,
+the logistic map from the rules' probability to the share that is right (``carsight.vin.recognizer``: _SLOPE,
 _OFFSET). ``--lines`` puts the labelled lines in the detector's place, to judge the reader alone.
 ``--rendered`` asks about drawn photos instead, of which nothing was trained on, and ``--sheet`` shows those
 that were refused or read wrongly.
@@ -26,12 +26,14 @@ from unittest import mock
 import cv2
 import numpy as np
 
-from recognition import barcodes, vin_rules, vins
-from recognition.detector import TARGET, Detection, Detector
-from recognition.photo import Photo, Pixels
-from recognition.runtime import session
-from recognition.vin_text import LineReader
-from recognition.vins import VinRecognizer
+from carsight.detector import TARGET, Detection, Detector
+from carsight.photo import Photo, Pixels
+from carsight.runtime import MODELS, session
+from carsight.vin import barcodes
+from carsight.vin import recognizer as vins
+from carsight.vin import rules as vin_rules
+from carsight.vin.line_reader import LineReader
+from carsight.vin.recognizer import VinRecognizer
 from training.data import read_image, read_labels, tiled
 from training.render_vins import render_photo
 from training.vin_reader import load_lines
@@ -156,7 +158,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, help="folder of the labelled VIN photos")
-    parser.add_argument("--models", type=Path, default=Path("functions/vin/models"))
+    parser.add_argument("--models", type=Path, default=MODELS)
     parser.add_argument("--split", default="val")
     parser.add_argument("--rows", type=Path)
     parser.add_argument("--lines", type=Path)
@@ -175,7 +177,7 @@ def main() -> None:
     if args.lines:
         given = Given()
         recognizer = VinRecognizer(
-            given, given, LineReader(session(args.models / "reader.onnx")), threshold=0.0
+            given, given, LineReader(session(args.models / "vin_reader.onnx")), threshold=0.0
         )
     else:
         recognizer = VinRecognizer.load(args.models, threshold=0.0)

@@ -3,7 +3,7 @@
     python -m training.plate_reader train --data DIR --work DIR [--steps 2400] [--seed 1]
     python -m training.plate_reader regions --data DIR --work DIR [--drawn 5000]
     python -m training.plate_reader evaluate --data DIR --work DIR [--model reader.onnx]
-    python -m training.plate_reader export --data DIR --work DIR --out functions/plate/models/reader.onnx
+    python -m training.plate_reader export --data DIR --work DIR --out reader.onnx
 
 `--data` holds the folder `plates`. The work folder keeps the checkpoint (training resumes from it) and
 `log.jsonl` with the figures on `val`. A training batch mixes rendered plates, real ones, and real ones whose
@@ -34,8 +34,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from recognition import ctc, runtime
-from recognition.reader import GROW, HEIGHT, ONE_ROW, Calibration, PlateReader, rectify, straighten
+from carsight import ctc, runtime
+from carsight.plate.reader import GROW, HEIGHT, ONE_ROW, Calibration, PlateReader, rectify, straighten
 from training import designs, ppocr
 from training.data import Pixels
 from training.plates_data import ALPHABET, Plate, fold, read_plates

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from recognition.reader import HEIGHT, rectify
-from recognition.reader import TWO_ROWS as TWO_ROWS_WIDTH
+from carsight.plate.reader import HEIGHT, rectify
+from carsight.plate.reader import TWO_ROWS as TWO_ROWS_WIDTH
 from training import designs
 from training.data import Pixels, tiled
 from training.designs import Colour, Design, Token, fill_pattern, vanity_pattern

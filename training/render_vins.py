@@ -27,7 +27,7 @@ import zxingcpp
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from recognition.vin_text import ALPHABET, cut
+from carsight.vin.line_reader import ALPHABET, cut
 from training.data import Pixels, tiled
 
 Rng = np.random.Generator

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from recognition.detector import VEHICLE_TYPES
+from carsight.detector import VEHICLE_TYPES
 from training.data import TYPE_OF_LABEL, Pixels, read_image, read_labels
 from training.render_vins import render_photo, render_without
 

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recognition.detector import VEHICLE_TYPES
-from recognition.runtime import session
-from recognition.vehicles import COLORS, ORIENTATIONS, SIDE, cut
+from carsight.detector import VEHICLE_TYPES
+from carsight.plate.vehicles import COLORS, ORIENTATIONS, SIDE, cut
+from carsight.runtime import session
 from training.data import TYPE_OF_LABEL, Pixels, read_image, read_labels
 from training.detector import Conv, Net, fold_batch_norms
 from training.quantize import quantize

@@ -2,7 +2,7 @@
 
     python -m training.vin_reader lines  --data DIR --work DIR
     python -m training.vin_reader train  --data DIR --work DIR [--steps 2400]
-    python -m training.vin_reader export --data DIR --work DIR --out functions/vin/models/reader.onnx
+    python -m training.vin_reader export --data DIR --work DIR --out reader.onnx
 
 ``lines`` writes WORK/lines.jsonl: where each line lies and what it says. The labelled boxes are upright
 rectangles round lines that may be tilted, and most have no text, so the newest net is asked: for a line with
@@ -27,9 +27,10 @@ import numpy as np
 import onnx
 import torch
 
-from recognition import ctc, vin_rules
-from recognition.runtime import session
-from recognition.vin_text import ALPHABET, WIDTH, LineReader, LineReading, cut, decode, text_probabilities
+from carsight import ctc
+from carsight.runtime import session
+from carsight.vin import rules as vin_rules
+from carsight.vin.line_reader import ALPHABET, WIDTH, LineReader, LineReading, cut, decode, text_probabilities
 from training.data import Pixels, read_image, read_labels
 from training.ppocr import PERCENTILE, Reader, ctc_loss, export, to_input
 from training.quantize import quantize

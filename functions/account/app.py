@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from service.account import handle
-from service.endpoint import Context, Event, Response
+from carsight_service.http.account import handle
+from carsight_service.http.endpoint import Context, Event, Response
 
 
 def lambda_handler(event: Event, context: Context) -> Response:

@@ -8,8 +8,8 @@ from typing import Any
 
 import boto3
 
-from service.alerts import Alerts
-from service.key_table import new_client
+from carsight_service.metering.alerts import Alerts
+from carsight_service.metering.model import new_client
 
 logger = logging.getLogger(__name__)
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from recognition.photo import ImageError, decode
-from recognition.plates import PlateRecognizer
-from recognition.regions import CODES
-from service.answers import plate_answer
-from service.contract import Api, PlateAnswer
-from service.endpoint import Context, Event, Response, handle
-from service.errors import InvalidImage, UnknownRegions
-from service.telemetry import stage
+from carsight.photo import ImageError, decode
+from carsight.plate.recognizer import PlateRecognizer
+from carsight.plate.regions import CODES
+from carsight_service.contract.answers import plate_answer
+from carsight_service.contract.api import Api, PlateAnswer
+from carsight_service.contract.errors import InvalidImage, UnknownRegions
+from carsight_service.http.endpoint import Context, Event, Response, handle
+from carsight_service.telemetry import stage
 
-recognizer = PlateRecognizer.load(Path(__file__).with_name("models"))
+recognizer = PlateRecognizer.load()
 
 
 def recognise(image: bytes, regions: Sequence[str] = ()) -> PlateAnswer:

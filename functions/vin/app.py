@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from recognition.photo import ImageError, decode
-from recognition.vins import VinRecognizer
-from service.answers import vin_answer
-from service.contract import Api, VinAnswer
-from service.endpoint import Context, Event, Response, handle
-from service.errors import InvalidImage
-from service.telemetry import stage
+from carsight.photo import ImageError, decode
+from carsight.vin.recognizer import VinRecognizer
+from carsight_service.contract.answers import vin_answer
+from carsight_service.contract.api import Api, VinAnswer
+from carsight_service.contract.errors import InvalidImage
+from carsight_service.http.endpoint import Context, Event, Response, handle
+from carsight_service.telemetry import stage
 
-recognizer = VinRecognizer.load(Path(__file__).with_name("models"))
+recognizer = VinRecognizer.load()
 
 
 def recognise(image: bytes, regions: Sequence[str] = ()) -> VinAnswer:

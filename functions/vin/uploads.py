@@ -2,7 +2,7 @@
 
 from app import recognise
 
-from service.contract import Api
-from service.worker import handler
+from carsight_service.contract.api import Api
+from carsight_service.queue.worker import handler
 
 lambda_handler = handler(Api.VIN, recognise)

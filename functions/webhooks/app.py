@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.endpoint import Context, Event
-from service.settings import settings
-from service.subscribers import Webhooks
-from service.webhooks import deliver
+from carsight_service.http.endpoint import Context, Event
+from carsight_service.notify.subscribers import Webhooks
+from carsight_service.notify.webhooks import deliver
+from carsight_service.settings import settings
 
 webhooks = Webhooks(settings.table_name)
 

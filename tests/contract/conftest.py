@@ -9,8 +9,8 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from carsight_service.http import endpoint
 from local.template import create_table
-from service import endpoint
 from tests.fakes import Service
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from service import account
-from service.contract import Api
-from service.key_table import Status, key_id
-from service.keys import KeyStore
+from carsight_service.contract.api import Api
+from carsight_service.http import account
+from carsight_service.metering.meter_store import KeyStore
+from carsight_service.metering.model import Status, key_id
 from tests.events import Invocation, event
 from tests.fakes import NOW, Reply, Service
 

@@ -10,12 +10,13 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from service import account, endpoint, key_table
-from service.contract import Api
-from service.errors import InvalidImage, NoTextDetected, NothingFound
-from service.key_table import Status, key_id
-from service.keys import KeyStore
-from service.source import MAX_IMAGE_BYTES
+from carsight_service.contract.api import Api
+from carsight_service.contract.errors import InvalidImage, NoTextDetected, NothingFound
+from carsight_service.http import account, endpoint
+from carsight_service.images import MAX_IMAGE_BYTES
+from carsight_service.metering import model as key_table
+from carsight_service.metering.meter_store import KeyStore
+from carsight_service.metering.model import Status, key_id
 from tests.events import MULTIPART, Invocation, event, form
 from tests.fakes import BASE64, BODY, NOW, PHOTO, PLATES, ROUTES, VINS, Recognition, Reply, Service
 

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from service import account, openapi
-from service.errors import ObjectGone, ServiceError
+from carsight_service.contract.errors import ObjectGone, ServiceError
+from carsight_service.http import account, openapi
 from tests.events import Invocation, event
 
 

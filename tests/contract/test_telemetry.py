@@ -14,11 +14,12 @@ from urllib.parse import quote
 
 import pytest
 
-from service import source, telemetry
-from service.contract import Api
-from service.errors import InvalidImage, NothingFound
-from service.key_table import Status, key_id, prefix_of
-from service.settings import settings
+from carsight_service import images as source
+from carsight_service import telemetry
+from carsight_service.contract.api import Api
+from carsight_service.contract.errors import InvalidImage, NothingFound
+from carsight_service.metering.model import Status, key_id, prefix_of
+from carsight_service.settings import settings
 from tests.events import MULTIPART, Invocation, form
 from tests.fakes import BASE64, PHOTO, ROUTES, Recognition, Service
 

@@ -14,7 +14,7 @@ from threading import Thread
 import boto3
 import pytest
 
-from service.keyring import Keyring
+from carsight_service.metering.keyring import Keyring
 
 ROOT = Path(__file__).resolve().parents[2]
 

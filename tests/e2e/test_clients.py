@@ -23,9 +23,9 @@ import numpy as np
 import pytest
 from carsxe_api import CarsXE
 
-from service.contract import Api
-from service.key_table import Status, key_id
-from service.keyring import Keyring
+from carsight_service.contract.api import Api
+from carsight_service.metering.keyring import Keyring
+from carsight_service.metering.model import Status, key_id
 from tests.e2e.conftest import Running
 
 TESTS = Path(__file__).resolve().parents[1]

@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from service import openapi
+from carsight_service.http import openapi
 from tests.e2e.conftest import Running
 
 CHECKS = [

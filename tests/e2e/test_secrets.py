@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.contract import Api
-from service.key_table import Status, key_id
+from carsight_service.contract.api import Api
+from carsight_service.metering.model import Status, key_id
 from tests.e2e.conftest import Running
 from tests.events import form
 

@@ -29,7 +29,7 @@ def carsight(gateway: Running, tmp_path: Path) -> Carsight:
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-W", "error", "-m", "service.cli", *map(str, arguments), "--local"],
+            [sys.executable, "-W", "error", "-m", "carsight_service.cli", *map(str, arguments), "--local"],
             cwd=tmp_path,
             env={"PATH": os.environ["PATH"], "PYTHONPATH": path},
             capture_output=True,

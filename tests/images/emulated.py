@@ -22,12 +22,12 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from carsight_service.http import endpoint
+from carsight_service.metering.keyring import Keyring
+from carsight_service.metering.meter_store import KeyStore
+from carsight_service.metering.model import new_client
 from local.gateway import import_function
 from local.template import create_table
-from service import endpoint
-from service.key_table import new_client
-from service.keyring import Keyring
-from service.keys import KeyStore
 from tests.events import Invocation
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,8 +12,8 @@ import pytest
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 
+from carsight_service.settings import Settings
 from local.template import read_template
-from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -206,7 +206,7 @@ def test_zip_functions_find_the_service(template: dict[str, Any], resources: dic
         assert template["Resources"][name]["Properties"]["Layers"] == [{"Ref": "ServiceLayer"}]
     layer = template["Resources"]["ServiceLayer"]
     content = ROOT / layer["Properties"]["ContentUri"]
-    assert (content / "service").is_dir()
+    assert (content / "carsight_service").is_dir()
     assert (content / "requirements.txt").resolve() == ROOT / "requirements" / "account.txt"
 
 

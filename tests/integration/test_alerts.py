@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from service.contract import Api
-from service.errors import LimitExceeded
-from service.key_table import key_id
-from service.keyring import Keyring
-from service.keys import KeyStore
+from carsight_service.contract.api import Api
+from carsight_service.contract.errors import LimitExceeded
+from carsight_service.metering.keyring import Keyring
+from carsight_service.metering.meter_store import KeyStore
+from carsight_service.metering.model import key_id
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

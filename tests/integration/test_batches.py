@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from service import account, batches
-from service.batches import Batches, BatchWorker, parse_batch
-from service.contract import Api
-from service.errors import InvalidRequest
-from service.keys import KeyStore
+from carsight_service.contract.api import Api
+from carsight_service.contract.errors import InvalidRequest
+from carsight_service.http import account
+from carsight_service.metering.meter_store import KeyStore
+from carsight_service.queue import batches
+from carsight_service.queue.batches import Batches, BatchWorker, parse_batch
 from tests.events import Invocation, event
 from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline
 

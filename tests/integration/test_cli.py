@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from service.cli import main
-from service.contract import Api
-from service.errors import PlanWithoutApi, UnknownKey
-from service.key_table import key_id
-from service.keys import KeyStore
+from carsight_service.cli import main
+from carsight_service.contract.api import Api
+from carsight_service.contract.errors import PlanWithoutApi, UnknownKey
+from carsight_service.metering.meter_store import KeyStore
+from carsight_service.metering.model import key_id
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -257,7 +257,7 @@ def test_a_stack_is_found_by_its_outputs(aws: str, capsys: pytest.CaptureFixture
 def test_the_command_runs_without_the_functions_environment(tmp_path: Path) -> None:
     package = Path(__file__).parents[2] / "layers" / "service" / "python"
     answer = subprocess.run(
-        [sys.executable, "-m", "service.cli", "keys", "list", "--local"],
+        [sys.executable, "-m", "carsight_service.cli", "keys", "list", "--local"],
         cwd=tmp_path,
         env={"PYTHONPATH": str(package)},
         capture_output=True,

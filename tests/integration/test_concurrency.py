@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service import endpoint
-from service.contract import Answer, Api
-from service.errors import NothingFound
-from service.key_table import key_id
-from service.keys import KeyStore
+from carsight_service.contract.api import Answer, Api
+from carsight_service.contract.errors import NothingFound
+from carsight_service.http import endpoint
+from carsight_service.metering.meter_store import KeyStore
+from carsight_service.metering.model import key_id
 from tests.events import Invocation, event
 from tests.fakes import BODY, NOW, PLATES, Reply, Service
 

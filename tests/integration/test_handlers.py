@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from carsight_service.http import endpoint
+from carsight_service.metering.keyring import Keyring
+from carsight_service.metering.meter_store import KeyStore
 from local.gateway import import_function
-from service import endpoint
-from service.keyring import Keyring
-from service.keys import KeyStore
 from tests.events import Invocation
 
 if TYPE_CHECKING:

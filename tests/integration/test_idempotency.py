@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from service import idempotency
-from service.contract import Api
-from service.errors import (
+from carsight_service.contract.api import Api
+from carsight_service.contract.errors import (
     IdempotencyKeyReused,
     NothingFound,
     RequestInProgress,
     ServiceError,
     StoreUnavailable,
 )
-from service.idempotency import once
-from service.key_table import key_id
-from service.keyring import Keyring
-from service.keys import KeyStore
+from carsight_service.http import idempotency
+from carsight_service.http.idempotency import once
+from carsight_service.metering.keyring import Keyring
+from carsight_service.metering.meter_store import KeyStore
+from carsight_service.metering.model import key_id
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

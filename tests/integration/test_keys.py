@@ -18,8 +18,8 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from service.contract import Api
-from service.errors import (
+from carsight_service.contract.api import Api
+from carsight_service.contract.errors import (
     BlockedKey,
     InactiveKey,
     LimitExceeded,
@@ -28,9 +28,9 @@ from service.errors import (
     StoreUnavailable,
     UnknownKey,
 )
-from service.key_table import PastUsage, Status, key_id, partition
-from service.keyring import Keyring
-from service.keys import KeyStore, Usage
+from carsight_service.metering.keyring import Keyring
+from carsight_service.metering.meter_store import KeyStore, Usage
+from carsight_service.metering.model import PastUsage, Status, key_id, partition
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -380,7 +380,7 @@ def test_without_the_table_nothing_is_served(dynamodb: DynamoDBClient, error: Ex
 
 
 def test_a_server_that_is_gone_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    from service.key_table import new_client
+    from carsight_service.metering.model import new_client
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(StoreUnavailable):

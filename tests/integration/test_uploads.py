@@ -13,13 +13,14 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 from botocore.httpsession import URLLib3Session
 
-from service import account, uploads
-from service.contract import Api
-from service.key_table import Status
-from service.keys import KeyStore
-from service.leases import Busy, Leases
-from service.source import MAX_IMAGE_BYTES
-from service.uploads import UploadRequest, Uploads, offer
+from carsight_service.contract.api import Api
+from carsight_service.http import account
+from carsight_service.images import MAX_IMAGE_BYTES
+from carsight_service.metering.meter_store import KeyStore
+from carsight_service.metering.model import Status
+from carsight_service.queue import uploads
+from carsight_service.queue.leases import Busy, Leases
+from carsight_service.queue.uploads import UploadRequest, Uploads, offer
 from tests.events import Invocation, event
 from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline, read_event
 
@@ -216,7 +217,7 @@ def test_a_table_out_of_reach_is_tried_again(pipeline: Pipeline, monkeypatch: py
 
 
 def _unavailable(*_: object) -> None:
-    from service.errors import StoreUnavailable
+    from carsight_service.contract.errors import StoreUnavailable
 
     raise StoreUnavailable("no answer")
 

@@ -12,10 +12,10 @@ from typing import Any
 import boto3
 import pytest
 
-from service import webhooks
-from service.settings import settings
-from service.subscribers import DELIVERY, SIGNATURE, sign, verify
-from service.webhooks import MAX_DETAIL_BYTES, announce, deliver
+from carsight_service.notify import webhooks
+from carsight_service.notify.subscribers import DELIVERY, SIGNATURE, sign, verify
+from carsight_service.notify.webhooks import MAX_DETAIL_BYTES, announce, deliver
+from carsight_service.settings import settings
 from tests.pipeline import KEY_ID, Pipeline, read_event
 
 

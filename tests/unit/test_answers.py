@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from recognition.geometry import Box
-from recognition.photo import Photo
-from recognition.plates import PlateReading, Vehicle
-from recognition.reader import Candidate
-from recognition.vins import CheckDigit, Repair, VinCandidate, VinResult
-from service.answers import plate_answer, vin_answer
-from service.errors import NoTextDetected, NothingFound
+from carsight.geometry import Box
+from carsight.photo import Photo
+from carsight.plate.reader import Candidate
+from carsight.plate.recognizer import PlateReading, Vehicle
+from carsight.vin.recognizer import CheckDigit, Repair, VinCandidate, VinResult
+from carsight_service.contract.answers import plate_answer, vin_answer
+from carsight_service.contract.errors import NoTextDetected, NothingFound
 
 PHOTO = Photo.of(np.zeros((300, 400, 3), np.uint8))
 READING = PlateReading(

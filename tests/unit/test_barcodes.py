@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import zxingcpp
 
-from recognition import barcodes
-from recognition.photo import Pixels
+from carsight.photo import Pixels
+from carsight.vin import barcodes
 
 CHECKED = "JHLRD77874C026456"
 UNCHECKED = "WVWZZZ1KZ7M047185"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recognition import ctc
+from carsight import ctc
 
 ALPHABET = "AB1"
 

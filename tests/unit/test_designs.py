@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from recognition import regions
+from carsight.plate import regions
 from training import designs
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from recognition.detector import (
+from carsight.detector import (
     TARGET,
     Detection,
     Detector,
@@ -19,7 +19,7 @@ from recognition.detector import (
     keep_best,
     net_input,
 )
-from recognition.vehicles import carrier
+from carsight.plate.vehicles import carrier
 
 
 def inverse_softplus(distance: float) -> float:

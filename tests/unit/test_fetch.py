@@ -14,9 +14,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from service import fetch as guard
-from service.errors import InvalidImage
-from service.fetch import MAX_BYTES, fetch, is_public
+from carsight_service.aws import fetch as guard
+from carsight_service.aws.fetch import MAX_BYTES, fetch, is_public
+from carsight_service.contract.errors import InvalidImage
 
 PHOTO = b"\xff\xd8\xff\xe0 a photo"
 MESSAGE = "Invalid image data format. Must be a valid URL or base64 encoded string."

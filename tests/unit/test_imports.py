@@ -21,18 +21,18 @@ NEVER = {
     "boto3": "botocore makes the same clients",
     "multiprocessing": "nothing here starts processes",
     "onnxruntime.quantization": "the models are quantised where they are trained",
-    "requests": "fetches are the guarded ones of service.fetch",
+    "requests": "fetches are the guarded ones of carsight_service.aws.fetch",
     "s3transfer": "objects are small enough for one request",
-    "service.account": "the account function's",
-    "service.batches": "the workers'",
-    "service.openapi": "the account function's",
-    "service.uploads": "the workers'",
+    "carsight_service.http.account": "the account function's",
+    "carsight_service.queue.batches": "the workers'",
+    "carsight_service.http.openapi": "the account function's",
+    "carsight_service.queue.uploads": "the workers'",
     "yaml": "the account function's",
 }
 
 OTHERS = {
-    "plate": ("recognition.barcodes", "recognition.vins", "zxingcpp"),
-    "vin": ("recognition.plates", "recognition.vehicles"),
+    "plate": ("carsight.vin.barcodes", "carsight.vin.recognizer", "zxingcpp"),
+    "vin": ("carsight.plate.recognizer", "carsight.plate.vehicles"),
 }
 """What only the other function needs."""
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from recognition.photo import MAX_PIXELS, ImageError, Photo, Pixels, decode, halved
+from carsight.photo import MAX_PIXELS, ImageError, Photo, Pixels, decode, halved
 
 
 def picture(width: int, height: int) -> Pixels:

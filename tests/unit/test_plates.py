@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recognition.photo import Photo, decode
-from recognition.plates import PlateReading, PlateRecognizer
+from carsight.photo import Photo, decode
+from carsight.plate.recognizer import PlateReading, PlateRecognizer
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("plate_us", "plate_de", "no_plate")
@@ -22,7 +22,7 @@ def photo(name: str) -> Photo:
 
 @pytest.fixture(scope="module")
 def recognizer() -> PlateRecognizer:
-    return PlateRecognizer.load(ROOT / "functions" / "plate" / "models")
+    return PlateRecognizer.load()
 
 
 @pytest.mark.parametrize(

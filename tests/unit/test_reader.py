@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recognition import reader, runtime
+from carsight import runtime
+from carsight.plate import reader
 
-MODEL = Path(__file__).parents[2] / "functions" / "plate" / "models" / "reader.onnx"
+MODEL = runtime.MODELS / "plate_reader.onnx"
 Pixels = NDArray[np.uint8]
 
 

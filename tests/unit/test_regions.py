@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from recognition import regions
+from carsight.plate import regions
 
 
 def test_codes_are_countries_or_their_states() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from service.settings import Settings
+from carsight_service.settings import Settings
 
 
 def test_defaults() -> None:

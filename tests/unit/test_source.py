@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as some
 
-from service.errors import ImageTooLarge, InvalidImage
-from service.source import (
+from carsight_service.contract.errors import ImageTooLarge, InvalidImage
+from carsight_service.images import (
     MAX_IMAGE_BYTES,
     Base64Source,
     BytesSource,

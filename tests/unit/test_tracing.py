@@ -11,8 +11,8 @@ import sys
 PARENT = "53995c3f42cd8ad8"
 
 _REQUEST = """
-from service.deadline import within
-from service.telemetry import stage
+from carsight_service.deadline import within
+from carsight_service.telemetry import stage
 
 def body():
     with stage("load"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from recognition import vin_rules
+from carsight.vin import rules as vin_rules
 
 
 @pytest.mark.parametrize("vin", ["1M8GDM9AXKP042788", "11111111111111111", "JHLRD77874C026456"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recognition import vin_text
+from carsight.vin import line_reader as vin_text
 
 
 def all_texts(matrix: NDArray[np.float64]) -> dict[tuple[int, ...], float]:

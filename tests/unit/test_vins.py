@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recognition import barcodes, vin_text, vins
-from recognition.barcodes import BarcodeVin
-from recognition.detector import TARGET, Detection, Detector
-from recognition.geometry import Box
-from recognition.photo import Photo, Pixels, decode
-from recognition.vin_text import LineReader, LineReading
-from recognition.vins import CheckDigit, Repair, VinRecognizer, VinResult
+from carsight.detector import TARGET, Detection, Detector
+from carsight.geometry import Box
+from carsight.photo import Photo, Pixels, decode
+from carsight.vin import barcodes
+from carsight.vin import line_reader as vin_text
+from carsight.vin import recognizer as vins
+from carsight.vin.barcodes import BarcodeVin
+from carsight.vin.line_reader import LineReader, LineReading
+from carsight.vin.recognizer import CheckDigit, Repair, VinRecognizer, VinResult
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
@@ -137,7 +139,7 @@ def test_writing_is_told_from_none() -> None:
 
 @pytest.fixture(scope="module")
 def recognizer() -> VinRecognizer:
-    return VinRecognizer.load(ROOT / "functions" / "vin" / "models")
+    return VinRecognizer.load()
 
 
 @pytest.mark.parametrize(("name", "vin"), [("vin_label", CHECKED), ("vin_plate", UNCHECKED)])

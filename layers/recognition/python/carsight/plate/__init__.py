@@ -1,0 +1,1 @@
+"""Licence plates: photo in, readings out."""

@@ -1,0 +1,246 @@
+"""The plate reader: rectified crops in, text with candidates and region out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from carsight import ctc
+from carsight.plate.regions import agrees, plausibilities
+
+HEIGHT = 48
+"""Height in pixels of every crop the reader takes."""
+
+ONE_ROW = 160
+"""Width of a crop of one row."""
+
+TWO_ROWS = 224
+"""Width of a crop of two rows, which lie side by side, the top row left."""
+
+GROW = 0.06
+"""How much wider and higher than the detected corners a crop is cut; corners tend to sit on the plate's
+edge."""
+
+_HINT = 20.0
+"""How many times likelier a hinted region becomes: enough to settle doubts, too little to overrule a clear
+design."""
+
+_NOTHING = 0.0005
+"""A text that scores less, 0.000 in an answer, is none."""
+
+_TOP_ENDS, _BOTTOM_BEGINS = 0.54, 0.46
+"""Where the rows of a two-row plate are cut, in shares of its height: they overlap, as rows differ in
+height."""
+
+
+def rectify(
+    pixels: NDArray[np.uint8], corners: NDArray[np.floating], two_rows: bool, grow: float = GROW
+) -> NDArray[np.uint8]:
+    """The plate cut out upright: 48 x 160 for one row, 48 x 224 (rows side by side) for two; BGR like
+    ``pixels``.
+
+    ``corners``: 4 x 2 pixels, clockwise from the plate's top left; ``grow``: share added at each dimension.
+    Parts outside the photo repeat its edge.
+    """
+    if two_rows:
+        return side_by_side(straighten(pixels, corners, TWO_ROWS // 2, 2 * HEIGHT, grow))
+    return straighten(pixels, corners, ONE_ROW, HEIGHT, grow)
+
+
+def straighten(
+    pixels: NDArray[np.uint8], corners: NDArray[np.floating], width: int, height: int, grow: float
+) -> NDArray[np.uint8]:
+    """What lies within ``corners``, grown by the share ``grow``, warped to ``height`` x ``width``."""
+    centre = corners.mean(axis=0)
+    grown = (centre + (corners - centre) * (1 + grow)).astype(np.float32)
+    x0, y0 = np.maximum(np.floor(grown.min(axis=0)).astype(int) - 2, 0)
+    x1, y1 = np.ceil(grown.max(axis=0)).astype(int) + 3
+    part = pixels[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+    if part.size == 0:
+        part = pixels[-1:, -1:]
+    grown -= np.array((x0, y0), np.float32)
+    # Shrinking by the warp alone would alias thin strokes, so large plates are halved until they are near
+    # its size.
+    while min(part.shape[:2]) > 1 and sides(grown)[0] > 2 * width and sides(grown)[1] > 2 * height:
+        scale = np.array((part.shape[1] // 2 / part.shape[1], part.shape[0] // 2 / part.shape[0]), np.float32)
+        part = np.asarray(
+            cv2.resize(part, (part.shape[1] // 2, part.shape[0] // 2), interpolation=cv2.INTER_AREA), np.uint8
+        )
+        grown *= scale
+    target = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
+    matrix = cv2.getPerspectiveTransform(grown, target)
+    warped = cv2.warpPerspective(
+        part, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(warped, dtype=np.uint8)
+
+
+def side_by_side(plate: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An upright two-row plate of any size as one line of 48 x 224: top row left, bottom row right."""
+    height = plate.shape[0]
+    rows = plate[: round(height * _TOP_ENDS)], plate[round(height * _BOTTOM_BEGINS) :]
+    lines = [cv2.resize(row, (TWO_ROWS // 2, HEIGHT), interpolation=cv2.INTER_LINEAR) for row in rows]
+    return np.asarray(np.hstack(lines), dtype=np.uint8)
+
+
+def sides(corners: NDArray[np.float32]) -> tuple[float, float]:
+    """Mean width and height of a quadrilateral (4 x 2, clockwise from its top left)."""
+    across, down = corners[[1, 2]] - corners[[0, 3]], corners[[3, 2]] - corners[[0, 1]]
+    return float(np.hypot(*across.T).mean()), float(np.hypot(*down.T).mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A text (lower case) or one of its characters, with the probability that it is right, 0..1."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a crop says. ``candidates[0]`` is the answer; ``text`` is "" and ``score`` 0 where nothing is
+    legible.
+
+    ``text`` is lower case, letters and digits only. ``score`` is the probability that all of it is right,
+    ``region`` a code of ``regions.CODES`` with its probability.
+    """
+
+    text: str
+    score: float
+    candidates: tuple[Candidate, ...]
+    characters: tuple[Candidate, ...]
+    region: str
+    region_score: float
+
+
+def agreed(readings: Sequence[Reading]) -> Reading:
+    """One reading of several cuts of the same plate: they vote, each with its score.
+
+    A text's score lies half way between its mean over the cuts and its best: nearer to the truth, by the
+    Brier score on training photos, than either.
+    """
+    scores: dict[str, list[float]] = {}
+    for reading in readings:
+        for candidate in reading.candidates:
+            scores.setdefault(candidate.text, []).append(candidate.score)
+    votes: dict[str, float] = {}
+    for reading in readings:
+        votes[reading.text] = votes.get(reading.text, 0.0) + reading.score
+    best = max(readings, key=lambda reading: (votes[reading.text], reading.score))
+    if not best.text:
+        return best
+    found = {text: (sum(each) / len(readings) + max(each)) / 2 for text, each in scores.items()}
+    total = max(1.0, sum(found.values()))
+    score = found[best.text] / total
+    ranked = sorted(found, key=lambda text: (text != best.text, -found[text]))
+    candidates = tuple(Candidate(text, min(score, found[text] / total)) for text in ranked)
+    return replace(best, score=score, candidates=candidates)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Figures chosen on the validation plates, carried in the model's metadata by training/plate_reader.py.
+
+    The probability that a text is right is ``1 / (1 + exp(-(text_slope * logit + text_offset)))`` of its
+    share's logit; region logits are divided by ``region_temperature``; a state below ``state_threshold`` is
+    not named.
+    """
+
+    text_slope: float = 1.0
+    text_offset: float = 0.0
+    region_temperature: float = 1.0
+    state_threshold: float = 0.4
+
+
+class PlateReader:
+    """Reads rectified crops. Keeps no state between calls, so threads may share one."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        """``session``: a model of training/plate_reader.py, whose metadata names its alphabet and regions.
+
+        Raises:
+            KeyError: the model carries no such metadata.
+        """
+        metadata = session.get_modelmeta().custom_metadata_map
+        self._session = session
+        self._alphabet: str = metadata["alphabet"]
+        self._regions: tuple[str, ...] = tuple(json.loads(metadata["regions"]))
+        countries = [code.partition("-")[0] for code in self._regions]
+        self._countries = sorted(set(countries))
+        self._country_of = np.array([self._countries.index(country) for country in countries])
+        self._calibration = Calibration(**json.loads(metadata["calibration"]))
+
+    def read(self, crops: Sequence[NDArray[np.uint8]], regions: Sequence[str] = ()) -> list[Reading]:
+        """Read crops of :func:`rectify`, in order. ``regions``: the caller's hint, codes of
+        ``regions.CODES``."""
+        readings: dict[int, Reading] = {}
+        for width in {crop.shape[1] for crop in crops}:
+            where = [i for i, crop in enumerate(crops) if crop.shape[1] == width]
+            images = np.stack([crops[i] for i in where]).astype(np.float32).transpose(0, 3, 1, 2) / 127.5 - 1
+            logits, region_logits = self._session.run(["logits", "regions"], {"image": images})
+            for i, steps, scores in zip(where, logits, region_logits, strict=True):
+                readings[i] = self._decode(ctc.softmax(steps), scores, regions)
+        return [readings[i] for i in range(len(crops))]
+
+    def _decode(
+        self, probabilities: NDArray[np.float64], region_logits: NDArray[np.float32], hints: Sequence[str]
+    ) -> Reading:
+        """Text and region together: the design says which series to expect, the text which region is
+        likely."""
+        found = ctc.best_texts(probabilities, self._alphabet)
+        places = ctc.softmax(region_logits / self._calibration.region_temperature)
+        if hints:
+            told = np.array([any(agrees(code, hint) for hint in hints) for code in self._regions])
+            places = np.where(told, places * _HINT, places)
+            places /= places.sum()
+        if not found[0][0]:
+            return Reading("", 0.0, (), (), *self._place(places))
+        found = [(text, p) for text, p in found if text]
+        fits = np.stack([plausibilities(text, self._regions) for text, _ in found])
+        joint = np.array([p for _, p in found])[:, None] * fits * places
+        order = np.argsort(-joint.sum(axis=1), kind="stable")
+        texts = [found[i][0] for i in order]
+        mass = joint.sum(axis=1)[order]
+        # What the beam dropped counts against every candidate, as if it fitted as well as the best one.
+        lost = max(0.0, 1 - sum(p for _, p in found)) * float(fits[order[0]] @ places)
+        shares = mass / (mass.sum() + lost)
+        scores = self._scores(shares)
+        if scores[0] < _NOTHING:
+            return Reading("", 0.0, (), (), *self._place(places))
+        code, place_score = self._place(joint[order[0]] / joint[order[0]].sum())
+        characters = ctc.character_scores(probabilities, texts[0], self._alphabet)
+        return Reading(
+            texts[0].lower(),
+            scores[0],
+            tuple(Candidate(text.lower(), score) for text, score in zip(texts, scores, strict=True)),
+            tuple(Candidate(c.lower(), s) for c, s in zip(texts[0], characters, strict=True)),
+            code,
+            place_score,
+        )
+
+    def _scores(self, shares: NDArray[np.float64]) -> list[float]:
+        """The best share calibrated (Platt), and what it leaves divided among the others as their shares
+        are."""
+        first = min(max(float(shares[0]), 1e-6), 1 - 1e-6)
+        slope, offset = self._calibration.text_slope, self._calibration.text_offset
+        best = 1 / (1 + math.exp(-(slope * math.log(first / (1 - first)) + offset)))
+        left = (1 - best) / (1 - first)
+        return [best, *(min(best, float(share) * left) for share in shares[1:])]
+
+    def _place(self, places: NDArray[np.float64]) -> tuple[str, float]:
+        """The likeliest country, and its state where that is sure enough."""
+        shares = np.bincount(self._country_of, weights=places)
+        country = int(np.argmax(shares))
+        best = int(np.argmax(np.where(self._country_of == country, places, -1.0)))
+        named = self._regions[best] == self._countries[country]
+        if named or places[best] >= self._calibration.state_threshold:
+            return self._regions[best], float(places[best])
+        return self._countries[country], float(shares[country])

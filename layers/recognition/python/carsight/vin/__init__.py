@@ -1,0 +1,1 @@
+"""VINs: photo in, number out."""

@@ -1,0 +1,219 @@
+"""Reading the characters of one line: cut it level, let the net say what stands there, decode 17 characters
+of it.
+
+The net is a CTC reader (see ``ctc``). A VIN has 17 characters whatever the net's favourite text is, so this
+decoder sums over *all* paths that say exactly 17: that gives the probability that the line holds 17 at all,
+and for each of the 17 places the exact probability of each character. Candidates are combinations of those,
+each then given its own exact CTC probability.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from carsight import ctc
+from carsight.photo import Pixels
+from carsight.plate.reader import straighten
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+ALPHABET = "0123456789ABCDEFGHJKLMNPRSTUVWXYZ"
+"""What a VIN may hold (ISO 3779): no I, O, Q. The net's class 0 is the CTC blank, class i + 1 is
+ALPHABET[i]."""
+
+LENGTH = 17
+
+HEIGHT, WIDTH = 48, 384
+"""Size in pixels of the crops that the net takes."""
+
+
+def grown(
+    corners: NDArray[np.floating], share: float = 0.05, ends: float = 0.33, sides: float = 0.35
+) -> Floats:
+    """``corners`` (4 x 2, pixels, reading order) with the margins that a crop has round its line.
+
+    At either end ``share`` of its length and ``ends`` of its height, above and below ``sides`` of its
+    height: a detector's corners are not exact, and a lost first character is worse than a bit of frame.
+    """
+    corners = np.asarray(corners, np.float32)
+    along = (corners[1] - corners[0] + corners[2] - corners[3]) / 2
+    down = (corners[3] - corners[0] + corners[2] - corners[1]) / 2
+    length = max(float(np.hypot(*along)), 1e-3)
+    height = max(float(np.hypot(*down)), 1e-3)
+    x = along / length * (share * length + ends * height)
+    y = down * sides
+    return np.stack([corners[0] - x - y, corners[1] + x - y, corners[2] + x + y, corners[3] - x + y])
+
+
+def cut(pixels: Pixels, corners: NDArray[np.floating], *margins: float) -> Pixels:
+    """The line within ``corners`` (4 x 2, pixels of ``pixels``) level and with its ``margins``: 48 x 384,
+    BGR."""
+    return straighten(pixels, grown(corners, *margins), WIDTH, HEIGHT, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class LineReading:
+    """What the net says of one crop.
+
+    ``share`` (0..1) is the probability that the line holds exactly 17 characters. ``texts`` are the
+    likeliest ones, each with its probability among all texts of 17, best first. ``places`` (17 x 33) are
+    the probabilities of each character at each place. ``greedy`` is what the net would say unasked, of any
+    length.
+    """
+
+    share: float
+    texts: tuple[tuple[str, float], ...]
+    places: Doubles
+    greedy: str
+    span: tuple[float, float] | None = None
+    """Where the likeliest text begins and ends, in shares of the crop's width."""
+
+
+class LineReader:
+    """Reads crops of lines. Made once; safe to call from many threads.
+
+    Args:
+        session: A model that takes ``image`` (B x 3 x 48 x 384 float32, BGR, -1..1) and gives ``logits`` (B
+        x T x 34).
+    """
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session = session
+
+    def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
+        """What each of ``crops`` (48 x 384 BGR, see ``cut``) says, with up to ``count`` texts each."""
+        return decode(self._probabilities(crops), count) if crops else []
+
+    def _probabilities(self, crops: Sequence[Pixels]) -> Doubles:
+        image = cv2.dnn.blobFromImages(crops, 1 / 127.5, mean=(127.5, 127.5, 127.5))
+        (logits,) = self._session.run(["logits"], {"image": image})
+        return ctc.softmax(np.asarray(logits, np.float64))
+
+
+def decode(probabilities: Doubles, count: int = 48) -> list[LineReading]:
+    """Readings of a batch of CTC outputs (B x T x 34, rows sum to 1)."""
+    shares, places = seventeen(probabilities)
+    readings = []
+    for matrix, share, place in zip(probabilities, shares, places, strict=True):
+        path = matrix.argmax(axis=1)
+        greedy = "".join(
+            ALPHABET[c - 1] for i, c in enumerate(path) if c != ctc.BLANK and (i == 0 or c != path[i - 1])
+        )
+        texts: list[tuple[str, float]] = []
+        if share > 1e-12:
+            proposals = likeliest(place, count)
+            exact = text_probabilities(matrix, proposals) / share
+            texts = sorted(zip(proposals, exact.tolist(), strict=True), key=lambda item: -item[1])
+        span = _span(matrix, texts[0][0]) if texts and share > 1e-6 else None
+        readings.append(LineReading(float(share), tuple(texts), place, greedy, span))
+    return readings
+
+
+def _span(matrix: Doubles, text: str) -> tuple[float, float]:
+    """Where ``text`` begins and ends: half a character's pitch before the first one's steps and after the
+    last's."""
+    steps = ctc.align(matrix, text, ALPHABET)
+    first, last = float(np.mean(steps[0])) + 0.5, float(np.mean(steps[-1])) + 0.5
+    half = (last - first) / (2 * (len(text) - 1))
+    return max(0.0, (first - half) / len(matrix)), min(1.0, (last + half) / len(matrix))
+
+
+def trimmed(corners: NDArray[np.floating], span: tuple[float, float]) -> Floats:
+    """``corners`` (4 x 2) of a line that was cut with the usual margins, made to begin and end where its
+    text does."""
+    corners = np.asarray(corners, np.float32)
+    outer = grown(corners)
+    left, right = np.float32(span[0]), np.float32(span[1])
+    length = float(np.hypot(*(corners[1] - corners[0]))) or 1.0
+    margin = float(np.hypot(*((outer[1] - outer[0] - corners[1] + corners[0]) / 2)))
+    along = (corners[[1, 2]] - corners[[0, 3]]) / np.float32(length)
+    whole = np.float32(length + 2 * margin)
+    begin, end = left * whole - np.float32(margin), right * whole - np.float32(margin)
+    starts = corners[[0, 3]]
+    a, d = starts + along * begin
+    b, c = starts + along * end
+    return np.stack([a, b, c, d])
+
+
+def seventeen(probabilities: Doubles) -> tuple[Doubles, Doubles]:
+    """The probability that exactly 17 characters are said (B), and that of each at each place then (B x 17
+    x 33).
+
+    Forward-backward over the states (characters so far, last character, whether a blank followed).
+    """
+    batch, steps, classes = probabilities.shape
+    blank, character = probabilities[:, :, :1], probabilities[:, :, 1:]
+    inked = np.zeros((steps + 1, batch, LENGTH + 1, classes - 1))  # the k-th character is being said
+    rested = np.zeros((steps + 1, batch, LENGTH + 1))  # a blank followed it; which it was no longer matters
+    rested[0, :, 0] = 1.0
+    begun = np.zeros(
+        (steps, batch, LENGTH, classes - 1)
+    )  # the character that begins as the k-th at this step
+    for t in range(steps):
+        p = character[:, t, None, :]
+        whole = rested[t] + inked[t].sum(axis=2)
+        begun[t] = p * (whole[:, :LENGTH, None] - inked[t][:, :LENGTH])
+        inked[t + 1] = p * inked[t]
+        inked[t + 1][:, 1:] += begun[t]
+        rested[t + 1] = blank[:, t] * whole
+    shares = rested[steps][:, LENGTH] + inked[steps][:, LENGTH].sum(axis=1)
+    places = np.zeros((batch, LENGTH, classes - 1))
+    after_ink = np.zeros((batch, LENGTH + 1, classes - 1))  # chance to end well from "being said"
+    after_rest = np.zeros((batch, LENGTH + 1))
+    after_ink[:, LENGTH] = 1.0
+    after_rest[:, LENGTH] = 1.0
+    for t in range(steps - 1, -1, -1):
+        places += begun[t] * after_ink[:, 1:]
+        p = character[:, t, None, :]
+        following = p * after_ink  # say c at this step as the k-th, whether it begins or goes on
+        begin = np.zeros_like(following)
+        begin[:, :LENGTH] = following[:, 1:]
+        rest = blank[:, t] * after_rest
+        total = begin.sum(axis=2)
+        after_ink = following + rest[:, :, None] + total[:, :, None] - begin
+        after_rest = rest + total
+    return shares, places / np.maximum(shares, 1e-300)[:, None, None]
+
+
+def likeliest(places: Doubles, count: int) -> list[str]:
+    """The ``count`` likeliest combinations of characters at their places (17 x 33), best first."""
+    order = np.argsort(-places, axis=1)[:, :6]
+    costs = -np.log(np.maximum(np.take_along_axis(places, order, axis=1), 1e-12))
+    costs -= costs[:, :1]
+    # Best-first over how far down each place's list a combination goes; each is reached by one way only.
+    heap: list[tuple[float, tuple[int, ...], int]] = [(0.0, (0,) * len(places), 0)]
+    found: list[str] = []
+    while heap and len(found) < count:
+        cost, ranks, first = heapq.heappop(heap)
+        found.append("".join(ALPHABET[order[i, r]] for i, r in enumerate(ranks)))
+        for i in range(first, len(places)):
+            if ranks[i] + 1 < order.shape[1]:
+                step = float(costs[i, ranks[i] + 1] - costs[i, ranks[i]])
+                if cost + step < 14:
+                    heapq.heappush(heap, (cost + step, (*ranks[:i], ranks[i] + 1, *ranks[i + 1 :]), i))
+    return found
+
+
+def text_probabilities(probabilities: Doubles, texts: Sequence[str]) -> Doubles:
+    """The CTC probability of each of ``texts`` (all of one length) under one crop's output (T x 34)."""
+    labels = np.zeros((len(texts), 2 * len(texts[0]) + 1), np.int64)
+    labels[:, 1::2] = [[ALPHABET.index(c) + 1 for c in text] for text in texts]
+    skip = np.zeros(labels.shape, bool)
+    skip[:, 3::2] = labels[:, 3::2] != labels[:, 1:-2:2]
+    alpha = np.zeros(labels.shape)
+    alpha[:, :2] = probabilities[0][labels[:, :2]]
+    for row in probabilities[1:]:
+        grown_alpha = alpha.copy()
+        grown_alpha[:, 1:] += alpha[:, :-1]
+        grown_alpha[:, 2:] += np.where(skip[:, 2:], alpha[:, :-2], 0)
+        alpha = grown_alpha * row[labels]
+    result: Doubles = alpha[:, -1] + alpha[:, -2]
+    return result

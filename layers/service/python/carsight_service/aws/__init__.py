@@ -1,0 +1,1 @@
+"""AWS and the network: clients, and the guarded fetch."""

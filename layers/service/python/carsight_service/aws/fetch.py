@@ -1,0 +1,279 @@
+"""Fetching a stranger's URL without becoming their way into this network.
+
+A caller chooses the URL, the name server behind its host and every redirect. So: a host is resolved once,
+each of its addresses must belong to the public internet, and the connection goes to the address that was
+checked, with TLS still verifying the name. Redirects are followed by hand and checked again. Bytes and
+seconds are bounded while they pass. Every refusal is the same ``InvalidImage``: it tells a port scanner
+nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
+
+from carsight_service.contract.errors import InvalidImage
+from carsight_service.deadline import OutOfTime, Result, within
+
+MAX_URL_CHARACTERS = 2048
+MAX_BYTES = 10 * 1024 * 1024
+MAX_REDIRECTS = 3
+CONNECT_SECONDS = 2.0
+READ_SECONDS = 3.0
+TOTAL_SECONDS = 8.0
+
+_PORTS = {"http": 80, "https": 443}
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_CHUNK_BYTES = 64 * 1024
+_ADDRESSES_TRIED = 3
+
+# Ranges that ``is_global`` lets pass (in Python 3.11, 3.13 or both) although they reach, or may reach through
+# a translator or relay, addresses that are not global. Names and ranges: IANA's special-purpose registries.
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "100.64.0.0/10",  # carrier-grade NAT, also inside VPCs
+        "192.0.0.0/24",  # protocol assignments
+        "192.88.99.0/24",  # 6to4 relay anycast
+        "::/96",  # IPv4-compatible
+        "64:ff9b::/96",  # NAT64
+        "64:ff9b:1::/48",  # NAT64, local use
+        "2001::/32",  # Teredo
+        "2002::/16",  # 6to4
+        "3fff::/20",  # documentation
+        "5f00::/16",  # segment routing
+        "fec0::/10",  # site-local, deprecated
+    )
+)
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def is_public(address: Address) -> bool:
+    """Whether ``address`` is a host of the public internet, and nothing that leads elsewhere."""
+    address = _unwrapped(address)
+    if not address.is_global or address.is_multicast or address.is_reserved:
+        return False
+    return not any(address.version == network.version and address in network for network in _NOT_PUBLIC)
+
+
+def fetch(url: str, *, loopback: bool = False) -> bytes:
+    """The bytes behind ``url``: at most 10 MB, within 8 seconds.
+
+    ``loopback`` is for local development: it lets this machine's own addresses through, on any port.
+    Raises ``InvalidImage`` for whatever may not or cannot be fetched.
+    """
+    attempt = _Attempt(loopback)
+    return attempt.bounded(lambda: attempt.follow(url))
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str], *, loopback: bool = False) -> int:
+    """Send ``body`` to ``url`` under the same guard, and answer with the status of what came back.
+
+    Redirects are not followed and the answer's body is not read. Raises ``InvalidImage`` as ``fetch`` does.
+    """
+    attempt = _Attempt(loopback)
+    return attempt.bounded(lambda: attempt.send(url, body, headers))
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A URL that has passed every check that needs no network."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def authority(self) -> str:
+        """The ``Host`` header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+class _Attempt:
+    """One fetch with its redirects; ``abandon`` may be called from another thread."""
+
+    def __init__(self, loopback: bool) -> None:
+        self._loopback = loopback
+        self._abandoned = False
+        self._lifeline: socket.socket | None = None
+        """A second handle on the connection: the first is lost to the TLS handshake and to the response."""
+
+    def follow(self, url: str) -> bytes:
+        secure = False
+        for _ in range(MAX_REDIRECTS + 1):
+            target = _checked(url, any_port=self._loopback)
+            if secure and target.scheme != "https":
+                raise InvalidImage("redirect from https to http")
+            secure = target.scheme == "https"
+            with self._answered("GET", target, None, {"Accept": "image/*,*/*;q=0.5"}) as response:
+                if response.status not in _REDIRECTS:
+                    return _body(response)
+                url = _next(url, response)
+        raise InvalidImage("too many redirects")
+
+    def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        with self._answered("POST", _checked(url, any_port=self._loopback), body, headers) as response:
+            return response.status
+
+    def bounded(self, call: Callable[[], Result]) -> Result:
+        """``call()``, given up after ``TOTAL_SECONDS``."""
+        try:
+            return within(TOTAL_SECONDS, call)
+        except OutOfTime:
+            self.abandon()
+            raise InvalidImage(f"not answered within {TOTAL_SECONDS:g} s") from None
+        except (HTTPException, OSError) as error:
+            raise InvalidImage(f"could not be reached: {type(error).__name__}") from error
+
+    def abandon(self) -> None:
+        """Cut the connection, so that a server that drips bytes does not keep a thread."""
+        self._abandoned = True
+        if self._lifeline is not None:
+            with suppress(OSError):
+                self._lifeline.shutdown(socket.SHUT_RDWR)
+
+    @contextmanager
+    def _answered(
+        self, method: str, target: _Target, body: bytes | None, headers: Mapping[str, str]
+    ) -> Iterator[HTTPResponse]:
+        connection = HTTPConnection(target.host, target.port)
+        with self._connected(target) as connection.sock:
+            connection.request(
+                method,
+                target.path,
+                body,
+                headers={
+                    **headers,
+                    "Host": target.authority,
+                    "Accept-Encoding": "identity",
+                    "User-Agent": "carsight",
+                    "Connection": "close",
+                },
+            )
+            with connection.getresponse() as response:
+                yield response
+
+    @contextmanager
+    def _connected(self, target: _Target) -> Iterator[socket.socket]:
+        """A socket to the first address that takes a connection; all were checked before that."""
+        with self._dialled(target) as plain, plain.dup() as self._lifeline:
+            if self._abandoned:
+                raise OSError("abandoned")
+            if target.scheme == "http":
+                plain.settimeout(READ_SECONDS)
+                yield plain
+                return
+            # OpenSSL verifies the name, although the connection goes to an address.
+            with _trust().wrap_socket(plain, server_hostname=target.host) as secure:
+                secure.settimeout(READ_SECONDS)
+                yield secure
+
+    def _dialled(self, target: _Target) -> socket.socket:
+        failure = OSError("no address")
+        for address in self._addresses(target)[:_ADDRESSES_TRIED]:
+            try:
+                return _dial(address, target.port)
+            except OSError as error:
+                failure = error
+        raise failure
+
+    def _addresses(self, target: _Target) -> list[Address]:
+        addresses = _resolve(target.host, target.port)
+        for address in addresses:
+            local = self._loopback and _unwrapped(address).is_loopback
+            if not local and (not is_public(address) or target.port != _PORTS[target.scheme]):
+                raise InvalidImage("not an address of the public internet")
+        return addresses
+
+
+def _unwrapped(address: Address) -> Address:
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _checked(url: str, any_port: bool) -> _Target:
+    if len(url) > MAX_URL_CHARACTERS:
+        raise InvalidImage("URL too long")
+    # Parsers disagree on these; no two of them may see different hosts in one URL.
+    if re.search(r"[\x00-\x20\x7f\\\ud800-\udfff]", url):
+        raise InvalidImage("control character, blank, backslash or half a character in URL")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise InvalidImage("malformed URL") from error
+    if parts.scheme not in _PORTS:
+        raise InvalidImage("not an http or https URL")
+    if not host or parts.username is not None or parts.password is not None:
+        raise InvalidImage("no host, or user info, in URL")
+    if "%" in host:
+        raise InvalidImage("escaped or scoped host")
+    standard = _PORTS[parts.scheme]
+    if port is None:
+        port = standard
+    if port != standard and not any_port:
+        raise InvalidImage("port other than 80 and 443")
+    return _Target(parts.scheme, _ascii(host), port, _path(parts))
+
+
+def _ascii(host: str) -> str:
+    if ":" in host:
+        return host
+    try:
+        name = host.encode("idna").decode("ascii")
+    except UnicodeError as error:
+        raise InvalidImage("malformed host name") from error
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+        raise InvalidImage("malformed host name")
+    return name
+
+
+def _path(parts: SplitResult) -> str:
+    """The request target: as sent, with what a URL may not hold percent-encoded and the fragment left out."""
+    path = parts.path or "/"
+    return quote(f"{path}?{parts.query}" if parts.query else path, safe="!#$%&'()*+,/:;=?@[]~")
+
+
+def _resolve(host: str, port: int) -> list[Address]:
+    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(ipaddress.ip_address(answer[4][0]) for answer in answers))
+
+
+def _dial(address: Address, port: int) -> socket.socket:
+    return socket.create_connection((str(address), port), CONNECT_SECONDS)
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    """Made once: reading the system's certificates takes longer than most handshakes."""
+    return ssl.create_default_context()
+
+
+def _next(url: str, response: HTTPResponse) -> str:
+    try:
+        return urljoin(url, response.getheader("location", ""))
+    except ValueError as error:
+        raise InvalidImage("malformed redirect") from error
+
+
+def _body(response: HTTPResponse) -> bytes:
+    if response.status != 200:
+        raise InvalidImage(f"answered {response.status}")
+    body = bytearray()
+    while chunk := response.read(_CHUNK_BYTES):
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise InvalidImage("more than 10 MB")
+    if response.length:
+        raise InvalidImage("cut short")
+    return bytes(body)

@@ -1,0 +1,227 @@
+"""``carsight keys``: make, find, change and rotate keys, and see what they have used."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from carsight_service.cli.deployment import Deployment
+from carsight_service.cli.output import print_json, print_table
+from carsight_service.contract.api import Api
+from carsight_service.metering.keyring import Keyring, KeyringError, Limits, read_tiers
+from carsight_service.metering.model import Account, Status, Usage
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_commands(commands: Commands, options: argparse.ArgumentParser) -> None:
+    """Add ``keys`` and what it can do."""
+    keys = commands.add_parser("keys", help="API keys and their usage", description=__doc__)
+    verbs = keys.add_subparsers(metavar="VERB", required=True)
+
+    def verb(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        parser = verbs.add_parser(name, help=text, description=text, parents=[options])
+        parser.set_defaults(run=run)
+        return parser
+
+    create = verb("create", _create, "make a key; it is shown this once")
+    create.add_argument("--owner", required=True, help="e-mail address, named in usage alerts")
+    create.add_argument("--tier", required=True, help="sandbox, starter, pro, enterprise, or one of --tiers")
+    create.add_argument("--label", default="", help="what the key is for")
+    _add_plan(create)
+
+    verb("list", _list, "every key")
+    _add_key(verb("show", _show, "one key: its plan, usage and history"))
+
+    change = verb("set", _set, "change a key; what is not named stays")
+    _add_key(change)
+    change.add_argument("--status", type=Status, choices=list(Status), metavar="|".join(Status))
+    change.add_argument("--tier", help="brings its own limits and overage")
+    change.add_argument("--owner", help="e-mail address")
+    change.add_argument("--label", help="what the key is for")
+    _add_plan(change)
+
+    _add_key(verb("rotate", _rotate, "replace a key at once; usage and history move to the new one"))
+    _add_key(verb("disable", _disable, "refuse a key as if it were unknown"))
+
+    usage = verb("usage", _usage, "this period's usage of one key or of all, with the past ones' of one")
+    usage.add_argument("key", nargs="?", help="prefix, id, or the beginning of either")
+
+
+def _add_key(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("key", help="prefix, id, or the beginning of either")
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--limit",
+        type=_limit,
+        action="append",
+        default=[],
+        metavar="API=N",
+        help="requests per period, such as plate=5000; vin=none takes an API out of the plan",
+    )
+    parser.add_argument("--overage", choices=["on", "off"], help="serve and count requests over the limit")
+    parser.add_argument("--tiers", type=Path, help="a file of tiers in place of the shipped tiers.toml")
+
+
+def _limit(text: str) -> tuple[Api, int | None]:
+    """``plate=5000`` or ``vin=none``."""
+    api, _, number = text.partition("=")
+    if number != "none" and not number.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not API=N or API=none")
+    try:
+        return Api(api), None if number == "none" else int(number)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"no API {api!r}: there are {', '.join(Api)}") from None
+
+
+# -- verbs ---------------------------------------------------------------------------------------------------
+
+
+def _create(deployment: Deployment, options: argparse.Namespace) -> None:
+    key, account = _keyring(deployment, options).create(
+        owner=options.owner,
+        tier=options.tier,
+        label=options.label,
+        limits=_limits(options),
+        overage=_overage(options),
+    )
+    _print_new(key, account, options)
+
+
+def _list(deployment: Deployment, options: argparse.Namespace) -> None:
+    profiles = _keyring(deployment, options).profiles()
+    if options.json:
+        print_json([asdict(profile) for profile in profiles])
+        return
+    rows = [(p.prefix, p.status, p.tier, p.owner, p.label, p.created[:10]) for p in profiles]
+    print_table(("KEY", "STATUS", "TIER", "OWNER", "LABEL", "CREATED"), rows, nothing="no keys")
+
+
+def _show(deployment: Deployment, options: argparse.Namespace) -> None:
+    keyring = _keyring(deployment, options)
+    _print_account(keyring.show(keyring.find(options.key)), options)
+
+
+def _set(deployment: Deployment, options: argparse.Namespace) -> None:
+    keyring = _keyring(deployment, options)
+    account = keyring.set(
+        keyring.find(options.key),
+        status=options.status,
+        tier=options.tier,
+        limits=_limits(options),
+        overage=_overage(options),
+        owner=options.owner,
+        label=options.label,
+    )
+    _print_account(account, options)
+
+
+def _disable(deployment: Deployment, options: argparse.Namespace) -> None:
+    keyring = _keyring(deployment, options)
+    _print_account(keyring.set(keyring.find(options.key), status=Status.DISABLED), options)
+
+
+def _rotate(deployment: Deployment, options: argparse.Namespace) -> None:
+    keyring = _keyring(deployment, options)
+    key, account = keyring.rotate(keyring.find(options.key))
+    _print_new(key, account, options)
+
+
+def _usage(deployment: Deployment, options: argparse.Namespace) -> None:
+    keyring = _keyring(deployment, options)
+    accounts = [keyring.show(keyring.find(options.key))] if options.key else keyring.accounts()
+    if options.json:
+        print_json([_as_json(account) for account in accounts])
+        return
+    _print_usage(accounts)
+    if options.key:
+        _print_history(accounts[0])
+
+
+# -- parts ---------------------------------------------------------------------------------------------------
+
+
+def _keyring(deployment: Deployment, options: argparse.Namespace) -> Keyring:
+    try:
+        tiers = read_tiers(getattr(options, "tiers", None))
+    except (OSError, ValueError) as error:
+        raise KeyringError(f"{options.tiers} is no file of tiers: {error}") from error
+    return Keyring(deployment.table_name, deployment.dynamodb(), tiers=tiers)
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    return dict(options.limit)
+
+
+def _overage(options: argparse.Namespace) -> bool | None:
+    return {"on": True, "off": False, None: None}[options.overage]
+
+
+def _as_json(account: Account) -> dict[str, Any]:
+    usage = [{**asdict(usage), "remaining": usage.remaining} for usage in account.usage]
+    return {**asdict(account.profile), "usage": usage, "history": [asdict(past) for past in account.history]}
+
+
+def _print_new(key: str, account: Account, options: argparse.Namespace) -> None:
+    if options.json:
+        print_json({"key": key, **_as_json(account)})
+        return
+    print(key)
+    print("\nThis is the only time that the key is shown.\n")
+    _print_account(account, options)
+
+
+def _print_account(account: Account, options: argparse.Namespace) -> None:
+    if options.json:
+        print_json(_as_json(account))
+        return
+    profile = account.profile
+    facts: Mapping[str, str] = {
+        "Key": f"{profile.prefix}...",
+        "Id": profile.key_id,
+        "Status": profile.status,
+        "Tier": profile.tier,
+        "Owner": profile.owner,
+        "Label": profile.label,
+        "Created": profile.created,
+    }
+    for name, value in facts.items():
+        print(f"{name + ':':9}{value}".rstrip())
+    print()
+    _print_usage([account])
+    _print_history(account)
+
+
+def _print_usage(accounts: list[Account]) -> None:
+    rows = [_usage_row(account, usage) for account in accounts for usage in account.usage]
+    columns = ("KEY", "OWNER", "API", "PERIOD", "USED", "LIMIT", "SHARE", "OVERAGE")
+    print_table(columns, rows, nothing="no keys")
+
+
+def _usage_row(account: Account, usage: Usage) -> tuple[object, ...]:
+    share = f"{100 * usage.current / usage.limit:.0f} %" if usage.limit else "-"
+    overage = "on" if usage.overage else "off"
+    profile = account.profile
+    return (
+        profile.prefix,
+        profile.owner,
+        usage.api,
+        usage.period,
+        usage.current,
+        usage.limit,
+        share,
+        overage,
+    )
+
+
+def _print_history(account: Account) -> None:
+    if account.history:
+        print()
+        rows = [(past.period, past.api, past.used, past.limit, past.tier) for past in account.history]
+        print_table(("PERIOD", "API", "USED", "LIMIT", "TIER"), rows)

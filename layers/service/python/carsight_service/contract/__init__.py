@@ -1,0 +1,1 @@
+"""What callers see: answers and errors, as CarsXE words them."""

@@ -1,0 +1,117 @@
+"""From what was recognised to the contract's answers; nothing good enough is one of the contract's errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from carsight_service.contract.api import (
+    Api,
+    Box,
+    Character,
+    CheckDigit,
+    Image,
+    PlateAnswer,
+    PlateCandidate,
+    PlateResult,
+    Region,
+    Repair,
+    Vehicle,
+    VinAnswer,
+    VinBox,
+    VinReading,
+)
+from carsight_service.contract.errors import NoTextDetected, NothingFound
+
+if TYPE_CHECKING:
+    from carsight.geometry import Box as PixelBox
+    from carsight.photo import Photo
+    from carsight.plate.recognizer import PlateReading
+    from carsight.plate.recognizer import Vehicle as VehicleFound
+    from carsight.vin.recognizer import VinCandidate, VinResult
+
+_LEAST = 0.0005
+"""A candidate behind the first that scores less would be answered with 0.000: it is no alternative."""
+
+
+def plate_answer(readings: Sequence[PlateReading], image: Photo) -> PlateAnswer:
+    """The answer for the plates of ``image``. Raises ``NothingFound`` where there are none."""
+    if not readings:
+        raise NothingFound(Api.PLATE)
+    return PlateAnswer(results=tuple(_plate(reading) for reading in readings), image=_size(image))
+
+
+def vin_answer(result: VinResult, image: Photo) -> VinAnswer:
+    """The answer for the VIN of ``image``.
+
+    Raises ``NoTextDetected``, or ``NothingFound`` where there is text but no candidate good enough.
+    """
+    if not result.candidates:
+        raise NothingFound(Api.VIN) if result.text_found else NoTextDetected
+    candidates = tuple(_vin(candidate) for candidate in result.candidates)
+    best = candidates[0]
+    return VinAnswer(
+        vin=best.vin,
+        box=best.box,
+        confidence=best.confidence,
+        candidates=candidates,
+        source=best.source,
+        check_digit=best.check_digit,
+        repairs=best.repairs,
+        image=_size(image),
+    )
+
+
+def _plate(reading: PlateReading) -> PlateResult:
+    return PlateResult(
+        box=_box(reading.box),
+        plate=reading.text,
+        region=Region(code=reading.region, score=reading.region_score),
+        score=reading.score,
+        candidates=tuple(
+            PlateCandidate(score=one.score, plate=one.text)
+            for rank, one in enumerate(reading.candidates)
+            if rank == 0 or one.score >= _LEAST
+        ),
+        dscore=reading.detection_score,
+        vehicle=_vehicle(reading.vehicle),
+        polygon=reading.polygon,
+        characters=tuple(Character(character=one.text, score=one.score) for one in reading.characters),
+    )
+
+
+def _vehicle(found: VehicleFound | None) -> Vehicle:
+    if found is None:
+        return Vehicle(score=0, type="Unknown", box=Box(xmin=0, ymin=0, xmax=0, ymax=0))
+    return Vehicle.model_validate(
+        {
+            "score": found.score,
+            "type": found.type,
+            "box": _box(found.box),
+            "color": found.color,
+            "orientation": found.orientation,
+        }
+    )
+
+
+def _vin(candidate: VinCandidate) -> VinReading:
+    box, check = candidate.box, candidate.check_digit
+    return VinReading(
+        vin=candidate.vin,
+        confidence=candidate.confidence,
+        box=VinBox(xmin=box.xmin, xmax=box.xmax, ymin=box.ymin, ymax=box.ymax),
+        source=candidate.source,
+        check_digit=CheckDigit(valid=check.valid, applies=check.applies),
+        repairs=tuple(
+            Repair(position=one.position, from_=one.from_, to=one.to, reason=one.reason)
+            for one in candidate.repairs
+        ),
+    )
+
+
+def _box(box: PixelBox) -> Box:
+    return Box(xmin=box.xmin, ymin=box.ymin, xmax=box.xmax, ymax=box.ymax)
+
+
+def _size(image: Photo) -> Image:
+    return Image(width=image.width, height=image.height)

@@ -1,0 +1,467 @@
+"""The API's own description, OpenAPI 3.1, served at ``/openapi.json`` and ``/openapi.yaml``.
+
+The 200 answers are the contract's models and the errors are the errors themselves, so neither can be
+described otherwise than they are answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from carsight_service.contract.api import Api, PlateAnswer, UsageReport, Validation, VinAnswer
+from carsight_service.contract.errors import (
+    BlockedKey,
+    IdempotencyKeyReused,
+    ImageTooLarge,
+    InactiveKey,
+    InternalError,
+    InvalidImage,
+    InvalidRequest,
+    LimitExceeded,
+    MethodNotAllowed,
+    MissingImage,
+    MissingKey,
+    NoTextDetected,
+    NotFound,
+    NothingFound,
+    PlanWithoutApi,
+    RequestInProgress,
+    RequestTimedOut,
+    ServiceError,
+    StoreUnavailable,
+    UnknownKey,
+    UnknownRegions,
+    envelope,
+)
+from carsight_service.http.snapshot import SnapshotAnswer, Statistics
+from carsight_service.metering.model import LIFETIME, Usage
+from carsight_service.queue.batches import MAX_ROWS, BatchAnswer
+from carsight_service.queue.uploads import UploadOffer, UploadRequest
+
+Document = dict[str, Any]
+
+ANSWERS = (
+    PlateAnswer,
+    SnapshotAnswer,
+    Statistics,
+    VinAnswer,
+    Validation,
+    UsageReport,
+    UploadOffer,
+    BatchAnswer,
+)
+
+_JSON = "application/json"
+_REQUEST_ID = "JKJaXmPLvHcESHA="
+_NOVEMBER = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+def _ref(kind: str, name: str) -> Document:
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+# -- errors --------------------------------------------------------------------------------------------------
+
+
+def key_errors(api: Api) -> list[ServiceError]:
+    """What a key can be refused with."""
+    return [MissingKey(api), UnknownKey(api), InactiveKey(), BlockedKey(), StoreUnavailable()]
+
+
+def read_errors(api: Api) -> list[ServiceError]:
+    """What a photo can be answered with instead of a reading."""
+    month = Usage(api, "", "", "starter", "2026-11", current=200, limit=200, overage=False)
+    lifetime = Usage(api, "", "", "sandbox", LIFETIME, current=100, limit=100, overage=False)
+    return [
+        *key_errors(api),
+        PlanWithoutApi(),
+        LimitExceeded(month, _NOVEMBER),
+        LimitExceeded(lifetime, _NOVEMBER),
+        MissingImage(api),
+        InvalidImage(),
+        ImageTooLarge(),
+        *([UnknownRegions(["us-xx"])] if api is Api.PLATE else [NoTextDetected()]),
+        NothingFound(api),
+        RequestInProgress(),
+        IdempotencyKeyReused(),
+        MethodNotAllowed("POST"),
+        InternalError(api),
+        RequestTimedOut(),
+    ]
+
+
+def error_responses(errors: Iterable[ServiceError]) -> Document:
+    """Responses by status, each with one example for every error that answers with it."""
+    responses: Document = {}
+    for error in errors:
+        status = HTTPStatus(error.status)
+        response = responses.setdefault(
+            str(error.status),
+            {
+                "description": status.phrase,
+                "headers": {},
+                "content": {_JSON: {"schema": _ref("schemas", "Error"), "examples": {}}},
+            },
+        )
+        content = response["content"][_JSON]
+        examples = content["examples"]
+        name = error.code if error.code not in examples else f"{error.code}_{len(examples) + 1}"
+        examples[name] = {"value": envelope(error, _REQUEST_ID)}
+        for header in error.headers:
+            response["headers"][header] = _ref("headers", header)
+        if isinstance(error, LimitExceeded):
+            content["schema"] = _ref("schemas", "LimitError")
+    return dict(sorted(responses.items()))
+
+
+_ERROR: Document = {
+    "type": "object",
+    "description": "Every answer but a 200. More fields may be added.",
+    "required": ["success", "message", "code", "request_id"],
+    "properties": {
+        "success": {"const": False},
+        "message": {"type": "string", "minLength": 1, "description": "CarsXE's text where it has one."},
+        "code": {"type": "string", "pattern": "^[a-z_]+$", "description": "Stable; made for programs."},
+        "request_id": {"type": "string", "description": "Names the request in the service's log."},
+    },
+}
+
+_LIMIT_ERROR: Document = {
+    "allOf": [_ref("schemas", "Error")],
+    "required": ["usage"],
+    "properties": {
+        "usage": {
+            "type": "object",
+            "required": ["current", "limit", "remaining"],
+            "properties": {
+                "current": {"type": "integer", "minimum": 0},
+                "limit": {"type": "integer", "minimum": 0},
+                "remaining": {"type": "integer", "minimum": 0},
+            },
+        }
+    },
+}
+
+
+# -- requests ------------------------------------------------------------------------------------------------
+
+_IMAGE: Document = {
+    "type": "string",
+    "minLength": 1,
+    "description": (
+        "An `http` or `https` URL, base64 (with or without `data:...;base64,` before it), or "
+        "`s3://bucket/key` where the deployment allows the bucket. JPEG, PNG, WebP, BMP, TIFF or GIF, "
+        "at most 10 MB and 50 megapixels; about 4.4 MB inline."
+    ),
+}
+
+_REGIONS: Document = {
+    "type": "array",
+    "items": {"type": "string"},
+    "description": "Plates only: where the car may be from, such as `us-ca` or `de`; a hint, not a filter.",
+}
+
+
+def _request_body() -> Document:
+    names = ("image_url", "image", "upload_url", "imageUrl")
+    binary: Document = {"type": "string", "contentMediaType": "application/octet-stream"}
+    named = {name: {"$ref": "#/components/schemas/ImageText"} for name in names}
+    return {
+        "required": True,
+        "description": "One image, in any of these ways.",
+        "content": {
+            _JSON: {
+                "schema": {
+                    "type": "object",
+                    "properties": {**named, "key": {"type": "string"}, "regions": _ref("schemas", "Regions")},
+                    "anyOf": [{"required": [name]} for name in names],
+                },
+                "example": {"image_url": "https://example.com/car.jpg"},
+            },
+            "text/plain": {"schema": _ref("schemas", "ImageText"), "example": "https://example.com/car.jpg"},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"upload": binary, "image": binary, "regions": _ref("schemas", "Regions")},
+                    "anyOf": [{"required": ["upload"]}, {"required": ["image"]}],
+                }
+            },
+            "image/*": {"schema": binary},
+        },
+    }
+
+
+_IMAGES: Document = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": MAX_ROWS,
+    "items": {
+        "type": "string",
+        "minLength": 1,
+        "description": "An image's URL, or its key in the uploads bucket.",
+    },
+}
+
+_BATCH: Document = {
+    "required": True,
+    "content": {
+        _JSON: {
+            "schema": {
+                "type": "object",
+                "required": ["api", "images"],
+                "properties": {"api": {"enum": [api.value for api in Api]}, "images": _IMAGES},
+            },
+            "example": {"api": "plate", "images": ["https://example.com/1.jpg", "https://example.com/2.jpg"]},
+        },
+        "text/csv": {
+            "schema": {"type": "string", "description": "One image a line; the API is the parameter `api`."},
+            "example": "image_url\nhttps://example.com/1.jpg\n",
+        },
+    },
+}
+
+_PARAMETERS: Document = {
+    "api": {
+        "name": "api",
+        "in": "query",
+        "schema": {"enum": [api.value for api in Api]},
+        "description": "What to read the images for, where the body does not say.",
+    },
+    "idempotency-key": {
+        "name": "idempotency-key",
+        "in": "header",
+        "schema": {"type": "string", "minLength": 1},
+        "description": (
+            "Chosen by the client. A repeat with the same key and image within 24 hours gets the stored 200 "
+            "with `idempotent-replayed: true`; it is neither counted nor computed again."
+        ),
+    },
+    "source": {
+        "name": "source",
+        "in": "query",
+        "schema": {"type": "string"},
+        "description": "Which client is calling. Ignored, as every unknown parameter is.",
+    },
+}
+
+_HEADERS: Document = {
+    "x-usage-current": {"schema": {"type": "integer"}, "description": "Requests counted in this period."},
+    "x-usage-limit": {"schema": {"type": "integer"}, "description": "The allowance for this period."},
+    "x-usage-remaining": {"schema": {"type": "integer"}, "description": "What is left of it, at least 0."},
+    "idempotent-replayed": {
+        "schema": {"const": "true"},
+        "description": "There where the answer is a stored one.",
+    },
+    "allow": {"schema": {"type": "string"}, "description": "The methods that this path takes."},
+}
+
+_SECURITY_SCHEMES: Document = {
+    "query": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "key",
+        "description": "What every CarsXE client sends.",
+    },
+    "header": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "x-api-key",
+        "description": "Better: queries end up in logs.",
+    },
+}
+
+
+# -- paths ---------------------------------------------------------------------------------------------------
+
+
+def _read(api: Api, operation: str, summary: str, answer: type[BaseModel]) -> Document:
+    counted = ("x-usage-current", "x-usage-limit", "x-usage-remaining")
+    responses = error_responses(read_errors(api))
+    for status, response in responses.items():
+        if status in {"400", "404", "413", "500", "504"}:
+            response["headers"] |= {name: _ref("headers", name) for name in counted}
+    success = {
+        "description": "The reading. One unit is counted, for this answer alone.",
+        "headers": {name: _ref("headers", name) for name in (*counted, "idempotent-replayed")},
+        "content": {_JSON: {"schema": _ref("schemas", answer.__name__)}},
+    }
+    return {
+        "post": {
+            "operationId": operation,
+            "summary": summary,
+            "tags": ["Recognition"],
+            "parameters": [_ref("parameters", "idempotency-key"), _ref("parameters", "source")],
+            "requestBody": _ref("requestBodies", "Image"),
+            "responses": {"200": success, **responses},
+        }
+    }
+
+
+def _about_key(
+    operation: str,
+    summary: str,
+    answer: type[BaseModel],
+    *methods: str,
+    tag: str = "Keys",
+    errors: Iterable[ServiceError] = (),
+    **more: Any,
+) -> Document:
+    """One operation for a key's holder; ``methods`` are all that its path takes."""
+    refusals = [*key_errors(Api.PLATE), *errors, MethodNotAllowed(*methods), InternalError(Api.VIN)]
+    success = {"description": "OK", "content": {_JSON: {"schema": _ref("schemas", answer.__name__)}}}
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "tags": [tag],
+        **more,
+        "responses": {"200": success, **error_responses(refusals)},
+    }
+
+
+def _described(operation: str, media_type: str) -> Document:
+    return {
+        "get": {
+            "operationId": operation,
+            "summary": "This description",
+            "tags": ["Description"],
+            "security": [],
+            "responses": {
+                "200": {"description": "OK", "content": {media_type: {"schema": {"type": "object"}}}},
+                **error_responses([MethodNotAllowed("GET"), InternalError(Api.VIN)]),
+            },
+        }
+    }
+
+
+def _paths() -> Document:
+    plates = ("Read the plates of a photo", PlateAnswer)
+    vin = ("Read the VIN of a photo", VinAnswer)
+    validate = ("Whether a key would be served, and whose it is", Validation, "GET", "POST")
+    return {
+        "/platerecognition": _read(Api.PLATE, "readPlates", *plates),
+        "/v1/plate-reader": _read(
+            Api.PLATE, "readPlatesForSnapshot", "The same for clients of Plate Recognizer", SnapshotAnswer
+        ),
+        "/v1/vinocr": _read(Api.VIN, "readVin", *vin),
+        "/vinocr": _read(Api.VIN, "readVinWithoutVersion", *vin),
+        "/vin-ocr": _read(Api.VIN, "readVinHyphenated", *vin),
+        "/v1/auth/validate": {
+            "get": _about_key("validateKey", *validate),
+            "post": _about_key("validateKeyByPost", *validate),
+        },
+        "/v1/usage": {
+            "get": _about_key("usage", "What a key has used, now and before", UsageReport, "GET"),
+        },
+        "/v1/statistics": {
+            "get": _about_key(
+                "statistics",
+                "What a key has used of plates, for clients of Plate Recognizer",
+                Statistics,
+                "GET",
+                errors=[PlanWithoutApi()],
+            ),
+        },
+        "/v1/uploads": {
+            "post": _about_key(
+                "offerUpload",
+                "A form to send one photo to S3 with, and where its reading will be",
+                UploadOffer,
+                "POST",
+                tag="Uploads",
+                errors=[InvalidRequest("name: Field required"), PlanWithoutApi()],
+                requestBody={
+                    "required": True,
+                    "content": {_JSON: {"schema": _ref("schemas", UploadRequest.__name__)}},
+                },
+            ),
+        },
+        "/v1/batches": {
+            "post": _about_key(
+                "submitBatch",
+                "Have a list of images read in the background",
+                BatchAnswer,
+                "POST",
+                tag="Uploads",
+                errors=[InvalidRequest("api must be plate or vin"), PlanWithoutApi()],
+                parameters=[_ref("parameters", "api")],
+                requestBody=_ref("requestBodies", "Batch"),
+            ),
+        },
+        "/v1/batches/{id}": {
+            "get": _about_key(
+                "showBatch",
+                "How far a batch is, and where its results are",
+                BatchAnswer,
+                "GET",
+                tag="Uploads",
+                errors=[NotFound()],
+                parameters=[{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}],
+            ),
+        },
+        "/openapi.json": _described("openapiJson", _JSON),
+        "/openapi.yaml": _described("openapiYaml", "application/yaml"),
+    }
+
+
+_DESCRIPTION = """\
+Reads licence plates and VINs from photos; speaks CarsXE's recognition API, errors included.
+
+* Success is exactly 200. Every answer is a non-empty JSON object; fields may be added.
+* Only a 200 is counted. Every request that reached a key's allowance is answered with `x-usage-*` headers.
+* A trailing slash and the prefix `/eu` are accepted on every path. The key may also be the member `key` of a
+JSON
+  body, or `Authorization: Token ...`.
+* A path that is none of these is answered with 404 and the same envelope.
+"""
+
+
+@cache
+def document() -> Document:
+    """The description as one JSON-like object."""
+    _, definitions = models_json_schema(
+        [*((model, "serialization") for model in ANSWERS), (UploadRequest, "validation")],
+        ref_template="#/components/schemas/{model}",
+    )
+    schemas = {
+        **definitions["$defs"],
+        "Error": _ERROR,
+        "LimitError": _LIMIT_ERROR,
+        "ImageText": _IMAGE,
+        "Regions": _REGIONS,
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Carsight",
+            "version": "1.0.0",
+            "summary": "Plates and VINs from photos",
+            "description": _DESCRIPTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}, {"url": "/eu"}],
+        "security": [{"query": []}, {"header": []}],
+        "tags": [{"name": name} for name in ("Recognition", "Keys", "Uploads", "Description")],
+        "paths": _paths(),
+        "components": {
+            "schemas": dict(sorted(schemas.items())),
+            "parameters": _PARAMETERS,
+            "headers": _HEADERS,
+            "requestBodies": {"Image": _request_body(), "Batch": _BATCH},
+            "securitySchemes": _SECURITY_SCHEMES,
+        },
+    }
+
+
+@cache
+def as_yaml() -> str:
+    """The description as YAML, with the same content as ``document()``."""
+    import yaml
+
+    return yaml.safe_dump(document(), sort_keys=False, allow_unicode=True, width=110)

@@ -1,0 +1,148 @@
+"""Usage alerts: an owner is told when 80, 90 and 100 % of an allowance are used, once each per period.
+
+The table's stream holds every meter before and after each write, so a threshold is crossed in the record that
+crosses it. That alone is not once: a unit given back lets the next request cross again, and a stream delivers
+a record at least once. So each alert is claimed by an item of its own before it is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from carsight_service.metering.model import PROFILE, Clock, Meter, Profile, expiry, names, partition, utc_now
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sns.type_defs import MessageAttributeValueTypeDef
+
+THRESHOLDS = (80, 90, 100)
+"""Per cent of the limit."""
+
+_CLAIM_KEPT = timedelta(days=400)
+
+
+def crossed(record: Mapping[str, Any]) -> tuple[Meter, list[int]] | None:
+    """The meter and the thresholds that a stream record shows being crossed; None where it shows none.
+
+    A new item is no crossing: a key that was rotated takes its usage along.
+    """
+    images = record["dynamodb"]
+    if record["eventName"] != "MODIFY" or not images["Keys"]["sk"]["S"].startswith("API#"):
+        return None
+    before, after = Meter.from_item(images["OldImage"]), Meter.from_item(images["NewImage"])
+    used_before = before.used if before.period == after.period else 0
+    reached = [
+        threshold
+        for threshold in THRESHOLDS
+        if after.limit > 0
+        and after.used * 100 >= threshold * after.limit
+        and used_before * 100 < threshold * before.limit
+    ]
+    return (after, reached) if reached else None
+
+
+class Alerts:
+    """Sends alerts to one SNS topic."""
+
+    def __init__(
+        self,
+        table_name: str,
+        topic_arn: str,
+        dynamodb: DynamoDBClient,
+        sns: SNSClient,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._table = table_name
+        self._topic = topic_arn
+        self._dynamodb = dynamodb
+        self._sns = sns
+        self._clock = clock
+
+    def handle(self, record: Mapping[str, Any]) -> None:
+        """Send what a stream record calls for. Raises as DynamoDB and SNS do; it may be called again then."""
+        found = crossed(record)
+        if found is None:
+            return
+        meter, thresholds = found
+        for threshold in thresholds:
+            self._send_once(meter, threshold, record["eventID"])
+
+    def _send_once(self, meter: Meter, threshold: int, event: str) -> None:
+        # A claim belongs to the record that made it: when sending fails, that record comes again and may
+        # send, and no other may. An alert is sent twice only if the function dies between sending and noting
+        # it.
+        #
+        #   record 7 (80 of 100)          record 9 (80 again, after one given back)
+        #   claim, sent no
+        #   publish fails
+        #                                 claim refused
+        #   comes again: claim is its own
+        #   publish, sent yes
+        key = {
+            "pk": {"S": partition(meter.key_id)},
+            # A limit that was changed within the period has thresholds of its own.
+            "sk": {"S": f"ALERT#{meter.api}#{meter.period}#{threshold}#{meter.limit}"},
+        }
+        try:
+            self._dynamodb.put_item(
+                TableName=self._table,
+                Item={
+                    **key,
+                    "event": {"S": event},
+                    "sent": {"BOOL": False},
+                    "expires": expiry(self._clock(), _CLAIM_KEPT),
+                },
+                ConditionExpression="attribute_not_exists(pk) OR (#event = :event AND #sent = :no)",
+                ExpressionAttributeNames=names("event", "sent"),
+                ExpressionAttributeValues={":event": {"S": event}, ":no": {"BOOL": False}},
+            )
+        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+            return
+        self._publish(meter, threshold)
+        self._dynamodb.update_item(
+            TableName=self._table,
+            Key=key,
+            UpdateExpression="SET #sent = :yes",
+            ExpressionAttributeNames=names("sent"),
+            ExpressionAttributeValues={":yes": {"BOOL": True}},
+        )
+
+    def _publish(self, meter: Meter, threshold: int) -> None:
+        item = self._dynamodb.get_item(
+            TableName=self._table, Key={"pk": {"S": partition(meter.key_id)}, "sk": {"S": PROFILE}}
+        ).get("Item")
+        if item is None:
+            return  # the key was rotated or removed since
+        profile = Profile.from_item(item)
+        api = meter.api.contract_name
+        period = "its lifetime" if meter.period == "lifetime" else f"{meter.period} (UTC)"
+        beyond = "served and counted as overage" if meter.overage else "answered with 429"
+        attributes: dict[str, MessageAttributeValueTypeDef] = {
+            name: {"DataType": kind, "StringValue": value}
+            for name, kind, value in (
+                ("owner", "String", profile.owner),
+                ("key_prefix", "String", profile.prefix),
+                ("api", "String", meter.api.value),
+                ("tier", "String", meter.tier),
+                ("period", "String", meter.period),
+                ("threshold", "Number", str(threshold)),
+                ("used", "Number", str(meter.used)),
+                ("limit", "Number", str(meter.limit)),
+            )
+            if value
+        }
+        self._sns.publish(
+            TopicArn=self._topic,
+            Subject=f"Carsight: {threshold} % of {api} used",
+            Message=(
+                f"Key:   {profile.prefix}... {profile.label}\n"
+                f"Owner: {profile.owner}\n"
+                f"Tier:  {meter.tier}\n\n"
+                f"{meter.used} of {meter.limit} requests of {api} in {period} are used.\n"
+                f"Requests over the limit are {beyond}.\n"
+            ),
+            MessageAttributes=attributes,
+        )

@@ -1,0 +1,361 @@
+"""The administration of keys: make, find, change, rotate. Not on any request's way."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, TypeAdapter
+
+from carsight_service.contract.api import Api
+from carsight_service.metering.model import (
+    LIFETIME,
+    Account,
+    Clock,
+    Meter,
+    Profile,
+    Status,
+    close_period,
+    expiry,
+    is_key_id,
+    month_of,
+    names,
+    new_client,
+    new_key,
+    partition,
+    prefix_of,
+    utc_now,
+)
+from carsight_service.metering.model import key_id as id_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+Limits = Mapping[Api, int | None]
+"""Requests per period by API; None takes the API out of the plan."""
+
+_RACES = 10
+"""How often a change is tried against requests that count at the same moment."""
+
+_MARKER_KEPT = timedelta(days=1)
+"""How long a rotated key leads to its successor; no request takes longer than seconds."""
+
+
+class KeyringError(Exception):
+    """What was asked for cannot be done; the message tells the operator why."""
+
+
+class Tier(BaseModel):
+    """What a key of this tier may do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    period: Literal["month", "lifetime"]
+    overage: bool
+    limits: dict[Api, NonNegativeInt]
+
+
+def read_tiers(path: Path | None = None) -> dict[str, Tier]:
+    """The tiers of ``path``, or those shipped beside this module (``tiers.toml``), by name.
+
+    Raises ``OSError``, ``tomllib.TOMLDecodeError`` or ``pydantic.ValidationError``.
+    """
+    path = path or Path(__file__).with_name("tiers.toml")
+    return TypeAdapter(dict[str, Tier]).validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
+
+
+class Keyring:
+    """The keys of one deployment."""
+
+    def __init__(
+        self,
+        table_name: str,
+        client: DynamoDBClient | None = None,
+        clock: Clock = utc_now,
+        tiers: Mapping[str, Tier] | None = None,
+    ) -> None:
+        self._table = table_name
+        self._client = client or new_client()
+        self._clock = clock
+        self._tiers = read_tiers() if tiers is None else tiers
+
+    def create(
+        self,
+        *,
+        owner: str,
+        tier: str,
+        label: str = "",
+        limits: Limits | None = None,
+        overage: bool | None = None,
+        key: str | None = None,
+    ) -> tuple[str, Account]:
+        """Make a key and store its hash; the key returned is the only copy there is.
+
+        ``limits`` and ``overage`` replace the tier's. ``key`` is for development, where a key must be known
+        beforehand; raises ``KeyringError`` where it is taken.
+        """
+        key = key or new_key()
+        now = self._clock()
+        plan = self._plan(tier, limits or {}, {})
+        profile = Profile(
+            key_id=id_of(key),
+            prefix=prefix_of(key),
+            owner=owner,
+            label=label,
+            tier=tier,
+            status=Status.ACTIVE,
+            created=now.astimezone(UTC).isoformat(timespec="seconds"),
+        )
+        meters = [
+            Meter(
+                key_id=profile.key_id,
+                api=api,
+                prefix=profile.prefix,
+                status=Status.ACTIVE,
+                tier=tier,
+                included=api in plan,
+                period=self._period(tier),
+                limit=plan.get(api, 0),
+                used=0,
+                overage=self._tier(tier).overage if overage is None else overage,
+            )
+            for api in Api
+        ]
+        items = [profile.to_item(), *(meter.to_item() for meter in meters)]
+        try:
+            self._client.transact_write_items(TransactItems=[self._put_new(item) for item in items])
+        except self._client.exceptions.TransactionCanceledException:
+            raise KeyringError("this key exists already") from None
+        return key, self.show(profile.key_id)
+
+    def accounts(self) -> list[Account]:
+        """Every key, oldest first. Reads the whole table: made for an operator, not for a request."""
+        pages = self._client.get_paginator("scan").paginate(
+            TableName=self._table,
+            FilterExpression="begins_with(pk, :keys)",
+            ExpressionAttributeValues={":keys": {"S": partition("")}},
+            ConsistentRead=True,
+        )
+        items: dict[str, list[Any]] = {}
+        for page in pages:
+            for item in page["Items"]:
+                items.setdefault(item["pk"]["S"], []).append(item)
+        now = self._clock()
+        found = [account for key in items.values() if (account := Account.from_items(key, now))]
+        return sorted(found, key=lambda account: (account.profile.created, account.profile.key_id))
+
+    def profiles(self) -> list[Profile]:
+        """Who every key belongs to, oldest first."""
+        return [account.profile for account in self.accounts()]
+
+    def find(self, name: str) -> str:
+        """The id of the key that ``name`` means: its id or prefix, the beginning of either, or the key
+        itself.
+
+        Raises ``KeyringError`` where none or several are meant.
+        """
+        if is_key_id(name):
+            return name
+        found = [p.key_id for p in self.profiles() if p.prefix.startswith(name) or p.key_id.startswith(name)]
+        if not found and self._items(id_of(name)):
+            return id_of(name)
+        if not found:
+            raise KeyringError(f"no key begins with {name[:11]!r}")
+        if len(found) > 1:
+            raise KeyringError(f"{len(found)} keys begin with {name!r}; give more of it, or the key's id")
+        return found[0]
+
+    def show(self, key_id: str) -> Account:
+        """A key's profile, usage and history. Raises ``KeyringError`` where there is none."""
+        account = Account.from_items(self._items(key_id), self._clock())
+        if account is None:
+            raise KeyringError(f"no key has the id {key_id}")
+        return account
+
+    def meters(self, key_id: str) -> list[Meter]:
+        """A key's meters as they are stored, one per API."""
+        return [Meter.from_item(item) for item in self._items(key_id) if item["sk"]["S"].startswith("API#")]
+
+    def set(
+        self,
+        key_id: str,
+        *,
+        status: Status | None = None,
+        tier: str | None = None,
+        limits: Limits | None = None,
+        overage: bool | None = None,
+        owner: str | None = None,
+        label: str | None = None,
+    ) -> Account:
+        """Change a key. What is None stays; a new tier brings its own limits and overage.
+
+        What has been used this month stays used. Between a lifetime and a monthly tier counting starts anew,
+        and what was used goes to the history. The meters come first: what a key may do changes before what a
+        list says of it, and a change that was cut short can be made again.
+        """
+        before = self.show(key_id)
+        tier_now = tier or before.profile.tier
+        included = {usage.api: usage.limit for usage in before.usage}
+        plan = self._plan(tier_now, limits or {}, {} if tier else included) if tier or limits else included
+        for api in Api:
+            self._change_meter(
+                key_id,
+                api,
+                status=status,
+                tier=tier,
+                included=api in plan,
+                limit=plan.get(api, 0),
+                overage=self._tier(tier).overage if tier and overage is None else overage,
+            )
+        profile = replace(
+            before.profile,
+            status=status or before.profile.status,
+            tier=tier_now,
+            owner=before.profile.owner if owner is None else owner,
+            label=before.profile.label if label is None else label,
+        )
+        self._client.put_item(
+            TableName=self._table, Item=profile.to_item(), ConditionExpression="attribute_exists(pk)"
+        )
+        return self.show(key_id)
+
+    def rotate(self, key_id: str) -> tuple[str, Account]:
+        """Replace a key: everything it has, usage and history included, moves to a new one at once.
+
+        The old key is unknown from then on. Requests that it began may still fail: for a day its meters stay
+        as disabled markers that lead a unit given back to its successor.
+        """
+        key = new_key()
+        new_id, prefix = id_of(key), prefix_of(key)
+        for _ in range(_RACES):
+            items = self._items(key_id)
+            if Account.from_items(items, self._clock()) is None:
+                raise KeyringError(f"no key has the id {key_id}")
+            moves: list[Any] = []
+            for item in items:
+                new_item = {**item, "pk": {"S": partition(new_id)}}
+                if "prefix" in item:
+                    new_item["prefix"] = {"S": prefix}
+                moves += [self._put_new(new_item), self._retire(item, new_id)]
+            try:
+                self._client.transact_write_items(TransactItems=moves)
+            except self._client.exceptions.TransactionCanceledException:
+                continue  # a request was counted between the read and the write
+            return key, self.show(new_id)
+        raise KeyringError("the key is too busy to be rotated now; try again")
+
+    # -- parts -----------------------------------------------------------------------------------------------
+
+    def _tier(self, name: str) -> Tier:
+        if name not in self._tiers:
+            raise KeyringError(f"no tier {name!r}; there are {', '.join(self._tiers)}")
+        return self._tiers[name]
+
+    def _period(self, tier: str) -> str:
+        return LIFETIME if self._tier(tier).period == "lifetime" else month_of(self._clock())
+
+    def _plan(self, tier: str, limits: Limits, kept: Mapping[Api, int]) -> dict[Api, int]:
+        """Limits by API: ``kept`` or else the tier's, with ``limits`` on top."""
+        merged: dict[Api, int | None] = {**(kept or self._tier(tier).limits), **limits}
+        plan = {api: limit for api, limit in merged.items() if limit is not None}
+        if not plan:
+            raise KeyringError(
+                f"tier {tier!r} has no limits of its own: name at least one, such as plate=50000"
+            )
+        return plan
+
+    def _items(self, key_id: str) -> list[dict[str, Any]]:
+        answer: Any = self._client.query(
+            TableName=self._table,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": partition(key_id)}},
+            ConsistentRead=True,
+        )
+        items: list[dict[str, Any]] = answer["Items"]
+        return items
+
+    def _put_new(self, item: Mapping[str, Any]) -> Any:
+        return {
+            "Put": {
+                "TableName": self._table,
+                "Item": item,
+                "ConditionExpression": "attribute_not_exists(pk)",
+            }
+        }
+
+    def _retire(self, item: Mapping[str, Any], successor: str) -> Any:
+        """One item of a rotated key: a meter becomes a marker, anything else goes."""
+        key = {"pk": item["pk"], "sk": item["sk"]}
+        if not item["sk"]["S"].startswith("API#"):
+            return {"Delete": {"TableName": self._table, "Key": key}}
+        return {
+            "Update": {
+                "TableName": self._table,
+                "Key": key,
+                "UpdateExpression": "SET #status = :disabled, #successor = :successor, #expires = :expires",
+                "ConditionExpression": "#used = :used AND #period = :period",
+                "ExpressionAttributeNames": names("status", "successor", "expires", "used", "period"),
+                "ExpressionAttributeValues": {
+                    ":disabled": {"S": Status.DISABLED.value},
+                    ":successor": {"S": successor},
+                    ":expires": expiry(self._clock(), _MARKER_KEPT),
+                    ":used": item["used"],
+                    ":period": item["period"],
+                },
+            }
+        }
+
+    def _change_meter(
+        self,
+        key_id: str,
+        api: Api,
+        *,
+        status: Status | None,
+        tier: str | None,
+        included: bool,
+        limit: int,
+        overage: bool | None,
+    ) -> None:
+        """Change one meter without losing a request that is counted meanwhile."""
+        for _ in range(_RACES):
+            seen = next(meter for meter in self.meters(key_id) if meter.api is api)
+            target = replace(
+                seen,
+                status=status or seen.status,
+                tier=tier or seen.tier,
+                included=included,
+                limit=limit,
+                overage=seen.overage if overage is None else overage,
+            ).to_item()
+            restarts = tier and (self._tier(tier).period == "lifetime") != (seen.period == LIFETIME)
+            period = self._period(tier) if tier and restarts else seen.period
+            changes = ["status", "tier", "included", "limit", "overage", "period"]
+            values = {f":{name}": target[name] for name in changes}
+            values |= {":period": {"S": period}, ":seen": {"S": seen.period}}
+            assignments = [f"#{name} = :{name}" for name in changes]
+            if restarts:
+                assignments += ["#used = :zero", "#remaining = :limit"]
+                values[":zero"] = {"N": "0"}
+            else:
+                assignments.append("#remaining = :limit - #used")
+            try:
+                answer = self._client.update_item(
+                    TableName=self._table,
+                    Key={"pk": target["pk"], "sk": target["sk"]},
+                    UpdateExpression=f"SET {', '.join(assignments)}",
+                    ConditionExpression="#period = :seen",
+                    ExpressionAttributeNames=names(*changes, "used", "remaining"),
+                    ExpressionAttributeValues=values,
+                    ReturnValues="ALL_OLD",
+                )
+            except self._client.exceptions.ConditionalCheckFailedException:
+                continue  # the month turned between the read and the write
+            if restarts:
+                past = Meter.from_item(answer["Attributes"])
+                self._client.update_item(**close_period(self._table, past, self._clock()))
+            return
+        raise KeyringError("the key is too busy to be changed now; try again")

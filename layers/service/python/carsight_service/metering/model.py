@@ -1,0 +1,369 @@
+"""How keys and their usage lie in the DynamoDB table.
+
+Shared by ``keys``, which meters requests, and ``keyring``, which administers.
+
+One partition a key, ``pk = KEY#<key id>``; the key itself is stored nowhere. Beside each other in it:
+
+=============================  =======================================================================
+``PROFILE``                    owner, label, tier, status, created; not read on the hot path
+``API#<api>``                  the meter: status, tier, period, limit, used, remaining, overage, included
+``USAGE#<api>#<period>``       what a past period came to; expires
+``ALERT#<api>#<period>#...``   a usage alert that has been sent; expires
+=============================  =======================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import string
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, cast
+
+from botocore.config import Config
+from botocore.session import Session
+
+from carsight_service.contract.api import Api
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+Clock = Callable[[], datetime]
+"""The time now, in UTC."""
+
+LIFETIME = "lifetime"
+"""The period of an allowance that is given once."""
+
+PROFILE = "PROFILE"
+
+HISTORY_KEPT = timedelta(days=400)
+"""How long a past period's usage stays: a year and the month after it."""
+
+_ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_KEY_ID = re.compile(r"[0-9a-f]{64}")
+_SHOWN = 11
+
+
+class Status(StrEnum):
+    """A key's state. Only an active one is served; a disabled one answers as an unknown one would."""
+
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    DISABLED = "disabled"
+    BLOCKED = "blocked"
+
+
+def utc_now() -> datetime:
+    """The time now, in UTC."""
+    return datetime.now(UTC)
+
+
+def new_key() -> str:
+    """A new API key: ``cs_`` and 256 random bits as 43 letters and digits; one double click selects it."""
+    number, text = secrets.randbits(256), ""
+    for _ in range(43):
+        number, digit = divmod(number, len(_ALPHABET))
+        text += _ALPHABET[digit]
+    return f"cs_{text}"
+
+
+def key_id(key: str) -> str:
+    """SHA-256 of ``key`` in hex: what the table and upload paths know a key by.
+
+    A slow hash guards what a human has chosen; 256 random bits need none.
+    """
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_key_id(text: str) -> bool:
+    """Whether ``text`` is shaped like ``key_id``'s result."""
+    return _KEY_ID.fullmatch(text) is not None
+
+
+def prefix_of(key: str) -> str:
+    """The part of ``key`` that logs and lists may show: 8 of its 43 random characters, 208 bits unseen.
+
+    A key chosen by hand may be short: never more than a quarter of it is shown.
+    """
+    return key[: min(_SHOWN, len(key) // 4)]
+
+
+def month_of(now: datetime) -> str:
+    """The month of ``now`` (UTC) as a period: ``"2026-11"``."""
+    return now.astimezone(UTC).strftime("%Y-%m")
+
+
+def partition(key_id: str) -> str:
+    """The ``pk`` of everything known about a key."""
+    return f"KEY#{key_id}"
+
+
+def meter_name(api: Api) -> str:
+    """The ``sk`` of a key's meter for ``api``."""
+    return f"API#{api}"
+
+
+def history_name(api: Api, period: str) -> str:
+    """The ``sk`` of what ``period`` came to."""
+    return f"USAGE#{api}#{period}"
+
+
+def expiry(after: datetime, kept: timedelta) -> dict[str, str]:
+    """The ``expires`` attribute (the table's TTL, in Unix seconds) of an item to be kept for ``kept``."""
+    return {"N": str(int((after + kept).timestamp()))}
+
+
+def names(*attributes: str) -> dict[str, str]:
+    """``{"#status": "status", ...}``: several of our attributes are reserved words in expressions."""
+    return {f"#{attribute}": attribute for attribute in attributes}
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """One key's allowance for one API: the item that every request writes once.
+
+    ``remaining`` is always ``limit - used`` and goes below zero on overage. It is kept because a condition
+    has no arithmetic.
+    """
+
+    key_id: str
+    api: Api
+    prefix: str
+    status: Status
+    tier: str
+    included: bool
+    """Whether the tier includes this API."""
+    period: str
+    """``"2026-11"``, or ``"lifetime"``."""
+    limit: int
+    used: int
+    overage: bool
+    """Whether requests over the limit are served and counted instead of refused."""
+
+    @property
+    def remaining(self) -> int:
+        """Units left; below zero on overage."""
+        return self.limit - self.used
+
+    def turned_over(self, period: str, used: int) -> Meter:
+        """This meter at the start of ``period``."""
+        return replace(self, period=period, used=used)
+
+    @classmethod
+    def from_item(cls, item: Mapping[str, Any]) -> Meter:
+        """The meter held by a DynamoDB item."""
+        return cls(
+            key_id=item["pk"]["S"].removeprefix("KEY#"),
+            api=Api(item["sk"]["S"].removeprefix("API#")),
+            prefix=item["prefix"]["S"],
+            status=Status(item["status"]["S"]),
+            tier=item["tier"]["S"],
+            included=item["included"]["BOOL"],
+            period=item["period"]["S"],
+            limit=int(item["limit"]["N"]),
+            used=int(item["used"]["N"]),
+            overage=item["overage"]["BOOL"],
+        )
+
+    def to_item(self) -> dict[str, Any]:
+        """The DynamoDB item that holds this meter."""
+        return {
+            "pk": {"S": partition(self.key_id)},
+            "sk": {"S": meter_name(self.api)},
+            "prefix": {"S": self.prefix},
+            "status": {"S": self.status.value},
+            "tier": {"S": self.tier},
+            "included": {"BOOL": self.included},
+            "period": {"S": self.period},
+            "limit": {"N": str(self.limit)},
+            "used": {"N": str(self.used)},
+            "remaining": {"N": str(self.remaining)},
+            "overage": {"BOOL": self.overage},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Who a key belongs to."""
+
+    key_id: str
+    prefix: str
+    owner: str
+    """E-mail address that usage alerts name."""
+    label: str
+    tier: str
+    status: Status
+    created: str
+    """ISO 8601, UTC."""
+
+    @classmethod
+    def from_item(cls, item: Mapping[str, Any]) -> Profile:
+        """The profile held by a DynamoDB item."""
+        return cls(
+            key_id=item["pk"]["S"].removeprefix("KEY#"),
+            prefix=item["prefix"]["S"],
+            owner=item["owner"]["S"],
+            label=item["label"]["S"],
+            tier=item["tier"]["S"],
+            status=Status(item["status"]["S"]),
+            created=item["created"]["S"],
+        )
+
+    def to_item(self) -> dict[str, Any]:
+        """The DynamoDB item that holds this profile."""
+        return {
+            "pk": {"S": partition(self.key_id)},
+            "sk": {"S": PROFILE},
+            "prefix": {"S": self.prefix},
+            "owner": {"S": self.owner},
+            "label": {"S": self.label},
+            "tier": {"S": self.tier},
+            "status": {"S": self.status.value},
+            "created": {"S": self.created},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PastUsage:
+    """What one past period came to."""
+
+    api: Api
+    period: str
+    used: int
+    limit: int
+    tier: str
+
+    @classmethod
+    def from_item(cls, item: Mapping[str, Any]) -> PastUsage:
+        """The past period held by a DynamoDB item."""
+        _, api, period = item["sk"]["S"].split("#")
+        return cls(
+            api=Api(api),
+            period=period,
+            used=int(item["used"]["N"]),
+            limit=int(item["limit"]["N"]) if "limit" in item else 0,
+            tier=item["tier"]["S"] if "tier" in item else "",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """A key's usage of one API after a request was counted, given back or refused."""
+
+    api: Api
+    key_id: str
+    prefix: str
+    """The part of the key that logs may show."""
+    tier: str
+    period: str
+    """``"2026-11"`` (UTC), or ``"lifetime"``."""
+    current: int
+    limit: int
+    overage: bool
+
+    @property
+    def remaining(self) -> int:
+        """Units left, never below zero."""
+        return max(0, self.limit - self.current)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every metered answer carries."""
+        return {
+            "x-usage-current": str(self.current),
+            "x-usage-limit": str(self.limit),
+            "x-usage-remaining": str(self.remaining),
+        }
+
+    @classmethod
+    def of(cls, meter: Meter) -> Usage:
+        """The usage that ``meter`` shows."""
+        return cls(
+            api=meter.api,
+            key_id=meter.key_id,
+            prefix=meter.prefix,
+            tier=meter.tier,
+            period=meter.period,
+            current=meter.used,
+            limit=meter.limit,
+            overage=meter.overage,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Everything a key's holder may know of it."""
+
+    profile: Profile
+    usage: tuple[Usage, ...]
+    """This period's, one per API that the tier includes."""
+    history: tuple[PastUsage, ...]
+    """Past periods in which something was used, newest first."""
+
+    @classmethod
+    def from_items(cls, items: Iterable[Mapping[str, Any]], now: datetime) -> Account | None:
+        """What the items of one key's partition come to at ``now``; None where they hold no key."""
+        profile: Profile | None = None
+        usage: list[Usage] = []
+        history: list[PastUsage] = []
+        month = month_of(now)
+        for item in items:
+            match item["sk"]["S"].split("#")[0]:
+                case "PROFILE":
+                    profile = Profile.from_item(item)
+                case "API":
+                    meter = Meter.from_item(item)
+                    if not meter.included:
+                        continue
+                    if meter.period != LIFETIME and meter.period < month:
+                        # The month has turned, and nothing has been counted in the new one yet.
+                        history.append(
+                            PastUsage(meter.api, meter.period, meter.used, meter.limit, meter.tier)
+                        )
+                        meter = meter.turned_over(month, used=0)
+                    usage.append(Usage.of(meter))
+                case "USAGE":
+                    history.append(PastUsage.from_item(item))
+        if profile is None:
+            return None
+        history.sort(key=lambda past: (past.period, past.api), reverse=True)
+        return cls(profile, tuple(usage), tuple(past for past in history if past.used))
+
+
+def close_period(table_name: str, meter: Meter, now: datetime) -> dict[str, Any]:
+    """The ``update_item`` arguments that record what ``meter.period`` came to.
+
+    ``ADD``, because a unit of that period may be given back before or after: the sum is the same.
+    """
+    return {
+        "TableName": table_name,
+        "Key": {"pk": {"S": partition(meter.key_id)}, "sk": {"S": history_name(meter.api, meter.period)}},
+        "UpdateExpression": "ADD #used :used SET #limit = :limit, #tier = :tier, #expires = :expires",
+        "ExpressionAttributeNames": names("used", "limit", "tier", "expires"),
+        "ExpressionAttributeValues": {
+            ":used": {"N": str(meter.used)},
+            ":limit": {"N": str(meter.limit)},
+            ":tier": {"S": meter.tier},
+            ":expires": expiry(now, HISTORY_KEPT),
+        },
+    }
+
+
+def new_client() -> DynamoDBClient:
+    """A DynamoDB client that answers or fails within seconds and leaves repeating to its caller.
+
+    The SDK would repeat a write whose answer was lost, and so count a request twice. It is botocore's own:
+    boto3 makes the same one and adds an eighth to a cold start for transfers and resources that nobody uses.
+    """
+    config = Config(
+        connect_timeout=1,
+        read_timeout=5,
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        max_pool_connections=64,
+        tcp_keepalive=True,
+    )
+    return cast("DynamoDBClient", Session().create_client("dynamodb", config=config))

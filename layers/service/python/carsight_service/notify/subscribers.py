@@ -1,0 +1,90 @@
+"""Where a key's readings are announced: one webhook per key, beside its profile (``sk = WEBHOOK``).
+
+``sign`` and ``verify`` need none of a deployment's settings: a receiver may use the same code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from carsight_service.aws.clients import dynamodb
+from carsight_service.metering.model import partition
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+MAX_URL_CHARACTERS = 2048
+
+SIGNATURE = "carsight-signature"
+DELIVERY = "carsight-delivery"
+
+TOLERANCE_SECONDS = 300
+"""How old a signature may be: what was recorded on the way cannot be sent again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """An address, and what signs every delivery to it."""
+
+    url: str
+    secret: str
+    """Unlike a key it has to be stored as it is: a signature needs it."""
+
+
+class Webhooks:
+    """The webhooks of one deployment's keys."""
+
+    def __init__(self, table_name: str, client: DynamoDBClient | None = None) -> None:
+        self._table = table_name
+        self._client = client or dynamodb()
+
+    def get(self, key_id: str) -> Webhook | None:
+        """The key's webhook, if it has one."""
+        item = self._client.get_item(TableName=self._table, Key=_key(key_id)).get("Item")
+        return Webhook(item["url"]["S"], item["secret"]["S"]) if item else None
+
+    def set(self, key_id: str, url: str, *, plain: bool = False) -> Webhook:
+        """Give the key a webhook with a new secret, in place of any that it had.
+
+        Raises ``ValueError`` for an address that is too long or not https (``plain`` lets http through, for
+        development). Whether it leads to the public internet is checked at every delivery: names may come to
+        mean other addresses.
+        """
+        if not url.startswith(("https://", "http://") if plain else "https://"):
+            raise ValueError("a webhook's address begins with https://")
+        if len(url) > MAX_URL_CHARACTERS:
+            raise ValueError(f"a webhook's address has at most {MAX_URL_CHARACTERS} characters")
+        webhook = Webhook(url, f"whsec_{secrets.token_urlsafe(32)}")
+        item = {**_key(key_id), "url": {"S": webhook.url}, "secret": {"S": webhook.secret}}
+        self._client.put_item(TableName=self._table, Item=item)
+        return webhook
+
+    def remove(self, key_id: str) -> None:
+        """The key has no webhook from now on."""
+        self._client.delete_item(TableName=self._table, Key=_key(key_id))
+
+
+def sign(secret: str, timestamp: int, body: bytes) -> str:
+    """The signature header of ``body`` at ``timestamp`` (Unix seconds)."""
+    digest = hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
+    return f"t={timestamp},v1={digest}"
+
+
+def verify(secret: str, header: str, body: bytes, now: float | None = None) -> bool:
+    """Whether ``header`` signs ``body`` with ``secret`` and is no older than ``TOLERANCE_SECONDS``."""
+    timestamp = header.removeprefix("t=").partition(",")[0]
+    if (
+        not timestamp.isdecimal()
+        or abs((time.time() if now is None else now) - int(timestamp)) > TOLERANCE_SECONDS
+    ):
+        return False
+    return hmac.compare_digest(sign(secret, int(timestamp), body).encode(), header.encode())
+
+
+def _key(key_id: str) -> dict[str, Any]:
+    return {"pk": {"S": partition(key_id)}, "sk": {"S": "WEBHOOK"}}

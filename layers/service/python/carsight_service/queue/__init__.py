@@ -1,0 +1,1 @@
+"""From a queue message to a result in S3."""

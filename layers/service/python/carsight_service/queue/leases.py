@@ -1,0 +1,134 @@
+"""Work that a queue may deliver twice, and that must be done once.
+
+One item of the table a piece of work, ``pk = WORK#<SHA-256 of its name>``, ``sk = WORK``. Whoever does the
+work holds a lease on it: a conditional write that only one can make.
+
+    delivery A                      delivery B                       the item
+    take: no item                                                    held by A until 12:01
+                                    take: held until 12:01 -> Busy   held by A until 12:01
+    complete                                                         done
+                                    take: done -> None               done
+
+A that dies leaves a lease that runs out, and B's next delivery takes it over. Names may be used again by
+later work (a photo replaced by another under the same name): ``sequence`` tells which is the later, and an
+earlier one that comes after it is not done any more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from carsight_service.aws.clients import dynamodb
+from carsight_service.metering.model import Clock, expiry, names, utc_now
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+KEPT = timedelta(days=30)
+"""How long it is known that work is done: twice the 14 days that a message can stay in a queue."""
+
+
+class Busy(Exception):
+    """Another delivery is doing this work, or a piece of work of the same name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to do one piece of work, for as long as it was asked for."""
+
+    name: str
+    identity: str
+    holder: str
+    displaced: str | None
+    """Identity of earlier work under this name that was begun and never finished."""
+
+
+class Leases:
+    """The leases of one deployment, safe to share between threads. Methods raise botocore's errors.
+
+    Every write may be repeated by the client: one whose answer was lost finds that it has been made.
+    """
+
+    def __init__(self, table_name: str, client: DynamoDBClient | None = None, clock: Clock = utc_now) -> None:
+        self._table = table_name
+        self._client = client or dynamodb()
+        self._clock = clock
+
+    def take(self, name: str, identity: str, seconds: float, sequence: str = "") -> Lease | None:
+        """A lease of ``seconds`` on the work ``identity`` under ``name``; None where there is nothing to do:
+        it is done, or later work has taken its place.
+
+        Raises ``Busy`` where somebody else holds the lease.
+        """
+        now = self._clock()
+        holder = secrets.token_hex(8)
+        try:
+            answer = self._client.update_item(
+                TableName=self._table,
+                Key=_key(name),
+                UpdateExpression=(
+                    "SET #identity = :identity, #sequence = :sequence, #holder = :holder, #until = :until,"
+                    " #done = :no, #expires = :expires"
+                ),
+                ConditionExpression=(
+                    "attribute_not_exists(pk) OR #holder = :holder"
+                    " OR (#identity = :identity AND #done = :no AND #until < :now)"
+                    " OR (#identity <> :identity AND #sequence <= :sequence"
+                    " AND (#done = :yes OR #until < :now))"
+                ),
+                ExpressionAttributeNames=names("identity", "sequence", "holder", "until", "done", "expires"),
+                ExpressionAttributeValues={
+                    ":identity": {"S": identity},
+                    ":sequence": {"S": sequence},
+                    ":holder": {"S": holder},
+                    ":until": {"N": f"{now.timestamp() + seconds:.3f}"},
+                    ":now": {"N": f"{now.timestamp():.3f}"},
+                    ":yes": {"BOOL": True},
+                    ":no": {"BOOL": False},
+                    ":expires": expiry(now, KEPT),
+                },
+                ReturnValues="ALL_OLD",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except self._client.exceptions.ConditionalCheckFailedException as error:
+            seen: Any = error.response.get("Item", {})
+            same = seen["identity"]["S"] == identity
+            if (same and seen["done"]["BOOL"]) or (not same and seen["sequence"]["S"] > sequence):
+                return None
+            raise Busy from None
+        old = answer.get("Attributes")
+        displaced = None
+        if old and not old["done"]["BOOL"] and old["identity"]["S"] != identity:
+            displaced = old["identity"]["S"]
+        return Lease(name, identity, holder, displaced)
+
+    def complete(self, lease: Lease) -> None:
+        """The work is done, for good."""
+        self._client.update_item(
+            TableName=self._table,
+            Key=_key(lease.name),
+            UpdateExpression="SET #done = :yes",
+            ConditionExpression="#holder = :holder",
+            ExpressionAttributeNames=names("done", "holder"),
+            ExpressionAttributeValues={":yes": {"BOOL": True}, ":holder": {"S": lease.holder}},
+        )
+
+    def abandon(self, lease: Lease) -> None:
+        """The work is not done; the next delivery need not wait until the lease runs out."""
+        self._client.update_item(
+            TableName=self._table,
+            Key=_key(lease.name),
+            UpdateExpression="SET #until = :past",
+            ConditionExpression="#holder = :holder",
+            ExpressionAttributeNames=names("until", "holder"),
+            ExpressionAttributeValues={":past": {"N": "0"}, ":holder": {"S": lease.holder}},
+        )
+
+
+def _key(name: str) -> dict[str, Any]:
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    return {"pk": {"S": f"WORK#{digest}"}, "sk": {"S": "WORK"}}

@@ -1,0 +1,94 @@
+"""What a request leaves behind: one structured log line, its metrics, and a trace where that is switched on.
+
+None of it ever holds a key, an image or a URL's query: a line says what kind of source a request had, and the
+few words that ``keys.Usage`` gives for logs.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+
+from carsight_service.contract.api import Api
+from carsight_service.contract.errors import Outcome
+from carsight_service.settings import settings
+
+NAMESPACE = "Carsight"
+"""CloudWatch namespace of every metric; their dimensions are ``service`` and ``api``.
+
+``Requests``, ``ColdStarts`` and each ``Outcome``: counts, 0 or 1 a request, so that an average is a share.
+``KeysLatency``, ``LoadLatency``, ``DecodeLatency``, ``ReadLatency``, ``TotalLatency``: milliseconds.
+"""
+
+SERVICE = "carsight"
+
+logger = Logger(service=SERVICE, utc=True, serialize_stacktrace=False)
+"""One JSON object a line. The level is ``POWERTOOLS_LOG_LEVEL``, INFO unless it is set."""
+
+# Modules of this package log through the standard library and come out in the same shape.
+_package = logging.getLogger("service")
+_package.handlers[:] = logger.handlers
+_package.setLevel(logger.log_level)
+_package.propagate = False
+
+if settings.tracing:
+    from aws_lambda_powertools import Tracer  # the X-Ray SDK is imported only where it is used
+
+    # AWS calls are traced too. HTTP is not: a caller's URLs stay out of traces as they stay out of logs.
+    _tracer = Tracer(service=SERVICE, patch_modules=("botocore",))
+
+_stages: ContextVar[dict[str, float]] = ContextVar("stages")
+_cold = True
+
+
+@contextmanager
+def timed() -> Iterator[dict[str, float]]:
+    """Collect the milliseconds of each ``stage`` within, in this thread or one that took its context."""
+    stages: dict[str, float] = {}
+    token = _stages.set(stages)
+    try:
+        yield stages
+    finally:
+        _stages.reset(token)
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Time a stage of a request (``keys``, ``load``, ``decode``, ``read``), and trace it if tracing is on."""
+    start = time.perf_counter()
+    try:
+        with _tracer.provider.in_subsegment(name) if settings.tracing else nullcontext():
+            yield
+    finally:
+        stages = _stages.get(None)
+        if stages is not None:
+            stages[name] = stages.get(name, 0.0) + (time.perf_counter() - start) * 1000
+
+
+def record(api: Api, outcome: Outcome, stages: Mapping[str, float], fields: Mapping[str, Any]) -> None:
+    """Log one answered request and count it.
+
+    ``stages`` holds milliseconds by stage, ``total`` among them; ``fields`` whatever else the log line says.
+    """
+    global _cold
+    cold, _cold = _cold, False
+    timings = {name: round(milliseconds, 3) for name, milliseconds in stages.items()}
+    write = logger.error if outcome is Outcome.FAULT else logger.info
+    write("answered", extra={"api": api.value, **fields, "cold_start": cold, "ms": timings})
+
+    metrics = EphemeralMetrics(namespace=NAMESPACE, service=SERVICE)
+    metrics.add_dimension("api", api.value)
+    metrics.add_metric("Requests", MetricUnit.Count, 1)
+    for possible in Outcome:
+        metrics.add_metric(possible.value, MetricUnit.Count, int(outcome is possible))
+    metrics.add_metric("ColdStarts", MetricUnit.Count, int(cold))
+    for name, milliseconds in timings.items():
+        metrics.add_metric(f"{name.capitalize()}Latency", MetricUnit.Milliseconds, milliseconds)
+    metrics.flush_metrics()

@@ -35,7 +35,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from carsight import ctc, runtime
-from carsight.plate.reader import GROW, HEIGHT, ONE_ROW, Calibration, PlateReader, rectify, straighten
+from carsight.geometry import straighten
+from carsight.plate.reader import GROW, HEIGHT, ONE_ROW, Calibration, PlateReader, rectify
 from training import designs, ppocr
 from training.data import Pixels
 from training.plates_data import ALPHABET, Plate, fold, read_plates

@@ -1,5 +1,116 @@
-"""Pixels in, readings out: ``plates.PlateRecognizer`` and ``vins.VinRecognizer``.
+"""Licence plates and VINs from photos: pixels in, readings out. Knows nothing of HTTP or AWS.
 
-Both are made once by ``load()``, read with ``read(image)``, and are safe to call from many threads.
-Nothing here knows of HTTP or AWS.
+    import carsight
+
+    for plate in carsight.read_plates("car.jpg"):
+        print(plate.text, plate.score, plate.region, plate.box)
+
+``read_plates`` and ``read_vin`` share one engine per process, made at the first call. A program that wants to
+choose when the models are loaded makes its own: ``PlateRecognizer.load()`` and ``VinRecognizer.load()``.
+All of them are safe to call from many threads. A name's module is imported when the name is first used, so
+that reading plates loads nothing that only VINs need, and the other way round.
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from carsight.geometry import Box
+    from carsight.photo import ImageError, Photo, PhotoSource
+    from carsight.plate.reader import Candidate
+    from carsight.plate.recognizer import PlateReading, PlateRecognizer, Vehicle
+    from carsight.vin.recognizer import CheckDigit, Repair, VinCandidate, VinRecognizer, VinResult
+
+    _Recognizer = TypeVar("_Recognizer", PlateRecognizer, VinRecognizer)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Box",
+    "Candidate",
+    "CheckDigit",
+    "ImageError",
+    "Photo",
+    "PhotoSource",
+    "PlateReading",
+    "PlateRecognizer",
+    "Repair",
+    "Vehicle",
+    "VinCandidate",
+    "VinRecognizer",
+    "VinResult",
+    "read_plates",
+    "read_vin",
+]
+
+_MODULES = {
+    "Box": "carsight.geometry",
+    "Candidate": "carsight.plate.reader",
+    "CheckDigit": "carsight.vin.recognizer",
+    "ImageError": "carsight.photo",
+    "Photo": "carsight.photo",
+    "PhotoSource": "carsight.photo",
+    "PlateReading": "carsight.plate.recognizer",
+    "PlateRecognizer": "carsight.plate.recognizer",
+    "Repair": "carsight.vin.recognizer",
+    "Vehicle": "carsight.plate.recognizer",
+    "VinCandidate": "carsight.vin.recognizer",
+    "VinRecognizer": "carsight.vin.recognizer",
+    "VinResult": "carsight.vin.recognizer",
+}
+"""Where each public name that is imported on first use is defined."""
+
+_engines: dict[type, Any] = {}
+_loading = Lock()
+
+
+def read_plates(image: PhotoSource, regions: Sequence[str] = ()) -> list[PlateReading]:
+    """Read the licence plates of a photo, surest first; none found is an empty list.
+
+    Args:
+        image: A photo's path or bytes (JPEG, PNG, WebP, BMP), or its pixels (height x width x 3, BGR, uint8).
+        regions: Where the plates are expected to be from, such as ``us-ca`` or ``de``; a hint, no filter.
+
+    Raises:
+        ImageError: it is not a photo that can be read.
+        OSError: the file cannot be opened.
+    """
+    from carsight.plate.recognizer import PlateRecognizer
+
+    return _engine(PlateRecognizer).read(image, regions)
+
+
+def read_vin(image: PhotoSource) -> VinCandidate | None:
+    """Read the VIN of a photo, from its text, its barcode or both; None where it would be a guess.
+
+    Takes the same images as ``read_plates`` and raises the same errors. ``VinRecognizer.read`` tells more:
+    the other candidates, and whether the photo shows text at all.
+    """
+    from carsight.vin.recognizer import VinRecognizer
+
+    candidates = _engine(VinRecognizer).read(image).candidates
+    return candidates[0] if candidates else None
+
+
+def _engine(recognizer: type[_Recognizer]) -> _Recognizer:
+    """Return the process's own ``recognizer``, loaded by whichever thread asks first."""
+    with _loading:
+        if recognizer not in _engines:
+            _engines[recognizer] = recognizer.load()
+        engine: _Recognizer = _engines[recognizer]
+    return engine
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,10 +1,11 @@
-"""Boxes and polygons in pixels of the upright photo."""
+"""Boxes and quadrilaterals in pixels of the upright photo, and what lies within them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,3 +42,37 @@ def polygon(points: NDArray[np.floating], width: int, height: int) -> Polygon:
     clipped = np.clip(np.rint(points), 0, (width, height)).astype(int)
     a, b, c, d = ((int(x), int(y)) for x, y in clipped)
     return a, b, c, d
+
+
+def sides(corners: NDArray[np.float32]) -> tuple[float, float]:
+    """Mean width and height of a quadrilateral (4 x 2, clockwise from its top left)."""
+    across, down = corners[[1, 2]] - corners[[0, 3]], corners[[3, 2]] - corners[[0, 1]]
+    return float(np.hypot(*across.T).mean()), float(np.hypot(*down.T).mean())
+
+
+def straighten(
+    pixels: NDArray[np.uint8], corners: NDArray[np.floating], width: int, height: int, grow: float
+) -> NDArray[np.uint8]:
+    """What lies within ``corners``, grown by the share ``grow``, warped to ``height`` x ``width``."""
+    centre = corners.mean(axis=0)
+    grown = (centre + (corners - centre) * (1 + grow)).astype(np.float32)
+    x0, y0 = np.maximum(np.floor(grown.min(axis=0)).astype(int) - 2, 0)
+    x1, y1 = np.ceil(grown.max(axis=0)).astype(int) + 3
+    part = pixels[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+    if part.size == 0:
+        part = pixels[-1:, -1:]
+    grown -= np.array((x0, y0), np.float32)
+    # Shrinking by the warp alone would alias thin strokes, so large plates are halved until they are near
+    # its size.
+    while min(part.shape[:2]) > 1 and sides(grown)[0] > 2 * width and sides(grown)[1] > 2 * height:
+        scale = np.array((part.shape[1] // 2 / part.shape[1], part.shape[0] // 2 / part.shape[0]), np.float32)
+        part = np.asarray(
+            cv2.resize(part, (part.shape[1] // 2, part.shape[0] // 2), interpolation=cv2.INTER_AREA), np.uint8
+        )
+        grown *= scale
+    target = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
+    matrix = cv2.getPerspectiveTransform(grown, target)
+    warped = cv2.warpPerspective(
+        part, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(warped, dtype=np.uint8)

@@ -8,8 +8,10 @@ whole): that is enough to find things, and ``Photo.full`` brings the rest where 
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,6 +20,8 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 """Height x width x 3, blue-green-red, 0..255."""
 
+MAX_FILE_BYTES = 256_000_000
+"""No photo of ``MAX_PIXELS`` needs a larger file, not even as an uncompressed BMP with four bytes a pixel."""
 MAX_PIXELS = 50_000_000
 MIN_SIDE = 8
 _WORKING_SIDE = 1600
@@ -62,6 +66,29 @@ class Photo:
         if self.scale == 1.0:
             return self
         return Photo(self.width, self.height, _imdecode(self._data, 1))
+
+
+PhotoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | Pixels | Photo
+"""What a photo can be read from: a file's path, its bytes, decoded pixels, or a photo."""
+
+
+def open_photo(source: PhotoSource) -> Photo:
+    """Make a photo from whatever it is given as.
+
+    Raises:
+        ImageError: it is not a photo that can be read.
+        OSError: the file cannot be opened.
+    """
+    if isinstance(source, Photo):
+        return source
+    if isinstance(source, np.ndarray):
+        return Photo.of(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return decode(bytes(source))
+    path = Path(source)
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ImageError(f"the file is larger than {MAX_FILE_BYTES:,} bytes")
+    return decode(path.read_bytes())
 
 
 def decode(data: bytes) -> Photo:

@@ -13,6 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from carsight import ctc
+from carsight.geometry import straighten
 from carsight.plate.regions import agrees, plausibilities
 
 HEIGHT = 48
@@ -54,46 +55,12 @@ def rectify(
     return straighten(pixels, corners, ONE_ROW, HEIGHT, grow)
 
 
-def straighten(
-    pixels: NDArray[np.uint8], corners: NDArray[np.floating], width: int, height: int, grow: float
-) -> NDArray[np.uint8]:
-    """What lies within ``corners``, grown by the share ``grow``, warped to ``height`` x ``width``."""
-    centre = corners.mean(axis=0)
-    grown = (centre + (corners - centre) * (1 + grow)).astype(np.float32)
-    x0, y0 = np.maximum(np.floor(grown.min(axis=0)).astype(int) - 2, 0)
-    x1, y1 = np.ceil(grown.max(axis=0)).astype(int) + 3
-    part = pixels[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
-    if part.size == 0:
-        part = pixels[-1:, -1:]
-    grown -= np.array((x0, y0), np.float32)
-    # Shrinking by the warp alone would alias thin strokes, so large plates are halved until they are near
-    # its size.
-    while min(part.shape[:2]) > 1 and sides(grown)[0] > 2 * width and sides(grown)[1] > 2 * height:
-        scale = np.array((part.shape[1] // 2 / part.shape[1], part.shape[0] // 2 / part.shape[0]), np.float32)
-        part = np.asarray(
-            cv2.resize(part, (part.shape[1] // 2, part.shape[0] // 2), interpolation=cv2.INTER_AREA), np.uint8
-        )
-        grown *= scale
-    target = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
-    matrix = cv2.getPerspectiveTransform(grown, target)
-    warped = cv2.warpPerspective(
-        part, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    return np.asarray(warped, dtype=np.uint8)
-
-
 def side_by_side(plate: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """An upright two-row plate of any size as one line of 48 x 224: top row left, bottom row right."""
     height = plate.shape[0]
     rows = plate[: round(height * _TOP_ENDS)], plate[round(height * _BOTTOM_BEGINS) :]
     lines = [cv2.resize(row, (TWO_ROWS // 2, HEIGHT), interpolation=cv2.INTER_LINEAR) for row in rows]
     return np.asarray(np.hstack(lines), dtype=np.uint8)
-
-
-def sides(corners: NDArray[np.float32]) -> tuple[float, float]:
-    """Mean width and height of a quadrilateral (4 x 2, clockwise from its top left)."""
-    across, down = corners[[1, 2]] - corners[[0, 3]], corners[[3, 2]] - corners[[0, 1]]
-    return float(np.hypot(*across.T).mean()), float(np.hypot(*down.T).mean())
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from carsight import runtime
 from carsight.detector import Detection, Detector, box_corners
-from carsight.geometry import Box, Polygon, polygon
-from carsight.photo import Photo, Pixels
-from carsight.plate.reader import Candidate, PlateReader, Reading, agreed, rectify, sides
+from carsight.geometry import Box, Polygon, polygon, sides
+from carsight.photo import Photo, PhotoSource, open_photo
+from carsight.plate.reader import Candidate, PlateReader, Reading, agreed, rectify
 from carsight.plate.vehicles import VehicleClassifier, carrier
 
 Floats = NDArray[np.float32]
@@ -112,18 +112,19 @@ class PlateRecognizer:
         recognizer._warm_up()
         return recognizer
 
-    def read(self, image: Photo | Pixels, regions: Sequence[str] = ()) -> list[PlateReading]:
+    def read(self, image: PhotoSource, regions: Sequence[str] = ()) -> list[PlateReading]:
         """The plates of ``image``, surest first; none found is an empty list.
 
         Args:
-            image: A decoded photo, or its pixels (height x width x 3, BGR, uint8).
+            image: A file's path or bytes, its pixels (height x width x 3, BGR, uint8), or a decoded photo.
             regions: Codes of ``regions.CODES`` where the caller expects the plates to be from; a hint, no
             filter.
 
         Raises:
-            ImageError: ``image`` is an array that is no picture.
+            ImageError: ``image`` is not a photo that can be read.
+            OSError: the file cannot be opened.
         """
-        photo = image if isinstance(image, Photo) else Photo.of(image)
+        photo = open_photo(image)
         found = self._detector.detect(photo.pixels)
         vehicles = [detection for detection in found if detection.is_vehicle]
         readings = []

@@ -19,8 +19,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from carsight import ctc
+from carsight.geometry import straighten
 from carsight.photo import Pixels
-from carsight.plate.reader import straighten
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

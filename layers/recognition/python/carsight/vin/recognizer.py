@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from carsight import runtime
 from carsight.detector import LINES, Detector
 from carsight.geometry import Box
-from carsight.photo import Photo, Pixels
+from carsight.photo import Photo, PhotoSource, Pixels, open_photo
 from carsight.vin import barcodes
 from carsight.vin import rules as vin_rules
 from carsight.vin.barcodes import BarcodeVin
@@ -155,9 +155,9 @@ class VinRecognizer:
         recognizer._reader.read([blank[:48, :64].repeat(6, axis=1)])
         return recognizer
 
-    def read(self, image: Photo | Pixels) -> VinResult:
-        """The VINs of ``image``, usually one."""
-        photo = image if isinstance(image, Photo) else Photo.of(image)
+    def read(self, image: PhotoSource) -> VinResult:
+        """Read the VINs of ``image``, usually one. ``open_photo`` tells what it may be and what is raised."""
+        photo = open_photo(image)
         lines = self._lines(photo, self._near)
         # A closer look can only show more where the first one shrank the photo.
         if (not lines or lines[0].certainty < _SURE) and photo.pixels[:, :, 0].size > (1.2 * _SIDES[0]) ** 2:

@@ -59,6 +59,9 @@ class Settings(BaseModel):
     local_fetch: bool = False
     """Local development only: image URLs may point at this machine's loopback addresses, on any port."""
 
+    pages: bool = True
+    """Serve the pages for people, ``/`` and ``/docs``."""
+
     tracing: bool = False
     """Send each stage of a request to X-Ray as a subsegment."""
 

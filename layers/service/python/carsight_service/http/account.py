@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,7 +20,7 @@ from carsight_service.contract.errors import (
     PlanWithoutApi,
     ServiceError,
 )
-from carsight_service.http import openapi, snapshot
+from carsight_service.http import openapi, page, snapshot
 from carsight_service.http.endpoint import Context, Event, Response, refuse, respond, store
 from carsight_service.images import parse_request
 from carsight_service.metering import model as key_table
@@ -226,6 +227,13 @@ def openapi_yaml(_: Call) -> Response:
     }
 
 
+def _page(make: Callable[[], Response], _: Call) -> Response:
+    """A page for people. Raises ``NotFound`` where the deployment has switched them off."""
+    if not settings.pages:
+        raise NotFound
+    return make()
+
+
 ROUTES: Mapping[str, Mapping[str, Handler]] = {
     "/v1/auth/validate": {"GET": validate, "POST": validate},
     "/v1/usage": {"GET": usage},
@@ -235,5 +243,6 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
     "/v1/batches/{id}": {"GET": show_batch},
     "/openapi.json": {"GET": openapi_json},
     "/openapi.yaml": {"GET": openapi_yaml},
+    **{path: {"GET": partial(_page, make)} for path, make in page.PAGES.items()},
 }
 """What answers which path; a part in braces matches any one part of a path."""

@@ -1,0 +1,100 @@
+"""The pages for people: one to try the service on (``/``) and one that shows the API (``/docs``).
+
+Each is one HTML document with its own style and script inside, so that the content security policy can name
+exactly these by their hashes (W3C Content Security Policy Level 3, section 6.7.3.3). Nothing comes from
+another origin: Swagger UI, which shows the API, ships in this package.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+
+from carsight_service.http.endpoint import Response
+
+_FOLDER = Path(__file__).with_name("page")
+
+_KEPT_SECONDS = 86_400
+"""How long a browser may keep Swagger UI, which changes with a deployment at most."""
+
+
+@cache
+def index() -> Response:
+    """``/``: a page to read photos on. The key that is typed there stays in its tab."""
+    return _document("index.html", css="page.css", js="page.js", images="blob: data:")
+
+
+@cache
+def docs() -> Response:
+    """``/docs``: the API as ``/openapi.json`` describes it, to be read and tried."""
+    return _document("docs.html", js="docs.js", images="data:", own_files=True)
+
+
+@cache
+def docs_script() -> Response:
+    """``/docs/swagger-ui.js``."""
+    return _packed("swagger-ui.js.gz", "text/javascript; charset=utf-8")
+
+
+@cache
+def docs_style() -> Response:
+    """``/docs/swagger-ui.css``."""
+    return _packed("swagger-ui.css.gz", "text/css; charset=utf-8")
+
+
+PAGES: Mapping[str, Callable[[], Response]] = {
+    "/": index,
+    "/docs": docs,
+    "/docs/swagger-ui.js": docs_script,
+    "/docs/swagger-ui.css": docs_style,
+}
+"""What answers ``GET`` of which path."""
+
+
+def _document(
+    name: str, css: str | None = None, js: str | None = None, images: str = "", own_files: bool = False
+) -> Response:
+    """The document ``name`` with its style and script in it, and a policy that allows those and no others."""
+    html = (_FOLDER / name).read_text(encoding="utf-8")
+    own = " 'self'" if own_files else ""
+    policy = ["default-src 'none'", "connect-src 'self'", f"img-src {images}"]
+    for directive, slot, part in (("style-src", "/*css*/", css), ("script-src", "/*js*/", js)):
+        hashed = ""
+        if part is not None:
+            text = (_FOLDER / part).read_text(encoding="utf-8")
+            html = html.replace(slot, text)
+            hashed = f" 'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        policy.append(f"{directive}{own}{hashed}")
+    policy += ["base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"]
+    return _response(
+        html,
+        {
+            "content-type": "text/html; charset=utf-8",
+            "content-security-policy": "; ".join(policy),
+            "cache-control": "no-cache",
+            "referrer-policy": "no-referrer",
+        },
+    )
+
+
+def _packed(name: str, content_type: str) -> Response:
+    """A file that is kept and sent as gzip, which every browser takes."""
+    body = base64.b64encode((_FOLDER / name).read_bytes()).decode()
+    headers = {
+        "content-type": content_type,
+        "content-encoding": "gzip",
+        "cache-control": f"public, max-age={_KEPT_SECONDS}",
+    }
+    return _response(body, headers, packed=True)
+
+
+def _response(body: str, headers: Mapping[str, str], packed: bool = False) -> Response:
+    return {
+        "statusCode": 200,
+        "headers": {"x-content-type-options": "nosniff", **headers},
+        "body": body,
+        "isBase64Encoded": packed,
+    }

@@ -9,7 +9,7 @@ from carsight.plate.recognizer import PlateRecognizer
 from carsight.plate.regions import CODES
 from carsight_service.contract.answers import plate_answer
 from carsight_service.contract.api import Api, PlateAnswer
-from carsight_service.contract.errors import InvalidImage, UnknownRegions
+from carsight_service.contract.errors import UnknownRegions, unreadable
 from carsight_service.http.endpoint import Context, Event, Response, handle
 from carsight_service.telemetry import stage
 
@@ -27,7 +27,7 @@ def recognise(image: bytes, regions: Sequence[str] = ()) -> PlateAnswer:
         with stage("read"):
             readings = recognizer.read(photo, regions)
     except ImageError as error:
-        raise InvalidImage(str(error)) from error
+        raise unreadable(error) from error
     return plate_answer(readings, photo)
 
 

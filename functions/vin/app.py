@@ -8,7 +8,7 @@ from carsight.photo import ImageError, decode
 from carsight.vin.recognizer import VinRecognizer
 from carsight_service.contract.answers import vin_answer
 from carsight_service.contract.api import Api, VinAnswer
-from carsight_service.contract.errors import InvalidImage
+from carsight_service.contract.errors import unreadable
 from carsight_service.http.endpoint import Context, Event, Response, handle
 from carsight_service.telemetry import stage
 
@@ -23,7 +23,7 @@ def recognise(image: bytes, regions: Sequence[str] = ()) -> VinAnswer:
         with stage("read"):
             result = recognizer.read(photo)
     except ImageError as error:
-        raise InvalidImage(str(error)) from error
+        raise unreadable(error) from error
     return vin_answer(result, photo)
 
 

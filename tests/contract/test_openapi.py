@@ -8,7 +8,7 @@ import pytest
 import yaml
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from carsight_service.contract.errors import ObjectGone, ServiceError
+from carsight_service.contract.errors import NotFound, ObjectGone, ServiceError
 from carsight_service.http import account, openapi
 from tests.events import Invocation, event
 
@@ -52,5 +52,6 @@ def test_any_other_path_is_a_404_in_the_envelope(path: str) -> None:
         "success": False,
         "message": "Not found",
         "code": "not_found",
+        "detail": NotFound.detail,
         "request_id": "id-1",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from pydantic import ValidationError
 from carsight.geometry import Box
 from carsight.photo import Photo
 from carsight.plate.reader import Candidate
-from carsight.plate.recognizer import PlateReading, Vehicle
+from carsight.plate.recognizer import PlateReading, PlateReadings, Vehicle
+from carsight.refusal import Reason, Refusal
 from carsight.vin.recognizer import CheckDigit, Repair, VinCandidate, VinResult
 from carsight_service.contract.answers import plate_answer, vin_answer
-from carsight_service.contract.errors import NoTextDetected, NothingFound
+from carsight_service.contract.errors import REASONS, NoTextDetected, NothingFound, envelope
 
 PHOTO = Photo.of(np.zeros((300, 400, 3), np.uint8))
 READING = PlateReading(
@@ -32,7 +34,7 @@ READING = PlateReading(
 
 
 def test_a_plate() -> None:
-    body = plate_answer([READING], PHOTO).body("id-1", 12.34567)
+    body = plate_answer(PlateReadings([READING]), PHOTO).body("id-1", 12.34567)
     assert body == {
         "success": True,
         "message": "",
@@ -62,7 +64,7 @@ def test_a_plate() -> None:
 
 
 def test_no_vehicle_is_a_vehicle_of_zeros() -> None:
-    body = plate_answer([replace(READING, vehicle=None)], PHOTO).body("", 1)
+    body = plate_answer(PlateReadings([replace(READING, vehicle=None)]), PHOTO).body("", 1)
     assert body["results"][0]["vehicle"] == {
         "score": 0,
         "type": "Unknown",
@@ -72,13 +74,13 @@ def test_no_vehicle_is_a_vehicle_of_zeros() -> None:
 
 def test_what_is_not_known_is_left_out() -> None:
     vehicle = Vehicle(Box(0, 0, 9, 9), 0.5, "Van")
-    body = plate_answer([replace(READING, vehicle=vehicle)], PHOTO).body("", 1)
+    body = plate_answer(PlateReadings([replace(READING, vehicle=vehicle)]), PHOTO).body("", 1)
     assert set(body["results"][0]["vehicle"]) == {"score", "type", "box"}
 
 
 def test_no_plate() -> None:
     with pytest.raises(NothingFound) as error:
-        plate_answer([], PHOTO)
+        plate_answer(PlateReadings(), PHOTO)
     assert (error.value.status, error.value.message) == (404, "No plates detected in image")
 
 
@@ -96,11 +98,11 @@ def test_no_plate() -> None:
 )
 def test_nothing_half_valid_is_answered(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        plate_answer([replace(READING, **wrong)], PHOTO)  # type: ignore[arg-type]
+        plate_answer(PlateReadings([replace(READING, **wrong)]), PHOTO)  # type: ignore[arg-type]
 
 
 def test_rounding_error_is_not_a_mistake() -> None:
-    assert plate_answer([replace(READING, score=1.0000001)], PHOTO).results[0].score == 1
+    assert plate_answer(PlateReadings([replace(READING, score=1.0000001)]), PHOTO).results[0].score == 1
 
 
 CANDIDATE = VinCandidate(
@@ -146,6 +148,26 @@ def test_no_vin() -> None:
     with pytest.raises(NothingFound) as error:
         vin_answer(VinResult((), text_found=True), PHOTO)
     assert (error.value.status, error.value.message) == (404, "No valid VIN candidates found in the image")
+
+
+@pytest.mark.parametrize("reason", get_args(Reason))
+def test_nothing_found_says_why_and_what_to_do(reason: Reason) -> None:
+    refusal = Refusal(reason, 0.12345, 0.3)
+    for answer in (
+        lambda: plate_answer(PlateReadings(refusal=refusal), PHOTO),
+        lambda: vin_answer(VinResult((), text_found=True, refusal=refusal), PHOTO),
+    ):
+        with pytest.raises(NothingFound) as error:
+            answer()
+        told = envelope(error.value, "id-1")
+        assert (told["reason"], told["figure"], told["needed"]) == (reason, 0.123, 0.3)
+        assert told["detail"] == REASONS[reason]
+
+
+def test_a_reason_without_a_bound_has_none() -> None:
+    with pytest.raises(NothingFound) as error:
+        vin_answer(VinResult((), text_found=True, refusal=Refusal("no_vin", 3)), PHOTO)
+    assert error.value.extra == {"reason": "no_vin", "figure": 3}
 
 
 def test_no_text() -> None:

@@ -36,7 +36,19 @@ _REDUCED = {
 
 
 class ImageError(ValueError):
-    """The bytes are not a photo that can be read: wrong type, cut short, too large or too small."""
+    """The bytes are not a photo that can be read: wrong type, cut short, too large or too small.
+
+    The text names the mistake and the remedy, without a full stop.
+    """
+
+    too_large = False
+    """Whether it has more pixels than are read."""
+
+
+class TooManyPixels(ImageError):
+    """More than ``MAX_PIXELS``."""
+
+    too_large = True
 
 
 @dataclass(slots=True)
@@ -127,7 +139,11 @@ def _imdecode(data: bytes, factor: int) -> Pixels:
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise ImageError(f"{width} x {height} is more than {MAX_PIXELS} pixels")
+        over = (width * height - MAX_PIXELS) / 1e6
+        raise TooManyPixels(
+            f"The image declares {width} x {height} pixels, {over:,.1f} megapixels more than the limit of "
+            f"{MAX_PIXELS // 1_000_000}; send a smaller one"
+        )
     if min(width, height) < MIN_SIDE:
         raise ImageError(f"{width} x {height} is too small to read")
 

@@ -23,12 +23,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from carsight_service.aws.clients import s3
 from carsight_service.aws.fetch import fetch
-from carsight_service.contract.errors import ImageTooLarge, InvalidImage
+from carsight_service.contract.errors import IMAGE_FIELDS, ImageTooLarge, InvalidImage
 from carsight_service.settings import settings
 
 MAX_IMAGE_BYTES = 10 * 1024 * 1024
 
-_IMAGE_FIELDS = ("image_url", "image", "upload_url", "imageUrl", "upload")
+_IMAGE_FIELDS = (*IMAGE_FIELDS, "upload")
 _SECRET_HEADERS = ("x-api-key", "authorization", "cookie", "referer")
 
 

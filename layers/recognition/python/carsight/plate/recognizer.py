@@ -6,7 +6,7 @@ which vehicle carries it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from carsight.geometry import Box, Polygon, polygon, sides
 from carsight.photo import Photo, PhotoSource, open_photo
 from carsight.plate.reader import Candidate, PlateReader, Reading, agreed, rectify
 from carsight.plate.vehicles import VehicleClassifier, carrier
+from carsight.refusal import Refusal
 
 Floats = NDArray[np.float32]
 
@@ -88,6 +89,14 @@ class PlateReading:
     vehicle: Vehicle | None
 
 
+class PlateReadings(list[PlateReading]):
+    """The plates of a photo, surest first. Where there are none, ``refusal`` says why."""
+
+    def __init__(self, readings: Iterable[PlateReading] = (), refusal: Refusal | None = None) -> None:
+        super().__init__(readings)
+        self.refusal = refusal
+
+
 class PlateRecognizer:
     """Reads the plates of a photo. Made once per process; safe to call from many threads."""
 
@@ -112,8 +121,8 @@ class PlateRecognizer:
         recognizer._warm_up()
         return recognizer
 
-    def read(self, image: PhotoSource, regions: Sequence[str] = ()) -> list[PlateReading]:
-        """The plates of ``image``, surest first; none found is an empty list.
+    def read(self, image: PhotoSource, regions: Sequence[str] = ()) -> PlateReadings:
+        """The plates of ``image``, surest first; none found is an empty list that says why.
 
         Args:
             image: A file's path or bytes, its pixels (height x width x 3, BGR, uint8), or a decoded photo.
@@ -146,7 +155,8 @@ class PlateRecognizer:
                     vehicle=self._vehicle(photo, plate, vehicles),
                 )
             )
-        return sorted(readings, key=lambda one: one.detection_score * one.score, reverse=True)
+        readings.sort(key=lambda one: one.detection_score * one.score, reverse=True)
+        return PlateReadings(readings)
 
     def _read_plate(self, photo: Photo, plate: Detection, regions: Sequence[str]) -> Reading:
         """The reading of one plate, of both numbers of rows where the detector is unsure."""

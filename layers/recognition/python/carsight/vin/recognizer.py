@@ -21,6 +21,7 @@ from carsight import runtime
 from carsight.detector import LINES, Detector
 from carsight.geometry import Box
 from carsight.photo import Photo, PhotoSource, Pixels, open_photo
+from carsight.refusal import Refusal
 from carsight.vin import barcodes
 from carsight.vin import rules as vin_rules
 from carsight.vin.barcodes import BarcodeVin
@@ -116,6 +117,8 @@ class VinResult:
 
     candidates: tuple[VinCandidate, ...]
     text_found: bool
+    refusal: Refusal | None = None
+    """Why there is no candidate, where there is none."""
 
 
 @dataclass(frozen=True, slots=True)

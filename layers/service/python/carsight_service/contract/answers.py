@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from carsight_service.contract.api import (
@@ -26,18 +25,19 @@ from carsight_service.contract.errors import NoTextDetected, NothingFound
 if TYPE_CHECKING:
     from carsight.geometry import Box as PixelBox
     from carsight.photo import Photo
-    from carsight.plate.recognizer import PlateReading
+    from carsight.plate.recognizer import PlateReading, PlateReadings
     from carsight.plate.recognizer import Vehicle as VehicleFound
+    from carsight.refusal import Refusal
     from carsight.vin.recognizer import VinCandidate, VinResult
 
 _LEAST = 0.0005
 """A candidate behind the first that scores less would be answered with 0.000: it is no alternative."""
 
 
-def plate_answer(readings: Sequence[PlateReading], image: Photo) -> PlateAnswer:
+def plate_answer(readings: PlateReadings, image: Photo) -> PlateAnswer:
     """The answer for the plates of ``image``. Raises ``NothingFound`` where there are none."""
     if not readings:
-        raise NothingFound(Api.PLATE)
+        raise _nothing_found(Api.PLATE, readings.refusal)
     return PlateAnswer(results=tuple(_plate(reading) for reading in readings), image=_size(image))
 
 
@@ -47,7 +47,7 @@ def vin_answer(result: VinResult, image: Photo) -> VinAnswer:
     Raises ``NoTextDetected``, or ``NothingFound`` where there is text but no candidate good enough.
     """
     if not result.candidates:
-        raise NothingFound(Api.VIN) if result.text_found else NoTextDetected
+        raise _nothing_found(Api.VIN, result.refusal) if result.text_found else NoTextDetected
     candidates = tuple(_vin(candidate) for candidate in result.candidates)
     best = candidates[0]
     return VinAnswer(
@@ -60,6 +60,12 @@ def vin_answer(result: VinResult, image: Photo) -> VinAnswer:
         repairs=best.repairs,
         image=_size(image),
     )
+
+
+def _nothing_found(api: Api, refusal: Refusal | None) -> NothingFound:
+    if refusal is None:
+        return NothingFound(api)
+    return NothingFound(api, refusal.reason, refusal.figure, refusal.needed)
 
 
 def _plate(reading: PlateReading) -> PlateResult:

@@ -1,8 +1,8 @@
 """Every error that a caller can be answered with, and the one envelope that carries them.
 
 Messages and statuses are CarsXE's, byte for byte, including where its plate and VIN routes differ; programs
-compare them. ``code`` and ``request_id`` are ours. An error is complete when it is raised: whoever catches it
-needs to know nothing more to answer.
+compare them. ``code``, ``detail`` (what is wrong and what to do about it) and ``request_id`` are ours. An
+error is complete when it is raised: whoever catches it needs to know nothing more to answer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from carsight_service.contract.api import Api
 from carsight_service.settings import settings
 
 if TYPE_CHECKING:
+    from carsight.photo import ImageError
+    from carsight.refusal import Reason
     from carsight_service.metering.meter_store import Usage
+
+IMAGE_FIELDS = ("image_url", "image", "upload_url", "imageUrl")
+"""The names of JSON's members and of form fields that may hold the image, as text."""
 
 
 class Outcome(StrEnum):
@@ -36,23 +41,28 @@ class Outcome(StrEnum):
 class ServiceError(Exception):
     """An answer other than 200.
 
-    ``detail`` is for the log alone and is never sent; it must not hold a key, an image or a URL's query.
+    ``note`` is for the log alone and is never sent; ``detail`` is sent, and logged where there is no note.
+    Neither may hold a key, an image or a URL's query.
     """
 
     status: int
     code: str
     message: str
+    detail: str = ""
+    """One or two sentences that name the mistake and the remedy; empty where callers may not be told."""
     outcome: Outcome = Outcome.INVALID
 
     def __init__(
         self,
-        detail: str = "",
+        note: str = "",
         *,
+        detail: str = "",
         extra: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(detail or self.message)
-        self.detail = detail
+        self.detail = detail or self.detail
+        self.note = note or detail
+        super().__init__(self.note or self.message)
         self.extra: dict[str, Any] = dict(extra or {})
         """Further fields of the envelope."""
         self.headers: dict[str, str] = dict(headers or {})
@@ -65,6 +75,7 @@ def envelope(error: ServiceError, request_id: str) -> dict[str, Any]:
         "success": False,
         "message": error.message,
         "code": error.code,
+        **({"detail": error.detail} if error.detail else {}),
         "request_id": request_id,
         **error.extra,
     }
@@ -81,6 +92,7 @@ class MethodNotAllowed(ServiceError):
 
     def __init__(self, *allowed: str) -> None:
         self.message = f"Only {' and '.join(allowed)} allowed."
+        self.detail = f"Send {' or '.join(allowed)} to this path."
         super().__init__(headers={"allow": ", ".join(allowed)})
 
 
@@ -90,6 +102,10 @@ class NotFound(ServiceError):
     status = 404
     code = "not_found"
     message = "Not found"
+    detail = (
+        "There is nothing at this path, or not for this key. GET /openapi.json describes every path; uploads "
+        "and batches are shown to the key that made them."
+    )
 
 
 class InvalidRequest(ServiceError):
@@ -97,6 +113,7 @@ class InvalidRequest(ServiceError):
 
     status = 400
     code = "invalid_request"
+    detail = "Correct what the message names and send the request again; GET /openapi.json describes it."
 
     def __init__(self, message: str) -> None:
         self.message = message
@@ -108,6 +125,10 @@ class UnknownRegions(ServiceError):
 
     status = 400
     code = "unknown_regions"
+    detail = (
+        "Regions are two-letter countries, or a country and its state, such as gb, de or us-ca. Leave the "
+        "hint out where it is not known."
+    )
 
     def __init__(self, regions: Iterable[str]) -> None:
         self.message = f"Unknown regions: {', '.join(regions)}"
@@ -120,6 +141,7 @@ class RequestInProgress(ServiceError):
     status = 409
     code = "request_in_progress"
     message = "A request with this Idempotency-Key is still being answered."
+    detail = "Wait for that answer, or repeat the request in a few seconds to get the same one."
 
 
 class IdempotencyKeyReused(ServiceError):
@@ -128,6 +150,9 @@ class IdempotencyKeyReused(ServiceError):
     status = 422
     code = "idempotency_key_reused"
     message = "This Idempotency-Key was used with a different request."
+    detail = (
+        "Choose a new Idempotency-Key for every image; repeat one only with the image it was first sent with."
+    )
 
 
 class RequestTimedOut(ServiceError):
@@ -137,6 +162,7 @@ class RequestTimedOut(ServiceError):
     code = "request_timed_out"
     outcome = Outcome.FAULT
     message = "Request timed out. Please try again."
+    detail = "Nothing was counted. A smaller image, such as 2,000 pixels on its longer side, takes less time."
 
 
 class InternalError(ServiceError):
@@ -144,6 +170,7 @@ class InternalError(ServiceError):
 
     status = 500
     code = "internal_error"
+    detail = "The fault is the service's and nothing was counted. Where it stays, report the request_id."
     outcome = Outcome.FAULT
 
     def __init__(self, api: Api) -> None:
@@ -163,6 +190,10 @@ class MissingKey(ServiceError):
     code = "missing_api_key"
     outcome = Outcome.REFUSED
     message = "Missing API key"
+    detail = (
+        "Send the key as the query parameter key, as the header x-api-key, as Authorization: Token KEY, or "
+        "as the member key of a JSON body."
+    )
 
     def __init__(self, api: Api) -> None:
         self.status = {Api.PLATE: 401, Api.VIN: 400}[api]
@@ -175,6 +206,9 @@ class UnknownKey(ServiceError):
     code = "unknown_api_key"
     outcome = Outcome.REFUSED
     message = "User with this API key was not found or the API key is disabled"
+    detail = (
+        "Check the key for missing characters, and ask whoever runs this service whether it is still enabled."
+    )
 
     def __init__(self, api: Api) -> None:
         self.status = {Api.PLATE: 401, Api.VIN: 404}[api]
@@ -186,6 +220,7 @@ class InactiveKey(ServiceError):
 
     status = 401
     code = "inactive_api_key"
+    detail = "The key's plan has to be renewed before it is served again."
     outcome = Outcome.REFUSED
     message = (
         f"User with this API key is not active. To activate update your billing on {settings.billing_url}"
@@ -197,6 +232,7 @@ class BlockedKey(ServiceError):
 
     status = 403
     code = "blocked_api_key"
+    detail = "Whoever runs this service has blocked the key, and can unblock it."
     outcome = Outcome.REFUSED
     message = "This API key has been blocked, please contact support if you believe this is an error."
 
@@ -206,6 +242,7 @@ class PlanWithoutApi(ServiceError):
 
     status = 403
     code = "api_not_in_plan"
+    detail = "Call an API that the key's plan includes, or have the plan changed."
     outcome = Outcome.REFUSED
     message = (
         "This API is not available for your current subscription tier. "
@@ -226,6 +263,12 @@ class LimitExceeded(ServiceError):
 
     def __init__(self, usage: Usage, now: datetime) -> None:
         self.usage = usage
+        self.detail = (
+            "The allowance is given once and is used up; another plan brings a new one."
+            if usage.period == "lifetime"
+            else f"The next allowance begins on {_first_of_next_month(now)} (UTC); with overage on, nothing "
+            "is refused until then."
+        )
         self.message = (
             f"API limit exceeded for {usage.api.contract_name} ({now.month}/{now.year}). "
             f"Subscription tier: {usage.tier}. Current usage: {usage.current}, Limit: {usage.limit}."
@@ -250,6 +293,7 @@ class StoreUnavailable(ServiceError):
     code = "key_store_unavailable"
     outcome = Outcome.FAULT
     message = "Cannot access the internet at this time"
+    detail = "The service's key store cannot be reached. Nothing was counted; try again in a few seconds."
 
 
 # -- the image -----------------------------------------------------------------------------------------------
@@ -260,6 +304,10 @@ class MissingImage(ServiceError):
 
     status = 400
     code = "missing_image"
+    detail = (
+        f"The request holds no image. Fields accepted: {', '.join(IMAGE_FIELDS)} (a URL or base64, in JSON "
+        "or a form), upload or image (a form's file); or send the URL, the base64 or the image as the body."
+    )
 
     def __init__(self, api: Api) -> None:
         self.message = {Api.PLATE: "Missing upload URL", Api.VIN: "Missing image data"}[api]
@@ -269,7 +317,8 @@ class MissingImage(ServiceError):
 class InvalidImage(ServiceError):
     """Not an image, bad base64, or a URL that was refused or could not be fetched.
 
-    One message for all, so that the answer tells nothing about networks that only the function can see.
+    One message for all. What is raised for a URL has a note and no ``detail``, so that the answer tells
+    nothing about networks that only the function can see.
     """
 
     status = 400
@@ -278,11 +327,14 @@ class InvalidImage(ServiceError):
 
 
 class ImageTooLarge(ServiceError):
-    """More bytes than the service takes."""
+    """More bytes than the service takes, or more pixels."""
 
     status = 413
     code = "image_too_large"
     message = "Image is too large."
+    detail = (
+        "Send at most 10 MB, or 6 MB where the image is part of the request; 2,000 pixels a side are enough."
+    )
 
 
 class ObjectGone(ServiceError):
@@ -291,6 +343,7 @@ class ObjectGone(ServiceError):
     status = 404
     code = "object_gone"
     message = "The photo is not there any more."
+    detail = "It was deleted or replaced before it was read; upload it again."
 
 
 class NoTextDetected(ServiceError):
@@ -300,18 +353,68 @@ class NoTextDetected(ServiceError):
     code = "no_text_detected"
     outcome = Outcome.NOT_FOUND
     message = "No text detected in the image"
+    detail = (
+        "The photo shows neither text nor a code. Send one in which the VIN is sharp and fills the width."
+    )
 
 
 class NothingFound(ServiceError):
-    """The photo holds text or a car, but no plate or no VIN good enough to answer with."""
+    """The photo holds text or a car, but no plate or no VIN good enough to answer with.
+
+    The envelope's ``reason``, ``figure`` and ``needed`` are those of ``carsight.refusal.Refusal``.
+    """
 
     status = 404
     code = "nothing_found"
     outcome = Outcome.NOT_FOUND
 
-    def __init__(self, api: Api) -> None:
+    def __init__(
+        self,
+        api: Api,
+        reason: Reason | None = None,
+        figure: float | None = None,
+        needed: float | None = None,
+    ) -> None:
         self.message = {
             Api.PLATE: "No plates detected in image",
             Api.VIN: "No valid VIN candidates found in the image",
         }[api]
-        super().__init__()
+        if reason is None:
+            reason = "no_plate" if api is Api.PLATE else "no_vin"
+        figures = {"figure": figure, "needed": needed}
+        known = {name: round(value, 3) for name, value in figures.items() if value is not None}
+        super().__init__(detail=REASONS[reason], extra={"reason": reason, **known})
+
+
+REASONS: dict[Reason, str] = {
+    "no_plate": (
+        "Nothing in the photo looks enough like a license plate. Send one in which the whole plate is in "
+        "view, sharp and at least 100 pixels wide."
+    ),
+    "plate_too_small": (
+        "There is a plate, but with too few pixels to read. Send the photo in its full size, or go nearer."
+    ),
+    "illegible": (
+        "There is something to read, but it is too blurred, dark, dirty or covered. Send a sharper photo, "
+        "from straight ahead and without glare."
+    ),
+    "no_vin": (
+        "No line of text and no code in the photo is a VIN. Send one in which all 17 characters are in view, "
+        "sharp and in one line, or the label's code."
+    ),
+    "not_sure": (
+        "There may be a VIN, but a character could as well be another. Send a sharper photo, nearer and "
+        "without glare."
+    ),
+}
+"""What a sender can do, by the reason for finding nothing."""
+
+
+def unreadable(error: ImageError) -> ServiceError:
+    """What the sender of a photo is told of ``error``."""
+    return (ImageTooLarge if error.too_large else InvalidImage)(detail=f"{error}.")
+
+
+def _first_of_next_month(now: datetime) -> str:
+    year, month = now.year + now.month // 12, now.month % 12 + 1
+    return f"{year}-{month:02}-01"

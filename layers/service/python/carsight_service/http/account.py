@@ -83,7 +83,7 @@ def handle(event: Event, context: Context) -> Response:
         )
         response = handler(call)
     except ServiceError as error:
-        said |= {"code": error.code, "detail": error.detail}
+        said |= {"code": error.code, "detail": error.note}
         response = refuse(error, request.request_id)
     except Exception:
         logger.exception("unexpected")

@@ -82,7 +82,7 @@ def handle(event: Event, context: Context, api: Api, recognise: Recognise) -> Re
         except Exception as error:
             refused = _translated(error, api)
             outcome = refused.outcome
-            call.said |= {"code": refused.code, "detail": refused.detail}
+            call.said |= {"code": refused.code, "detail": refused.note}
             response = refuse(refused, call.request.request_id)
     call.said["status"] = response["statusCode"]
     record(api, outcome, {**stages, "total": (time.perf_counter() - start) * 1000}, call.said)

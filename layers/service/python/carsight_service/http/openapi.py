@@ -17,6 +17,8 @@ from pydantic.json_schema import models_json_schema
 
 from carsight_service.contract.api import Api, PlateAnswer, UsageReport, Validation, VinAnswer
 from carsight_service.contract.errors import (
+    IMAGE_FIELDS,
+    REASONS,
     BlockedKey,
     IdempotencyKeyReused,
     ImageTooLarge,
@@ -88,12 +90,27 @@ def read_errors(api: Api) -> list[ServiceError]:
         InvalidImage(),
         ImageTooLarge(),
         *([UnknownRegions(["us-xx"])] if api is Api.PLATE else [NoTextDetected()]),
-        NothingFound(api),
+        *nothing_found(api),
         RequestInProgress(),
         IdempotencyKeyReused(),
         MethodNotAllowed("POST"),
         InternalError(api),
         RequestTimedOut(),
+    ]
+
+
+def nothing_found(api: Api) -> list[ServiceError]:
+    """A 404 for each reason that a photo without a reading may have."""
+    if api is Api.PLATE:
+        return [
+            NothingFound(api, "no_plate", 0.12, 0.3),
+            NothingFound(api, "plate_too_small", 7, 10),
+            NothingFound(api, "illegible", 0.04, 0.1),
+        ]
+    return [
+        NothingFound(api, "no_vin", 3),
+        NothingFound(api, "illegible", 0.04, 0.1),
+        NothingFound(api, "not_sure", 0.52, 0.77),
     ]
 
 
@@ -118,6 +135,8 @@ def error_responses(errors: Iterable[ServiceError]) -> Document:
             response["headers"][header] = _ref("headers", header)
         if isinstance(error, LimitExceeded):
             content["schema"] = _ref("schemas", "LimitError")
+        if isinstance(error, NothingFound):
+            content["schema"] = _ref("schemas", "NothingFoundError")
     return dict(sorted(responses.items()))
 
 
@@ -129,6 +148,10 @@ _ERROR: Document = {
         "success": {"const": False},
         "message": {"type": "string", "minLength": 1, "description": "CarsXE's text where it has one."},
         "code": {"type": "string", "pattern": "^[a-z_]+$", "description": "Stable; made for programs."},
+        "detail": {
+            "type": "string",
+            "description": "What is wrong and what to do about it, for people; the wording may change.",
+        },
         "request_id": {"type": "string", "description": "Names the request in the service's log."},
     },
 }
@@ -146,6 +169,26 @@ _LIMIT_ERROR: Document = {
                 "remaining": {"type": "integer", "minimum": 0},
             },
         }
+    },
+}
+
+_NOTHING_FOUND: Document = {
+    "allOf": [_ref("schemas", "Error")],
+    "properties": {
+        "reason": {
+            "enum": list(REASONS),
+            "description": "Why nothing was found, where the photo was read.",
+        },
+        "figure": {
+            "type": "number",
+            "description": (
+                "What decided it. `no_plate`: the highest score of anything like a plate, 0..1. "
+                "`plate_too_small`: the height of the largest plate in pixels. `illegible`: the best "
+                "reading's score, 0..1. `no_vin`: how many lines of text and codes were read. `not_sure`: "
+                "the best VIN's confidence, 0..1."
+            ),
+        },
+        "needed": {"type": "number", "description": "What `figure` would have had to be at least."},
     },
 }
 
@@ -170,7 +213,7 @@ _REGIONS: Document = {
 
 
 def _request_body() -> Document:
-    names = ("image_url", "image", "upload_url", "imageUrl")
+    names = IMAGE_FIELDS
     binary: Document = {"type": "string", "contentMediaType": "application/octet-stream"}
     named = {name: {"$ref": "#/components/schemas/ImageText"} for name in names}
     return {
@@ -433,6 +476,7 @@ def document() -> Document:
         **definitions["$defs"],
         "Error": _ERROR,
         "LimitError": _LIMIT_ERROR,
+        "NothingFoundError": _NOTHING_FOUND,
         "ImageText": _IMAGE,
         "Regions": _REGIONS,
     }

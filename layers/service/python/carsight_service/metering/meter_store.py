@@ -166,7 +166,7 @@ class KeyStore:
                     "prefix": usage.prefix,
                     "api": usage.api,
                     "period": usage.period,
-                    "reason": error.detail,
+                    "reason": error.note,
                 },
             )
             return usage
@@ -306,7 +306,7 @@ class KeyStore:
                     "api": past.api,
                     "period": past.period,
                     "used": past.used,
-                    "reason": error.detail,
+                    "reason": error.note,
                 },
             )
         return Usage.of(past.turned_over(period, used=1))

@@ -96,5 +96,5 @@ def _delivered(message: Mapping[str, Any], webhooks: Webhooks) -> str:
     try:
         status = post(webhook.url, body, headers, loopback=settings.local_fetch)
     except ServiceError as error:
-        return error.detail
+        return error.note
     return "delivered" if 200 <= status < 300 else f"answered {status}"

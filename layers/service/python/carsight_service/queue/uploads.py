@@ -196,7 +196,7 @@ class Reader:
                     raise
                 status, body = error.status, envelope(error, request_id)
                 outcome = error.outcome
-                said |= {"code": error.code, "detail": error.detail}
+                said |= {"code": error.code, "detail": error.note}
         stages["total"] = (time.perf_counter() - start) * 1000
         record(self.api, outcome, stages, {**said, "status": status})
         return Result(status, body, {name: round(value, 3) for name, value in stages.items()})

@@ -98,9 +98,9 @@ def test_what_failed_for_good_is_brought_back(carsight: Carsight, gateway: Runni
     test_event = json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent"})
     for body in (test_event, json.dumps({"api": "vin", "batch": {"id": "forgotten", "chunk": 0}})):
         sqs.send_message(QueueUrl=settings["UPLOADS_DEAD_LETTERS_URL"], MessageBody=body)
-    shown = carsight("uploads", "redrive", "--json")
+    shown = carsight("redrive", "--json")
     assert json.loads(shown.stdout) == {"uploads": 2, "webhooks": 0}
-    assert json.loads(carsight("uploads", "redrive", "--json").stdout) == {"uploads": 0, "webhooks": 0}
+    assert json.loads(carsight("redrive", "--json").stdout) == {"uploads": 0, "webhooks": 0}
 
 
 def test_the_secret_of_a_webhook_is_shown_once(carsight: Carsight) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
@@ -14,6 +15,8 @@ import boto3
 import pytest
 
 from carsight_service.cli import main
+from carsight_service.cli.deployment import Deployment
+from carsight_service.cli.queues import _redrive
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import PlanWithoutApi, UnknownKey
 from carsight_service.metering.meter_store import KeyStore
@@ -109,7 +112,7 @@ def test_tiers_of_one_s_own(carsight: Run, store: KeyStore, tmp_path: Path) -> N
     key = create(carsight, "--tier", "fleet", "--tiers", str(tiers))
     assert store.consume(key, Api.PLATE).limit == 7
     tiers.write_text("[fleet]\nperiod = 3\n")
-    assert "is no file of tiers" in carsight(
+    assert "is not a valid tiers file" in carsight(
         "keys", "create", *OWNER, "--tier", "fleet", "--tiers", str(tiers), status=1
     )
 
@@ -249,9 +252,41 @@ def test_a_stack_is_found_by_its_outputs(aws: str, capsys: pytest.CaptureFixture
     assert main(["keys", "list", *where, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["owner"] == "fleet@example.com"
     assert main(["keys", "list", "--stack-name", "not-mine"]) == 1
-    assert "no output TableName" in capsys.readouterr().err
+    assert "not a Carsight deployment: it has no TableName output" in capsys.readouterr().err
     assert main(["keys", "list", "--stack-name", "nowhere"]) == 1
     assert "carsight: " in capsys.readouterr().err
+
+
+def test_redrive_finds_what_a_short_poll_misses(capsys: pytest.CaptureFixture[str]) -> None:
+    """SQS asks some of its servers at a short poll and all of them at a long one."""
+    waiting = {"uploads": ['{"api": "plate"}', '{"api": "vin"}'], "webhooks": ["{}"]}
+    sent: list[tuple[str, str]] = []
+
+    class Queues:
+        def receive_message(self, **asked: Any) -> dict[str, Any]:
+            messages = waiting[asked["QueueUrl"]][:1] if asked.get("WaitTimeSeconds") else []
+            return {"Messages": [{"MessageId": m, "Body": m, "ReceiptHandle": m} for m in messages]}
+
+        def send_message(self, **asked: Any) -> None:
+            sent.append((asked["QueueUrl"], asked["MessageBody"]))
+
+        def delete_message(self, **asked: Any) -> None:
+            waiting[asked["QueueUrl"]].remove(asked["ReceiptHandle"])
+
+    class Session:
+        def client(self, *_: Any, **__: Any) -> Queues:
+            return Queues()
+
+    resources = {
+        "UPLOADS_DEAD_LETTERS_URL": "uploads",
+        "WEBHOOKS_DEAD_LETTERS_URL": "webhooks",
+        "PLATE_QUEUE_URL": "plates",
+        "VIN_QUEUE_URL": "vins",
+        "WEBHOOKS_QUEUE_URL": "deliveries",
+    }
+    _redrive(Deployment(Session(), resources), argparse.Namespace(json=True))  # type: ignore[arg-type]
+    assert json.loads(capsys.readouterr().out) == {"uploads": 2, "webhooks": 1}
+    assert sent == [("plates", '{"api": "plate"}'), ("vins", '{"api": "vin"}'), ("deliveries", "{}")]
 
 
 def test_the_command_runs_without_the_functions_environment(tmp_path: Path) -> None:

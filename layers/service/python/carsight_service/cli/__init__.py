@@ -1,36 +1,59 @@
-"""The command carsight: keys, uploads and batches of a deployment, in AWS or on this machine."""
+"""The command ``carsight``: read photos here, or manage a deployment in AWS or on this machine."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from botocore.exceptions import BotoCoreError, ClientError
+from carsight import __version__
+from carsight_service.cli.output import CommandError
 
-from carsight_service.cli import keys, photos, queues
-from carsight_service.cli.deployment import Deployment, DeploymentError, add_options
-from carsight_service.metering.keyring import KeyringError
+COMMANDS = {
+    "read": ("read", "read photos on this machine, without a deployment"),
+    "upload": ("photos", "send photos to the uploads bucket and show their readings"),
+    "batch": ("photos", "read a list of URLs or S3 keys in the background"),
+    "keys": ("keys", "API keys and their usage"),
+    "webhooks": ("queues", "where readings are announced"),
+    "redrive": ("queues", "retry what failed for good: uploads, batches and webhook deliveries"),
+}
+"""Each command with the module that defines it and what it does. The module's function of the command's name
+completes the command's parser; only the module of the command that is run is imported, so that ``read`` needs
+no AWS libraries and the others no OpenCV."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Build the command line. Only the options of ``command`` are filled in."""
     top = argparse.ArgumentParser(prog="carsight", description=__doc__)
-    options = argparse.ArgumentParser(add_help=False)
-    add_options(options)
+    top.add_argument("--version", action="version", version=f"carsight {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    keys.add_commands(commands, options)
-    photos.add_commands(commands, options)
-    queues.add_commands(commands, options)
+    for name, (module, text) in COMMANDS.items():
+        parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        if name == command:
+            getattr(import_module(f"carsight_service.cli.{module}"), name)(parser)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 where it was done, 1 where it could not be, 2 where it was not understood."""
-    options = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = arguments[0] if arguments else None
     try:
-        options.run(Deployment.find(options), options)
-    except (DeploymentError, KeyringError, BotoCoreError, ClientError) as error:
+        options = parser(command).parse_args(arguments)
+        options.run(options)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("carsight"):
+            raise
+        print(
+            f"carsight: {command} needs {error.name}, which is not installed: pip install 'carsight[cli]'",
+            file=sys.stderr,
+        )
+        return 1
+    except CommandError as error:
         print(f"carsight: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("carsight: interrupted", file=sys.stderr)
+        return 130
     return 0

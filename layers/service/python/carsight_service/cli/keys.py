@@ -6,26 +6,23 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from carsight_service.cli.deployment import Deployment
+from carsight_service.cli.deployment import Deployment, add_options, command
 from carsight_service.cli.output import print_json, print_table
 from carsight_service.contract.api import Api
 from carsight_service.metering.keyring import Keyring, KeyringError, Limits, read_tiers
 from carsight_service.metering.model import Account, Status, Usage
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-
-def add_commands(commands: Commands, options: argparse.ArgumentParser) -> None:
-    """Add ``keys`` and what it can do."""
-    keys = commands.add_parser("keys", help="API keys and their usage", description=__doc__)
-    verbs = keys.add_subparsers(metavar="VERB", required=True)
+def keys(parser: argparse.ArgumentParser) -> None:
+    """Add what ``carsight keys`` can do."""
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
 
     def verb(name: str, run: Any, text: str) -> argparse.ArgumentParser:
-        parser = verbs.add_parser(name, help=text, description=text, parents=[options])
-        parser.set_defaults(run=run)
+        parser = verbs.add_parser(name, help=text, description=text)
+        add_options(parser)
+        parser.set_defaults(run=command(run))
         return parser
 
     create = verb("create", _create, "make a key; it is shown this once")
@@ -70,7 +67,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 
 
 def _limit(text: str) -> tuple[Api, int | None]:
-    """``plate=5000`` or ``vin=none``."""
+    """Parse ``plate=5000`` or ``vin=none``."""
     api, _, number = text.partition("=")
     if number != "none" and not number.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not API=N or API=none")
@@ -151,7 +148,7 @@ def _keyring(deployment: Deployment, options: argparse.Namespace) -> Keyring:
     try:
         tiers = read_tiers(getattr(options, "tiers", None))
     except (OSError, ValueError) as error:
-        raise KeyringError(f"{options.tiers} is no file of tiers: {error}") from error
+        raise KeyringError(f"{options.tiers} is not a valid tiers file: {error}") from error
     return Keyring(deployment.table_name, deployment.dynamodb(), tiers=tiers)
 
 

@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+
+
+class CommandError(Exception):
+    """A command cannot be done; the message tells its user why."""
+
+
+def progress(items: Iterable[Item], total: int, unit: str) -> Iterator[Item]:
+    """Pass ``items`` on under a progress bar, where there is a terminal to show it and tqdm is installed."""
+    try:
+        from tqdm import tqdm
+    except ModuleNotFoundError:
+        return iter(items)
+    return iter(tqdm(items, total=total, unit=unit, disable=None, leave=False))
 
 
 def print_json(value: Any) -> None:

@@ -8,58 +8,47 @@ import mimetypes
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout, encode_multipart_formdata
 from urllib3.exceptions import HTTPError
 
-from carsight_service.cli.deployment import Deployment, DeploymentError
-from carsight_service.cli.output import print_json, print_table
+from carsight_service.cli.deployment import Deployment, add_options, command
+from carsight_service.cli.files import find_photos
+from carsight_service.cli.output import CommandError, print_json, print_table, progress
 from carsight_service.contract.api import Api
-
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
-PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-"""What is taken from a folder; a file that is named is taken whatever it is called."""
 
 _AT_ONCE = 8
 _POLL_SECONDS = (0.25, 0.5, 1.0, 2.0)
 _BATCH_ID = re.compile(r"[0-9a-f]{32}")
 
 
-def add_commands(commands: Commands, options: argparse.ArgumentParser) -> None:
-    """Add ``upload`` and ``batch``."""
-    upload = commands.add_parser(
-        "upload",
-        help="send photos to the uploads bucket and show their readings",
-        description="Send photos to the uploads bucket and show their readings.",
-        parents=[options],
-    )
-    upload.add_argument("paths", nargs="+", type=Path, metavar="PHOTO|DIR")
-    _add_caller(upload)
-    upload.add_argument("--detach", action="store_true", help="do not wait for the readings")
-    upload.add_argument(
+def upload(parser: argparse.ArgumentParser) -> None:
+    """Complete ``carsight upload``."""
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PHOTO|DIR")
+    _add_caller(parser)
+    parser.add_argument("--detach", action="store_true", help="do not wait for the readings")
+    parser.add_argument(
         "--patience", type=float, default=300, metavar="SECONDS", help="how long to wait for one"
     )
-    upload.set_defaults(run=_upload)
+    add_options(parser)
+    parser.set_defaults(run=command(_upload))
 
-    batch = commands.add_parser(
-        "batch",
-        help="read a list of URLs or S3 keys in the background",
-        description="Read a list of up to 10,000 URLs or S3 keys: JSON, or CSV where it is called .csv.",
-        parents=[options],
-    )
-    batch.add_argument("list", metavar="LIST|ID", help="a file, or the id of a batch to go on watching")
-    _add_caller(batch)
-    batch.add_argument("--detach", action="store_true", help="print the batch's id and do not wait for it")
-    batch.add_argument("--output", type=Path, default=Path(), metavar="DIR", help="where to put the results")
-    batch.set_defaults(run=_batch)
+
+def batch(parser: argparse.ArgumentParser) -> None:
+    """Complete ``carsight batch``."""
+    parser.description = "Read a list of up to 10,000 URLs or S3 keys: JSON, or CSV where it is called .csv."
+    parser.add_argument("list", metavar="LIST|ID", help="a file, or the id of a batch to go on watching")
+    _add_caller(parser)
+    parser.add_argument("--detach", action="store_true", help="print the batch's id and do not wait for it")
+    parser.add_argument("--output", type=Path, default=Path(), metavar="DIR", help="where to put the results")
+    add_options(parser)
+    parser.set_defaults(run=command(_batch))
 
 
 def _add_caller(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +65,7 @@ class Client:
         local = deployment.resources.get("key") if deployment.endpoint else None
         self._key = key or local
         if not self._key:
-            raise DeploymentError("which key? Give --key or set CARSIGHT_KEY")
+            raise CommandError("which key? Give --key or set CARSIGHT_KEY")
         self._url = deployment.resource("url" if deployment.endpoint else "API_URL").rstrip("/")
         self._http = PoolManager(
             maxsize=_AT_ONCE, retries=Retry(3, redirect=False), timeout=Timeout(connect=5, read=60)
@@ -85,28 +74,26 @@ class Client:
     def call(
         self, method: str, path: str, body: bytes | None = None, content_type: str = ""
     ) -> dict[str, Any]:
-        """One request. Raises ``DeploymentError`` with the answer's message where it is not a 200."""
+        """Make one request. Raises ``CommandError`` with the answer's message where it is not a 200."""
         headers = {"x-api-key": self._key or ""} | ({"content-type": content_type} if content_type else {})
         answer = self.send(method, f"{self._url}{path}", body, headers)
-        said: dict[str, Any] = {}
+        payload: dict[str, Any] = {}
         with suppress(ValueError):
-            said = json.loads(answer.data)
+            payload = json.loads(answer.data)
         if answer.status != 200:
-            raise DeploymentError(f"{path} answered {answer.status}: {said.get('message', '')}")
-        return said
+            raise CommandError(f"{path} answered {answer.status}: {payload.get('message', '')}")
+        return payload
 
     def send(self, method: str, url: str, body: bytes | None = None, headers: Any = None) -> BaseHTTPResponse:
-        """A request to any address. Raises ``DeploymentError`` where there is no answer."""
+        """Send a request to any address. Raises ``CommandError`` where there is no answer."""
         try:
             answer = self._http.request(method, url, body=body, headers=headers)
         except HTTPError as error:
-            raise DeploymentError(
-                f"no answer from {url.partition('?')[0]}: {type(error).__name__}"
-            ) from error
+            raise CommandError(f"no answer from {url.partition('?')[0]}: {type(error).__name__}") from error
         return answer
 
     def upload(self, path: Path, name: str, api: Api) -> tuple[str, str]:
-        """Put a photo into the uploads bucket; the address of its result, and the photo's eTag."""
+        """Put a photo into the uploads bucket; return the address of its result, and the photo's eTag."""
         kind = mimetypes.guess_type(path.name)[0] or ""
         wanted = {
             "api": api,
@@ -115,23 +102,23 @@ class Client:
         }
         offer = self.call("POST", "/v1/uploads", json.dumps(wanted).encode(), "application/json")
         if path.stat().st_size > offer["max_bytes"]:
-            raise DeploymentError(f"larger than {offer['max_bytes']:,} bytes")
+            raise CommandError(f"larger than {offer['max_bytes']:,} bytes")
         fields = [*offer["fields"].items(), ("file", (path.name, path.read_bytes(), wanted["content_type"]))]
         form, content_type = encode_multipart_formdata(fields)
         answer = self.send("POST", offer["url"], form, {"content-type": content_type})
         if answer.status not in (200, 201, 204):
-            raise DeploymentError(f"the bucket answered {answer.status}")
+            raise CommandError(f"the bucket answered {answer.status}")
         return offer["result"], answer.headers.get("etag", "").strip('"')
 
     def result(self, address: str, etag: str, patience: float) -> dict[str, Any]:
-        """The reading of the photo with ``etag``; one of an earlier photo of its name is waited out."""
+        """Wait for the reading of the photo with ``etag``, past that of an earlier photo of its name."""
         for _ in _polls(patience):
             answer = self.send("GET", address)
             if answer.status == 200:
                 document: dict[str, Any] = json.loads(answer.data)
                 if not etag or document.get("etag") == etag:
                     return document
-        raise DeploymentError(f"no reading after {patience:g} s")
+        raise CommandError(f"no reading after {patience:g} s")
 
 
 def _polls(patience: float) -> Iterator[None]:
@@ -146,28 +133,8 @@ def _polls(patience: float) -> Iterator[None]:
 # -- photos --------------------------------------------------------------------------------------------------
 
 
-def _photos(paths: Iterable[Path]) -> list[tuple[Path, str]]:
-    """Files with the names they are to have in the bucket: below a folder, their way from it."""
-    found = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(
-                file for file in path.rglob("*") if file.suffix.lower() in PHOTOS and file.is_file()
-            )
-            found += [(file, file.relative_to(path.parent).as_posix()) for file in inside]
-        elif path.is_file():
-            found.append((path, path.name))
-        else:
-            raise DeploymentError(f"no file {path}")
-    if not found:
-        raise DeploymentError("no photos there")
-    return found
-
-
 def _upload(deployment: Deployment, options: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
-    client, photos = Client(deployment, options.key), _photos(options.paths)
+    client, photos = Client(deployment, options.key), find_photos(options.paths)
 
     def read(path: Path, name: str) -> dict[str, Any]:
         try:
@@ -175,12 +142,12 @@ def _upload(deployment: Deployment, options: argparse.Namespace) -> None:
             if options.detach:
                 return {"file": str(path), "success": True, "message": "sent"}
             return {"file": str(path), **client.result(address, etag, options.patience)}
-        except (DeploymentError, OSError) as error:
+        except (CommandError, OSError) as error:
             return {"file": str(path), "success": False, "message": str(error)}
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         futures = [pool.submit(read, path, name) for path, name in photos]
-        list(tqdm(as_completed(futures), total=len(futures), unit="photo", disable=None, leave=False))
+        list(progress(as_completed(futures), len(futures), "photo"))
     results = [future.result() for future in futures]
     if options.json:
         print_json(results)
@@ -188,15 +155,15 @@ def _upload(deployment: Deployment, options: argparse.Namespace) -> None:
         print_table(("FILE", "STATUS", "READING", "SCORE"), [_row(result) for result in results])
     lost = sum("status" not in result and not result["success"] for result in results)
     if lost:
-        raise DeploymentError(f"{lost} of {len(results)} photos without a result")
+        raise CommandError(f"{lost} of {len(results)} photos without a result")
 
 
 def _row(result: dict[str, Any]) -> Sequence[object]:
-    """A result as a line: what was read of it, best first, or why not."""
+    """Lay a result out as a line: what was read, best first, or why nothing was."""
     status = str(result.get("status", "-"))
     if result.get("results"):
         plates = result["results"]
-        read = ", ".join(f"{one['plate']} ({one['region']['code']})" for one in plates)
+        read = ", ".join(f"{plate['plate']} ({plate['region']['code']})" for plate in plates)
         return result["file"], status, read, f"{plates[0]['score']:.3f}"
     if "vin" in result:
         return result["file"], status, result["vin"], f"{result['confidence']:.3f}"
@@ -216,7 +183,7 @@ def _batch(deployment: Deployment, options: argparse.Namespace) -> None:
     elif _BATCH_ID.fullmatch(options.list):
         batch = client.call("GET", f"/v1/batches/{options.list}")
     else:
-        raise DeploymentError(f"{options.list} is neither a file nor the id of a batch")
+        raise CommandError(f"{options.list} is neither a file nor the id of a batch")
     if options.detach:
         print_json(batch) if options.json else print(batch["id"])
         return
@@ -228,7 +195,7 @@ def _batch(deployment: Deployment, options: argparse.Namespace) -> None:
                 break
             batch = client.call("GET", f"/v1/batches/{quote(batch['id'])}")
     if batch["results"] is None:
-        raise DeploymentError("the batch could not be sent to the queue; send it again")
+        raise CommandError("the batch could not be sent to the queue; send it again")
     files = {}
     for kind, address in batch["results"].items():
         file = options.output / f"batch-{batch['id']}.{kind}"

@@ -1,4 +1,4 @@
-"""``carsight uploads`` and ``carsight webhooks``: what failed for good, and where readings are announced."""
+"""``carsight redrive`` and ``carsight webhooks``: what failed for good, and where readings are announced."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from carsight_service.cli.deployment import Deployment, DeploymentError
-from carsight_service.cli.output import print_json, print_table
+from carsight_service.cli.deployment import Deployment, add_options, command
+from carsight_service.cli.output import CommandError, print_json, print_table
 from carsight_service.contract.api import Api
 from carsight_service.metering.keyring import Keyring
 from carsight_service.notify.subscribers import Webhooks
@@ -16,29 +16,30 @@ from carsight_service.notify.subscribers import Webhooks
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+_POLL_SECONDS = 2
+"""A long poll asks all of a queue's servers; a short one may find nothing where messages wait."""
 
 
-def add_commands(commands: Commands, options: argparse.ArgumentParser) -> None:
-    """Add ``uploads`` and ``webhooks``, and what they can do."""
-    uploads = commands.add_parser("uploads", help="uploads that failed for good", description=__doc__)
-    verbs = uploads.add_subparsers(metavar="VERB", required=True)
-    text = "bring uploads, batches and webhooks' deliveries back from the dead-letter queues"
-    redrive = verbs.add_parser("redrive", help=text, description=text, parents=[options])
-    redrive.set_defaults(run=_redrive)
+def redrive(parser: argparse.ArgumentParser) -> None:
+    """Complete ``carsight redrive``."""
+    add_options(parser)
+    parser.set_defaults(run=command(_redrive))
 
-    webhooks = commands.add_parser("webhooks", help="where readings are announced", description=__doc__)
-    verbs = webhooks.add_subparsers(metavar="VERB", required=True)
+
+def webhooks(parser: argparse.ArgumentParser) -> None:
+    """Add what ``carsight webhooks`` can do."""
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
     for verb, run, text in (
         ("set", _set, "announce a key's readings at an address; prints the secret that signs them"),
         ("show", _show, "the address of a key's readings"),
         ("remove", _remove, "announce a key's readings nowhere"),
     ):
-        parser = verbs.add_parser(verb, help=text, description=text, parents=[options])
+        parser = verbs.add_parser(verb, help=text, description=text)
+        add_options(parser)
         parser.add_argument("key", help="prefix, id, or the beginning of either")
         if verb == "set":
             parser.add_argument("url", help="https://...")
-        parser.set_defaults(run=run)
+        parser.set_defaults(run=command(run))
 
 
 # -- what failed for good ------------------------------------------------------------------------------------
@@ -66,9 +67,12 @@ def _redrive(deployment: Deployment, options: argparse.Namespace) -> None:
 
 
 def _messages(sqs: SQSClient, url: str) -> Iterator[Any]:
-    """What lies in a queue, each message once."""
+    """Take what lies in a queue, each message once."""
     seen: set[str] = set()
-    while found := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
+    while True:
+        answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=_POLL_SECONDS)
+        if not (found := answer.get("Messages", [])):
+            return
         for message in found:
             if message["MessageId"] not in seen:
                 seen.add(message["MessageId"])
@@ -76,7 +80,10 @@ def _messages(sqs: SQSClient, url: str) -> Iterator[Any]:
 
 
 def _home(what: str, body: str) -> str:
-    """The queue that a message came from. S3 announces VINs to the plate queue: its worker passes them on."""
+    """Name the queue that a message came from.
+
+    S3 announces VINs to the plate queue too: its worker passes them on.
+    """
     if what == "webhooks":
         return "WEBHOOKS_QUEUE_URL"
     try:
@@ -94,7 +101,7 @@ def _set(deployment: Deployment, options: argparse.Namespace) -> None:
     try:
         webhook = webhooks.set(key_id, options.url, plain=options.local)
     except ValueError as error:
-        raise DeploymentError(str(error)) from None
+        raise CommandError(str(error)) from None
     if options.json:
         print_json({"key_id": key_id, "url": webhook.url, "secret": webhook.secret})
     else:

@@ -2,7 +2,7 @@
 
 The same images as the HTTP functions, with another command. A message that could not be dealt with is
 reported alone (``ReportBatchItemFailures``) and comes back after five seconds, ten, twenty; what fails to
-the end lands in the dead-letter queue, from where ``carsight uploads redrive`` brings it back.
+the end lands in the dead-letter queue, from where ``carsight redrive`` brings it back.
 """
 
 from __future__ import annotations

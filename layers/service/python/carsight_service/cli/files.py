@@ -1,0 +1,36 @@
+"""Which files a command that takes photos means."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from carsight_service.cli.output import CommandError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+"""What is taken from a folder; a file that is named is taken whatever it is called."""
+
+
+def find_photos(paths: Iterable[Path]) -> list[tuple[Path, str]]:
+    """List photos, each with a name of its own: below a folder its way from there, its whole path if need be.
+
+    Raises:
+        CommandError: a path leads nowhere, or no photo was found.
+    """
+    names: dict[Path, str] = {}
+    for path in paths:
+        if path.is_dir():
+            inside = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            names |= {file: file.relative_to(path.parent).as_posix() for file in sorted(inside)}
+        elif path.is_file():
+            names[path] = path.name
+        else:
+            raise CommandError(f"there is no file {path}")
+    if not names:
+        raise CommandError("no photos there")
+    uses = Counter(names.values())
+    return [
+        (path, name if uses[name] == 1 else path.resolve().as_posix().lstrip("/"))
+        for path, name in names.items()
+    ]

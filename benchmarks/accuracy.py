@@ -100,7 +100,7 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def plate_slices(label: dict[str, Any], plate: dict[str, Any], pixels: Pixels) -> Iterator[str]:
-    """The rows of the table in which a labelled plate counts."""
+    """Yield the rows of the table in which a labelled plate counts."""
     yield "all"
     yield f"set: {label.get('group', 'all')}"
     region = (plate.get("region") or "").split("-")[0]
@@ -118,7 +118,7 @@ def plate_slices(label: dict[str, Any], plate: dict[str, Any], pixels: Pixels) -
 
 
 def looks(plate: dict[str, Any], hit: Answer | None) -> Iterator[tuple[str, bool]]:
-    """What is asked about a labelled plate besides its text, and whether the answer to it is right."""
+    """Yield what is asked about a labelled plate besides its text, and whether the answer to it is right."""
     region = plate.get("region") or ""
     said = hit.region if hit else ""
     if region:
@@ -372,7 +372,7 @@ def _reliability(scored: Scored) -> None:
 
 
 def plot(scored: Scored) -> str:
-    """The same as an SVG: a dot for each band, the larger the more answers; on the line where scores hold."""
+    """Draw the same as an SVG: a dot for each band, larger for more answers; on the line if scores hold."""
     parts = [
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 420 420" '
         'font-family="sans-serif" font-size="12">'

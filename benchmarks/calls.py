@@ -24,7 +24,7 @@ class Invocation:
 
 
 def event(api: str, photo: bytes) -> dict[str, Any]:
-    """A client's request for ``photo``: JSON with base64, the dialect that costs most to take apart."""
+    """Make a client's request for ``photo``: JSON with base64, the dialect that costs most to parse."""
     path = PATHS[api]
     return {
         "version": "2.0",
@@ -39,7 +39,7 @@ def event(api: str, photo: bytes) -> dict[str, Any]:
 
 @contextmanager
 def key_table() -> Iterator[None]:
-    """A key table with one key in a process of its own, and an environment in which a function finds it."""
+    """Serve a table with one key from a process of its own, and set the environment that names it."""
     from local.stores import credentials, serve
     from local.template import create_table
 

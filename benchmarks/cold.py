@@ -105,7 +105,7 @@ def _first_answer(api: str, photo: Path) -> dict[str, float]:
 
 
 def measure(api: str, photo: Path, runs: int, packages: Path | None) -> dict[str, list[float]]:
-    """The stages of ``runs`` processes, after one that is not counted."""
+    """Return the stages of ``runs`` processes, after one that is not counted."""
     stages: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as compiled:
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": compiled, "PYDANTIC_DISABLE_PLUGINS": "__all__"}

@@ -49,7 +49,7 @@ WORK = {"Conv", "ConvTranspose", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "
 
 
 def sample(session: ort.InferenceSession, name: str) -> dict[str, Any]:
-    """An input of noise in the size that ``session`` takes, or that photos have where it takes any."""
+    """Return an input of noise in the size that ``session`` takes, or that photos have where it takes any."""
     (wanted,) = session.get_inputs()
     shape = [
         size if isinstance(size, int) else usual

@@ -26,7 +26,7 @@ PHOTOS = {"plate": "plate_us.jpg", "vin": "vin_label.jpg"}
 
 
 def megabytes() -> float:
-    """The most memory that this process has held, in MB."""
+    """Return the most memory that this process has held, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -52,7 +52,7 @@ COLOURS = ("#7b6888", "#98abc5", "#6b486b", "#2f6c8f", "#d0743c", "#ff8c00", "#a
 
 
 def large(encoded: bytes) -> bytes:
-    """The photo in 4000 x 3000: enlarged, filled up, with a camera's grain."""
+    """Return the photo in 4000 x 3000: enlarged, filled up, with a camera's grain."""
     photo = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     assert photo is not None
     zoom = min(4000 / photo.shape[1], 3000 / photo.shape[0])
@@ -147,7 +147,7 @@ def rapidocr() -> Callable[[bytes], dict[str, float]]:
 def measure(
     photos: Mapping[str, bytes], systems: Mapping[str, Callable[[bytes], dict[str, float]]], requests: int
 ) -> dict[tuple[str, str], dict[str, float]]:
-    """The median of each stage, by system and photo; they take turns, of which the first two do not count."""
+    """Measure each stage's median, by system and photo; they take turns, and the first two do not count."""
     medians = {}
     for photo, encoded in photos.items():
         taken: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in systems}
@@ -163,7 +163,7 @@ def measure(
 
 
 def table(medians: Mapping[tuple[str, str], Mapping[str, float]]) -> str:
-    """The stages as rows, the systems and photos as columns."""
+    """Return the stages as rows, the systems and photos as columns."""
     lines = ["| CPU-ms | " + " | ".join(f"{name}, {photo}" for name, photo in medians) + " |"]
     lines.append("|---|" + "---:|" * len(medians))
     for stage, words in STAGES.items():

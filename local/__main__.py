@@ -43,7 +43,7 @@ class _Quiet(WSGIRequestHandler):
 
 
 def _environment(address: str) -> dict[str, str]:
-    """What the template gives its functions, with local names."""
+    """Return what the template gives its functions, with local names."""
     return {
         **credentials(address),
         "TABLE_NAME": TABLE,

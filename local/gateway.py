@@ -54,7 +54,7 @@ class LambdaContext:
 
     @classmethod
     def of(cls, function_name: str, seconds: float) -> LambdaContext:
-        """The context of an invocation that begins now and may take ``seconds``."""
+        """Return the context of an invocation that begins now and may take ``seconds``."""
         return cls(function_name, seconds, str(uuid.uuid4()), time.monotonic() + seconds)
 
     @property
@@ -79,7 +79,7 @@ class Function:
 
 
 def import_function(folder: Path, module: str) -> ModuleType:
-    """``module`` of a function's ``folder``, under a name that no other function's module has."""
+    """Return ``module`` of a function's ``folder``, under a name that no other function's module has."""
     name = f"{folder.name}_{module}"
     if name in sys.modules:
         return sys.modules[name]  # a worker shares the models of the HTTP function
@@ -146,7 +146,7 @@ class Gateway:
             return respond(500, {"message": "Internal Server Error"})
 
     def _route(self, method: str, path: str) -> tuple[str, Function]:
-        """The most specific route, as API Gateway chooses: full path, then variables, then ``$default``."""
+        """Choose the most specific route, like API Gateway: full path, then variables, ``$default``."""
         specific = sorted(self._routes.items(), key=lambda item: (item[0][1].count("{"), item[0][0] == "ANY"))
         for key, function in specific:
             if key[0] in (method, "ANY") and _matches(key[1], path):
@@ -171,9 +171,7 @@ class Gateway:
 
 
 def to_event(request: Request, route: str, body: bytes) -> Event:
-    """The payload format 2.0 event for ``request``; ``body`` is base64 unless its type says that it is
-    text.
-    """
+    """Make the payload format 2.0 event for ``request``; ``body`` is base64 unless its type is text."""
     headers: dict[str, str] = {}
     for name, value in request.headers.items():
         name = name.lower()
@@ -211,7 +209,7 @@ def to_event(request: Request, route: str, body: bytes) -> Event:
 
 
 def _read(request: Request) -> bytes | None:
-    """The body, or None where it is over the gateway's limit."""
+    """Return the body, or None where it is over the gateway's limit."""
     body = request.stream.read(GATEWAY_BYTES + 1)
     if len(body) <= GATEWAY_BYTES:
         return body

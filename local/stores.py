@@ -32,7 +32,7 @@ _ACCOUNT = "123456789012"
 
 
 def queue_name(resource: str) -> str:
-    """What the queue ``resource`` of the template is called here."""
+    """Return what the queue ``resource`` of the template is called here."""
     return f"carsight-local-{resource}"
 
 
@@ -42,7 +42,7 @@ def queue_url(address: str, resource: str) -> str:
 
 
 def credentials(address: str) -> dict[str, str]:
-    """The environment in which AWS's SDKs talk to the server at ``address``."""
+    """Return the environment in which AWS's SDKs talk to the server at ``address``."""
     return {
         "AWS_ENDPOINT_URL": address,
         "AWS_ACCESS_KEY_ID": "local",
@@ -54,7 +54,7 @@ def credentials(address: str) -> dict[str, str]:
 
 @contextmanager
 def serve() -> Iterator[str]:
-    """The address of a server that runs until the block is left."""
+    """Run a server until the block is left; yield its address."""
     # moto would send what it does not know to AWS, and itself by the endpoint of the process that starts it.
     environment = {name: value for name, value in os.environ.items() if name != "AWS_ENDPOINT_URL"}
     process = subprocess.Popen(

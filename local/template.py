@@ -14,9 +14,7 @@ _PATH = Path(__file__).resolve().parents[1] / "template.yaml"
 
 
 class _TemplateLoader(yaml.SafeLoader):
-    """YAML with CloudFormation's short tags, which become their long forms: ``!Ref X`` is ``{"Ref":
-    "X"}``.
-    """
+    """YAML with CloudFormation's short tags, made long: ``!Ref X`` is ``{"Ref": "X"}``."""
 
 
 def _long_form(loader: _TemplateLoader, tag: str, node: yaml.Node) -> dict[str, Any]:
@@ -39,7 +37,7 @@ def read_template() -> dict[str, Any]:
 
 
 def create_table(dynamodb: DynamoDBClient, name: str) -> None:
-    """The template's key table, called ``name``."""
+    """Create the template's key table, called ``name``."""
     resources = read_template()["Resources"].values()
     properties = next(r["Properties"] for r in resources if r["Type"] == "AWS::DynamoDB::Table")
     dynamodb.create_table(

@@ -108,7 +108,7 @@ class Worker:
 
 
 def create_queues(template: Mapping[str, Any]) -> None:
-    """The queues of the template, the dead-letter queues first."""
+    """Create the queues of the template, the dead-letter queues first."""
     sqs = boto3.client("sqs")
     queues = {name: one for name, one in template["Resources"].items() if one["Type"] == "AWS::SQS::Queue"}
     for name, queue in sorted(queues.items(), key=lambda item: "RedrivePolicy" in item[1]["Properties"]):
@@ -147,7 +147,7 @@ def create_buckets(template: Mapping[str, Any], uploads: str, results: str) -> N
 
 
 def event_sources(template: Mapping[str, Any], address: str) -> list[EventSource]:
-    """The functions of the template that take from queues, imported from their folders."""
+    """Return the functions of the template that take from queues, imported from their folders."""
     sources = []
     for name, resource in template["Resources"].items():
         if resource["Type"] != "AWS::Serverless::Function":
@@ -190,7 +190,7 @@ def _module(name: str, module: Any) -> Iterator[None]:
 
 
 def _named(reference: Any) -> str:
-    """The resource that ``!GetAtt Name.Arn`` names."""
+    """Return the resource that ``!GetAtt Name.Arn`` names."""
     target = reference["Fn::GetAtt"]
     return str(target.split(".")[0] if isinstance(target, str) else target[0])
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -120,10 +121,10 @@ def _ramp(area: NDArray[np.float32], top: Colour, bottom: Colour) -> None:
     area[:] = np.array(top, np.float32) * (1 - at) + np.array(bottom, np.float32) * at
 
 
-def _fill(canvas: NDArray[np.generic], points: Points, colour: Colour, soft: float) -> None:
-    mask = np.zeros(canvas.shape[:2], np.float32)
-    cv2.fillPoly(mask, [np.rint(np.array(points) * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
-    mask = cv2.GaussianBlur(mask, (0, 0), max(soft, 0.3))[..., None]
+def _fill(canvas: NDArray[Any], points: Points, colour: Colour, soft: float) -> None:
+    inside = np.zeros(canvas.shape[:2], np.float32)
+    cv2.fillPoly(inside, [np.rint(np.array(points) * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
+    mask = cv2.GaussianBlur(inside, (0, 0), max(soft, 0.3))[..., None]
     canvas[:] = (canvas * (1 - mask) + np.array(colour) * mask).astype(canvas.dtype)
 
 

@@ -53,19 +53,20 @@ class Site(BaseHTTPRequestHandler):
                 self.wfile.write(b"x" * 10)
             case "/drip":
                 self._start(200)
-                with suppress(OSError):
-                    while not self.hang_up.wait(0.01):
-                        self.wfile.write(b"x")
-                self.hang_up.set()
+                self._drip()
             case "/drip-headers":
-                with suppress(OSError):
-                    while not self.hang_up.wait(0.01):
-                        self.wfile.write(b"H")
-                self.hang_up.set()
+                self._drip()
             case "/nonsense":
                 self.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n")
             case _:
                 self._send(404, PHOTO)
+
+    def _drip(self) -> None:
+        """Send a byte now and then until the client has gone."""
+        with suppress(OSError):
+            while not self.hang_up.wait(0.01):
+                self.wfile.write(b"x")
+        self.hang_up.set()
 
     def _start(self, status: int, **headers: str) -> None:
         self.send_response(status)

@@ -61,8 +61,10 @@ def feeds() -> Iterator[Feeds]:
 
 
 def beside_exact(path: Path) -> tuple[onnx.ModelProto, list[str]]:
-    """The model at ``path`` with every integer convolution done twice: by the processor's kernel, whose
-    result goes on, and in floats, which hold the integers and sums of these nets exactly.
+    """Return the model at ``path`` with every integer convolution done twice.
+
+    Once by the processor's kernel, whose result goes on, and once in floats, which hold the integers and sums
+    of these nets exactly.
 
     Returns:
         The model, which answers with both results of each convolution, and the names of these, in pairs.

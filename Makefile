@@ -9,7 +9,10 @@ BASE_IMAGE ?= localhost/carsight-base
 BUILDAH := buildah --storage-driver overlay
 export PYTHONPATH := layers/recognition/python:layers/service/python:.
 
-.PHONY: run test lint types check images test-images benchmark lock clean
+.PHONY: doctor run test lint types check images test-images benchmark lock clean
+
+doctor: ## What this machine lacks, to run here and to deploy
+	@$(PYTHON) packaging/doctor.py
 
 run: $(VENV)/ready ## Serve the API at http://127.0.0.1:$(PORT)
 	@PORT=$(PORT) $(BIN)/python -m local

@@ -15,6 +15,7 @@ os.environ.update(
     AWS_DEFAULT_REGION="eu-central-1",
     AWS_EC2_METADATA_DISABLED="true",
     TABLE_NAME="carsight-tests",
+    CUSTOM_METRICS="true",
 )
 
 from local.stores import serve

@@ -62,6 +62,9 @@ class Settings(BaseModel):
     pages: bool = True
     """Serve the pages for people, ``/`` and ``/docs``."""
 
+    custom_metrics: bool = False
+    """Write each request's outcome and milliseconds as CloudWatch metrics, which cost more than the reads."""
+
     tracing: bool = False
     """Send each stage of a request to X-Ray as a subsegment."""
 

@@ -33,7 +33,7 @@ logger = Logger(service=SERVICE, utc=True, serialize_stacktrace=False)
 """One JSON object a line. The level is ``POWERTOOLS_LOG_LEVEL``, INFO unless it is set."""
 
 # Modules of this package log through the standard library and come out in the same shape.
-_package = logging.getLogger("service")
+_package = logging.getLogger(__package__)
 _package.handlers[:] = logger.handlers
 _package.setLevel(logger.log_level)
 _package.propagate = False
@@ -73,7 +73,7 @@ def stage(name: str) -> Iterator[None]:
 
 
 def record(api: Api, outcome: Outcome, stages: Mapping[str, float], fields: Mapping[str, Any]) -> None:
-    """Log one answered request and count it.
+    """Log one answered request, and count it where the deployment wants metrics of its own.
 
     ``stages`` holds milliseconds by stage, ``total`` among them; ``fields`` whatever else the log line says.
     """
@@ -82,7 +82,12 @@ def record(api: Api, outcome: Outcome, stages: Mapping[str, float], fields: Mapp
     timings = {name: round(milliseconds, 3) for name, milliseconds in stages.items()}
     write = logger.error if outcome is Outcome.FAULT else logger.info
     write("answered", extra={"api": api.value, **fields, "cold_start": cold, "ms": timings})
+    if settings.custom_metrics:
+        _count(api, outcome, cold, timings)
 
+
+def _count(api: Api, outcome: Outcome, cold: bool, timings: Mapping[str, float]) -> None:
+    """Write one request's metrics, in CloudWatch's embedded metric format."""
     metrics = EphemeralMetrics(namespace=NAMESPACE, service=SERVICE)
     metrics.add_dimension("api", api.value)
     metrics.add_metric("Requests", MetricUnit.Count, 1)

@@ -43,7 +43,7 @@ STAGES = {
     "decode": "decode",
     "detect": "find",
     "read": "read",
-    "look": "look at the vehicle",
+    "classify": "look at the vehicle",
     "barcode": "look for a barcode",
     "rest": "everything else",
     "total": "whole request",
@@ -92,9 +92,9 @@ class Ours:
         endpoint.record = recorded
         recognizer = sys.modules[type(self._app.recognizer).__module__]
         if api == "plate":
-            self._time(recognizer, "Detector", "detect", "detect")
+            self._time(recognizer, "Detector", "find", "detect")
             self._time(recognizer, "PlateReader", "read", "read")
-            self._time(recognizer, "VehicleClassifier", "look", "look")
+            self._time(recognizer, "VehicleClassifier", "classify", "classify")
         else:
             self._time(recognizer, "Detector", "detect", "detect")
             self._time(recognizer, "LineReader", "read", "read")

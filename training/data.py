@@ -16,6 +16,18 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 """Height x width x 3, blue-green-red, 0..255."""
 
+VEHICLE_TYPES = ("Big Truck", "Bus", "Motorcycle", "Pickup Truck", "Sedan", "SUV", "Van")
+"""CarsXE's words for a vehicle's body, in the order of the detector's and the classifier's outputs."""
+
+COLORS = (
+    "black", "white", "silver", "grey", "blue", "red", "green",
+    "yellow", "orange", "brown", "beige", "purple", "gold",
+)  # fmt: skip
+"""The colors that can be answered, in the order of the classifier's outputs."""
+
+ORIENTATIONS = ("front", "rear")
+"""The sides that can be answered, in the order of the classifier's outputs."""
+
 TYPE_OF_LABEL = {
     "sedan": "Sedan", "hatchback": "Sedan", "wagon": "Sedan", "coupe": "Sedan", "convertible": "Sedan",
     "suv": "SUV", "pickup": "Pickup Truck", "van": "Van", "minivan": "Van", "truck": "Big Truck",

@@ -32,8 +32,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from carsight.detector import LINES, PLATES, VEHICLE_TYPES, Detection, Detector, net_input
-from training.data import read_image
+from carsight.detector import LINES, PLATES, Detection, Detector, DetectorTuning, net_input
+from training.data import VEHICLE_TYPES, read_image
+from training.model_files import METADATA, describe, finish
 from training.quantize import quantize
 from training.scenes import (
     Scene,
@@ -305,6 +306,7 @@ def export(net: Net, path: Path, lines: bool) -> None:
     )
     assert program is not None
     program.save(str(path))
+    describe(path, METADATA["vin_detector" if lines else "plate_detector"])
 
 
 def figures(detector: Detector, scenes: list[Scene], empty: list[Scene]) -> dict[str, float]:
@@ -337,7 +339,7 @@ def figures(detector: Detector, scenes: list[Scene], empty: list[Scene]) -> dict
             vehicles += 1
             seen += hit
             kinds += hit
-            right += bool(hit and car is not None and car.kind == VEHICLE_TYPES[int(kind)])
+            right += bool(hit and car is not None and car.vehicle_type == VEHICLE_TYPES[int(kind)])
     alarms = sum(any(not d.is_vehicle for d in detector.detect(read_image(scene.image))) for scene in empty)
     return {
         "targets": targets,
@@ -390,7 +392,7 @@ def _open(path: Path, lines: bool) -> Detector:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return Detector(session, closer=LINES if lines else PLATES)
+    return Detector(session, DetectorTuning(second_look=LINES if lines else PLATES))
 
 
 def train(args: argparse.Namespace) -> None:
@@ -514,6 +516,7 @@ def release(args: argparse.Namespace) -> None:
     ]
     args.release.parent.mkdir(parents=True, exist_ok=True)
     quantize(fp32, args.release, feeds, keep_float=heads, op_types=("Conv", "Relu", "Add", "Resize"))
+    finish(args.release)
     judged = (line_scenes if args.lines else plate_scenes)(args.data, "val")
     unseen = [] if args.lines else empty_scenes(args.data, "val")
     for name, path in (("fp32", fp32), ("int8", args.release)):

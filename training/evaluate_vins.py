@@ -26,7 +26,7 @@ from unittest import mock
 import cv2
 import numpy as np
 
-from carsight.detector import TARGET, Detection, Detector
+from carsight.detector import Detection, Detector
 from carsight.photo import Photo, Pixels
 from carsight.runtime import MODELS, session
 from carsight.vin import barcodes
@@ -49,7 +49,7 @@ class Given(Detector):
 
     def detect(self, pixels: Pixels) -> list[Detection]:
         quads = [np.array(c, np.float32) for c in self.corners]
-        return [Detection(TARGET, 1.0, np.concatenate([q.min(axis=0), q.max(axis=0)]), q) for q in quads]
+        return [Detection("target", 1.0, np.concatenate([q.min(axis=0), q.max(axis=0)]), q) for q in quads]
 
 
 def overlap(a: Sequence[float], b: Sequence[float]) -> float:

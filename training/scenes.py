@@ -18,8 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from carsight.detector import VEHICLE_TYPES
-from training.data import TYPE_OF_LABEL, Pixels, read_image, read_labels
+from training.data import TYPE_OF_LABEL, VEHICLE_TYPES, Pixels, read_image, read_labels
 from training.render_vins import render_photo, render_without
 
 Floats = NDArray[np.float32]

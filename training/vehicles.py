@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from carsight.detector import VEHICLE_TYPES
-from carsight.plate.vehicles import COLORS, ORIENTATIONS, SIDE, cut
+from carsight.plate.vehicles import SIDE, cut
 from carsight.runtime import session
-from training.data import TYPE_OF_LABEL, Pixels, read_image, read_labels
+from training.data import COLORS, ORIENTATIONS, TYPE_OF_LABEL, VEHICLE_TYPES, Pixels, read_image, read_labels
 from training.detector import Conv, Net, fold_batch_norms
+from training.model_files import finish
 from training.quantize import quantize
 from training.scenes import spoil
 
@@ -219,6 +219,7 @@ def main() -> None:
             for v in labelled(args.data, "train")[::6]
         )
         quantize(args.work / "looks.onnx", args.release, feeds, op_types=("Conv", "Relu"))
+        finish(args.release)
         print("int8", figures(args.release, judged), flush=True)
 
 

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import math
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any, Literal, cast
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 
 from carsight.detector import (
-    TARGET,
     Detection,
     Detector,
+    DetectorTuning,
+    Fallback,
+    blocks,
     decode_targets,
     decode_vehicles,
     keep_best,
     net_input,
 )
+from carsight.geometry import turned_back
 from carsight.plate.vehicles import carrier
 
 
 def inverse_softplus(distance: float) -> float:
-    return math.log(math.expm1(distance))
+    return math.log(math.expm1(max(distance, 1e-3)))
 
 
 def put(
@@ -42,13 +47,31 @@ def answer(width: int, height: int, grids: tuple[int, ...], outputs: int) -> np.
     return raw
 
 
-class Session:
-    """A net that sees a plate wherever the picture is white, and keeps the shapes it was asked about."""
+TYPES = ("Big Truck", "Bus", "Motorcycle", "Pickup Truck", "Sedan", "SUV", "Van")
 
-    def __init__(self, vehicles: bool = False, score: float = 0.9, close_score: float = 0.9) -> None:
+
+class Session:
+    """A net that sees a plate wherever the picture is white, and keeps the shapes it was asked about.
+
+    ``needs_grey``: it sees one only where something lies between it and the picture's left edge.
+    """
+
+    def __init__(
+        self, vehicles: bool = False, score: float = 0.9, close_score: float = 0.9, needs_grey: bool = False
+    ) -> None:
         self.vehicles = vehicles
         self.scores = (score, close_score)
+        self.needs_grey = needs_grey
         self.shapes: list[tuple[int, ...]] = []
+
+    def get_modelmeta(self) -> SimpleNamespace:
+        return SimpleNamespace(custom_metadata_map={"threshold": "0.3", "classes": json.dumps(TYPES)})
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(type="tensor(float)", shape=[1, 3, "rows", "columns"])]
+
+    def get_outputs(self) -> list[str]:
+        return ["targets", "vehicles"][: 1 + self.vehicles]
 
     def run(self, _: None, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         image = feeds["image"]
@@ -57,7 +80,7 @@ class Session:
         height, width = image.shape[2:]
         raw = answer(width, height, (8, 16, 32), 14)
         rows, columns = np.nonzero(image[0, 0] > 0.9)
-        if len(rows):
+        if len(rows) and not (self.needs_grey and columns.min() == 0):
             box = [float(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)]
             row, column = int((box[1] + box[3]) / 16), int((box[0] + box[2]) / 16)
             cell, centre = row * (width // 8) + column, (8 * column + 4.0, 8 * row + 4.0)
@@ -75,8 +98,8 @@ class Session:
         return outputs
 
 
-def detector(session: Session, **options: Any) -> Detector:
-    return Detector(cast(ort.InferenceSession, session), **options)
+def detector(session: Session, **tuning: Any) -> Detector:
+    return Detector(cast(ort.InferenceSession, session), DetectorTuning(**tuning))
 
 
 def photo(height: int = 416, width: int = 832) -> np.ndarray:
@@ -90,7 +113,7 @@ def test_boxes_and_corners_come_back_in_the_photos_pixels() -> None:
     session = Session()
     (plate,) = detector(session, side=294).detect(photo())
     assert session.shapes[0] == (1, 3, 224, 416)
-    assert plate.kind == TARGET and not plate.is_vehicle
+    assert plate.kind == "target" and not plate.is_vehicle
     assert plate.score == pytest.approx(0.9, abs=1e-3)
     assert plate.box == pytest.approx([400, 200, 500, 232], abs=2)
     assert plate.corners[0] == pytest.approx([400, 200], abs=2)
@@ -98,26 +121,92 @@ def test_boxes_and_corners_come_back_in_the_photos_pixels() -> None:
     assert plate.two_rows > 0.9
 
 
-def test_the_closer_look_takes_a_small_window() -> None:
-    session = Session()
+def test_a_sure_find_is_not_looked_at_again() -> None:
+    session = Session(score=0.75, close_score=0.05)
+    (plate,) = detector(session).detect(photo())
+    assert plate.score == pytest.approx(0.75, abs=1e-3)
+    assert len(session.shapes) == 1
+
+
+def test_the_second_look_takes_a_small_window() -> None:
+    session = Session(score=0.6)
     detector(session).detect(photo())
     assert len(session.shapes) == 2
     first, second = (shape[2] * shape[3] for shape in session.shapes)
     assert second < 0.6 * first
 
 
-def test_what_the_closer_look_denies_is_not_answered() -> None:
+def test_what_the_second_look_denies_is_not_answered() -> None:
     assert detector(Session(score=0.5, close_score=0.05)).detect(photo()) == []
 
 
 def test_the_score_is_that_of_both_looks() -> None:
-    (plate,) = detector(Session(score=0.9, close_score=0.5)).detect(photo())
-    assert plate.score == pytest.approx(0.7, abs=1e-3)
+    (plate,) = detector(Session(score=0.6, close_score=0.9)).detect(photo())
+    assert plate.score == pytest.approx(0.75, abs=1e-3)
+
+
+def test_a_sure_find_at_the_edge_is_looked_at_again_with_grey_beyond_it() -> None:
+    session = Session()
+    pixels = np.zeros((416, 832, 3), np.uint8)
+    pixels[200:232, :100] = 255
+    (plate,) = detector(session).detect(pixels)
+    assert plate.box == pytest.approx([0, 200, 100, 232], abs=2)
+    # A window of 3.5 plates all round, as anywhere else: nothing was cut off at the photo's edge.
+    _, second = session.shapes
+    assert (second[2], second[3]) == (224, 224)
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_what_stands_upright_in_the_turned_photo_is_found_where_it_lies(quarters: int) -> None:
+    upright = photo()
+    lying = np.ascontiguousarray(np.rot90(upright, -quarters))
+    (plate,) = detector(Session()).find(lying, quarters).targets
+    rows, columns = np.nonzero(lying[:, :, 0])
+    expected = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    assert plate.box == pytest.approx([float(v) for v in expected], abs=2)
+    # The text's top left: where the white plate's top left pixel came to lie.
+    corner = np.zeros(upright.shape[:2])
+    corner[200, 400] = 1
+    ((y, x),) = np.argwhere(np.rot90(corner, -quarters))
+    assert plate.corners[0] == pytest.approx([float(x), float(y)], abs=2)
+
+
+def test_a_plate_without_surroundings_is_found_with_some_laid_round_it() -> None:
+    session = Session(needs_grey=True)
+    pixels = np.full((100, 300, 3), 255, np.uint8)
+    (plate,) = detector(session).detect(pixels)
+    assert plate.box == pytest.approx([0, 0, 300, 100], abs=6)
+    assert plate.corners == pytest.approx(np.array([[0, 0], [300, 0], [300, 100], [0, 100]]), abs=6)
+
+
+def test_a_photo_that_may_show_a_plate_sideways_names_the_turns() -> None:
+    white_at_the_left = np.zeros((400, 400, 3), np.uint8)
+    white_at_the_left[150:250, 0:20] = 255
+
+    class Upright(Session):
+        """Sees something only where the white lies at the top."""
+
+        def run(self, names: None, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+            image = feeds["image"]
+            rows, _ = np.nonzero(image[0, 0] > 0.9)
+            return super().run(names, {"image": image if rows.max() < image.shape[2] / 2 else image * 0})
+
+    # Turned clockwise, by three quarters anticlockwise, what is left comes up.
+    assert detector(Upright()).promising_turns(white_at_the_left) == [3]
+    assert detector(Session()).promising_turns(np.zeros((400, 400, 3), np.uint8)) == []
+
+
+def test_blocks_hold_each_pixel_once_in_the_order_of_rows_columns_and_colors() -> None:
+    canvas = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    laid = blocks(canvas, 2)
+    assert laid.shape == (1, 12, 2, 3)
+    for y, x, color in np.ndindex(4, 6, 3):
+        assert laid[0, (y % 2 * 2 + x % 2) * 3 + color, y // 2, x // 2] == canvas[y, x, color]
 
 
 def test_a_vehicle_has_carsxes_word_for_its_body() -> None:
     plate, vehicle = detector(Session(vehicles=True), side=416).detect(photo(416, 416 * 2)[:, 208:624])
-    assert (plate.kind, vehicle.kind) == (TARGET, "SUV")
+    assert (plate.kind, vehicle.kind, vehicle.vehicle_type) == ("target", "vehicle", "SUV")
     assert vehicle.box == pytest.approx([0.5, 0.5, 60, 50], abs=0.1)
     assert vehicle.corners[2] == pytest.approx([60, 50], abs=0.1)
 
@@ -128,8 +217,19 @@ def test_a_score_below_the_threshold_is_not_answered() -> None:
 
 def test_where_nothing_is_found_other_sizes_are_tried() -> None:
     session = Session()
-    assert detector(session).detect(np.zeros((720, 1280, 3), np.uint8)) == []
+    looks = (Fallback(256), Fallback(608))
+    assert detector(session, fallbacks=looks).detect(np.zeros((720, 1280, 3), np.uint8)) == []
     assert len({shape[3] for shape in session.shapes}) == 3
+
+
+def test_a_look_that_wants_evidence_is_left_out_without_any() -> None:
+    blank = np.zeros((720, 1280, 3), np.uint8)
+    for score, looks in ((0.05, 1), (0.1, 2)):
+        session = Session(score=score, close_score=score)
+        with_plate = blank.copy()
+        with_plate[300:400, 500:800] = 255
+        detector(session, fallbacks=(Fallback(608, evidence=0.08),)).detect(with_plate)
+        assert len(session.shapes) == looks
 
 
 def test_many_threads_get_the_same_answer() -> None:
@@ -153,8 +253,8 @@ def test_the_net_gets_whole_cells_and_about_the_area_asked_for(shape: tuple[int,
 
 
 def test_nothing_above_the_threshold_decodes_to_nothing() -> None:
-    assert decode_targets(answer(64, 64, (8, 16, 32), 14), (64, 64), 0.3) == []
-    assert decode_vehicles(answer(64, 64, (16, 32), 12), (64, 64), 0.3) == []
+    assert decode_targets(answer(64, 64, (8, 16, 32), 14), (64, 64), 0.3, 0.25) == []
+    assert decode_vehicles(answer(64, 64, (16, 32), 12), (64, 64), 0.3, TYPES) == []
 
 
 def test_of_overlapping_boxes_the_best_stays() -> None:
@@ -167,11 +267,12 @@ def test_a_box_within_a_like_one_goes_even_at_a_small_overlap() -> None:
     assert keep_best(boxes, np.array([0.9, 0.8], np.float32), 0.4) == [0]
 
 
-def thing(kind: str, box: list[float], score: float = 0.8) -> Detection:
-    return Detection(kind, score, np.array(box, np.float32), np.zeros((4, 2), np.float32))
+def thing(vehicle_type: str | None, box: list[float], score: float = 0.8) -> Detection:
+    kind: Literal["target", "vehicle"] = "vehicle" if vehicle_type else "target"
+    return Detection(kind, score, np.array(box, np.float32), np.zeros((4, 2), np.float32), 0.0, vehicle_type)
 
 
-PLATE = thing(TARGET, [140, 160, 180, 172])
+PLATE = thing(None, [140, 160, 180, 172])
 
 
 @pytest.mark.parametrize(
@@ -189,6 +290,18 @@ def test_the_carrier_is_the_smallest_vehicle_with_the_plate_low_on_it(
 ) -> None:
     vehicles = [thing("Sedan", box) for box in boxes]
     assert carrier(PLATE, vehicles) is (None if expected is None else vehicles[expected])
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_the_carrier_of_a_photo_that_lies_on_its_side_is_the_same(quarters: int) -> None:
+    def lying(found: Detection) -> Detection:
+        """Return ``found``, of an upright photo of 400 x 300, where it lies before that is turned."""
+        ends = turned_back(found.box.reshape(2, 2), quarters, *((400, 300) if quarters == 2 else (300, 400)))
+        return thing(found.vehicle_type, [*ends.min(axis=0), *ends.max(axis=0)])
+
+    boxes = [[100, 100, 220, 200], [100, 155, 220, 300], [130, 100, 190, 180]]
+    vehicles = [lying(thing("Sedan", [float(v) for v in box])) for box in boxes]
+    assert carrier(lying(PLATE), vehicles, quarters) is vehicles[0]
 
 
 def test_a_motorcycle_may_be_hardly_wider_than_its_plate() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from carsight.detector import TARGET, Detection, Detector
+from carsight.detector import Detection, Detector
 from carsight.geometry import Box
 from carsight.photo import Photo, Pixels, decode
 from carsight.vin import barcodes
@@ -40,7 +40,9 @@ class Blind(Detector):
         self.quads = quads
 
     def detect(self, pixels: Pixels) -> list[Detection]:
-        return [Detection(TARGET, 0.9, np.concatenate([q.min(axis=0), q.max(axis=0)]), q) for q in self.quads]
+        return [
+            Detection("target", 0.9, np.concatenate([q.min(axis=0), q.max(axis=0)]), q) for q in self.quads
+        ]
 
 
 class Told(LineReader):

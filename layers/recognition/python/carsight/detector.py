@@ -7,155 +7,360 @@ are called targets here, whatever the model was trained on.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import cv2
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from carsight.geometry import turned_back
 from carsight.photo import Pixels, halved
 
 Floats = NDArray[np.float32]
-
-TARGET = "target"
-"""The kind of a detection that is no vehicle."""
-
-VEHICLE_TYPES = ("Big Truck", "Bus", "Motorcycle", "Pickup Truck", "Sedan", "SUV", "Van")
-"""CarsXE's words for a vehicle's body, in the order of the model's outputs."""
 
 _STRIDES = (8, 16, 32)
 _VEHICLE_STRIDES = (16, 32)
 _CELL = 32
 """Heights and widths given to the net are multiples of the coarsest grid's cell."""
-_GREY = 114
-_DOUBTFUL = 0.15
-"""Score from which a target is worth a closer look."""
-_CLOSER_LOOKS = 5
-_FAR_SIDE, _NEAR_SIDE = 608, 256
-"""Where nothing is found at the usual size, these are tried, and what they find has to be surer."""
-_SURER = 0.5
-_TIGHTER = np.float32(0.25)
-"""How far a box is drawn in towards its corners' extent. Chosen on training photos: the mean overlap with the
-labelled box is 0.79, against 0.78 half way."""
+_TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
+"""OpenCV's names of quarter turns anticlockwise."""
+_GREY = (114, 114, 114)
+"""What is laid round a photo; the net was trained with it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Closer:
-    """How the closer look is taken: ``size`` is the target's longer side in the net's pixels, and ``window``
-    the side of the part of the photo that the net gets, in targets."""
+class SecondLook:
+    """How a target is looked at again.
 
-    size: float
+    ``target_side`` is the target's longer side in the net's pixels, ``window`` the side of the part of the
+    photo that the net gets, in targets.
+    """
+
+    target_side: float
     window: float
 
 
-PLATES = Closer(64, 3.5)
-LINES = Closer(176, 1.8)
+PLATES = SecondLook(64, 3.5)
+LINES = SecondLook(176, 1.8)
 """A line of seventeen characters is narrow: it has to be longer to be told from other text."""
 
 
 @dataclass(frozen=True, slots=True)
-class Detection:
-    """One thing found. ``box`` is xmin, ymin, xmax, ymax in pixels of the photo given, possibly a little
-    outside.
+class Fallback:
+    """A further look at a photo in which the usual one showed no target.
 
-    ``kind`` is ``TARGET`` or one of ``VEHICLE_TYPES``; ``score`` 0..1. ``corners`` (4 x 2, pixels) go
-    clockwise from the top left of the text and ``two_rows`` (0..1) says how surely the text has two rows; a
-    vehicle's corners are those of its box and its ``two_rows`` is 0.
+    The net gets about ``side`` x ``side`` pixels, of which a share is grey: ``margin`` is laid round the
+    photo at each side, in shares of its longer side. It is left out where no cell of the usual look scored
+    ``evidence``.
     """
 
-    kind: str
+    side: int
+    margin: float = 0.0
+    evidence: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorTuning:
+    """What can be changed about a detector without training it again. Scores are 0..1.
+
+    The photo is shrunk to about ``side`` x ``side`` pixels in area, or enlarged up to twice. ``threshold`` is
+    the lowest score of an answer, the model's own where None.
+
+    A target that scores ``proposal_score`` is looked at again, up to ``second_looks`` of them, unless it
+    scores ``sure`` already and its longer side is at most ``sure_side`` of the net's pixels, from where on it
+    may be half a plate. None of 100 validation photos was read otherwise for that, and four looks in five are
+    saved. One that comes nearer to the photo's edge than ``edge`` of its own longer side is always looked at
+    again, with grey beyond the edge: it may be all that the photo shows.
+
+    Where nothing is found, ``fallbacks`` are tried in order, and what they find has to score
+    ``fallback_score``. Plates that fill the photo need a margin: of 60 US plates with nothing round them the
+    usual look scores 23 at 0.5, the first fallback all.
+
+    ``turn_side``, ``turn_margin`` and ``turn_evidence`` say how a photo is searched for targets that do not
+    stand upright, and from which score of a cell on that is worth a proper look.
+
+    ``box_shrink`` draws a box in towards its corners' extent; 0.25 gives a mean overlap with the labelled
+    boxes of training photos of 0.79, half way 0.78.
+    """
+
+    side: int = 416
+    threshold: float | None = None
+    second_look: SecondLook = PLATES
+    second_looks: int = 5
+    proposal_score: float = 0.15
+    sure: float = 0.7
+    sure_side: float = 110.0
+    edge: float = 0.04
+    fallbacks: tuple[Fallback, ...] = (Fallback(224, margin=0.3), Fallback(608, evidence=0.03))
+    fallback_score: float = 0.5
+    turn_side: int = 224
+    turn_margin: float = 0.15
+    turn_evidence: float = 0.08
+    box_shrink: float = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One thing found: a target, or a vehicle of a ``vehicle_type`` among the model's classes.
+
+    ``box`` is xmin, ymin, xmax, ymax in pixels of the photo given, possibly a little outside; ``score`` 0..1.
+    ``corners`` (4 x 2, pixels) go clockwise from the top left of the text and ``two_rows`` (0..1) says how
+    surely the text has two rows; a vehicle's corners are those of its box and its ``two_rows`` is 0.
+    """
+
+    kind: Literal["target", "vehicle"]
     score: float
     box: Floats
     corners: Floats
     two_rows: float = 0.0
+    vehicle_type: str | None = None
 
     @property
     def is_vehicle(self) -> bool:
-        return self.kind != TARGET
+        return self.kind == "vehicle"
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a photo shows, best first; ``evidence``, 0..1, is the best score of any cell for a target."""
+
+    targets: tuple[Detection, ...]
+    vehicles: tuple[Detection, ...]
+    evidence: float
 
 
 class Detector:
     """Finds targets and vehicles. Made once; safe to call from many threads.
 
-    It looks twice: at the whole photo, and then closer at whatever may be a target there. The closer look
-    costs a fraction of the first and tells text from what only looked like it.
+    It looks at the whole photo, and again at whatever may be a target there but is not surely one. The second
+    look costs a fraction of the first and tells text from what only looked like it.
     """
 
-    def __init__(
-        self, session: ort.InferenceSession, side: int = 416, threshold: float = 0.3, closer: Closer = PLATES
-    ) -> None:
+    def __init__(self, session: ort.InferenceSession, tuning: DetectorTuning | None = None) -> None:
         """Detect with ``session``.
 
-        Args:
-            session: A model that takes ``image`` (1 x 3 x H x W float32, BGR 0..1, H and W multiples of 32)
-                and gives raw ``targets`` (1 x 14 x cells) and, where it knows vehicles, ``vehicles``
-                (1 x 12 x cells).
-            side: The photo is shrunk to about ``side`` x ``side`` pixels in area, or enlarged up to twice.
-            threshold: Lowest score of an answer, 0..1.
-            closer: How the closer look is taken, ``PLATES`` or ``LINES``.
+        The model takes ``image``, either 1 x 3 x H x W float32, BGR 0..1, or the same as blocks of bytes (see
+        training/model_files.py), with H and W multiples of 32. It gives raw ``targets`` (1 x 14 x cells) and,
+        where it knows vehicles, ``vehicles`` (1 x 5 + classes x cells). Its metadata holds ``threshold`` and,
+        with vehicles, ``classes``, a JSON array.
+
+        Raises:
+            KeyError: The model carries no such metadata.
         """
         self._session = session
-        self._side = side
-        self._threshold = threshold
-        self._close = closer
+        self._tuning = tuning or DetectorTuning()
+        metadata = session.get_modelmeta().custom_metadata_map
+        given = self._tuning.threshold
+        self._threshold = float(metadata["threshold"]) if given is None else given
+        (image,) = session.get_inputs()
+        self._block = math.isqrt(image.shape[1] // 3) if image.type == "tensor(uint8)" else 0
+        has_vehicles = len(session.get_outputs()) > 1
+        self.vehicle_types: tuple[str, ...] = tuple(json.loads(metadata["classes"])) if has_vehicles else ()
 
     def detect(self, pixels: Pixels) -> list[Detection]:
-        """Everything found in ``pixels`` (height x width x 3, BGR), targets first, each kind best first."""
-        found = self._look(pixels, self._side, _DOUBTFUL)
-        targets = self._closer(pixels, [d for d in found if not d.is_vehicle])
-        for side in (_FAR_SIDE, _NEAR_SIDE):
+        """Find everything in ``pixels`` (height x width x 3, BGR): targets first, each kind best first."""
+        seen = self.find(pixels)
+        return [*seen.targets, *seen.vehicles]
+
+    def find(self, pixels: Pixels, quarters: int = 0) -> Findings:
+        """Find everything in ``pixels``, once the photo is turned anticlockwise by ``quarters`` of a turn.
+
+        It is found where it lies in the photo as it is; corners still begin at the top left of the text.
+        """
+        if quarters % 4:
+            height, width = pixels.shape[:2]
+            seen = self.find(_turned(pixels, quarters % 4))
+            back = [
+                tuple(_turned_back(one, quarters, width, height) for one in each)
+                for each in (seen.targets, seen.vehicles)
+            ]
+            return Findings(back[0], back[1], seen.evidence)
+        tuning = self._tuning
+        first = self._look(pixels, tuning.side)
+        targets, evidence = self._confirmed(pixels, first), first.evidence
+        for fallback in tuning.fallbacks:
             if targets:
                 break
-            # Nothing at the usual size: what is left is too small for it, or fills the photo.
-            seen = [d for d in self._look(pixels, side, _DOUBTFUL) if not d.is_vehicle]
-            targets = [d for d in self._closer(pixels, seen) if d.score >= _SURER]
-        vehicles = [d for d in found if d.is_vehicle and d.score >= self._threshold]
-        return targets + vehicles
+            if evidence >= fallback.evidence:
+                again = self._look(pixels, fallback.side, fallback.margin)
+                evidence = max(evidence, again.evidence)
+                targets = [d for d in self._confirmed(pixels, again) if d.score >= tuning.fallback_score]
+        vehicles = [d for d in first.found if d.is_vehicle and d.score >= self._threshold]
+        return Findings(tuple(targets), tuple(vehicles), evidence)
 
-    def _closer(self, pixels: Pixels, doubtful: Sequence[Detection]) -> list[Detection]:
-        """The targets among ``doubtful`` that a closer look confirms, best first."""
-        height, width = pixels.shape[:2]
-        confirmed = []
-        for first in doubtful[:_CLOSER_LOOKS]:
-            middle, sides = (first.box[:2] + first.box[2:]) / 2, first.box[2:] - first.box[:2]
-            # A window in which the target is as wide, or as high, as the net sees best.
-            reach = np.maximum(sides * 1.1, sides.max() * self._close.window / 2)
-            x0, y0 = np.clip(np.floor(middle - reach), 0, (width - 1, height - 1)).astype(int)
-            x1, y1 = np.clip(np.ceil(middle + reach), (x0 + 1, y0 + 1), (width, height)).astype(int)
-            side = self._close.size / float(sides.max()) * math.sqrt(float((x1 - x0) * (y1 - y0)))
-            seen = self._look(pixels[y0:y1, x0:x1], round(side), _DOUBTFUL)
-            offset = np.array([x0, y0], np.float32)
-            for second in (_moved(d, 1.0, offset) for d in seen if not d.is_vehicle):
-                if _overlap(first.box, second.box) > 0.3:
-                    score = (first.score + second.score) / 2
-                    confirmed.append(Detection(TARGET, score, second.box, second.corners, second.two_rows))
-                    break
+    def promising_turns(self, pixels: Pixels) -> list[int]:
+        """Return the quarter turns (1 to 3, anticlockwise) after which a target may show, likeliest first."""
+        tuning = self._tuning
+        fitted = _fit(pixels, tuning.turn_side, tuning.turn_margin)
+        scores = {}
+        for quarters in (1, 2, 3):
+            turned = _turned(fitted.canvas, quarters)
+            logit = self._run(_to_cells(turned))[0][0].max()
+            scores[quarters] = float(_sigmoid(logit))
+        likely = [quarters for quarters in scores if scores[quarters] >= tuning.turn_evidence]
+        return sorted(likely, key=lambda quarters: -scores[quarters])
+
+    def _confirmed(self, pixels: Pixels, seen: _Seen) -> list[Detection]:
+        """Return the targets of ``seen`` that are sure or that a second look confirms, best first."""
+        proposals = [d for d in seen.found if not d.is_vehicle][: self._tuning.second_looks]
+        confirmed = [
+            target
+            for proposal in proposals
+            if (target := self._refine(pixels, proposal, seen.zoom)) is not None
+            and target.score >= self._threshold
+        ]
         if not confirmed:
             return []
         scores = np.array([d.score for d in confirmed], np.float32)
-        kept = keep_best(np.stack([d.box for d in confirmed]), scores, 0.4)
-        return [confirmed[i] for i in kept if confirmed[i].score >= self._threshold]
+        return [confirmed[i] for i in keep_best(np.stack([d.box for d in confirmed]), scores, 0.4)]
 
-    def _look(self, pixels: Pixels, side: int, threshold: float) -> list[Detection]:
-        """What the net sees in ``pixels`` at about ``side`` x ``side``, from a score of ``threshold``."""
-        image, scale = net_input(pixels, side)
-        outputs = self._session.run(None, {"image": image})
-        size = (image.shape[2], image.shape[3])
-        found = decode_targets(np.asarray(outputs[0])[0], size, threshold)
-        if len(outputs) > 1:
-            found += decode_vehicles(np.asarray(outputs[1])[0], size, threshold)
-        return [_moved(d, np.reciprocal(scale)) for d in found]
+    def _refine(self, pixels: Pixels, first: Detection, zoom: float) -> Detection | None:
+        """Return ``first`` as a second look sees it, with both scores' mean; None where it is denied.
+
+        ``zoom`` is that of the look that saw it.
+        """
+        height, width = pixels.shape[:2]
+        look, size = self._tuning.second_look, np.array((width, height), np.float32)
+        middle, sides = (first.box[:2] + first.box[2:]) / 2, first.box[2:] - first.box[:2]
+        longer = float(sides.max())
+        near = min(float(first.box[:2].min()), float((size - first.box[2:]).min()))
+        cut = near < self._tuning.edge * longer
+        if first.score >= self._tuning.sure and longer * zoom <= self._tuning.sure_side and not cut:
+            return first
+        # A window in which the target is as wide, or as high, as the net sees best.
+        reach = np.maximum(sides * 1.1, longer * look.window / 2)
+        low, high = np.floor(middle - reach), np.ceil(middle + reach)
+        x0, y0 = np.clip(low, 0, size - 1).astype(int)
+        x1, y1 = np.clip(high, (x0 + 1, y0 + 1), size).astype(int)
+        beyond = (0, 0, 0, 0)
+        if cut:
+            left, top = np.maximum(-low, 0).astype(int)
+            right, bottom = np.maximum(high - size, 0).astype(int)
+            beyond = (int(left), int(top), int(right), int(bottom))
+        area = (x1 - x0 + beyond[0] + beyond[2]) * (y1 - y0 + beyond[1] + beyond[3])
+        side = round(look.target_side / longer * math.sqrt(float(area)))
+        seen = self._see(_fit_within(pixels[y0:y1, x0:x1], side, beyond))
+        offset = np.array([x0, y0], np.float32)
+        for second in (_moved(d, 1.0, offset) for d in seen.found if not d.is_vehicle):
+            if _overlap(first.box, second.box) > 0.3:
+                score = (first.score + second.score) / 2
+                return Detection("target", score, second.box, second.corners, second.two_rows)
+        return None
+
+    def _look(self, pixels: Pixels, side: int, margin: float = 0.0) -> _Seen:
+        return self._see(_fit(pixels, side, margin))
+
+    def _see(self, fitted: _Fitted) -> _Seen:
+        """Return what the net sees, in pixels of what was fitted."""
+        canvas = _to_cells(fitted.canvas)
+        outputs = self._run(canvas)
+        size, tuning = (canvas.shape[0], canvas.shape[1]), self._tuning
+        found = decode_targets(outputs[0], size, tuning.proposal_score, tuning.box_shrink)
+        if self.vehicle_types:
+            found += decode_vehicles(outputs[1], size, tuning.proposal_score, self.vehicle_types)
+        placed = [_moved(d, np.reciprocal(fitted.zoom), -fitted.offset / fitted.zoom) for d in found]
+        return _Seen(placed, float(_sigmoid(outputs[0][0].max())), float(fitted.zoom.max()))
+
+    def _run(self, canvas: Pixels) -> list[Floats]:
+        image = blocks(canvas, self._block) if self._block else _floats(canvas)
+        return [np.asarray(output)[0] for output in self._session.run(None, {"image": image})]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one look shows, the best score of any cell for a target, and the net's pixels per photo pixel."""
+
+    found: list[Detection]
+    evidence: float
+    zoom: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """A photo shrunk for the net: times ``zoom`` (x, y), then moved by ``offset`` (x, y), onto ``canvas``."""
+
+    canvas: Pixels
+    zoom: Floats
+    offset: Floats
+
+
+def _fit(pixels: Pixels, side: int, margin: float = 0.0) -> _Fitted:
+    """Shrink ``pixels`` to about ``side`` x ``side`` in area, grey of ``margin`` longer sides round them."""
+    border = round(max(pixels.shape[:2]) * margin)
+    return _fit_within(pixels, side, (border, border, border, border))
+
+
+def _fit_within(pixels: Pixels, side: int, borders: tuple[int, int, int, int]) -> _Fitted:
+    """Shrink ``pixels`` and grey ``borders`` (left, top, right, bottom) to about ``side`` x ``side``.
+
+    The photo keeps its shape. It is never enlarged more than twice, which would only blur it.
+    """
+    height, width = pixels.shape[:2]
+    left, top, right, bottom = borders
+    zoom = min(side / math.sqrt((height + top + bottom) * (width + left + right)), 2.0)
+    columns, rows = max(1, round(width * zoom)), max(1, round(height * zoom))
+    # What is left to shrink after halving is less than a half, so linear interpolation skips no pixel.
+    small = cv2.resize(halved(pixels, columns, rows), (columns, rows), interpolation=cv2.INTER_LINEAR)
+    left, top, right, bottom = (round(border * zoom) for border in borders)
+    if left or top or right or bottom:
+        small = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_CONSTANT, value=_GREY)
+    scale = np.array([columns / width, rows / height], np.float32)
+    return _Fitted(np.asarray(small, np.uint8), scale, np.array([left, top], np.float32))
+
+
+def _to_cells(canvas: Pixels) -> Pixels:
+    """Fill ``canvas`` up with grey at the right and the bottom, to whole cells."""
+    rows, columns = -canvas.shape[0] % _CELL, -canvas.shape[1] % _CELL
+    if not rows and not columns:
+        return canvas
+    filled = cv2.copyMakeBorder(canvas, 0, rows, 0, columns, cv2.BORDER_CONSTANT, value=_GREY)
+    return np.asarray(filled, np.uint8)
+
+
+def net_input(pixels: Pixels, side: int) -> tuple[Floats, Floats]:
+    """Return ``pixels`` as a model without blocks takes them (1 x 3 x H x W, 0..1), and the zoom (x, y)."""
+    fitted = _fit(pixels, side)
+    return _floats(_to_cells(fitted.canvas)), fitted.zoom
+
+
+def _floats(canvas: Pixels) -> Floats:
+    return np.asarray(cv2.dnn.blobFromImage(canvas, 1 / 255), np.float32)
+
+
+def blocks(canvas: Pixels, size: int) -> NDArray[np.uint8]:
+    """Return ``canvas`` (H x W x 3) as 1 x 3ss x H/s x W/s, each block of s x s pixels as channels.
+
+    Channels are in the order of a block's rows, columns and colours.
+    """
+    height, width = canvas.shape[0] // size, canvas.shape[1] // size
+    cells = canvas.reshape(height, size, width, size, 3).transpose(1, 3, 4, 0, 2)
+    return np.ascontiguousarray(cells).reshape(1, 3 * size * size, height, width)
+
+
+def _turned(pixels: Pixels, quarters: int) -> Pixels:
+    """Return ``pixels`` turned anticlockwise by ``quarters`` (1 to 3) of a turn."""
+    return np.asarray(cv2.rotate(pixels, _TURNS[quarters]), np.uint8)
 
 
 def _moved(found: Detection, zoom: Floats | float, offset: Floats | float = 0.0) -> Detection:
-    """``found`` with its pixels times ``zoom`` (x, y), then moved by ``offset`` (x, y)."""
+    """Return ``found`` with its pixels times ``zoom`` (x, y), then moved by ``offset`` (x, y)."""
     box = (found.box.reshape(2, 2) * zoom + offset).ravel().astype(np.float32)
     corners = (found.corners * zoom + offset).astype(np.float32)
-    return Detection(found.kind, found.score, box, corners, found.two_rows)
+    return Detection(found.kind, found.score, box, corners, found.two_rows, found.vehicle_type)
+
+
+def _turned_back(found: Detection, quarters: int, width: int, height: int) -> Detection:
+    """Return ``found`` where it lies in the unturned photo, ``width`` x ``height``."""
+    corners = turned_back(found.corners, quarters, width, height)
+    ends = turned_back(found.box.reshape(2, 2), quarters, width, height)
+    box = np.concatenate([ends.min(axis=0), ends.max(axis=0)])
+    return Detection(found.kind, found.score, box, corners, found.two_rows, found.vehicle_type)
 
 
 def box_corners(box: Floats) -> Floats:
@@ -170,27 +375,11 @@ def _overlap(a: Floats, b: Floats) -> float:
     return both / max(float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod()) - both, 1e-6)
 
 
-def net_input(pixels: Pixels, side: int) -> tuple[Floats, Floats]:
-    """``pixels`` as the net takes them, about ``side`` x ``side`` in area: (1 x 3 x H x W, 0..1), and the
-    zoom in x and y.
-
-    The photo keeps its shape and is filled up with grey at the right and the bottom. It is never enlarged
-    more than twice, which would only blur it.
-    """
-    height, width = pixels.shape[:2]
-    zoom = min(side / math.sqrt(height * width), 2.0)
-    columns, rows = max(1, round(width * zoom)), max(1, round(height * zoom))
-    method = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
-    small = cv2.resize(halved(pixels, columns, rows), (columns, rows), interpolation=method)
-    fill = (_GREY, _GREY, _GREY)
-    padded = cv2.copyMakeBorder(small, 0, -rows % _CELL, 0, -columns % _CELL, cv2.BORDER_CONSTANT, value=fill)
-    image = cv2.dnn.blobFromImage(padded, 1 / 255).astype(np.float32, copy=False)
-    return image, np.array([columns / width, rows / height], np.float32)
+def decode_targets(raw: Floats, size: tuple[int, int], threshold: float, shrink: float) -> list[Detection]:
+    """Decode targets, best first, from the net's ``raw`` answer (14 x cells) to an image of ``size``.
 
 
-def decode_targets(raw: Floats, size: tuple[int, int], threshold: float) -> list[Detection]:
-    """Targets, best first, from the net's ``raw`` answer (14 x cells) to an image of ``size`` (height,
-    width).
+    ``size`` is height, width. Scores below ``threshold`` are left out; boxes are drawn in by ``shrink``.
     """
     chosen = np.flatnonzero(raw[0] > _logit(threshold))
     if not len(chosen):
@@ -201,18 +390,18 @@ def decode_targets(raw: Floats, size: tuple[int, int], threshold: float) -> list
     corners = (np.tile(centres, 4) + raw[:, 5:13] * strides * 2).reshape(-1, 4, 2)
     # The net was shown boxes with some air round the plate, and corners a little inside it.
     extent = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
-    boxes = loose + _TIGHTER * (extent - loose)
+    boxes = loose + np.float32(shrink) * (extent - loose)
     two_rows = _sigmoid(raw[:, 13])
     return [
-        Detection(TARGET, float(scores[i]), boxes[i], corners[i], float(two_rows[i]))
+        Detection("target", float(scores[i]), boxes[i], corners[i], float(two_rows[i]))
         for i in keep_best(boxes, scores, 0.4)
     ]
 
 
-def decode_vehicles(raw: Floats, size: tuple[int, int], threshold: float) -> list[Detection]:
-    """Vehicles, best first, from the net's ``raw`` answer (12 x cells) to an image of ``size`` (height,
-    width).
-    """
+def decode_vehicles(
+    raw: Floats, size: tuple[int, int], threshold: float, types: Sequence[str]
+) -> list[Detection]:
+    """Decode vehicles of ``types``, best first, from ``raw`` (5 + types x cells), as targets are."""
     chosen = np.flatnonzero(raw[0] > _logit(threshold))
     if not len(chosen):
         return []
@@ -221,17 +410,18 @@ def decode_vehicles(raw: Floats, size: tuple[int, int], threshold: float) -> lis
     scores, boxes = _sigmoid(raw[:, 0]), _boxes(centres[chosen], strides[chosen], raw[:, 1:5])
     return [
         Detection(
-            VEHICLE_TYPES[int(raw[i, 5:].argmax())],
+            "vehicle",
             float(scores[i]),
             boxes[i],
             box_corners(boxes[i]),
+            vehicle_type=types[int(raw[i, 5:].argmax())],
         )
         for i in keep_best(boxes, scores, 0.6)
     ]
 
 
 def keep_best(boxes: Floats, scores: Floats, overlap: float) -> list[int]:
-    """Indices of ``boxes`` (N x 4), best score first, less those that overlap a better one.
+    """Return indices of ``boxes`` (N x 4), best score first, less those that overlap a better one.
 
     Two overlap where their intersection over union exceeds ``overlap`` or one lies to nine tenths in the
     other and is of a like size (a box that holds a much smaller one does not rule it out).

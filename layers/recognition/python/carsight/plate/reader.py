@@ -26,15 +26,8 @@ TWO_ROWS = 224
 """Width of a crop of two rows, which lie side by side, the top row left."""
 
 GROW = 0.06
-"""How much wider and higher than the detected corners a crop is cut; corners tend to sit on the plate's
+"""How much wider and higher than the detected corners a crop is cut: corners tend to sit on the plate's
 edge."""
-
-_HINT = 20.0
-"""How many times likelier a hinted region becomes: enough to settle doubts, too little to overrule a clear
-design."""
-
-_NOTHING = 0.0005
-"""A text that scores less, 0.000 in an answer, is none."""
 
 _TOP_ENDS, _BOTTOM_BEGINS = 0.54, 0.46
 """Where the rows of a two-row plate are cut, in shares of its height: they overlap, as rows differ in
@@ -44,8 +37,8 @@ height."""
 def rectify(
     pixels: NDArray[np.uint8], corners: NDArray[np.floating], two_rows: bool, grow: float = GROW
 ) -> NDArray[np.uint8]:
-    """The plate cut out upright: 48 x 160 for one row, 48 x 224 (rows side by side) for two; BGR like
-    ``pixels``.
+    """Cut out a plate upright: 48 x 160 for one row, 48 x 224 for two, which lie side by side.
+
 
     ``corners``: 4 x 2 pixels, clockwise from the plate's top left; ``grow``: share added at each dimension.
     Parts outside the photo repeat its edge.
@@ -56,7 +49,7 @@ def rectify(
 
 
 def side_by_side(plate: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An upright two-row plate of any size as one line of 48 x 224: top row left, bottom row right."""
+    """Lay out an upright two-row plate of any size as 48 x 224: top row left, bottom row right."""
     height = plate.shape[0]
     rows = plate[: round(height * _TOP_ENDS)], plate[round(height * _BOTTOM_BEGINS) :]
     lines = [cv2.resize(row, (TWO_ROWS // 2, HEIGHT), interpolation=cv2.INTER_LINEAR) for row in rows]
@@ -73,8 +66,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a crop says. ``candidates[0]`` is the answer; ``text`` is "" and ``score`` 0 where nothing is
-    legible.
+    """What a crop says: ``candidates[0]``; ``text`` is "" and ``score`` 0 where nothing is legible.
 
     ``text`` is lower case, letters and digits only. ``score`` is the probability that all of it is right,
     ``region`` a code of ``regions.CODES`` with its probability.
@@ -88,8 +80,8 @@ class Reading:
     region_score: float
 
 
-def agreed(readings: Sequence[Reading]) -> Reading:
-    """One reading of several cuts of the same plate: they vote, each with its score.
+def vote(readings: Sequence[Reading]) -> Reading:
+    """Merge readings of several cuts of one plate: they vote, each with its score.
 
     A text's score lies half way between its mean over the cuts and its best: nearer to the truth, by the
     Brier score on training photos, than either.
@@ -117,25 +109,43 @@ class Calibration:
     """Figures chosen on the validation plates, carried in the model's metadata by training/plate_reader.py.
 
     The probability that a text is right is ``1 / (1 + exp(-(text_slope * logit + text_offset)))`` of its
-    share's logit; region logits are divided by ``region_temperature``; a state below ``state_threshold`` is
-    not named.
+    share's logit (Platt, 1999). Region logits are divided by ``region_temperature`` before they meet the
+    text; what the two say together is calibrated like the text, by ``region_slope`` and ``region_offset``. A
+    state whose share is below ``state_threshold`` is not named.
     """
 
     text_slope: float = 1.0
     text_offset: float = 0.0
     region_temperature: float = 1.0
+    region_slope: float = 1.0
+    region_offset: float = 0.0
     state_threshold: float = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderTuning:
+    """What can be changed about the reader without training it again.
+
+    A hinted region becomes ``hint_weight`` times likelier: enough to settle doubts, too little to overrule a
+    clear design. A text that scores less than ``min_text_score``, 0.000 in an answer, is none.
+    """
+
+    hint_weight: float = 20.0
+    min_text_score: float = 0.0005
 
 
 class PlateReader:
     """Reads rectified crops. Keeps no state between calls, so threads may share one."""
 
-    def __init__(self, session: ort.InferenceSession) -> None:
-        """``session``: a model of training/plate_reader.py, whose metadata names its alphabet and regions.
+    def __init__(self, session: ort.InferenceSession, tuning: ReaderTuning | None = None) -> None:
+        """Read with ``session``, a model of training/plate_reader.py.
+
+        Its metadata holds ``alphabet``, ``regions`` (a JSON array) and ``calibration`` (a JSON object).
 
         Raises:
-            KeyError: the model carries no such metadata.
+            KeyError: The model carries no such metadata.
         """
+        self._tuning = tuning or ReaderTuning()
         metadata = session.get_modelmeta().custom_metadata_map
         self._session = session
         self._alphabet: str = metadata["alphabet"]
@@ -146,8 +156,7 @@ class PlateReader:
         self._calibration = Calibration(**json.loads(metadata["calibration"]))
 
     def read(self, crops: Sequence[NDArray[np.uint8]], regions: Sequence[str] = ()) -> list[Reading]:
-        """Read crops of :func:`rectify`, in order. ``regions``: the caller's hint, codes of
-        ``regions.CODES``."""
+        """Read crops of ``rectify``, in order; ``regions`` are the caller's hint, of ``regions.CODES``."""
         readings: dict[int, Reading] = {}
         for width in {crop.shape[1] for crop in crops}:
             where = [i for i, crop in enumerate(crops) if crop.shape[1] == width]
@@ -160,29 +169,28 @@ class PlateReader:
     def _decode(
         self, probabilities: NDArray[np.float64], region_logits: NDArray[np.float32], hints: Sequence[str]
     ) -> Reading:
-        """Text and region together: the design says which series to expect, the text which region is
-        likely."""
+        """Decode text and region together: the design says which series to expect, the text which region."""
         found = ctc.best_texts(probabilities, self._alphabet)
-        places = ctc.softmax(region_logits / self._calibration.region_temperature)
+        region_probs = ctc.softmax(region_logits / self._calibration.region_temperature)
         if hints:
-            told = np.array([any(agrees(code, hint) for hint in hints) for code in self._regions])
-            places = np.where(told, places * _HINT, places)
-            places /= places.sum()
+            hinted = np.array([any(agrees(code, hint) for hint in hints) for code in self._regions])
+            region_probs = np.where(hinted, region_probs * self._tuning.hint_weight, region_probs)
+            region_probs /= region_probs.sum()
         if not found[0][0]:
-            return Reading("", 0.0, (), (), *self._place(places))
+            return Reading("", 0.0, (), (), *self._region(region_probs))
         found = [(text, p) for text, p in found if text]
-        fits = np.stack([plausibilities(text, self._regions) for text, _ in found])
-        joint = np.array([p for _, p in found])[:, None] * fits * places
+        series_fit = np.stack([plausibilities(text, self._regions) for text, _ in found])
+        joint = np.array([p for _, p in found])[:, None] * series_fit * region_probs
         order = np.argsort(-joint.sum(axis=1), kind="stable")
         texts = [found[i][0] for i in order]
         mass = joint.sum(axis=1)[order]
         # What the beam dropped counts against every candidate, as if it fitted as well as the best one.
-        lost = max(0.0, 1 - sum(p for _, p in found)) * float(fits[order[0]] @ places)
-        shares = mass / (mass.sum() + lost)
+        pruned_mass = max(0.0, 1 - sum(p for _, p in found)) * float(series_fit[order[0]] @ region_probs)
+        shares = mass / (mass.sum() + pruned_mass)
         scores = self._scores(shares)
-        if scores[0] < _NOTHING:
-            return Reading("", 0.0, (), (), *self._place(places))
-        code, place_score = self._place(joint[order[0]] / joint[order[0]].sum())
+        if scores[0] < self._tuning.min_text_score:
+            return Reading("", 0.0, (), (), *self._region(region_probs))
+        code, region_score = self._region(joint[order[0]] / joint[order[0]].sum())
         characters = ctc.character_scores(probabilities, texts[0], self._alphabet)
         return Reading(
             texts[0].lower(),
@@ -190,24 +198,31 @@ class PlateReader:
             tuple(Candidate(text.lower(), score) for text, score in zip(texts, scores, strict=True)),
             tuple(Candidate(c.lower(), s) for c, s in zip(texts[0], characters, strict=True)),
             code,
-            place_score,
+            region_score,
         )
 
     def _scores(self, shares: NDArray[np.float64]) -> list[float]:
-        """The best share calibrated (Platt), and what it leaves divided among the others as their shares
-        are."""
+        """Calibrate the best share, and divide what it leaves among the others as their shares are."""
         first = min(max(float(shares[0]), 1e-6), 1 - 1e-6)
-        slope, offset = self._calibration.text_slope, self._calibration.text_offset
-        best = 1 / (1 + math.exp(-(slope * math.log(first / (1 - first)) + offset)))
+        best = _platt(first, self._calibration.text_slope, self._calibration.text_offset)
         left = (1 - best) / (1 - first)
         return [best, *(min(best, float(share) * left) for share in shares[1:])]
 
-    def _place(self, places: NDArray[np.float64]) -> tuple[str, float]:
-        """The likeliest country, and its state where that is sure enough."""
-        shares = np.bincount(self._country_of, weights=places)
-        country = int(np.argmax(shares))
-        best = int(np.argmax(np.where(self._country_of == country, places, -1.0)))
+    def _region(self, shares: NDArray[np.float64]) -> tuple[str, float]:
+        """Return the likeliest country, or its state where that is sure enough, with its calibrated score."""
+        calibration = self._calibration
+        by_country = np.bincount(self._country_of, weights=shares)
+        country = int(np.argmax(by_country))
+        best = int(np.argmax(np.where(self._country_of == country, shares, -1.0)))
         named = self._regions[best] == self._countries[country]
-        if named or places[best] >= self._calibration.state_threshold:
-            return self._regions[best], float(places[best])
-        return self._countries[country], float(shares[country])
+        if named or shares[best] >= calibration.state_threshold:
+            code, share = self._regions[best], shares[best]
+        else:
+            code, share = self._countries[country], by_country[country]
+        return code, _platt(float(share), calibration.region_slope, calibration.region_offset)
+
+
+def _platt(share: float, slope: float, offset: float) -> float:
+    """Return the probability that a share of ``share`` stands for (Platt, 1999)."""
+    share = min(max(share, 1e-6), 1 - 1e-6)
+    return 1 / (1 + math.exp(-(slope * math.log(share / (1 - share)) + offset)))

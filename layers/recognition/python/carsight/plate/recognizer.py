@@ -1,55 +1,73 @@
 """Licence plates: a photo in, readings out.
 
 ``PlateRecognizer.read`` finds plates and vehicles, straightens each plate by its corners, reads it, and says
-which vehicle carries it.
+which vehicle carries it. Where nothing can be read the photo may lie on its side: it is looked at turned,
+too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carsight import runtime
-from carsight.detector import Detection, Detector, box_corners
+from carsight.detector import Detection, Detector, DetectorTuning, box_corners
 from carsight.geometry import Box, Polygon, polygon, sides
 from carsight.photo import Photo, PhotoSource, open_photo
-from carsight.plate.reader import Candidate, PlateReader, Reading, agreed, rectify
-from carsight.plate.vehicles import VehicleClassifier, carrier
+from carsight.plate.reader import Candidate, PlateReader, ReaderTuning, Reading, rectify, vote
+from carsight.plate.vehicles import ClassifierTuning, VehicleClassifier, carrier
 from carsight.refusal import Refusal
 
 Floats = NDArray[np.float32]
 
-_FINE_HEIGHT = 24
-"""A plate lower than this in a reduced decode is read from the full one: its strokes are thinner than a
-pixel.
-"""
 
-_ONE_ROW, _TWO_ROWS = 0.1, 0.9
-"""Between these the detector does not know how many rows a plate has, and it is read both ways."""
+@dataclass(frozen=True, slots=True)
+class PlateTuning:
+    """What can be changed about the reading of plates without training a model again. Scores are 0..1.
 
-_SQUARE = 1.8
-"""A plate less than this many times as wide as high is read both ways too, whatever the detector thinks:
-plates of two rows are rare in its training."""
+    Which pixels: a plate lower than ``fine_height`` in a reduced decode is read from the full one, as its
+    strokes are thinner than a pixel.
 
-_TWO_ROWS_FAVOUR = 0.6
-"""Two rows win from this share of the score of one: the large row alone reads well, but is half a plate."""
+    Rows: between ``one_row`` and ``two_rows`` the detector does not know how many a plate has, and it is read
+    both ways; so is one less than ``square`` times as wide as high, whatever the detector thinks, as plates
+    of two rows are rare in its training. Two rows win from ``two_rows_favor`` of the score of one: the large
+    row alone reads well, but is half a plate.
 
-_DOUBTFUL = 0.65
-"""A detection below this score counts only if it reads like a plate; signs and grilles look like one."""
+    Cuts: a reading below ``sure`` is made again from other cuts of the plate, as the corners may be at fault;
+    one is longer by ``wider`` of the width at each end, one upright. Chosen on training photos: 944 of 991
+    plates right, 934 by one cut.
 
-_SURE = 0.7
-"""A reading below this score is made again from other cuts of the plate, as the corners may be at fault."""
+    Answers: a detection that scores ``certain_plate`` is one if its text scores ``legible``; a lesser one has
+    to read like a plate, as signs and grilles look like one: its text must score ``plausible`` and hold a
+    digit, which words on signs do not. Of a plate lower than ``least_height`` pixels the refusal says that it
+    is too small.
 
-_WIDER = 0.06
-"""How much one of the other cuts gains at each end, in shares of the plate's width. Chosen with the other,
-the upright box, on training photos: 944 of 991 plates right, 934 by one cut."""
+    Turns: where a text scores less than ``upright`` it is read upside down, too. Where that says more, or
+    where no text scores ``settled``, the photo is looked at the other ways up; one of them wins if its best
+    text scores ``turned``.
+    """
 
-_LEGIBLE = 0.1
-"""What a doubtful plate's reading must score; it must hold a digit as well, which words on signs do not."""
+    fine_height: float = 24.0
+    one_row: float = 0.1
+    two_rows: float = 0.9
+    square: float = 1.8
+    two_rows_favor: float = 0.6
+    sure: float = 0.7
+    wider: float = 0.06
+    certain_plate: float = 0.65
+    legible: float = 0.0005
+    plausible: float = 0.1
+    least_height: float = 12.0
+    upright: float = 0.9
+    settled: float = 0.3
+    turned: float = 0.5
+    detector: DetectorTuning = field(default_factory=DetectorTuning)
+    reader: ReaderTuning = field(default_factory=ReaderTuning)
+    classifier: ClassifierTuning = field(default_factory=ClassifierTuning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +86,8 @@ class Vehicle:
 
 @dataclass(frozen=True, slots=True)
 class PlateReading:
-    """One plate: what it says, where it is, whose it is. Scores are 0..1, boxes in pixels of the upright
-    photo.
+    """One plate: what it says, where it is, whose it is. Boxes are in pixels of the upright photo.
+
 
     ``text`` is lower case, letters and digits only, and equals ``candidates[0].text``. ``score`` is the
     probability that the whole text is right, ``detection_score`` that this is a plate. ``region`` is ``cc``
@@ -97,96 +115,191 @@ class PlateReadings(list[PlateReading]):
         self.refusal = refusal
 
 
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What a photo shows this way up, turned anticlockwise by ``quarters``; where, in the photo as it is.
+
+    ``found`` are the plates that are believed, each with its reading and its vehicle, ``doubted`` those that
+    are not; ``upside_down`` is the best score of a text that was read the other way round, and ``evidence``
+    the best score of anything that might be a plate.
+    """
+
+    quarters: int
+    found: tuple[tuple[Detection, Reading, Detection | None], ...]
+    doubted: tuple[tuple[Detection, Reading], ...]
+    upside_down: float
+    evidence: float
+
+    @property
+    def best(self) -> float:
+        return max((reading.score for _, reading, _ in self.found), default=0.0)
+
+    @property
+    def stands_on_its_head(self) -> bool:
+        return self.upside_down > self.best
+
+
 class PlateRecognizer:
     """Reads the plates of a photo. Made once per process; safe to call from many threads."""
 
-    def __init__(self, detector: Detector, reader: PlateReader, classifier: VehicleClassifier) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        reader: PlateReader,
+        classifier: VehicleClassifier,
+        tuning: PlateTuning | None = None,
+    ) -> None:
         self._detector = detector
         self._reader = reader
         self._classifier = classifier
+        self._tuning = tuning or PlateTuning()
 
     @classmethod
-    def load(cls, models: Path = runtime.MODELS) -> PlateRecognizer:
-        """Open the models in the folder ``models`` and run each once, so that the first photo finds them
-        warm.
+    def load(cls, models: Path = runtime.MODELS, tuning: PlateTuning | None = None) -> PlateRecognizer:
+        """Open the models in the folder ``models`` and run each once, so that the first photo is fast.
+
 
         Raises:
-            onnxruntime.capi.onnxruntime_pybind11_state.NoSuchFile: a model is not there.
+            onnxruntime.capi.onnxruntime_pybind11_state.NoSuchFile: A model is not there.
+            KeyError: A model's metadata is not complete.
         """
+        tuning = tuning or PlateTuning()
         recognizer = cls(
-            Detector(runtime.session(models / "plate_detector.onnx")),
-            PlateReader(runtime.session(models / "plate_reader.onnx")),
-            VehicleClassifier(runtime.session(models / "plate_vehicle.onnx")),
+            Detector(runtime.session(models / "plate_detector.onnx"), tuning.detector),
+            PlateReader(runtime.session(models / "plate_reader.onnx"), tuning.reader),
+            VehicleClassifier(runtime.session(models / "plate_vehicle.onnx"), tuning.classifier),
+            tuning,
         )
         recognizer._warm_up()
         return recognizer
 
     def read(self, image: PhotoSource, regions: Sequence[str] = ()) -> PlateReadings:
-        """The plates of ``image``, surest first; none found is an empty list that says why.
+        """Read the plates of ``image``, surest first; none found is an empty list that says why.
 
         Args:
             image: A file's path or bytes, its pixels (height x width x 3, BGR, uint8), or a decoded photo.
             regions: Codes of ``regions.CODES`` where the caller expects the plates to be from; a hint, no
-            filter.
+                filter.
 
         Raises:
             ImageError: ``image`` is not a photo that can be read.
-            OSError: the file cannot be opened.
+            OSError: The file cannot be opened.
         """
         photo = open_photo(image)
-        found = self._detector.detect(photo.pixels)
-        vehicles = [detection for detection in found if detection.is_vehicle]
-        readings = []
-        for plate in (detection for detection in found if not detection.is_vehicle):
-            reading = self._read_plate(photo, plate, regions)
-            if not _believable(plate, reading):
-                continue
-            readings.append(
-                PlateReading(
-                    text=reading.text,
-                    score=reading.score,
-                    detection_score=plate.score,
-                    box=_box(photo, plate),
-                    polygon=polygon(plate.corners / photo.scale, photo.width, photo.height),
-                    candidates=reading.candidates,
-                    characters=reading.characters,
-                    region=reading.region,
-                    region_score=reading.region_score,
-                    vehicle=self._vehicle(photo, plate, vehicles),
-                )
+        attempt = self._attempt(photo, 0, regions)
+        if attempt.best < self._tuning.settled or attempt.stands_on_its_head:
+            attempt = self._turned(photo, attempt, regions)
+        readings = [
+            PlateReading(
+                text=reading.text,
+                score=reading.score,
+                detection_score=plate.score,
+                box=_box(photo, plate),
+                polygon=polygon(plate.corners / photo.scale, photo.width, photo.height),
+                candidates=reading.candidates,
+                characters=reading.characters,
+                region=reading.region,
+                region_score=reading.region_score,
+                vehicle=self._vehicle(photo, vehicle, attempt.quarters),
             )
+            for plate, reading, vehicle in attempt.found
+        ]
         readings.sort(key=lambda one: one.detection_score * one.score, reverse=True)
-        return PlateReadings(readings)
+        return PlateReadings(readings, None if readings else self._refusal(photo, attempt))
+
+    def _refusal(self, photo: Photo, attempt: _Attempt) -> Refusal:
+        """Say why ``photo`` has no answer."""
+        tuning = self._tuning
+        plates = [
+            (plate, reading) for plate, reading in attempt.doubted if plate.score >= tuning.certain_plate
+        ]
+        if not plates:
+            return Refusal("no_plate", attempt.evidence)
+        height = max(sides(plate.corners)[1] for plate, _ in plates) / photo.scale
+        if height < tuning.least_height:
+            return Refusal("plate_too_small", height, tuning.least_height)
+        return Refusal("illegible", max(reading.score for _, reading in plates), tuning.legible)
+
+    def _attempt(self, photo: Photo, quarters: int, regions: Sequence[str]) -> _Attempt:
+        """Find and read the plates of ``photo`` as it is once turned anticlockwise by ``quarters``."""
+        found, doubted, upside_down = [], [], 0.0
+        seen = self._detector.find(photo.pixels, quarters)
+        for plate in seen.targets:
+            reading = self._read_plate(photo, plate, regions)
+            if self._believable(plate, reading):
+                found.append((plate, reading, carrier(plate, seen.vehicles, quarters)))
+            else:
+                doubted.append((plate, reading))
+            if reading.score < self._tuning.upright:
+                upside_down = max(upside_down, self._read_upside_down(photo, plate, regions).score)
+        return _Attempt(quarters, tuple(found), tuple(doubted), upside_down, seen.evidence)
+
+    def _turned(self, photo: Photo, upright: _Attempt, regions: Sequence[str]) -> _Attempt:
+        """Return ``upright``, or what the photo shows another way up, where that reads better."""
+        best = upright
+        turns = [2] if upright.stands_on_its_head else self._detector.promising_turns(photo.pixels)
+        tried = {0}
+        while turns:
+            quarters = turns.pop(0)
+            tried.add(quarters)
+            attempt = self._attempt(photo, quarters, regions)
+            if attempt.best >= max(self._tuning.turned, best.best):
+                best = attempt
+            opposite = (quarters + 2) % 4
+            if attempt.stands_on_its_head and opposite not in tried:
+                turns = [opposite, *(turn for turn in turns if turn != opposite)]
+            elif best.best >= self._tuning.sure:
+                break
+        return best
 
     def _read_plate(self, photo: Photo, plate: Detection, regions: Sequence[str]) -> Reading:
-        """The reading of one plate, of both numbers of rows where the detector is unsure."""
-        corners, fine = plate.corners, photo
-        width, height = sides(corners)
-        if photo.scale < 1 and height < _FINE_HEIGHT:
-            fine = photo.full()
-            corners = corners * (fine.scale / photo.scale)
-        ambiguous = _ONE_ROW < plate.two_rows < _TWO_ROWS or width < _SQUARE * max(height, 1.0)
+        """Read one plate, both numbers of rows where the detector is unsure."""
+        tuning = self._tuning
+        corners, fine = self._fine(photo, plate)
+        width, height = sides(plate.corners)
+        unsure = tuning.one_row < plate.two_rows < tuning.two_rows
+        ambiguous = unsure or width < tuning.square * max(height, 1.0)
         rows = (False, True) if ambiguous else (plate.two_rows > 0.5,)
         one, *two = self._reader.read([rectify(fine.pixels, corners, each) for each in rows], regions)
-        second = bool(two) and two[0].score > _TWO_ROWS_FAVOUR * one.score
+        second = bool(two) and two[0].score > tuning.two_rows_favor * one.score
         reading = two[0] if second else one
-        if reading.score >= _SURE:
+        if reading.score >= tuning.sure:
             return reading
-        cuts = _other_cuts(corners, plate.box * np.float32(fine.scale / photo.scale))
+        upright = box_corners(plate.box * np.float32(fine.scale / photo.scale))
+        cuts = [_longer(corners, tuning.wider), _beginning_at(upright, corners[0])]
         crops = [rectify(fine.pixels, cut, rows[second]) for cut in cuts]
-        return agreed([reading, *self._reader.read(crops, regions)])
+        return vote([reading, *self._reader.read(crops, regions)])
 
-    def _vehicle(self, photo: Photo, plate: Detection, vehicles: Sequence[Detection]) -> Vehicle | None:
-        vehicle = carrier(plate, vehicles)
+    def _read_upside_down(self, photo: Photo, plate: Detection, regions: Sequence[str]) -> Reading:
+        """Read one plate as it would be if the photo stood on its head."""
+        corners, fine = self._fine(photo, plate)
+        crop = rectify(fine.pixels, corners[[2, 3, 0, 1]], plate.two_rows > 0.5)
+        return self._reader.read([crop], regions)[0]
+
+    def _fine(self, photo: Photo, plate: Detection) -> tuple[Floats, Photo]:
+        """Return the photo to cut ``plate`` from, as fine as it takes, with the plate's corners there."""
+        if photo.scale == 1 or sides(plate.corners)[1] >= self._tuning.fine_height:
+            return plate.corners, photo
+        fine = photo.full()
+        return plate.corners * np.float32(fine.scale / photo.scale), fine
+
+    def _believable(self, plate: Detection, reading: Reading) -> bool:
+        """Return whether what was found is a plate: surely seen, or doubtfully seen and reading like one."""
+        if plate.score >= self._tuning.certain_plate:
+            return reading.score >= self._tuning.legible
+        plausible = reading.score >= self._tuning.plausible
+        return plausible and any(character.isdigit() for character in reading.text)
+
+    def _vehicle(self, photo: Photo, vehicle: Detection | None, quarters: int) -> Vehicle | None:
         if vehicle is None:
             return None
-        looks = self._classifier.look(photo.pixels, vehicle)
+        attributes = self._classifier.classify(photo.pixels, vehicle, quarters)
         return Vehicle(
             box=_box(photo, vehicle),
             score=vehicle.score,
-            type=looks.type,
-            color=looks.color,
-            orientation=looks.orientation,
+            type=attributes.type,
+            color=attributes.color,
+            orientation=attributes.orientation,
         )
 
     def _warm_up(self) -> None:
@@ -195,21 +308,18 @@ class PlateRecognizer:
         self._detector.detect(grey)
         self._reader.read([grey[:48]])
         box = np.array([0, 0, 160, 64], np.float32)
-        self._classifier.look(grey, Detection("Sedan", 1.0, box, box))
+        self._classifier.classify(grey, Detection("vehicle", 1.0, box, box_corners(box)))
 
 
-def _other_cuts(corners: Floats, box: Floats) -> list[Floats]:
-    """Where else the plate may lie: longer, or simply upright in its box."""
+def _longer(corners: Floats, share: float) -> Floats:
+    """Return ``corners`` moved outwards along the text, by ``share`` of its length at each end."""
     along = corners[[1, 1, 2, 2]] - corners[[0, 0, 3, 3]]
-    outwards = np.array([[-_WIDER], [_WIDER], [_WIDER], [-_WIDER]], np.float32)
-    return [corners + along * outwards, box_corners(box)]
+    return corners + along * np.array([[-share], [share], [share], [-share]], np.float32)
 
 
-def _believable(plate: Detection, reading: Reading) -> bool:
-    """Whether what was found is a plate: surely seen, or doubtfully seen and reading like one."""
-    if plate.score >= _DOUBTFUL:
-        return reading.text != ""
-    return reading.score >= _LEGIBLE and any(character.isdigit() for character in reading.text)
+def _beginning_at(corners: Floats, first: Floats) -> Floats:
+    """Return ``corners`` in their order, beginning at the one that is nearest to ``first``."""
+    return np.roll(corners, -int(np.hypot(*(corners - first).T).argmin()), axis=0)
 
 
 def _box(photo: Photo, detection: Detection) -> Box:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,75 +11,79 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from carsight.detector import VEHICLE_TYPES, Detection
+from carsight.detector import Detection
 from carsight.photo import Pixels, halved
-
-COLORS = (
-    "black", "white", "silver", "grey", "blue", "red", "green",
-    "yellow", "orange", "brown", "beige", "purple", "gold",
-)  # fmt: skip
-"""The colours that can be answered, in the order of the model's outputs."""
-
-ORIENTATIONS = ("front", "rear")
-"""The sides that can be answered, in the order of the model's outputs."""
 
 SIDE = 128
 """Side of the square that a vehicle is brought to, pixels."""
 
-_FIRST_OPINION = 0.3
-"""Weight of the body that the detector named, against 1 for this look: it decides where that is torn."""
-
 _EDGE = 0.05
 """How far outside a vehicle's box, in shares of its sides, the middle of its plate may lie."""
 
-_SURE = 0.3
-"""A colour less likely than this is not told, nor a side that is little likelier than the other: a wrong one
-is worse than none. Of 240 validation vehicles 82 % get a colour, which is right for 76 % of them."""
+
+@dataclass(frozen=True, slots=True)
+class ClassifierTuning:
+    """What can be changed about the classifier without training it again.
+
+    ``detector_weight`` is the weight of the body that the detector named, against 1 for the classifier's: it
+    decides where that is torn. A colour less likely than ``min_color_score`` is not told, nor a side that is
+    so little likelier than the other: a wrong one is worse than none. Of 240 validation vehicles 82 % get a
+    colour, which is right for 76 % of them.
+    """
+
+    detector_weight: float = 0.3
+    min_color_score: float = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
-    """What a vehicle looks like. ``type`` is one of ``VEHICLE_TYPES`` and ``type_score`` 0..1 its
-    probability; ``color`` and ``orientation`` are None where they are unclear."""
+class VehicleAttributes:
+    """What a vehicle looks like, in the model's words; None is unclear."""
 
     type: str
-    type_score: float
     color: str | None
     orientation: str | None
 
 
 class VehicleClassifier:
-    """Says what a vehicle looks like. Made once; safe to call from many threads.
+    """Says what a vehicle looks like. Made once; safe to call from many threads."""
 
-    Args:
-        session: A model that takes ``image`` (1 x 3 x 128 x 128 float32, BGR 0..1, a vehicle's box stretched
-        to the
-            square) and gives raw ``type`` (1 x 7), ``color`` (1 x 13) and ``orientation`` (1 x 2).
-    """
+    def __init__(self, session: ort.InferenceSession, tuning: ClassifierTuning | None = None) -> None:
+        """Classify with ``session``.
 
-    def __init__(self, session: ort.InferenceSession) -> None:
+        The model takes ``image`` (1 x 3 x 128 x 128 float32, BGR 0..1, a vehicle's box stretched to the
+        square) and gives raw ``type``, ``color`` and ``orientation`` (1 x classes each). Its metadata names
+        their classes in ``types``, ``colors`` and ``orientations``, JSON arrays.
+
+        Raises:
+            KeyError: The model carries no such metadata.
+        """
+        metadata = session.get_modelmeta().custom_metadata_map
         self._session = session
+        self._tuning = tuning or ClassifierTuning()
+        self.types, self.colors, self.orientations = (
+            tuple(json.loads(metadata[key])) for key in ("types", "colors", "orientations")
+        )
 
-    def look(self, pixels: Pixels, vehicle: Detection) -> Looks:
-        """Look at ``vehicle`` in ``pixels`` (height x width x 3, BGR), the photo it was found in."""
-        raw = self._session.run(None, {"image": cv2.dnn.blobFromImage(cut(pixels, vehicle.box), 1 / 255)})
+    def classify(self, pixels: Pixels, vehicle: Detection, quarters: int = 0) -> VehicleAttributes:
+        """Classify ``vehicle`` in ``pixels`` (height x width x 3, BGR), the photo it was found in.
+
+        It stands upright once the photo is turned anticlockwise by ``quarters`` of a turn.
+        """
+        upright = np.ascontiguousarray(np.rot90(cut(pixels, vehicle.box), quarters))
+        raw = self._session.run(None, {"image": cv2.dnn.blobFromImage(upright, 1 / 255)})
         types, colors, sides = (_softmax(np.asarray(values)[0]) for values in raw)
-        if vehicle.kind in VEHICLE_TYPES:
-            types = types / (1 + _FIRST_OPINION)
-            types[VEHICLE_TYPES.index(vehicle.kind)] += _FIRST_OPINION / (1 + _FIRST_OPINION)
-        color, side = int(colors.argmax()), int(sides.argmax())
-        return Looks(
-            VEHICLE_TYPES[int(types.argmax())],
-            float(types.max()),
-            COLORS[color] if colors[color] >= _SURE else None,
-            ORIENTATIONS[side] if sides[side] >= 0.5 + _SURE / 2 else None,
+        if vehicle.vehicle_type in self.types:
+            types[self.types.index(vehicle.vehicle_type)] += self._tuning.detector_weight
+        color, side, sure = int(colors.argmax()), int(sides.argmax()), self._tuning.min_color_score
+        return VehicleAttributes(
+            self.types[int(types.argmax())],
+            self.colors[color] if colors[color] >= sure else None,
+            self.orientations[side] if sides[side] >= 0.5 + sure / 2 else None,
         )
 
 
 def cut(pixels: Pixels, box: NDArray[np.floating]) -> Pixels:
-    """The part of ``pixels`` in ``box`` (xmin, ymin, xmax, ymax, pixels), stretched to ``SIDE`` x
-    ``SIDE``.
-    """
+    """Cut ``box`` (xmin, ymin, xmax, ymax) out of ``pixels``, stretched to ``SIDE`` x ``SIDE``."""
     height, width = pixels.shape[:2]
     x0, y0 = int(np.clip(box[0], 0, width - 2)), int(np.clip(box[1], 0, height - 2))
     x1, y1 = int(np.clip(np.ceil(box[2]), x0 + 2, width)), int(np.clip(np.ceil(box[3]), y0 + 2, height))
@@ -88,27 +93,30 @@ def cut(pixels: Pixels, box: NDArray[np.floating]) -> Pixels:
     return np.asarray(resized, np.uint8)
 
 
-def carrier(plate: Detection, vehicles: Sequence[Detection]) -> Detection | None:
-    """The vehicle of ``vehicles`` that carries ``plate``, or None.
+def carrier(plate: Detection, vehicles: Sequence[Detection], quarters: int = 0) -> Detection | None:
+    """Return the vehicle of ``vehicles`` that carries ``plate``, or None.
 
     It is the smallest one that holds the plate's middle (give or take a twentieth of its sides, as boxes
     are), is twice as wide as the plate at least (one and a half times for a motorcycle), and has not got the
-    plate in its top quarter, where no plate is mounted.
+    plate in its top quarter, where no plate is mounted. All stand upright once the photo is turned
+    anticlockwise by ``quarters`` of a turn.
     """
+    across = quarters % 2
     middle = (plate.box[:2] + plate.box[2:]) / 2
-    wide = float(plate.box[2] - plate.box[0])
+    wide = float((plate.box[2:] - plate.box[:2])[across])
     best: Detection | None = None
     smallest = np.inf
     for vehicle in vehicles:
-        width, height = np.maximum(vehicle.box[2:] - vehicle.box[:2], 1.0)
-        x, y = (middle - vehicle.box[:2]) / (width, height)
+        sides = np.maximum(vehicle.box[2:] - vehicle.box[:2], 1.0)
+        x, y = (middle - vehicle.box[:2]) / sides
+        x, y = ((x, y), (y, 1 - x), (1 - x, 1 - y), (1 - y, x))[quarters % 4]
         if not (-_EDGE <= x <= 1 + _EDGE and 0.25 <= y <= 1 + _EDGE):
             continue
-        if width < wide * (1.5 if vehicle.kind == "Motorcycle" else 2.0):
+        if sides[across] < wide * (1.5 if vehicle.vehicle_type == "Motorcycle" else 2.0):
             continue
         # A far vehicle behind the carrier can hold the plate too; a doubtful small box must not win by its
         # size.
-        area = float(width * height) / max(vehicle.score, 0.05)
+        area = float(sides.prod()) / max(vehicle.score, 0.05)
         if area < smallest:
             best, smallest = vehicle, area
     return best

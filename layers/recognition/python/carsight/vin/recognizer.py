@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carsight import runtime
-from carsight.detector import LINES, Detector
+from carsight.detector import LINES, Detector, DetectorTuning, Fallback
 from carsight.geometry import Box
 from carsight.photo import Photo, PhotoSource, Pixels, open_photo
 from carsight.refusal import Refusal
@@ -151,7 +151,7 @@ class VinRecognizer:
         """Open the models in the folder ``models`` and run each once, so that the first photo finds them
         warm."""
         session = runtime.session(models / "vin_detector.onnx")
-        near, far = (Detector(session, side, 0.15, LINES) for side in _SIDES)
+        near, far = (Detector(session, _looking(side)) for side in _SIDES)
         recognizer = cls(near, far, LineReader(runtime.session(models / "vin_reader.onnx")), threshold)
         blank = np.full((64, 128, 3), 128, np.uint8)
         recognizer._near.detect(blank)
@@ -421,6 +421,11 @@ _SLOPE, _OFFSET = 1.08, 0.33
 
 
 # ------------------------------------------------------------------------------------------- looking
+
+
+def _looking(side: int) -> DetectorTuning:
+    """Return how lines are looked for at ``side``: each one twice, and at other sizes where there is none."""
+    return DetectorTuning(side=side, second_look=LINES, sure=2.0, fallbacks=(Fallback(608), Fallback(256)))
 
 
 def shows_text(pixels: Pixels) -> bool:

@@ -1,0 +1,133 @@
+"""What the shipped models say of themselves, and the stem that takes bytes to the same numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from carsight import runtime
+from carsight.detector import Detector, blocks
+from carsight.plate.vehicles import VehicleClassifier
+from carsight_service.contract.api import Vehicle, VehicleType
+from training.model_files import finish, pack_stem
+
+MODELS = runtime.MODELS
+
+
+def test_vehicles_have_the_contracts_words_whichever_model_names_them() -> None:
+    detector = Detector(runtime.session(MODELS / "plate_detector.onnx"))
+    classifier = VehicleClassifier(runtime.session(MODELS / "plate_vehicle.onnx"))
+    assert detector.vehicle_types == classifier.types
+    assert {*classifier.types, "Unknown"} == set(get_args(VehicleType))
+    for color in classifier.colors:
+        for orientation in classifier.orientations:
+            Vehicle.model_validate(
+                {
+                    "score": 0.5,
+                    "type": "Van",
+                    "box": {"xmin": 0, "ymin": 0, "xmax": 1, "ymax": 1},
+                    "color": color,
+                    "orientation": orientation,
+                }
+            )
+
+
+@pytest.mark.parametrize("name", ["plate_detector", "vin_detector"])
+def test_detectors_take_blocks_of_bytes(name: str) -> None:
+    session = runtime.session(MODELS / f"{name}.onnx")
+    (image,) = session.get_inputs()
+    assert (image.type, image.shape[:2]) == ("tensor(uint8)", [1, 12])
+    threshold = float(session.get_modelmeta().custom_metadata_map["threshold"])
+    assert 0 < threshold < 1
+
+
+def stem(
+    rng: np.random.Generator, size: int, stride: int, pad: int, weight_type: type[np.integer]
+) -> onnx.ModelProto:
+    """A quantized model of one convolution, with weights, scales and zero points of their own."""
+    zero = np.array([0] * 8 if weight_type is np.int8 else rng.integers(100, 150, 8), weight_type)
+    limits = np.iinfo(weight_type)
+    constants = {
+        "scale": np.float32(1 / 255),
+        "zero": np.uint8(0),
+        "weights": rng.integers(limits.min, limits.max, (8, 3, size, size)).astype(weight_type),
+        "weight_scale": rng.uniform(1e-3, 1e-2, 8).astype(np.float32),
+        "weight_zero": zero,
+        "out_scale": np.float32(0.02),
+        "out_zero": np.uint8(120),
+        "bias": rng.integers(-1000, 1000, 8).astype(np.int32),
+    }
+    weights = ["weights", "weight_scale", "weight_zero"]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["image", "scale", "zero"], ["bytes"]),
+        helper.make_node(
+            "QLinearConv",
+            [
+                "bytes",
+                "scale",
+                "zero",
+                *weights,
+                "out_scale",
+                "out_zero",
+                "bias",
+            ],
+            ["out"],
+            strides=[stride] * 2,
+            pads=[pad] * 4,
+            kernel_shape=[size] * 2,
+        ),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "stem",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, "h", "w"])],
+        [helper.make_tensor_value_info("out", TensorProto.UINT8, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def answers(model: onnx.ModelProto, image: NDArray[np.generic], folder: Path) -> NDArray[np.uint8]:
+    path = folder / "model.onnx"
+    onnx.save(model, path)
+    return np.asarray(runtime.session(path).run(None, {"image": image})[0])
+
+
+@pytest.mark.parametrize("size, stride, pad", [(3, 2, 1), (4, 4, 0), (6, 4, 1), (5, 2, 2), (7, 4, 3)])
+@pytest.mark.parametrize("weight_type", [np.int8, np.uint8])
+def test_a_packed_stem_gives_the_same_bits(
+    size: int, stride: int, pad: int, weight_type: type[np.integer], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(size * 10 + stride)
+    model = stem(rng, size, stride, pad, weight_type)
+    pixels = rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    floats = (pixels.transpose(2, 0, 1)[None] / np.float32(255)).astype(np.float32)
+    expected = answers(model, floats, tmp_path)
+    assert expected.std() > 1
+    assert np.array_equal(answers(pack_stem(model), blocks(pixels, stride), tmp_path), expected)
+
+
+def test_a_stem_whose_units_are_not_bytes_is_refused() -> None:
+    model = stem(np.random.default_rng(0), 3, 2, 1, np.int8)
+    for tensor in model.graph.initializer:
+        if tensor.name == "scale":
+            tensor.CopyFrom(numpy_helper.from_array(np.asarray(1 / 250, np.float32), "scale"))
+    with pytest.raises(ValueError, match="1/255"):
+        pack_stem(model)
+
+
+def test_a_model_is_finished_once(tmp_path: Path) -> None:
+    path = tmp_path / "plate_detector.onnx"
+    onnx.save(stem(np.random.default_rng(0), 3, 2, 1, np.int8), path)
+    for _ in range(2):
+        finish(path)
+        session = runtime.session(path)
+        assert session.get_inputs()[0].type == "tensor(uint8)"
+        assert json.loads(session.get_modelmeta().custom_metadata_map["classes"])[0] == "Big Truck"

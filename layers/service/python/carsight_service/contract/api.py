@@ -43,7 +43,7 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, defer_build=True)
 
 
-Score = Annotated[float, BeforeValidator(lambda score: round(float(score), 3)), Field(ge=0, le=1)]
+Score = Annotated[float, Field(ge=0, le=1), BeforeValidator(lambda score: round(float(score), 3))]
 """0..1, to three places as CarsXE's."""
 
 Pixel = Annotated[int, Field(ge=0)]
@@ -157,7 +157,7 @@ class VinBox(Part):
     ymax: Pixel
 
 
-Confidence = Annotated[float, BeforeValidator(lambda score: round(float(score), 6)), Field(ge=0, le=1)]
+Confidence = Annotated[float, Field(ge=0, le=1), BeforeValidator(lambda score: round(float(score), 6))]
 """0..1; CarsXE's has many places, and how near it is to 1 matters."""
 
 

@@ -157,9 +157,11 @@ _ERROR: Document = {
 }
 
 _LIMIT_ERROR: Document = {
-    "allOf": [_ref("schemas", "Error")],
-    "required": ["usage"],
+    **_ERROR,
+    "description": "The key's allowance is used up.",
+    "required": [*_ERROR["required"], "usage"],
     "properties": {
+        **_ERROR["properties"],
         "usage": {
             "type": "object",
             "required": ["current", "limit", "remaining"],
@@ -168,13 +170,15 @@ _LIMIT_ERROR: Document = {
                 "limit": {"type": "integer", "minimum": 0},
                 "remaining": {"type": "integer", "minimum": 0},
             },
-        }
+        },
     },
 }
 
 _NOTHING_FOUND: Document = {
-    "allOf": [_ref("schemas", "Error")],
+    **_ERROR,
+    "description": "Nothing was found in the photo, or this path is no route.",
     "properties": {
+        **_ERROR["properties"],
         "reason": {
             "enum": list(REASONS),
             "description": "Why nothing was found, where the photo was read.",
@@ -212,31 +216,42 @@ _REGIONS: Document = {
 }
 
 
+_BINARY: Document = {"type": "string", "format": "binary"}
+"""A file, in the words that generators of clients know."""
+
+# Which of the members there has to be is said in prose: `anyOf` with `required` alone has no type of its own,
+# and generators of clients make `unknown` of the whole.
+_IMAGE_REQUEST: Document = {
+    "type": "object",
+    "description": "One image, in one of the members "
+    + ", ".join(f"`{name}`" for name in IMAGE_FIELDS)
+    + ".",
+    "minProperties": 1,
+    "properties": {
+        **{name: _ref("schemas", "ImageText") for name in IMAGE_FIELDS},
+        "key": {"type": "string", "description": "The API key, where no other place is possible."},
+        "regions": _ref("schemas", "Regions"),
+    },
+    "example": {"image_url": "https://example.com/car.jpg"},
+}
+
+_IMAGE_FORM: Document = {
+    "type": "object",
+    "description": "One image as the file `upload` or `image`.",
+    "minProperties": 1,
+    "properties": {"upload": _BINARY, "image": _BINARY, "regions": _ref("schemas", "Regions")},
+}
+
+
 def _request_body() -> Document:
-    names = IMAGE_FIELDS
-    binary: Document = {"type": "string", "contentMediaType": "application/octet-stream"}
-    named = {name: {"$ref": "#/components/schemas/ImageText"} for name in names}
     return {
         "required": True,
         "description": "One image, in any of these ways.",
         "content": {
-            _JSON: {
-                "schema": {
-                    "type": "object",
-                    "properties": {**named, "key": {"type": "string"}, "regions": _ref("schemas", "Regions")},
-                    "anyOf": [{"required": [name]} for name in names],
-                },
-                "example": {"image_url": "https://example.com/car.jpg"},
-            },
+            _JSON: {"schema": _ref("schemas", "ImageRequest")},
+            "multipart/form-data": {"schema": _ref("schemas", "ImageForm")},
             "text/plain": {"schema": _ref("schemas", "ImageText"), "example": "https://example.com/car.jpg"},
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"upload": binary, "image": binary, "regions": _ref("schemas", "Regions")},
-                    "anyOf": [{"required": ["upload"]}, {"required": ["image"]}],
-                }
-            },
-            "image/*": {"schema": binary},
+            "image/*": {"schema": _BINARY},
         },
     }
 
@@ -458,9 +473,8 @@ Reads licence plates and VINs from photos; speaks CarsXE's recognition API, erro
 
 * Success is exactly 200. Every answer is a non-empty JSON object; fields may be added.
 * Only a 200 is counted. Every request that reached a key's allowance is answered with `x-usage-*` headers.
-* A trailing slash and the prefix `/eu` are accepted on every path. The key may also be the member `key` of a
-JSON
-  body, or `Authorization: Token ...`.
+* A trailing slash and the prefix `/eu` are accepted on every path. The key may also be sent as
+  `Authorization: Bearer ...` or `Authorization: Token ...`, or as the JSON member `key`.
 * A path that is none of these is answered with 404 and the same envelope.
 """
 
@@ -478,6 +492,8 @@ def document() -> Document:
         "LimitError": _LIMIT_ERROR,
         "NothingFoundError": _NOTHING_FOUND,
         "ImageText": _IMAGE,
+        "ImageRequest": _IMAGE_REQUEST,
+        "ImageForm": _IMAGE_FORM,
         "Regions": _REGIONS,
     }
     return {

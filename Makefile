@@ -46,11 +46,11 @@ benchmark: $(VENV)/ready .images/packages ## CPU-time of a cold start and of a w
 	$(BIN)/python -m benchmarks.warm --api vin
 	$(BIN)/python -m benchmarks.threads
 
-.images/packages: requirements/recognition.txt functions/slim.py ## What the images hold, for this Python
+.images/packages: requirements/recognition.txt $(wildcard packaging/slim/*.py) ## What the images hold, for this Python
 	rm -rf $@
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --only-binary :all: --require-hashes \
 	  --target $@ -r requirements/recognition.txt
-	$(BIN)/python functions/slim.py $@
+	PYTHONPATH=packaging $(BIN)/python -m slim.prune $@
 	@touch $@
 
 $(VENV)/ready: requirements/dev.txt

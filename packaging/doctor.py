@@ -118,8 +118,8 @@ def main() -> int:
                 print(f"          -> {check.remedy}")
                 missing[title].append(check)
         print()
-    for title, checks in missing.items():
-        print(f"{title}: {'nothing is missing' if not checks else f'{len(checks)} missing, see above'}.")
+    for title, lacking in missing.items():
+        print(f"{title}: {f'{len(lacking)} missing, see above' if lacking else 'nothing is missing'}.")
     return 1 if any(missing.values()) else 0
 
 

@@ -1,72 +1,16 @@
-"""Takes out of an image's packages what no request needs; run while the image is built.
+"""Shared libraries that satisfy the loader and hold nothing else.
 
-    python slim.py /opt/python
-
-Two thirds of what pip installs is for other uses: a second copy of ONNX Runtime for C programs, the API
-descriptions of AWS's 400 other services, tests, type stubs, and the video codecs and linear algebra that
-OpenCV is linked with. The last cannot simply be deleted, since the loader insists on every library that cv2
-names. Each is replaced by a stub of a few kilobytes with the same name, symbols and versions, in which every
-symbol leads to one instruction that ends the process. None is reached from decoding, drawing and warping
-pictures: OpenCV asks LAPACK only for matrices of 25 rows and more, and FFmpeg only for video.
+A stub has another library's name, symbols and versions, in a few kilobytes. Every symbol leads to one
+instruction that ends the process: calling into what was taken out is a fault of the build, not of a request.
+Only as much of ELF is written as that needs: https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-import shutil
 import struct
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-UNUSED = (
-    "**/tests",
-    "**/*.pyi",
-    "**/*.a",
-    "**/*_tests.*.so",
-    "aws_lambda_powertools/event_handler",
-    "aws_lambda_powertools/utilities/data_classes",
-    "aws_lambda_powertools/utilities/data_masking",
-    "aws_lambda_powertools/utilities/feature_flags",
-    "aws_lambda_powertools/utilities/kafka",
-    "aws_lambda_powertools/utilities/parser",
-    "aws_lambda_powertools/utilities/streaming",
-    "bin",
-    "cv2/data",
-    "flatbuffers*",
-    "google",
-    "numpy/_core/_simd.*.so",
-    "numpy/_core/include",
-    "numpy/distutils",
-    "numpy/f2py",
-    "numpy/fft",
-    "numpy/ma",
-    "numpy/polynomial",
-    "numpy/random",
-    "numpy/testing",
-    "onnxruntime/backend",
-    "onnxruntime/capi/libonnxruntime.so*",
-    "onnxruntime/datasets",
-    "onnxruntime/quantization",
-    "onnxruntime/tools",
-    "onnxruntime/transformers",
-    "packaging*",
-    "protobuf*",
-    "pydantic/v1",
-)
-"""Globs, from the packages' folder. ONNX Runtime requires packaging, protobuf and flatbuffers, and needs them
-to build models, not to run them."""
-
-SERVICES = {"dynamodb", "events", "s3", "sns", "sqs", "sts"}
-"""The services whose description botocore keeps."""
-
-LINKED = "opencv_python_headless.libs"
-USED = ("libpng", "libavif")
-"""What cv2 is linked with and calls: PNG, and AVIF's decoder, which it makes for every picture it is given.
-JPEG, WebP, TIFF and GIF are part of cv2 itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,68 +23,6 @@ class Symbol:
     """The version that is needed, such as ``LIBAVCODEC_62``; empty where none is."""
 
 
-def remove_unused(packages: Path) -> None:
-    """Delete what ``UNUSED`` names and the services that are not in ``SERVICES``."""
-    unused = [path for pattern in UNUSED for path in packages.glob(pattern)]
-    unused += [
-        path for path in (packages / "botocore/data").iterdir() if path.is_dir() and path.name not in SERVICES
-    ]
-    for path in unused:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def trim_descriptions(packages: Path) -> None:
-    """Leave out of what botocore parses at every cold start what is said of other services, and the prose."""
-    endpoints = packages / "botocore/data/endpoints.json"
-    known = json.loads(endpoints.read_bytes())
-    for partition in known["partitions"]:
-        partition["services"] = {
-            name: about for name, about in partition["services"].items() if name in SERVICES
-        }
-    endpoints.write_text(json.dumps(known, separators=(",", ":")), encoding="utf-8")
-    for packed in (packages / "botocore/data").glob("*/*/service-2.json.gz"):
-        described = _without_prose(json.loads(gzip.decompress(packed.read_bytes())))
-        packed.with_suffix("").write_text(json.dumps(described, separators=(",", ":")), encoding="utf-8")
-        packed.unlink()
-
-
-def _without_prose(value: Any, names: bool = False) -> Any:
-    """A copy without documentation; ``names`` where the keys are names: one may be "documentation"."""
-    if isinstance(value, list):
-        return [_without_prose(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    return {
-        key: _without_prose(item, names=not names and key in ("members", "operations", "shapes"))
-        for key, item in value.items()
-        if names or key != "documentation"
-    }
-
-
-def replace_libraries(packages: Path) -> None:
-    """Put stubs in place of the libraries that are named but not used; delete those that only they needed."""
-    named: set[str] = set()
-    needed: dict[str, Symbol] = {}
-    libraries = set((packages / LINKED).iterdir())
-    used = {library for library in libraries if library.name.startswith(USED)}
-    for user in (*used, *(packages / "cv2").glob("cv2*.so")):
-        _, names, symbols = read_library(user)
-        named |= names
-        needed |= {symbol.name: symbol for symbol in symbols if not symbol.defined}
-    for library in libraries - used:
-        if library.name in named:
-            machine, _, exported = read_library(library)
-            wanted = [needed[symbol.name] for symbol in exported if symbol.defined and symbol.name in needed]
-            library.write_bytes(stub(library.name, machine, wanted))
-        else:
-            library.unlink()
-
-
-# -- ELF, as far as it is needed here: https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html ---------
-
 _TRAPS = {62: b"\x0f\x0b", 183: b"\x00\x00\x20\xd4"}
 """``ud2`` on x86-64, ``brk`` on AArch64."""
 
@@ -148,7 +30,7 @@ _PAGE = 0x10000
 
 
 def read_library(path: Path) -> tuple[int, set[str], list[Symbol]]:
-    """A 64-bit library's machine, the files that it names as needed, and its dynamic symbols."""
+    """Read a 64-bit library: its machine, the files it names as needed, and its dynamic symbols."""
     data = path.read_bytes()
     (machine,) = struct.unpack_from("<H", data, 18)
     (sections_at,) = struct.unpack_from("<Q", data, 40)
@@ -179,7 +61,7 @@ def read_library(path: Path) -> tuple[int, set[str], list[Symbol]]:
 
 
 def _needed_versions(table: bytes) -> Iterator[tuple[int, int]]:
-    """Name and index of each version in a ``.gnu.version_r``."""
+    """Yield name and index of each version in a ``.gnu.version_r``."""
     at = 0
     while table:
         _, count, _, first, following = struct.unpack_from("<HHIII", table, at)
@@ -194,7 +76,7 @@ def _needed_versions(table: bytes) -> Iterator[tuple[int, int]]:
 
 
 def stub(name: str, machine: int, symbols: Iterable[Symbol]) -> bytes:
-    """A library called ``name`` in which each of ``symbols`` is one instruction that ends the process."""
+    """Build a library called ``name`` in which each of ``symbols`` ends the process."""
     symbols = sorted(symbols, key=lambda symbol: symbol.name)
     versions = sorted({symbol.version for symbol in symbols} - {""})
     strings = bytearray(b"\0")
@@ -267,17 +149,10 @@ def _segment(kind: int, flags: int, offset: int, address: int, size: int, align:
 
 
 def _hash(name: str) -> int:
-    """The System V ABI's hash of a symbol's name."""
+    """Hash a symbol's name as the System V ABI does."""
     value = 0
     for byte in name.encode():
         value = (value << 4) + byte
         high = value & 0xF0000000
         value = (value ^ high >> 24) & ~high & 0xFFFFFFFF
     return value
-
-
-if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    remove_unused(folder)
-    trim_descriptions(folder)
-    replace_libraries(folder)

@@ -1,0 +1,138 @@
+"""Take out of an image's packages what no request needs; run while the image is built.
+
+    python -m slim.prune /opt/python
+
+Half of what pip installs is for other uses: a second copy of ONNX Runtime for C programs, the API
+descriptions of AWS's 400 other services, tests, type stubs, and the video codecs, the TLS library and the
+linear algebra that OpenCV is linked with. The last cannot simply be deleted, as the loader insists on every
+library that cv2 names: each becomes a stub (``slim.elf_stubs``). docs/decisions.md says what that buys, and
+tests/integration/test_slim.py runs every OpenCV function that the product names against the result.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from slim.elf_stubs import Symbol, read_library, stub
+
+UNUSED = (
+    "**/tests",
+    "**/*.pyi",
+    "**/*.a",
+    "**/*_tests.*.so",
+    "aws_lambda_powertools/event_handler",
+    "aws_lambda_powertools/utilities/data_classes",
+    "aws_lambda_powertools/utilities/data_masking",
+    "aws_lambda_powertools/utilities/feature_flags",
+    "aws_lambda_powertools/utilities/kafka",
+    "aws_lambda_powertools/utilities/parser",
+    "aws_lambda_powertools/utilities/streaming",
+    "bin",
+    "cv2/data",
+    "flatbuffers*",
+    "google",
+    "numpy/_core/_simd.*.so",
+    "numpy/_core/include",
+    "numpy/distutils",
+    "numpy/f2py",
+    "numpy/fft",
+    "numpy/ma",
+    "numpy/polynomial",
+    "numpy/random",
+    "numpy/testing",
+    "onnxruntime/backend",
+    "onnxruntime/capi/libonnxruntime.so*",
+    "onnxruntime/datasets",
+    "onnxruntime/quantization",
+    "onnxruntime/tools",
+    "onnxruntime/transformers",
+    "packaging*",
+    "protobuf*",
+    "pydantic/v1",
+)
+"""Globs, from the packages' folder. ONNX Runtime requires packaging, protobuf and flatbuffers, and needs them
+to build models, not to run them."""
+
+SERVICES = {"dynamodb", "events", "s3", "sns", "sqs", "sts"}
+"""The services whose description botocore keeps."""
+
+LINKED = "opencv_python_headless.libs"
+USED = ("libpng", "libavif")
+"""What cv2 is linked with and calls: PNG, and AVIF's decoder, which it makes for every picture it is given.
+JPEG, WebP, TIFF and GIF are part of cv2 itself."""
+
+
+def prune(packages: Path) -> None:
+    """Take out of the folder ``packages`` what no request needs."""
+    remove_unused(packages)
+    trim_descriptions(packages)
+    replace_libraries(packages)
+
+
+def remove_unused(packages: Path) -> None:
+    """Delete what ``UNUSED`` names and the services that are not in ``SERVICES``."""
+    unused = [path for pattern in UNUSED for path in packages.glob(pattern)]
+    unused += [
+        path for path in (packages / "botocore/data").iterdir() if path.is_dir() and path.name not in SERVICES
+    ]
+    for path in unused:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def trim_descriptions(packages: Path) -> None:
+    """Take other services and all prose out of what botocore parses at every cold start."""
+    endpoints = packages / "botocore/data/endpoints.json"
+    known = json.loads(endpoints.read_bytes())
+    for partition in known["partitions"]:
+        partition["services"] = {
+            name: about for name, about in partition["services"].items() if name in SERVICES
+        }
+    endpoints.write_text(json.dumps(known, separators=(",", ":")), encoding="utf-8")
+    for packed in (packages / "botocore/data").glob("*/*/service-2.json.gz"):
+        described = _without_prose(json.loads(gzip.decompress(packed.read_bytes())))
+        packed.with_suffix("").write_text(json.dumps(described, separators=(",", ":")), encoding="utf-8")
+        packed.unlink()
+
+
+def _without_prose(value: Any, names: bool = False) -> Any:
+    """Copy without documentation; ``names`` where the keys are names: one may be "documentation"."""
+    if isinstance(value, list):
+        return [_without_prose(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: _without_prose(item, names=not names and key in ("members", "operations", "shapes"))
+        for key, item in value.items()
+        if names or key != "documentation"
+    }
+
+
+def replace_libraries(packages: Path) -> None:
+    """Put stubs in place of the libraries that are named but not used; delete those that only they needed."""
+    named: set[str] = set()
+    needed: dict[str, Symbol] = {}
+    libraries = set((packages / LINKED).iterdir())
+    used = {library for library in libraries if library.name.startswith(USED)}
+    for user in (*used, *(packages / "cv2").glob("cv2*.so")):
+        _, names, symbols = read_library(user)
+        named |= names
+        needed |= {symbol.name: symbol for symbol in symbols if not symbol.defined}
+    for library in libraries - used:
+        if library.name in named:
+            machine, _, exported = read_library(library)
+            wanted = [needed[symbol.name] for symbol in exported if symbol.defined and symbol.name in needed]
+            library.write_bytes(stub(library.name, machine, wanted))
+        else:
+            library.unlink()
+
+
+if __name__ == "__main__":
+    prune(Path(sys.argv[1]))

@@ -1,0 +1,93 @@
+"""Stubs are libraries that the loader takes, and that end the process where they are called."""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import pytest
+
+from slim.elf_stubs import Symbol, read_library, stub
+from tests.cv2_calls import CALLS
+
+ROOT = Path(__file__).resolve().parents[2]
+MACHINES = {"x86_64": 62, "aarch64": 183}
+MACHINE = MACHINES.get(platform.machine(), 0)
+SYMBOLS = [
+    Symbol("av_read_frame", True, "LIBAVFORMAT_62"),
+    Symbol("avio_close", True, "LIBAVFORMAT_62"),
+    Symbol("swr_init", True, "LIBSWRESAMPLE_6"),
+    Symbol("dgemm_", True, ""),
+    *(Symbol(f"routine_{n}_", True, "") for n in range(500)),
+]
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or not MACHINE, reason="stubs are for Lambda's loaders"
+)
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    path = tmp_path / "libstub-0123.so.6"
+    path.write_bytes(stub(path.name, MACHINE, SYMBOLS))
+    return path
+
+
+def test_the_loader_finds_every_symbol_in_its_version(library: Path) -> None:
+    loaded = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    find = ctypes.CDLL(None).dlvsym
+    find.restype = ctypes.c_void_p
+    find.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p]
+    for symbol in SYMBOLS:
+        assert ctypes.cast(getattr(loaded, symbol.name), ctypes.c_void_p).value, symbol
+        if symbol.version:
+            assert find(loaded._handle, symbol.name.encode(), symbol.version.encode()), symbol
+            assert not find(loaded._handle, symbol.name.encode(), b"LIBAVFORMAT_61"), symbol
+    with pytest.raises(AttributeError):
+        _ = loaded.routine_500_
+
+
+def test_what_a_library_needs_of_others_is_read() -> None:
+    opencv = next(Path(cv2.__file__).parent.glob("cv2*.so"))
+    machine, needed, symbols = read_library(opencv)
+    assert machine == MACHINE
+    assert any(name.startswith("libavcodec") for name in needed)
+    assert "PyInit_cv2" in {symbol.name for symbol in symbols if symbol.defined}
+    versions = {symbol.version.partition("_")[0] for symbol in symbols if not symbol.defined}
+    assert {"GLIBC", "LIBAVCODEC", "LIBSWSCALE"} <= versions
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+def test_a_stub_is_small_and_of_its_machine(machine: int) -> None:
+    data = stub("libstub.so", machine, SYMBOLS)
+    assert data[:5] == b"\x7fELF\x02"
+    assert int.from_bytes(data[18:20], "little") == machine
+    assert len(data) < 64_000
+
+
+def test_a_call_ends_the_process(library: Path) -> None:
+    call = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).dgemm_(); print('returned')"
+    ran = subprocess.run([sys.executable, "-c", call, library], capture_output=True, check=False)
+    assert -ran.returncode in (signal.SIGILL, signal.SIGTRAP)
+    assert ran.stdout == b""
+
+
+def named() -> Iterator[str]:
+    """The functions of cv2 that the layers call."""
+    for path in (ROOT / "layers").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="cv2"), attr=name)):
+                    yield name
+
+
+def test_every_opencv_function_that_the_product_names_is_tried() -> None:
+    """``test_slim`` runs these calls where OpenCV is linked with stubs."""
+    assert sorted(CALLS) == sorted(set(named()))

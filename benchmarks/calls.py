@@ -47,8 +47,10 @@ def key_table() -> Iterator[None]:
         os.environ |= credentials(address) | {"TABLE_NAME": TABLE}
         import boto3
 
+        from carsight_service.aws.clients import Clients
         from carsight_service.metering.keyring import Keyring
 
         create_table(boto3.client("dynamodb"), TABLE)
-        Keyring(TABLE).create(owner="benchmark@example.com", tier="pro", label="", overage=True, key=KEY)
+        keyring = Keyring(TABLE, Clients().metering)
+        keyring.create(owner="benchmark@example.com", tier="pro", label="", overage=True, key=KEY)
         yield

@@ -88,8 +88,7 @@ def _first_answer(api: str, photo: Path) -> dict[str, float]:
     timed(recognizers.PlateRecognizer if api == "plate" else recognizers.VinRecognizer, "load", "warm-up")
     timed(botocore.session.Session, "create_client", "DynamoDB client")
     last = time.process_time()
-    sys.path.insert(0, str(ROOT / "functions" / api))
-    app = importlib.import_module("app")
+    app = importlib.import_module(f"functions.{api}.app")
     within["warm-up"] -= within["sessions"]
     done("import ours", sum(within.values()))
     spent |= within

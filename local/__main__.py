@@ -64,9 +64,10 @@ def _environment(address: str) -> dict[str, str]:
 
 
 def _seed() -> Profile:
+    from carsight_service.aws.clients import Clients
     from carsight_service.metering.keyring import Keyring
 
-    _, account = Keyring(TABLE).create(
+    _, account = Keyring(TABLE, Clients().metering).create(
         owner="demo@example.com", tier="pro", label="local", overage=True, key=DEMO_KEY
     )
     return account.profile

@@ -7,26 +7,24 @@ limits are AWS's: 10 MB a request, of which Lambda takes 6 MB, both answered 413
 from __future__ import annotations
 
 import base64
-import importlib.util
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from types import ModuleType
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Request
 
 from carsight_service.contract.errors import ImageTooLarge
-from carsight_service.http.endpoint import Event, Response, refuse, respond
+from carsight_service.http.responses import refuse, respond
+from carsight_service.lambda_types import Event, Response
+from carsight_service.settings import Links
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-ROOT = Path(__file__).resolve().parents[1]
 
 GATEWAY_BYTES = 10 * 1024 * 1024
 LAMBDA_BYTES = 6 * 1024 * 1024
@@ -71,25 +69,26 @@ class LambdaContext:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function of the template, with its handler imported from its folder."""
+    """A function of the template, with its handler."""
 
     name: str
     handler: Handler
     seconds: float
 
 
-def import_function(folder: Path, module: str) -> ModuleType:
-    """Return ``module`` of a function's ``folder``, under a name that no other function's module has."""
-    name = f"{folder.name}_{module}"
-    if name in sys.modules:
-        return sys.modules[name]  # a worker shares the models of the HTTP function
-    spec = importlib.util.spec_from_file_location(name, folder / f"{module}.py")
-    if spec is None or spec.loader is None:
-        raise ImportError(f"no module {module} in {folder}")
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[name] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
+def import_handler(resource: Mapping[str, Any]) -> Callable[..., Any]:
+    """Return the handler of a function of the template, from its module under ``functions``.
+
+    An image holds the whole folder, and its command names the module from there; a zip is one folder.
+    """
+    properties = resource["Properties"]
+    if "ImageConfig" in properties:
+        (command,) = properties["ImageConfig"]["Command"]
+    else:
+        command = f"{properties['CodeUri']}/{properties['Handler']}".replace("/", ".")
+    module, _, name = command.rpartition(".")
+    handler: Callable[..., Any] = getattr(import_module(module), name)
+    return handler
 
 
 class Gateway:
@@ -106,9 +105,8 @@ class Gateway:
             routes = [event.get("Properties", {}) for event in events if event["Type"] == "HttpApi"]
             if not routes:
                 continue
-            folder = function_folder(resource)
-            module = import_function(folder, "app")
-            function = Function(name, module.lambda_handler, float(properties.get("Timeout", seconds)))
+            handler = import_handler(resource)
+            function = Function(name, handler, float(properties.get("Timeout", seconds)))
             for route in routes:
                 key = (route.get("Method", "ANY").upper(), route.get("Path", "$default"))
                 self._routes[key] = function
@@ -137,7 +135,7 @@ class Gateway:
         route, function = self._route(request.method, request.path)
         event = to_event(request, route, body or b"")
         if body is None or len(event["body"]) > LAMBDA_BYTES:
-            return refuse(ImageTooLarge(), event["requestContext"]["requestId"])
+            return refuse(ImageTooLarge(), event["requestContext"]["requestId"], Links())
         try:
             return function.handler(event, LambdaContext.of(function.name, function.seconds))
         except Exception:
@@ -228,9 +226,3 @@ def _matches(pattern: str, path: str) -> bool:
         (part.startswith("{") and piece != "") or part == piece
         for part, piece in zip(wanted, given, strict=True)
     )
-
-
-def function_folder(resource: Mapping[str, Any]) -> Path:
-    """Where a function's code is: beside the Dockerfile of an image, or the folder of a zip."""
-    dockerfile: str | None = resource.get("Metadata", {}).get("Dockerfile")
-    return (ROOT / dockerfile).parent if dockerfile else ROOT / str(resource["Properties"]["CodeUri"])

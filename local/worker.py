@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
 
-from local.gateway import LambdaContext, function_folder, import_function
+from local.gateway import LambdaContext, import_handler
 from local.stores import queue_name, queue_url
 
 if TYPE_CHECKING:
@@ -147,46 +146,24 @@ def create_buckets(template: Mapping[str, Any], uploads: str, results: str) -> N
 
 
 def event_sources(template: Mapping[str, Any], address: str) -> list[EventSource]:
-    """Return the functions of the template that take from queues, imported from their folders."""
-    sources = []
+    """Return the functions of the template that take from queues."""
+    sources: list[EventSource] = []
     for name, resource in template["Resources"].items():
         if resource["Type"] != "AWS::Serverless::Function":
             continue
         properties = resource["Properties"]
-        for event in properties.get("Events", {}).values():
-            if event["Type"] == "SQS":
-                command = properties.get("ImageConfig", {}).get("Command", [properties.get("Handler")])[0]
-                sources.append(
-                    EventSource(
-                        url=queue_url(address, _named(event["Properties"]["Queue"])),
-                        function=name,
-                        handler=_handler(resource, command),
-                        batch_size=event["Properties"]["BatchSize"],
-                        seconds=float(properties["Timeout"]),
-                    )
-                )
+        sources += [
+            EventSource(
+                url=queue_url(address, _named(event["Properties"]["Queue"])),
+                function=name,
+                handler=import_handler(resource),
+                batch_size=event["Properties"]["BatchSize"],
+                seconds=float(properties["Timeout"]),
+            )
+            for event in properties.get("Events", {}).values()
+            if event["Type"] == "SQS"
+        ]
     return sources
-
-
-def _handler(resource: Mapping[str, Any], command: str) -> Handler:
-    """``uploads.lambda_handler`` of a function's folder, whose modules know ``app.py`` as ``app``."""
-    folder, (module, name) = function_folder(resource), command.split(".")
-    with _module("app", import_function(folder, "app")):
-        handler: Handler = getattr(import_function(folder, module), name)
-    return handler
-
-
-@contextmanager
-def _module(name: str, module: Any) -> Iterator[None]:
-    """``name`` imports ``module`` within: several functions have modules of one name."""
-    before = sys.modules.get(name)
-    sys.modules[name] = module
-    try:
-        yield
-    finally:
-        del sys.modules[name]
-        if before is not None:
-            sys.modules[name] = before
 
 
 def _named(reference: Any) -> str:

@@ -36,9 +36,9 @@ def aws() -> Iterator[str]:
 @pytest.fixture
 def dynamodb(aws: str) -> DynamoDBClient:
     """A client as the service makes it."""
-    from carsight_service.metering.model import new_client
+    from carsight_service.aws.clients import Clients
 
-    return new_client()
+    return Clients().metering
 
 
 @pytest.fixture

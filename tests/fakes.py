@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from carsight_service.aws.clients import Clients
+from carsight_service.aws.dynamo import Clock, utc_now
 from carsight_service.contract.api import (
     Answer,
     Api,
@@ -27,10 +29,14 @@ from carsight_service.contract.api import (
     VinReading,
 )
 from carsight_service.contract.errors import InvalidImage
-from carsight_service.http import endpoint
+from carsight_service.deployment import Deployment
+from carsight_service.http.account import AccountEndpoint
+from carsight_service.http.endpoint import Endpoint
+from carsight_service.lambda_types import Response
 from carsight_service.metering.keyring import Keyring
-from carsight_service.metering.meter_store import KeyStore
+from carsight_service.metering.meter_store import MeterStore
 from carsight_service.metering.model import key_id
+from carsight_service.settings import Settings
 from tests.events import Invocation, event
 
 if TYPE_CHECKING:
@@ -98,7 +104,7 @@ class Reply:
     body: dict[str, Any]
 
     @classmethod
-    def of(cls, response: endpoint.Response) -> Reply:
+    def of(cls, response: Response) -> Reply:
         body = json.loads(response["body"])
         assert isinstance(body, dict)
         assert body
@@ -107,18 +113,37 @@ class Reply:
         return cls(response["statusCode"], response["headers"], body)
 
 
+def deploy(
+    table: str,
+    client: DynamoDBClient,
+    clock: Clock = utc_now,
+    clients: Clients | None = None,
+    **settings: Any,
+) -> Deployment:
+    """A deployment over ``table``, with whatever else ``settings`` say."""
+    clients = clients or Clients()
+    clients.metering = clients.dynamodb = client
+    return Deployment(Settings(table_name=table, custom_metrics=True, **settings), clients, clock)
+
+
 class Service:
     """Answers requests at ``NOW``. ``recognition`` is what photos hold: the contract's example at first."""
 
     def __init__(self, table: str, client: DynamoDBClient) -> None:
+        self.table, self.client = table, client
         self.keyring = Keyring(table, client, clock=lambda: NOW)
-        self.store = KeyStore(table, client, clock=lambda: NOW)
+        self.deployment = deploy(table, client, clock=lambda: NOW)
         self.recognition: Recognition | None = None
         self.recognised: list[tuple[bytes, tuple[str, ...]]] = []
 
     def key(self, tier: str = "pro", **settings: Any) -> str:
         """A new key."""
         return self.keyring.create(owner="owner@example.com", tier=tier, **settings)[0]
+
+    @property
+    def store(self) -> MeterStore:
+        """The deployment's meters."""
+        return self.deployment.meters
 
     def used(self, key: str, api: Api) -> int:
         """What ``key`` has used of ``api``."""
@@ -127,10 +152,13 @@ class Service:
     def call(self, path: str, api: Api, invocation: Invocation | None = None, **request: Any) -> Reply:
         """One request; by default the photo as JSON."""
         sent = event(**{"path": path, "body": BODY, **request})
-        response = endpoint.handle(
-            sent, invocation or Invocation(), api, lambda *photo: self.recognise(api, *photo)
-        )
-        return Reply.of(response)
+        endpoint = Endpoint(self.deployment, api, lambda *photo: self.recognise(api, *photo))
+        return Reply.of(endpoint.handle(sent, invocation or Invocation()))
+
+    def ask(self, path: str, method: str = "GET", **request: Any) -> Reply:
+        """One request to the account function."""
+        sent = event(**{"method": method, "path": path, "body": "", "content_type": None, **request})
+        return Reply.of(AccountEndpoint(self.deployment).handle(sent, Invocation()))
 
     def recognise(self, api: Api, image: bytes, regions: Sequence[str]) -> Answer:
         """What the functions do with an image."""

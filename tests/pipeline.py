@@ -10,24 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
-import pytest
 
-from carsight_service import images as source
-from carsight_service.aws import clients as aws
+from carsight_service.aws.clients import Clients
 from carsight_service.contract.api import Answer, Api
 from carsight_service.contract.errors import InvalidImage
-from carsight_service.http import account
+from carsight_service.deployment import Deployment
+from carsight_service.http.account import AccountEndpoint
 from carsight_service.metering.keyring import Keyring
-from carsight_service.metering.meter_store import KeyStore
 from carsight_service.metering.model import key_id
-from carsight_service.notify import webhooks
 from carsight_service.notify.subscribers import Webhooks
-from carsight_service.queue import batches, uploads, worker
-from carsight_service.queue.leases import Leases
-from carsight_service.settings import settings
+from carsight_service.notify.webhooks import Announcer, Deliverer
+from carsight_service.queue.worker import Worker
 from local.worker import EventSource
 from tests.events import Invocation
-from tests.fakes import PLATES, VINS
+from tests.fakes import PLATES, VINS, deploy
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -57,14 +53,12 @@ class Died(BaseException):
 class Pipeline:
     """Everything behind the uploads bucket, for a key ``demo``; ``recognised`` holds what was read."""
 
-    def __init__(self, table: str, dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, table: str, dynamodb: DynamoDBClient) -> None:
         self.table, self.dynamodb = table, dynamodb
         self.later = timedelta()
         self.recognised: list[bytes] = []
         self.keyring = Keyring(table, dynamodb)
         self.s3, self.sqs = boto3.client("s3"), boto3.client("sqs")
-        for client in (aws.s3, aws.dynamodb, aws.sqs, aws.events):
-            client.cache_clear()
         self.results = f"results-{uuid.uuid4().hex}"
         for bucket in (UPLOADS, self.results):
             self.s3.create_bucket(
@@ -74,8 +68,17 @@ class Pipeline:
             self.sqs.create_queue(QueueName=f"{name}-{uuid.uuid4().hex}")["QueueUrl"]
             for name in ("plate", "vin", "webhooks")
         )
-        changed = {
-            "table_name": table,
+        self.clients = Clients()
+        self.deployment = self.deploy()
+        self.workers = {api: self.worker(api, self.deployment) for api in Api}
+        self.webhooks = Webhooks(table, dynamodb)
+        self.announcer = Announcer(
+            self.deployment.settings, self.clients, self.webhooks, self.deployment.queues
+        )
+
+    def deploy(self, **changed: Any) -> Deployment:
+        """The deployment of these buckets and queues, with other settings where they are given."""
+        settings = {
             "uploads_bucket": UPLOADS,
             "results_bucket": self.results,
             "plate_queue_url": self.plate_queue,
@@ -83,17 +86,21 @@ class Pipeline:
             "webhooks_queue_url": self.webhooks_queue,
             "local_fetch": True,
         }
-        for module in (account, batches, source, uploads, webhooks, worker):
-            monkeypatch.setattr(module, "settings", settings.model_copy(update=changed))
-        store = KeyStore(table, dynamodb)
-        monkeypatch.setattr(worker, "store", store)
-        monkeypatch.setattr(account, "store", store)
-        monkeypatch.setattr(worker, "Leases", lambda name: Leases(name, dynamodb, self._now))
-        self.workers = {
-            Api.PLATE: worker.Worker(Api.PLATE, self._plates),
-            Api.VIN: worker.Worker(Api.VIN, self._vins),
-        }
-        self.webhooks = Webhooks(table, dynamodb)
+        return deploy(self.table, self.dynamodb, self._now, self.clients, **(settings | changed))
+
+    def worker(self, api: Api, deployment: Deployment) -> Worker:
+        """The worker of ``api``."""
+        return Worker(deployment, api, {Api.PLATE: self._plates, Api.VIN: self._vins}[api])
+
+    def deliver(self, event: dict[str, Any], **changed: Any) -> dict[str, Any]:
+        """One invocation of the webhooks' function."""
+        deployment = self.deploy(**changed)
+        return Deliverer(deployment.settings, self.webhooks, deployment.queues).handle(event, None)
+
+    def ask(self, sent: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """One request to the account function: status and body."""
+        response = AccountEndpoint(self.deployment).handle(sent, Invocation())
+        return response["statusCode"], json.loads(response["body"])
 
     def close(self) -> None:
         """Leave nothing that another test would find."""

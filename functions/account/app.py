@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from carsight_service.http.account import handle
-from carsight_service.http.endpoint import Context, Event, Response
+from carsight_service.deployment import Deployment
+from carsight_service.http.account import AccountEndpoint
 
-
-def lambda_handler(event: Event, context: Context) -> Response:
-    """Answer one API Gateway event."""
-    return handle(event, context)
+lambda_handler = AccountEndpoint(Deployment.from_environment()).handle

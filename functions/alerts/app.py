@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from typing import Any
-
-import boto3
-
+from carsight_service.deployment import Deployment
 from carsight_service.metering.alerts import Alerts
-from carsight_service.metering.model import new_client
 
-logger = logging.getLogger(__name__)
-
-alerts = Alerts(os.environ["TABLE_NAME"], os.environ["ALERTS_TOPIC_ARN"], new_client(), boto3.client("sns"))
-
-
-def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Handle one batch of stream records, in order; from the first that fails on, the batch comes again."""
-    for record in event["Records"]:
-        try:
-            alerts.handle(record)
-        except Exception:
-            logger.exception("record not handled")
-            return {"batchItemFailures": [{"itemIdentifier": record["dynamodb"]["SequenceNumber"]}]}
-    return {"batchItemFailures": []}
+deployment = Deployment.from_environment()
+alerts = Alerts(
+    deployment.settings.table_name,
+    deployment.settings.alerts_topic_arn or "",
+    deployment.aws.dynamodb,
+    deployment.aws.sns,
+    deployment.clock,
+)
+lambda_handler = alerts.handle

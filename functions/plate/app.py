@@ -10,13 +10,15 @@ from carsight.plate.regions import CODES
 from carsight_service.contract.answers import plate_answer
 from carsight_service.contract.api import Api, PlateAnswer
 from carsight_service.contract.errors import UnknownRegions, unreadable
-from carsight_service.http.endpoint import Context, Event, Response, handle
+from carsight_service.deployment import Deployment
+from carsight_service.http.endpoint import Endpoint
 from carsight_service.telemetry import stage
 
+deployment = Deployment.from_environment()
 recognizer = PlateRecognizer.load()
 
 
-def recognise(image: bytes, regions: Sequence[str] = ()) -> PlateAnswer:
+def recognize(image: bytes, regions: Sequence[str] = ()) -> PlateAnswer:
     """The contract's answer for ``image``. Raises the contract's errors where there is none."""
     unknown = [code for code in regions if code not in CODES]
     if unknown:
@@ -31,6 +33,4 @@ def recognise(image: bytes, regions: Sequence[str] = ()) -> PlateAnswer:
     return plate_answer(readings, photo)
 
 
-def lambda_handler(event: Event, context: Context) -> Response:
-    """Answer one API Gateway event."""
-    return handle(event, context, Api.PLATE, recognise)
+lambda_handler = Endpoint(deployment, Api.PLATE, recognize).handle

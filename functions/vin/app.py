@@ -9,13 +9,15 @@ from carsight.vin.recognizer import VinRecognizer
 from carsight_service.contract.answers import vin_answer
 from carsight_service.contract.api import Api, VinAnswer
 from carsight_service.contract.errors import unreadable
-from carsight_service.http.endpoint import Context, Event, Response, handle
+from carsight_service.deployment import Deployment
+from carsight_service.http.endpoint import Endpoint
 from carsight_service.telemetry import stage
 
+deployment = Deployment.from_environment()
 recognizer = VinRecognizer.load()
 
 
-def recognise(image: bytes, regions: Sequence[str] = ()) -> VinAnswer:
+def recognize(image: bytes, regions: Sequence[str] = ()) -> VinAnswer:
     """The contract's answer for ``image``; ``regions`` mean nothing here. Raises the contract's errors."""
     try:
         with stage("decode"):
@@ -27,6 +29,4 @@ def recognise(image: bytes, regions: Sequence[str] = ()) -> VinAnswer:
     return vin_answer(result, photo)
 
 
-def lambda_handler(event: Event, context: Context) -> Response:
-    """Answer one API Gateway event."""
-    return handle(event, context, Api.VIN, recognise)
+lambda_handler = Endpoint(deployment, Api.VIN, recognize).handle

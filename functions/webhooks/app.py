@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from carsight_service.http.endpoint import Context, Event
+from carsight_service.deployment import Deployment
 from carsight_service.notify.subscribers import Webhooks
-from carsight_service.notify.webhooks import deliver
-from carsight_service.settings import settings
+from carsight_service.notify.webhooks import Deliverer
 
-webhooks = Webhooks(settings.table_name)
-
-
-def lambda_handler(event: Event, context: Context) -> dict[str, Any]:
-    """Deliver the messages of one SQS event."""
-    return deliver(event, webhooks)
+deployment = Deployment.from_environment()
+webhooks = Webhooks(deployment.settings.table_name, deployment.aws.dynamodb)
+lambda_handler = Deliverer(deployment.settings, webhooks, deployment.queues).handle

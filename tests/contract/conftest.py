@@ -9,7 +9,6 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from carsight_service.http import endpoint
 from local.template import create_table
 from tests.fakes import Service
 
@@ -24,10 +23,8 @@ def in_process() -> DynamoDBClient:
 
 
 @pytest.fixture
-def service(in_process: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+def service(in_process: DynamoDBClient) -> Iterator[Service]:
     """The service over an empty key table."""
     with mock_aws():
         create_table(in_process, "carsight")
-        service = Service("carsight", in_process)
-        monkeypatch.setattr(endpoint, "store", service.store)
-        yield service
+        yield Service("carsight", in_process)

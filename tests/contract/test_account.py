@@ -8,28 +8,15 @@ from datetime import UTC, datetime
 import pytest
 
 from carsight_service.contract.api import Api
-from carsight_service.http import account
-from carsight_service.metering.meter_store import KeyStore
 from carsight_service.metering.model import Status, key_id
-from tests.events import Invocation, event
-from tests.fakes import NOW, Reply, Service
-
-
-@pytest.fixture(autouse=True)
-def account_store(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(account, "store", service.store)
-
-
-def call(path: str, method: str = "GET", **request: object) -> Reply:
-    sent = event(**{"method": method, "path": path, "body": "", "content_type": None, **request})  # type: ignore[arg-type]
-    return Reply.of(account.handle(sent, Invocation()))
+from tests.fakes import NOW, Service, deploy
 
 
 @pytest.mark.parametrize("path", ["/v1/auth/validate", "/v1/auth/validate/", "/eu/v1/auth/validate"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_an_active_key_is_valid(service: Service, path: str, method: str) -> None:
     key = service.key(label="gate 3")
-    reply = call(path, method, query=f"key={key}&source=n8n")
+    reply = service.ask(path, method, query=f"key={key}&source=n8n")
     assert reply.status == 200
     assert reply.body == {
         "success": True,
@@ -48,9 +35,9 @@ def test_an_active_key_is_valid(service: Service, path: str, method: str) -> Non
 
 def test_a_key_may_come_in_a_header_or_in_the_body(service: Service) -> None:
     key = service.key()
-    assert call("/v1/auth/validate", headers={"x-api-key": key}).status == 200
+    assert service.ask("/v1/auth/validate", headers={"x-api-key": key}).status == 200
     sent = {"body": json.dumps({"key": key}), "content_type": "application/json"}
-    assert call("/v1/auth/validate", "POST", **sent).status == 200
+    assert service.ask("/v1/auth/validate", "POST", **sent).status == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/auth/validate", "/v1/usage"])
@@ -67,28 +54,28 @@ def test_a_key_that_is_not_served_is_not_valid(
 ) -> None:
     key = service.key()
     service.keyring.set(key_id(key), status=status)
-    reply = call(path, query=f"key={key}")
+    reply = service.ask(path, query=f"key={key}")
     assert (reply.status, reply.body["success"], reply.body["code"]) == (answer, False, code)
 
 
 @pytest.mark.parametrize("path", ["/v1/auth/validate", "/v1/usage"])
-def test_no_key_and_an_unknown_one(path: str) -> None:
-    assert (call(path).status, call(path).body["message"]) == (401, "Missing API key")
-    reply = call(path, query="key=unknown")
+def test_no_key_and_an_unknown_one(service: Service, path: str) -> None:
+    assert (service.ask(path).status, service.ask(path).body["message"]) == (401, "Missing API key")
+    reply = service.ask(path, query="key=unknown")
     assert (reply.status, reply.body["message"]) == (
         401,
         "User with this API key was not found or the API key is disabled",
     )
 
 
-def test_usage_shows_each_api_and_the_past(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usage_shows_each_api_and_the_past(service: Service) -> None:
     key = service.key(tier="starter")
     service.store.consume(key, Api.PLATE)
     service.store.consume(key, Api.PLATE)
-    april = KeyStore(service.store.table_name, service.store.client, lambda: datetime(2026, 4, 1, tzinfo=UTC))
-    monkeypatch.setattr(account, "store", april)
-    april.consume(key, Api.PLATE)
-    reply = call("/v1/usage", query=f"key={key}")
+    april = datetime(2026, 4, 1, tzinfo=UTC)
+    service.deployment = deploy(service.table, service.client, lambda: april)
+    service.store.consume(key, Api.PLATE)
+    reply = service.ask("/v1/usage", query=f"key={key}")
     assert reply.body == {
         "success": True,
         "tier": "starter",
@@ -125,7 +112,7 @@ def test_usage_shows_each_api_and_the_past(service: Service, monkeypatch: pytest
 
 def test_usage_leaves_out_what_the_plan_leaves_out(service: Service) -> None:
     key = service.key(tier="enterprise", limits={Api.VIN: 5})
-    usage = call("/v1/usage", query=f"key={key}").body["usage"]
+    usage = service.ask("/v1/usage", query=f"key={key}").body["usage"]
     assert [one["api"] for one in usage] == ["vin_optical_character_recognition"]
 
 
@@ -137,7 +124,7 @@ def test_usage_leaves_out_what_the_plan_leaves_out(service: Service) -> None:
         ("/openapi.json", "POST", "GET"),
     ],
 )
-def test_other_methods_are_refused(path: str, method: str, allowed: str) -> None:
-    reply = call(path, method)
+def test_other_methods_are_refused(service: Service, path: str, method: str, allowed: str) -> None:
+    reply = service.ask(path, method)
     assert (reply.status, reply.body["code"]) == (405, "method_not_allowed")
     assert reply.headers["allow"] == allowed

@@ -10,15 +10,11 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from carsight_service.contract.api import Api
+from carsight_service.contract.api import MAX_IMAGE_BYTES, Api
 from carsight_service.contract.errors import InvalidImage, NoTextDetected, NothingFound
-from carsight_service.http import account, endpoint
-from carsight_service.images import MAX_IMAGE_BYTES
-from carsight_service.metering import model as key_table
-from carsight_service.metering.meter_store import KeyStore
 from carsight_service.metering.model import Status, key_id
-from tests.events import MULTIPART, Invocation, event, form
-from tests.fakes import BASE64, BODY, NOW, PHOTO, PLATES, ROUTES, VINS, Recognition, Reply, Service
+from tests.events import MULTIPART, Invocation, form
+from tests.fakes import BASE64, BODY, PHOTO, PLATES, ROUTES, VINS, Recognition, Reply, Service, deploy
 
 routes = pytest.mark.parametrize(("path", "api"), ROUTES.items())
 INVALID = "Invalid image data format. Must be a valid URL or base64 encoded string."
@@ -158,15 +154,10 @@ def test_snapshots_clients_are_answered_in_its_way(service: Service) -> None:
         ("sandbox", {"calls": 1, "year": 2026, "month": 3, "resets_on": None}),
     ],
 )
-def test_snapshots_statistics(
-    service: Service, monkeypatch: pytest.MonkeyPatch, tier: str, usage: dict[str, Any]
-) -> None:
-    monkeypatch.setattr(account, "store", service.store)
-    monkeypatch.setattr(key_table, "utc_now", lambda: NOW)
+def test_snapshots_statistics(service: Service, tier: str, usage: dict[str, Any]) -> None:
     token = {"authorization": f"Token {service.key(tier)}"}
     service.call("/v1/plate-reader/", Api.PLATE, headers=token)
-    asked = event(path="/v1/statistics/", method="GET", headers=token)
-    reply = Reply.of(account.handle(asked, Invocation()))
+    reply = service.ask("/v1/statistics/", headers=token)
     assert (reply.status, reply.body["usage"]) == (200, usage)
     assert reply.body["total_calls"] == {"pro": 1000, "sandbox": 100}[tier]
 
@@ -269,15 +260,13 @@ def test_overage_is_served_and_counted(service: Service, path: str, api: Api) ->
 
 
 @routes
-def test_the_key_store_is_out_of_reach(
-    service: Service, path: str, api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_key_store_is_out_of_reach(service: Service, path: str, api: Api) -> None:
     nowhere = boto3.client(
         "dynamodb",
         endpoint_url="http://127.0.0.1:1",
         config=Config(retries={"total_max_attempts": 1}, connect_timeout=1),
     )
-    monkeypatch.setattr(endpoint, "store", KeyStore("keys", nowhere))
+    service.deployment = deploy("keys", nowhere)
     message = "Cannot access the internet at this time"
     expect(service.call(path, api, query="key=any"), (503, message), (503, message), api)
     assert service.recognised == []

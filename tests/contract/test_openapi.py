@@ -9,8 +9,17 @@ import yaml
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from carsight_service.contract.errors import NotFound, ObjectGone, ServiceError
+from carsight_service.deployment import Deployment
 from carsight_service.http import account, openapi, page
+from carsight_service.lambda_types import Response
+from carsight_service.settings import Settings
 from tests.events import Invocation, event
+
+
+def ask(path: str) -> Response:
+    """The answer to ``GET path`` of a deployment without pages for people."""
+    deployment = Deployment(Settings(table_name="carsight", pages=False))
+    return account.AccountEndpoint(deployment).handle(event(method="GET", path=path), Invocation())
 
 
 def test_the_description_is_valid_openapi_3_1() -> None:
@@ -26,7 +35,7 @@ def test_both_forms_say_the_same() -> None:
     ("path", "media_type"), [("/openapi.json", "application/json"), ("/openapi.yaml", "application/yaml")]
 )
 def test_both_forms_are_served_to_anyone(path: str, media_type: str) -> None:
-    answer = account.handle(event(method="GET", path=path), Invocation())
+    answer = ask(path)
     assert answer["statusCode"] == 200
     assert answer["headers"]["content-type"] == media_type
     assert yaml.safe_load(answer["body"]) == openapi.document()
@@ -48,7 +57,7 @@ def test_every_error_but_what_only_an_upload_can_meet_is_described() -> None:
 
 @pytest.mark.parametrize("path", ["/platerecognition2", "/v1/usage/more", "/../openapi.json", "//docs"])
 def test_any_other_path_is_a_404_in_the_envelope(path: str) -> None:
-    answer = account.handle(event(method="GET", path=path), Invocation())
+    answer = ask(path)
     assert answer["statusCode"] == 404
     assert json.loads(answer["body"]) == {
         "success": False,

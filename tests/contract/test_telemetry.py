@@ -14,14 +14,12 @@ from urllib.parse import quote
 
 import pytest
 
-from carsight_service import images as source
 from carsight_service import telemetry
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import InvalidImage, NothingFound
 from carsight_service.metering.model import Status, key_id, prefix_of
-from carsight_service.settings import settings
 from tests.events import MULTIPART, Invocation, form
-from tests.fakes import BASE64, PHOTO, ROUTES, Recognition, Service
+from tests.fakes import BASE64, NOW, PHOTO, ROUTES, Recognition, Service, deploy
 
 SIGNATURE = "5fd924625f6ab16a19cc9807c7c506ae1813490e4ba675f843d5a10e0baacdb8"
 
@@ -126,7 +124,7 @@ def test_only_the_first_request_is_cold(
 
 
 @pytest.fixture
-def photos(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def photos(service: Service) -> Iterator[str]:
     """A server of photos on this machine, where local development may fetch from."""
 
     class Photos(BaseHTTPRequestHandler):
@@ -139,7 +137,7 @@ def photos(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Nothing."""
 
-    monkeypatch.setattr(source, "settings", settings.model_copy(update={"local_fetch": True}))
+    service.deployment = deploy(service.table, service.client, lambda: NOW, local_fetch=True)
     server = HTTPServer(("127.0.0.1", 0), Photos)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -15,6 +15,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -22,13 +23,13 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from carsight_service.http import endpoint
+from carsight_service.aws.clients import Clients
+from carsight_service.contract.api import Api
+from carsight_service.http.endpoint import Endpoint
 from carsight_service.metering.keyring import Keyring
-from carsight_service.metering.meter_store import KeyStore
-from carsight_service.metering.model import new_client
-from local.gateway import import_function
 from local.template import create_table
 from tests.events import Invocation
+from tests.fakes import deploy
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILDAH = ["buildah", "--storage-driver", "overlay"]
@@ -49,7 +50,7 @@ def events(function: str) -> list[str]:
 @pytest.fixture(scope="module")
 def stores(aws: str) -> str:
     """The address of the embedded stores, with a key ``demo`` in the table ``TABLE``."""
-    client = new_client()
+    client = Clients().metering
     create_table(client, TABLE)
     Keyring(TABLE, client).create(owner="owner@example.com", tier="pro", key="demo")
     return aws
@@ -139,14 +140,12 @@ def comparable(response: dict[str, Any]) -> tuple[int, set[str], Any]:
 
 
 @pytest.mark.parametrize("function", ["plate", "vin"])
-def test_an_image_answers_as_the_code_here_does(
-    function: str, stores: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(endpoint, "store", KeyStore(TABLE))
-    here = import_function(ROOT / "functions" / function, "app").lambda_handler
+def test_an_image_answers_as_the_code_here_does(function: str, stores: str) -> None:
+    recognize = import_module(f"functions.{function}.app").recognize
+    here = Endpoint(deploy(TABLE, Clients().metering), Api(function), recognize).handle
     names = events(function)
     assert names
-    with running(function, "app.lambda_handler", stores) as address:
+    with running(function, f"functions.{function}.app.lambda_handler", stores) as address:
         for name in names:
             expected = comparable(here(read(name), Invocation()))
             assert comparable(post(address, read(name))) == expected, name
@@ -154,7 +153,7 @@ def test_an_image_answers_as_the_code_here_does(
 
 @pytest.mark.parametrize("function", ["plate", "vin"])
 def test_the_same_image_takes_uploads(function: str, stores: str) -> None:
-    with running(function, "uploads.lambda_handler", stores) as address:
+    with running(function, f"functions.{function}.worker.lambda_handler", stores) as address:
         assert post(address, read("upload_s3_test_event")) == {"batchItemFailures": []}
 
 

@@ -177,8 +177,9 @@ def test_images_are_built_from_the_repository(
         metadata = template["Resources"][name]["Metadata"]
         dockerfile = ROOT / metadata["DockerContext"] / metadata["Dockerfile"]
         (command,) = functions(resources)[name]["ImageConfig"]["Command"]
-        module, handler = command.split(".")
+        *folder, module, handler = command.split(".")
         assert handler == "lambda_handler"
+        assert ROOT.joinpath(*folder) == dockerfile.parent
         assert (dockerfile.parent / f"{module}.py").is_file()
         assert f"{dockerfile.parent.relative_to(ROOT)}/{module}.py" in dockerfile.read_text(encoding="utf-8")
 
@@ -222,7 +223,7 @@ def environment(about: dict[str, Any]) -> dict[str, str]:
 
 
 def test_environments_are_what_the_settings_read(resources: dict[str, Resource]) -> None:
-    known = {name.upper() for name in Settings.model_fields} | {"POWERTOOLS_LOG_LEVEL", "ALERTS_TOPIC_ARN"}
+    known = {name.upper() for name in Settings.model_fields} | {"POWERTOOLS_LOG_LEVEL"}
     for name, about in functions(resources).items():
         variables = environment(about)
         assert set(variables) <= known, name

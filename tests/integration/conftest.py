@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def pipeline(table: str, dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+def pipeline(table: str, dynamodb: DynamoDBClient) -> Iterator[Pipeline]:
     """Empty buckets and queues, without a key."""
-    pipeline = Pipeline(table, dynamodb, monkeypatch)
+    pipeline = Pipeline(table, dynamodb)
     yield pipeline
     pipeline.close()

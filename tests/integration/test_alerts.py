@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +16,12 @@ import pytest
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import LimitExceeded
 from carsight_service.metering.keyring import Keyring
-from carsight_service.metering.meter_store import KeyStore
+from carsight_service.metering.meter_store import MeterStore
 from carsight_service.metering.model import key_id
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_sqs import SQSClient
-
-APP = Path(__file__).parents[2] / "functions" / "alerts" / "app.py"
 
 
 class Mailbox:
@@ -78,12 +75,7 @@ def mailbox(table: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue["QueueArn"])
     monkeypatch.setenv("TABLE_NAME", table)
     monkeypatch.setenv("ALERTS_TOPIC_ARN", topic)
-    specification = importlib.util.spec_from_file_location("alerts_app", APP)
-    assert specification is not None
-    assert specification.loader is not None
-    app = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(app)
-    yield Mailbox(table, app, sqs, queue_url)
+    yield Mailbox(table, importlib.reload(importlib.import_module("functions.alerts.app")), sqs, queue_url)
     sqs.delete_queue(QueueUrl=queue_url)
     sns.delete_topic(TopicArn=topic)
 
@@ -93,8 +85,8 @@ def keyring(table: str, dynamodb: DynamoDBClient) -> Keyring:
     return Keyring(table, dynamodb, lambda: datetime(2026, 11, 1, tzinfo=UTC))
 
 
-def at(table: str, dynamodb: DynamoDBClient, month: int) -> KeyStore:
-    return KeyStore(table, dynamodb, lambda: datetime(2026, month, 15, tzinfo=UTC))
+def at(table: str, dynamodb: DynamoDBClient, month: int) -> MeterStore:
+    return MeterStore(table, dynamodb, lambda: datetime(2026, month, 15, tzinfo=UTC))
 
 
 def test_a_month_is_alerted_at_80_90_and_100_per_cent_once_each(

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
+from carsight_service.batch_store import Batches
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import InvalidRequest
-from carsight_service.http import account
-from carsight_service.metering.meter_store import KeyStore
-from carsight_service.queue import batches
-from carsight_service.queue.batches import Batches, BatchWorker, parse_batch
-from tests.events import Invocation, event
+from carsight_service.http.batches import parse_batch
+from carsight_service.metering.meter_store import MeterStore
+from carsight_service.queue.batches import BatchWorker
+from tests.events import event
 from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline
 
 
@@ -46,19 +46,31 @@ def host() -> Iterator[str]:
         thread.join()
 
 
-def ask(method: str, path: str, body: str = "", content_type: str = "application/json", **query: str) -> Any:
+def ask(
+    pipeline: Pipeline,
+    method: str,
+    path: str,
+    body: str = "",
+    content_type: str = "application/json",
+    **query: str,
+) -> Any:
     """One request to the account function, with the key."""
     sent = event(body, content_type, path=path, method=method, headers={"x-api-key": KEY})
-    response = account.handle({**sent, "queryStringParameters": query}, Invocation())
-    return response["statusCode"], json.loads(response["body"])
+    return pipeline.ask({**sent, "queryStringParameters": query})
 
 
-def submit(images: list[str], api: Api = Api.PLATE) -> str:
+def submit(pipeline: Pipeline, images: list[str], api: Api = Api.PLATE) -> str:
     """A batch; answers with its id."""
-    status, said = ask("POST", "/v1/batches", json.dumps({"api": api, "images": images}))
+    status, said = ask(pipeline, "POST", "/v1/batches", json.dumps({"api": api, "images": images}))
     assert (status, said["state"], said["rows"], said["done"]) == (200, "running", len(images), 0)
     assert said["results"] is None
     return str(said["id"])
+
+
+def batches_of(pipeline: Pipeline) -> Batches:
+    """The batches of the deployment."""
+    of = pipeline.deployment
+    return Batches(pipeline.table, pipeline.dynamodb, of.clock, of.storage, of.queues)
 
 
 def lines(pipeline: Pipeline, batch: str) -> list[dict[str, Any]]:
@@ -96,7 +108,7 @@ def test_every_row_is_there_whatever_became_of_it(pipeline: Pipeline, host: str)
         ("=HYPERLINK(1)", 400, "invalid_image"),
         (f"{host}/car.jpg", 200, None),
     ]
-    batch = submit([image for image, _, _ in expected])
+    batch = submit(pipeline, [image for image, _, _ in expected])
     assert pipeline.used() == 0
     pipeline.drain()
 
@@ -112,7 +124,7 @@ def test_every_row_is_there_whatever_became_of_it(pipeline: Pipeline, host: str)
     assert (cells[9]["status"], cells[9]["code"]) == ("500", "internal_error")
     assert cells[10]["input"] == "'=HYPERLINK(1)"
 
-    status, said = ask("GET", f"/v1/batches/{batch}")
+    status, said = ask(pipeline, "GET", f"/v1/batches/{batch}")
     assert status == 200
     assert (said["state"], said["rows"], said["done"], said["read"], said["failed"]) == (
         "finished",
@@ -135,7 +147,7 @@ def test_every_row_is_there_whatever_became_of_it(pipeline: Pipeline, host: str)
 
 def test_vins(pipeline: Pipeline, host: str) -> None:
     pipeline.create_key()
-    batch = submit([f"{host}/car.jpg"], Api.VIN)
+    batch = submit(pipeline, [f"{host}/car.jpg"], Api.VIN)
     pipeline.drain()
     (row,) = table(pipeline, batch)
     assert (row["vin"], row["check_digit_valid"], row["source"]) == ("JHLRD77874C026456", "True", "text")
@@ -145,7 +157,7 @@ def test_vins(pipeline: Pipeline, host: str) -> None:
 def test_a_limit_that_is_reached_on_the_way(pipeline: Pipeline) -> None:
     pipeline.create_key("sandbox", limits={Api.PLATE: 13})
     uploaded = pipeline.put("car.jpg")
-    batch = submit([uploaded] * 25)
+    batch = submit(pipeline, [uploaded] * 25)
     pipeline.drain()
     rows = lines(pipeline, batch)
     assert [row["status"] for row in rows].count(200) == 13
@@ -170,11 +182,11 @@ def chunk(pipeline: Pipeline) -> dict[str, Any]:
 
 def test_chunks_that_come_twice_are_read_and_counted_once(pipeline: Pipeline) -> None:
     pipeline.create_key()
-    batch = submit([pipeline.put("car.jpg")] * 14)
+    batch = submit(pipeline, [pipeline.put("car.jpg")] * 14)
     first, second = chunk(pipeline), chunk(pipeline)
     for _ in range(2):
         assert pipeline.handle(first) == []
-    assert ask("GET", f"/v1/batches/{batch}")[1]["done"] == 10
+    assert ask(pipeline, "GET", f"/v1/batches/{batch}")[1]["done"] == 10
     for _ in range(2):
         assert pipeline.handle(second) == []
     pipeline.drain()
@@ -187,11 +199,11 @@ def test_chunks_that_come_twice_are_read_and_counted_once(pipeline: Pipeline) ->
 @pytest.mark.parametrize(
     ("owner", "name", "after"),
     [
-        (KeyStore, "consume_by_id", True),
+        (MeterStore, "consume_by_id", True),
         (BatchWorker, "_row", True),
         (Batches, "add", False),
         (Batches, "add", True),
-        (KeyStore, "settle", False),
+        (MeterStore, "settle", False),
         (Batches, "send_join", False),
         (Batches, "finish", False),
         (Batches, "finish", True),
@@ -199,7 +211,7 @@ def test_chunks_that_come_twice_are_read_and_counted_once(pipeline: Pipeline) ->
 )
 def test_a_worker_that_dies_on_a_chunk(pipeline: Pipeline, owner: Any, name: str, after: bool) -> None:
     pipeline.create_key()
-    batch = submit([pipeline.put("car.jpg"), "nothing", pipeline.put("car.jpg")])
+    batch = submit(pipeline, [pipeline.put("car.jpg"), "nothing", pipeline.put("car.jpg")])
     message, real = chunk(pipeline), getattr(owner, name)
     with pytest.MonkeyPatch.context() as patch:
 
@@ -218,7 +230,7 @@ def test_a_worker_that_dies_on_a_chunk(pipeline: Pipeline, owner: Any, name: str
     assert pipeline.handle(message) == []
     pipeline.drain()
     assert [row["status"] for row in lines(pipeline, batch)] == [200, 400, 200]
-    said = ask("GET", f"/v1/batches/{batch}")[1]
+    said = ask(pipeline, "GET", f"/v1/batches/{batch}")[1]
     assert (said["state"], said["read"], said["failed"]) == ("finished", 2, 1)
     assert pipeline.used() == 2
     assert pipeline.tickets() == []
@@ -244,8 +256,8 @@ def test_a_batch_that_cannot_be_sent_whole_is_not_begun(
             return pipeline.sqs.send_message_batch(**arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(batches, "sqs", Refusing)
-        status, said = ask("POST", "/v1/batches", json.dumps({"api": "plate", "images": images}))
+        patch.setattr(pipeline.clients, "sqs", Refusing())
+        status, said = ask(pipeline, "POST", "/v1/batches", json.dumps({"api": "plate", "images": images}))
     assert (status, said["code"]) == (500, "internal_error")
     pipeline.drain()
     assert (pipeline.used(), pipeline.recognised) == (0, [])
@@ -253,9 +265,9 @@ def test_a_batch_that_cannot_be_sent_whole_is_not_begun(
 
 def test_chunks_wait_until_the_batch_has_been_sent(pipeline: Pipeline) -> None:
     pipeline.create_key()
-    batch = submit([pipeline.put("car.jpg")])
+    batch = submit(pipeline, [pipeline.put("car.jpg")])
     message = chunk(pipeline)
-    store = Batches(pipeline.table, pipeline.dynamodb)
+    store = batches_of(pipeline)
     store._change(batch, "preparing")
     assert pipeline.handle(message) == [message["Records"][0]["messageId"]]
     store._change(batch, "running")
@@ -296,7 +308,7 @@ def test_a_list(body: bytes, content_type: str, query: dict[str, str], images: l
         (b'["a", "b", 3]', "application/json", "Row 3"),
         (json.dumps(["a" * 2049]).encode(), "application/json", "Row 1"),
         (b"id,url\n1,a\n2\n", "text/csv", "Row 2"),
-        (b'"a', "text/csv", "no CSV"),
+        (b'"a', "text/csv", "Not valid CSV"),
         (b'{"api": "faces", "images": ["a"]}', "application/json", "plate or vin"),
     ],
 )
@@ -307,10 +319,10 @@ def test_a_list_that_cannot_be_read(body: bytes, content_type: str, message: str
 
 def test_a_batch_of_another_key_is_not_there(pipeline: Pipeline) -> None:
     pipeline.create_key()
-    batch = submit(["a"])
+    batch = submit(pipeline, ["a"])
     other, _ = pipeline.keyring.create(owner="other@example.com", tier="pro")
     sent = event(path=f"/v1/batches/{batch}", method="GET", headers={"x-api-key": other})
-    assert account.handle(sent, Invocation())["statusCode"] == 404
-    assert ask("GET", f"/v1/batches/{batch}")[0] == 200
-    assert ask("GET", "/v1/batches/unknown")[0] == 404
-    assert ask("DELETE", f"/v1/batches/{batch}")[0] == 405
+    assert pipeline.ask(sent)[0] == 404
+    assert ask(pipeline, "GET", f"/v1/batches/{batch}")[0] == 200
+    assert ask(pipeline, "GET", "/v1/batches/unknown")[0] == 404
+    assert ask(pipeline, "DELETE", f"/v1/batches/{batch}")[0] == 405

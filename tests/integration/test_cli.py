@@ -19,7 +19,7 @@ from carsight_service.cli.deployment import Deployment
 from carsight_service.cli.queues import _redrive
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import PlanWithoutApi, UnknownKey
-from carsight_service.metering.meter_store import KeyStore
+from carsight_service.metering.meter_store import MeterStore
 from carsight_service.metering.model import key_id
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def carsight(
 
 
 @pytest.fixture
-def store(table: str, dynamodb: DynamoDBClient) -> KeyStore:
-    return KeyStore(table, dynamodb)
+def store(table: str, dynamodb: DynamoDBClient) -> MeterStore:
+    return MeterStore(table, dynamodb)
 
 
 def create(carsight: Run, *options: str) -> str:
@@ -70,7 +70,7 @@ def create(carsight: Run, *options: str) -> str:
     return key
 
 
-def test_create_shows_a_key_once_that_works(carsight: Run, store: KeyStore) -> None:
+def test_create_shows_a_key_once_that_works(carsight: Run, store: MeterStore) -> None:
     printed = carsight("keys", "create", *OWNER, "--tier", "starter", "--label", "gate 3")
     key = printed.splitlines()[0]
     assert re.fullmatch(r"cs_[0-9A-Za-z]{43}", key)
@@ -98,7 +98,7 @@ def test_the_shipped_tiers(carsight: Run, tier: str, period: str | None, limit: 
         assert usage["period"] == period if period else re.fullmatch(r"\d{4}-\d{2}", usage["period"])
 
 
-def test_an_enterprise_key_names_its_own_limits(carsight: Run, store: KeyStore) -> None:
+def test_an_enterprise_key_names_its_own_limits(carsight: Run, store: MeterStore) -> None:
     assert "name at least one" in carsight("keys", "create", *OWNER, "--tier", "enterprise", status=1)
     key = create(carsight, "--tier", "enterprise", "--limit", "plate=50000")
     assert store.consume(key, Api.PLATE).limit == 50_000
@@ -106,7 +106,7 @@ def test_an_enterprise_key_names_its_own_limits(carsight: Run, store: KeyStore) 
         store.consume(key, Api.VIN)
 
 
-def test_tiers_of_one_s_own(carsight: Run, store: KeyStore, tmp_path: Path) -> None:
+def test_tiers_of_one_s_own(carsight: Run, store: MeterStore, tmp_path: Path) -> None:
     tiers = tmp_path / "tiers.toml"
     tiers.write_text('[fleet]\nperiod = "month"\noverage = false\nlimits = { plate = 7 }\n')
     key = create(carsight, "--tier", "fleet", "--tiers", str(tiers))
@@ -137,7 +137,7 @@ def test_a_key_is_named_by_the_beginning_of_its_prefix_or_id(carsight: Run) -> N
     assert key_id(other) != key_id(key)
 
 
-def test_set_changes_what_is_named_and_keeps_what_was_used(carsight: Run, store: KeyStore) -> None:
+def test_set_changes_what_is_named_and_keeps_what_was_used(carsight: Run, store: MeterStore) -> None:
     key = create(carsight, "--tier", "starter", "--label", "gate 3")
     for _ in range(3):
         store.consume(key, Api.PLATE)
@@ -156,7 +156,7 @@ def test_set_changes_what_is_named_and_keeps_what_was_used(carsight: Run, store:
     assert store.consume(key, Api.PLATE).remaining == 0
 
 
-def test_an_upgrade_from_the_sandbox_counts_anew(carsight: Run, store: KeyStore) -> None:
+def test_an_upgrade_from_the_sandbox_counts_anew(carsight: Run, store: MeterStore) -> None:
     key = create(carsight, "--tier", "sandbox")
     store.consume(key, Api.PLATE)
     account = json.loads(carsight("keys", "set", key[:11], "--tier", "starter", "--json"))
@@ -165,7 +165,7 @@ def test_an_upgrade_from_the_sandbox_counts_anew(carsight: Run, store: KeyStore)
     assert store.consume(key, Api.PLATE).current == 1
 
 
-def test_disable_refuses_and_set_allows_again(carsight: Run, store: KeyStore) -> None:
+def test_disable_refuses_and_set_allows_again(carsight: Run, store: MeterStore) -> None:
     key = create(carsight, "--tier", "pro")
     assert "Status:  disabled" in carsight("keys", "disable", key[:11])
     with pytest.raises(UnknownKey):
@@ -174,7 +174,7 @@ def test_disable_refuses_and_set_allows_again(carsight: Run, store: KeyStore) ->
     assert store.consume(key, Api.PLATE).current == 1
 
 
-def test_rotate_replaces_the_key_and_keeps_its_usage(carsight: Run, store: KeyStore) -> None:
+def test_rotate_replaces_the_key_and_keeps_its_usage(carsight: Run, store: MeterStore) -> None:
     key = create(carsight, "--tier", "starter", "--label", "gate 3")
     store.consume(key, Api.PLATE)
     rotated = json.loads(carsight("keys", "rotate", key[:11], "--json"))
@@ -187,7 +187,7 @@ def test_rotate_replaces_the_key_and_keeps_its_usage(carsight: Run, store: KeySt
     ]
 
 
-def test_usage_of_all_keys_and_of_one(carsight: Run, store: KeyStore) -> None:
+def test_usage_of_all_keys_and_of_one(carsight: Run, store: MeterStore) -> None:
     key = create(carsight, "--tier", "starter")
     create(carsight, "--tier", "pro")
     for _ in range(50):

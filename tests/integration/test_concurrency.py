@@ -13,11 +13,10 @@ import pytest
 
 from carsight_service.contract.api import Answer, Api
 from carsight_service.contract.errors import NothingFound
-from carsight_service.http import endpoint
-from carsight_service.metering.meter_store import KeyStore
+from carsight_service.http.endpoint import Endpoint
 from carsight_service.metering.model import key_id
 from tests.events import Invocation, event
-from tests.fakes import BODY, NOW, PLATES, Reply, Service
+from tests.fakes import BODY, NOW, PLATES, Reply, Service, deploy
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -26,25 +25,25 @@ LIMIT, REQUESTS = 50, 200
 
 
 @pytest.fixture
-def service(table: str, dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> Service:
+def service(table: str, dynamodb: DynamoDBClient) -> Service:
     """The service over the embedded stores: moto in this process would let conditional writes race."""
-    service = Service(table, dynamodb)
-    monkeypatch.setattr(endpoint, "store", service.store)
-    return service
+    return Service(table, dynamodb)
 
 
-def ask_at_once(key: str, failing: Iterable[bool] = (False,)) -> list[Reply]:
+def ask_at_once(service: Service, key: str, failing: Iterable[bool] = (False,)) -> list[Reply]:
     """The answers to ``REQUESTS`` requests made at once; ``failing``, repeated, says which hold no plate."""
     fails = itertools.cycle(failing)
 
-    def recognise(image: bytes, regions: Sequence[str]) -> Answer:
+    def recognize(image: bytes, regions: Sequence[str]) -> Answer:
         if next(fails):
             raise NothingFound(Api.PLATE)
         return PLATES
 
+    endpoint = Endpoint(service.deployment, Api.PLATE, recognize)
+
     def ask(_: int) -> Reply:
         sent = event(BODY, query=f"key={key}")
-        return Reply.of(endpoint.handle(sent, Invocation(), Api.PLATE, recognise))
+        return Reply.of(endpoint.handle(sent, Invocation()))
 
     with ThreadPoolExecutor(32) as pool:
         return list(pool.map(ask, range(REQUESTS)))
@@ -57,7 +56,7 @@ def statuses(replies: list[Reply]) -> Counter[int]:
 @pytest.mark.parametrize("repetition", range(10))
 def test_a_limit_of_50_answers_50_of_200(service: Service, repetition: int) -> None:
     key = service.key(limits={Api.PLATE: LIMIT}, overage=False)
-    replies = ask_at_once(key)
+    replies = ask_at_once(service, key)
     assert statuses(replies) == {200: LIMIT, 429: REQUESTS - LIMIT}
     assert sorted(reply.headers["x-usage-current"] for reply in replies if reply.status == 200) == sorted(
         str(count) for count in range(1, LIMIT + 1)
@@ -67,7 +66,7 @@ def test_a_limit_of_50_answers_50_of_200(service: Service, repetition: int) -> N
 
 @pytest.mark.parametrize("repetition", range(10))
 def test_each_month_s_50_are_answered_when_the_month_turns_between_them(
-    service: Service, repetition: int, monkeypatch: pytest.MonkeyPatch
+    service: Service, repetition: int
 ) -> None:
     key = service.key(limits={Api.PLATE: LIMIT}, overage=False)
     asked = itertools.count()
@@ -75,8 +74,8 @@ def test_each_month_s_50_are_answered_when_the_month_turns_between_them(
     def clock() -> datetime:
         return NOW if next(asked) < REQUESTS // 2 else NOW + timedelta(days=31)
 
-    monkeypatch.setattr(endpoint, "store", KeyStore(service.store.table_name, service.store.client, clock))
-    replies = ask_at_once(key)
+    service.deployment = deploy(service.table, service.client, clock)
+    replies = ask_at_once(service, key)
     account = service.keyring.show(key_id(key))
     before = {past.period: past.used for past in account.history}.get("2026-03", 0)
     after = next(usage for usage in account.usage if usage.api is Api.PLATE)
@@ -88,10 +87,10 @@ def test_each_month_s_50_are_answered_when_the_month_turns_between_them(
 @pytest.mark.parametrize("repetition", range(10))
 def test_what_failed_is_given_back_and_leaves_room(service: Service, repetition: int) -> None:
     key = service.key(limits={Api.PLATE: LIMIT}, overage=False)
-    replies = ask_at_once(key, failing=(True, False, True))
+    replies = ask_at_once(service, key, failing=(True, False, True))
     counts = statuses(replies)
     assert set(counts) <= {200, 404, 429}
     assert service.used(key, Api.PLATE) == counts[200] <= LIMIT
     left = LIMIT - counts[200]
-    assert statuses(ask_at_once(key)) == Counter({200: left, 429: REQUESTS - left})
+    assert statuses(ask_at_once(service, key)) == Counter({200: left, 429: REQUESTS - left})
     assert service.used(key, Api.PLATE) == LIMIT

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cache
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carsight_service.http import endpoint
+from carsight_service.contract.api import Api
+from carsight_service.http.endpoint import Endpoint
 from carsight_service.metering.keyring import Keyring
-from carsight_service.metering.meter_store import KeyStore
-from local.gateway import import_function
 from tests.events import Invocation
+from tests.fakes import deploy
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -24,24 +23,20 @@ ROOT = Path(__file__).resolve().parents[2]
 INVALID = "Invalid image data format. Must be a valid URL or base64 encoded string."
 
 
-@cache
-def function(name: str) -> ModuleType:
-    """``app`` of a function, imported once: its models are loaded then."""
-    return import_function(ROOT / "functions" / name, "app")
-
-
 Invoke = Callable[[str], tuple[int, dict[str, Any]]]
 
 
 @pytest.fixture
-def invoke(table: str, dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+def invoke(table: str, dynamodb: DynamoDBClient) -> Invoke:
     """Hands an event to the function it is named after. There is a key ``demo``."""
     Keyring(table, dynamodb).create(owner="owner@example.com", tier="pro", key="demo")
-    monkeypatch.setattr(endpoint, "store", KeyStore(table, dynamodb))
+    deployment = deploy(table, dynamodb)
 
     def answer(name: str) -> tuple[int, dict[str, Any]]:
         event = json.loads((ROOT / "events" / f"{name}.json").read_text(encoding="utf-8"))
-        response = function(name.partition("_")[0]).lambda_handler(event, Invocation())
+        api = Api(name.partition("_")[0])
+        recognize = import_module(f"functions.{api}.app").recognize
+        response = Endpoint(deployment, api, recognize).handle(event, Invocation())
         assert response["headers"]["content-type"] == "application/json"
         return response["statusCode"], json.loads(response["body"])
 

@@ -21,7 +21,7 @@ from carsight_service.contract.errors import (
 from carsight_service.http import idempotency
 from carsight_service.http.idempotency import once
 from carsight_service.metering.keyring import Keyring
-from carsight_service.metering.meter_store import KeyStore
+from carsight_service.metering.meter_store import MeterStore
 from carsight_service.metering.model import key_id
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class Context:
 
 
 @pytest.fixture
-def store(table: str, dynamodb: DynamoDBClient) -> KeyStore:
-    return KeyStore(table, dynamodb)
+def store(table: str, dynamodb: DynamoDBClient) -> MeterStore:
+    return MeterStore(table, dynamodb)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ class Gate:
 
 
 def metered(
-    store: KeyStore, key: str, error: ServiceError | None = None, gate: Gate | None = None
+    store: MeterStore, key: str, error: ServiceError | None = None, gate: Gate | None = None
 ) -> Callable[[], dict[str, Any]]:
     """A request as the endpoint makes it: counted, computed, given back where it fails."""
 
@@ -76,16 +76,16 @@ def metered(
     return call
 
 
-def used(store: KeyStore, key: str) -> int:
+def used(store: MeterStore, key: str) -> int:
     return next(usage.current for usage in store.account(key).usage if usage.api is Api.PLATE)
 
 
-def ask(store: KeyStore, key: str, call: Callable[[], dict[str, Any]], **changed: Any) -> dict[str, Any]:
+def ask(store: MeterStore, key: str, call: Callable[[], dict[str, Any]], **changed: Any) -> dict[str, Any]:
     asked = {"api": Api.PLATE, "key": key, "token": "t", "fingerprint": "f", **changed}
     return once(store, context=Context(), call=call, **asked)
 
 
-def test_a_retry_gets_the_stored_answer_and_is_not_counted(store: KeyStore, key: str) -> None:
+def test_a_retry_gets_the_stored_answer_and_is_not_counted(store: MeterStore, key: str) -> None:
     first = ask(store, key, metered(store, key))
     second = ask(store, key, metered(store, key))
     assert second["body"] == first["body"]
@@ -94,34 +94,36 @@ def test_a_retry_gets_the_stored_answer_and_is_not_counted(store: KeyStore, key:
 
 
 @pytest.mark.parametrize("changed", [{"token": "another"}, {"api": Api.VIN}])
-def test_another_token_or_api_is_another_request(store: KeyStore, key: str, changed: dict[str, Any]) -> None:
+def test_another_token_or_api_is_another_request(
+    store: MeterStore, key: str, changed: dict[str, Any]
+) -> None:
     ask(store, key, metered(store, key))
     ask(store, key, metered(store, key), **changed)
     assert used(store, key) == 2
 
 
-def test_keys_do_not_see_each_other_s_answers(store: KeyStore, key: str, table: str) -> None:
+def test_keys_do_not_see_each_other_s_answers(store: MeterStore, key: str, table: str) -> None:
     other = Keyring(table, store.client).create(owner="other@example.com", tier="pro")[0]
     ask(store, key, metered(store, key))
     assert "idempotent-replayed" not in ask(store, other, metered(store, other))["headers"]
     assert used(store, other) == 1
 
 
-def test_a_token_is_not_good_for_another_image(store: KeyStore, key: str) -> None:
+def test_a_token_is_not_good_for_another_image(store: MeterStore, key: str) -> None:
     ask(store, key, metered(store, key))
     with pytest.raises(IdempotencyKeyReused):
         ask(store, key, metered(store, key), fingerprint="another")
     assert used(store, key) == 1
 
 
-def test_an_error_is_not_stored(store: KeyStore, key: str) -> None:
+def test_an_error_is_not_stored(store: MeterStore, key: str) -> None:
     with pytest.raises(NothingFound):
         ask(store, key, metered(store, key, NothingFound(Api.PLATE)))
     assert ask(store, key, metered(store, key))["statusCode"] == 200
     assert used(store, key) == 1
 
 
-def test_a_retry_that_comes_too_early_waits_for_the_first(store: KeyStore, key: str) -> None:
+def test_a_retry_that_comes_too_early_waits_for_the_first(store: MeterStore, key: str) -> None:
     gate = Gate()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(ask, store, key, metered(store, key, gate=gate))
@@ -132,7 +134,7 @@ def test_a_retry_that_comes_too_early_waits_for_the_first(store: KeyStore, key: 
     assert used(store, key) == 1
 
 
-def test_a_retry_does_not_wait_for_ever(store: KeyStore, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_retry_does_not_wait_for_ever(store: MeterStore, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idempotency, "WAIT_SECONDS", 0.1)
     gate = Gate()
     with ThreadPoolExecutor(1) as pool:
@@ -145,7 +147,7 @@ def test_a_retry_does_not_wait_for_ever(store: KeyStore, key: str, monkeypatch: 
     assert used(store, key) == 1
 
 
-def test_neither_key_nor_token_is_stored(store: KeyStore, key: str, table: str) -> None:
+def test_neither_key_nor_token_is_stored(store: MeterStore, key: str, table: str) -> None:
     ask(store, key, metered(store, key), token="my own token")
     stored = str(store.client.scan(TableName=table)["Items"])
     assert key_id(key) in stored
@@ -156,7 +158,7 @@ def test_neither_key_nor_token_is_stored(store: KeyStore, key: str, table: str) 
 # -- a table that does not answer ----------------------------------------------------------------------------
 
 
-def refuse(store: KeyStore, monkeypatch: pytest.MonkeyPatch, operation: str) -> None:
+def refuse(store: MeterStore, monkeypatch: pytest.MonkeyPatch, operation: str) -> None:
     """Let DynamoDB refuse ``operation`` from now on."""
 
     def refused(**_: Any) -> None:
@@ -166,7 +168,7 @@ def refuse(store: KeyStore, monkeypatch: pytest.MonkeyPatch, operation: str) -> 
 
 
 def test_without_the_table_nothing_is_served(
-    store: KeyStore, key: str, monkeypatch: pytest.MonkeyPatch
+    store: MeterStore, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse(store, monkeypatch, "put_item")
     with pytest.raises(StoreUnavailable):
@@ -175,7 +177,7 @@ def test_without_the_table_nothing_is_served(
 
 
 def test_an_answer_that_was_counted_is_given_even_if_it_cannot_be_stored(
-    store: KeyStore, key: str, monkeypatch: pytest.MonkeyPatch
+    store: MeterStore, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = store.consume(key, Api.PLATE)
     refuse(store, monkeypatch, "update_item")
@@ -184,7 +186,7 @@ def test_an_answer_that_was_counted_is_given_even_if_it_cannot_be_stored(
 
 
 def test_an_error_stays_itself_even_if_its_record_cannot_be_removed(
-    store: KeyStore, key: str, monkeypatch: pytest.MonkeyPatch
+    store: MeterStore, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse(store, monkeypatch, "delete_item")
     with pytest.raises(NothingFound):

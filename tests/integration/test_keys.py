@@ -18,6 +18,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
+from carsight_service.aws.clients import Clients
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import (
     BlockedKey,
@@ -29,8 +30,8 @@ from carsight_service.contract.errors import (
     UnknownKey,
 )
 from carsight_service.metering.keyring import Keyring
-from carsight_service.metering.meter_store import KeyStore, Usage
-from carsight_service.metering.model import PastUsage, Status, key_id, partition
+from carsight_service.metering.meter_store import MeterStore
+from carsight_service.metering.model import PastUsage, Status, Usage, key_id, partition
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -55,8 +56,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(table: str, dynamodb: DynamoDBClient, clock: Clock) -> KeyStore:
-    return KeyStore(table, dynamodb, clock)
+def store(table: str, dynamodb: DynamoDBClient, clock: Clock) -> MeterStore:
+    return MeterStore(table, dynamodb, clock)
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def usage_of(keyring: Keyring, key: str, api: Api = Api.PLATE) -> Usage:
 # -- one request after another -------------------------------------------------------------------------------
 
 
-def test_each_request_counts_one(store: KeyStore, keyring: Keyring) -> None:
+def test_each_request_counts_one(store: MeterStore, keyring: Keyring) -> None:
     key = make(keyring, limit=3)
     usages = [store.consume(key, Api.PLATE) for _ in range(3)]
     assert [usage.current for usage in usages] == [1, 2, 3]
@@ -90,13 +91,13 @@ def test_each_request_counts_one(store: KeyStore, keyring: Keyring) -> None:
     assert usages[0].prefix == key[:11]
 
 
-def test_each_api_has_its_own_allowance(store: KeyStore, keyring: Keyring) -> None:
+def test_each_api_has_its_own_allowance(store: MeterStore, keyring: Keyring) -> None:
     key = make(keyring, limit=1)
     store.consume(key, Api.PLATE)
     assert store.consume(key, Api.VIN).current == 1
 
 
-def test_an_upload_counts_by_the_key_s_id(store: KeyStore, keyring: Keyring) -> None:
+def test_an_upload_counts_by_the_key_s_id(store: MeterStore, keyring: Keyring) -> None:
     key = make(keyring, limit=1)
     assert store.consume_by_id(key_id(key), Api.PLATE).current == 1
     with pytest.raises(LimitExceeded):
@@ -104,13 +105,13 @@ def test_an_upload_counts_by_the_key_s_id(store: KeyStore, keyring: Keyring) -> 
 
 
 @pytest.mark.parametrize("key", ["", "no such key", "\ud800", "x" * 100_000])
-def test_an_unknown_key_is_unknown(store: KeyStore, key: str) -> None:
+def test_an_unknown_key_is_unknown(store: MeterStore, key: str) -> None:
     with pytest.raises(UnknownKey):
         store.consume(key, Api.PLATE)
 
 
 @pytest.mark.parametrize("wrong_id", ["", "demo", "A" * 64, "a" * 63, "a" * 65, "../" + "a" * 61])
-def test_what_is_no_key_id_is_unknown(store: KeyStore, wrong_id: str) -> None:
+def test_what_is_no_key_id_is_unknown(store: MeterStore, wrong_id: str) -> None:
     with pytest.raises(UnknownKey):
         store.consume_by_id(wrong_id, Api.PLATE)
 
@@ -129,7 +130,7 @@ def test_the_key_itself_is_stored_nowhere(keyring: Keyring, dynamodb: DynamoDBCl
     ],
 )
 def test_only_an_active_key_is_served(
-    store: KeyStore, keyring: Keyring, status: Status, error: type[ServiceError]
+    store: MeterStore, keyring: Keyring, status: Status, error: type[ServiceError]
 ) -> None:
     key = make(keyring, limit=1)
     keyring.set(key_id(key), status=status)
@@ -141,7 +142,7 @@ def test_only_an_active_key_is_served(
     assert store.consume(key, Api.PLATE).current == 1
 
 
-def test_a_key_s_state_wins_over_its_limit_and_plan(store: KeyStore, keyring: Keyring) -> None:
+def test_a_key_s_state_wins_over_its_limit_and_plan(store: MeterStore, keyring: Keyring) -> None:
     key, _ = keyring.create(owner="o", tier="enterprise", limits={Api.PLATE: 0}, overage=False)
     keyring.set(key_id(key), status=Status.BLOCKED)
     for api in Api:
@@ -149,14 +150,14 @@ def test_a_key_s_state_wins_over_its_limit_and_plan(store: KeyStore, keyring: Ke
             store.consume(key, api)
 
 
-def test_a_plan_without_the_api_is_refused(store: KeyStore, keyring: Keyring) -> None:
+def test_a_plan_without_the_api_is_refused(store: MeterStore, keyring: Keyring) -> None:
     key, _ = keyring.create(owner="o", tier="enterprise", limits={Api.PLATE: 5})
     with pytest.raises(PlanWithoutApi):
         store.consume(key, Api.VIN)
     assert store.consume(key, Api.PLATE).limit == 5
 
 
-def test_a_monthly_limit_says_how_to_go_on(store: KeyStore, keyring: Keyring, clock: Clock) -> None:
+def test_a_monthly_limit_says_how_to_go_on(store: MeterStore, keyring: Keyring, clock: Clock) -> None:
     clock.now = datetime(2026, 9, 3, tzinfo=UTC)
     key = make(keyring, limit=1, tier="starter")
     store.consume(key, Api.VIN)
@@ -171,7 +172,7 @@ def test_a_monthly_limit_says_how_to_go_on(store: KeyStore, keyring: Keyring, cl
     assert refused.value.extra == {"usage": {"current": 1, "limit": 1, "remaining": 0}}
 
 
-def test_a_lifetime_allowance_outlives_the_month(store: KeyStore, keyring: Keyring, clock: Clock) -> None:
+def test_a_lifetime_allowance_outlives_the_month(store: MeterStore, keyring: Keyring, clock: Clock) -> None:
     key, _ = keyring.create(owner="o", tier="sandbox", limits={Api.PLATE: 2})
     store.consume(key, Api.PLATE)
     clock.now = DECEMBER
@@ -184,7 +185,7 @@ def test_a_lifetime_allowance_outlives_the_month(store: KeyStore, keyring: Keyri
     )
 
 
-def test_overage_is_served_and_counted(store: KeyStore, keyring: Keyring) -> None:
+def test_overage_is_served_and_counted(store: MeterStore, keyring: Keyring) -> None:
     key = make(keyring, limit=2, overage=True)
     usages = [store.consume(key, Api.PLATE) for _ in range(5)]
     assert (usages[-1].current, usages[-1].remaining) == (5, 0)
@@ -195,7 +196,7 @@ def test_overage_is_served_and_counted(store: KeyStore, keyring: Keyring) -> Non
     assert refused.value.usage.current == 4
 
 
-def test_a_limit_of_nothing_serves_nothing(store: KeyStore, keyring: Keyring, clock: Clock) -> None:
+def test_a_limit_of_nothing_serves_nothing(store: MeterStore, keyring: Keyring, clock: Clock) -> None:
     key = make(keyring, limit=0)
     for now in (NOVEMBER, DECEMBER):
         clock.now = now
@@ -206,14 +207,14 @@ def test_a_limit_of_nothing_serves_nothing(store: KeyStore, keyring: Keyring, cl
 # -- giving back ---------------------------------------------------------------------------------------------
 
 
-def test_a_unit_given_back_can_be_used_again(store: KeyStore, keyring: Keyring) -> None:
+def test_a_unit_given_back_can_be_used_again(store: MeterStore, keyring: Keyring) -> None:
     key = make(keyring, limit=1)
     for _ in range(3):
         usage = store.give_back(store.consume(key, Api.PLATE))
         assert (usage.current, usage.remaining) == (0, 1)
 
 
-def test_nothing_is_given_back_below_zero(store: KeyStore, keyring: Keyring) -> None:
+def test_nothing_is_given_back_below_zero(store: MeterStore, keyring: Keyring) -> None:
     key = make(keyring, limit=2)
     usage = store.consume(key, Api.PLATE)
     store.give_back(usage)
@@ -222,7 +223,7 @@ def test_nothing_is_given_back_below_zero(store: KeyStore, keyring: Keyring) -> 
 
 
 def test_a_unit_is_given_back_in_the_month_it_was_counted_in(
-    store: KeyStore, keyring: Keyring, clock: Clock
+    store: MeterStore, keyring: Keyring, clock: Clock
 ) -> None:
     key = make(keyring, limit=5)
     store.consume(key, Api.PLATE)
@@ -235,7 +236,7 @@ def test_a_unit_is_given_back_in_the_month_it_was_counted_in(
     assert usage_of(keyring, key).current == 1
 
 
-def test_a_unit_of_a_rotated_key_goes_back_to_its_successor(store: KeyStore, keyring: Keyring) -> None:
+def test_a_unit_of_a_rotated_key_goes_back_to_its_successor(store: MeterStore, keyring: Keyring) -> None:
     key = make(keyring, limit=5)
     store.consume(key, Api.PLATE)
     failing = store.consume(key, Api.PLATE)
@@ -249,7 +250,7 @@ def test_a_unit_of_a_rotated_key_goes_back_to_its_successor(store: KeyStore, key
 
 
 def test_a_new_month_starts_at_one_and_keeps_the_old(
-    store: KeyStore, keyring: Keyring, clock: Clock, dynamodb: DynamoDBClient, table: str
+    store: MeterStore, keyring: Keyring, clock: Clock, dynamodb: DynamoDBClient, table: str
 ) -> None:
     key = make(keyring, limit=2)
     store.consume(key, Api.PLATE)
@@ -268,7 +269,7 @@ def test_a_new_month_starts_at_one_and_keeps_the_old(
 
 
 def test_a_clock_that_is_behind_counts_in_the_later_month(
-    store: KeyStore, keyring: Keyring, clock: Clock
+    store: MeterStore, keyring: Keyring, clock: Clock
 ) -> None:
     clock.now = DECEMBER
     key = make(keyring, limit=3)
@@ -299,8 +300,8 @@ def outcomes(calls: list[Callable[[], Any]]) -> Counter[str]:
 def test_failures_given_back_across_a_month_s_turn_leave_only_what_was_served(
     table: str, dynamodb: DynamoDBClient, repetition: int
 ) -> None:
-    before = KeyStore(table, dynamodb, Clock(NOVEMBER))
-    after = KeyStore(table, dynamodb, Clock(DECEMBER))
+    before = MeterStore(table, dynamodb, Clock(NOVEMBER))
+    after = MeterStore(table, dynamodb, Clock(DECEMBER))
     keyring = Keyring(table, dynamodb, Clock(NOVEMBER))
     key = make(keyring, limit=500)
     failing = [before.consume(key, Api.PLATE) for _ in range(20)]
@@ -320,7 +321,7 @@ def test_failures_given_back_across_a_month_s_turn_leave_only_what_was_served(
     assert past.get("2026-11", 0) == by_period["2026-11"]
 
 
-def test_a_key_can_be_rotated_while_it_is_used(store: KeyStore, keyring: Keyring) -> None:
+def test_a_key_can_be_rotated_while_it_is_used(store: MeterStore, keyring: Keyring) -> None:
     key = make(keyring, limit=500)
     served: list[Usage] = []
     with ThreadPoolExecutor(4) as pool:
@@ -371,7 +372,7 @@ UNREACHABLE = {
 
 @pytest.mark.parametrize("error", UNREACHABLE.values(), ids=UNREACHABLE.keys())
 def test_without_the_table_nothing_is_served(dynamodb: DynamoDBClient, error: Exception) -> None:
-    store = KeyStore("unused", Broken(error, dynamodb))  # type: ignore[arg-type]
+    store = MeterStore("unused", Broken(error, dynamodb))  # type: ignore[arg-type]
     for ask in (lambda: store.consume("key", Api.PLATE), lambda: store.account("key")):
         with pytest.raises(StoreUnavailable) as refused:
             ask()
@@ -380,11 +381,9 @@ def test_without_the_table_nothing_is_served(dynamodb: DynamoDBClient, error: Ex
 
 
 def test_a_server_that_is_gone_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    from carsight_service.metering.model import new_client
-
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(StoreUnavailable):
-        KeyStore("unused", new_client()).consume("key", Api.PLATE)
+        MeterStore("unused", Clients().metering).consume("key", Api.PLATE)
 
 
 def test_a_moment_s_throttling_is_waited_out(
@@ -392,22 +391,22 @@ def test_a_moment_s_throttling_is_waited_out(
 ) -> None:
     key = make(keyring, limit=5)
     client = Broken(UNREACHABLE["throttled"], dynamodb, failures=2)
-    assert KeyStore(table, client, clock).consume(key, Api.PLATE).current == 1  # type: ignore[arg-type]
+    assert MeterStore(table, client, clock).consume(key, Api.PLATE).current == 1  # type: ignore[arg-type]
 
 
 def test_a_write_whose_answer_was_lost_is_not_repeated(dynamodb: DynamoDBClient) -> None:
     client = Broken(UNREACHABLE["no answer in time"], dynamodb)
     with pytest.raises(StoreUnavailable):
-        KeyStore("unused", client).consume("key", Api.PLATE)  # type: ignore[arg-type]
+        MeterStore("unused", client).consume("key", Api.PLATE)  # type: ignore[arg-type]
     assert client.calls == 1
 
 
 def test_a_unit_that_cannot_be_given_back_is_logged(
-    store: KeyStore, keyring: Keyring, dynamodb: DynamoDBClient, caplog: pytest.LogCaptureFixture
+    store: MeterStore, keyring: Keyring, dynamodb: DynamoDBClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = make(keyring, limit=5)
     usage = store.consume(key, Api.PLATE)
-    broken = KeyStore("unused", Broken(UNREACHABLE["throttled"], dynamodb))  # type: ignore[arg-type]
+    broken = MeterStore("unused", Broken(UNREACHABLE["throttled"], dynamodb))  # type: ignore[arg-type]
     assert broken.give_back(usage) == usage
-    assert [record.message for record in caplog.records] == ["unit not given back"]
+    assert [record.message for record in caplog.records] == ["refund failed"]
     assert key not in caplog.text

@@ -13,14 +13,15 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 from botocore.httpsession import URLLib3Session
 
-from carsight_service.contract.api import Api
-from carsight_service.http import account
-from carsight_service.images import MAX_IMAGE_BYTES
-from carsight_service.metering.meter_store import KeyStore
+from carsight_service.aws.clients import Clients
+from carsight_service.contract.api import MAX_IMAGE_BYTES, Api
+from carsight_service.http.uploads import UploadRequest, offer
+from carsight_service.metering.meter_store import MeterStore
 from carsight_service.metering.model import Status
-from carsight_service.queue import uploads
-from carsight_service.queue.leases import Busy, Leases
-from carsight_service.queue.uploads import UploadRequest, Uploads, offer
+from carsight_service.notify.webhooks import Announcer
+from carsight_service.queue.leases import Leases
+from carsight_service.queue.messages import TryLater
+from carsight_service.queue.uploads import UploadProcessor
 from tests.events import Invocation, event
 from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline, read_event
 
@@ -208,8 +209,8 @@ def test_a_table_out_of_reach_is_tried_again(pipeline: Pipeline, monkeypatch: py
     pipeline.put("gate 7/car.jpg")
     upload = read_event("upload")
     with monkeypatch.context() as patch:
-        patch.setattr(KeyStore, "_count", lambda *_: pytest.fail("unreachable"))
-        patch.setattr(KeyStore, "consume_by_id", _unavailable)
+        patch.setattr(MeterStore, "_count", lambda *_: pytest.fail("unreachable"))
+        patch.setattr(MeterStore, "consume_by_id", _unavailable)
         assert pipeline.handle(upload) == [upload["Records"][0]["messageId"]]
     assert pipeline.names() == []
     assert pipeline.handle(upload) == []
@@ -270,11 +271,11 @@ def test_deliveries_at_the_same_moment(pipeline: Pipeline) -> None:
 def _dies_at(where: str, patch: pytest.MonkeyPatch) -> None:
     """Have the worker die once: before the named step, or after it where it is called ``after ...``."""
     owner: Any = {
-        "_load": Uploads,
-        "_write": Uploads,
-        "announce": uploads,
-        "consume_by_id": KeyStore,
-        "settle": KeyStore,
+        "_load": UploadProcessor,
+        "_write": UploadProcessor,
+        "announce": Announcer,
+        "consume_by_id": MeterStore,
+        "settle": MeterStore,
     }[where.removeprefix("after ")]
     name = where.removeprefix("after ")
     real = getattr(owner, name)
@@ -370,7 +371,7 @@ def test_a_unit_is_given_back_in_the_month_it_was_counted_in(pipeline: Pipeline)
     pipeline.create_key()
     november, december = datetime(2026, 11, 30, 23, 59, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
     pipeline.keyring = type(pipeline.keyring)(pipeline.table, pipeline.dynamodb, lambda: december)
-    store = KeyStore(pipeline.table, pipeline.dynamodb, lambda: now)
+    store = MeterStore(pipeline.table, pipeline.dynamodb, lambda: now)
     now = november
     store.consume_by_id(KEY_ID, Api.PLATE, "a")
     store.consume_by_id(KEY_ID, Api.PLATE, "a")
@@ -391,12 +392,9 @@ def test_a_unit_is_given_back_in_the_month_it_was_counted_in(pipeline: Pipeline)
 
 def test_an_upload_is_offered_for_exactly_one_key(pipeline: Pipeline) -> None:
     pipeline.create_key()
-    response = account.handle(
-        event(json.dumps({"api": "plate", "name": "gate 7/ü.jpg"}), path="/v1/uploads", query=f"key={KEY}"),
-        Invocation(),
-    )
-    assert response["statusCode"] == 200
-    offered = json.loads(response["body"])
+    body = json.dumps({"api": "plate", "name": "gate 7/ü.jpg"})
+    status, offered = pipeline.ask(event(body, path="/v1/uploads", query=f"key={KEY}"))
+    assert status == 200
     assert offered["fields"]["key"] == f"incoming/{KEY_ID}/plate/gate 7/ü.jpg"
     assert offered["fields"]["Content-Type"] == "image/jpeg"
     assert (offered["expires_in"], offered["max_bytes"]) == (300, MAX_IMAGE_BYTES)
@@ -406,7 +404,8 @@ def test_an_upload_is_offered_for_exactly_one_key(pipeline: Pipeline) -> None:
 def test_what_a_presigned_upload_may_be(pipeline: Pipeline) -> None:
     import base64
 
-    offered = offer(KEY_ID, UploadRequest(api=Api.VIN, name="a.png", content_type="image/png"), "id-1")
+    wanted = UploadRequest(api=Api.VIN, name="a.png", content_type="image/png")
+    offered = offer(KEY_ID, wanted, "id-1", pipeline.clients, pipeline.deployment.storage)
     policy = json.loads(base64.b64decode(offered.fields["policy"]))
     assert {"Content-Type": "image/png"} in policy["conditions"]
     assert ["content-length-range", 1, MAX_IMAGE_BYTES] in policy["conditions"]
@@ -430,17 +429,15 @@ def test_what_a_presigned_upload_may_be(pipeline: Pipeline) -> None:
 )
 def test_an_upload_that_cannot_be_offered(pipeline: Pipeline, body: str, message: str) -> None:
     pipeline.create_key()
-    response = account.handle(event(body, path="/v1/uploads", query=f"key={KEY}"), Invocation())
-    said = json.loads(response["body"])
-    assert (response["statusCode"], said["code"]) == (400, "invalid_request")
+    status, said = pipeline.ask(event(body, path="/v1/uploads", query=f"key={KEY}"))
+    assert (status, said["code"]) == (400, "invalid_request")
     assert message in said["message"]
 
 
 def test_an_upload_for_an_api_that_the_plan_does_not_have(pipeline: Pipeline) -> None:
     pipeline.create_key(limits={Api.VIN: None})
     body = '{"api": "vin", "name": "a.jpg"}'
-    response = account.handle(event(body, path="/v1/uploads", query=f"key={KEY}"), Invocation())
-    assert json.loads(response["body"])["code"] == "api_not_in_plan"
+    assert pipeline.ask(event(body, path="/v1/uploads", query=f"key={KEY}"))[1]["code"] == "api_not_in_plan"
 
 
 def test_a_lease_whose_answer_was_lost_is_not_held_against_its_taker(
@@ -456,13 +453,13 @@ def test_a_lease_whose_answer_was_lost_is_not_held_against_its_taker(
             raise ReadTimeoutError(endpoint_url="https://dynamodb")
         return answer
 
-    leases = Leases(pipeline.table)
+    leases = Leases(pipeline.table, Clients().dynamodb)
     with monkeypatch.context() as patch:
         patch.setattr(URLLib3Session, "send", lose)
         lease = leases.take("a name", "first", 60)
     assert len(sent) == 2
     assert lease is not None
-    with pytest.raises(Busy):
+    with pytest.raises(TryLater):
         leases.take("a name", "first", 60)
     leases.complete(lease)
     assert leases.take("a name", "first", 60) is None

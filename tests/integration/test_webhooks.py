@@ -12,10 +12,9 @@ from typing import Any
 import boto3
 import pytest
 
-from carsight_service.notify import webhooks
+from carsight_service.contract.api import Api
 from carsight_service.notify.subscribers import DELIVERY, SIGNATURE, sign, verify
-from carsight_service.notify.webhooks import MAX_DETAIL_BYTES, announce, deliver
-from carsight_service.settings import settings
+from carsight_service.notify.webhooks import MAX_DETAIL_BYTES
 from tests.pipeline import KEY_ID, Pipeline, read_event
 
 
@@ -79,7 +78,7 @@ def test_a_reading_is_delivered_and_signed(pipeline: Pipeline, receiver: Receive
     webhook = pipeline.webhooks.set(KEY_ID, receiver.url, plain=True)
     pipeline.put("gate 7/car.jpg")
     assert pipeline.handle(read_event("upload")) == []
-    assert deliver(taken(pipeline), pipeline.webhooks) == {"batchItemFailures": []}
+    assert pipeline.deliver(taken(pipeline)) == {"batchItemFailures": []}
     ((headers, body),) = receiver.received
     assert verify(webhook.secret, headers[SIGNATURE], body)
     said = json.loads(body)
@@ -102,20 +101,18 @@ def test_a_delivery_that_is_not_taken_is_tried_again(
 ) -> None:
     pipeline.create_key()
     pipeline.webhooks.set(KEY_ID, receiver.url, plain=True)
-    announce("carsight.reading", KEY_ID, "d-1", {"a": 1}, pipeline.webhooks)
+    pipeline.announcer.announce("carsight.reading", KEY_ID, "d-1", {"a": 1})
     message = taken(pipeline)
     receiver.status = status
-    assert deliver(message, pipeline.webhooks) == {
+    assert pipeline.deliver(message) == {
         "batchItemFailures": [{"itemIdentifier": message["Records"][0]["messageId"]}]
     }
     receiver.status = 200
-    assert deliver(message, pipeline.webhooks) == {"batchItemFailures": []}
+    assert pipeline.deliver(message) == {"batchItemFailures": []}
     assert [headers[DELIVERY] for headers, _ in receiver.received] == ["d-1", "d-1"]
 
 
-def test_attempts_come_later_and_later(
-    pipeline: Pipeline, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_attempts_come_later_and_later(pipeline: Pipeline, receiver: Receiver) -> None:
     pipeline.create_key()
     pipeline.webhooks.set(KEY_ID, receiver.url, plain=True)
     receiver.status = 503
@@ -125,7 +122,7 @@ def test_attempts_come_later_and_later(
         def change_message_visibility(self, **arguments: Any) -> None:
             waits.append(arguments["VisibilityTimeout"])
 
-    monkeypatch.setattr(webhooks, "sqs", Queue)
+    pipeline.clients.sqs = Queue()  # type: ignore[assignment]
     message = {"key_id": KEY_ID, "delivery": "d-1", "body": "{}"}
     for attempt in range(1, 11):
         record = {
@@ -134,7 +131,7 @@ def test_attempts_come_later_and_later(
             "body": json.dumps(message),
             "attributes": {"ApproximateReceiveCount": str(attempt)},
         }
-        deliver({"Records": [record]}, pipeline.webhooks)
+        pipeline.deliver({"Records": [record]})
     assert waits == [30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
 
 
@@ -142,16 +139,11 @@ def test_attempts_come_later_and_later(
     "url",
     ["https://127.0.0.1/", "https://169.254.169.254/latest/", "https://[::1]:443/", "https://10.0.0.1/"],
 )
-def test_a_webhook_is_no_way_into_this_network(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, url: str
-) -> None:
+def test_a_webhook_is_no_way_into_this_network(pipeline: Pipeline, url: str) -> None:
     pipeline.create_key()
-    monkeypatch.setattr(
-        webhooks, "settings", settings.model_copy(update={"webhooks_queue_url": pipeline.webhooks_queue})
-    )
     pipeline.webhooks.set(KEY_ID, url)
-    announce("carsight.reading", KEY_ID, "d-1", {"a": 1}, pipeline.webhooks)
-    assert len(deliver(taken(pipeline), pipeline.webhooks)["batchItemFailures"]) == 1
+    pipeline.announcer.announce("carsight.reading", KEY_ID, "d-1", {"a": 1})
+    assert len(pipeline.deliver(taken(pipeline), local_fetch=False)["batchItemFailures"]) == 1
 
 
 @pytest.mark.parametrize("url", ["http://example.com/", "ftp://example.com/", "", "https://" + "a" * 2048])
@@ -163,9 +155,9 @@ def test_an_address_that_no_webhook_can_have(pipeline: Pipeline, url: str) -> No
 def test_a_webhook_that_was_removed_is_not_told(pipeline: Pipeline, receiver: Receiver) -> None:
     pipeline.create_key()
     pipeline.webhooks.set(KEY_ID, receiver.url, plain=True)
-    announce("carsight.reading", KEY_ID, "d-1", {"a": 1}, pipeline.webhooks)
+    pipeline.announcer.announce("carsight.reading", KEY_ID, "d-1", {"a": 1})
     pipeline.webhooks.remove(KEY_ID)
-    assert deliver(taken(pipeline), pipeline.webhooks) == {"batchItemFailures": []}
+    assert pipeline.deliver(taken(pipeline)) == {"batchItemFailures": []}
     assert receiver.received == []
 
 
@@ -193,7 +185,7 @@ def test_a_signature_is_of_this_body_this_secret_and_this_hour() -> None:
 # -- the event bus -------------------------------------------------------------------------------------------
 
 
-def test_the_event_bus_is_told(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_event_bus_is_told(pipeline: Pipeline) -> None:
     events = boto3.client("events")
     arn = pipeline.sqs.get_queue_attributes(QueueUrl=pipeline.webhooks_queue, AttributeNames=["QueueArn"])[
         "Attributes"
@@ -201,9 +193,8 @@ def test_the_event_bus_is_told(pipeline: Pipeline, monkeypatch: pytest.MonkeyPat
     pattern = {"source": ["carsight"], "detail-type": ["carsight.reading"]}
     events.put_rule(Name="readings", EventPattern=json.dumps(pattern))
     events.put_targets(Rule="readings", Targets=[{"Id": "queue", "Arn": arn}])
-    monkeypatch.setattr(
-        webhooks, "settings", settings.model_copy(update={"event_bus": "default", "webhooks_queue_url": None})
-    )
+    deployment = pipeline.deploy(event_bus="default", webhooks_queue_url=None)
+    pipeline.workers[Api.PLATE] = pipeline.worker(Api.PLATE, deployment)
     pipeline.create_key()
     pipeline.put("gate 7/car.jpg")
     assert pipeline.handle(read_event("upload")) == []
@@ -220,7 +211,7 @@ def test_a_detail_too_large_for_an_event_goes_without_its_results(pipeline: Pipe
     pipeline.create_key()
     pipeline.webhooks.set(KEY_ID, "https://example.com/")
     detail = {"results": ["x" * MAX_DETAIL_BYTES], "result": {"key": "where it all is"}}
-    announce("carsight.reading", KEY_ID, "d-1", detail, pipeline.webhooks)
+    pipeline.announcer.announce("carsight.reading", KEY_ID, "d-1", detail)
     (message,) = taken(pipeline)["Records"]
     body = json.loads(json.loads(message["body"])["body"])
     assert body["detail"] == {"delivery": "d-1", "result": {"key": "where it all is"}}

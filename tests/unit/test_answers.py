@@ -17,6 +17,7 @@ from carsight.refusal import Reason, Refusal
 from carsight.vin.recognizer import CheckDigit, Repair, VinCandidate, VinResult
 from carsight_service.contract.answers import plate_answer, vin_answer
 from carsight_service.contract.errors import REASONS, NoTextDetected, NothingFound, envelope
+from carsight_service.settings import Links
 
 PHOTO = Photo.of(np.zeros((300, 400, 3), np.uint8))
 READING = PlateReading(
@@ -159,7 +160,7 @@ def test_nothing_found_says_why_and_what_to_do(reason: Reason) -> None:
     ):
         with pytest.raises(NothingFound) as error:
             answer()
-        told = envelope(error.value, "id-1")
+        told = envelope(error.value, "id-1", Links())
         assert (told["reason"], told["figure"], told["needed"]) == (reason, 0.123, 0.3)
         assert told["detail"] == REASONS[reason]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-FUNCTIONS = Path(__file__).resolve().parents[2] / "functions"
+ROOT = Path(__file__).resolve().parents[2]
 
 BUDGET = {"plate": 600, "vin": 600}
 """Modules that a function may have imported before its first request, the interpreter's own included."""
@@ -23,7 +23,9 @@ NEVER = {
     "onnxruntime.quantization": "the models are quantised where they are trained",
     "requests": "fetches are the guarded ones of carsight_service.aws.fetch",
     "s3transfer": "objects are small enough for one request",
+    "carsight_service.batch_store": "the account function's and the workers'",
     "carsight_service.http.account": "the account function's",
+    "carsight_service.notify.webhooks": "the workers'",
     "carsight_service.queue.batches": "the workers'",
     "carsight_service.http.openapi": "the account function's",
     "carsight_service.queue.uploads": "the workers'",
@@ -36,16 +38,20 @@ OTHERS = {
 }
 """What only the other function needs."""
 
-_REPORT = "import app, json, sys; print(json.dumps(sorted(sys.modules)))"
+_REPORT = "import functions.{}.app, json, sys; print(json.dumps(sorted(sys.modules)))"
 
 
 @pytest.mark.parametrize("function", ["plate", "vin"])
 def test_a_cold_start_imports_no_more_than_it_has_to(function: str) -> None:
     # Without the environment's own .pth files, which import what no function has.
-    search = [str(FUNCTIONS / function), *(path for path in sys.path if path)]
+    search = [str(ROOT), *(path for path in sys.path if path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(search)}
     ran = subprocess.run(
-        [sys.executable, "-S", "-c", _REPORT], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-S", "-c", _REPORT.format(function)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     modules = set(json.loads(ran.stdout.splitlines()[-1]))
     unwanted = modules & {*NEVER, *OTHERS[function]}

@@ -14,24 +14,25 @@ from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as some
 
+from carsight_service.contract.api import MAX_IMAGE_BYTES
 from carsight_service.contract.errors import ImageTooLarge, InvalidImage
+from carsight_service.deployment import Deployment
+from carsight_service.http.request import Request, canonical_path, parse_request
 from carsight_service.images import (
-    MAX_IMAGE_BYTES,
     Base64Source,
     BytesSource,
-    Request,
     S3Source,
     UrlSource,
-    canonical_path,
-    load,
-    parse_request,
 )
+from carsight_service.settings import Settings
 from tests.events import MULTIPART, event, form
 
 URL = "https://photos.example/a%20b.jpg?X-Amz-Signature=abc&x=1"
 PHOTO = b"\xff\xd8\xff\xe0" + random.Random(1).randbytes(3000) + b"\r\n--Xy\r\n\r\n\r\n\n"
 BASE64 = base64.b64encode(PHOTO).decode()
 JSON = "application/json"
+
+load = Deployment(Settings(table_name="carsight")).images.load
 
 
 def parsed(*args: Any, **kwargs: Any) -> Request:

@@ -12,7 +12,10 @@ PARENT = "53995c3f42cd8ad8"
 
 _REQUEST = """
 from carsight_service.deadline import within
+from carsight_service.deployment import Deployment
 from carsight_service.telemetry import stage
+
+Deployment.from_environment()
 
 def body():
     with stage("load"):

@@ -1,12 +1,11 @@
 """The deployment's settings: one frozen model, read from the environment when a function starts.
 
-A missing or malformed variable raises ``pydantic.ValidationError`` at import, so that a bad deployment fails
-while it starts and not at its first request. ``template.yaml`` sets the variables.
+A missing or malformed variable raises ``pydantic.ValidationError``, so that a bad deployment fails while it
+starts and not at its first request. ``template.yaml`` sets the variables.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Annotated, Self
 
@@ -27,10 +26,20 @@ def _web_page(value: str) -> str:
 WebPage = Annotated[str, AfterValidator(_web_page)]
 
 
-class Settings(BaseModel):
-    """Each field is read from the environment variable of its name in upper case; an empty one is unset."""
+class Links(BaseModel):
+    """The web pages that messages send a key's owner to."""
 
     model_config = ConfigDict(frozen=True)
+
+    billing_url: WebPage = "https://carsxe.com/dashboard/billing"
+    """Where the message for an inactive key sends its owner."""
+
+    pricing_url: WebPage = "https://carsxe.com/pricing"
+    """Where the message for a plan without this API sends the key's owner."""
+
+
+class Settings(Links):
+    """Each field is read from the environment variable of its name in upper case; an empty one is unset."""
 
     table_name: Annotated[str, Field(min_length=3, max_length=255, pattern=r"^[A-Za-z0-9_.-]+$")]
     """DynamoDB table of keys and usage."""
@@ -50,6 +59,9 @@ class Settings(BaseModel):
     webhooks_queue_url: str | None = None
     """Queue of the readings that keys with a webhook are told of."""
 
+    alerts_topic_arn: str | None = None
+    """SNS topic of usage alerts."""
+
     event_bus: str | None = None
     """EventBridge bus that is told of every reading; none where it is unset."""
 
@@ -68,17 +80,8 @@ class Settings(BaseModel):
     tracing: bool = False
     """Send each stage of a request to X-Ray as a subsegment."""
 
-    billing_url: WebPage = "https://carsxe.com/dashboard/billing"
-    """Where the message for an inactive key sends its owner."""
-
-    pricing_url: WebPage = "https://carsxe.com/pricing"
-    """Where the message for a plan without this API sends the key's owner."""
-
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:
         """The settings in ``environment``. Raises ``pydantic.ValidationError`` where they are not usable."""
         named = {name: environment.get(name.upper(), "") for name in cls.model_fields}
         return cls.model_validate({name: value for name, value in named.items() if value})
-
-
-settings = Settings.read(os.environ)

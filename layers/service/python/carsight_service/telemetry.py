@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import Outcome
-from carsight_service.settings import settings
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Tracer
 
 NAMESPACE = "Carsight"
 """CloudWatch namespace of every metric; their dimensions are ``service`` and ``api``.
@@ -38,41 +41,57 @@ _package.handlers[:] = logger.handlers
 _package.setLevel(logger.log_level)
 _package.propagate = False
 
-if settings.tracing:
-    from aws_lambda_powertools import Tracer  # the X-Ray SDK is imported only where it is used
+Timer = Callable[[], float]
+"""Seconds from some moment on, as ``time.perf_counter`` gives them."""
 
-    # AWS calls are traced too. HTTP is not: a caller's URLs stay out of traces as they stay out of logs.
-    _tracer = Tracer(service=SERVICE, patch_modules=("botocore",))
 
-_stages: ContextVar[dict[str, float]] = ContextVar("stages")
+@dataclass(frozen=True, slots=True)
+class _Stopwatch:
+    timer: Timer
+    stages: dict[str, float] = field(default_factory=dict)
+
+
+_running: ContextVar[_Stopwatch] = ContextVar("stopwatch")
+_tracer: Tracer | None = None
 _cold = True
 
 
+def trace() -> None:
+    """Send each stage to X-Ray as a subsegment from now on."""
+    from aws_lambda_powertools import Tracer  # the X-Ray SDK is imported only where it is used
+
+    global _tracer
+    # AWS calls are traced too. HTTP is not: a caller's URLs stay out of traces as they stay out of logs.
+    _tracer = Tracer(service=SERVICE, patch_modules=("botocore",))
+
+
 @contextmanager
-def timed() -> Iterator[dict[str, float]]:
+def timed(timer: Timer = time.perf_counter) -> Iterator[dict[str, float]]:
     """Collect the milliseconds of each ``stage`` within, in this thread or one that took its context."""
-    stages: dict[str, float] = {}
-    token = _stages.set(stages)
+    stopwatch = _Stopwatch(timer)
+    token = _running.set(stopwatch)
     try:
-        yield stages
+        yield stopwatch.stages
     finally:
-        _stages.reset(token)
+        _running.reset(token)
 
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
     """Time a stage of a request (``keys``, ``load``, ``decode``, ``read``), and trace it if tracing is on."""
-    start = time.perf_counter()
+    stopwatch = _running.get(None) or _Stopwatch(time.perf_counter)
+    start = stopwatch.timer()
     try:
-        with _tracer.provider.in_subsegment(name) if settings.tracing else nullcontext():
+        with _tracer.provider.in_subsegment(name) if _tracer else nullcontext():
             yield
     finally:
-        stages = _stages.get(None)
-        if stages is not None:
-            stages[name] = stages.get(name, 0.0) + (time.perf_counter() - start) * 1000
+        milliseconds = (stopwatch.timer() - start) * 1000
+        stopwatch.stages[name] = stopwatch.stages.get(name, 0.0) + milliseconds
 
 
-def record(api: Api, outcome: Outcome, stages: Mapping[str, float], fields: Mapping[str, Any]) -> None:
+def record(
+    api: Api, outcome: Outcome, stages: Mapping[str, float], fields: Mapping[str, Any], *, metrics: bool
+) -> None:
     """Log one answered request, and count it where the deployment wants metrics of its own.
 
     ``stages`` holds milliseconds by stage, ``total`` among them; ``fields`` whatever else the log line says.
@@ -82,7 +101,7 @@ def record(api: Api, outcome: Outcome, stages: Mapping[str, float], fields: Mapp
     timings = {name: round(milliseconds, 3) for name, milliseconds in stages.items()}
     write = logger.error if outcome is Outcome.FAULT else logger.info
     write("answered", extra={"api": api.value, **fields, "cold_start": cold, "ms": timings})
-    if settings.custom_metrics:
+    if metrics:
         _count(api, outcome, cold, timings)
 
 

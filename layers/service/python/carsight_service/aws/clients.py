@@ -1,12 +1,13 @@
-"""AWS clients of everything behind a queue, each made when it is first needed and shared by all threads.
+"""AWS clients, each made when it is first needed and shared by all threads.
 
-More patient than a request's: what fails here is done again by another function a little later.
+botocore's own: boto3 makes the same ones and adds an eighth to a cold start for transfers and resources that
+nobody uses.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
 from botocore.session import Session
@@ -15,31 +16,67 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sns import SNSClient
     from mypy_boto3_sqs import SQSClient
 
-_PATIENCE = Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 3, "mode": "standard"})
+_BACKGROUND = Config(
+    connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 3, "mode": "standard"}
+)
+"""More patient than a request: what fails here is done again by another function a little later."""
+
+_METERING = Config(
+    connect_timeout=1,
+    read_timeout=5,
+    retries={"total_max_attempts": 1, "mode": "standard"},
+    max_pool_connections=64,
+    tcp_keepalive=True,
+)
+
+_SIGNING = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
 
 
-@cache
-def s3() -> S3Client:
-    """S3, by its regional address: the global one redirects, and a form does not survive that."""
-    signing = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
-    return cast("S3Client", Session().create_client("s3", config=_PATIENCE.merge(signing)))
+class Clients:
+    """The clients of one process. A client may be replaced by assigning another to its name."""
+
+    @cached_property
+    def metering(self) -> DynamoDBClient:
+        """DynamoDB for metering: it answers or fails within seconds and leaves repeating to its caller.
+
+        The SDK would repeat a write whose answer was lost, and so count a request twice.
+        """
+        client: DynamoDBClient = _client("dynamodb", _METERING)
+        return client
+
+    @cached_property
+    def dynamodb(self) -> DynamoDBClient:
+        """DynamoDB, for writes that may be repeated where the answer to the first was lost."""
+        client: DynamoDBClient = _client("dynamodb", _BACKGROUND)
+        return client
+
+    @cached_property
+    def s3(self) -> S3Client:
+        """S3, by its regional address: the global one redirects, and a form does not survive that."""
+        client: S3Client = _client("s3", _BACKGROUND.merge(_SIGNING))
+        return client
+
+    @cached_property
+    def sqs(self) -> SQSClient:
+        """SQS."""
+        client: SQSClient = _client("sqs", _BACKGROUND)
+        return client
+
+    @cached_property
+    def sns(self) -> SNSClient:
+        """SNS."""
+        client: SNSClient = _client("sns", _BACKGROUND)
+        return client
+
+    @cached_property
+    def events(self) -> EventBridgeClient:
+        """EventBridge."""
+        client: EventBridgeClient = _client("events", _BACKGROUND)
+        return client
 
 
-@cache
-def dynamodb() -> DynamoDBClient:
-    """DynamoDB, for writes that may be repeated where the answer to the first was lost."""
-    return cast("DynamoDBClient", Session().create_client("dynamodb", config=_PATIENCE))
-
-
-@cache
-def sqs() -> SQSClient:
-    """SQS."""
-    return cast("SQSClient", Session().create_client("sqs", config=_PATIENCE))
-
-
-@cache
-def events() -> EventBridgeClient:
-    """EventBridge."""
-    return cast("EventBridgeClient", Session().create_client("events", config=_PATIENCE))
+def _client(service: str, config: Config) -> Any:
+    return Session().create_client(service, config=config)

@@ -6,10 +6,14 @@ to ignore fields they do not know. A field without a value is left out of the JS
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+MAX_IMAGE_BYTES = 10 * 1024 * 1024
+"""What an image may have, wherever it comes from."""
 
 ApiName = Literal["plate_image_recognition", "vin_optical_character_recognition"]
 
@@ -32,6 +36,12 @@ class Api(StrEnum):
             Api.PLATE: ("/platerecognition", "/v1/plate-reader"),
             Api.VIN: ("/v1/vinocr", "/vinocr", "/vin-ocr"),
         }[self]
+
+
+def region_codes(hints: Iterable[str]) -> tuple[str, ...]:
+    """Region codes out of repeated hints and comma-separated ones, in lower case, without repetitions."""
+    codes = (code.strip().lower() for hint in hints for code in hint.split(","))
+    return tuple(dict.fromkeys(code for code in codes if code))
 
 
 class Part(BaseModel):

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from carsight_service.contract.api import Api
-from carsight_service.settings import settings
 
 if TYPE_CHECKING:
     from carsight.photo import ImageError
     from carsight.refusal import Reason
-    from carsight_service.metering.meter_store import Usage
+    from carsight_service.metering.model import Usage
+    from carsight_service.settings import Links
 
 IMAGE_FIELDS = ("image_url", "image", "upload_url", "imageUrl")
 """The names of JSON's members and of form fields that may hold the image, as text."""
@@ -48,6 +48,8 @@ class ServiceError(Exception):
     status: int
     code: str
     message: str
+    link: Literal["billing_url", "pricing_url"] | None = None
+    """The deployment's page that takes the place of ``{url}`` in ``message``."""
     detail: str = ""
     """One or two sentences that name the mistake and the remedy; empty where callers may not be told."""
     outcome: Outcome = Outcome.INVALID
@@ -69,11 +71,12 @@ class ServiceError(Exception):
         """Further headers of the answer."""
 
 
-def envelope(error: ServiceError, request_id: str) -> dict[str, Any]:
-    """The body of an answer that is not a 200."""
+def envelope(error: ServiceError, request_id: str, links: Links) -> dict[str, Any]:
+    """The body of an answer that is not a 200; ``links`` are the pages that messages name."""
+    message = error.message.format(url=getattr(links, error.link)) if error.link else error.message
     return {
         "success": False,
-        "message": error.message,
+        "message": message,
         "code": error.code,
         **({"detail": error.detail} if error.detail else {}),
         "request_id": request_id,
@@ -222,9 +225,8 @@ class InactiveKey(ServiceError):
     code = "inactive_api_key"
     detail = "The key's plan has to be renewed before it is served again."
     outcome = Outcome.REFUSED
-    message = (
-        f"User with this API key is not active. To activate update your billing on {settings.billing_url}"
-    )
+    link = "billing_url"
+    message = "User with this API key is not active. To activate update your billing on {url}"
 
 
 class BlockedKey(ServiceError):
@@ -244,9 +246,9 @@ class PlanWithoutApi(ServiceError):
     code = "api_not_in_plan"
     detail = "Call an API that the key's plan includes, or have the plan changed."
     outcome = Outcome.REFUSED
+    link = "pricing_url"
     message = (
-        "This API is not available for your current subscription tier. "
-        f"Visit {settings.pricing_url} to review upgrade options."
+        "This API is not available for your current subscription tier. Visit {url} to review upgrade options."
     )
 
 

@@ -10,23 +10,24 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from carsight_service.batch_store import Batches
 from carsight_service.contract.api import Api, CurrentUsage, PastUsage, UsageReport, User, Validation
 from carsight_service.contract.errors import (
-    InternalError,
     InvalidRequest,
     MethodNotAllowed,
     MissingKey,
     NotFound,
     PlanWithoutApi,
-    ServiceError,
 )
+from carsight_service.deployment import Deployment
 from carsight_service.http import openapi, page, snapshot
-from carsight_service.http.endpoint import Context, Event, Response, refuse, respond, store
-from carsight_service.images import parse_request
-from carsight_service.metering import model as key_table
-from carsight_service.queue.batches import BatchAnswer, Batches, parse_batch
-from carsight_service.queue.uploads import UploadRequest, offer
-from carsight_service.settings import settings
+from carsight_service.http.batches import BatchAnswer, parse_batch
+from carsight_service.http.request import parse_request, request_id_of
+from carsight_service.http.responses import refuse, respond
+from carsight_service.http.uploads import UploadRequest, offer
+from carsight_service.lambda_types import Context, Event, Response
+from carsight_service.metering import model
+from carsight_service.reading import translate
 from carsight_service.telemetry import logger
 
 
@@ -34,6 +35,7 @@ from carsight_service.telemetry import logger
 class Call:
     """One request to a route of this module."""
 
+    deployment: Deployment
     method: str
     path: str
     parameters: Mapping[str, str]
@@ -44,52 +46,61 @@ class Call:
     content_type: str
     request_id: str
 
-    def require_key(self) -> str:
-        """The key. Raises ``MissingKey``."""
+    def account(self) -> model.Account:
+        """What is known of the key, if it is served. Raises ``MissingKey``, or as ``MeterStore.account``."""
         if self.key is None:
             raise MissingKey(Api.PLATE)
-        return self.key
+        return self.deployment.meters.account(self.key)
 
-    def account(self) -> key_table.Account:
-        """What is known of the key, if it is served. Raises ``MissingKey``, or as ``KeyStore.account``."""
-        return store.account(self.require_key())
+    @property
+    def batches(self) -> Batches:
+        """The batches of the deployment."""
+        of = self.deployment
+        return Batches(of.settings.table_name, of.aws.dynamodb, of.clock, of.storage, of.queues)
 
 
 Handler = Callable[[Call], Response]
 
 
-def handle(event: Event, context: Context) -> Response:
-    """Answer one API Gateway event. ``event`` comes back without its body, query and key."""
-    body, content_type = _body(event)
-    query = event.get("queryStringParameters") or {}
-    request = parse_request(event)
-    said: dict[str, Any] = {
-        "request_id": request.request_id,
-        "function_request_id": context.aws_request_id,
-        "method": request.method,
-    }
-    try:
-        route, handler, parameters = _find(request.method, request.path)
-        said["route"] = route
-        call = Call(
-            method=request.method,
-            path=request.path,
-            parameters=parameters,
-            key=request.key,
-            query=query,
-            body=body,
-            content_type=content_type,
-            request_id=request.request_id,
+class AccountEndpoint:
+    """Answers every route without pixels, and every path that is no other's; one per process."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        _ = deployment.meters  # its client is made while the function starts
+
+    def handle(self, event: Event, context: Context) -> Response:
+        """Answer one request, whatever happens. ``event`` comes back without its body, query and key."""
+        request_id = request_id_of(event)
+        log_fields = {"request_id": request_id, "function_request_id": context.aws_request_id}
+        try:
+            response = self._answer(event, log_fields)
+        except Exception as error:
+            refused = translate(error, Api.VIN)
+            log_fields |= {"code": refused.code, "detail": refused.note}
+            response = refuse(refused, request_id, self._deployment.settings)
+        logger.info("answered", extra={**log_fields, "status": response["statusCode"]})
+        return response
+
+    def _answer(self, event: Event, log_fields: dict[str, Any]) -> Response:
+        body, content_type = _body(event)
+        query = event.get("queryStringParameters") or {}
+        request = parse_request(event)
+        log_fields["method"] = request.method
+        log_fields["route"], handler, parameters = _find(request.method, request.path)
+        return handler(
+            Call(
+                deployment=self._deployment,
+                method=request.method,
+                path=request.path,
+                parameters=parameters,
+                key=request.key,
+                query=query,
+                body=body,
+                content_type=content_type,
+                request_id=request.request_id,
+            )
         )
-        response = handler(call)
-    except ServiceError as error:
-        said |= {"code": error.code, "detail": error.note}
-        response = refuse(error, request.request_id)
-    except Exception:
-        logger.exception("unexpected")
-        response = refuse(InternalError(Api.VIN), request.request_id)
-    logger.info("answered", extra={**said, "status": response["statusCode"]})
-    return response
 
 
 def _body(event: Event) -> tuple[bytes, str]:
@@ -123,7 +134,7 @@ def _find(method: str, path: str) -> tuple[str, Handler, dict[str, str]]:
 
 def validate(call: Call) -> Response:
     """``/v1/auth/validate``: whether a key would be served, and whose it is."""
-    profile = store.status(call.require_key())
+    profile = call.account().profile
     user = User(
         email=profile.owner,
         label=profile.label,
@@ -136,7 +147,7 @@ def validate(call: Call) -> Response:
 
 def usage(call: Call) -> Response:
     """``/v1/usage``: this period's usage of each API, and the past ones'."""
-    account = store.account(call.require_key())
+    account = call.account()
     report = UsageReport(
         tier=account.profile.tier,
         usage=tuple(_current(usage) for usage in account.usage),
@@ -151,10 +162,10 @@ def statistics(call: Call) -> Response:
     plates = next((usage for usage in call.account().usage if usage.api is Api.PLATE), None)
     if plates is None:
         raise PlanWithoutApi
-    return respond(200, snapshot.statistics(plates, key_table.utc_now()).model_dump(mode="json"))
+    return respond(200, snapshot.statistics(plates, call.deployment.clock()).model_dump(mode="json"))
 
 
-def _current(usage: key_table.Usage) -> CurrentUsage:
+def _current(usage: model.Usage) -> CurrentUsage:
     return CurrentUsage(
         api=usage.api.contract_name,
         period=usage.period,
@@ -165,7 +176,7 @@ def _current(usage: key_table.Usage) -> CurrentUsage:
     )
 
 
-def _past(past: key_table.PastUsage) -> PastUsage:
+def _past(past: model.PastUsage) -> PastUsage:
     return PastUsage(
         api=past.api.contract_name, period=past.period, current=past.used, limit=past.limit, tier=past.tier
     )
@@ -179,7 +190,9 @@ def offer_upload(call: Call) -> Response:
     except ValidationError as error:
         raise InvalidRequest(_first(error)) from None
     _require_api(account, wanted.api)
-    return respond(200, offer(account.profile.key_id, wanted, call.request_id).model_dump(mode="json"))
+    of = call.deployment
+    offered = offer(account.profile.key_id, wanted, call.request_id, of.aws, of.storage)
+    return respond(200, offered.model_dump(mode="json"))
 
 
 def submit_batch(call: Call) -> Response:
@@ -187,20 +200,24 @@ def submit_batch(call: Call) -> Response:
     account = call.account()
     request = parse_batch(call.body, call.content_type, call.query)
     _require_api(account, request.api)
-    batch = Batches(settings.table_name, store.client).submit(account.profile.key_id, request)
-    return respond(200, BatchAnswer.of(batch, call.request_id).model_dump(mode="json"))
+    batch = call.batches.submit(account.profile.key_id, request)
+    return respond(
+        200, BatchAnswer.of(batch, call.deployment.storage, call.request_id).model_dump(mode="json")
+    )
 
 
 def show_batch(call: Call) -> Response:
     """``GET /v1/batches/<id>``: how far a batch is, and where its results are."""
     account = call.account()
-    batch = Batches(settings.table_name, store.client).get(call.parameters["id"])
+    batch = call.batches.get(call.parameters["id"])
     if batch is None or batch.key_id != account.profile.key_id:
         raise NotFound
-    return respond(200, BatchAnswer.of(batch, call.request_id).model_dump(mode="json"))
+    return respond(
+        200, BatchAnswer.of(batch, call.deployment.storage, call.request_id).model_dump(mode="json")
+    )
 
 
-def _require_api(account: key_table.Account, api: Api) -> None:
+def _require_api(account: model.Account, api: Api) -> None:
     """Raises ``PlanWithoutApi`` where the key's tier does not include ``api``."""
     if api not in {usage.api for usage in account.usage}:
         raise PlanWithoutApi
@@ -227,9 +244,9 @@ def openapi_yaml(_: Call) -> Response:
     }
 
 
-def _page(make: Callable[[], Response], _: Call) -> Response:
+def _page(make: Callable[[], Response], call: Call) -> Response:
     """A page for people. Raises ``NotFound`` where the deployment has switched them off."""
-    if not settings.pages:
+    if not call.deployment.settings.pages:
         raise NotFound
     return make()
 

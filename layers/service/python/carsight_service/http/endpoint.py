@@ -1,171 +1,83 @@
-"""The one way of a request through both functions.
-
-Path, method, key, one unit of the key's allowance, image source, bytes, recogniser, answer. Whatever does not
-end in a 200 gives the unit back.
-"""
+"""The endpoints that read photos: from an event to an answer, the same for plates and VINs."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from carsight_service.contract.api import Answer, Api
-from carsight_service.contract.errors import (
-    InternalError,
-    MethodNotAllowed,
-    MissingImage,
-    MissingKey,
-    NotFound,
-    Outcome,
-    RequestTimedOut,
-    ServiceError,
-    envelope,
-)
-from carsight_service.deadline import OutOfTime, within
+from carsight_service.contract.api import Api
+from carsight_service.contract.errors import MethodNotAllowed, MissingImage, MissingKey, NotFound
+from carsight_service.deployment import Deployment
 from carsight_service.http import snapshot
-from carsight_service.images import Request, load, parse_request
-from carsight_service.metering.meter_store import KeyStore
-from carsight_service.settings import settings
-from carsight_service.telemetry import logger, record, stage, timed
-
-Event = dict[str, Any]
-"""An API Gateway HTTP API event, payload format 2.0."""
-
-Response = dict[str, Any]
-"""What API Gateway is answered: ``statusCode``, ``headers``, ``body``."""
-
-Recognise = Callable[[bytes, Sequence[str]], Answer]
-"""Makes a 200 out of an image's bytes and the caller's region codes, or raises a ``ServiceError``."""
+from carsight_service.http.request import Request, parse_request, request_id_of
+from carsight_service.http.responses import refuse, respond
+from carsight_service.lambda_types import Context, Event, Response
+from carsight_service.reading import ByKey, Reader, Recognize, Work
 
 SECONDS_TO_ANSWER = 2.0
 """How long before the function's own timeout a request is given up, so that its unit can be given back."""
 
-store = KeyStore(settings.table_name)
 
+class Endpoint:
+    """Answers the requests of one API; one per process."""
 
-class Context(Protocol):
-    """What Lambda says about an invocation, as far as it is used here."""
-
-    aws_request_id: str
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Until the function's own timeout."""
-        ...
-
-
-def respond(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
-    """An answer with a JSON object as its body; every answer of every route is made here."""
-    return {
-        "statusCode": status,
-        "headers": {"content-type": "application/json", "cache-control": "no-store", **(headers or {})},
-        "body": json.dumps(body, ensure_ascii=False, separators=(",", ":")),
-        "isBase64Encoded": False,
-    }
-
-
-def refuse(error: ServiceError, request_id: str) -> Response:
-    """The answer for ``error``."""
-    return respond(error.status, envelope(error, request_id), error.headers)
-
-
-def handle(event: Event, context: Context, api: Api, recognise: Recognise) -> Response:
-    """Answer one request, whatever happens. ``event`` comes back without its body, query and key."""
-    start = time.perf_counter()
-    call = _Call(parse_request(event), context, api, recognise)
-    outcome = Outcome.READ
-    with timed() as stages:
-        try:
-            response = call.answer()
-        except Exception as error:
-            refused = _translated(error, api)
-            outcome = refused.outcome
-            call.said |= {"code": refused.code, "detail": refused.note}
-            response = refuse(refused, call.request.request_id)
-    call.said["status"] = response["statusCode"]
-    record(api, outcome, {**stages, "total": (time.perf_counter() - start) * 1000}, call.said)
-    return response
-
-
-class _Call:
-    """One request on its way through. Its methods return a 200, and raise any other answer."""
-
-    def __init__(self, request: Request, context: Context, api: Api, recognise: Recognise) -> None:
-        self.request = request
-        self.said: dict[str, Any] = {
-            "request_id": request.request_id,
-            "function_request_id": context.aws_request_id,
-            "method": request.method,
-            "route": request.path,
-            "source": request.source and type(request.source).__name__.removesuffix("Source").lower(),
-        }
-        """What the log will say of it."""
-        self._context = context
+    def __init__(self, deployment: Deployment, api: Api, recognize: Recognize) -> None:
+        self._deployment = deployment
+        self._meters = deployment.meters  # its client is made while the function starts
         self._api = api
-        self._recognise = recognise
+        self._recognize = recognize
+        self._reader = Reader(api, deployment.settings, deployment.timer)
 
-    def answer(self) -> Response:
-        """The 200, computed now or, for a retry, before."""
-        request = self.request
+    def handle(self, event: Event, context: Context) -> Response:
+        """Answer one request, whatever happens. ``event`` comes back without its body, query and key."""
+        request_id = request_id_of(event)
+        log_fields = {"request_id": request_id, "function_request_id": context.aws_request_id}
+        response, _ = self._reader.answered(
+            log_fields,
+            partial(self._answer, event, context, log_fields),
+            lambda error: refuse(error, request_id, self._deployment.settings),
+        )
+        return response
+
+    def _answer(self, event: Event, context: Context, log_fields: dict[str, Any]) -> Response:
+        """The 200, computed now or, for a retry, before. Raises any other answer."""
+        request = parse_request(event)
+        log_fields.update(
+            method=request.method,
+            route=request.path,
+            source=request.source and type(request.source).__name__.removesuffix("Source").lower(),
+        )
         if request.path not in self._api.paths:
             raise NotFound
         if request.method != "POST":
             raise MethodNotAllowed("POST")
         if request.key is None:
             raise MissingKey(self._api)
-        metered = partial(self._metered, request.key)
+        read = partial(self._read, request, request.key, context, log_fields)
         if request.idempotency_key is None:
-            return metered()
-        from carsight_service.http.idempotency import (
-            once,  # a heavy import, and few requests carry the header
-        )
+            return read()
+        # A heavy import, and few requests carry the header.
+        from carsight_service.http.idempotency import once
 
         token, fingerprint = request.idempotency_key, request.fingerprint()
-        return once(store, self._api, request.key, token, fingerprint, self._context, metered)
+        return once(self._meters, self._api, request.key, token, fingerprint, context, read)
 
-    def _metered(self, key: str) -> Response:
-        """A 200 that has been paid for; with any other answer the unit goes back."""
-        with stage("keys"):
-            usage = store.consume(key, self._api)
-        self.said |= {"tier": usage.tier, "key": usage.prefix}
-        seconds = self._context.get_remaining_time_in_millis() / 1000 - SECONDS_TO_ANSWER
-        try:
-            body = within(seconds, self._body)
-        except Exception as error:
-            refused = _translated(error, self._api)
-            with stage("keys"):
-                refused.headers |= store.give_back(usage).headers
-            raise refused from error
+    def _read(self, request: Request, key: str, context: Context, log_fields: dict[str, Any]) -> Response:
+        recognize = self._recognize
+        if request.path == snapshot.PATH:
+            recognize = snapshot.as_snapshot(recognize, request.camera_id, request.timestamp)
+        work = Work(
+            request_id=request.request_id,
+            load=partial(self._load, request),
+            recognize=recognize,
+            seconds=context.get_remaining_time_in_millis() / 1000 - SECONDS_TO_ANSWER,
+            log_fields=log_fields,
+        )
+        body, usage = self._reader.attempt(work, ByKey(self._meters, key, self._api))
         return respond(200, body, usage.headers)
 
-    def _body(self) -> dict[str, Any]:
-        source = self.request.source
-        if source is None:
+    def _load(self, request: Request) -> tuple[bytes, Sequence[str]]:
+        if request.source is None:
             raise MissingImage(self._api)
-        recognise = self._recognise
-        if self.request.path == snapshot.PATH:
-            recognise = snapshot.in_snapshots_way(recognise, self.request.camera_id, self.request.timestamp)
-        return read(lambda: load(source), recognise, self.request.regions, self.request.request_id)
-
-
-def read(
-    load: Callable[[], bytes], recognise: Recognise, regions: Sequence[str], request_id: str
-) -> dict[str, Any]:
-    """The body of a 200 for the image that ``load`` brings. Raises what ``load`` and ``recognise`` raise."""
-    with stage("load"):
-        image = load()
-    start = time.perf_counter()
-    answer = recognise(image, regions)
-    return answer.body(request_id, (time.perf_counter() - start) * 1000)
-
-
-def _translated(error: Exception, api: Api) -> ServiceError:
-    """What a caller is told of ``error``; the log gets the whole of what nobody expected."""
-    if isinstance(error, ServiceError):
-        return error
-    if isinstance(error, OutOfTime):
-        return RequestTimedOut()
-    logger.exception("unexpected", exc_info=error)
-    return InternalError(api)
+        return self._deployment.images.load(request.source), request.regions

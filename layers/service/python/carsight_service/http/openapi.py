@@ -42,10 +42,11 @@ from carsight_service.contract.errors import (
     UnknownRegions,
     envelope,
 )
+from carsight_service.http.batches import MAX_ROWS, BatchAnswer
 from carsight_service.http.snapshot import SnapshotAnswer, Statistics
+from carsight_service.http.uploads import UploadOffer, UploadRequest
 from carsight_service.metering.model import LIFETIME, Usage
-from carsight_service.queue.batches import MAX_ROWS, BatchAnswer
-from carsight_service.queue.uploads import UploadOffer, UploadRequest
+from carsight_service.settings import Links
 
 Document = dict[str, Any]
 
@@ -130,7 +131,7 @@ def error_responses(errors: Iterable[ServiceError]) -> Document:
         content = response["content"][_JSON]
         examples = content["examples"]
         name = error.code if error.code not in examples else f"{error.code}_{len(examples) + 1}"
-        examples[name] = {"value": envelope(error, _REQUEST_ID)}
+        examples[name] = {"value": envelope(error, _REQUEST_ID, Links())}
         for header in error.headers:
             response["headers"][header] = _ref("headers", header)
         if isinstance(error, LimitExceeded):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
-from carsight_service.http.endpoint import Response
+from carsight_service.lambda_types import Response
 
 _FOLDER = Path(__file__).with_name("page")
 

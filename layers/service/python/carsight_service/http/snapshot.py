@@ -7,13 +7,14 @@ plate is a 200 with empty ``results``, counted as any 200 is. ``GET /v1/statisti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
 from carsight_service.contract.api import Answer, Part, PlateAnswer, PlateResult
 from carsight_service.contract.errors import NothingFound
 from carsight_service.metering.model import LIFETIME, Usage
+from carsight_service.reading import Recognize
 
 PATH = "/v1/plate-reader"
 
@@ -66,14 +67,12 @@ def statistics(usage: Usage, now: datetime) -> Statistics:
     )
 
 
-def in_snapshots_way(
-    recognise: Callable[[bytes, Sequence[str]], Answer], camera_id: str | None, timestamp: str | None
-) -> Callable[[bytes, Sequence[str]], Answer]:
-    """``recognise`` with Snapshot's answers in place of the contract's."""
+def as_snapshot(recognize: Recognize, camera_id: str | None, timestamp: str | None) -> Recognize:
+    """``recognize`` with Snapshot's answers in place of the contract's."""
 
     def read(image: bytes, regions: Sequence[str]) -> SnapshotAnswer:
         try:
-            answer = recognise(image, regions)
+            answer = recognize(image, regions)
         except NothingFound:
             results: tuple[PlateResult, ...] = ()
         else:

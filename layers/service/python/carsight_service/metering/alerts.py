@@ -7,16 +7,21 @@ a record at least once. So each alert is claimed by an item of its own before it
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from carsight_service.metering.model import PROFILE, Clock, Meter, Profile, expiry, names, partition, utc_now
+from carsight_service.aws.dynamo import Clock, attribute_names, expiry, utc_now
+from carsight_service.lambda_types import Event, Record, partial_failures
+from carsight_service.metering.model import PROFILE, Meter, Profile, partition
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_sns import SNSClient
     from mypy_boto3_sns.type_defs import MessageAttributeValueTypeDef
+
+logger = logging.getLogger(__name__)
 
 THRESHOLDS = (80, 90, 100)
 """Per cent of the limit."""
@@ -61,7 +66,17 @@ class Alerts:
         self._sns = sns
         self._clock = clock
 
-    def handle(self, record: Mapping[str, Any]) -> None:
+    def handle(self, event: Event, context: object) -> dict[str, Any]:
+        """Handle a batch of stream records, in order; from the first that fails on, the batch comes again."""
+        return partial_failures(
+            event["Records"],
+            identifier=lambda record: str(record["dynamodb"]["SequenceNumber"]),
+            process=self._process,
+            failed=lambda _, error: logger.error("record not handled", exc_info=error),
+            in_order=True,
+        )
+
+    def _process(self, record: Record) -> None:
         """Send what a stream record calls for. Raises as DynamoDB and SNS do; it may be called again then."""
         found = crossed(record)
         if found is None:
@@ -96,7 +111,7 @@ class Alerts:
                     "expires": expiry(self._clock(), _CLAIM_KEPT),
                 },
                 ConditionExpression="attribute_not_exists(pk) OR (#event = :event AND #sent = :no)",
-                ExpressionAttributeNames=names("event", "sent"),
+                ExpressionAttributeNames=attribute_names("event", "sent"),
                 ExpressionAttributeValues={":event": {"S": event}, ":no": {"BOOL": False}},
             )
         except self._dynamodb.exceptions.ConditionalCheckFailedException:
@@ -106,7 +121,7 @@ class Alerts:
             TableName=self._table,
             Key=key,
             UpdateExpression="SET #sent = :yes",
-            ExpressionAttributeNames=names("sent"),
+            ExpressionAttributeNames=attribute_names("sent"),
             ExpressionAttributeValues={":yes": {"BOOL": True}},
         )
 

@@ -11,24 +11,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, TypeAdapter
 
+from carsight_service.aws.dynamo import Clock, attribute_names, expiry, utc_now
 from carsight_service.contract.api import Api
 from carsight_service.metering.model import (
     LIFETIME,
     Account,
-    Clock,
     Meter,
     Profile,
     Status,
     close_period,
-    expiry,
     is_key_id,
     month_of,
-    names,
-    new_client,
     new_key,
     partition,
     prefix_of,
-    utc_now,
 )
 from carsight_service.metering.model import key_id as id_of
 
@@ -38,7 +34,7 @@ if TYPE_CHECKING:
 Limits = Mapping[Api, int | None]
 """Requests per period by API; None takes the API out of the plan."""
 
-_RACES = 10
+_MAX_ATTEMPTS = 10
 """How often a change is tried against requests that count at the same moment."""
 
 _MARKER_KEPT = timedelta(days=1)
@@ -74,12 +70,12 @@ class Keyring:
     def __init__(
         self,
         table_name: str,
-        client: DynamoDBClient | None = None,
+        client: DynamoDBClient,
         clock: Clock = utc_now,
         tiers: Mapping[str, Tier] | None = None,
     ) -> None:
         self._table = table_name
-        self._client = client or new_client()
+        self._client = client
         self._clock = clock
         self._tiers = read_tiers() if tiers is None else tiers
 
@@ -231,7 +227,7 @@ class Keyring:
         """
         key = new_key()
         new_id, prefix = id_of(key), prefix_of(key)
-        for _ in range(_RACES):
+        for _ in range(_MAX_ATTEMPTS):
             items = self._items(key_id)
             if Account.from_items(items, self._clock()) is None:
                 raise KeyringError(f"no key has the id {key_id}")
@@ -298,7 +294,9 @@ class Keyring:
                 "Key": key,
                 "UpdateExpression": "SET #status = :disabled, #successor = :successor, #expires = :expires",
                 "ConditionExpression": "#used = :used AND #period = :period",
-                "ExpressionAttributeNames": names("status", "successor", "expires", "used", "period"),
+                "ExpressionAttributeNames": attribute_names(
+                    "status", "successor", "expires", "used", "period"
+                ),
                 "ExpressionAttributeValues": {
                     ":disabled": {"S": Status.DISABLED.value},
                     ":successor": {"S": successor},
@@ -321,7 +319,7 @@ class Keyring:
         overage: bool | None,
     ) -> None:
         """Change one meter without losing a request that is counted meanwhile."""
-        for _ in range(_RACES):
+        for _ in range(_MAX_ATTEMPTS):
             seen = next(meter for meter in self.meters(key_id) if meter.api is api)
             target = replace(
                 seen,
@@ -348,7 +346,7 @@ class Keyring:
                     Key={"pk": target["pk"], "sk": target["sk"]},
                     UpdateExpression=f"SET {', '.join(assignments)}",
                     ConditionExpression="#period = :seen",
-                    ExpressionAttributeNames=names(*changes, "used", "remaining"),
+                    ExpressionAttributeNames=attribute_names(*changes, "used", "remaining"),
                     ExpressionAttributeValues=values,
                     ReturnValues="ALL_OLD",
                 )

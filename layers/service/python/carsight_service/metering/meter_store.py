@@ -17,6 +17,7 @@ from botocore.exceptions import (
     EndpointConnectionError,
 )
 
+from carsight_service.aws.dynamo import Clock, attribute_names, utc_now
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import (
     BlockedKey,
@@ -30,37 +31,31 @@ from carsight_service.contract.errors import (
 from carsight_service.metering.model import (
     LIFETIME,
     Account,
-    Clock,
     Meter,
     Profile,
     Status,
     Usage,
     close_period,
-    history_name,
+    history_sk,
     is_key_id,
     key_id,
-    meter_name,
+    meter_sk,
     month_of,
-    names,
-    new_client,
     partition,
-    utc_now,
 )
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-
-__all__ = ["Account", "Api", "KeyStore", "Usage", "key_id"]
 
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
 """How often a write that DynamoDB refused for the moment is tried in all."""
 
-_RACES = 8
+_MAX_ROLLOVER_ATTEMPTS = 8
 """How often a month's turn may be lost to other requests before this one gives up."""
 
-_REFUSED_FOR_THE_MOMENT = {
+_RETRYABLE_CODES = {
     "ProvisionedThroughputExceededException",
     "RequestLimitExceeded",
     "ThrottlingException",
@@ -78,16 +73,16 @@ class _ConditionFailed(Exception):
         self.item = item
 
 
-class KeyStore:
+class MeterStore:
     """The table of keys, safe to share between threads.
 
     Every method raises ``StoreUnavailable`` where the table is throttled or cannot be reached: nothing is
     ever answered unmetered.
     """
 
-    def __init__(self, table_name: str, client: DynamoDBClient | None = None, clock: Clock = utc_now) -> None:
+    def __init__(self, table_name: str, client: DynamoDBClient, clock: Clock = utc_now) -> None:
         self.table_name = table_name
-        self.client = client or new_client()
+        self.client = client
         self._clock = clock
 
     def consume(self, key: str, api: Api) -> Usage:
@@ -130,7 +125,7 @@ class KeyStore:
         #
         # A request whose clock is behind finds a later month than its own and is counted there: a meter never
         # goes back.
-        for _ in range(_RACES):
+        for _ in range(_MAX_ROLLOVER_ATTEMPTS):
             try:
                 return self._count(key_id, api, period, ticket)
             except _ConditionFailed as failed:
@@ -161,7 +156,7 @@ class KeyStore:
             return self._give_back(usage)
         except ServiceError as error:
             logger.exception(
-                "unit not given back",
+                "refund failed",
                 extra={
                     "prefix": usage.prefix,
                     "api": usage.api,
@@ -181,7 +176,7 @@ class KeyStore:
                 Key=_meter_key(key_id, api),
                 UpdateExpression="SET #used = #used - :one, #remaining = #remaining + :one REMOVE #ticket",
                 ConditionExpression="#ticket = #period AND #used >= :one",
-                ExpressionAttributeNames=names("used", "remaining", "period") | name,
+                ExpressionAttributeNames=attribute_names("used", "remaining", "period") | name,
                 ExpressionAttributeValues={":one": {"N": "1"}},
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
@@ -253,7 +248,9 @@ class KeyStore:
                 " AND (#remaining >= :one OR #overage = :yes)"
                 + (" AND attribute_not_exists(#ticket)" if ticket else "")
             ),
-            ExpressionAttributeNames=names("used", "remaining", "status", "included", "period", "overage")
+            ExpressionAttributeNames=attribute_names(
+                "used", "remaining", "status", "included", "period", "overage"
+            )
             | ({"#ticket": _ticket(ticket)} if ticket else {}),
             ExpressionAttributeValues={
                 ":one": {"N": "1"},
@@ -280,7 +277,7 @@ class KeyStore:
                 " AND (#limit >= :one OR #overage = :yes)"
                 + (" AND attribute_not_exists(#ticket)" if ticket else "")
             ),
-            ExpressionAttributeNames=names(
+            ExpressionAttributeNames=attribute_names(
                 "used", "remaining", "limit", "status", "included", "period", "overage"
             )
             | ({"#ticket": _ticket(ticket)} if ticket else {}),
@@ -319,7 +316,7 @@ class KeyStore:
                 Key=_meter_key(usage.key_id, usage.api),
                 UpdateExpression="SET #used = #used - :one, #remaining = #remaining + :one",
                 ConditionExpression="#period = :period AND #used >= :one",
-                ExpressionAttributeNames=names("used", "remaining", "period"),
+                ExpressionAttributeNames=attribute_names("used", "remaining", "period"),
                 ExpressionAttributeValues={":one": {"N": "1"}, ":period": {"S": usage.period}},
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
@@ -341,9 +338,9 @@ class KeyStore:
         self._call(
             "update_item",
             TableName=self.table_name,
-            Key={"pk": {"S": partition(key_id)}, "sk": {"S": history_name(api, period)}},
+            Key={"pk": {"S": partition(key_id)}, "sk": {"S": history_sk(api, period)}},
             UpdateExpression="ADD #used :less",
-            ExpressionAttributeNames=names("used"),
+            ExpressionAttributeNames=attribute_names("used"),
             ExpressionAttributeValues={":less": {"N": "-1"}},
         )
 
@@ -374,7 +371,7 @@ class KeyStore:
                     raise _ConditionFailed(
                         cast("dict[str, Any] | None", error.response.get("Item"))
                     ) from None
-                if code not in _REFUSED_FOR_THE_MOMENT or attempt == _ATTEMPTS:
+                if code not in _RETRYABLE_CODES or attempt == _ATTEMPTS:
                     raise StoreUnavailable(code) from error
             except (ConnectTimeoutError, EndpointConnectionError, ConnectionClosedError) as error:
                 # A connection that died while the function was frozen is found closed only when used again.
@@ -399,7 +396,7 @@ def _require_served(status: Status, api: Api) -> None:
 
 
 def _meter_key(key_id: str, api: Api) -> dict[str, Any]:
-    return {"pk": {"S": partition(key_id)}, "sk": {"S": meter_name(api)}}
+    return {"pk": {"S": partition(key_id)}, "sk": {"S": meter_sk(api)}}
 
 
 def _ticket(ticket: str) -> str:

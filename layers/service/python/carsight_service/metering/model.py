@@ -1,6 +1,6 @@
 """How keys and their usage lie in the DynamoDB table.
 
-Shared by ``keys``, which meters requests, and ``keyring``, which administers.
+Shared by ``meter_store``, which meters requests, and ``keyring``, which administers.
 
 One partition a key, ``pk = KEY#<key id>``; the key itself is stored nowhere. Beside each other in it:
 
@@ -18,22 +18,14 @@ import hashlib
 import re
 import secrets
 import string
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-from botocore.config import Config
-from botocore.session import Session
-
+from carsight_service.aws.dynamo import attribute_names, expiry
 from carsight_service.contract.api import Api
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
-Clock = Callable[[], datetime]
-"""The time now, in UTC."""
 
 LIFETIME = "lifetime"
 """The period of an allowance that is given once."""
@@ -45,7 +37,7 @@ HISTORY_KEPT = timedelta(days=400)
 
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _KEY_ID = re.compile(r"[0-9a-f]{64}")
-_SHOWN = 11
+_PREFIX_LENGTH = 11
 
 
 class Status(StrEnum):
@@ -55,11 +47,6 @@ class Status(StrEnum):
     INACTIVE = "inactive"
     DISABLED = "disabled"
     BLOCKED = "blocked"
-
-
-def utc_now() -> datetime:
-    """The time now, in UTC."""
-    return datetime.now(UTC)
 
 
 def new_key() -> str:
@@ -89,7 +76,7 @@ def prefix_of(key: str) -> str:
 
     A key chosen by hand may be short: never more than a quarter of it is shown.
     """
-    return key[: min(_SHOWN, len(key) // 4)]
+    return key[: min(_PREFIX_LENGTH, len(key) // 4)]
 
 
 def month_of(now: datetime) -> str:
@@ -102,24 +89,14 @@ def partition(key_id: str) -> str:
     return f"KEY#{key_id}"
 
 
-def meter_name(api: Api) -> str:
+def meter_sk(api: Api) -> str:
     """The ``sk`` of a key's meter for ``api``."""
     return f"API#{api}"
 
 
-def history_name(api: Api, period: str) -> str:
+def history_sk(api: Api, period: str) -> str:
     """The ``sk`` of what ``period`` came to."""
     return f"USAGE#{api}#{period}"
-
-
-def expiry(after: datetime, kept: timedelta) -> dict[str, str]:
-    """The ``expires`` attribute (the table's TTL, in Unix seconds) of an item to be kept for ``kept``."""
-    return {"N": str(int((after + kept).timestamp()))}
-
-
-def names(*attributes: str) -> dict[str, str]:
-    """``{"#status": "status", ...}``: several of our attributes are reserved words in expressions."""
-    return {f"#{attribute}": attribute for attribute in attributes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +150,7 @@ class Meter:
         """The DynamoDB item that holds this meter."""
         return {
             "pk": {"S": partition(self.key_id)},
-            "sk": {"S": meter_name(self.api)},
+            "sk": {"S": meter_sk(self.api)},
             "prefix": {"S": self.prefix},
             "status": {"S": self.status.value},
             "tier": {"S": self.tier},
@@ -341,9 +318,9 @@ def close_period(table_name: str, meter: Meter, now: datetime) -> dict[str, Any]
     """
     return {
         "TableName": table_name,
-        "Key": {"pk": {"S": partition(meter.key_id)}, "sk": {"S": history_name(meter.api, meter.period)}},
+        "Key": {"pk": {"S": partition(meter.key_id)}, "sk": {"S": history_sk(meter.api, meter.period)}},
         "UpdateExpression": "ADD #used :used SET #limit = :limit, #tier = :tier, #expires = :expires",
-        "ExpressionAttributeNames": names("used", "limit", "tier", "expires"),
+        "ExpressionAttributeNames": attribute_names("used", "limit", "tier", "expires"),
         "ExpressionAttributeValues": {
             ":used": {"N": str(meter.used)},
             ":limit": {"N": str(meter.limit)},
@@ -351,19 +328,3 @@ def close_period(table_name: str, meter: Meter, now: datetime) -> dict[str, Any]
             ":expires": expiry(now, HISTORY_KEPT),
         },
     }
-
-
-def new_client() -> DynamoDBClient:
-    """A DynamoDB client that answers or fails within seconds and leaves repeating to its caller.
-
-    The SDK would repeat a write whose answer was lost, and so count a request twice. It is botocore's own:
-    boto3 makes the same one and adds an eighth to a cold start for transfers and resources that nobody uses.
-    """
-    config = Config(
-        connect_timeout=1,
-        read_timeout=5,
-        retries={"total_max_attempts": 1, "mode": "standard"},
-        max_pool_connections=64,
-        tcp_keepalive=True,
-    )
-    return cast("DynamoDBClient", Session().create_client("dynamodb", config=config))

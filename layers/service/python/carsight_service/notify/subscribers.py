@@ -12,7 +12,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from carsight_service.aws.clients import dynamodb
 from carsight_service.metering.model import partition
 
 if TYPE_CHECKING:
@@ -39,9 +38,9 @@ class Webhook:
 class Webhooks:
     """The webhooks of one deployment's keys."""
 
-    def __init__(self, table_name: str, client: DynamoDBClient | None = None) -> None:
+    def __init__(self, table_name: str, client: DynamoDBClient) -> None:
         self._table = table_name
-        self._client = client or dynamodb()
+        self._client = client
 
     def get(self, key_id: str) -> Webhook | None:
         """The key's webhook, if it has one."""

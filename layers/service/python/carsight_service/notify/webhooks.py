@@ -16,13 +16,18 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
-from carsight_service.aws.clients import events, sqs
+from pydantic import BaseModel
+
+from carsight_service.aws.clients import Clients
 from carsight_service.aws.fetch import post
+from carsight_service.aws.queues import Queues
 from carsight_service.contract.errors import ServiceError
+from carsight_service.lambda_types import Event, Record, partial_failures
 from carsight_service.notify.subscribers import DELIVERY, SIGNATURE, Webhooks, sign
-from carsight_service.settings import settings
+from carsight_service.settings import Settings
 
 MAX_DETAIL_BYTES = 100_000
 """EventBridge and SQS take 256 KB, and JSON within JSON has its quotes escaped."""
@@ -33,68 +38,108 @@ _LONGEST_RETRY_SECONDS = 3600
 logger = logging.getLogger(__name__)
 
 
-def announce(kind: str, key_id: str, delivery: str, detail: Mapping[str, Any], webhooks: Webhooks) -> None:
-    """Tell the event bus, and the key's webhook, that ``detail`` has happened. Raises botocore's errors.
+class Message(BaseModel):
+    """One delivery to one key's webhook, as it lies in the queue."""
 
-    ``kind`` is the event's detail type (``carsight.reading``, ``carsight.batch``). ``delivery`` is the same
-    when the same thing is announced again, which happens where a worker dies before it can note that it is
-    done. A detail too large for an event goes without its ``results``; the object that it names has them.
-    """
-    said = {"delivery": delivery, **detail}
-    text = json.dumps(said, ensure_ascii=False)
-    if len(text.encode()) > MAX_DETAIL_BYTES:
-        text = json.dumps(
-            {name: value for name, value in said.items() if name != "results"}, ensure_ascii=False
-        )
-    if settings.event_bus:
-        answer = events().put_events(
-            Entries=[
-                {"Source": "carsight", "DetailType": kind, "Detail": text, "EventBusName": settings.event_bus}
-            ]
+    key_id: str
+    delivery: str
+    body: str
+
+
+class NotDelivered(Exception):
+    """The webhook has not taken it; the message tells the log why."""
+
+
+class Announcer:
+    """Tells the event bus, and keys' webhooks by their queue; safe to share between threads."""
+
+    def __init__(self, settings: Settings, aws: Clients, webhooks: Webhooks, queues: Queues) -> None:
+        self._settings = settings
+        self._aws = aws
+        self._webhooks = webhooks
+        self._queues = queues
+
+    def announce(self, kind: str, key_id: str, delivery: str, detail: Mapping[str, Any]) -> None:
+        """Tell the event bus, and the key's webhook, that ``detail`` has happened. Raises botocore's errors.
+
+        ``kind`` is the event's detail type (``carsight.reading``, ``carsight.batch``). ``delivery`` is the
+        same when the same thing is announced again, which happens where a worker dies before it can note that
+        it is done. A detail too large for an event goes without its ``results``; the object that it names has
+        them.
+        """
+        event = {"delivery": delivery, **detail}
+        text = json.dumps(event, ensure_ascii=False)
+        if len(text.encode()) > MAX_DETAIL_BYTES:
+            del event["results"]
+            text = json.dumps(event, ensure_ascii=False)
+        if self._settings.event_bus:
+            self._put_event(self._settings.event_bus, kind, text)
+        if self._settings.webhooks_queue_url and self._webhooks.get(key_id):
+            body = json.dumps({"type": kind, "detail": json.loads(text)})
+            message = Message(key_id=key_id, delivery=delivery, body=body)
+            self._queues.send(self._settings.webhooks_queue_url, message.model_dump_json())
+
+    def _put_event(self, bus: str, kind: str, text: str) -> None:
+        answer = self._aws.events.put_events(
+            Entries=[{"Source": "carsight", "DetailType": kind, "Detail": text, "EventBusName": bus}]
         )
         if answer["FailedEntryCount"]:
             raise RuntimeError(f"event refused: {answer['Entries'][0].get('ErrorCode')}")
-    if settings.webhooks_queue_url and webhooks.get(key_id):
-        message = {
-            "key_id": key_id,
-            "delivery": delivery,
-            "body": json.dumps({"type": kind, "detail": json.loads(text)}),
-        }
-        sqs().send_message(QueueUrl=settings.webhooks_queue_url, MessageBody=json.dumps(message))
 
 
-def deliver(event: Mapping[str, Any], webhooks: Webhooks) -> dict[str, Any]:
-    """Deliver the messages of an SQS event; those that have to be tried again come back as failures."""
-    failed = []
-    for record in event["Records"]:
-        message = json.loads(record["body"])
-        attempts = int(record["attributes"]["ApproximateReceiveCount"])
-        outcome = _delivered(message, webhooks)
-        logger.info(
-            "webhook", extra={"delivery": message["delivery"], "attempt": attempts, "outcome": outcome}
+class Deliverer:
+    """Takes deliveries out of the webhooks' queue; one per process."""
+
+    def __init__(self, settings: Settings, webhooks: Webhooks, queues: Queues) -> None:
+        self._settings = settings
+        self._webhooks = webhooks
+        self._queues = queues
+
+    def handle(self, event: Event, context: object) -> dict[str, Any]:
+        """Deliver the messages of an SQS event; those to be tried again come back as failures."""
+        return partial_failures(
+            event["Records"],
+            identifier=lambda record: str(record["messageId"]),
+            process=self._process,
+            failed=self._postpone,
         )
-        if outcome not in ("delivered", "no webhook"):
-            failed.append({"itemIdentifier": record["messageId"]})
-            sqs().change_message_visibility(
-                QueueUrl=settings.webhooks_queue_url or "",
-                ReceiptHandle=record["receiptHandle"],
-                VisibilityTimeout=min(_FIRST_RETRY_SECONDS * 2 ** (attempts - 1), _LONGEST_RETRY_SECONDS),
-            )
-    return {"batchItemFailures": failed}
+
+    def _process(self, record: Record) -> None:
+        message = Message.model_validate_json(record["body"])
+        log = partial(logger.info, "webhook")
+        log_fields = {"delivery": message.delivery, "attempt": _attempt(record)}
+        try:
+            outcome = self._deliver(message)
+        except NotDelivered as error:
+            log(extra={**log_fields, "outcome": str(error)})
+            raise
+        log(extra={**log_fields, "outcome": outcome})
+
+    def _deliver(self, message: Message) -> Literal["delivered", "no webhook"]:
+        """Raises ``NotDelivered`` where it is to be tried again."""
+        webhook = self._webhooks.get(message.key_id)
+        if webhook is None:
+            return "no webhook"
+        body = message.body.encode()
+        headers = {
+            "Content-Type": "application/json",
+            DELIVERY: message.delivery,
+            SIGNATURE: sign(webhook.secret, int(time.time()), body),
+        }
+        try:
+            status = post(webhook.url, body, headers, loopback=self._settings.local_fetch)
+        except ServiceError as error:
+            raise NotDelivered(error.note) from error
+        if not 200 <= status < 300:
+            raise NotDelivered(f"answered {status}")
+        return "delivered"
+
+    def _postpone(self, record: Record, error: Exception) -> None:
+        if not isinstance(error, NotDelivered):
+            logger.error("message failed", extra={"message_id": record["messageId"]}, exc_info=error)
+        seconds = min(_FIRST_RETRY_SECONDS * 2 ** (_attempt(record) - 1), _LONGEST_RETRY_SECONDS)
+        self._queues.return_after(self._settings.webhooks_queue_url or "", record["receiptHandle"], seconds)
 
 
-def _delivered(message: Mapping[str, Any], webhooks: Webhooks) -> str:
-    webhook = webhooks.get(message["key_id"])
-    if webhook is None:
-        return "no webhook"
-    body = message["body"].encode()
-    headers = {
-        "Content-Type": "application/json",
-        DELIVERY: message["delivery"],
-        SIGNATURE: sign(webhook.secret, int(time.time()), body),
-    }
-    try:
-        status = post(webhook.url, body, headers, loopback=settings.local_fetch)
-    except ServiceError as error:
-        return error.note
-    return "delivered" if 200 <= status < 300 else f"answered {status}"
+def _attempt(record: Record) -> int:
+    return int(record["attributes"]["ApproximateReceiveCount"])

@@ -5,7 +5,7 @@ work holds a lease on it: a conditional write that only one can make.
 
     delivery A                      delivery B                       the item
     take: no item                                                    held by A until 12:01
-                                    take: held until 12:01 -> Busy   held by A until 12:01
+                                    take: held until 12:01: later    held by A until 12:01
     complete                                                         done
                                     take: done -> None               done
 
@@ -18,22 +18,26 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from carsight_service.aws.clients import dynamodb
-from carsight_service.metering.model import Clock, expiry, names, utc_now
+from botocore.exceptions import BotoCoreError, ClientError
+
+from carsight_service.aws.dynamo import Clock, attribute_names, expiry, utc_now
+from carsight_service.queue.messages import TryLater
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+_MARGIN_SECONDS = 15.0
+"""How much longer than there is time for the work a lease lasts: a function may overrun until it is killed,
+and the clocks of two machines may differ."""
+
 KEPT = timedelta(days=30)
 """How long it is known that work is done: twice the 14 days that a message can stay in a queue."""
-
-
-class Busy(Exception):
-    """Another delivery is doing this work, or a piece of work of the same name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +57,20 @@ class Leases:
     Every write may be repeated by the client: one whose answer was lost finds that it has been made.
     """
 
-    def __init__(self, table_name: str, client: DynamoDBClient | None = None, clock: Clock = utc_now) -> None:
+    def __init__(self, table_name: str, client: DynamoDBClient, clock: Clock = utc_now) -> None:
         self._table = table_name
-        self._client = client or dynamodb()
+        self._client = client
         self._clock = clock
 
     def take(self, name: str, identity: str, seconds: float, sequence: str = "") -> Lease | None:
-        """A lease of ``seconds`` on the work ``identity`` under ``name``; None where there is nothing to do:
-        it is done, or later work has taken its place.
+        """Take a lease on the work ``identity`` under ``name``, for ``seconds`` and a margin.
 
-        Raises ``Busy`` where somebody else holds the lease.
+        None where there is nothing to do: it is done, or later work has taken its place.
+
+        Raises ``TryLater`` where somebody else holds the lease.
         """
         now = self._clock()
+        until = now.timestamp() + seconds + _MARGIN_SECONDS
         holder = secrets.token_hex(8)
         try:
             answer = self._client.update_item(
@@ -80,12 +86,14 @@ class Leases:
                     " OR (#identity <> :identity AND #sequence <= :sequence"
                     " AND (#done = :yes OR #until < :now))"
                 ),
-                ExpressionAttributeNames=names("identity", "sequence", "holder", "until", "done", "expires"),
+                ExpressionAttributeNames=attribute_names(
+                    "identity", "sequence", "holder", "until", "done", "expires"
+                ),
                 ExpressionAttributeValues={
                     ":identity": {"S": identity},
                     ":sequence": {"S": sequence},
                     ":holder": {"S": holder},
-                    ":until": {"N": f"{now.timestamp() + seconds:.3f}"},
+                    ":until": {"N": f"{until:.3f}"},
                     ":now": {"N": f"{now.timestamp():.3f}"},
                     ":yes": {"BOOL": True},
                     ":no": {"BOOL": False},
@@ -99,12 +107,23 @@ class Leases:
             same = seen["identity"]["S"] == identity
             if (same and seen["done"]["BOOL"]) or (not same and seen["sequence"]["S"] > sequence):
                 return None
-            raise Busy from None
+            raise TryLater("leased elsewhere") from None
         old = answer.get("Attributes")
         displaced = None
         if old and not old["done"]["BOOL"] and old["identity"]["S"] != identity:
             displaced = old["identity"]["S"]
         return Lease(name, identity, holder, displaced)
+
+    @contextmanager
+    def held(self, lease: Lease) -> Iterator[None]:
+        """The work of ``lease`` is done when the block is left, and not done where it raises."""
+        try:
+            yield
+        except Exception:
+            with suppress(BotoCoreError, ClientError):
+                self.abandon(lease)
+            raise
+        self.complete(lease)
 
     def complete(self, lease: Lease) -> None:
         """The work is done, for good."""
@@ -113,7 +132,7 @@ class Leases:
             Key=_key(lease.name),
             UpdateExpression="SET #done = :yes",
             ConditionExpression="#holder = :holder",
-            ExpressionAttributeNames=names("done", "holder"),
+            ExpressionAttributeNames=attribute_names("done", "holder"),
             ExpressionAttributeValues={":yes": {"BOOL": True}, ":holder": {"S": lease.holder}},
         )
 
@@ -124,7 +143,7 @@ class Leases:
             Key=_key(lease.name),
             UpdateExpression="SET #until = :past",
             ConditionExpression="#holder = :holder",
-            ExpressionAttributeNames=names("until", "holder"),
+            ExpressionAttributeNames=attribute_names("until", "holder"),
             ExpressionAttributeValues={":past": {"N": "0"}, ":holder": {"S": lease.holder}},
         )
 

@@ -7,21 +7,21 @@ the end lands in the dead-letter queue, from where ``carsight redrive`` brings i
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+import time
+from functools import partial
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from carsight_service.aws.clients import sqs
+from carsight_service.batch_store import Batches, JoinBatch, ReadChunk
 from carsight_service.contract.api import Api
-from carsight_service.deadline import OutOfTime
-from carsight_service.http.endpoint import Context, Event, Recognise, store
+from carsight_service.deployment import Deployment
+from carsight_service.lambda_types import Context, Event, Record, partial_failures
 from carsight_service.notify.subscribers import Webhooks
-from carsight_service.queue.batches import Batches, BatchWorker, NotReady, queue_of
-from carsight_service.queue.leases import Busy, Leases
-from carsight_service.queue.uploads import Reader, Upload, Uploads
-from carsight_service.settings import settings
+from carsight_service.notify.webhooks import Announcer
+from carsight_service.queue.batches import BatchWorker
+from carsight_service.queue.leases import Leases
+from carsight_service.queue.messages import S3Notification, S3Record, TryLater, parse_message
+from carsight_service.queue.uploads import Upload, UploadProcessor
+from carsight_service.reading import Reader, Recognize
 from carsight_service.telemetry import logger
 
 UPLOAD_SECONDS = 30.0
@@ -31,74 +31,62 @@ SECONDS_TO_ANSWER = 5.0
 """How long before the function's own timeout nothing is begun or left running any more."""
 
 _RETRY_SECONDS = 5
-_WAITING = (Busy, NotReady, OutOfTime)
-"""Not faults: somebody else is at it, or there was no time."""
 
 
 class Worker:
-    """Deals with the messages of one API's queue."""
+    """Deals with the messages of one API's queue; one per process."""
 
-    def __init__(self, api: Api, recognise: Recognise) -> None:
-        reader = Reader(api, recognise, store)
-        leases, webhooks = Leases(settings.table_name), Webhooks(settings.table_name)
+    def __init__(self, deployment: Deployment, api: Api, recognize: Recognize) -> None:
+        table, aws = deployment.settings.table_name, deployment.aws
+        reader = Reader(api, deployment.settings, deployment.timer)
+        leases = Leases(table, aws.dynamodb, deployment.clock)
+        webhooks = Webhooks(table, aws.dynamodb)
+        announcer = Announcer(deployment.settings, aws, webhooks, deployment.queues)
+        batches = Batches(table, aws.dynamodb, deployment.clock, deployment.storage, deployment.queues)
         self._api = api
-        self._uploads = Uploads(reader, leases, webhooks)
-        self._batches = BatchWorker(reader, Batches(settings.table_name), leases, webhooks)
+        self._queues = deployment.queues
+        self._uploads = UploadProcessor(deployment, reader, recognize, leases, announcer)
+        self._batches = BatchWorker(deployment, reader, recognize, batches, leases, announcer)
 
     def handle(self, event: Event, context: Context) -> dict[str, Any]:
         """Deal with the messages of one SQS event, one after the other; answers with those that failed."""
-        failed = []
-        for message in event["Records"]:
-            seconds = context.get_remaining_time_in_millis() / 1000 - SECONDS_TO_ANSWER
-            try:
-                self._process(json.loads(message["body"]), seconds)
-            except Exception as error:
-                failed.append({"itemIdentifier": message["messageId"]})
-                said = {"message_id": message["messageId"], "reason": type(error).__name__}
-                if isinstance(error, _WAITING):
-                    logger.info("not now", extra=said)
-                else:
-                    logger.exception("failed", extra=said)
-                self._retry_sooner(message)
-        return {"batchItemFailures": failed}
+        return partial_failures(
+            event["Records"],
+            identifier=lambda record: str(record["messageId"]),
+            process=partial(self._process, context),
+            failed=self._postpone,
+        )
 
-    def _process(self, body: Mapping[str, Any], seconds: float) -> None:
-        match body:
-            case {"Event": "s3:TestEvent"}:
-                return  # S3 says that the bucket has been connected
-            case {"batch": message}:  # of this API alone: they are sent to its queue
-                self._batches.process(message, seconds)
-            case {"Records": records}:
-                for record in records:
-                    if record["eventName"].startswith("ObjectCreated:"):
-                        self._upload(record, seconds)
-            case _:
-                raise ValueError("neither an S3 event nor a chunk of a batch")
+    def _process(self, context: Context, record: Record) -> None:
+        deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - SECONDS_TO_ANSWER
+        match parse_message(record["body"]):
+            case ReadChunk(batch=chunk):  # of this API alone: they are sent to its queue
+                self._batches.read(chunk, deadline)
+            case JoinBatch(batch=batch):
+                self._batches.join(batch.id, deadline)
+            case S3Notification(records=records):
+                for uploaded in records:
+                    if uploaded.event_name.startswith("ObjectCreated:"):
+                        self._upload(uploaded, deadline)
 
-    def _upload(self, record: Mapping[str, Any], seconds: float) -> None:
+    def _upload(self, record: S3Record, deadline: float) -> None:
         upload = Upload.of(record)
         if upload.api not in (self._api, None):
             # S3 filters by prefix and suffix alone and cannot tell plates from VINs behind a key's id.
-            passed_on = json.dumps({"Records": [record]})
-            sqs().send_message(QueueUrl=queue_of(upload.api), MessageBody=passed_on)
+            passed_on = S3Notification(records=[record]).model_dump_json(by_alias=True, exclude_unset=True)
+            self._queues.send(self._queues.of(upload.api), passed_on)
             return
-        if seconds < UPLOAD_SECONDS:
-            raise OutOfTime
-        self._uploads.process(upload, seconds)
+        if time.monotonic() + UPLOAD_SECONDS > deadline:
+            raise TryLater("no time for another upload")
+        self._uploads.process(upload, deadline)
 
-    def _retry_sooner(self, message: Mapping[str, Any]) -> None:
+    def _postpone(self, record: Record, error: Exception) -> None:
         """Have a message back before the queue's visibility timeout, made for functions that died."""
-        attempts = int(message["attributes"]["ApproximateReceiveCount"])
-        try:
-            sqs().change_message_visibility(
-                QueueUrl=queue_of(self._api),
-                ReceiptHandle=message["receiptHandle"],
-                VisibilityTimeout=_RETRY_SECONDS * 2 ** min(attempts - 1, 8),
-            )
-        except (BotoCoreError, ClientError) as error:
-            logger.warning("message comes back late", extra={"reason": type(error).__name__})
-
-
-def handler(api: Api, recognise: Recognise) -> Callable[[Event, Context], dict[str, Any]]:
-    """The Lambda handler of the worker that reads with ``recognise``."""
-    return Worker(api, recognise).handle
+        log_fields = {"message_id": record["messageId"], "reason": str(error) or type(error).__name__}
+        if isinstance(error, TryLater):
+            logger.info("message postponed", extra=log_fields)
+        else:
+            logger.error("message failed", extra=log_fields, exc_info=error)
+        attempts = int(record["attributes"]["ApproximateReceiveCount"])
+        seconds = _RETRY_SECONDS * 2 ** min(attempts - 1, 8)
+        self._queues.return_after(self._queues.of(self._api), record["receiptHandle"], seconds)

@@ -1,0 +1,24 @@
+"""What every item and expression of the table is written with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+Clock = Callable[[], datetime]
+"""The time now, in UTC."""
+
+
+def utc_now() -> datetime:
+    """The time now, in UTC."""
+    return datetime.now(UTC)
+
+
+def expiry(after: datetime, kept: timedelta) -> dict[str, str]:
+    """The ``expires`` attribute (the table's TTL, in Unix seconds) of an item to be kept for ``kept``."""
+    return {"N": str(int((after + kept).timestamp()))}
+
+
+def attribute_names(*attributes: str) -> dict[str, str]:
+    """``{"#status": "status", ...}``: several of our attributes are reserved words in expressions."""
+    return {f"#{attribute}": attribute for attribute in attributes}

@@ -1,0 +1,108 @@
+"""The buckets: photos that are uploaded, and the readings of uploads and batches.
+
+uploads bucket   incoming/<account id>/<plate|vin>/<name>
+results bucket   <account id>/<plate|vin>/<name>.json
+                 <account id>/batches/<batch id>/...
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from carsight_service.aws.clients import Clients
+from carsight_service.contract.api import MAX_IMAGE_BYTES, region_codes
+from carsight_service.contract.errors import ImageTooLarge, ObjectGone, StoreUnavailable
+from carsight_service.settings import Settings
+
+INCOMING = "incoming/"
+"""What the uploads bucket announces; nothing else in it is looked at."""
+
+MAX_KEY_BYTES = 1024
+"""What S3 takes as an object's key, in UTF-8."""
+
+RESULT_SECONDS = 3600
+"""How long the address of a result may be used."""
+
+_GONE = {
+    *("NoSuchKey", "NoSuchVersion", "404"),
+    *("PreconditionFailed", "412", "MethodNotAllowed", "405"),
+    "KeyTooLongError",
+}
+"""S3's errors for an object deleted, replaced, hidden behind a delete marker, or that cannot be."""
+
+
+def upload_prefix(key_id: str) -> str:
+    """Where the objects of one key lie in the uploads bucket."""
+    return f"{INCOMING}{key_id}/"
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """An object that is to be read."""
+
+    data: bytes
+    regions: tuple[str, ...]
+    """Region codes of its metadata ``regions``, comma-separated there."""
+
+
+class Storage:
+    """The buckets of one deployment, safe to share between threads."""
+
+    def __init__(self, settings: Settings, aws: Clients) -> None:
+        self._settings = settings
+        self._aws = aws
+
+    @property
+    def uploads_bucket(self) -> str:
+        """The bucket of uploads, empty where the deployment has none."""
+        return self._settings.uploads_bucket or ""
+
+    @property
+    def results_bucket(self) -> str:
+        """The bucket of results. Raises ``RuntimeError`` where none is set, or one that triggers readings."""
+        bucket = self._settings.results_bucket
+        if not bucket or bucket == self._settings.uploads_bucket:
+            raise RuntimeError("RESULTS_BUCKET must be set, and not be the uploads bucket")
+        return bucket
+
+    def read_photo(self, bucket: str, key: str, version: str | None = None, etag: str | None = None) -> Photo:
+        """An object, never more than a photo may have.
+
+        Raises ``ObjectGone`` where it is not there any more or (by ``etag``) not the same any more,
+        ``ImageTooLarge``, and ``StoreUnavailable`` for whatever else goes wrong.
+        """
+        if len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
+            raise ObjectGone("key too long")
+        which: Any = {"Bucket": bucket, "Key": key}
+        if version:
+            which["VersionId"] = version
+        elif etag:
+            which["IfMatch"] = f'"{etag}"'
+        try:
+            answer = self._aws.s3.get_object(**which)
+            with answer["Body"] as body:
+                if answer["ContentLength"] > MAX_IMAGE_BYTES:
+                    raise ImageTooLarge
+                return Photo(body.read(), region_codes([answer["Metadata"].get("regions", "")]))
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code in _GONE:
+                raise ObjectGone(code) from error
+            raise StoreUnavailable(f"object not readable: {code}") from error
+        except BotoCoreError as error:
+            raise StoreUnavailable(f"object not readable: {type(error).__name__}") from error
+
+    def write_result(self, key: str, body: bytes, content_type: str = "application/json") -> None:
+        """An object of the results bucket. Raises botocore's errors."""
+        self._aws.s3.put_object(Bucket=self.results_bucket, Key=key, Body=body, ContentType=content_type)
+
+    def result_url(self, key: str) -> str:
+        """The address of an object of the results bucket, for an hour."""
+        return self._aws.s3.generate_presigned_url(
+            "get_object",
+            Params={"Bucket": self.results_bucket, "Key": key},
+            ExpiresIn=RESULT_SECONDS,
+        )

@@ -1,0 +1,67 @@
+"""The composition root: what the code of one process works with, made in one place.
+
+A handler makes one ``Deployment`` while its function starts and hands it on; whatever is below is given its
+collaborators and looks for none.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+from carsight_service import telemetry
+from carsight_service.aws.clients import Clients
+from carsight_service.aws.dynamo import Clock, utc_now
+from carsight_service.aws.storage import Storage
+from carsight_service.images import ImageLoader
+from carsight_service.metering.meter_store import MeterStore
+from carsight_service.settings import Settings
+from carsight_service.telemetry import Timer
+
+if TYPE_CHECKING:
+    from carsight_service.aws.queues import Queues
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Settings, clients, stores and clocks. What is made of them is made when it is first asked for."""
+
+    settings: Settings
+    aws: Clients = field(default_factory=Clients)
+    clock: Clock = utc_now
+    timer: Timer = time.perf_counter
+    """What the stages of a request are timed with."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """What ``environment`` describes. Raises ``pydantic.ValidationError`` where that is unusable."""
+        settings = Settings.read(environment)
+        if settings.tracing:
+            telemetry.trace()
+        return cls(settings)
+
+    @cached_property
+    def meters(self) -> MeterStore:
+        """Keys and their usage."""
+        return MeterStore(self.settings.table_name, self.aws.metering, self.clock)
+
+    @cached_property
+    def images(self) -> ImageLoader:
+        """Where the images of requests come from."""
+        return ImageLoader(self.settings, self.storage)
+
+    @cached_property
+    def storage(self) -> Storage:
+        """The buckets of uploads and results."""
+        return Storage(self.settings, self.aws)
+
+    @cached_property
+    def queues(self) -> Queues:
+        """The queues between functions."""
+        from carsight_service.aws.queues import Queues  # no call needs them
+
+        return Queues(self.settings, self.aws)

@@ -1,0 +1,26 @@
+"""What API Gateway is answered: a JSON object with every status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from carsight_service.contract.errors import ServiceError, envelope
+from carsight_service.lambda_types import Response
+from carsight_service.settings import Links
+
+
+def respond(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    """An answer with a JSON object as its body; every answer of every route is made here."""
+    return {
+        "statusCode": status,
+        "headers": {"content-type": "application/json", "cache-control": "no-store", **(headers or {})},
+        "body": json.dumps(body, ensure_ascii=False, separators=(",", ":")),
+        "isBase64Encoded": False,
+    }
+
+
+def refuse(error: ServiceError, request_id: str, links: Links) -> Response:
+    """The answer for ``error``."""
+    return respond(error.status, envelope(error, request_id, links), error.headers)

@@ -1,0 +1,62 @@
+"""``/v1/uploads``: a form to send one photo to S3 with, and where its reading will be."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from carsight_service.aws.clients import Clients
+from carsight_service.aws.storage import INCOMING, MAX_KEY_BYTES, Storage, upload_prefix
+from carsight_service.contract.api import MAX_IMAGE_BYTES, Api
+from carsight_service.contract.errors import InvalidRequest
+
+OFFER_SECONDS = 300
+"""How long a presigned upload may be used."""
+
+
+class UploadRequest(BaseModel):
+    """The body of ``POST /v1/uploads``."""
+
+    api: Api
+    name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f\\$/][^\x00-\x1f\x7f\\$]*$")
+    """Object name; may contain slashes. The result has the same name. S3 gives the dollar sign a meaning in
+    forms."""
+    content_type: str = Field(default="image/jpeg", max_length=100, pattern=r"^image/[a-z0-9.+-]+$")
+
+
+class UploadOffer(BaseModel):
+    """What ``POST /v1/uploads`` answers: a form to send the photo with, and where its reading will be."""
+
+    success: Literal[True] = True
+    url: str
+    fields: dict[str, str]
+    """To be sent before the field ``file``."""
+    max_bytes: int = MAX_IMAGE_BYTES
+    expires_in: int = OFFER_SECONDS
+    """Seconds."""
+    result: str
+    """Address of the result, for an hour: 403 or 404 until the photo has been read."""
+    request_id: str
+
+
+def offer(key_id: str, wanted: UploadRequest, request_id: str, aws: Clients, storage: Storage) -> UploadOffer:
+    """A presigned POST for exactly one object, and the address of its result. Nothing is counted yet.
+
+    Raises ``InvalidRequest`` where the name does not fit into a key of S3's (1,024 bytes of UTF-8).
+    """
+    key = f"{upload_prefix(key_id)}{wanted.api}/{wanted.name}"
+    if len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
+        raise InvalidRequest("name is too long")
+    form = aws.s3.generate_presigned_post(
+        Bucket=storage.uploads_bucket,
+        Key=key,
+        Fields={"Content-Type": wanted.content_type},
+        Conditions=[
+            {"Content-Type": wanted.content_type},
+            ["content-length-range", 1, MAX_IMAGE_BYTES],
+        ],
+        ExpiresIn=OFFER_SECONDS,
+    )
+    result = storage.result_url(f"{key.removeprefix(INCOMING)}.json")
+    return UploadOffer(url=form["url"], fields=form["fields"], result=result, request_id=request_id)

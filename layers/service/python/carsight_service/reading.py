@@ -1,0 +1,200 @@
+"""From a charged unit to an answer: one way for a call, an upload and a row of a batch.
+
+    charge -> load -> recognize -> answer -> log
+
+Whatever does not end in a 200 gives its unit back. ``Charge`` says how a unit is counted and given back; how
+an answer reaches whoever asked is the caller's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from carsight_service.contract.api import Answer, Api
+from carsight_service.contract.errors import (
+    InternalError,
+    Outcome,
+    RequestTimedOut,
+    ServiceError,
+    StoreUnavailable,
+    envelope,
+)
+from carsight_service.deadline import OutOfTime, within
+from carsight_service.metering.meter_store import MeterStore
+from carsight_service.metering.model import Usage
+from carsight_service.settings import Settings
+from carsight_service.telemetry import Timer, logger, record, stage, timed
+
+Recognize = Callable[[bytes, Sequence[str]], Answer]
+"""Makes a 200 out of an image's bytes and the caller's region codes, or raises a ``ServiceError``."""
+
+Answered = TypeVar("Answered")
+
+
+# -- who is charged ------------------------------------------------------------------------------------------
+
+
+class Charge(Protocol):
+    """One unit of an allowance: counted before a photo is read, given back unless it is answered with 200."""
+
+    def take(self) -> Usage:
+        """Count the unit. Raises the contract's errors where it may not be; nothing is counted then."""
+        ...
+
+    def give_back(self, usage: Usage) -> Usage:
+        """Take back what ``take`` has counted, and say where usage stands."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ByKey:
+    """The unit of a call: its key is at hand, and it is made once."""
+
+    meters: MeterStore
+    key: str = field(repr=False)
+    api: Api
+
+    def take(self) -> Usage:
+        """Count the unit."""
+        return self.meters.consume(self.key, self.api)
+
+    def give_back(self, usage: Usage) -> Usage:
+        """Give the unit back; never raises."""
+        return self.meters.give_back(usage)
+
+
+@dataclass(frozen=True, slots=True)
+class ByTicket:
+    """The unit of work that may be begun several times: its ticket counts once."""
+
+    meters: MeterStore
+    key_id: str
+    api: Api
+    ticket: str
+
+    def take(self) -> Usage:
+        """Count the unit, unless the ticket has been counted before."""
+        try:
+            return self.meters.consume_by_id(self.key_id, self.api, self.ticket)
+        except StoreUnavailable:
+            # The unit may have been counted, and only the answer lost.
+            with suppress(StoreUnavailable):
+                self.meters.refund(self.key_id, self.api, self.ticket)
+            raise
+
+    def give_back(self, usage: Usage) -> Usage:
+        """Give the unit back. Raises ``StoreUnavailable``: the work is to be done again then."""
+        self.meters.refund(self.key_id, self.api, self.ticket)
+        return usage
+
+
+# -- what is read --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One photo to be read."""
+
+    request_id: str
+    load: Callable[[], tuple[bytes, Sequence[str]]]
+    """Brings the image's bytes and the caller's region codes, or raises a ``ServiceError``."""
+    recognize: Recognize
+    seconds: float
+    """What loading and reading may take together."""
+    log_fields: dict[str, Any]
+    """What the log will say of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one photo: the contract's answer, or its envelope."""
+
+    status: int
+    body: dict[str, Any]
+    error: ServiceError | None = None
+    """Why it is no 200."""
+    timings: dict[str, float] = field(default_factory=dict)
+    """Milliseconds by stage, ``total`` among them."""
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether it is our fault, and worth another attempt."""
+        return self.status >= 500
+
+
+class Reader:
+    """Reads photos for one API; safe to share between threads."""
+
+    def __init__(self, api: Api, settings: Settings, timer: Timer) -> None:
+        self.api = api
+        self._settings = settings
+        self._timer = timer
+
+    def read(self, work: Work, charge: Charge) -> Result:
+        """What became of ``work``, logged and counted. Raises nothing."""
+        result, timings = self.answered(
+            work.log_fields,
+            lambda: Result(200, self.attempt(work, charge)[0]),
+            lambda error: Result(error.status, envelope(error, work.request_id, self._settings), error),
+        )
+        result.timings.update({name: round(value, 3) for name, value in timings.items()})
+        return result
+
+    def attempt(self, work: Work, charge: Charge) -> tuple[dict[str, Any], Usage]:
+        """The body of a 200 that has been paid for, and where usage stands.
+
+        Raises a ``ServiceError`` in every other case; the unit has been given back then.
+        """
+        with stage("keys"):
+            usage = charge.take()
+        work.log_fields.update(tier=usage.tier, key=usage.prefix)
+        try:
+            return within(work.seconds, partial(self._body, work)), usage
+        except Exception as error:
+            refused = translate(error, self.api)
+            with stage("keys"):
+                refused.headers |= charge.give_back(usage).headers
+            raise refused from error
+
+    def _body(self, work: Work) -> dict[str, Any]:
+        with stage("load"):
+            image, regions = work.load()
+        start = self._timer()
+        answer = work.recognize(image, regions)
+        return answer.body(work.request_id, (self._timer() - start) * 1000)
+
+    def answered(
+        self,
+        log_fields: dict[str, Any],
+        answer: Callable[[], Answered],
+        refuse: Callable[[ServiceError], Answered],
+    ) -> tuple[Answered, dict[str, float]]:
+        """What ``answer`` makes, or ``refuse`` of what it raised; logged and counted, with its timings."""
+        start = self._timer()
+        outcome, status = Outcome.READ, 200
+        with timed(self._timer) as stages:
+            try:
+                answered = answer()
+            except Exception as error:
+                refused = translate(error, self.api)
+                outcome, status = refused.outcome, refused.status
+                log_fields.update(code=refused.code, detail=refused.note)
+                answered = refuse(refused)
+        timings = {**stages, "total": (self._timer() - start) * 1000}
+        metrics = self._settings.custom_metrics
+        record(self.api, outcome, timings, {**log_fields, "status": status}, metrics=metrics)
+        return answered, timings
+
+
+def translate(error: Exception, api: Api) -> ServiceError:
+    """What a caller is told of ``error``; the log gets the whole of what nobody expected."""
+    if isinstance(error, ServiceError):
+        return error
+    if isinstance(error, OutOfTime):
+        return RequestTimedOut()
+    logger.exception("unhandled exception", exc_info=error)
+    return InternalError(api)

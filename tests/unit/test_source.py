@@ -216,6 +216,7 @@ def test_multipart_without_an_image(body: bytes, content_type: str) -> None:
         (event(headers={"X-Api-Key": " abc "}), "abc"),
         (event(headers={"authorization": "Token abc"}), "abc"),
         (event(headers={"Authorization": "token  abc"}), "abc"),
+        (event(headers={"authorization": "Bearer abc"}), "abc"),
         (event(json.dumps({"key": "abc", "image": URL})), "abc"),
         (event(form(("key", "abc"), ("upload", PHOTO)), MULTIPART), "abc"),
         (event(query="key=abc", headers={"x-api-key": "def"}), "abc"),

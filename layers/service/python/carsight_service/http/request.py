@@ -135,9 +135,9 @@ def _scrub(event: dict[str, Any]) -> None:
 
 
 def _token(headers: Mapping[str, str]) -> str:
-    """The key of ``Authorization: Token KEY``, as clients of Plate Recognizer send it."""
+    """The key of ``Authorization: Token KEY`` (Plate Recognizer's clients) or ``Bearer KEY``."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token if scheme.lower() == "token" else ""
+    return token if scheme.lower() in ("token", "bearer") else ""
 
 
 def _first(values: Iterable[object]) -> str | None:

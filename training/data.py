@@ -53,6 +53,17 @@ def read_labels(folder: Path, split: str | None = None) -> list[dict[str, Any]]:
     return [label for label in labels if split is None or label.get("split") == split]
 
 
+PHOTO_FOLDERS = ("photos", "openimages2")
+"""The folders of ``plates`` that hold whole photos. The second need not be there."""
+
+
+def read_photo_labels(data: Path, split: str, only: str | None = None) -> list[tuple[Path, dict[str, Any]]]:
+    """The labelled photos of ``data``/plates, each with the folder that its image's path is relative to."""
+    folders = [data / "plates" / name for name in PHOTO_FOLDERS if only in (None, name)]
+    present = [folder for folder in folders if (folder / "labels.jsonl").exists()]
+    return [(folder, label) for folder in present for label in read_labels(folder, split)]
+
+
 def read_image(path: Path) -> Pixels:
     """Decode ``path`` to colour pixels, EXIF orientation applied. Raises ``OSError`` where that fails."""
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)

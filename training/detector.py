@@ -36,6 +36,7 @@ from carsight.detector import LINES, PLATES, Detection, Detector, DetectorTuning
 from training.data import VEHICLE_TYPES, read_image
 from training.model_files import METADATA, describe, finish
 from training.quantize import quantize
+from training.rounding import plain_weights, round_weights
 from training.scenes import (
     Scene,
     Scenes,
@@ -104,6 +105,10 @@ class Net(nn.Module):
             # Begin by claiming that one cell in a hundred holds something two cells wide.
             head.bias.data[0] = -4.6
             head.bias.data[1:5] = 1.0
+
+    def round_weights(self) -> None:
+        """Train for INT8: all but the last convolution of each head is quantised."""
+        round_weights(module[0] for module in self.modules() if isinstance(module, Conv))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         fine = self.stem(images)
@@ -279,7 +284,7 @@ def loss(
 
 def fold_batch_norms(net: nn.Module) -> nn.Module:
     """A copy of ``net`` for inference, the batch normalisation of every ``Conv`` folded into its
-    convolution.
+    convolution, whose weights are rounded for good where they were for the training.
     """
     folded = copy.deepcopy(net).eval()
     for module in folded.modules():
@@ -288,6 +293,7 @@ def fold_batch_norms(net: nn.Module) -> nn.Module:
             assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
             module[0] = torch.nn.utils.fusion.fuse_conv_bn_eval(conv, norm)
             module[1] = nn.Identity()
+    plain_weights(folded)
     return folded
 
 
@@ -395,38 +401,51 @@ def _open(path: Path, lines: bool) -> Detector:
     return Detector(session, DetectorTuning(second_look=LINES if lines else PLATES))
 
 
+def _judge(args: argparse.Namespace, model: Path) -> dict[str, float]:
+    """The validation figures of ``model``, those of plates for each folder of photos."""
+    detector = _open(model, args.lines)
+    if args.lines:
+        return figures(detector, line_scenes(args.data, "val"), [])
+    found = figures(detector, plate_scenes(args.data, "val", "photos"), empty_scenes(args.data, "val"))
+    newer = plate_scenes(args.data, "val", "openimages2")
+    if newer:
+        found |= {f"openimages2_{key}": value for key, value in figures(detector, newer, []).items()}
+    return found
+
+
 def train(args: argparse.Namespace) -> None:
     """Run the training that ``args`` describe, from its last checkpoint where there is one."""
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
     net = Net(vehicles=not args.lines)
+    net.round_weights()
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = Net(vehicles=not args.lines)
+    average.round_weights()
     average.load_state_dict(net.state_dict())
     decayed = [p for p in net.parameters() if p.ndim > 1]
     plain = [p for p in net.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}]
     )
-    step, spent = 0, 0.0
+    step, spent, lasted = 0, 0.0, 0.0
     last = args.work / "last.pt"
     if last.exists():
         state = torch.load(last, weights_only=True)
         net.load_state_dict(state["net"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
-        step, spent = state["step"], state["spent"]
+        step, spent, lasted = state["step"], state["spent"], state["lasted"]
     elif args.start:
         net.load_state_dict(_shared(torch.load(args.start, weights_only=True)["average"], net), strict=False)
         average.load_state_dict(net.state_dict())
     read = line_scenes if args.lines else plate_scenes
-    scenes, judged = read(args.data, "train"), read(args.data, "val")
+    scenes = read(args.data, "train")
     empty = [] if args.lines else empty_scenes(args.data, "train")
     if args.lines:
         drawn, empty = rendered_line_scenes(args.work / "rendered", args.rendered, args.seed)
         scenes += drawn
-    unseen = [] if args.lines else empty_scenes(args.data, "val")
     crops = [] if args.lines else plate_crops(args.data)
     counts = torch.ones(len(VEHICLE_TYPES))
     for scene in scenes:
@@ -437,8 +456,10 @@ def train(args: argparse.Namespace) -> None:
     size = 0
     began = time.process_time()
     sums: dict[str, float] = {}
-    while step < args.steps:
-        progress = step / args.steps
+    started, progress = time.monotonic() - lasted, 0.0
+    while progress < 1:
+        lasted = time.monotonic() - started
+        progress = min(1.0, max(step / args.steps, lasted / (args.minutes * 60)))
         # Small frames first: they teach the same for less. The last part has the frames of production.
         wanted = args.size if progress < 0.7 else args.last_size
         if wanted != size:
@@ -454,7 +475,7 @@ def train(args: argparse.Namespace) -> None:
             )
             stream = batches(source, args.batch)
         batch: dict[str, Tensor] = next(stream)
-        rate = args.rate * min(1.0, (step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * progress) + 0.01)
+        rate = args.rate * min(1.0, (step + 1) / 150) * (0.5 + 0.5 * math.cos(math.pi * progress) + 0.01)
         for group in optimizer.param_groups:
             group["lr"] = rate
         images = (
@@ -480,8 +501,9 @@ def train(args: argparse.Namespace) -> None:
             told = " ".join(f"{name} {value / 100:.3f}" for name, value in sums.items())
             sums = {}
             print(f"{step} {size}px {spent + time.process_time() - began:.0f}s {told}", flush=True)
-        if step % args.every == 0 or step == args.steps:
-            now = spent + time.process_time() - began
+        now = spent + time.process_time() - began
+        judging = step % args.every == 0 or progress == 1
+        if judging or step % 200 == 0:
             torch.save(
                 {
                     "net": net.state_dict(),
@@ -489,14 +511,16 @@ def train(args: argparse.Namespace) -> None:
                     "optimizer": optimizer.state_dict(),
                     "step": step,
                     "spent": now,
+                    "lasted": lasted,
                 },
                 last,
             )
+        if judging:
             export(average, args.work / "detector.onnx", args.lines)
             row = {
                 "step": step,
                 "cpu_s": round(now),
-                **figures(_open(args.work / "detector.onnx", args.lines), judged, unseen),
+                **_judge(args, args.work / "detector.onnx"),
             }
             print(json.dumps(row), flush=True)
             with (args.work / "log.jsonl").open("a") as log:
@@ -506,6 +530,10 @@ def train(args: argparse.Namespace) -> None:
 def release(args: argparse.Namespace) -> None:
     """Quantise the trained model to ``args.release`` and print the figures of both."""
     fp32 = args.work / "detector.onnx"
+    net = Net(vehicles=not args.lines)
+    net.load_state_dict(torch.load(args.work / "last.pt", weights_only=True)["average"])
+    net.round_weights()
+    export(net, fp32, args.lines)
     scenes = (line_scenes if args.lines else plate_scenes)(args.data, "train")
     chosen = np.random.default_rng(args.seed).choice(len(scenes), 300, replace=False)
     feeds = ({"image": net_input(read_image(scenes[int(i)].image), 416)[0]} for i in chosen)
@@ -517,10 +545,8 @@ def release(args: argparse.Namespace) -> None:
     args.release.parent.mkdir(parents=True, exist_ok=True)
     quantize(fp32, args.release, feeds, keep_float=heads, op_types=("Conv", "Relu", "Add", "Resize"))
     finish(args.release)
-    judged = (line_scenes if args.lines else plate_scenes)(args.data, "val")
-    unseen = [] if args.lines else empty_scenes(args.data, "val")
     for name, path in (("fp32", fp32), ("int8", args.release)):
-        print(name, json.dumps(figures(_open(path, args.lines), judged, unseen)), flush=True)
+        print(name, json.dumps(_judge(args, path)), flush=True)
 
 
 def main() -> None:
@@ -538,6 +564,7 @@ def main() -> None:
         "--size", type=int, default=320, help="side of a training frame, the first 70 %% of the steps"
     )
     parser.add_argument("--last-size", type=int, default=416, help="side of a training frame after that")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end by then, whatever the steps")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--every", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)

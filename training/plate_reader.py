@@ -41,7 +41,8 @@ from training import designs, ppocr
 from training.data import Pixels
 from training.plates_data import ALPHABET, Plate, fold, read_plates
 from training.quantize import quantize
-from training.render_plates import degrade, jitter, render
+from training.render_plates import Backgrounds, degrade, jitter, read_backgrounds, render
+from training.rounding import round_weights
 
 _UNKNOWN = -100
 _FINE = 2
@@ -51,7 +52,10 @@ _DECAY = 0.998
 """Share of the averaged weights kept per step: they average over about the last 500."""
 
 # How often a plate of each source is drawn, per plate: the small sets and the hard ones more often.
-_SOURCE_WEIGHTS = {"us": 3.0, "world": 1.0, "world2": 1.0, "china": 0.8, "eu": 1.2, "eu2": 0.8, "br": 1.0}
+_SOURCE_WEIGHTS = {
+    "us": 3.0, "world": 1.0, "world2": 1.0, "openimages2": 1.5, "openimages22": 2.0,
+    "china": 0.8, "eu": 1.2, "eu2": 0.8, "br": 1.0,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,8 +138,13 @@ class Samples:
     """Draws training samples; `regions` are the classes of the region head, in their order."""
 
     def __init__(
-        self, plates: Sequence[Plate], cut_plates: Sequence[CutPlate], regions: Sequence[str]
+        self,
+        plates: Sequence[Plate],
+        cut_plates: Sequence[CutPlate],
+        regions: Sequence[str],
+        backgrounds: Backgrounds,
     ) -> None:
+        self._backgrounds = backgrounds
         self._real = {rows: [p for p in plates if p.two_rows == rows] for rows in (False, True)}
         self._weights = {rows: _weights([p.source for p in real]) for rows, real in self._real.items()}
         self._cut = list(cut_plates)
@@ -148,7 +157,7 @@ class Samples:
         """One sample of one row or of two."""
         choice = rng.random()
         if choice < (0.55 if two_rows else 0.42):
-            crop = render(rng, two_rows)
+            crop = render(rng, two_rows, self._backgrounds)
             return Sample(crop.pixels, crop.text, self._regions.get(crop.region, _UNKNOWN))
         if choice < 0.65 and self._cut and not two_rows:
             plate = self._cut[rng.choice(len(self._cut), p=self._cut_weights)]
@@ -317,15 +326,28 @@ def cut_all(reader: ppocr.Reader, plates: Sequence[Plate]) -> list[CutPlate]:
     return found
 
 
-def _rate(step: int, steps: int) -> float:
+def _rate(step: int, share: float) -> float:
     """Share of the peak learning rate: a short rise, then half a cosine down to nearly nothing."""
-    return min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0))))
+    return min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
 
 
 def _average(averages: Any, currents: Any, count: torch.Tensor | int) -> None:
     """Move the averages towards the current weights, faster while few steps were taken."""
     decay = min(_DECAY, (1 + int(count)) / (10 + int(count)))
     torch._foreach_lerp_(averages, currents, 1 - decay)
+
+
+def begin_with(reader: ppocr.Reader, regions: Sequence[str], checkpoint: Path) -> None:
+    """Give `reader` the averaged weights of `checkpoint`; regions that it did not know begin as they are."""
+    saved = torch.load(checkpoint, weights_only=True)
+    weights = {name.removeprefix("module."): value for name, value in saved["average"].items()}
+    own = reader.state_dict()
+    where = {region: i for i, region in enumerate(saved["regions"])}
+    rows = [(i, where[region]) for i, region in enumerate(regions) if region in where]
+    mine, theirs = (torch.tensor(each) for each in zip(*rows, strict=True))
+    for name in ("region.out.weight", "region.out.bias"):
+        own[name][mine] = weights.pop(name)[theirs]
+    reader.load_state_dict(own | {name: value for name, value in weights.items() if name in own})
 
 
 def train(args: argparse.Namespace) -> None:
@@ -338,16 +360,13 @@ def train(args: argparse.Namespace) -> None:
     regions = region_classes(plates)
     reader = ppocr.Reader(ALPHABET, len(regions))
     args.work.mkdir(parents=True, exist_ok=True)
+    if args.start is not None:
+        begin_with(reader, regions, args.start)
     pieces_file = args.work / "pieces.pkl"
     if not pieces_file.exists():
         pieces_file.write_bytes(pickle.dumps(cut_all(reader, plates)))
     pieces: list[CutPlate] = pickle.loads(pieces_file.read_bytes())
-    if args.start is not None:
-        earlier = torch.load(args.start, weights_only=True)["average"]
-        own = reader.state_dict()
-        kept = {name.removeprefix("module."): value for name, value in earlier.items()}
-        kept = {name: value for name, value in kept.items() if name in own and own[name].shape == value.shape}
-        reader.load_state_dict(own | kept)
+    round_weights(reader.body.quantized())
     print(f"{len(plates)} plates, {len(pieces)} cut into characters, {len(regions)} regions", flush=True)
     reader = reader.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     heads = list(reader.head.parameters())
@@ -362,7 +381,7 @@ def train(args: argparse.Namespace) -> None:
     groups = [{"params": parameters, "peak": args.rate * times} for parameters, times in shares]
     optimizer = torch.optim.AdamW(groups, lr=args.rate, weight_decay=0.01)
     average = torch.optim.swa_utils.AveragedModel(reader, multi_avg_fn=_average)
-    step, checkpoint = 0, args.work / "checkpoint.pt"
+    step, spent, checkpoint = 0, 0.0, args.work / "checkpoint.pt"
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         if saved["regions"] != regions:
@@ -370,8 +389,8 @@ def train(args: argparse.Namespace) -> None:
         reader.load_state_dict(saved["reader"])
         average.load_state_dict(saved["average"])
         optimizer.load_state_dict(saved["optimizer"])
-        step = saved["step"]
-    samples = Samples(plates, pieces, regions)
+        step, spent = saved["step"], saved["spent"]
+    samples = Samples(plates, pieces, regions, read_backgrounds(args.data))
     context = multiprocessing.get_context("fork")
     queue = context.Queue(maxsize=6)
     sizes = (args.batch, args.batch * 2 // 3)
@@ -379,12 +398,14 @@ def train(args: argparse.Namespace) -> None:
         target=_produce, args=(samples, queue, args.seed, step, sizes, args.steps), daemon=True
     )
     producer.start()
-    begin, saved_at = time.monotonic(), time.monotonic()
+    begin, saved_at, share = time.monotonic(), time.monotonic(), 0.0
     losses: list[tuple[float, float]] = []
-    while step < args.steps:
+    while share < 1:
         _, batch = queue.get()
+        lasted = spent + time.monotonic() - begin
+        share = min(1.0, max((step + 1) / args.steps, lasted / (args.minutes * 60)))
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * _rate(step, args.steps)
+            group["lr"] = group["peak"] * _rate(step, share)
         reader.train()
         images = ppocr.to_input([sample.pixels for sample in batch])
         with torch.autocast("cpu", torch.bfloat16):
@@ -409,14 +430,15 @@ def train(args: argparse.Namespace) -> None:
             print(
                 f"step {step}/{args.steps} text {text:.4f} region {region:.3f} {pace:.2f} s/step", flush=True
             )
-        due = step % args.every == 0 or step == args.steps
+        due = step % args.every == 0 or share == 1
         if due or time.monotonic() - saved_at > 180:
             state = {
                 "reader": reader.state_dict(),
                 "average": average.state_dict(),
                 "optimizer": optimizer.state_dict(),
             }
-            torch.save({**state, "step": step, "regions": regions}, checkpoint.with_suffix(".new"))
+            progress = {"step": step, "spent": lasted, "regions": regions}
+            torch.save(state | progress, checkpoint.with_suffix(".new"))
             checkpoint.with_suffix(".new").replace(checkpoint)
             saved_at = time.monotonic()
         if due:
@@ -450,8 +472,9 @@ def train_regions(args: argparse.Namespace) -> None:
         for _ in range(args.views if region in classes else 0):
             pixels = _seen(plate.pixels, plate.corners, plate.two_rows, rng, plate.loose)
             samples.append((Sample(pixels, plate.text, classes[region or ""]), 2.0))
+    backgrounds = read_backgrounds(args.data)
     for number in range(args.drawn):
-        crop = render(rng, number % 5 == 4)
+        crop = render(rng, number % 5 == 4, backgrounds)
         samples.append((Sample(crop.pixels, crop.text, classes[crop.region]), 1.0))
     samples.sort(key=lambda pair: pair[0].pixels.shape[1])
     looks = []
@@ -635,6 +658,7 @@ def ship(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     val = read_plates(args.data, "val")
     reader, regions = load(args.work)
+    round_weights(reader.body.quantized())
     exact = args.work / "reader-fp32.onnx"
     ppocr.export(reader, exact)
     feeds = _calibration_inputs(read_plates(args.data, "train"))
@@ -657,6 +681,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end by then, whatever the steps")
     parser.add_argument("--drawn", type=int, default=5000, help="rendered plates for the region head")
     parser.add_argument("--views", type=int, default=6, help="views of each real plate for the region head")
     parser.add_argument("--batch", type=int, default=32)

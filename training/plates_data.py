@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data import Pixels, read_image, read_labels
+from training.data import Pixels, read_image, read_labels, read_photo_labels
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _UMLAUTS = str.maketrans("ÄÖÜ", "AOU")
@@ -64,10 +64,10 @@ def clean_text(text: str) -> str | None:
     return text if text and all(character in ALPHABET for character in text) else None
 
 
-def read_photos(folder: Path, split: str) -> list[Plate]:
-    """Every surely read plate of the labelled photos (`folder`: plates/photos)."""
+def read_photos(data: Path, split: str) -> list[Plate]:
+    """Every surely read plate of the labelled photos."""
     plates = []
-    for label in read_labels(folder, split):
+    for folder, label in read_photo_labels(data, split):
         texts = [plate for plate in label["plates"] if plate.get("text") and not plate.get("unsure")]
         if not texts:
             continue
@@ -107,7 +107,7 @@ def read_crops(folder: Path, split: str, unlabelled: bool = False) -> list[Plate
 
 def read_plates(data: Path, split: str) -> list[Plate]:
     """All labelled plates of a split; `data` is the folder that holds `plates`."""
-    return read_photos(data / "plates" / "photos", split) + read_crops(data / "plates" / "crops", split)
+    return read_photos(data, split) + read_crops(data / "plates" / "crops", split)
 
 
 def fold(text: str) -> str:

@@ -11,6 +11,7 @@ multiple of 8.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ import torch
 import torch.nn.functional as F
 from onnx import numpy_helper
 from torch import Tensor, nn
+
+from training.rounding import plain_weights
 
 HEIGHT = 48
 """Height of the input in pixels; the only one the weights were trained for."""
@@ -161,6 +164,11 @@ class Body(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.steps(self.maps(x))
         return result
+
+    def quantized(self) -> list[nn.Module]:
+        """The convolutions that an INT8 model has in INT8: not the depthwise ones, the gates and the neck."""
+        blocks = [layer for block in self.blocks for layer in (block.expand, block.project)]
+        return [self.stem1, self.stem2, self.stem3, self.stem4, self.stem5, *blocks]
 
     def train(self, mode: bool = True) -> Body:
         """Switch the mode, but leave the batch norms on the statistics of their large original training."""
@@ -382,7 +390,8 @@ def greedy(logits: Tensor, alphabet: str) -> list[str]:
 def export(reader: Reader, path: Path, width: int = 160, metadata: dict[str, str] | None = None) -> None:
     """Write the reader as ONNX with dynamic batch and width: input `image`, outputs `logits` (and
     `regions`)."""
-    reader = reader.eval().float()
+    reader = copy.deepcopy(reader).eval().float()
+    plain_weights(reader)
     names = ["logits"] if reader.region is None else ["logits", "regions"]
     batch, wide = torch.export.Dim("batch", min=1, max=256), torch.export.Dim("eighths", min=4, max=128)
     program = torch.onnx.export(

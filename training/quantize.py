@@ -1,6 +1,7 @@
-"""FP32 ONNX to INT8 ONNX: static quantisation in QDQ form, as an x86 CPU with VNNI (and arm64) runs it best.
+"""FP32 ONNX to INT8 ONNX: static quantisation in QDQ form, as x86 and arm64 processors run it best.
 
-Activations are unsigned and asymmetric, weights signed and symmetric per output channel. Nodes that must keep
+Activations are unsigned and asymmetric, weights signed and symmetric per output channel, of 7 bits: so no x86
+processor saturates (training/rounding.py). Nodes that must keep
 their precision - the last of a head, everything that decodes - are named by the caller.
 """
 
@@ -11,9 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -24,6 +27,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 Feed = dict[str, NDArray[Any]]
+Weights = dict[str, NDArray[np.float32]]
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -71,6 +75,7 @@ def quantize(
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(op_types),
             per_channel=True,
+            reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=list(keep_float),
@@ -83,3 +88,55 @@ def quantize(
         options.optimized_model_filepath = str(int8)
         options.log_severity_level = 3
         ort.InferenceSession(str(quantised), options, providers=["CPUExecutionProvider"])
+
+
+def _from_blocks(weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The 3 x 3 kernels, of stride 2 with a pixel's padding, that these are over blocks of 2 x 2 pixels."""
+    outputs, channels, rows, columns = weight.shape
+    if (channels, rows, columns) != (12, 2, 2):
+        raise ValueError(f"not a stem of 3 x 3 over blocks of 2 x 2: {weight.shape}")
+    wide = weight.reshape(outputs, 2, 2, 3, 2, 2).transpose(0, 3, 4, 1, 5, 2).reshape(outputs, 3, 4, 4)
+    return wide[:, :, 1:, 1:]
+
+
+def float_weights(path: Path) -> Weights:
+    """The weights of a quantised model by their names in the net that it was exported from.
+
+    Convolutions are dequantized, a stem over blocks (training/model_files.py) is laid out as it was. The
+    matrix of a linear layer, whose name the exporter drops, takes the name of the bias added to its product,
+    and goes back to outputs first.
+    """
+    graph = onnx.load(str(path)).graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    found: Weights = {}
+    bias_after = {
+        name: next(other for other in node.input if other != name)
+        for node in graph.node
+        if node.op_type == "Add"
+        for name in node.input
+    }
+    # A layer normalisation with a shortcut holds the bias of the product that it takes in.
+    bias_after |= {
+        node.input[1]: node.input[4] for node in graph.node if node.op_type == "SkipLayerNormalization"
+    }
+    for node in graph.node:
+        if node.op_type == "QLinearConv":
+            name = node.input[3].removesuffix("_blocks").removesuffix("_quantized")
+            scale = constants[node.input[4]].astype(np.float64)
+            if np.any(constants[node.input[5]]):
+                raise ValueError(f"{name} is not symmetric")
+            weight = constants[node.input[3]].astype(np.float64)
+            if node.input[3].endswith("_blocks"):
+                weight = _from_blocks(weight)
+            found[name] = (weight * scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
+            if len(node.input) > 8:
+                step = float(constants[node.input[1]]) * scale
+                name = node.input[8].removesuffix("_quantized")
+                found[name] = (constants[node.input[8]] * step).astype(np.float32)
+        elif node.op_type == "MatMul" and node.input[1] in constants:
+            bias = bias_after[node.output[0]]
+            found[bias.removesuffix("bias") + "weight"] = constants[node.input[1]].T.astype(np.float32)
+    kept = (".weight", ".bias", "_bias", ".running_mean", ".running_var")
+    return found | {
+        name: value for name, value in constants.items() if name.endswith(kept) and value.dtype == np.float32
+    }

@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from carsight.plate.reader import HEIGHT, rectify
 from carsight.plate.reader import TWO_ROWS as TWO_ROWS_WIDTH
 from training import designs
-from training.data import Pixels, tiled
+from training.data import Pixels, read_image, read_labels, tiled
 from training.designs import Colour, Design, Token, fill_pattern, vanity_pattern
 
 Mask = NDArray[np.floating]
@@ -214,10 +214,26 @@ def _scaled(mask: Mask, width: float, height: float) -> Mask:
 # --- the plate itself ---
 
 
+Backgrounds = Mapping[str, Sequence[Pixels]]
+"""Pictures of plates without their characters, by region."""
+
+
+def read_backgrounds(data: Path) -> Backgrounds:
+    """The blank plates of `data`/plates/blank_us; none where there are none."""
+    found: dict[str, list[Pixels]] = {}
+    folder = data / "plates" / "blank_us"
+    for label in read_labels(folder) if folder.exists() else []:
+        found.setdefault(label["region"], []).append(read_image(folder / label["image"]))
+    return found
+
+
 def draw_plate(
-    design: Design, rng: np.random.Generator, pattern: str | None = None
+    design: Design, rng: np.random.Generator, pattern: str | None = None, background: Pixels | None = None
 ) -> tuple[Pixels, str, int]:
-    """A flat plate of a design: pixels, its text, the number of rows. `pattern` replaces the design's own."""
+    """A flat plate of a design: pixels, its text, the number of rows.
+
+    `pattern` replaces the design's own, `background` everything but its characters, stickers and bolts.
+    """
     if pattern is None:
         pattern = str(rng.choice(design.patterns))
         if "|" not in pattern and rng.random() < max(design.vanity, 0.03):
@@ -230,14 +246,22 @@ def draw_plate(
     index = int(rng.integers(1 << 16))
     ink = np.clip(_pick(design.ink, index) + rng.normal(0, 12, 3), 0, 255)
     paper = np.clip(_pick(design.paper, index) + rng.normal(0, 8, 3), 0, 255)
+    if background is not None:
+        middle_part = background[background.shape[0] // 3 : -background.shape[0] // 3]
+        paper = np.asarray(np.median(middle_part.reshape(-1, 3), axis=0), np.float64)
     if np.abs(ink - paper).max() < 70:
         ink = np.full(3, 20.0) if paper.mean() > 110 else np.full(3, 235.0)
-    canvas = _paper(design, paper, width, height, rng)
-    left, right = _bands(canvas, design, rng, paper)
-    top, bottom = _words(canvas, design, ink, paper, index, left, right, rng)
+    if background is None:
+        canvas = _paper(design, paper, width, height, rng)
+        left, right = _bands(canvas, design, rng, paper)
+        top, bottom = _words(canvas, design, ink, paper, index, left, right, rng)
+    else:
+        canvas = np.asarray(cv2.resize(background, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        left, right = 0.02 * width, 0.98 * width
+        top, bottom = height * rng.uniform(0.16, 0.26), height * rng.uniform(0.76, 0.86)
     if rng.random() < design.stickers:
         _stickers(canvas, rng)
-    if rng.random() < 0.75:
+    if background is None and rng.random() < 0.75:
         edge = (ink if rng.random() < 0.6 else paper * 0.6).tolist()
         inset = int(rng.integers(0, max(height // 22, 2)))
         cv2.rectangle(
@@ -827,15 +851,17 @@ def _shares() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return weights, double / double.sum()
 
 
-def render(rng: np.random.Generator, two_rows: bool) -> Crop:
-    """A rendered crop, rectified as the reader gets it."""
+def render(rng: np.random.Generator, two_rows: bool, backgrounds: Backgrounds | None = None) -> Crop:
+    """A rendered crop, rectified as the reader gets it; half of those that can on one of `backgrounds`."""
     one, two = _shares()
     design = (
         designs.TWO_ROWS[rng.choice(len(two), p=two)]
         if two_rows
         else designs.ONE_ROW[rng.choice(len(one), p=one)]
     )
-    plate, text, _ = draw_plate(design, rng)
+    blanks = (backgrounds or {}).get(design.region, ()) if rng.random() < 0.5 and not two_rows else ()
+    blank = blanks[int(rng.integers(len(blanks)))] if blanks else None
+    plate, text, _ = draw_plate(design, rng, background=blank)
     photo, corners = photograph(plate, rng)
     return Crop(rectify(degrade(photo, rng), jitter(corners, rng), two_rows), text, design.region)
 

@@ -469,10 +469,10 @@ class _Layout:
         self.put(self.print, line, x, y)
         return int(x + line.shape[1])
 
-    def vin(self, vin: str, line: Mask, spans: list[tuple[int, int]], first: int, x: int, y: int) -> None:
-        """Mark the VIN whose characters begin at the index ``first`` of ``line``, and keep its corners."""
+    def vin(self, line: Mask, spans: Sequence[tuple[int, int]], x: int, y: int) -> None:
+        """Mark a line whose VIN's characters cover ``spans``, and keep the VIN's corners."""
         self.put(self.marks, line, x, y)
-        x0, x1 = spans[first][0], spans[first + len(vin) - 1][1]
+        x0, x1 = spans[0][0], spans[-1][1]
         rows = np.flatnonzero(line[:, x0:x1].max(axis=1) > 60)
         top, bottom = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, line.shape[0])
         self.corners = np.array(
@@ -480,18 +480,37 @@ class _Layout:
         )
 
 
-def _dressed(vin: str, rng: Rng) -> tuple[str, int]:
-    """The VIN with what hugs it - stars, a prefix - and the index of its first character."""
+_GROUPS = ((3, 6, 8), (3, 6, 8), (3, 6, 4, 4), (4, 4, 4, 5), (3, 5, 1, 1, 1, 6), (9, 8), (3, 14), (3, 5, 9))
+"""How many characters stand together where a VIN is written in groups."""
+
+
+def _written(vin: str, rng: Rng) -> str:
+    """The VIN as people write it: mostly as it is, now and then in groups or in lower case."""
+    text = vin
+    if len(vin) == 17 and rng.random() < 0.08:
+        sizes = _GROUPS[int(rng.integers(len(_GROUPS)))]
+        ends = np.cumsum(sizes)
+        sign = str(rng.choice([" ", " ", " ", "-", ".", " - "]))
+        text = sign.join(vin[end - size : end] for size, end in zip(sizes, ends, strict=True))
+    return text.lower() if rng.random() < 0.03 else text
+
+
+def _dressed(vin: str, rng: Rng) -> tuple[str, slice]:
+    """The VIN as written with what hugs it - stars, a prefix - and where in that it stands."""
+    text = _written(vin, rng)
     kind = rng.random()
-    if kind < 0.6:
-        return vin, 0
-    if kind < 0.8:
-        sign = str(rng.choice(["*", "*", "☆", "★", "-", "<", "#", "/", "* ", "- ", "•"]))
-        return sign + vin + (sign[::-1] if rng.random() < 0.9 else ""), len(sign)
-    prefix = str(
-        rng.choice(["VIN: ", "VIN ", "VIN:", "V.I.N. ", "Vin No. ", "№ ", "ID: ", "VIN : ", "FIN ", "E "])
-    )
-    return prefix + vin, len(prefix)
+    before = after = ""
+    if 0.6 <= kind < 0.8:
+        before = str(rng.choice(["*", "*", "☆", "★", "-", "<", "#", "/", "* ", "- ", "•"]))
+        after = before[::-1] if rng.random() < 0.9 else ""
+    elif kind >= 0.8:
+        before = str(
+            rng.choice(
+                ["VIN: ", "VIN ", "VIN:", "V.I.N. ", "Vin No. ", "№ ", "ID: ", "VIN : ", "FIN ", "E ",
+                 "vin: ", "Order no. ", "Serial no. ", "Chassis "]
+            )
+        )  # fmt: skip
+    return before + text + after, slice(len(before), len(before) + len(text))
 
 
 def barcode(text: str, kind: str, height: int) -> Mask:
@@ -576,7 +595,7 @@ def _label(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
     """A door label or maker's plate: a column of lines, the VIN among the first, marks and codes at the
     sides."""
     style = draw_style(rng, size)
-    dressed, first = _dressed(vin, rng) if vin else (draw_other(rng), 0)
+    dressed, place = _dressed(vin, rng) if vin else (draw_other(rng), slice(0))
     line, spans = set_line(dressed, style)
     gap = float(rng.uniform(0.95, 1.7))
     left = int(size * rng.uniform(0.4, 3.0)) if rng.random() < 0.5 else int(size * rng.uniform(0.2, 0.8))
@@ -603,7 +622,7 @@ def _label(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
         if row == at:
             x = left if not centred else (width - line.shape[1]) // 2
             if vin:
-                layout.vin(vin, line, spans, first, x, y)
+                layout.vin(line, spans[place], x, y)
             else:
                 layout.put(layout.marks, line, x, y)
             if rng.random() < 0.1:
@@ -704,7 +723,7 @@ def _label(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
 def _strip(rng: Rng, vin: str | None, size: int) -> Sheet:
     """A dashboard strip behind the windscreen: one line, often rounded, with stars or a barcode beside it."""
     style = draw_style(rng, size)
-    dressed, first = _dressed(vin, rng) if vin else (draw_other(rng), 0)
+    dressed, place = _dressed(vin, rng) if vin else (draw_other(rng), slice(0))
     line, spans = set_line(dressed, style)
     side = int(size * rng.uniform(0.2, 2.0))
     above = below = int(size * rng.uniform(0.02, 0.4))
@@ -724,7 +743,7 @@ def _strip(rng: Rng, vin: str | None, size: int) -> Sheet:
     width, height = line.shape[1] + 2 * side, line.shape[0] + above + below
     layout = _Layout(rng, width, height)
     if vin:
-        layout.vin(vin, line, spans, first, side, above)
+        layout.vin(line, spans[place], side, above)
     else:
         layout.put(layout.marks, line, side, above)
     if code is not None:
@@ -758,7 +777,7 @@ def _strip(rng: Rng, vin: str | None, size: int) -> Sheet:
 def _stamp(rng: Rng, vin: str | None, size: int) -> Sheet:
     """A number stamped, pin-marked or milled into the body itself; the sheet is the metal and goes on all
     round."""
-    text, first = _dressed(vin, rng) if vin else (draw_other(rng), 0)
+    text, place = _dressed(vin, rng) if vin else (draw_other(rng), slice(0))
     style = draw_style(rng, size)
     if rng.random() < 0.4:
         style = Style("dots", size, float(rng.uniform(0.7, 1.1)), True, 1.0, 0, int(rng.integers(40, 80)))
@@ -771,7 +790,7 @@ def _stamp(rng: Rng, vin: str | None, size: int) -> Sheet:
     width, height = line.shape[1] + 2 * margin, line.shape[0] + 2 * margin
     layout = _Layout(rng, width, height)
     if vin:
-        layout.vin(vin, line, spans, first, margin, margin)
+        layout.vin(line, spans[place], margin, margin)
     else:
         layout.put(layout.marks, line, margin, margin)
     face = _metal(rng, height, width)
@@ -782,7 +801,7 @@ def _stamp(rng: Rng, vin: str | None, size: int) -> Sheet:
 def _paper(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
     """A registration paper or a screen: many lines left and right of the VIN, tables, light or dark."""
     style = Style(_pick_font(_LASER + _SLAB, rng), size, 0.02, False, 1.0, 0)
-    text, first = _dressed(vin, rng) if vin else (draw_other(rng), 0)
+    text, place = _dressed(vin, rng) if vin else (draw_other(rng), slice(0))
     line, spans = set_line(text, style)
     width = int(line.shape[1] * rng.uniform(1.1, 2.6))
     pitch = round(size * rng.uniform(1.2, 2.2))
@@ -794,7 +813,7 @@ def _paper(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
         y = size // 3 + row * pitch
         if row == at:
             if vin:
-                layout.vin(vin, line, spans, first, x, y)
+                layout.vin(line, spans[place], x, y)
             else:
                 layout.put(layout.marks, line, x, y)
             continue
@@ -1159,13 +1178,13 @@ def _samples(folder: Path) -> None:
     door = _Layout(rng, 1240, 480)
     _words(door, _DOOR_LABEL, 30, 20, 34, 50, "LiberationSansNarrow-Bold")
     line, spans = set_line("VIN: 1M8GDM9AXKP042788", Style("LiberationMono-Bold", 52, 0.02, False, 1.0, 0))
-    door.vin("1M8GDM9AXKP042788", line, spans, 5, 30, 280)
+    door.vin(line, spans[5:], 30, 280)
     code = np.repeat(barcode("I1M8GDM9AXKP042788", "Code39", 88), 2, axis=1)
     door.put(door.print, code, (1240 - code.shape[1]) // 2, 362)
     plate = _Layout(rng, 1000, 640)
     _words(plate, _PLATE, 60, 30, 56, 84, "OSP-DIN")
     line, spans = set_line("WVWZZZ1KZ7M047185", Style("OSP-DIN", 62, 0.04, False, 1.05, 0))
-    plate.vin("WVWZZZ1KZ7M047185", line, spans, 0, 60, 30 + 2 * 84)
+    plate.vin(line, spans, 60, 30 + 2 * 84)
     cv2.rectangle(plate.print, (14, 14), (985, 625), 255, 3)
     tyres = _Layout(rng, 1100, 460)
     _words(tyres, _TYRES, 40, 24, 40, 60, "LiberationSans-Bold")

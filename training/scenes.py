@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data import TYPE_OF_LABEL, VEHICLE_TYPES, Pixels, read_image, read_labels
+from training.data import TYPE_OF_LABEL, VEHICLE_TYPES, Pixels, read_image, read_labels, read_photo_labels
 from training.render_vins import render_photo, render_without
 
 Floats = NDArray[np.float32]
@@ -28,6 +28,9 @@ MAX_VEHICLES = 20
 MAX_IGNORED = 30
 _SMALLEST_TARGET = 9.0
 """Width in pixels of the frame below which finding a target is neither asked for nor punished."""
+
+_CLOSE_UPS = 0.2
+"""Share of the training samples that show one target and little round it."""
 
 
 def _boxes() -> Floats:
@@ -86,11 +89,10 @@ def _clockwise(points: Floats) -> Floats:
     return np.roll(turned, -int(np.argmin(turned.sum(axis=1))), axis=0)
 
 
-def plate_scenes(data: Path, split: str) -> list[Scene]:
-    """The photos of ``data``/plates/photos, with plates as targets."""
-    folder = data / "plates" / "photos"
+def plate_scenes(data: Path, split: str, only: str | None = None) -> list[Scene]:
+    """The photos of ``data``/plates, or of the folder ``only`` in it, with plates as targets."""
     scenes = []
-    for label in read_labels(folder, split):
+    for folder, label in read_photo_labels(data, split, only):
         frame = np.array([0, 0, label["width"], label["height"]], np.float32)
         quads, cornered, boxes, rows = [], [], [], []
         vehicles: list[Any] = []
@@ -330,6 +332,8 @@ class Scenes:
         photo = self._photo(scene.image)
         if self._crops and len(scene.boxes) and self._rng.random() < 0.33:
             photo, scene = self._swap(photo, scene)
+        if len(scene.boxes) and self._rng.random() < _CLOSE_UPS:
+            photo, scene = self._close_up(photo, scene)
         turn, zoom = self._view(photo.shape[1], photo.shape[0], scene, size)
         # A warp reads four pixels for each it writes: shrink by averaging first where it would skip some.
         halves = 0
@@ -357,7 +361,7 @@ class Scenes:
             middle = np.array([width / 2, height / 2]) + rng.normal(0, 0.08, 2) * (width, height)
         else:
             box = scene.boxes[anchor]
-            low, high = (0.1, 0.95) if self._lines else (0.03, 0.7)
+            low, high = (0.1, 0.95) if self._lines else (0.025, 0.85)
             share = math.exp(rng.uniform(math.log(low), math.log(high)))
             sides = box[2:] - box[:2]
             zoom = share * size / float(sides.max() if self._lines else sides[0])
@@ -368,12 +372,13 @@ class Scenes:
             offset = rng.uniform(-1, 1, 2) * room * size / zoom
             middle = (box[:2] + box[2:]) / 2 - offset
         steep = 20.0 if self._lines else 18.0
-        angle = rng.normal(0, 4) if rng.random() < 0.75 else rng.uniform(-steep, steep)
+        angle = rng.normal(0, 5) if rng.random() < 0.7 else rng.uniform(-steep, steep)
         if not self._lines and rng.random() < 0.06:
             angle = rng.uniform(-40, 40)
         if anchor is not None and not scene.cornered.all():
             angle = float(np.clip(angle, -4, 4))
-        if self._lines:
+        if self._lines or rng.random() < 0.08:
+            # Lines come any way up; plates seldom do, and the corners tell where their text begins.
             angle += 90 * int(rng.integers(4))
         turn = math.radians(angle)
         aspect = math.exp(rng.normal(0, 0.1))
@@ -390,6 +395,50 @@ class Scenes:
         end = np.eye(3)
         end[:2, 2] = size / 2
         return end @ tilt @ rotation @ shear @ scale @ start, float(zoom)
+
+    def _close_up(self, photo: Pixels, scene: Scene) -> tuple[Pixels, Scene]:
+        """A target with little of the photo round it, as one who fills a viewfinder with it takes it.
+
+        On each side 0 to 60 % of the target's own width or height are left.
+        """
+        rng = self._rng
+        anchor = int(rng.integers(len(scene.boxes)))
+        box = scene.boxes[anchor].copy()
+        if scene.cornered[anchor]:
+            extent = scene.quads[anchor]
+            box[:2], box[2:] = (
+                np.minimum(box[:2], extent.min(axis=0)),
+                np.maximum(box[2:], extent.max(axis=0)),
+            )
+        margin = rng.choice([0.0, 0.02, 0.15, 0.6]) if rng.random() < 0.5 else rng.uniform(0, 0.6)
+        sides = np.tile(box[2:] - box[:2], 2) * np.array([-1, -1, 1, 1])
+        spread = rng.uniform(0.5, 1.5, 4) if rng.random() < 0.5 else np.ones(4)
+        limits = np.tile((photo.shape[1], photo.shape[0]), 2)
+        x0, y0, x1, y1 = (int(v) for v in np.clip(np.round(box + sides * margin * spread), 0, limits))
+        if x1 - x0 < 12 or y1 - y0 < 4:
+            return photo, scene
+        offset = np.array([x0, y0, x0, y0], np.float32)
+        frame = np.array([x1 - x0, y1 - y0], np.float32)
+
+        def inside(boxes: Floats) -> tuple[Floats, Floats]:
+            """The boxes in the part's pixels, and how much of each is in it."""
+            moved = (boxes - offset).astype(np.float32)
+            clipped = np.clip(moved, 0, np.tile(frame, 2)).astype(np.float32)
+            area = (moved[:, 2:] - moved[:, :2]).prod(axis=1)
+            return moved, np.asarray((clipped[:, 2:] - clipped[:, :2]).prod(axis=1) / np.maximum(area, 1e-3))
+
+        boxes, shown = inside(scene.boxes)
+        vehicles, seen = inside(scene.vehicles)
+        kept, kept_vehicles = shown > 0.85, seen > 0.6
+        doubtful = boxes[~kept & (shown > 0)]
+        remains = vehicles[~kept_vehicles & (seen > 0)]
+        vehicles = np.clip(vehicles[kept_vehicles], 0, np.tile(frame, 2)).astype(np.float32)
+        return np.ascontiguousarray(photo[y0:y1, x0:x1]), Scene(
+            scene.image, scene.quads[kept] - offset[:2], scene.cornered[kept], boxes[kept], scene.rows[kept],
+            np.concatenate([scene.unsure - offset, doubtful]).astype(np.float32),
+            vehicles, scene.types[kept_vehicles],
+            np.concatenate([scene.unsure_vehicles - offset, remains]).astype(np.float32),
+        )  # fmt: skip
 
     def _swap(self, photo: Pixels, scene: Scene) -> tuple[Pixels, Scene]:
         """Cover the labelled plates, as seen from the front at their place, with other real plates."""
@@ -586,6 +635,8 @@ def spoil(image: Pixels, rng: np.random.Generator) -> Pixels:
     kind = rng.random()
     if kind < 0.08:  # night: dark, with little light left in one colour
         gain, power = rng.uniform(0.25, 0.6), rng.uniform(0.9, 1.6)
+    elif kind < 0.14:  # against the light: the dark parts go under
+        gain, power = rng.uniform(0.7, 1.1), rng.uniform(1.5, 2.6)
     else:
         gain, power = rng.uniform(0.75, 1.25), math.exp(rng.normal(0, 0.25))
     ramp = np.linspace(0, 1, 256) ** power * gain * 255 + rng.normal(0, 8)

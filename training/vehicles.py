@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +23,19 @@ from torch import Tensor, nn
 
 from carsight.plate.vehicles import SIDE, cut
 from carsight.runtime import session
-from training.data import COLORS, ORIENTATIONS, TYPE_OF_LABEL, VEHICLE_TYPES, Pixels, read_image, read_labels
+from training.data import (
+    COLORS,
+    ORIENTATIONS,
+    TYPE_OF_LABEL,
+    VEHICLE_TYPES,
+    Pixels,
+    read_image,
+    read_photo_labels,
+)
 from training.detector import Conv, Net, fold_batch_norms
 from training.model_files import finish
 from training.quantize import quantize
+from training.rounding import round_weights
 from training.scenes import spoil
 
 UNKNOWN = -1
@@ -62,11 +73,10 @@ class Looks(nn.Module):
 
 
 def labelled(data: Path, split: str) -> list[Labelled]:
-    """The vehicles of ``data``/plates/photos whose body, colour or side is known."""
-    folder = data / "plates" / "photos"
+    """The vehicles of the labelled photos whose body, colour or side is known."""
     by_eye = json.loads(Path(__file__).with_name("other_vehicles.json").read_text(encoding="utf-8"))
     found = []
-    for label in read_labels(folder, split):
+    for folder, label in read_photo_labels(data, split):
         pixels: Pixels | None = None
         vehicles = [plate["vehicle"] for plate in label["plates"] if (plate.get("vehicle") or {}).get("box")]
         for index, word in by_eye.get(label["image"], {}).items():
@@ -118,6 +128,16 @@ def _varied(vehicle: Labelled, rng: np.random.Generator) -> tuple[Pixels, tuple[
     return view, (kind, UNKNOWN if grey else color, side)
 
 
+def views(vehicles: list[Labelled], batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of varied views without end: images (B, 3, 128, 128) and answers (B, 3)."""
+    rng = np.random.default_rng(seed)
+    while True:
+        chosen = rng.choice(len(vehicles), batch, replace=False)
+        pixels, answers = zip(*(_varied(vehicles[int(i)], rng) for i in chosen), strict=True)
+        images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float().div_(255)
+        yield images.contiguous(memory_format=torch.channels_last), torch.tensor(answers)
+
+
 def _loss(raw: tuple[Tensor, ...], answers: Tensor, weights: list[Tensor]) -> Tensor:
     terms = [
         F.cross_entropy(
@@ -133,13 +153,16 @@ def train(args: argparse.Namespace) -> None:
     """Train for ``args.epochs`` and write ``args.work``/looks.onnx."""
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
-    rng = np.random.default_rng(args.seed)
     args.work.mkdir(parents=True, exist_ok=True)
     net = Looks()
-    trunk = torch.load(args.detector / "last.pt", weights_only=True)["average"]
-    net.load_state_dict(
-        {k: v for k, v in trunk.items() if k.split(".")[0] in ("stem", "middle", "deep")}, strict=False
-    )
+    if args.start:
+        net.load_state_dict(torch.load(args.start, weights_only=True)["net"])
+    else:
+        trunk = torch.load(args.detector / "last.pt", weights_only=True)["average"]
+        net.load_state_dict(
+            {k: v for k, v in trunk.items() if k.split(".")[0] in ("stem", "middle", "deep")}, strict=False
+        )
+    round_weights(module[0] for module in net.modules() if isinstance(module, Conv))
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     vehicles = labelled(args.data, "train")
     weights = []
@@ -153,24 +176,26 @@ def train(args: argparse.Namespace) -> None:
     rest = [p for name, p in net.named_parameters() if name.split(".")[0] in ("stem", "middle", "deep")]
     optimizer = torch.optim.AdamW([{"params": heads}, {"params": rest}], weight_decay=0.05)
     steps = args.epochs * len(vehicles) // args.batch
-    total = 0.0
-    for step in range(steps):
+    stream = views(vehicles, args.batch, args.seed)
+    total, step, share, began = 0.0, 0, 0.0, time.monotonic()
+    while share < 1:
+        share = min(1.0, max(step / steps, (time.monotonic() - began) / (args.minutes * 60)))
         net.train()
-        rate = args.rate * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        rate = args.rate * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * share))
         optimizer.param_groups[0]["lr"], optimizer.param_groups[1]["lr"] = rate, rate * 0.5
-        chosen = rng.choice(len(vehicles), args.batch, replace=False)
-        views, answers = zip(*(_varied(vehicles[int(i)], rng) for i in chosen), strict=True)
-        images = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float().div_(255)
+        images, answers = next(stream)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            raw = net(images.contiguous(memory_format=torch.channels_last))
-        value = _loss(raw, torch.tensor(answers), weights)
+            raw = net(images)
+        value = _loss(raw, answers, weights)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(value)
         optimizer.step()
         total += value.item()
-        if (step + 1) % 100 == 0:
-            print(f"{step + 1}/{steps} loss {total / 100:.3f}", flush=True)
+        step += 1
+        if step % 100 == 0:
+            print(f"{step}/{steps} loss {total / 100:.3f}", flush=True)
             total = 0.0
+    torch.save({"net": net.state_dict(), "step": step}, args.work / "last.pt")
     torch.onnx.export(
         fold_batch_norms(net),
         (torch.zeros(1, 3, SIDE, SIDE),),
@@ -200,9 +225,12 @@ def figures(model: Path, vehicles: list[Labelled]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--detector", type=Path, required=True, help="the detector's --work folder")
+    begin = parser.add_mutually_exclusive_group(required=True)
+    begin.add_argument("--detector", type=Path, help="a detector's --work folder, whose trunk to begin with")
+    begin.add_argument("--start", type=Path, help="last.pt of another run, to begin with")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--release", type=Path, help="where the INT8 model goes")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end by then, whatever the epochs")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3)

@@ -35,6 +35,7 @@ from training.data import Pixels, read_image, read_labels
 from training.ppocr import PERCENTILE, Reader, ctc_loss, export, to_input
 from training.quantize import quantize
 from training.render_vins import Floats, Rng, jittered, render_line
+from training.rounding import round_weights
 
 BATCH = 16
 _REAL_SHARE = 0.65
@@ -234,18 +235,19 @@ def validate(reader: Reader, data: Path, lines: Sequence[Line]) -> dict[str, flo
     return {kind: round(float(np.mean(hits)), 4) for kind, hits in sorted(right.items())}
 
 
-def train(data: Path, work: Path, steps: int, seed: int, rate: float) -> None:
-    """Train on from WORK/reader.pt (or from the published weights) up to ``steps`` steps of this schedule."""
+def train(data: Path, work: Path, steps: int, seed: int, rate: float, minutes: float) -> None:
+    """Train on from WORK/reader.pt, or from the published weights, for ``steps`` steps or ``minutes``."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     lines = load_lines(work)
     reader = Reader(ALPHABET)
+    round_weights(reader.body.quantized())
     for name, parameter in reader.body.named_parameters():
         parameter.requires_grad_(not name.startswith(_FROZEN))
     average = copy.deepcopy(reader)
     trained = [p for p in reader.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, rate, weight_decay=0.01)
-    step = 0
+    step, spent = 0, 0.0
     saved = work / "reader.pt"
     if saved.exists():
         state = torch.load(saved, weights_only=True)
@@ -253,13 +255,14 @@ def train(data: Path, work: Path, steps: int, seed: int, rate: float) -> None:
         average.load_state_dict(state["model"])
         if state["steps"] == steps:
             optimizer.load_state_dict(state["optimizer"])
-            step = state["step"]
+            step, spent = state["step"], state["spent"]
     reader.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     samples = Samples(data, lines, seed + step)
     print("lines", len(samples._lines), "untrained", validate(average, data, lines), flush=True)
-    began, total = time.time(), 0.0
-    while step < steps:
-        share = step / steps
+    started = began = time.time()
+    total = share = 0.0
+    while share < 1:
+        share = min(1.0, max(step / steps, (spent + time.time() - started) / (minutes * 60)))
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 60) * (0.5 + 0.5 * math.cos(math.pi * share))
         crops, texts = samples.batch(BATCH)
@@ -283,14 +286,17 @@ def train(data: Path, work: Path, steps: int, seed: int, rate: float) -> None:
                 flush=True,
             )
             began, total = time.time(), 0.0
-        if step % 75 == 0 or step == steps:
+        if step % 75 == 0 or share == 1:
             print(step, validate(average, data, lines), flush=True)
             state = {
                 "net": reader.state_dict(),
                 "model": average.state_dict(),
                 "optimizer": optimizer.state_dict(),
             }
-            torch.save({**state, "step": step, "steps": steps}, saved.with_suffix(".new"))
+            torch.save(
+                {**state, "step": step, "steps": steps, "spent": spent + time.time() - started},
+                saved.with_suffix(".new"),
+            )
             saved.with_suffix(".new").replace(saved)
             began = time.time()
 
@@ -302,7 +308,9 @@ def ship(data: Path, work: Path, out: Path) -> None:
     """Export the averaged net, quantise it on training lines, and print what that costs on validation
     lines."""
     exact = work / "reader-fp32.onnx"
-    export(load_reader(work), exact, WIDTH)
+    net = load_reader(work)
+    round_weights(net.body.quantized())
+    export(net, exact, WIDTH)
     lines = [line for line in load_lines(work) if line.split == "train"]
     chosen = np.random.default_rng(0).permutation(len(lines))[:300]
     crops = [cut(read_image(data / lines[i].image), np.array(lines[i].corners, np.float32)) for i in chosen]
@@ -371,6 +379,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rate", type=float, default=2e-4)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end by then, whatever the steps")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     if args.what == "lines":
@@ -382,7 +391,7 @@ def main() -> None:
                 found[line.source] = found.get(line.source, 0) + 1
         print(found)
     elif args.what == "train":
-        train(args.data, args.work, args.steps, args.seed, args.rate)
+        train(args.data, args.work, args.steps, args.seed, args.rate, args.minutes)
     else:
         if args.out is None:
             parser.error("export needs --out")

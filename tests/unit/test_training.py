@@ -1,0 +1,106 @@
+"""What the models are trained with and exported by, as far as it needs no Torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from training.model_files import pack_stem
+from training.quantize import float_weights, quantize
+from training.scenes import Scene, Scenes, box_quad
+
+
+@pytest.fixture
+def quantized(tmp_path: Path) -> tuple[onnx.ModelProto, NDArray[np.float32]]:
+    """One convolution, quantized, and its float weights."""
+    rng = np.random.default_rng(0)
+    weights = rng.normal(0, 1, (4, 3, 3, 3)).astype(np.float32)
+    weights *= np.array([1, 9, 0.1, 3], np.float32).reshape(4, 1, 1, 1)
+    constants = {"stem.0.0.weight": weights, "stem.0.0.bias": np.array([0.5, -1, 0, 2], np.float32)}
+    graph = helper.make_graph(
+        [
+            helper.make_node(
+                "Conv",
+                ["image", *constants],
+                ["y"],
+                "conv",
+                strides=[2, 2],
+                pads=[1, 1, 1, 1],
+                kernel_shape=[3, 3],
+            )
+        ],
+        "net",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 16, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 8, 8])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, tmp_path / "float.onnx")
+    pixels = rng.uniform(0, 1, (3, 1, 3, 16, 16)).astype(np.float32)
+    pixels[:, 0, 0, 0, :2] = 0, 1
+    quantize(
+        tmp_path / "float.onnx",
+        tmp_path / "int8.onnx",
+        ({"image": one} for one in pixels),
+        op_types=("Conv",),
+    )
+    return onnx.load(tmp_path / "int8.onnx"), weights
+
+
+def test_weights_have_seven_bits_so_that_no_processor_saturates(
+    quantized: tuple[onnx.ModelProto, NDArray[np.float32]],
+) -> None:
+    model, _ = quantized
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    (conv,) = [node for node in model.graph.node if node.op_type == "QLinearConv"]
+    assert constants[conv.input[3]].dtype == np.int8
+    assert np.abs(constants[conv.input[3]].astype(int)).max(axis=(1, 2, 3)).tolist() == [64] * 4
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_float_weights_come_back_within_half_a_step(
+    quantized: tuple[onnx.ModelProto, NDArray[np.float32]], packed: bool, tmp_path: Path
+) -> None:
+    model, weights = quantized
+    onnx.save(pack_stem(model) if packed else model, tmp_path / "shipped.onnx")
+    found = float_weights(tmp_path / "shipped.onnx")
+    step = np.abs(weights).max(axis=(1, 2, 3), keepdims=True) / 64
+    assert (np.abs(found["stem.0.0.weight"] - weights) <= 0.501 * step).all()
+    assert found["stem.0.0.bias"] == pytest.approx([0.5, -1, 0, 2], abs=0.01)
+
+
+def test_a_close_up_shows_one_target_whole_and_nothing_is_lost_from_sight() -> None:
+    photo = np.zeros((300, 400, 3), np.uint8)
+    plates = np.array([(100, 100, 180, 140), (185, 100, 265, 140)], np.float32)
+    for x0, y0, x1, y1 in plates.astype(int):
+        photo[y0:y1, x0:x1] = 255
+    scene = Scene(
+        Path("photo"),
+        np.stack([box_quad(box) for box in plates]),
+        np.array([True, False]),
+        plates,
+        np.zeros(2, np.float32),
+        vehicles=np.array([(50, 20, 350, 280)], np.float32),
+        types=np.array([4], np.float32),
+    )
+    sizes = set()
+    for seed in range(40):
+        part, seen = Scenes([scene], [], [], 64, seed)._close_up(photo, scene)
+        sizes.add(part.shape)
+        for box, quad in zip(seen.boxes, seen.quads, strict=True):
+            x0, y0, x1, y1 = box.astype(int)
+            assert part[max(y0, 0) : y1, max(x0, 0) : x1].min() == 255
+            assert quad == pytest.approx(box_quad(box))
+        assert len(seen.boxes) >= 1
+        # The other one is a target too, may be one, or is not in the picture.
+        other = part[part.shape[0] // 2].max(axis=1)
+        runs = np.count_nonzero(np.diff(np.r_[0, other, 0].astype(int)) > 0)
+        assert len(seen.boxes) + len(seen.unsure) == runs
+        assert len(seen.vehicles) == 0
+        assert len(seen.unsure_vehicles) == 1
+    assert len(sizes) > 10

@@ -9,7 +9,7 @@ BASE_IMAGE ?= localhost/carsight-base
 BUILDAH := buildah --storage-driver overlay
 export PYTHONPATH := layers/recognition/python:layers/service/python:.
 
-.PHONY: doctor run test lint types check images test-images benchmark lock clean
+.PHONY: doctor run test lint types check images test-wheel test-images benchmark lock clean
 
 doctor: ## What this machine lacks, to run here and to deploy
 	@$(PYTHON) packaging/doctor.py
@@ -32,6 +32,11 @@ images: $(if $(filter localhost/%,$(BASE_IMAGE)),.images/base) ## Build both ima
 	  $(BUILDAH) build --isolation chroot --layers --quiet --volume /etc/ssl/certs:/etc/ssl/certs:ro \
 	    --build-arg BASE_IMAGE=$(BASE_IMAGE) --file functions/$$name/Dockerfile --tag carsight-$$name . || exit; \
 	done
+
+test-wheel: $(VENV)/ready ## Install a built wheel into an empty environment, and read photos with it
+	rm -rf build dist
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	packaging/try_wheel.sh dist/*.whl $(PYTHON)
 
 test-images: $(VENV)/ready ## Run the images as Lambda would, and compare
 	$(BIN)/python -m pytest -q -rs tests/images/emulated.py
@@ -74,4 +79,4 @@ lock: ## Resolve requirements/*.in anew (needs uv)
 	    requirements/$$name.in -o requirements/$$name.txt; done
 
 clean:
-	rm -rf $(VENV) $(SAM) .mypy_cache .ruff_cache .pytest_cache .local .images
+	rm -rf build dist $(VENV) $(SAM) .mypy_cache .ruff_cache .pytest_cache .local .images

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -170,3 +172,30 @@ def test_an_image_holds_little_beside_what_it_needs(function: str) -> None:
         run([*BUILDAH, "rm", container])
     print({folder: f"{size / 1e6:.1f} MB" for folder, size in sizes.items()})
     assert sum(sizes.values()) < OWN_MEGABYTES * 1e6
+
+
+def test_the_wheel_reads_photos_with_the_images_python(tmp_path: Path) -> None:
+    """The images' Python is newer than the one that the other tests run on."""
+    base = os.environ.get("BASE_IMAGE", "localhost/carsight-base")
+    wheel = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(tmp_path),
+        str(ROOT),
+    ]
+    run(wheel)
+    (built,) = tmp_path.glob("carsight-*.whl")
+    container = run([*BUILDAH, "from", "--pull-never", base]).strip()
+    mounted = {ROOT: "/checkout", tmp_path: "/wheel", Path("/etc/ssl/certs"): "/etc/ssl/certs"}
+    volumes = [f"--volume={here}:{there}:ro" for here, there in mounted.items()]
+    try:
+        command = [*BUILDAH, "run", "--isolation", "chroot", "--network", "host", *volumes, container, "--"]
+        printed = run([*command, "/checkout/packaging/try_wheel.sh", f"/wheel/{built.name}"])
+    finally:
+        run([*BUILDAH, "rm", container])
+    assert re.search(r"reads plates and VINs on Python 3\.1[2-9]", printed), printed

@@ -30,7 +30,7 @@ lint: $(VENV)/ready $(SAM)/ready ## Style, types and the template
 images: $(if $(filter localhost/%,$(BASE_IMAGE)),.images/base) ## Build both images, as root and without Docker
 	for name in plate vin; do \
 	  $(BUILDAH) build --isolation chroot --layers --quiet --volume /etc/ssl/certs:/etc/ssl/certs:ro \
-	    --build-arg BASE_IMAGE=$(BASE_IMAGE) --file functions/$$name/Dockerfile --tag carsight-$$name . || exit; \
+	    --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg FUNCTION=$$name --file functions/Dockerfile --tag carsight-$$name . || exit; \
 	done
 
 test-wheel: $(VENV)/ready ## Install a built wheel into an empty environment, and read photos with it

@@ -18,13 +18,13 @@ from carsight.detector import (
     DetectorTuning,
     Fallback,
     blocks,
+    carrier,
     decode_targets,
     decode_vehicles,
     keep_best,
     net_input,
 )
 from carsight.geometry import turned_back
-from carsight.plate.vehicles import carrier
 
 
 def inverse_softplus(distance: float) -> float:
@@ -62,6 +62,7 @@ class Session:
         self.vehicles = vehicles
         self.scores = (score, close_score)
         self.needs_grey = needs_grey
+        self.vehicle = [0.5, 0.5, 60, 50]
         self.shapes: list[tuple[int, ...]] = []
 
     def get_modelmeta(self) -> SimpleNamespace:
@@ -92,7 +93,7 @@ class Session:
         outputs = [raw[None]]
         if self.vehicles:
             other = answer(width, height, (16, 32), 12)
-            put(other, 0, (8, 8), 16, [0.5, 0.5, 60, 50], 0.8)
+            put(other, 0, (8, 8), 16, self.vehicle, 0.8)
             other[5 + 5, 0] = 4
             outputs.append(other[None])
         return outputs
@@ -121,16 +122,39 @@ def test_boxes_and_corners_come_back_in_the_photos_pixels() -> None:
     assert plate.two_rows > 0.9
 
 
-def test_a_sure_find_is_not_looked_at_again() -> None:
-    session = Session(score=0.75, close_score=0.05)
-    (plate,) = detector(session).detect(photo())
+def test_a_sure_find_on_a_vehicle_is_not_looked_at_again() -> None:
+    session = Session(vehicles=True, score=0.75, close_score=0.05)
+    session.vehicle = [0.5, 0.5, 600, 300]
+    plate, _ = detector(session).detect(photo())
     assert plate.score == pytest.approx(0.75, abs=1e-3)
     assert len(session.shapes) == 1
 
 
+def test_a_sure_find_without_a_vehicle_is_looked_for_with_grey_round_the_photo() -> None:
+    session = Session(score=0.75)
+    (plate,) = detector(session).detect(photo())
+    assert plate.score == pytest.approx(0.75, abs=1e-3)
+    assert len(session.shapes) == 2
+
+
+def test_what_lies_inside_a_plate_that_fills_the_photo_is_dropped() -> None:
+    """A sticker on the plate is all that the first look shows."""
+
+    class Sticker(Session):
+        def run(self, names: None, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+            image = feeds["image"].copy()
+            if not self.shapes:
+                image[:, :, :, : image.shape[3] * 2 // 3] = 0
+            return super().run(names, {"image": image})
+
+    pixels = np.full((100, 300, 3), 255, np.uint8)
+    (plate,) = detector(Sticker(score=0.65)).detect(pixels)
+    assert plate.box == pytest.approx([0, 0, 300, 100], abs=6)
+
+
 def test_the_second_look_takes_a_small_window() -> None:
     session = Session(score=0.6)
-    detector(session).detect(photo())
+    detector(session, close_up=None).detect(photo())
     assert len(session.shapes) == 2
     first, second = (shape[2] * shape[3] for shape in session.shapes)
     assert second < 0.6 * first
@@ -149,7 +173,7 @@ def test_a_sure_find_at_the_edge_is_looked_at_again_with_grey_beyond_it() -> Non
     session = Session()
     pixels = np.zeros((416, 832, 3), np.uint8)
     pixels[200:232, :100] = 255
-    (plate,) = detector(session).detect(pixels)
+    (plate,) = detector(session, close_up=None).detect(pixels)
     assert plate.box == pytest.approx([0, 200, 100, 232], abs=2)
     # A window of 3.5 plates all round, as anywhere else: nothing was cut off at the photo's edge.
     _, second = session.shapes
@@ -183,16 +207,15 @@ def test_a_photo_that_may_show_a_plate_sideways_names_the_turns() -> None:
     white_at_the_left = np.zeros((400, 400, 3), np.uint8)
     white_at_the_left[150:250, 0:20] = 255
 
-    class Upright(Session):
-        """Sees something only where the white lies at the top."""
+    class Lying(Session):
+        """Sees only what is wider than high."""
 
         def run(self, names: None, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
             image = feeds["image"]
-            rows, _ = np.nonzero(image[0, 0] > 0.9)
-            return super().run(names, {"image": image if rows.max() < image.shape[2] / 2 else image * 0})
+            rows, columns = np.nonzero(image[0, 0] > 0.9)
+            return super().run(names, {"image": image if np.ptp(columns) > np.ptp(rows) else image * 0})
 
-    # Turned clockwise, by three quarters anticlockwise, what is left comes up.
-    assert detector(Upright()).promising_turns(white_at_the_left) == [3]
+    assert sorted(detector(Lying()).promising_turns(white_at_the_left)) == [1, 3]
     assert detector(Session()).promising_turns(np.zeros((400, 400, 3), np.uint8)) == []
 
 
@@ -218,7 +241,7 @@ def test_a_score_below_the_threshold_is_not_answered() -> None:
 def test_where_nothing_is_found_other_sizes_are_tried() -> None:
     session = Session()
     looks = (Fallback(256), Fallback(608))
-    assert detector(session, fallbacks=looks).detect(np.zeros((720, 1280, 3), np.uint8)) == []
+    assert detector(session, close_up=None, fallbacks=looks).detect(np.zeros((720, 1280, 3), np.uint8)) == []
     assert len({shape[3] for shape in session.shapes}) == 3
 
 
@@ -228,7 +251,7 @@ def test_a_look_that_wants_evidence_is_left_out_without_any() -> None:
         session = Session(score=score, close_score=score)
         with_plate = blank.copy()
         with_plate[300:400, 500:800] = 255
-        detector(session, fallbacks=(Fallback(608, evidence=0.08),)).detect(with_plate)
+        detector(session, close_up=None, fallbacks=(Fallback(608, evidence=0.08),)).detect(with_plate)
         assert len(session.shapes) == looks
 
 

@@ -18,6 +18,10 @@ _NEGLIGIBLE = 5e-4
 """Classes less probable than this at a step start no new character there; it keeps a plate under a
 millisecond."""
 
+_CHOICES = 6
+"""No more than this many classes start a new character at a step: where more are likely, nothing is
+legible."""
+
 _HOPELESS = 1e-6
 """Prefixes this much less probable than the best one are dropped."""
 
@@ -42,6 +46,8 @@ def best_texts(
     for row in probabilities.tolist():
         grown: dict[tuple[int, ...], list[float]] = {}
         likely = [c for c in range(1, len(row)) if row[c] > _NEGLIGIBLE]
+        if len(likely) > _CHOICES:
+            likely = sorted(likely, key=row.__getitem__, reverse=True)[:_CHOICES]
         for prefix, (in_blank, in_last) in beams.items():
             whole = in_blank + in_last
             last = prefix[-1] if prefix else BLANK
@@ -80,14 +86,14 @@ def align(probabilities: Probabilities, text: str, alphabet: str) -> list[list[i
     log = np.log(np.maximum(probabilities, 1e-30))[:, states]
     score = np.full(len(states), -np.inf)
     score[:2] = log[0, :2]
-    came = np.zeros(log.shape, dtype=np.int64)
+    backpointers = np.zeros(log.shape, dtype=np.int64)
     for t in range(1, len(log)):
-        ways = np.full((3, len(states)), -np.inf)
-        ways[0] = score
-        ways[1, 1:] = score[:-1]
-        ways[2, 2:] = np.where(skip[2:], score[:-2], -np.inf)
-        came[t] = ways.argmax(axis=0)
-        score = ways.max(axis=0) + log[t]
+        moves = np.full((3, len(states)), -np.inf)
+        moves[0] = score
+        moves[1, 1:] = score[:-1]
+        moves[2, 2:] = np.where(skip[2:], score[:-2], -np.inf)
+        backpointers[t] = moves.argmax(axis=0)
+        score = moves.max(axis=0) + log[t]
     state = len(states) - 1
     if state and score[-2] > score[-1]:
         state -= 1
@@ -97,7 +103,7 @@ def align(probabilities: Probabilities, text: str, alphabet: str) -> list[list[i
     for t in range(len(log) - 1, -1, -1):
         if state % 2:
             steps[state // 2].insert(0, t)
-        state -= int(came[t, state])
+        state -= int(backpointers[t, state])
     return steps
 
 

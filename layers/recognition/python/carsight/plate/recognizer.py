@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carsight import runtime
-from carsight.detector import Detection, Detector, DetectorTuning, box_corners
+from carsight.detector import Detection, Detector, DetectorTuning, box_corners, carrier
 from carsight.geometry import Box, Polygon, polygon, sides
 from carsight.photo import Photo, PhotoSource, open_photo
 from carsight.plate.reader import Candidate, PlateReader, ReaderTuning, Reading, rectify, vote
-from carsight.plate.vehicles import ClassifierTuning, VehicleClassifier, carrier
+from carsight.plate.vehicles import ClassifierTuning, VehicleClassifier
 from carsight.refusal import Refusal
 
 Floats = NDArray[np.float32]
@@ -57,9 +57,10 @@ class PlateTuning:
     square: float = 1.8
     two_rows_favor: float = 0.6
     sure: float = 0.7
+    hopeless: float = 0.05
     wider: float = 0.06
     certain_plate: float = 0.65
-    legible: float = 0.0005
+    legible: float = 0.02
     plausible: float = 0.1
     least_height: float = 12.0
     upright: float = 0.9
@@ -134,10 +135,6 @@ class _Attempt:
     def best(self) -> float:
         return max((reading.score for _, reading, _ in self.found), default=0.0)
 
-    @property
-    def stands_on_its_head(self) -> bool:
-        return self.upside_down > self.best
-
 
 class PlateRecognizer:
     """Reads the plates of a photo. Made once per process; safe to call from many threads."""
@@ -187,7 +184,7 @@ class PlateRecognizer:
         """
         photo = open_photo(image)
         attempt = self._attempt(photo, 0, regions)
-        if attempt.best < self._tuning.settled or attempt.stands_on_its_head:
+        if attempt.best < self._tuning.settled or attempt.upside_down > attempt.best:
             attempt = self._turned(photo, attempt, regions)
         readings = [
             PlateReading(
@@ -236,18 +233,28 @@ class PlateRecognizer:
 
     def _turned(self, photo: Photo, upright: _Attempt, regions: Sequence[str]) -> _Attempt:
         """Return ``upright``, or what the photo shows another way up, where that reads better."""
-        best = upright
-        turns = [2] if upright.stands_on_its_head else self._detector.promising_turns(photo.pixels)
-        tried = {0}
+        best, tried = upright, {0}
+        if upright.upside_down >= max(upright.best, self._tuning.plausible):
+            best = self._best_of(photo, best, [2], tried, regions)
+        if best.best < self._tuning.settled:
+            turns = self._detector.promising_turns(photo.pixels)
+            best = self._best_of(photo, best, turns, tried, regions)
+        return best
+
+    def _best_of(
+        self, photo: Photo, best: _Attempt, turns: list[int], tried: set[int], regions: Sequence[str]
+    ) -> _Attempt:
+        """Return ``best`` or the attempt at ``turns`` that reads better; ``tried`` grows by those made."""
         while turns:
-            quarters = turns.pop(0)
+            quarters, *turns = turns
+            if quarters in tried:
+                continue
             tried.add(quarters)
             attempt = self._attempt(photo, quarters, regions)
             if attempt.best >= max(self._tuning.turned, best.best):
                 best = attempt
-            opposite = (quarters + 2) % 4
-            if attempt.stands_on_its_head and opposite not in tried:
-                turns = [opposite, *(turn for turn in turns if turn != opposite)]
+            if attempt.upside_down >= max(attempt.best, self._tuning.plausible):
+                turns = [(quarters + 2) % 4, *turns]
             elif best.best >= self._tuning.sure:
                 break
         return best
@@ -263,7 +270,7 @@ class PlateRecognizer:
         one, *two = self._reader.read([rectify(fine.pixels, corners, each) for each in rows], regions)
         second = bool(two) and two[0].score > tuning.two_rows_favor * one.score
         reading = two[0] if second else one
-        if reading.score >= tuning.sure:
+        if reading.score >= tuning.sure or reading.score < tuning.hopeless:
             return reading
         upright = box_corners(plate.box * np.float32(fine.scale / photo.scale))
         cuts = [_longer(corners, tuning.wider), _beginning_at(upright, corners[0])]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -16,9 +15,6 @@ from carsight.photo import Pixels, halved
 
 SIDE = 128
 """Side of the square that a vehicle is brought to, pixels."""
-
-_EDGE = 0.05
-"""How far outside a vehicle's box, in shares of its sides, the middle of its plate may lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,35 +87,6 @@ def cut(pixels: Pixels, box: NDArray[np.floating]) -> Pixels:
     shrinks = part.shape[0] > SIDE or part.shape[1] > SIDE
     resized = cv2.resize(part, (SIDE, SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return np.asarray(resized, np.uint8)
-
-
-def carrier(plate: Detection, vehicles: Sequence[Detection], quarters: int = 0) -> Detection | None:
-    """Return the vehicle of ``vehicles`` that carries ``plate``, or None.
-
-    It is the smallest one that holds the plate's middle (give or take a twentieth of its sides, as boxes
-    are), is twice as wide as the plate at least (one and a half times for a motorcycle), and has not got the
-    plate in its top quarter, where no plate is mounted. All stand upright once the photo is turned
-    anticlockwise by ``quarters`` of a turn.
-    """
-    across = quarters % 2
-    middle = (plate.box[:2] + plate.box[2:]) / 2
-    wide = float((plate.box[2:] - plate.box[:2])[across])
-    best: Detection | None = None
-    smallest = np.inf
-    for vehicle in vehicles:
-        sides = np.maximum(vehicle.box[2:] - vehicle.box[:2], 1.0)
-        x, y = (middle - vehicle.box[:2]) / sides
-        x, y = ((x, y), (y, 1 - x), (1 - x, 1 - y), (1 - y, x))[quarters % 4]
-        if not (-_EDGE <= x <= 1 + _EDGE and 0.25 <= y <= 1 + _EDGE):
-            continue
-        if sides[across] < wide * (1.5 if vehicle.vehicle_type == "Motorcycle" else 2.0):
-            continue
-        # A far vehicle behind the carrier can hold the plate too; a doubtful small box must not win by its
-        # size.
-        area = float(sides.prod()) / max(vehicle.score, 0.05)
-        if area < smallest:
-            best, smallest = vehicle, area
-    return best
 
 
 def _softmax(values: NDArray[np.float32]) -> NDArray[np.float32]:

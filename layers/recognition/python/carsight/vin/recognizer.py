@@ -425,7 +425,8 @@ _SLOPE, _OFFSET = 1.08, 0.33
 
 def _looking(side: int) -> DetectorTuning:
     """Return how lines are looked for at ``side``: each one twice, and at other sizes where there is none."""
-    return DetectorTuning(side=side, second_look=LINES, sure=2.0, fallbacks=(Fallback(608), Fallback(256)))
+    looks = (Fallback(608), Fallback(256))
+    return DetectorTuning(side=side, second_look=LINES, sure=2.0, close_up=None, fallbacks=looks)
 
 
 def shows_text(pixels: Pixels) -> bool:

@@ -9,7 +9,7 @@ BASE_IMAGE ?= localhost/carsight-base
 BUILDAH := buildah --storage-driver overlay
 export PYTHONPATH := layers/recognition/python:layers/service/python:.
 
-.PHONY: doctor run test lint types check images test-wheel test-images benchmark lock clean
+.PHONY: doctor run test lint types check images test-wheel test-images processors benchmark lock clean
 
 doctor: ## What this machine lacks, to run here and to deploy
 	@$(PYTHON) packaging/doctor.py
@@ -45,6 +45,13 @@ test-images: $(VENV)/ready ## Run the images as Lambda would, and compare
 	tests/images/base.sh $(SAM)/lib/python3.*/site-packages/samcli/local/rapid/aws-lambda-rie-$(subst aarch64,arm64,$(shell uname -m))
 	@mkdir -p $(@D) && touch $@
 
+processors: $(VENV)/ready .processors/ready ## Read sample photos on emulated processors, and compare
+	$(BIN)/python -m pytest -q -rs tests/processors/emulated.py
+
+.processors/ready: requirements/recognition.txt tests/processors/rig.sh | $(VENV)/ready
+	@tests/processors/rig.sh $(@D) $(BIN)/pip
+	@touch $@
+
 benchmark: $(VENV)/ready .images/packages ## CPU-time of a cold start and of a warm request, stage by stage
 	$(BIN)/python -m benchmarks.cold --packages .images/packages
 	$(BIN)/python -m benchmarks.warm --api plate
@@ -79,4 +86,4 @@ lock: ## Resolve requirements/*.in anew (needs uv)
 	    requirements/$$name.in -o requirements/$$name.txt; done
 
 clean:
-	rm -rf build dist $(VENV) $(SAM) .mypy_cache .ruff_cache .pytest_cache .local .images
+	rm -rf build dist $(VENV) $(SAM) .mypy_cache .ruff_cache .pytest_cache .local .images .processors

@@ -1,7 +1,8 @@
-"""Imports point one way: the contracts are in pyproject.toml."""
+"""Imports point one way, by the contracts in pyproject.toml, and the map shows what is there."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,3 +14,14 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_imports_point_one_way_and_in_no_circle(capsys: pytest.CaptureFixture[str]) -> None:
     status = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True)
     assert status == EXIT_STATUS_SUCCESS, capsys.readouterr().out
+
+
+def test_the_map_names_files_that_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"[`\s]([\w/]+\.(?:py|toml|yaml|md))[`\s,]", text))
+    assert len(named) > 20
+    folders = ("docs", "functions", "layers", "local", "tests/unit", "training")
+    known = [f"/{path.name}" for path in ROOT.iterdir()]
+    known += [path.as_posix() for folder in folders for path in (ROOT / folder).rglob("*")]
+    lost = {name for name in named if not any(path.endswith(f"/{name}") for path in known)}
+    assert not lost

@@ -36,7 +36,7 @@ images: $(if $(filter localhost/%,$(BASE_IMAGE)),.images/base) ## Build both ima
 test-wheel: $(VENV)/ready ## Install a built wheel into an empty environment, and read photos with it
 	rm -rf build dist
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
-	packaging/try_wheel.sh dist/*.whl $(PYTHON)
+	packaging/try_wheel.sh dist/*.whl $(CURDIR)/$(BIN)/python
 
 test-images: $(VENV)/ready ## Run the images as Lambda would, and compare
 	$(BIN)/python -m pytest -q -rs tests/images/emulated.py

@@ -20,6 +20,7 @@ install() {
 }
 
 cd /
+unset PYTHONPATH
 export PATH="$work/env/bin:$PATH"
 install "$wheel"
 python -W error "$checkout/packaging/try_wheel.py" "$checkout/tests/data"

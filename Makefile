@@ -9,7 +9,7 @@ BASE_IMAGE ?= localhost/carsight-base
 BUILDAH := buildah --storage-driver overlay
 export PYTHONPATH := layers/recognition/python:layers/service/python:.
 
-.PHONY: doctor run test lint types check images test-wheel test-images processors benchmark lock clean
+.PHONY: doctor findings run test lint types check images test-wheel test-images processors benchmark lock clean
 
 doctor: ## What this machine lacks, to run here and to deploy
 	@$(PYTHON) packaging/doctor.py
@@ -79,6 +79,16 @@ $(SAM)/ready: requirements/sam.txt
 $(VENV)/clients: tests/clients/package-lock.json
 	npm ci --silent --no-audit --no-fund --prefix tests/clients
 	@touch $@
+
+findings: ## Ask outside software again, outside CI: which of findings/ no longer hold
+	@log=$$(mktemp); for finding in findings/*.sh; do \
+	  bash $$finding >$$log 2>&1; \
+	  case $$? in \
+	    0) echo "holds      $$finding" ;; \
+	    1) echo "NO LONGER  $$finding"; sed 's/^/           /' $$log ;; \
+	    *) echo "not run    $$finding: $$(tail -1 $$log)" ;; \
+	  esac; \
+	done; rm -f $$log
 
 lock: ## Resolve requirements/*.in anew (needs uv)
 	for name in recognition account dev sam; do \

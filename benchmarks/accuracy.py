@@ -23,6 +23,7 @@ import itertools
 import re
 import statistics
 import time
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -290,6 +291,11 @@ def our_vins(models: Path) -> System:
 Line = tuple[tuple[float, float, float, float], str, float]
 
 
+def _capitals(text: str) -> str:
+    """Return the letters and digits of ``text`` in capitals; some of the peer's are full-width ones."""
+    return re.sub("[^A-Z0-9]", "", unicodedata.normalize("NFKC", text).upper())
+
+
 def _rapidocr() -> Callable[[Pixels], list[Line]]:
     from rapidocr import RapidOCR
 
@@ -312,10 +318,7 @@ def peer_plates() -> System:
     lines = _rapidocr()
 
     def read(encoded: bytes) -> list[Answer]:
-        texts = [
-            (box, re.sub("[^A-Z0-9]", "", text.upper()), score)
-            for box, text, score in lines(decode(encoded).pixels)
-        ]
+        texts = [(box, _capitals(text), score) for box, text, score in lines(decode(encoded).pixels)]
         likely = [line for line in texts if 4 <= len(line[1]) <= 9 and re.search("[0-9]", line[1])]
         return [Answer(box, text, score, "", (text,)) for box, text, score in likely]
 
@@ -329,7 +332,7 @@ def peer_vins() -> System:
         found: Iterable[Line],
     ) -> Iterator[tuple[bool, float, str, tuple[float, float, float, float]]]:
         for box, text, score in found:
-            clean = fold(re.sub("[^A-Z0-9]", "", text.upper()))
+            clean = fold(_capitals(text))
             for start in range(len(clean) - 16):
                 vin = clean[start : start + 17]
                 yield is_valid(vin), score, vin, box

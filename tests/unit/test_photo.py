@@ -1,15 +1,44 @@
-"""Decoding: what is refused before a pixel is decoded, and which way up a photo comes out."""
+"""Decoding: every format as cameras and programs write it, what is refused, and within which bounds."""
 
 from __future__ import annotations
 
+import io
+import random
 import struct
 import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
 
-from carsight.photo import MAX_PIXELS, ImageError, Photo, Pixels, decode, halved
+from carsight import formats
+from carsight.formats import FORMATS, orientation, sniff
+from carsight.photo import (
+    MAX_PIXELS,
+    ImageError,
+    Photo,
+    Pixels,
+    TooManyPixels,
+    decode,
+    halve_to_cover,
+)
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+
+# What Pillow says of broken files is its own; in the service it is a line in the log.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
+
+RED_CORNER = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}
+"""Where the red corner (row, column) of ``picture`` is to be seen, by the orientation that a file "
+"declares."""
 
 
 def picture(width: int, height: int) -> Pixels:
@@ -19,37 +48,350 @@ def picture(width: int, height: int) -> Pixels:
     return pixels
 
 
-def encoded(kind: str, pixels: Pixels) -> bytes:
-    return cv2.imencode(kind, pixels)[1].tobytes()
+def grainy(width: int = 240, height: int = 160) -> Pixels:
+    """A picture in which every row and every block differs from the others."""
+    y, x = np.mgrid[:height, :width]
+    ramps = np.stack([x * 255 // width, y * 255 // height, (x + y) % 256], axis=2)
+    grain = np.random.default_rng(7).normal(0, 6, ramps.shape)
+    return np.clip(ramps + grain, 8, 255).astype(np.uint8)
 
 
-def with_orientation(jpeg: bytes, orientation: int) -> bytes:
-    """``jpeg`` with an EXIF segment of one entry: tag 0x0112, the orientation (EXIF 2.32, 4.6.4)."""
-    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
-    body = b"Exif\0\0" + tiff
-    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+def encoded(kind: str, pixels: NDArray[Any], *options: int) -> bytes:
+    return bytes(cv2.imencode(kind, pixels, options)[1])
 
 
-def declaring(width: int, height: int) -> bytes:
-    """A PNG whose header declares ``width`` x ``height`` pixels and that holds next to none."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0" * 64))
-        + chunk(b"IEND", b"")
-    )
+def saved(pixels: Pixels | Image.Image, kind: str, mode: str = "RGB", **options: Any) -> bytes:
+    """``pixels`` (BGR) as a file of ``kind``, written by Pillow."""
+    image = Image.fromarray(pixels[:, :, ::-1]) if isinstance(pixels, np.ndarray) else pixels
+    file = io.BytesIO()
+    image.convert(mode).save(file, kind, **options)
+    return file.getvalue()
 
 
-@pytest.mark.parametrize("kind", [".jpg", ".png", ".webp", ".bmp"])
-def test_every_supported_type_decodes_to_its_declared_size(kind: str) -> None:
-    photo = decode(encoded(kind, picture(120, 80)))
+def exif(value: int, order: str = "<") -> bytes:
+    """A TIFF of one entry: tag 0x0112, the orientation (EXIF 2.32, 4.6.4)."""
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    return mark + struct.pack(f"{order}IHHHIHHI", 8, 1, 0x0112, 3, 1, value, 0, 0)
+
+
+def segment(marker: int, body: bytes, length: int | None = None) -> bytes:
+    return bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2 if length is None else length) + body
+
+
+def with_orientation(file: bytes, value: int) -> bytes:
+    """The JPEG ``file`` with an EXIF segment."""
+    return file[:2] + segment(0xE1, b"Exif\0\0" + exif(value)) + file[2:]
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(
+    width: int, height: int, rows: bytes | None = None, depth: int = 8, color: int = 2, interlace: int = 0
+) -> bytes:
+    """A PNG whose header declares ``width`` x ``height`` pixels, with ``rows`` (64 bytes where None)."""
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlace)
+    data = zlib.compress(b"\0" * 64 if rows is None else rows)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def webp_with_exif(block: bytes) -> bytes:
+    """A WebP of ``picture`` with ``block`` as its EXIF chunk."""
+    file = saved(picture(120, 80), "WEBP", exif=b"Exif\0\0" + exif(1))
+    at = file.index(b"EXIF")
+    body = file[12:at] + b"EXIF" + struct.pack("<I", len(block)) + block + b"\0" * (len(block) % 2)
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+
+
+def red_corner(pixels: Pixels) -> tuple[int, int]:
+    """The corner (row, column) in which ``pixels`` are red."""
+    height, width = pixels.shape[:2]
+    found = [
+        (row, column)
+        for row in (0, 1)
+        for column in (0, 1)
+        if (
+            pixels[height // 4 + row * height // 2, width // 4 + column * width // 2] > (60, 60, 200)
+        ).tolist()
+        == [False, False, True]
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
+# -- formats -------------------------------------------------------------------------------------------------
+
+WRITTEN: dict[str, Callable[[], bytes]] = {
+    "JPEG": lambda: saved(picture(120, 80), "JPEG", quality=95),
+    "PNG": lambda: saved(picture(120, 80), "PNG"),
+    "WebP": lambda: saved(picture(120, 80), "WEBP", quality=95),
+    "HEIC": lambda: (DATA / "red_corner.heic").read_bytes(),
+    "AVIF": lambda: saved(picture(120, 80), "AVIF", quality=90),
+    "TIFF": lambda: saved(picture(120, 80), "TIFF"),
+    "GIF": lambda: saved(picture(120, 80), "GIF"),
+    "BMP": lambda: saved(picture(120, 80), "BMP"),
+}
+
+
+@pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
+def test_every_format_decodes_to_its_declared_size_and_colors(kind: formats.Format) -> None:
+    data = WRITTEN[kind.name]()
+    assert sniff(data) is kind
+    photo = decode(data)
     assert (photo.width, photo.height, photo.scale) == (120, 80, 1.0)
+    assert np.abs(photo.pixels.astype(int) - picture(120, 80)).mean() < 4
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mode": "L"},
+        {"mode": "P"},
+        {"mode": "1"},
+        {"mode": "RGBA"},
+        {"mode": "LA"},
+        {"kind": "TIFF", "mode": "CMYK"},
+        {"kind": "TIFF", "compression": "tiff_lzw"},
+        {"kind": "TIFF", "compression": "tiff_deflate"},
+        {"kind": "TIFF", "compression": "packbits"},
+        {"kind": "TIFF", "compression": "jpeg", "quality": 95},
+        {"kind": "TIFF", "mode": "1", "compression": "group4"},
+        {"kind": "BMP", "mode": "P"},
+        {"kind": "BMP", "mode": "L"},
+        {"kind": "GIF", "mode": "L"},
+        {"kind": "WEBP", "lossless": True},
+        {"kind": "JPEG", "mode": "CMYK", "quality": 95},
+        {"kind": "JPEG", "mode": "L"},
+        {"kind": "AVIF", "mode": "L"},
+    ],
+    ids=lambda options: " ".join(map(str, options.values())),
+)
+def test_every_sort_of_pixels_comes_out_as_colors(options: dict[str, Any]) -> None:
+    pixels = np.full((80, 120, 3), 255, np.uint8)
+    pixels[20:60, 30:90] = 0
+    photo = decode(saved(pixels, **{"kind": "PNG", **options}))
+    assert np.abs(photo.pixels.astype(int) - pixels).mean() < 6
+
+
+@pytest.mark.parametrize("shape", [(80, 120), (80, 120, 3), (80, 120, 4)])
+@pytest.mark.parametrize("kind", [".png", ".tiff"])
+def test_sixteen_bits_are_read_as_eight(kind: str, shape: tuple[int, ...]) -> None:
+    pixels = np.full(shape, 65535, np.uint16)
+    pixels[20:60, 30:90] = 0x8000
+    pixels[:2] = 0
+    if shape[2:] == (4,):
+        pixels[..., 3] = 65535
+    photo = decode(encoded(kind, pixels))
+    assert photo.pixels[40, 60] == pytest.approx([128] * 3, abs=1)
+    assert photo.pixels[70, 10] == pytest.approx([255] * 3, abs=1)
+
+
+def test_ten_bits_in_sixteen_are_not_black() -> None:
+    pixels = np.full((80, 120), 1023, np.uint16)
+    pixels[20:60, 30:90] = 0
+    photo = decode(encoded(".png", pixels))
+    assert photo.pixels[10, 10].tolist() == [255] * 3
+    assert photo.pixels[40, 60].tolist() == [0] * 3
+
+
+def test_floats_are_read_as_what_they_may_mean() -> None:
+    grey = np.full((80, 120), 1.0, np.float32)
+    grey[20:60, 30:90] = 0.25
+    file = io.BytesIO()
+    Image.fromarray(grey).save(file, "TIFF")
+    assert decode(file.getvalue()).pixels[40, 60].tolist() == [63] * 3
+
+
+def transparent(kind: str) -> bytes:
+    """Black on nothing, in every way that a format knows."""
+    alpha = np.zeros((80, 120), np.uint8)
+    alpha[20:60, 30:90] = 255
+    black = Image.merge("RGBA", [Image.new("L", (120, 80))] * 3 + [Image.fromarray(alpha)])
+    if kind == "HEIC":
+        return (DATA / "transparent.heic").read_bytes()
+    if kind == "color key":
+        pixels = np.zeros((80, 120, 3), np.uint8)
+        pixels[alpha == 0] = (0, 0, 1)
+        return saved(pixels, "PNG", transparency=(1, 0, 0))
+    if kind == "palette":
+        return saved(
+            Image.fromarray(np.where(alpha > 0, 0, 3).astype(np.uint8), "L"), "PNG", "P", transparency=3
+        )
+    if kind == "LA":
+        return saved(black, "PNG", "LA")
+    return saved(black, kind, "RGBA", lossless=True, quality=95)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "LA", "palette", "color key", "GIF", "WEBP", "TIFF", "AVIF", "HEIC"])
+def test_what_is_transparent_is_white(kind: str) -> None:
+    pixels = decode(transparent(kind)).pixels
+    assert pixels[5, 5].min() >= 250
+    assert pixels[32, 45].max() <= 8
+
+
+def test_half_transparent_is_half_white() -> None:
+    pixels = Image.new("RGBA", (40, 40), (0, 0, 0, 128))
+    assert decode(saved(pixels, "PNG", "RGBA")).pixels[0, 0].tolist() == [127] * 3
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "AVIF", "MPO"])
+def test_of_several_pictures_the_first_is_read(kind: str) -> None:
+    first, second = (Image.fromarray(picture(120, 80)[::step, ::step, ::-1]) for step in (1, -1))
+    data = saved(first, kind, save_all=True, append_images=[second])
+    photo = decode(data)
     assert photo.pixels.shape == (80, 120, 3)
+    assert red_corner(photo.pixels) == (0, 0)
+
+
+# -- which way up --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [200, 3600])
+@pytest.mark.parametrize("value", range(1, 9))
+def test_exif_orientation_of_a_jpeg_is_applied(width: int, value: int) -> None:
+    photo = decode(with_orientation(encoded(".jpg", picture(width, width // 2)), value))
+    assert (photo.width, photo.height) == ((width // 2, width) if value > 4 else (width, width // 2))
+    assert photo.pixels.shape[:2] == (photo.height * photo.scale, photo.width * photo.scale)
+    assert red_corner(photo.pixels) == RED_CORNER[value]
+    assert red_corner(photo.full().pixels) == RED_CORNER[value]
+    assert photo.full().pixels.shape[:2] == (photo.height, photo.width)
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+@pytest.mark.parametrize("container", ["PNG", "WebP", "WebP with Exif00", "TIFF", "AVIF", "HEIC"])
+def test_orientation_is_applied_in_every_container(container: str, value: int) -> None:
+    tag = Image.Exif()
+    tag[0x0112] = value
+    if container.startswith("WebP"):
+        data = webp_with_exif(b"Exif\0\0" * (container != "WebP") + exif(value, ">"))
+    elif container == "HEIC":
+        data = (DATA / (f"red_corner_{value}.heic" if value > 1 else "red_corner.heic")).read_bytes()
+    else:
+        data = saved(picture(120, 80), container, exif=tag)
+    photo = decode(data)
+    assert (photo.width, photo.height) == ((80, 120) if value > 4 else (120, 80))
+    assert red_corner(photo.pixels) == RED_CORNER[value]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("prefix", [b"", b"Exif\0\0"])
+def test_orientation_is_found_in_both_byte_orders(order: str, prefix: bytes) -> None:
+    assert orientation(prefix + exif(6, order)) == 6
+
+
+@pytest.mark.parametrize(
+    "block", [b"", b"II*\0", b"II*\0\xff\xff\xff\xff", exif(0), exif(9), exif(6)[:18], b"Exif"]
+)
+def test_broken_exif_means_upright(block: bytes) -> None:
+    assert orientation(block) == 1
+
+
+# -- JPEG as cameras write it --------------------------------------------------------------------------------
+
+JPEG = encoded(".jpg", grainy(), cv2.IMWRITE_JPEG_QUALITY, 90)
+PROGRESSIVE = encoded(".jpg", grainy(), cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+RESTARTS = encoded(".jpg", grainy(), cv2.IMWRITE_JPEG_RST_INTERVAL, 4)
+TABLES = JPEG.index(b"\xff\xdb")
+SCAN = JPEG.index(b"\xff\xda")
+
+
+def wrong_spectrum(file: bytes) -> bytes:
+    """``file`` with a start of scan as only progressive pictures have it."""
+    at = file.index(b"\xff\xda") + 2 + 3 + 2 * 3
+    return file[:at] + b"\x00\x00\x00" + file[at + 3 :]
+
+
+THUMBNAIL = encoded(".jpg", picture(40, 30))
+ODD = {
+    "as it is": JPEG,
+    "a byte before a table": JPEG[:TABLES] + b"\0" + JPEG[TABLES:],
+    "18 bytes before a segment": JPEG[:TABLES] + bytes(18) + segment(0xE2, bytes(24)) + JPEG[TABLES:],
+    "text between segments": JPEG[:TABLES] + b"left by a program" + JPEG[TABLES:],
+    "stray bytes after the first marker": JPEG[:2] + b"\xff\xff" + bytes(5) + JPEG[2:],
+    "stray bytes before the scan": JPEG[:SCAN] + bytes(300) + JPEG[SCAN:],
+    "a segment 2 bytes too short": JPEG[:2]
+    + segment(0xE1, b"Exif\0\0" + exif(1) + bytes(200), 205)
+    + JPEG[2:],
+    "a comment 5 bytes too short": JPEG[:TABLES] + segment(0xFE, b"a camera's comment", 15) + JPEG[TABLES:],
+    "fill bytes": JPEG[:TABLES] + b"\xff" * 9 + JPEG[TABLES:],
+    "an unknown marker": JPEG[:TABLES] + segment(0x4F, b"unknown") + JPEG[TABLES:],
+    "a marker without a segment": JPEG[:TABLES] + b"\xff\x01\xff\xd3" + JPEG[TABLES:],
+    "a thumbnail in EXIF": JPEG[:2] + segment(0xE1, b"Exif\0\0" + exif(1) + THUMBNAIL) + JPEG[2:],
+    "no end marker": JPEG[:-2],
+    "no end marker, with a thumbnail": JPEG[:2]
+    + segment(0xE1, b"Exif\0\0" + exif(1) + THUMBNAIL)
+    + JPEG[2:-2],
+    "half an end marker": JPEG[:-1],
+    "zeros in place of the end marker": JPEG[:-2] + bytes(700),
+    "zeros before the end marker": JPEG[:-2] + bytes(700) + b"\xff\xd9",
+    "zeros after the end": JPEG + bytes(4096),
+    "text after the end": JPEG + b"MotionPhoto_Data" * 20,
+    "two end markers": JPEG + b"\xff\xd9",
+    "another picture behind it": JPEG + THUMBNAIL,
+    "a gain map behind it": JPEG + segment(0xE2, b"MPF\0" + bytes(40)) + THUMBNAIL + bytes(9),
+    "another picture in place of the end marker": JPEG[:-2] + THUMBNAIL,
+    "a broken picture behind it": JPEG + THUMBNAIL[: len(THUMBNAIL) // 2],
+    "a video behind it": JPEG + b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 40,
+    "a spectrum of one": wrong_spectrum(JPEG),
+    "an unknown JFIF revision": JPEG.replace(b"JFIF\0\x01", b"JFIF\0\x07"),
+    "stray bytes and no end marker": JPEG[:TABLES] + b"\0\0\0" + JPEG[TABLES:-2],
+    "stray bytes and another picture behind it": JPEG[:TABLES] + b"\0\0\0" + JPEG[TABLES:] + THUMBNAIL,
+}
+DAMAGED = {
+    "the last quarter lost": JPEG[: -len(JPEG) // 4],
+    "the last quarter lost, then an end marker": JPEG[: -len(JPEG) // 4] + b"\xff\xd9",
+    "the last quarter lost, then zeros": JPEG[: -len(JPEG) // 4] + bytes(len(JPEG) // 4),
+    "the last quarter lost, then a picture": JPEG[: -len(JPEG) // 4] + THUMBNAIL,
+    "the middle lost": JPEG[: len(JPEG) // 3] + JPEG[len(JPEG) // 2 :],
+    "the last rows lost": JPEG[:-400] + b"\xff\xd9",
+    "all rows lost": JPEG[: SCAN + 14] + b"\xff\xd9",
+    "a stray byte, and the end lost": JPEG[:TABLES] + b"\0" + JPEG[TABLES : -len(JPEG) // 3] + b"\xff\xd9",
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_jpeg_that_libjpeg_opens_is_read(name: str) -> None:
+    photo = decode(ODD[name])
+    assert (photo.pixels == decode(JPEG).pixels).all()
+
+
+@pytest.mark.parametrize("file", [JPEG, PROGRESSIVE, RESTARTS], ids=["baseline", "progressive", "restarts"])
+def test_pixels_are_those_of_opencv(file: bytes) -> None:
+    assert (decode(file).pixels == cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)).all()
+
+
+@pytest.mark.parametrize("file", [PROGRESSIVE, RESTARTS], ids=["progressive", "restarts"])
+@pytest.mark.parametrize("odd", ["stray", "no end", "zeros", "picture"])
+def test_so_is_every_kind_of_jpeg(file: bytes, odd: str) -> None:
+    at = file.index(b"\xff\xdb")
+    changed = {
+        "stray": file[:at] + b"\0" * 7 + file[at:],
+        "no end": file[:-2],
+        "zeros": file + bytes(900),
+        "picture": file[:-2] + THUMBNAIL,
+    }[odd]
+    assert (decode(changed).pixels == decode(file).pixels).all()
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_jpeg_that_lacks_rows_is_refused(name: str) -> None:
+    with pytest.raises(ImageError, match=r"missing or damaged"):
+        decode(DAMAGED[name])
+
+
+@pytest.mark.parametrize("file", [PROGRESSIVE, RESTARTS], ids=["progressive", "restarts"])
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9", bytes(500)])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.97])
+def test_so_is_every_kind_of_jpeg_that_was_cut_short(file: bytes, end: bytes, share: float) -> None:
+    with pytest.raises(ImageError):
+        decode(file[: int(len(file) * share)] + end)
+
+
+def test_a_restart_interval_that_was_lost_is_noticed() -> None:
+    third, fourth = RESTARTS.index(b"\xff\xd2"), RESTARTS.index(b"\xff\xd3")
+    with pytest.raises(ImageError, match=r"missing or damaged"):
+        decode(RESTARTS[: third + 2] + RESTARTS[fourth:])
 
 
 @pytest.mark.parametrize("width, height, scale", [(1500, 900, 1.0), (3400, 1700, 0.5), (6800, 3400, 0.25)])
@@ -60,46 +402,284 @@ def test_a_large_jpeg_is_decoded_reduced_and_full_on_demand(width: int, height: 
     assert photo.full().pixels.shape[:2] == (height, width)
 
 
-@pytest.mark.parametrize("width", [200, 3600])
-@pytest.mark.parametrize("orientation, red_corner", [(1, (0, 0)), (3, (1, 1)), (6, (0, 1)), (8, (1, 0))])
-def test_exif_orientation_is_applied(width: int, orientation: int, red_corner: tuple[int, int]) -> None:
-    photo = decode(with_orientation(encoded(".jpg", picture(width, width // 2)), orientation))
-    turned = orientation in (6, 8)
-    assert (photo.width, photo.height) == ((width // 2, width) if turned else (width, width // 2))
-    rows, columns = photo.pixels.shape[:2]
-    y = rows // 4 + red_corner[0] * rows // 2
-    x = columns // 4 + red_corner[1] * columns // 2
-    assert photo.pixels[y, x, 2] > 200 and photo.pixels[y, x, 0] < 60
-    assert photo.full().pixels.shape[:2] == (photo.height, photo.width)
+def test_a_large_jpeg_is_decoded_in_full_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    decodes: list[tuple[int, ...]] = []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        decodes.append(simplejpeg_decode(*arguments, **options).shape)
+        return simplejpeg_decode(*arguments, **options)
+
+    simplejpeg_decode = simplejpeg.decode_jpeg
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", counted)
+    photo = decode(encoded(".jpg", picture(4000, 3000)))
+    assert all(photo.full() is photo.full() for _ in range(5))
+    assert decodes == [(1500, 2000, 3), (3000, 4000, 3)]
+
+
+def test_other_formats_are_reduced_too_and_decoded_once() -> None:
+    photo = decode(saved(picture(3400, 1700), "PNG", compress_level=1))
+    assert (photo.width, photo.height, photo.scale) == (3400, 1700, 0.5)
+    assert photo.pixels.shape == (850, 1700, 3)
+    full = photo.full()
+    assert (full.scale, full.pixels.shape) == (1.0, (1700, 3400, 3))
+    assert (full.pixels == picture(3400, 1700)).all()
+
+
+# -- what is refused -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97])
+@pytest.mark.parametrize("kind", [kind.name for kind in FORMATS])
+def test_a_picture_cut_short_is_refused(kind: str, share: float) -> None:
+    name = {"WebP": "WEBP"}.get(kind, kind)
+    data = WRITTEN["HEIC"]() if kind == "HEIC" else saved(grainy(), name)
+    with pytest.raises(ImageError):
+        decode(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize("tail", [bytes(4096), b"\r\n", b"IEND" * 99, bytes(range(256))])
+@pytest.mark.parametrize("kind", [kind.name for kind in FORMATS])
+def test_data_behind_a_picture_does_not_matter(kind: str, tail: bytes) -> None:
+    data = WRITTEN[kind]()
+    assert (decode(data + tail).pixels == decode(data).pixels).all()
+
+
+@pytest.mark.parametrize("interlace", [0, 1])
+@pytest.mark.parametrize("rows", [0, 1, 60, 99])
+def test_a_png_whose_data_ends_in_good_order_but_early_is_refused(rows: int, interlace: int) -> None:
+    whole = bytes(30_000) if interlace else (b"\0" + b"\x80" * 300) * 100
+    with pytest.raises(ImageError):
+        decode(png(100, 100, whole[: len(whole) * rows // 100], interlace=interlace))
+
+
+@pytest.mark.parametrize("color, depth, bytes_a_row", [(2, 8, 300), (0, 1, 13), (6, 16, 800)])
+def test_a_black_png_is_whole(color: int, depth: int, bytes_a_row: int) -> None:
+    assert decode(png(100, 100, bytes(101 * bytes_a_row + 101), depth, color)).width == 100
+
+
+@pytest.mark.parametrize(
+    "data, said",
+    [
+        pytest.param(b"", "empty", id="empty"),
+        pytest.param(b"hello, this is no photo", "no picture", id="text"),
+        pytest.param(b"\xef\xbb\xbf <!DOCTYPE html><html>", "web page", id="web page"),
+        pytest.param(b"%PDF-1.7", "PDF document", id="PDF"),
+        pytest.param(b"\0\0\0\x18ftypmp42\0\0\0\0isommp42", "video", id="video"),
+        pytest.param(b"\xff\x0a\x00", "JPEG XL", id="JPEG XL"),
+        pytest.param(b"\xff\xd8", "no picture", id="two bytes of a JPEG"),
+        pytest.param(b"\xff\xd8\xff\xd9", "holds no picture", id="JPEG of two markers"),
+        pytest.param(
+            b"\xff\xd8\xff\xda\x00\x08" + b"\0" * 50 + b"\xff\xd9", "cannot", id="JPEG without a frame"
+        ),
+        pytest.param(encoded(".png", picture(1, 1)), "at least 8", id="1x1"),
+        pytest.param(png(100, 100), "last row", id="pixels missing"),
+        pytest.param(encoded(".png", np.zeros((8, 12_000), np.uint8)), "longer side", id="12,000 x 8"),
+        pytest.param(encoded(".jpg", np.zeros((20_480, 16), np.uint8)), "longer side", id="16 x 20,480"),
+        pytest.param(encoded(".bmp", np.zeros((9, 600), np.uint8)), "longer side", id="600 x 9"),
+    ],
+)
+def test_what_is_no_readable_photo_is_refused_with_the_reason(data: bytes, said: str) -> None:
+    with pytest.raises(ImageError, match=said) as error:
+        decode(data)
+    assert not error.value.too_large
+    assert not str(error.value).endswith(".")
+
+
+@pytest.mark.parametrize("kind", [".png", ".jpg"])
+@pytest.mark.parametrize("shape", [(50, 1000), (1000, 50), (20, 1200)])
+def test_a_long_strip_is_a_photo(kind: str, shape: tuple[int, int]) -> None:
+    assert decode(encoded(kind, np.full(shape, 200, np.uint8))).pixels.shape[:2] == shape
+
+
+# -- bounds --------------------------------------------------------------------------------------------------
+
+
+def declared_jpeg(*sizes: tuple[int, int]) -> bytes:
+    """A small JPEG with a frame header for each of ``sizes`` (width, height) in place of its own."""
+    file = encoded(".jpg", picture(64, 64))
+    at = file.index(b"\xff\xc0")
+    (length,) = struct.unpack_from(">H", file, at + 2)
+    frame = file[at : at + 2 + length]
+    frames = [frame[:5] + struct.pack(">HH", height, width) + frame[9:] for width, height in sizes]
+    return file[:at] + b"".join(frames) + file[at + len(frame) :]
+
+
+def declared(kind: str, width: int, height: int) -> bytes:
+    """A picture of ``kind`` whose header says ``width`` x ``height`` and that holds next to nothing."""
+    file = bytearray(WRITTEN.get(kind, WRITTEN["PNG"])())
+    if kind == "JPEG":
+        return declared_jpeg((width, height))
+    if kind == "PNG":
+        return png(width, height)
+    if kind == "GIF":
+        struct.pack_into("<HH", file, 6, width, height)
+    elif kind == "BMP":
+        struct.pack_into("<ii", file, 18, width, height)
+    elif kind == "TIFF":
+        for tag, value in ((256, width), (257, height)):
+            at = max(file.find(struct.pack("<HHI", tag, kind, 1)) for kind in (3, 4))
+            struct.pack_into("<HHII", file, at, tag, 4, 1, value)
+    elif kind == "WebP":
+        extended = b"VP8X" + struct.pack("<II", 10, 0) + (width - 1).to_bytes(3, "little")
+        body = b"WEBP" + extended + (height - 1).to_bytes(3, "little") + bytes(file[12:])
+        return b"RIFF" + struct.pack("<I", len(body)) + body
+    else:
+        at = file.index(b"ispe") + 8
+        struct.pack_into(">II", file, at, width, height)
+    return bytes(file)
+
+
+@pytest.mark.parametrize(
+    "size", [(12_000, 9_000), (15_000, 14_000)], ids=["108 megapixels", "210 megapixels"]
+)
+@pytest.mark.parametrize("kind", [kind.name for kind in FORMATS if kind.name not in ("AVIF", "HEIC")])
+def test_too_many_pixels_are_too_large_in_every_format(kind: str, size: tuple[int, int]) -> None:
+    with pytest.raises(TooManyPixels) as error:
+        decode(declared(kind, *size))
+    assert error.value.too_large
+    assert "megapixels" in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "HEIC"])
+def test_a_container_that_declares_more_than_its_picture_has_is_no_picture(kind: str) -> None:
+    with pytest.raises(ImageError):
+        decode(declared(kind, 12_000, 9_000))
+
+
+@pytest.mark.parametrize("sizes", [((64, 64), (24_000, 24_000)), ((24_000, 24_000), (64, 64))])
+def test_frame_headers_that_contradict_each_other_are_refused(sizes: tuple[tuple[int, int], ...]) -> None:
+    with pytest.raises(ImageError):
+        decode(declared_jpeg(*sizes))
+
+
+def test_the_pixel_bound_says_by_how_much() -> None:
+    with pytest.raises(
+        TooManyPixels, match=r"10000 x 9100 pixels, 41\.0 megapixels more than the limit of 50"
+    ):
+        decode(declared_jpeg((10_000, 9_100)))
+
+
+def many_scans(count: int, width: int, height: int) -> bytes:
+    """A progressive JPEG whose last scan comes ``count`` times more."""
+    file = encoded(".jpg", grainy(width, height), cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    last = file.rindex(b"\xff\xda")
+    return file[:-2] + file[last:-2] * count + b"\xff\xd9"
+
+
+def test_scans_are_bounded_before_they_are_decoded() -> None:
+    assert decode(many_scans(3, 640, 480)).width == 640
+    with pytest.raises(ImageError, match="too many scans"):
+        decode(many_scans(2000, 2000, 1500))
+
+
+def test_coefficients_are_bounded() -> None:
+    file = bytearray(encoded(".jpg", picture(64, 64), cv2.IMWRITE_JPEG_PROGRESSIVE, 1))
+    at = file.index(b"\xff\xc2")
+    struct.pack_into(">HH", file, at + 5, 6_000, 8_000)
+    file[at + 11] = 0x11  # no subsampling: three whole planes
+    with pytest.raises(TooManyPixels, match="progressive"):
+        decode(bytes(file))
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        pytest.param(b"", id="empty"),
-        pytest.param(b"hello, this is no photo", id="text"),
-        pytest.param(b"\xff\xd8", id="two bytes of a JPEG"),
-        pytest.param(b"\xff\xd8\xff\xda\x00\x08" + b"\0" * 50 + b"\xff\xd9", id="JPEG without frame header"),
-        pytest.param(encoded(".jpg", picture(400, 300))[:2000], id="truncated JPEG"),
-        pytest.param(encoded(".png", picture(400, 300))[:700], id="truncated PNG"),
-        pytest.param(encoded(".webp", picture(400, 300))[:40], id="truncated WebP"),
-        pytest.param(encoded(".bmp", picture(400, 300))[:9000], id="truncated BMP"),
-        pytest.param(encoded(".png", picture(1, 1)), id="1x1"),
-        pytest.param(declaring(30_000, 30_000), id="900 megapixels declared"),
-        pytest.param(declaring(100, 100), id="pixels missing"),
+        pytest.param(
+            png(100, 100)[:33] + chunk(b"tEXt", b"a\0b") * 60_000 + png(100, 100)[33:], id="chunks of a PNG"
+        ),
+        pytest.param(
+            WRITTEN["GIF"]()[:13] + b"\x21\xfe" + b"\x01a" * 60_000 + b"\0" + WRITTEN["GIF"]()[13:],
+            id="blocks of a GIF's comment",
+        ),
     ],
 )
-def test_what_is_no_readable_photo_is_refused(data: bytes) -> None:
-    with pytest.raises(ImageError):
+def test_pieces_are_bounded(data: bytes) -> None:
+    if data[:3] == b"GIF":
+        data = data[:10] + bytes([data[10] & 0x7F]) + data[11:]
+    with pytest.raises(ImageError, match="pieces"):
         decode(data)
 
 
 def test_the_pixel_bound_is_checked_for_arrays_too() -> None:
     side = int(MAX_PIXELS**0.5) + 1
-    with pytest.raises(ImageError):
+    with pytest.raises(TooManyPixels):
         Photo.of(np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (side, side, 3)))
     with pytest.raises(ImageError):
         Photo.of(np.zeros((20, 20), np.uint8))
+
+
+SEEDS: list[bytes] = [WRITTEN[kind.name]() for kind in FORMATS] + [
+    JPEG,
+    PROGRESSIVE,
+    RESTARTS,
+    saved(grainy(), "TIFF", compression="tiff_lzw"),
+    saved(grainy(), "TIFF", "CMYK", compression="tiff_deflate"),
+    saved(grainy(), "PNG", "P"),
+    saved(grainy(), "GIF", save_all=True, append_images=[Image.new("RGB", (240, 160))]),
+    saved(grainy(), "WEBP", save_all=True, append_images=[Image.new("RGB", (240, 160))]),
+    (DATA / "transparent.heic").read_bytes(),
+    (DATA / "red_corner_6.heic").read_bytes(),
+    webp_with_exif(exif(6)),
+]
+
+
+@seed(20261128)
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    st.sampled_from(SEEDS),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["flip", "cut", "insert", "repeat", "field", "swap"]), st.integers(0, 2**31 - 1)
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+)
+def test_a_broken_picture_is_an_image_error_or_a_photo_within_bounds(
+    data: bytes, changes: list[tuple[str, int]]
+) -> None:
+    for change, number in changes:
+        data = mutated(data, change, random.Random(number))
+    try:
+        photo = decode(data)
+        full = photo.full()
+    except ImageError:
+        return
+    assert photo.width * photo.height <= MAX_PIXELS
+    assert photo.pixels.dtype == np.uint8
+    assert photo.pixels.shape[2] == 3
+    for each in (photo, full):
+        rows, columns = each.pixels.shape[:2]
+        assert abs(rows - photo.height * each.scale) < 1
+        assert abs(columns - photo.width * each.scale) < 1
+
+
+def mutated(data: bytes, change: str, chance: random.Random) -> bytes:
+    """``data`` with one thing wrong; most of what decides lies near the beginning."""
+    at = chance.randrange(max(1, chance.choice([64, 700, len(data)])))
+    length = chance.randrange(1, 40)
+    if change == "flip":
+        return (
+            data[:at]
+            + bytes([data[at] ^ 1 << chance.randrange(8)] if at < len(data) else [])
+            + data[at + 1 :]
+        )
+    if change == "cut":
+        return data[:at] + data[at + length :]
+    if change == "insert":
+        return data[:at] + chance.randbytes(length) + data[at:]
+    if change == "repeat":
+        return data[:at] + data[at : at + length] * chance.choice([2, 100]) + data[at:]
+    if change == "field":  # a number of two or four bytes becomes an extreme one
+        width = chance.choice([2, 4])
+        extreme = chance.choice([0, 1, 2 ** (8 * width) - 1, 2 ** (8 * width - 1), 20_000])
+        packed = int(extreme % 2 ** (8 * width)).to_bytes(width, "big" if chance.random() < 0.5 else "little")
+        return data[:at] + packed + data[at + width :]
+    other: bytes = chance.choice(SEEDS)
+    return data[:at] + other[at:]
+
+
+# -- and back ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -111,7 +691,7 @@ def test_a_photo_is_halved_for_as_long_as_enough_is_left(
 ) -> None:
     pixels = np.zeros((10, 21, 3), np.uint8)
     pixels[:, 10:] = 200
-    small = halved(pixels, *least)
+    small = halve_to_cover(pixels, *least)
     assert small.shape == (*shape, 3)
     assert small[:, 0].max() == 0
     assert small[:, -1].min() >= 100

@@ -20,7 +20,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from carsight.geometry import turned_back
-from carsight.photo import Pixels, halved
+from carsight.photo import Pixels, halve_to_cover
 
 Floats = NDArray[np.float32]
 
@@ -350,7 +350,7 @@ def _fit_within(pixels: Pixels, side: int, borders: tuple[int, int, int, int]) -
     zoom = min(side / math.sqrt((height + top + bottom) * (width + left + right)), 2.0)
     columns, rows = max(1, round(width * zoom)), max(1, round(height * zoom))
     # What is left to shrink after halving is less than a half, so linear interpolation skips no pixel.
-    small = cv2.resize(halved(pixels, columns, rows), (columns, rows), interpolation=cv2.INTER_LINEAR)
+    small = cv2.resize(halve_to_cover(pixels, columns, rows), (columns, rows), interpolation=cv2.INTER_LINEAR)
     left, top, right, bottom = (round(border * zoom) for border in borders)
     if left or top or right or bottom:
         small = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_CONSTANT, value=_GREY)

@@ -1,15 +1,15 @@
 """From the bytes of a photo to upright pixels, within bounds of memory and time.
 
-The type is decided by the bytes alone and width x height is read from the header before anything is
-decoded, so that a small file that declares a huge picture costs nothing. A large JPEG is decoded at a
-half, a quarter or an eighth of its size (libjpeg does that in the frequency domain, for far less than the
-whole): that is enough to find things, and ``Photo.full`` brings the rest where something small was found.
+The type is decided by the bytes alone, and the size that the decoder will use is bounded before anything is
+decoded, so that a small file that declares a huge picture costs nothing. A large JPEG is decoded at a half, a
+quarter or an eighth of its size (libjpeg does that in the frequency domain, for far less than the whole):
+that is enough to find things, and ``Photo.full`` brings the rest where something small was found.
 """
 
 from __future__ import annotations
 
 import os
-import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,38 +17,30 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from carsight.formats import JPEG, MAX_PIXELS, Format, ImageError, TooManyPixels, check_size, sniff
+from carsight.jpeg import Jpeg
+
+__all__ = [
+    "MAX_PIXELS",
+    "ImageError",
+    "Photo",
+    "PhotoSource",
+    "Pixels",
+    "TooManyPixels",
+    "decode",
+    "halve_to_cover",
+    "open_photo",
+]
+
 Pixels = NDArray[np.uint8]
 """Height x width x 3, blue-green-red, 0..255."""
 
 MAX_FILE_BYTES = 256_000_000
 """No photo of ``MAX_PIXELS`` needs a larger file, not even as an uncompressed BMP with four bytes a pixel."""
-MAX_PIXELS = 50_000_000
-MIN_SIDE = 8
 _WORKING_SIDE = 1600
 """A photo is first decoded at the smallest size whose longer side is still at least this many pixels."""
-
-_REDUCED = {
-    1: cv2.IMREAD_COLOR_BGR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-}
-
-
-class ImageError(ValueError):
-    """The bytes are not a photo that can be read: wrong type, cut short, too large or too small.
-
-    The text names the mistake and the remedy, without a full stop.
-    """
-
-    too_large = False
-    """Whether it has more pixels than are read."""
-
-
-class TooManyPixels(ImageError):
-    """More than ``MAX_PIXELS``."""
-
-    too_large = True
+_HELD_BYTES = 250_000_000
+"""What decoding may hold at a time, where there is a choice."""
 
 
 @dataclass(slots=True)
@@ -62,7 +54,9 @@ class Photo:
     height: int
     pixels: Pixels
     scale: float = 1.0
-    _data: bytes = field(default=b"", repr=False)
+    _finer: Callable[[], Photo] | None = field(default=None, repr=False, compare=False)
+    """Decodes it as fine as it is ever needed, where ``pixels`` are not that already."""
+    _full: Photo | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, pixels: Pixels) -> Photo:
@@ -70,14 +64,19 @@ class Photo:
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
             raise ImageError(f"expected height x width x 3 uint8 pixels, got {pixels.shape} {pixels.dtype}")
         height, width = pixels.shape[:2]
-        _check_size(width, height)
+        check_size(width, height)
         return cls(width, height, pixels)
 
     def full(self) -> Photo:
-        """The same photo with every pixel decoded. Costs a second decode where ``scale`` is below 1."""
-        if self.scale == 1.0:
+        """The same photo with every pixel, or as many as memory allows: its ``scale`` tells.
+
+        Decoded at the first call, where ``scale`` is below 1; every other gives the same.
+        """
+        if self._finer is None:
             return self
-        return Photo(self.width, self.height, _imdecode(self._data, 1))
+        if self._full is None:
+            self._full = self._finer()
+        return self._full
 
 
 PhotoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | Pixels | Photo
@@ -104,132 +103,69 @@ def open_photo(source: PhotoSource) -> Photo:
 
 
 def decode(data: bytes) -> Photo:
-    """Decode a JPEG, PNG, WebP or BMP file.
+    """Decode a picture file of any of ``formats.FORMATS``, and turn it upright.
+
+    A large one is decoded at a half, a quarter or an eighth of its size; ``Photo.full`` brings the rest.
 
     Raises:
-        ImageError: not such a file, cut short, more than ``MAX_PIXELS`` declared, or a side below
-        ``MIN_SIDE``.
+        ImageError: not such a file, damaged, cut short, or over a bound of ``formats``.
     """
-    width, height = _declared_size(data)
-    _check_size(width, height)
+    kind = sniff(data)
+    return _jpeg(data) if kind is JPEG else _other(kind, data)
+
+
+def _jpeg(data: bytes) -> Photo:
+    file = Jpeg(data)
+    width, height = _turned(file.width, file.height, file.orientation)
+
+    def at(factor: int, finer: Callable[[], Photo] | None = None) -> Photo:
+        return Photo(width, height, upright(file.decode(factor), file.orientation), 1 / factor, finer)
+
+    fine, working = 1, _reduction(width, height)
+    while fine < working and width * height * file.bytes_a_pixel // fine**2 + file.held > _HELD_BYTES:
+        fine *= 2
+    return at(working, (lambda: at(fine)) if fine < working else None)
+
+
+def _other(kind: Format, data: bytes) -> Photo:
+    from carsight import containers
+
+    picture = containers.read(kind, data)
+    width, height = _turned(picture.width, picture.height, picture.orientation)
+    fine = Photo(width, height, upright(picture.pixels, picture.orientation), 1 / picture.factor)
+    working = _reduction(width, height)
+    if working <= picture.factor:
+        return fine
+    small = halve_to_cover(fine.pixels, width // working, height // working)
+    return Photo(width, height, small, 1 / working, lambda: fine)
+
+
+def _reduction(width: int, height: int) -> int:
+    """By how much a photo is reduced for the first look at it: 1, 2, 4 or 8."""
     factor = 1
-    if data[:2] == b"\xff\xd8":
-        while factor < 8 and max(width, height) // (factor * 2) >= _WORKING_SIDE:
-            factor *= 2
-    pixels = _imdecode(data, factor)
-    # OpenCV has turned the pixels upright; the header's size has to follow where they lie on the other side.
-    rows, columns = pixels.shape[:2]
-    as_declared = abs(columns * factor - width) + abs(rows * factor - height)
-    if as_declared > abs(columns * factor - height) + abs(rows * factor - width):
-        width, height = height, width
-    if factor == 1:
-        return Photo(width, height, pixels)
-    return Photo(width, height, pixels, 1.0 / factor, data)
+    while factor < 8 and max(width, height) // (factor * 2) >= _WORKING_SIDE:
+        factor *= 2
+    return factor
 
 
-def _imdecode(data: bytes, factor: int) -> Pixels:
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[factor])
-    except cv2.error as error:
-        raise ImageError("not a readable image") from error
-    if pixels is None:
-        raise ImageError("not a readable image")
-    return np.asarray(pixels, dtype=np.uint8)
+def _turned(width: int, height: int, orientation: int) -> tuple[int, int]:
+    return (height, width) if orientation > 4 else (width, height)
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        over = (width * height - MAX_PIXELS) / 1e6
-        raise TooManyPixels(
-            f"The image declares {width} x {height} pixels, {over:,.1f} megapixels more than the limit of "
-            f"{MAX_PIXELS // 1_000_000}; send a smaller one"
-        )
-    if min(width, height) < MIN_SIDE:
-        raise ImageError(f"{width} x {height} is too small to read")
+def upright(pixels: Pixels, orientation: int) -> Pixels:
+    """``pixels`` turned and mirrored from EXIF's ``orientation`` (1..8) to the way they are to be seen."""
+    if orientation > 4:
+        pixels = np.asarray(cv2.transpose(pixels), np.uint8)
+    # Horizontally, vertically, both; after the transposition where there is one.
+    flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
+    return pixels if flip is None else np.asarray(cv2.flip(pixels, flip), np.uint8)
 
 
-def _declared_size(data: bytes) -> tuple[int, int]:
-    """Width and height as the file's header declares them; raises ``ImageError`` for a file cut short."""
-    try:
-        if data[:2] == b"\xff\xd8":
-            return _jpeg_size(data)
-        if data[:8] == b"\x89PNG\r\n\x1a\n":
-            return _png_size(data)
-        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-            return _webp_size(data)
-        if data[:2] == b"BM":
-            return _bmp_size(data)
-    except (struct.error, IndexError) as error:
-        raise ImageError("the image is cut short") from error
-    raise ImageError("not a JPEG, PNG, WebP or BMP file")
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """ITU-T T.81, annex B: walk the marker segments to the frame header, then ask for the end marker."""
-    size: tuple[int, int] | None = None
-    at = 2
-    while True:
-        if data[at] != 0xFF:
-            raise ImageError("the JPEG's segments are broken")
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        if marker == 0xDA:  # start of scan: the frame header must have come
-            break
-        (length,) = struct.unpack_from(">H", data, at + 2)
-        # SOF0..SOF15 without DHT (C4), JPG (C8) and DAC (CC)
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", data, at + 5)
-            size = width, height
-        at += 2 + length
-    if size is None:
-        raise ImageError("the JPEG has no frame header")
-    # Entropy-coded data never holds FF D9, so its absence means that the file was cut.
-    if data.find(b"\xff\xd9", at) < 0:
-        raise ImageError("the image is cut short")
-    return size
-
-
-def _png_size(data: bytes) -> tuple[int, int]:
-    """W3C PNG, 11.2.2: IHDR is the first chunk; 11.2.5: IEND ends the file."""
-    width, height = struct.unpack_from(">II", data, 16)
-    if width * height <= MAX_PIXELS and b"IEND" not in data[-1024:]:
-        raise ImageError("the image is cut short")
-    return width, height
-
-
-def _webp_size(data: bytes) -> tuple[int, int]:
-    """RFC 9649: a lossy, lossless or extended first chunk, each with its own layout of the size."""
-    (riff_size,) = struct.unpack_from("<I", data, 4)
-    if len(data) < riff_size + 8:
-        raise ImageError("the image is cut short")
-    chunk = data[12:16]
-    if chunk == b"VP8 ":
-        width, height = struct.unpack_from("<HH", data, 26)
-        return width & 0x3FFF, height & 0x3FFF
-    if chunk == b"VP8L":
-        (bits,) = struct.unpack_from("<I", data, 21)
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if chunk == b"VP8X":
-        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
-    raise ImageError("not a WebP image")
-
-
-def _bmp_size(data: bytes) -> tuple[int, int]:
-    """BITMAPINFOHEADER: a negative height means rows from the top."""
-    (file_size,) = struct.unpack_from("<I", data, 2)
-    width, height = struct.unpack_from("<ii", data, 18)
-    if len(data) < file_size:
-        raise ImageError("the image is cut short")
-    return abs(width), abs(height)
-
-
-def halved(pixels: Pixels, width: int, height: int) -> Pixels:
+def halve_to_cover(pixels: Pixels, width: int, height: int) -> Pixels:
     """``pixels`` averaged two by two for as long as at least ``width`` x ``height`` of them are left.
 
-    OpenCV does that several times faster than it averages areas of broken sizes, so the nets' inputs, cut
-    from large photos, begin here. A last row or column that has no partner falls away.
+    OpenCV does that several times faster than area resampling by a fractional factor, so the nets' inputs,
+    cut from large photos, begin here. A last row or column that has no partner falls away.
     """
     while pixels.shape[1] >= 2 * width and pixels.shape[0] >= 2 * height:
         rows, columns = pixels.shape[0] // 2, pixels.shape[1] // 2

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from carsight.detector import Detection
-from carsight.photo import Pixels, halved
+from carsight.photo import Pixels, halve_to_cover
 
 SIDE = 128
 """Side of the square that a vehicle is brought to, pixels."""
@@ -83,7 +83,7 @@ def cut(pixels: Pixels, box: NDArray[np.floating]) -> Pixels:
     height, width = pixels.shape[:2]
     x0, y0 = int(np.clip(box[0], 0, width - 2)), int(np.clip(box[1], 0, height - 2))
     x1, y1 = int(np.clip(np.ceil(box[2]), x0 + 2, width)), int(np.clip(np.ceil(box[3]), y0 + 2, height))
-    part = halved(pixels[y0:y1, x0:x1], SIDE, SIDE)
+    part = halve_to_cover(pixels[y0:y1, x0:x1], SIDE, SIDE)
     shrinks = part.shape[0] > SIDE or part.shape[1] > SIDE
     resized = cv2.resize(part, (SIDE, SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return np.asarray(resized, np.uint8)

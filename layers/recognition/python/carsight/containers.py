@@ -1,0 +1,312 @@
+"""Every picture file but JPEG: decoded by Pillow, HEIC by libheif, and brought to one form.
+
+That form is blue-green-red of eight bits, laid over white where it was transparent, of the first frame.
+Imported only when such a file comes. Both libraries are asked for no more than their own bounds and ours let
+them do, whatever a file declares; a file that they cannot decode to its last row is an ``ImageError``.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from carsight.formats import (
+    AVIF,
+    BMP,
+    GIF,
+    HEIC,
+    PNG,
+    TIFF,
+    WEBP,
+    Format,
+    ImageError,
+    TooManyPixels,
+    check_size,
+    orientation,
+)
+
+Pixels = NDArray[np.uint8]
+
+# Each text that a broken file makes Pillow warn with would be kept for good, and printed.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+FINE_PIXELS = 25_000_000
+"""A larger picture is halved while it is converted, so that it never lies in memory twice."""
+
+_STRIP_ROWS = 256
+_MAX_PIECES = 50_000
+"""How many chunks, blocks or entries a file may be cut into: libraries go through them one by one, in
+Python."""
+_MAX_RUN_LENGTH_BYTES = 1_000_000
+"""Pillow decodes run lengths of a BMP in Python."""
+
+_ADAM7 = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
+"""An interlaced PNG's passes: first column and row, and the step to the next."""
+
+_PILLOW = {PNG: "PNG", WEBP: "WEBP", AVIF: "AVIF", TIFF: "TIFF", GIF: "GIF", BMP: "BMP"}
+"""What Pillow calls the formats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A picture, still to be turned by ``orientation`` (1..8).
+
+    ``pixels`` are one ``factor``-th (1, 2 or 4) of ``width`` x ``height``.
+    """
+
+    pixels: Pixels
+    width: int
+    height: int
+    factor: int
+    orientation: int
+
+
+def read(kind: Format, data: bytes) -> Decoded:
+    """Decode ``data``, a picture of ``kind``, halved until it has at most ``FINE_PIXELS``.
+
+    Raises:
+        ImageError: damaged, cut short, or over a bound.
+    """
+    _check_pieces(kind, data)
+    if kind is HEIC:
+        return _heic(data)
+    with _refusing(kind):
+        picture = Image.open(io.BytesIO(data), formats=(_PILLOW[kind],))
+    with picture:
+        width, height = picture.size
+        check_size(width, height, kind.max_pixels, f"The {kind.name} picture")
+        with _refusing(kind):
+            picture.load()
+            turned = orientation(picture.info.get("exif", b""))
+            if kind is TIFF:  # Pillow has turned it
+                (width, height), turned = picture.size, 1
+        if kind is PNG and not _whole_png(picture, data):
+            raise ImageError(_damaged(kind))
+        with _refusing(kind):
+            return _gathered(_strips(picture), width, height, turned)
+
+
+@contextmanager
+def _refusing(kind: Format) -> Iterator[None]:
+    """Turn whatever a library raises for a broken picture into ``ImageError``."""
+    try:
+        yield
+    except Image.DecompressionBombError as error:
+        raise TooManyPixels(
+            f"The {kind.name} picture declares more than {kind.max_pixels / 1e6:g} megapixels"
+        ) from error
+    except Exception as error:
+        raise ImageError(_damaged(kind)) from error
+
+
+def _damaged(kind: Format) -> str:
+    return (
+        f"This {kind.name} picture cannot be decoded to its last row: it is damaged, cut short or of a rare "
+        "sort; send the original, or a JPEG made of it"
+    )
+
+
+# -- bounds --------------------------------------------------------------------------------------------------
+
+
+def _check_pieces(kind: Format, data: bytes) -> None:
+    """Refuse a file cut into so many pieces that going through them takes longer than decoding a picture."""
+    try:
+        if kind is WEBP:
+            check_size(*_webp_size(data), kind.max_pixels, "The WebP picture")
+        elif kind is PNG:
+            _count(_png_chunks(data), kind)
+        elif kind is GIF:
+            _count(_gif_blocks(data), kind)
+        elif kind is TIFF:
+            _count(_tiff_strips(data), kind)
+        elif kind is BMP:
+            header, compression = *struct.unpack_from("<I", data, 14), *struct.unpack_from("<I", data, 30)
+            if header >= 40 and compression in (1, 2) and len(data) > _MAX_RUN_LENGTH_BYTES:
+                raise ImageError("This BMP picture is run-length encoded and large; send it as PNG or JPEG")
+    except (struct.error, IndexError) as error:
+        raise ImageError(_damaged(kind)) from error
+
+
+def _count(pieces: Iterable[object], kind: Format) -> None:
+    for n, _ in enumerate(pieces):
+        if n > _MAX_PIECES:
+            raise ImageError(f"This {kind.name} picture is cut into too many pieces; save it again")
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """RFC 9649: the canvas of an extended file, or the size of the only frame.
+
+    libwebp allots two canvases before it decodes anything.
+    """
+    chunk = data[12:16]
+    if chunk == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if chunk == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Name, beginning and end of the content of each chunk, up to the last."""
+    at = 8
+    while at + 8 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        name = data[at + 4 : at + 8]
+        yield name, at + 8, at + 8 + length
+        if name == b"IEND":
+            return
+        at += 12 + length
+
+
+def _gif_blocks(data: bytes) -> Iterator[int]:
+    """The places of the blocks before the first picture's data, which Pillow reads in Python."""
+    at = 13 + (3 * 2 << (data[10] & 7) if data[10] & 0x80 else 0)
+    while at < len(data) and data[at] == 0x21:  # an extension: a label and blocks
+        at += 2
+        while size := data[at]:
+            yield at
+            at += size + 1
+        at += 1
+        yield at
+
+
+def _tiff_strips(data: bytes) -> range:
+    """TIFF 6.0, section 2: as many as the first directory says that there are strips or tiles."""
+    order = "<" if data[:2] == b"II" else ">"
+    (at,) = struct.unpack_from(f"{order}I", data, 4)
+    (entries,) = struct.unpack_from(f"{order}H", data, at)
+    counts = [0]
+    for entry in range(at + 2, at + 2 + 12 * entries, 12):
+        tag, _, count = struct.unpack_from(f"{order}HHI", data, entry)
+        if tag in (273, 324):
+            counts.append(count)
+    return range(max(counts))
+
+
+def _whole_png(picture: Image.Image, data: bytes) -> bool:
+    """Whether a PNG's data held all rows: Pillow takes a stream that ends well before them for whole.
+
+    Missing rows are black. Only where the last one is, the stream is unpacked again, to count its bytes.
+    """
+    header = struct.unpack_from(">IIBBBBB", data, 16)
+    width, height, depth, color, _, _, interlaced = header
+    row = height - 1 if not interlaced else max(height - 1 - height % 2, 0)
+    if picture.crop((0, row, width, row + 1)).convert("RGB").getbbox():
+        return True
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
+    missing = 0
+    for x, y, step_x, step_y in _ADAM7 if interlaced else [(0, 0, 1, 1)]:
+        columns, rows = -(-(width - x) // step_x), -(-(height - y) // step_y)
+        missing += rows * (1 + -(-columns * bits // 8)) if columns > 0 and rows > 0 else 0
+    stream = zlib.decompressobj()
+    try:
+        for name, begin, end in _png_chunks(data):
+            part = data[begin:end] if name == b"IDAT" else b""
+            while part and missing > 0:
+                missing -= len(stream.decompress(part, 1 << 20))
+                part = stream.unconsumed_tail
+    except zlib.error:
+        return False
+    return missing <= 0
+
+
+# -- pixels --------------------------------------------------------------------------------------------------
+
+
+def _heic(data: bytes) -> Decoded:
+    """Decode HEIC. The container says which way up it is; EXIF's orientation means nothing there."""
+    import pi_heif
+
+    with _refusing(HEIC):
+        file = pi_heif.HeifFile(data, convert_hdr_to_8bit=True, bgr_mode=True)
+        width, height = file.size
+    check_size(width, height, HEIC.max_pixels, "The HEIC picture")
+    with _refusing(HEIC):
+        pixels = np.atleast_3d(np.asarray(file))
+        if pixels.shape[2] <= 2:  # grey, with or without transparency
+            pixels = pixels[:, :, [0, 0, 0, 1][: pixels.shape[2] + 2]]
+        height, width = pixels.shape[:2]
+    check_size(width, height, HEIC.max_pixels, "The HEIC picture")
+    strips = (pixels[y : y + _STRIP_ROWS] for y in range(0, height, _STRIP_ROWS))
+    if pixels.shape[2] == 4:
+        strips = (_over_white(strip, file.premultiplied_alpha) for strip in strips)
+    return _gathered(strips, width, height)
+
+
+def _gathered(strips: Iterator[Pixels], width: int, height: int, turned: int = 1) -> Decoded:
+    """The picture whose ``strips`` of ``_STRIP_ROWS`` rows each these are."""
+    factor = 1
+    while width * height > FINE_PIXELS * factor**2:
+        factor *= 2
+    pixels = np.empty((height // factor, width // factor, 3), np.uint8)
+    columns, at = width // factor, 0
+    for strip in strips:
+        rows = strip.shape[0] // factor
+        even = strip[: rows * factor, : columns * factor]
+        if factor > 1 and rows:
+            even = np.asarray(cv2.resize(even, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
+        pixels[at : at + rows] = even
+        at += rows
+    return Decoded(pixels, width, height, factor, turned)
+
+
+def _strips(picture: Image.Image) -> Iterator[Pixels]:
+    """The picture from top to bottom, ``_STRIP_ROWS`` rows at a time, BGR."""
+    width, height = picture.size
+    darkest, brightest = _range(picture)
+    for y in range(0, height, _STRIP_ROWS):
+        strip = picture.crop((0, y, width, min(y + _STRIP_ROWS, height)))
+        if picture.mode.startswith(("I", "F")):
+            grey = (np.asarray(strip, np.float32) - darkest) * (255 / max(brightest - darkest, 1e-9))
+            yield np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+        elif strip.has_transparency_data:
+            straight = strip if strip.mode in ("RGBA", "LA") else strip.convert("RGBA")
+            yield _over_white(np.asarray(straight.convert("RGBA"))[:, :, [2, 1, 0, 3]], premultiplied=False)
+        else:
+            yield np.asarray(strip.convert("RGB"))[:, :, ::-1]
+
+
+def _range(picture: Image.Image) -> tuple[float, float]:
+    """What is black and what is white in a picture of more than eight bits of grey.
+
+    The bits that are used count: 10 or 12 of them often lie in 16.
+    """
+    if not picture.mode.startswith(("I", "F")):
+        return 0, 255
+    pixels = np.asarray(picture)
+    least, most = float(pixels.min()), float(pixels.max())
+    if not np.isfinite((least, most)).all():
+        raise ImageError(_damaged(TIFF))
+    if picture.mode == "F":
+        return min(least, 0.0), 1.0 if most <= 1 else 255.0 if most <= 255 else most
+    return min(least, 0.0), float(2 ** max(int(most).bit_length(), 8) - 1)
+
+
+def _over_white(pixels: Pixels, premultiplied: bool) -> Pixels:
+    """BGR of BGRA ``pixels``, as they look on white paper."""
+    alpha = pixels[:, :, 3:].astype(np.uint16)
+    color = pixels[:, :, :3].astype(np.uint16)
+    if not premultiplied:
+        color = (color * alpha + 127) // 255
+    return np.asarray(np.minimum(color + 255 - alpha, 255), np.uint8)

@@ -1,0 +1,172 @@
+"""What pictures are accepted and how large they may be: said here, once.
+
+Nothing is imported that decodes, so whoever only has to name the formats may do so for nothing.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+MAX_PIXELS = 50_000_000
+MIN_SIDE = 8
+MAX_ASPECT = 60
+"""How many times as long as wide a picture may be. Strips of up to 20 are real: a cropped VIN line is one."""
+
+
+class ImageError(ValueError):
+    """The bytes are not a photo that can be read: wrong type, cut short, too large or too small.
+
+    The text names the mistake and the remedy, without a full stop.
+    """
+
+    too_large = False
+    """Whether it has more pixels than are read."""
+
+
+class TooManyPixels(ImageError):
+    """More pixels than are read."""
+
+    too_large = True
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One kind of picture file."""
+
+    name: str
+    media_type: str
+    suffixes: tuple[str, ...]
+    """What its files are called, in lower case; ``mimetypes`` knows the first."""
+    max_pixels: int = MAX_PIXELS
+    """Fewer than ``MAX_PIXELS`` where decoding takes more memory or time for each."""
+
+
+JPEG = Format("JPEG", "image/jpeg", (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"))
+PNG = Format("PNG", "image/png", (".png",), 40_000_000)
+WEBP = Format("WebP", "image/webp", (".webp",), 16_000_000)
+HEIC = Format("HEIC", "image/heic", (".heic", ".heif", ".hif"), 25_000_000)
+AVIF = Format("AVIF", "image/avif", (".avif",), 25_000_000)
+TIFF = Format("TIFF", "image/tiff", (".tif", ".tiff"), 25_000_000)
+GIF = Format("GIF", "image/gif", (".gif",))
+BMP = Format("BMP", "image/bmp", (".bmp",))
+
+FORMATS = (JPEG, PNG, WEBP, HEIC, AVIF, TIFF, GIF, BMP)
+NAMES = f"{', '.join(one.name for one in FORMATS[:-1])} or {FORMATS[-1].name}"
+SUFFIXES = frozenset(suffix for one in FORMATS for suffix in one.suffixes)
+"""What a folder is searched for; a file that is named is taken whatever it is called."""
+
+_BRANDS = {
+    AVIF: {b"avif", b"avis"},
+    HEIC: {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"},
+}
+"""ISO 23000-22 and AVIF 1.1: what a file says it is, first of all or among the compatible ones. AVIF comes
+first, since its files may name ``mif1`` too."""
+
+_OTHERS = (
+    (0, b"\xff\x0a", "JPEG XL picture"),
+    (0, b"\x00\x00\x00\x0cJXL ", "JPEG XL picture"),
+    (0, b"\x00\x00\x00\x0cjP  ", "JPEG 2000 picture"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000 picture"),
+    (0, b"8BPS", "Photoshop document"),
+    (0, b"%PDF", "PDF document"),
+    (0, b"PK\x03\x04", "ZIP archive"),
+    (0, b"\x1a\x45\xdf\xa3", "video"),
+    (8, b"AVI ", "video"),
+    (4, b"ftyp", "video"),
+)
+"""What is sent in place of a picture: offset, bytes and name."""
+
+
+def sniff(data: bytes) -> Format:
+    """The format of ``data`` by its first bytes, whatever the file is called or declared to be.
+
+    Raises:
+        ImageError: none of ``FORMATS``; the text says what it is instead, where that can be told.
+    """
+    if data[:3] == b"\xff\xd8\xff":
+        return JPEG
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return PNG
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return WEBP
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        return TIFF
+    if data[:6] in (b"GIF87a", b"GIF89a"):
+        return GIF
+    if data[:2] == b"BM":
+        return BMP
+    brands = _brands(data)
+    for known, names in _BRANDS.items():
+        if not names.isdisjoint(brands):
+            return known
+    raise ImageError(f"{_described(data)}; send a {NAMES} picture")
+
+
+def _brands(data: bytes) -> list[bytes]:
+    """The brands of an ISO base media file's first box, empty where ``data`` is none."""
+    if data[4:8] != b"ftyp":
+        return []
+    (length,) = struct.unpack_from(">I", data)
+    box = data[8 : min(length, 256)]
+    return [box[at : at + 4] for at in range(0, len(box), 4) if at != 4]
+
+
+def _described(data: bytes) -> str:
+    if not data:
+        return "The image is empty"
+    start = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head")):
+        return "This is a web page and not the picture that it shows"
+    if start.startswith((b"<svg", b"<?xml")):
+        return "This is a drawing or a document in XML"
+    for offset, signature, name in _OTHERS:
+        if data[offset:].startswith(signature) if offset == 0 else data[offset : offset + 4] == signature:
+            return f"This is a {name}"
+    return "These bytes are no picture of a known kind"
+
+
+def check_size(width: int, height: int, limit: int = MAX_PIXELS, kind: str = "The image") -> None:
+    """Raise ``TooManyPixels``, or ``ImageError`` for a picture too small or too narrow to read.
+
+    Args:
+        width: Pixels that the decoder would make, side to side.
+        height: The same from top to bottom.
+        limit: How many pixels are read of this ``kind``.
+        kind: The subject of the error's text.
+    """
+    if width * height > limit:
+        over = (width * height - limit) / 1e6
+        raise TooManyPixels(
+            f"{kind} has {width} x {height} pixels, {over:,.1f} megapixels more than the limit of "
+            f"{limit / 1e6:g}; send a smaller one"
+        )
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{kind} has {width} x {height} pixels; each side needs at least {MIN_SIDE}")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageError(
+            f"{kind} has {width} x {height} pixels; its longer side may be {MAX_ASPECT} times its shorter one"
+        )
+
+
+def orientation(exif: bytes) -> int:
+    r"""The orientation, 1..8, that a block of EXIF data declares; 1 where it declares none.
+
+    EXIF 2.32, 4.6: a TIFF file of its own, after ``Exif\0\0`` in some containers. Tag 0x0112 of the first
+    directory.
+    """
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return 1
+    try:
+        (at,) = struct.unpack_from(f"{order}I", exif, 4)
+        (entries,) = struct.unpack_from(f"{order}H", exif, at)
+        for entry in range(at + 2, at + 2 + 12 * min(entries, 512), 12):
+            tag, kind, _ = struct.unpack_from(f"{order}HHI", exif, entry)
+            if tag == 0x0112:
+                (value,) = struct.unpack_from(order + {1: "B", 4: "I"}.get(kind, "H"), exif, entry + 8)
+                return int(value) if 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1

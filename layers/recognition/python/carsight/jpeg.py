@@ -1,0 +1,285 @@
+"""JPEG: what libjpeg opens is read, what lacks rows is not, and the work is bounded before it is done.
+
+libjpeg-turbo decodes whatever it is given, fills with grey what is missing and leaves a warning. So the first
+decode is a strict one: without a warning the picture is whole, and the usual photo has cost nothing more.
+With one, the file is written anew from the segments that matter, which takes away what cameras and programs
+get wrong round the picture (stray bytes, short lengths, no end marker, another picture behind it); what it
+still warns of then is wrong with the picture itself.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from carsight.formats import ImageError, TooManyPixels, check_size, orientation
+
+Pixels = NDArray[np.uint8]
+
+_COEFFICIENT_BYTES = 200_000_000
+"""Of a picture in several scans libjpeg keeps all coefficients, two bytes each."""
+_SCAN_BLOCKS = 12_000_000
+"""How many blocks of 8 x 8 all scans together may visit, however little they hold: 30 ns each. The usual ten
+scans of 50 megapixels visit 7 million."""
+
+_SOI, _EOI, _SOS, _DRI = 0xD8, 0xD9, 0xDA, 0xDD
+_APP0, _APP1, _APP14 = 0xE0, 0xE1, 0xEE
+_TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDD})
+"""Huffman tables, arithmetic conditioning, quantization tables, restart interval."""
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_BARE = frozenset({0x01, *range(0xD0, 0xD8)})
+"""Markers without a segment."""
+_SEQUENTIAL = frozenset({0xC0, 0xC1})
+
+_AFTER_SCAN = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
+"""The next marker after entropy-coded data, which holds only escaped FF and restart markers."""
+
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+_JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
+
+_HARMLESS = re.compile(r"extraneous bytes|Inconsistent progression|Unknown Adobe")
+"""Warnings of libjpeg's that tell of no missing data."""
+
+_MISSING = re.compile(r"premature end of data|bad Huffman code|instead of RST|bad arithmetic code")
+"""Warnings that tell of missing or broken data, whatever stands round the picture."""
+
+_DAMAGED = (
+    "Rows of the picture are missing or damaged: the file was cut short or changed on its way; send it again"
+)
+
+
+@dataclass(slots=True)
+class _Header:
+    """What comes before the first scan."""
+
+    frame: int = 0
+    """The start-of-frame marker."""
+    components: list[tuple[int, int, int]] = field(default_factory=list)
+    """Identifier and horizontal and vertical sampling factor of each component."""
+    exif: bytes = b""
+    kept: list[bytes] = field(default_factory=list)
+    """The segments that decoding needs, in their order."""
+    scan: int = 0
+    """Where the first start of scan lies."""
+    restart: int = 0
+    """How many units lie between two restart markers; 0 where there are none."""
+    one_scan: bool = False
+    """Whether that scan is the whole picture."""
+
+
+class Jpeg:
+    """One JPEG file, looked at but not decoded.
+
+    ``width`` and ``height`` are what the decoder will make of it, before ``orientation`` (EXIF's, 1..8).
+    """
+
+    def __init__(self, data: bytes) -> None:
+        """Read the header.
+
+        Raises:
+            ImageError: not a JPEG that can be decoded, or over a bound.
+        """
+        self._header = header = _header(data)
+        self._sent = self._data = data
+        self._repaired = False
+        self.width: int
+        self.height: int
+        self.bytes_a_pixel: int
+        """What decoding takes for each pixel; four inks come before three colors."""
+        self.orientation = orientation(header.exif)
+        if data.rfind(b"\xff\xd9", header.scan) < 0:
+            self._data = data + b"\xff\xd9"
+        try:
+            self._measure()
+        except ValueError as error:
+            self._repair(error)
+        check_size(self.width, self.height)
+        self.held = 0 if header.one_scan else self._bounded()
+        """Bytes that the decoder takes beside the pixels."""
+
+    def decode(self, factor: int) -> Pixels:
+        """Decode at one ``factor``-th (1, 2, 4, 8) of the size, not turned by ``orientation``.
+
+        Raises:
+            ImageError: rows are missing or damaged.
+        """
+        try:
+            return self._decoded(factor)
+        except ValueError as error:
+            if _MISSING.search(str(error)):
+                raise ImageError(_DAMAGED) from error
+            if not self._repaired:
+                self._repair(error)
+        try:
+            return self._decoded(factor)
+        except ValueError as error:
+            if not _HARMLESS.search(str(error)):
+                raise ImageError(_DAMAGED) from error
+        # libjpeg tells only its first warning, which may hide that rows are missing behind it.
+        pixels = self._decoded(factor, strict=False)
+        if self._lacks_intervals() or (not self._header.one_scan and _ends_blank(pixels, factor)):
+            raise ImageError(_DAMAGED)
+        return pixels
+
+    def _measure(self) -> None:
+        self.height, self.width, colors, _ = simplejpeg.decode_jpeg_header(self._data)
+        self.bytes_a_pixel = 7 if colors in ("CMYK", "YCCK") else 3
+
+    def _decoded(self, factor: int, *, strict: bool = True) -> Pixels:
+        pixels = simplejpeg.decode_jpeg(
+            self._data,
+            "BGR",
+            min_height=-(-self.height // factor),
+            min_width=-(-self.width // factor),
+            min_factor=factor,
+            strict=strict,
+        )
+        return np.asarray(pixels, np.uint8)
+
+    def _repair(self, error: ValueError) -> None:
+        """Write the file anew from what matters of it. Raises ``ImageError`` where that is no picture.
+
+        What libjpeg says of the file as it came is the ``error`` that is told.
+        """
+        self._data, self._repaired = _rewritten(self._sent, self._header), True
+        try:
+            self._measure()
+        except ValueError:
+            raise ImageError(f"The JPEG cannot be decoded ({error}); save it again as another") from error
+
+    def _bounded(self) -> int:
+        """The bytes that the coefficients of a picture in several scans take.
+
+        Raises:
+            TooManyPixels: they would take too much memory.
+            ImageError: there are more scans than such a picture needs.
+        """
+        components = self._header.components
+        across, down = (max((one[n] for one in components), default=1) for n in (1, 2))
+        columns, rows = -(-self.width // (8 * across)), -(-self.height // (8 * down))
+        blocks: dict[int, int] = defaultdict(int)
+        for name, h, v in components:
+            blocks[name] += columns * h * rows * v
+        held = 128 * sum(blocks.values())
+        if held > _COEFFICIENT_BYTES:
+            raise TooManyPixels(
+                f"The image is a progressive JPEG of {self.width} x {self.height} pixels, too large for this "
+                "kind; send a smaller or a baseline one"
+            )
+        data, visited = self._sent, 0
+        for begin, end in _walk(data, self._header.scan):
+            if data[begin + 1] == _SOS:
+                names = data[begin + 5 : min(begin + 5 + 2 * data[begin + 4], end) : 2]
+                visited += sum(blocks.get(name, 0) for name in names)
+        if visited > _SCAN_BLOCKS:
+            raise ImageError("The JPEG has too many scans for its size; save it again as a baseline JPEG")
+        return held
+
+    def _lacks_intervals(self) -> bool:
+        """Whether the only scan has fewer restart markers than its picture needs."""
+        header = self._header
+        if not header.one_scan or not header.restart:
+            return False
+        alone = len(header.components) == 1
+        across, down = (1 if alone else max(one[n] for one in header.components) for n in (1, 2))
+        units = -(-self.width // (8 * across)) * -(-self.height // (8 * down))
+        return len(_RESTART.findall(self._data, header.scan)) < -(-units // header.restart) - 1
+
+
+def _header(data: bytes) -> _Header:
+    """ITU-T T.81, annex B: the marker segments up to the first scan, read as leniently as libjpeg does."""
+    header, at = _Header(), 2
+    try:
+        while True:
+            at, marker = _next_marker(data, at)
+            if marker in _BARE:
+                continue
+            if marker in (_SOI, _EOI):
+                break
+            (length,) = struct.unpack_from(">H", data, at)
+            if marker == _SOS:
+                header.scan = at - 2
+                header.one_scan = header.frame in _SEQUENTIAL and data[at + 2] == len(header.components)
+                return header
+            segment = data[at - 2 : at + length]
+            if marker in _FRAMES:
+                header.frame = marker
+                header.components = [
+                    (data[n], data[n + 1] >> 4, data[n + 1] & 15)
+                    for n in range(at + 8, at + 8 + 3 * data[at + 7], 3)
+                ]
+            if marker == _DRI:
+                (header.restart,) = struct.unpack_from(">H", segment, 4)
+            if marker == _APP0 and segment[4:8] == b"JFIF":
+                header.kept.append(_JFIF)
+            elif marker in _FRAMES | _TABLES or marker == _APP14:
+                header.kept.append(segment)
+            elif marker == _APP1 and not header.exif and segment[4:8] == b"Exif":
+                header.exif = segment[4:]
+            at += length
+    except (struct.error, IndexError) as error:
+        raise ImageError("The JPEG ends before its picture begins; send the original") from error
+    raise ImageError("The JPEG holds no picture; send the original")
+
+
+def _next_marker(data: bytes, at: int) -> tuple[int, int]:
+    """The place behind the next marker and the marker, whatever stands before it."""
+    while True:
+        at = data.find(b"\xff", at)
+        if at < 0:
+            raise IndexError
+        while data[at] == 0xFF:
+            at += 1
+        if data[at]:
+            return at + 1, data[at]
+
+
+def _walk(data: bytes, scan: int) -> list[tuple[int, int]]:
+    """Beginning and end of each scan, with its entropy-coded data, and of each table, from ``scan`` on."""
+    parts: list[tuple[int, int]] = []
+    at = scan
+    while True:
+        try:
+            after, marker = _next_marker(data, at)
+            if marker in (_SOI, _EOI):
+                return parts
+            if marker in _BARE:
+                at = after
+                continue
+            (length,) = struct.unpack_from(">H", data, after)
+        except (struct.error, IndexError):
+            return parts
+        at = after + length
+        if marker == _SOS:
+            found = _AFTER_SCAN.search(data, at)
+            at = found.start() if found else len(data)
+        if marker == _SOS or marker in _TABLES:
+            parts.append((after - 2, min(at, len(data))))
+
+
+def _rewritten(data: bytes, header: _Header) -> bytes:
+    """The picture with nothing round it: its header's segments, its scans and tables, and an end."""
+    places = _walk(data, header.scan)
+    parts = [data[begin:end] for begin, end in (places[:1] if header.one_scan else places)]
+    if header.frame in _SEQUENTIAL:
+        # Some programs write what only progressive scans have there.
+        parts = [_whole_spectrum(part) if part[1] == _SOS else part for part in parts]
+    return b"".join((b"\xff\xd8", *header.kept, *parts, b"\xff\xd9"))
+
+
+def _whole_spectrum(scan: bytes) -> bytes:
+    """``scan`` with the spectral selection and approximation of a sequential one (T.81, B.2.3)."""
+    at = 5 + 2 * scan[4]
+    return scan[:at] + b"\x00\x3f\x00" + scan[at + 3 :]
+
+
+def _ends_blank(pixels: Pixels, factor: int) -> bool:
+    """Whether the last row of blocks is all of one color, as libjpeg leaves it where the data has ended."""
+    last = pixels[-max(8 // factor, 1) :]
+    return bool((last == last[:1, :1]).all())

@@ -6,10 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from carsight.formats import SUFFIXES
 from carsight_service.cli.output import CommandError
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
-"""What is taken from a folder; a file that is named is taken whatever it is called."""
 
 
 def find_photos(paths: Iterable[Path]) -> list[tuple[Path, str]]:

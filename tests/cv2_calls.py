@@ -19,36 +19,18 @@ COLOR = np.dstack([GRAY] * 3)
 QUAD = np.array([(2, 2), (40, 4), (41, 30), (1, 33)], np.float32)
 TARGET = np.array([(0, 0), (64, 0), (64, 32), (0, 32)], np.float32)
 AFFINE = np.array([(0.9, 0.1, 2), (-0.1, 0.9, 3)], np.float32)
-FORMATS = (".jpg", ".png", ".webp", ".bmp")
-DECODED = (
-    cv2.IMREAD_COLOR_BGR,
-    cv2.IMREAD_REDUCED_COLOR_2,
-    cv2.IMREAD_REDUCED_COLOR_4,
-    cv2.IMREAD_REDUCED_COLOR_8,
-)
 WARPS = ((cv2.INTER_LINEAR, cv2.BORDER_REPLICATE), (cv2.INTER_AREA, cv2.BORDER_CONSTANT))
-
-
-def decode() -> list[object]:
-    """Decode every format at every size, and bytes that begin like AVIF: OpenCV asks all its decoders."""
-    for suffix in FORMATS:
-        encoded = np.asarray(cv2.imencode(suffix, np.tile(COLOR, (4, 4, 1)))[1])
-        for flags in DECODED:
-            assert cv2.imdecode(encoded, flags) is not None
-    avif = np.frombuffer(b"\0\0\0\x20ftypavif" + bytes(500), np.uint8)
-    return [cv2.imdecode(avif, cv2.IMREAD_COLOR_BGR)]
 
 
 CALLS: dict[str, Callable[[], object]] = {
     "connectedComponentsWithStats": lambda: cv2.connectedComponentsWithStats((GRAY > 100).astype(np.uint8)),
     "copyMakeBorder": lambda: cv2.copyMakeBorder(COLOR, 1, 2, 3, 4, cv2.BORDER_CONSTANT, value=(9, 9, 9)),
     "cvtColor": lambda: [cv2.cvtColor(COLOR, code) for code in (cv2.COLOR_BGR2GRAY, cv2.COLOR_BGR2RGB)],
+    "flip": lambda: [cv2.flip(COLOR, code) for code in (-1, 0, 1)],
     "getAffineTransform": lambda: cv2.getAffineTransform(QUAD[:3], TARGET[:3]),
     "getPerspectiveTransform": lambda: cv2.getPerspectiveTransform(QUAD, TARGET),
     "getRotationMatrix2D": lambda: cv2.getRotationMatrix2D((20, 20), 30, 1.0),
     "getTextSize": lambda: cv2.getTextSize("7KMR204", cv2.FONT_HERSHEY_SIMPLEX, 1.0, 2),
-    "imdecode": decode,
-    "imencode": lambda: [cv2.imencode(suffix, COLOR) for suffix in FORMATS],
     "morphologyEx": lambda: [
         cv2.morphologyEx(GRAY, operation, np.ones((3, 9), np.uint8))
         for operation in (cv2.MORPH_CLOSE, cv2.MORPH_OPEN, cv2.MORPH_GRADIENT)
@@ -72,6 +54,7 @@ CALLS: dict[str, Callable[[], object]] = {
         for code in (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_COUNTERCLOCKWISE)
     ],
     "threshold": lambda: cv2.threshold(GRAY, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU),
+    "transpose": lambda: cv2.transpose(COLOR),
     "warpAffine": lambda: [
         cv2.warpAffine(COLOR, AFFINE, (64, 32), flags=flags, borderMode=border) for flags, border in WARPS
     ],

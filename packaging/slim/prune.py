@@ -15,6 +15,7 @@ import gzip
 import json
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ UNUSED = (
     "aws_lambda_powertools/utilities/kafka",
     "aws_lambda_powertools/utilities/parser",
     "aws_lambda_powertools/utilities/streaming",
+    "PIL/_imagingcms.*",
+    "PIL/_imagingft.*",
+    "PIL/_imagingmath.*",
+    "PIL/_imagingmorph.*",
+    "PIL/_imagingtk.*",
     "bin",
     "cv2/data",
     "flatbuffers*",
@@ -61,10 +67,19 @@ to build models, not to run them."""
 SERVICES = {"dynamodb", "events", "s3", "sns", "sqs", "sts"}
 """The services whose description botocore keeps."""
 
-LINKED = "opencv_python_headless.libs"
-USED = ("libpng", "libavif")
-"""What cv2 is linked with and calls: PNG, and AVIF's decoder, which it makes for every picture it is given.
-JPEG, WebP, TIFF and GIF are part of cv2 itself."""
+PLUGINS = {"Avif", "Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP"}
+"""The formats whose plugin Pillow keeps; TIFF may hold JPEG."""
+
+LINKED = {
+    "opencv_python_headless.libs": ("cv2", ()),
+    "pillow.libs": (
+        "PIL",
+        ("libavif", "libjpeg", "liblzma", "libopenjp2", "libsharpyuv", "libtiff", "libwebp", "libzstd"),
+    ),
+}
+"""By folder: the package whose extensions are linked with the libraries there, and which of them it calls.
+OpenCV only transforms pixels here and never decodes. Pillow asks OpenJPEG for its version when it is
+imported."""
 
 
 def prune(packages: Path) -> None:
@@ -75,8 +90,13 @@ def prune(packages: Path) -> None:
 
 
 def remove_unused(packages: Path) -> None:
-    """Delete what ``UNUSED`` names and the services that are not in ``SERVICES``."""
+    """Delete what ``UNUSED`` names, and services and picture formats other than those that are kept."""
     unused = [path for pattern in UNUSED for path in packages.glob(pattern)]
+    unused += [
+        path
+        for path in (packages / "PIL").glob("*ImagePlugin.py")
+        if path.name.removesuffix("ImagePlugin.py") not in PLUGINS
+    ]
     unused += [
         path for path in (packages / "botocore/data").iterdir() if path.is_dir() and path.name not in SERVICES
     ]
@@ -117,15 +137,21 @@ def _without_prose(value: Any, names: bool = False) -> Any:
 
 def replace_libraries(packages: Path) -> None:
     """Put stubs in place of the libraries that are named but not used; delete those that only they needed."""
+    for folder, (package, prefixes) in LINKED.items():
+        libraries = set((packages / folder).iterdir())
+        used = {library for library in libraries if library.name.startswith(prefixes)}
+        _replace(libraries - used, [*used, *(packages / package).glob("*.so")])
+
+
+def _replace(unused: Iterable[Path], users: Iterable[Path]) -> None:
+    """Put stubs in place of the ``unused`` libraries that ``users`` name, and delete the others."""
     named: set[str] = set()
     needed: dict[str, Symbol] = {}
-    libraries = set((packages / LINKED).iterdir())
-    used = {library for library in libraries if library.name.startswith(USED)}
-    for user in (*used, *(packages / "cv2").glob("cv2*.so")):
+    for user in users:
         _, names, symbols = read_library(user)
         named |= names
         needed |= {symbol.name: symbol for symbol in symbols if not symbol.defined}
-    for library in libraries - used:
+    for library in unused:
         if library.name in named:
             machine, _, exported = read_library(library)
             wanted = [needed[symbol.name] for symbol in exported if symbol.defined and symbol.name in needed]

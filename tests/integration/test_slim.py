@@ -11,7 +11,9 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from carsight.formats import FORMATS, HEIC
 from slim.prune import SERVICES, prune
 from tests.cv2_calls import CALLS
 
@@ -81,6 +83,29 @@ def test_photos_are_read(packages: Path) -> None:
     ).splitlines()
     assert Path(cv2_at).is_relative_to(packages)
     assert read == "7kmr204 1M8GDM9AXKP042788"
+
+
+_DECODE = """
+import sys
+from pathlib import Path
+from carsight.photo import decode
+for name in sys.argv[1:]:
+    print(name, decode(Path(name).read_bytes()).pixels.shape)
+"""
+
+
+def test_every_format_is_decoded(packages: Path, tmp_path: Path) -> None:
+    files = [ROOT / "tests" / "data" / "red_corner.heic"]
+    picture = Image.new("RGB", (120, 80), (20, 60, 200))
+    for kind in FORMATS:
+        if kind is not HEIC:
+            files.append(tmp_path / f"picture{kind.suffixes[0]}")
+            picture.save(files[-1])
+    for compression in ("tiff_lzw", "tiff_deflate", "jpeg", "zstd"):
+        files.append(tmp_path / f"{compression}.tiff")
+        picture.save(files[-1], compression=compression)
+    shapes = run(packages, "-c", _DECODE, *map(str, files)).splitlines()
+    assert shapes == [f"{file} (80, 120, 3)" for file in files]
 
 
 _CLIENTS = """

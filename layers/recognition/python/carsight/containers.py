@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 
 import cv2
 import numpy as np
@@ -61,8 +62,15 @@ _ADAM7 = (
 )
 """An interlaced PNG's passes: first column and row, and the step to the next."""
 
-_PILLOW = {PNG: "PNG", WEBP: "WEBP", AVIF: "AVIF", TIFF: "TIFF", GIF: "GIF", BMP: "BMP"}
-"""What Pillow calls the formats."""
+_PILLOW = {
+    PNG: ("PngImagePlugin", "PngImageFile"),
+    WEBP: ("WebPImagePlugin", "WebPImageFile"),
+    AVIF: ("AvifImagePlugin", "AvifImageFile"),
+    TIFF: ("TiffImagePlugin", "TiffImageFile"),
+    GIF: ("GifImagePlugin", "GifImageFile"),
+    BMP: ("BmpImagePlugin", "BmpImageFile"),
+}
+"""Pillow's module and class for each format; ``Image.open`` would import those of all formats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +97,8 @@ def read(kind: Format, data: bytes) -> Decoded:
     if kind is HEIC:
         return _heic(data)
     with _refusing(kind):
-        picture = Image.open(io.BytesIO(data), formats=(_PILLOW[kind],))
+        module, name = _PILLOW[kind]
+        picture: Image.Image = getattr(import_module(f"PIL.{module}"), name)(io.BytesIO(data))
     with picture:
         width, height = picture.size
         check_size(width, height, kind.max_pixels, f"The {kind.name} picture")

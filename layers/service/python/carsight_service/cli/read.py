@@ -12,9 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from carsight.drawing import draw_plates, draw_vins
+from carsight.formats import HEIC, SUFFIXES
 from carsight.photo import ImageError, Photo, Pixels, open_photo
 from carsight.plate.regions import CODES
 from carsight_service.cli.files import find_photos
@@ -163,12 +162,13 @@ def _read(options: argparse.Namespace) -> None:
 
 
 def _write(path: Path, pixels: Pixels) -> None:
-    """Write a picture under its photo's name; as a JPEG where OpenCV does not write the photo's format."""
-    if path.suffix.lower() not in (".jpg", ".jpeg", ".png", ".webp", ".bmp"):
+    """Write a picture under its photo's name; as a JPEG where nothing here writes the photo's format."""
+    from PIL import Image
+
+    if path.suffix.lower() not in SUFFIXES - set(HEIC.suffixes):
         path = path.with_name(f"{path.name}.jpg")
     path.parent.mkdir(parents=True, exist_ok=True)
-    _, encoded = cv2.imencode(path.suffix, pixels)
-    path.write_bytes(encoded.tobytes())
+    Image.fromarray(pixels[:, :, ::-1]).save(path, quality=95)
 
 
 def _as_json(result: _Result, task: _Task) -> dict[str, Any]:

@@ -1,11 +1,8 @@
 # ruff: noqa: E501 - one design a line: this is a table
-"""What plates look like and what may stand on them, country by country and state by state.
+"""What plates look like, country by country and state by state.
 
-A text pattern draws letters for `@`, digits for `#` and everything else as itself. Signs that a reader leaves out
-(space, hyphen, dot) are drawn but not part of the text. `*` draws an emblem, `{..}` stacks small characters on
-each other (they belong to the text), `<..>` draws small characters that do not (a year), `|` begins the second row.
-Patterns are the common series of each authority; they follow the authorities' public descriptions and what the
-labelled photos show.
+What may stand on them is in carsight/plate/regions.toml, which the product reads too; it says how texts are written
+there. Looks follow the authorities' public descriptions and what the labelled photos show.
 """
 
 from __future__ import annotations
@@ -15,6 +12,8 @@ import re
 
 import numpy as np
 
+from carsight.plate import regions
+
 Colour = tuple[int, int, int]
 """Blue, green, red, 0..255."""
 
@@ -23,23 +22,27 @@ RED, BLUE, NAVY, GREEN = (40, 35, 190), (170, 70, 25), (95, 40, 15), (60, 95, 20
 MAROON, SILVER, CREAM, SKY = (35, 25, 110), (195, 198, 198), (205, 228, 238), (235, 205, 165)
 ORANGE, BROWN, GOLD, TEAL = (35, 110, 235), (40, 60, 105), (70, 175, 215), (135, 130, 20)
 
-NO_IO = "ABCDEFGHJKLMNPQRSTUVWXYZ"
+NO_IQ = "ABCDEFGHJKLMNOPRSTUVWXYZ"
 NO_IOQ = "ABCDEFGHJKLMNPRSTUVWXYZ"
 ALL = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclasses.dataclass(frozen=True)
 class Design:
-    """One design. Sizes are in millimetres of the real plate; `text` is the height of its characters."""
+    """One design. Sizes are in millimetres of the real plate; `text` is the height of its characters.
+
+    `plates` names the texts of its region in regions.toml; `only` the letters that these use, where they are not
+    simply its region's.
+    """
 
     region: str
-    patterns: tuple[str, ...]
+    plates: str
     ink: tuple[Colour, ...] = (BLACK,)
     paper: tuple[Colour, ...] = (WHITE,)
     gradient: Colour | None = None
     size: tuple[int, int] = (520, 110)
     text: int = 76
-    letters: str = ALL
+    only: str = ""
     fonts: str = "eu"
     band: str | None = None
     band_right: bool = False
@@ -52,12 +55,22 @@ class Design:
     weight: float = 1.0
     vanity: float = 0.0
 
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """Its texts as patterns."""
+        return regions.plates(self.region)[self.plates]
+
+    @property
+    def letters(self) -> str:
+        """The letters that may stand on it."""
+        return self.only or regions.rules(self.region).letters or ALL
+
 
 def _state(
     code: str,
     name: str,
     slogans: tuple[str, ...],
-    patterns: tuple[str, ...],
+    plates: str,
     ink: tuple[Colour, ...],
     paper: tuple[Colour, ...] = (WHITE,),
     gradient: Colour | None = None,
@@ -68,85 +81,85 @@ def _state(
     """A plate of a US state or a Canadian province: 12 x 6 inches, its name above or below, a slogan opposite."""
     top, bottom = (slogans, (name,)) if name_below else ((name,), slogans)
     return Design(
-        code, patterns, ink, paper, gradient, (300, 150), 68, ALL, "us", None, False, top, bottom, words or ink,
+        code, plates, ink, paper, gradient, (300, 150), 68, "", "us", None, False, top, bottom, words or ink,
         scenery, 0.6, 0.8, 1.0, 0.28,
     )  # fmt: skip
 
 
 US = (
-    _state("us-al", "Alabama", ("Heart of Dixie", "Sweet Home"), ("##@##@#", "#@#####", "##@#@##"), (BLACK, RED), (WHITE,), SKY),
-    _state("us-ak", "ALASKA", ("The Last Frontier",), ("@@@ ###",), (NAVY, BLUE), (YELLOW, GOLD), scenery=False),
-    _state("us-az", "ARIZONA", ("GRAND CANYON STATE",), ("@@@####", "###*@@@", "@@@ ###", "#@@ #@#"), (NAVY, WHITE, MAROON), (WHITE, MAROON, TEAL), (190, 150, 215)),
-    _state("us-ar", "Arkansas", ("The Natural State",), ("### @@@", "@@@ ##@", "#{@@} @@@@"), (RED, BLUE, MAROON)),
-    _state("us-ca", "California", ("dmv.ca.gov", ""), ("#@@@###", "#@@@###", "#@#####", "##@@@##"), (NAVY, BLUE), words=(RED, NAVY), scenery=False),
-    _state("us-ca", "CALIFORNIA", ("",), ("###@@@", "@@@###", "#@@@###"), (YELLOW, GOLD), (BLACK, NAVY), scenery=False),
-    _state("us-co", "COLORADO", ("",), ("###*@@@", "@@@*@##", "@@@ ####"), (WHITE, GREEN), (GREEN, WHITE), WHITE),
-    _state("us-ct", "Connecticut", ("Constitution State",), ("### @@@", "#@@ @@#", "@@.#####"), (BLACK, NAVY), (SKY, WHITE), WHITE),
-    _state("us-de", "DELAWARE", ("THE FIRST STATE",), ("######", "### ###", "PC ####", "C #####"), (GOLD, YELLOW), (NAVY, BLUE), scenery=False),
-    _state("us-dc", "WASHINGTON, D.C.", ("TAXATION WITHOUT REPRESENTATION", "Celebrate & Discover"), ("@@*####", "@@ ####"), (BLUE, NAVY), words=(RED, NAVY), scenery=False),
-    _state("us-fl", "FLORIDA", ("SUNSHINE STATE", "MYFLORIDA.COM"), ("@## #@@", "### *@@@", "@@@*@##", "### @@@"), (GREEN, (50, 80, 10)), words=(GREEN, ORANGE)),
-    _state("us-ga", "GEORGIA", ("COBB", "FULTON", "PEACH STATE", "...on my mind"), ("@@@####", "### @@@", "@## ##@"), (BLACK, NAVY), (WHITE, CREAM), (170, 200, 245)),
-    _state("us-hi", "HAWAII", ("ALOHA STATE",), ("@@@ ###",), (BLACK,), words=(BLACK, RED)),
-    _state("us-id", "IDAHO", ("FAMOUS POTATOES", "Scenic Idaho"), ("#@ @@###", "#@ #####", "@ ######", "#@ @####"), (BLACK, NAVY, RED), (WHITE, CREAM), (150, 130, 225), (BLUE, NAVY)),
-    _state("us-il", "Illinois", ("Land of Lincoln",), ("### ####", "@## ####", "@@ #####", "@ ### ###"), (RED, MAROON), (WHITE, SKY), SKY, (BLUE, RED)),
-    _state("us-in", "INDIANA", ("IN GOD WE TRUST", "Lincoln's Boyhood Home", "Amber Waves of Grain"), ("###@", "### @@", "###@@@", "##@####", "@@@###"), (BLUE, NAVY, WHITE), (WHITE, BLUE), (130, 190, 235)),
-    _state("us-ia", "IOWA", ("POLK", "LINN", "SCOTT", "SIOUX", "JOHNSON"), ("### @@@", "@@@ ###"), (NAVY, BLUE, BLACK), (WHITE, SKY), WHITE),
-    _state("us-ks", "KANSAS", ("", "SG"), ("### @@@", "####@@@"), (NAVY, BLUE), (SKY, WHITE), (170, 205, 225)),
-    _state("us-ky", "Kentucky", ("Unbridled Spirit", "Bluegrass State", "JEFFERSON"), ("### @@@", "@#@ ###"), (NAVY, BLUE), (WHITE,), SKY),
-    _state("us-la", "Louisiana", ("Sportsman's Paradise",), ("@@@ ###", "### @@@"), (NAVY, BLUE), (WHITE, CREAM), (190, 215, 240), (RED, MAROON)),
-    _state("us-me", "Maine", ("Vacationland",), ("####@@", "### @@", "#### @@"), (NAVY, BLACK), (WHITE, CREAM), (205, 225, 215), (GREEN, NAVY)),
-    _state("us-md", "Maryland", ("www.maryland.gov", "MDMANUAL.COM", "Treasure the Chesapeake"), ("#@@*@##", "#@@####", "@@@ ###", "##@@##"), (BLACK,), scenery=False),
-    _state("us-ma", "Massachusetts", ("The Spirit of America",), ("### @@#", "#@@ @##", "###@@#", "#@@@##"), (RED, MAROON), words=(NAVY, BLUE)),
-    _state("us-mi", "MICHIGAN", ("www.Michigan.gov", "GREAT LAKES", "PURE MICHIGAN"), ("@@@ ####", "#@@ @##", "@@@####"), (NAVY, BLUE, WHITE), (WHITE, BLUE), scenery=False),
-    _state("us-mn", "Minnesota", ("10,000 lakes",), ("###*@@@", "@@@*###", "### @@@"), (NAVY, BLACK), (WHITE, SKY), SKY, (BLUE, NAVY)),
-    _state("us-ms", "Mississippi", ("HINDS", "RANKIN", "DESOTO", "The Birthplace of America's Music"), ("@@@ ###", "### @@@", "@@@ ####"), (NAVY, BLUE, GREEN), (WHITE, CREAM), (175, 215, 230)),
-    _state("us-mo", "Missouri", ("SHOW-ME STATE",), ("@@# @#@", "### @@@", "@@@ ###"), (NAVY, BLUE), (WHITE,), SKY, (RED, NAVY)),
-    _state("us-mt", "Montana", ("Big Sky Country", "TREASURE STATE"), ("#-#####@", "##-####@", "###### @"), (WHITE, NAVY, RED), (BLUE, WHITE, NAVY), SKY),
-    _state("us-ne", "NEBRASKA", ("www.nebraska.gov", "1867-2017"), ("@@@ ###", "##-@###", "#-@####"), (BLACK, NAVY), (WHITE, GOLD), (130, 190, 235)),
-    _state("us-nv", "NEVADA", ("The Silver State", "Home Means Nevada"), ("###*@@@", "### @@@", "##@*###"), (NAVY, BLUE, WHITE), (WHITE, SILVER, BLUE), (205, 150, 110)),
-    _state("us-nh", "NEW HAMPSHIRE", ("LIVE FREE OR DIE",), ("### ####", "### ###", "{@@} ####", "{@@} #@###"), (GREEN, (50, 80, 10)), (WHITE, (215, 235, 215)), (190, 215, 190), name_below=True),
-    _state("us-nj", "New Jersey", ("Garden State",), ("@@@-##@", "@## @@@", "@@@ ##@", "@##-@@@"), (BLACK,), ((190, 235, 245), WHITE), YELLOW, scenery=False),
-    _state("us-nm", "New Mexico USA", ("Land of Enchantment", "Centennial"), ("###*@@@", "@@@*###", "@@@###"), (RED, MAROON, YELLOW), (YELLOW, GOLD, TEAL), scenery=False),
-    _state("us-ny", "NEW YORK", ("EMPIRE STATE", "EXCELSIOR"), ("@@@-####", "@@@*####", "@@@ ####"), (NAVY, BLUE, BLACK), (GOLD, WHITE, YELLOW), words=(GOLD, NAVY), scenery=False),
-    _state("us-nc", "NORTH CAROLINA", ("First in Flight", "First in Freedom"), ("@@@-####", "@@@ ####", "@@@-###"), (BLUE, NAVY), words=(RED, NAVY)),
-    _state("us-nd", "NORTH DAKOTA", ("Peace Garden State", "Legendary", "Discover the Spirit"), ("@@@ ###", "### @@@"), (BLACK,), (WHITE, SKY), (90, 190, 235), (NAVY, RED)),
-    _state("us-oh", "OHIO", ("Birthplace of Aviation", "BUCKEYE STATE", "BEAUTIFUL OHIO"), ("@@@ ####", "@@ ## @@", "@@@####"), (NAVY, BLACK, RED), (WHITE,), (225, 200, 180), (RED, NAVY)),
-    _state("us-ok", "OKLAHOMA", ("NATIVE AMERICA", "Explore Oklahoma"), ("###*@@@", "@@@-###", "@@@ ###"), (BLACK, NAVY, GREEN), (WHITE, SKY), SKY),
-    _state("us-or", "Oregon", ("", "Pacific Wonderland"), ("###*@@@", "@@@*###", "### @@@"), (NAVY, BLUE, BLACK), (SKY, WHITE), (215, 185, 190)),
-    _state("us-pa", "PENNSYLVANIA", ("visitPA.com", "www.state.pa.us", "KEYSTONE STATE"), ("@@@*####", "@@@ ####", "@@@-####"), (NAVY, BLUE), (WHITE,), YELLOW, (WHITE, NAVY), scenery=False),
-    _state("us-ri", "Rhode Island", ("Ocean State",), ("######", "@@-###", "### ###", "@@ ###"), (NAVY, BLUE), (WHITE,), (235, 215, 180)),
-    _state("us-sc", "South Carolina", ("Smiling Faces. Beautiful Places.", "While I Breathe, I Hope", "Travel2SC.com"), ("@@@ ###", "### @@@", "####@@"), (NAVY, BLACK, BLUE), (WHITE,), (200, 225, 245)),
-    _state("us-sd", "SOUTH DAKOTA", ("Great Faces. Great Places.",), ("#@@ ###", "##@ ###", "#@# ###", "##@@##"), (RED, NAVY, GREEN, BLACK), (WHITE, SKY), (190, 205, 225)),
-    _state("us-tn", "Tennessee", ("The Volunteer State", "tnvacation.com", "KNOX", "SHELBY"), ("@##-##@", "###-@@@", "@@@ ###", "### @@@"), (NAVY, BLACK, GREEN), (WHITE, SKY), (175, 215, 190)),
-    _state("us-tx", "TEXAS", ("The Lone Star State",), ("@@@*####", "@@@-####", "@## @@@", "@@#*@###"), (BLACK, NAVY), (WHITE,), (225, 205, 185), (BLACK, NAVY, RED)),
-    _state("us-ut", "UTAH", ("Greatest Snow on Earth", "LIFE ELEVATED", "IN GOD WE TRUST"), ("@## #@@", "### @@@", "@### @@", "@@@ ###"), (NAVY, BLACK, BLUE), (WHITE, SKY), (120, 170, 225)),
-    _state("us-vt", "VERMONT", ("GREEN MOUNTAIN STATE",), ("@@@ ###", "###@###", "@@# ##"), (WHITE,), (GREEN, (60, 110, 20)), scenery=False, name_below=False),
-    _state("us-va", "VIRGINIA", ("Virginia is for Lovers", "400th Anniversary", "JAMESTOWN"), ("@@@-####", "@@@ ####", "@##-###@"), (NAVY, BLUE), scenery=False),
-    _state("us-wa", "WASHINGTON", ("EVERGREEN STATE",), ("@@@####", "### @@@", "@@@ ###"), (BLUE, NAVY), (WHITE, SKY), SKY, (RED, NAVY)),
-    _state("us-wv", "WEST VIRGINIA", ("Wild, Wonderful",), ("#@@ ###", "#@ ####", "### ###"), (NAVY, BLACK), words=(NAVY, GOLD), scenery=False),
-    _state("us-wi", "WISCONSIN", ("America's Dairyland",), ("###-@@@", "@@@-####", "### @@@"), (BLACK, NAVY), (WHITE, CREAM), SKY, (RED, GREEN)),
-    _state("us-wy", "Wyoming", ("", "Forever West"), ("#-#####", "##-####", "##-###@"), (BLACK, BROWN, NAVY), (WHITE, SKY), (130, 160, 200)),
+    _state("us-al", "Alabama", ("Heart of Dixie", "Sweet Home"), "standard", (BLACK, RED), (WHITE,), SKY),
+    _state("us-ak", "ALASKA", ("The Last Frontier",), "standard", (NAVY, BLUE), (YELLOW, GOLD), scenery=False),
+    _state("us-az", "ARIZONA", ("GRAND CANYON STATE",), "standard", (NAVY, WHITE, MAROON), (WHITE, MAROON, TEAL), (190, 150, 215)),
+    _state("us-ar", "Arkansas", ("The Natural State",), "standard", (RED, BLUE, MAROON)),
+    _state("us-ca", "California", ("dmv.ca.gov", ""), "standard", (NAVY, BLUE), words=(RED, NAVY), scenery=False),
+    _state("us-ca", "CALIFORNIA", ("",), "legacy", (YELLOW, GOLD), (BLACK, NAVY), scenery=False),
+    _state("us-co", "COLORADO", ("",), "standard", (WHITE, GREEN), (GREEN, WHITE), WHITE),
+    _state("us-ct", "Connecticut", ("Constitution State",), "standard", (BLACK, NAVY), (SKY, WHITE), WHITE),
+    _state("us-de", "DELAWARE", ("THE FIRST STATE",), "standard", (GOLD, YELLOW), (NAVY, BLUE), scenery=False),
+    _state("us-dc", "WASHINGTON, D.C.", ("TAXATION WITHOUT REPRESENTATION", "Celebrate & Discover"), "standard", (BLUE, NAVY), words=(RED, NAVY), scenery=False),
+    _state("us-fl", "FLORIDA", ("SUNSHINE STATE", "MYFLORIDA.COM"), "standard", (GREEN, (50, 80, 10)), words=(GREEN, ORANGE)),
+    _state("us-ga", "GEORGIA", ("COBB", "FULTON", "PEACH STATE", "...on my mind"), "standard", (BLACK, NAVY), (WHITE, CREAM), (170, 200, 245)),
+    _state("us-hi", "HAWAII", ("ALOHA STATE",), "standard", (BLACK,), words=(BLACK, RED)),
+    _state("us-id", "IDAHO", ("FAMOUS POTATOES", "Scenic Idaho"), "standard", (BLACK, NAVY, RED), (WHITE, CREAM), (150, 130, 225), (BLUE, NAVY)),
+    _state("us-il", "Illinois", ("Land of Lincoln",), "standard", (RED, MAROON), (WHITE, SKY), SKY, (BLUE, RED)),
+    _state("us-in", "INDIANA", ("IN GOD WE TRUST", "Lincoln's Boyhood Home", "Amber Waves of Grain"), "standard", (BLUE, NAVY, WHITE), (WHITE, BLUE), (130, 190, 235)),
+    _state("us-ia", "IOWA", ("POLK", "LINN", "SCOTT", "SIOUX", "JOHNSON"), "standard", (NAVY, BLUE, BLACK), (WHITE, SKY), WHITE),
+    _state("us-ks", "KANSAS", ("", "SG"), "standard", (NAVY, BLUE), (SKY, WHITE), (170, 205, 225)),
+    _state("us-ky", "Kentucky", ("Unbridled Spirit", "Bluegrass State", "JEFFERSON"), "standard", (NAVY, BLUE), (WHITE,), SKY),
+    _state("us-la", "Louisiana", ("Sportsman's Paradise",), "standard", (NAVY, BLUE), (WHITE, CREAM), (190, 215, 240), (RED, MAROON)),
+    _state("us-me", "Maine", ("Vacationland",), "standard", (NAVY, BLACK), (WHITE, CREAM), (205, 225, 215), (GREEN, NAVY)),
+    _state("us-md", "Maryland", ("www.maryland.gov", "MDMANUAL.COM", "Treasure the Chesapeake"), "standard", (BLACK,), scenery=False),
+    _state("us-ma", "Massachusetts", ("The Spirit of America",), "standard", (RED, MAROON), words=(NAVY, BLUE)),
+    _state("us-mi", "MICHIGAN", ("www.Michigan.gov", "GREAT LAKES", "PURE MICHIGAN"), "standard", (NAVY, BLUE, WHITE), (WHITE, BLUE), scenery=False),
+    _state("us-mn", "Minnesota", ("10,000 lakes",), "standard", (NAVY, BLACK), (WHITE, SKY), SKY, (BLUE, NAVY)),
+    _state("us-ms", "Mississippi", ("HINDS", "RANKIN", "DESOTO", "The Birthplace of America's Music"), "standard", (NAVY, BLUE, GREEN), (WHITE, CREAM), (175, 215, 230)),
+    _state("us-mo", "Missouri", ("SHOW-ME STATE",), "standard", (NAVY, BLUE), (WHITE,), SKY, (RED, NAVY)),
+    _state("us-mt", "Montana", ("Big Sky Country", "TREASURE STATE"), "standard", (WHITE, NAVY, RED), (BLUE, WHITE, NAVY), SKY),
+    _state("us-ne", "NEBRASKA", ("www.nebraska.gov", "1867-2017"), "standard", (BLACK, NAVY), (WHITE, GOLD), (130, 190, 235)),
+    _state("us-nv", "NEVADA", ("The Silver State", "Home Means Nevada"), "standard", (NAVY, BLUE, WHITE), (WHITE, SILVER, BLUE), (205, 150, 110)),
+    _state("us-nh", "NEW HAMPSHIRE", ("LIVE FREE OR DIE",), "standard", (GREEN, (50, 80, 10)), (WHITE, (215, 235, 215)), (190, 215, 190), name_below=True),
+    _state("us-nj", "New Jersey", ("Garden State",), "standard", (BLACK,), ((190, 235, 245), WHITE), YELLOW, scenery=False),
+    _state("us-nm", "New Mexico USA", ("Land of Enchantment", "Centennial"), "standard", (RED, MAROON, YELLOW), (YELLOW, GOLD, TEAL), scenery=False),
+    _state("us-ny", "NEW YORK", ("EMPIRE STATE", "EXCELSIOR"), "standard", (NAVY, BLUE, BLACK), (GOLD, WHITE, YELLOW), words=(GOLD, NAVY), scenery=False),
+    _state("us-nc", "NORTH CAROLINA", ("First in Flight", "First in Freedom"), "standard", (BLUE, NAVY), words=(RED, NAVY)),
+    _state("us-nd", "NORTH DAKOTA", ("Peace Garden State", "Legendary", "Discover the Spirit"), "standard", (BLACK,), (WHITE, SKY), (90, 190, 235), (NAVY, RED)),
+    _state("us-oh", "OHIO", ("Birthplace of Aviation", "BUCKEYE STATE", "BEAUTIFUL OHIO"), "standard", (NAVY, BLACK, RED), (WHITE,), (225, 200, 180), (RED, NAVY)),
+    _state("us-ok", "OKLAHOMA", ("NATIVE AMERICA", "Explore Oklahoma"), "standard", (BLACK, NAVY, GREEN), (WHITE, SKY), SKY),
+    _state("us-or", "Oregon", ("", "Pacific Wonderland"), "standard", (NAVY, BLUE, BLACK), (SKY, WHITE), (215, 185, 190)),
+    _state("us-pa", "PENNSYLVANIA", ("visitPA.com", "www.state.pa.us", "KEYSTONE STATE"), "standard", (NAVY, BLUE), (WHITE,), YELLOW, (WHITE, NAVY), scenery=False),
+    _state("us-ri", "Rhode Island", ("Ocean State",), "standard", (NAVY, BLUE), (WHITE,), (235, 215, 180)),
+    _state("us-sc", "South Carolina", ("Smiling Faces. Beautiful Places.", "While I Breathe, I Hope", "Travel2SC.com"), "standard", (NAVY, BLACK, BLUE), (WHITE,), (200, 225, 245)),
+    _state("us-sd", "SOUTH DAKOTA", ("Great Faces. Great Places.",), "standard", (RED, NAVY, GREEN, BLACK), (WHITE, SKY), (190, 205, 225)),
+    _state("us-tn", "Tennessee", ("The Volunteer State", "tnvacation.com", "KNOX", "SHELBY"), "standard", (NAVY, BLACK, GREEN), (WHITE, SKY), (175, 215, 190)),
+    _state("us-tx", "TEXAS", ("The Lone Star State",), "standard", (BLACK, NAVY), (WHITE,), (225, 205, 185), (BLACK, NAVY, RED)),
+    _state("us-ut", "UTAH", ("Greatest Snow on Earth", "LIFE ELEVATED", "IN GOD WE TRUST"), "standard", (NAVY, BLACK, BLUE), (WHITE, SKY), (120, 170, 225)),
+    _state("us-vt", "VERMONT", ("GREEN MOUNTAIN STATE",), "standard", (WHITE,), (GREEN, (60, 110, 20)), scenery=False, name_below=False),
+    _state("us-va", "VIRGINIA", ("Virginia is for Lovers", "400th Anniversary", "JAMESTOWN"), "standard", (NAVY, BLUE), scenery=False),
+    _state("us-wa", "WASHINGTON", ("EVERGREEN STATE",), "standard", (BLUE, NAVY), (WHITE, SKY), SKY, (RED, NAVY)),
+    _state("us-wv", "WEST VIRGINIA", ("Wild, Wonderful",), "standard", (NAVY, BLACK), words=(NAVY, GOLD), scenery=False),
+    _state("us-wi", "WISCONSIN", ("America's Dairyland",), "standard", (BLACK, NAVY), (WHITE, CREAM), SKY, (RED, GREEN)),
+    _state("us-wy", "Wyoming", ("", "Forever West"), "standard", (BLACK, BROWN, NAVY), (WHITE, SKY), (130, 160, 200)),
 )  # fmt: skip
 
 CANADA = (
-    _state("ca-on", "ONTARIO", ("YOURS TO DISCOVER",), ("@@@@*###", "@@@ ####", "@@@@ ###"), (BLUE, NAVY), scenery=False),
-    _state("ca-qc", "Québec", ("Je me souviens",), ("### @@@", "@## @@@", "@@@ ###"), (BLUE, NAVY), scenery=False),
-    _state("ca-bc", "Beautiful", ("British Columbia",), ("@@# ##@", "### @@@", "@@@ ###"), (BLUE, NAVY), scenery=False),
-    _state("ca-ab", "Wild Rose Country", ("Alberta",), ("@@@-####", "@@@ ###"), (RED, MAROON), scenery=False),
-    _state("ca-mb", "Manitoba", ("Friendly",), ("@@@ ###",), (BLACK, NAVY), (WHITE, SKY), SKY),
-    _state("ca-sk", "Saskatchewan", ("Land of Living Skies",), ("### @@@",), (GREEN, NAVY), (WHITE, CREAM)),
-    _state("ca-ns", "Nova Scotia", ("Canada's Ocean Playground",), ("@@@ ###",), (BLUE, NAVY), (WHITE,), SKY),
-    _state("ca-nb", "New Nouveau Brunswick", ("",), ("@@@ ###",), (RED, BLUE)),
-    _state("ca-nl", "Newfoundland Labrador", ("",), ("@@@ ###",), (BLUE, RED)),
-    _state("ca-pe", "Prince Edward Island", ("Canada's Green Province",), ("### @@", "##@@#"), (GREEN, BLUE)),
+    _state("ca-on", "ONTARIO", ("YOURS TO DISCOVER",), "standard", (BLUE, NAVY), scenery=False),
+    _state("ca-qc", "Québec", ("Je me souviens",), "standard", (BLUE, NAVY), scenery=False),
+    _state("ca-bc", "Beautiful", ("British Columbia",), "standard", (BLUE, NAVY), scenery=False),
+    _state("ca-ab", "Wild Rose Country", ("Alberta",), "standard", (RED, MAROON), scenery=False),
+    _state("ca-mb", "Manitoba", ("Friendly",), "standard", (BLACK, NAVY), (WHITE, SKY), SKY),
+    _state("ca-sk", "Saskatchewan", ("Land of Living Skies",), "standard", (GREEN, NAVY), (WHITE, CREAM)),
+    _state("ca-ns", "Nova Scotia", ("Canada's Ocean Playground",), "standard", (BLUE, NAVY), (WHITE,), SKY),
+    _state("ca-nb", "New Nouveau Brunswick", ("",), "standard", (RED, BLUE)),
+    _state("ca-nl", "Newfoundland Labrador", ("",), "standard", (BLUE, RED)),
+    _state("ca-pe", "Prince Edward Island", ("Canada's Green Province",), "standard", (GREEN, BLUE)),
 )  # fmt: skip
 
 
 def _european(
     code: str,
     band: str | None,
-    patterns: tuple[str, ...],
-    letters: str = ALL,
+    plates: str,
+    only: str = "",
     paper: tuple[Colour, ...] = (WHITE,),
     ink: tuple[Colour, ...] = (BLACK,),
     weight: float = 1.0,
@@ -154,234 +167,193 @@ def _european(
     size: tuple[int, int] = (520, 110),
 ) -> Design:
     return Design(
-        code, patterns, ink, paper, None, size, 76, letters, "eu", band, right, bottom=("", "", "AUTOHAUS"),
+        code, plates, ink, paper, None, size, 76, only, "eu", band, right, bottom=("", "", "AUTOHAUS"),
         weight=weight,
     )  # fmt: skip
 
 
 EUROPE = (
-    _european("de", "D", ("@@*@@ ###", "@@ #####<##>", "@*@ ####", "@@*@ ####", "@@@*@@ ###", "@@*@@ ###", "@*@@ ####", "@*@@ ##", "@@ @@ ####", "@*@ ###", "@@*@@ ##E", "@@*@@ ###H", "@*@@ #"), weight=5),
-    _european("fr", "F", ("@@-###-@@", "### @@@ ##", "#### @@ ##", "@@-###-@@"), NO_IO, weight=3, right=True),
-    _european("it", "I", ("@@ ###@@", "@@ ### @@", "@@ #####"), NO_IOQ, weight=3, right=True),
-    _european("es", "E", ("#### @@@", "####@@@", "@ #### @@", "@@-####-@"), "BCDFGHJKLMNPRSTVWXYZ", weight=2),
-    _european("nl", "NL", ("##-@@-@@", "##-@@@-#", "@-###-@@", "@@-###-@", "@@-@@-##", "#-@@@-##", "@@-##-@@"), NO_IOQ, (YELLOW,), weight=3),
-    _european("be", "B", ("#-@@@-###", "@@@-###", "###-@@@"), NO_IOQ, ink=(MAROON, (40, 30, 140)), weight=2),
-    _european("pl", "PL", ("@@ #####", "@@@ ####", "@@ ####@", "@@@ @##", "@@@ #@##", "@@@ ##@#", "@@@ ###@"), weight=2),
-    _european("cz", "CZ", ("#@# ####", "#@@ ####", "@@@ ##-##"), NO_IO, weight=2),
-    _european("sk", "SK", ("@@*###@@", "@@*###@@"), weight=1),
-    _european("at", "A", ("@*#####@", "@*###@@", "@@*###@@", "@@*##@@", "@@-###@@", "@ *@ ###"), paper=(WHITE,), weight=2),
-    _european("ch", None, ("ZH*######", "BE*######", "VD*######", "AG*######", "@@*######", "@@*#####", "TI*######"), weight=2),
-    _european("hu", "H", ("@@@-###", "@@ @@-###"), weight=1),
-    _european("ro", "RO", ("@@ ## @@@", "B ## @@@", "B ### @@@", "@@ ## @@@"), weight=2),
-    _european("bg", "BG", ("@@ #### @@", "@ #### @@", "@ ####@@", "@@####@@"), "ABEKMHOPCTYX", weight=1),
-    _european("gr", "GR", ("@@@-####", "@@@ ####"), "ABEZHIKMNOPTYX", weight=1),
-    _european("hr", "HR", ("@@*###-@@", "@@*####-@", "ZG*####-@@"), weight=1),
-    _european("si", "SLO", ("@@*##-@##", "@@*@@-###", "@@*@#-###", "LJ*@@-###", "@@*@@@-##"), weight=1),
-    _european("rs", "SRB", ("@@*###-@@", "@@*####-@@", "BG*###-@@"), weight=1),
-    _european("ba", "BIH", ("@##-@-###", "###-@-###"), "AEJKMOT", weight=0.5),
-    _european("mk", "MK", ("@@*####-@@",), weight=0.3),
-    _european("me", "MNE", ("@@*@@###", "@@ @@###"), weight=0.3),
-    _european("al", "AL", ("@@ ###@@",), weight=0.3),
-    _european("pt", "P", ("@@-##-##", "##-@@-##", "##-##-@@", "@@ ## @@"), weight=1),
-    _european("se", "S", ("@@@ ###", "@@@ ##@", "@@@<##>###"), "ABCDEFGHJKLMNOPRSTUWXYZ", weight=1),
-    _european("no", "N", ("@@ #####",), weight=1),
-    _european("dk", "DK", ("@@ ## ###", "@@ ##.###"), weight=1),
-    _european("fi", "FIN", ("@@@-###", "@@-###"), weight=1),
-    _european("is", None, ("@@*###", "@@*@##", "@@ ###"), ink=(BLUE, NAVY), weight=0.4),
-    _european("ie", "IRL", ("##-@-#####", "##-@@-####", "###-@-####", "###-@@-###", "##-@-###"), "CDGHKLMNORSTWXY", weight=2),
-    _european("ee", "EST", ("### @@@",), weight=0.5),
-    _european("lv", "LV", ("@@-####", "@@-###", "@@ ####"), weight=0.7),
-    _european("lt", "LT", ("@@@*###", "@@@ ###"), weight=0.7),
-    _european("lu", "L", ("@@ ####", "@@####", "#####"), paper=(YELLOW,), weight=0.7),
-    _european("mt", "M", ("@@@*###", "@@@ ###"), weight=0.4),
-    _european("cy", "CY", ("@@@ ###",), weight=0.4),
-    _european("tr", "TR", ("## @ ####", "## @@ ####", "## @@@ ##", "## @@@ ###", "34 @@@ ##", "06 @@ ####"), NO_IOQ, weight=2),
-    _european("ua", "UA", ("@@ #### @@", "@@####@@"), "ABCEHIKMOPTX", weight=1),
-    _european("ru", None, ("@###@@ ##", "@###@@ ###", "@###@@<##>"), "ABEKMHOPCTYX", weight=1.5),
-    _european("by", None, ("#### @@-#", "@@ ####-#"), "ABEIKMHOPCTX", weight=0.7),
-    _european("md", "MD", ("@@@ ###", "@ @@ ###"), weight=0.4),
-    _european("ge", "GE", ("@@-###-@@", "@@@-###"), weight=0.4),
-    _european("am", "AM", ("## @@ ###", "###@@##"), weight=0.3),
-    _european("az", "AZ", ("##-@@-###",), weight=0.4),
-    _european("kz", "KZ", ("### @@@ ##", "###@@ ##"), weight=0.3),
-    _european("mc", None, ("@###", "####"), ink=(BLUE, NAVY), weight=0.2),
-    _european("li", None, ("FL*#####",), paper=(BLACK,), ink=(WHITE,), weight=0.2),
-    _european("je", None, ("J#####", "J######"), weight=0.2),
-    _european("im", None, ("@@@-###-@", "@@@ ###"), weight=0.2),
-    _european("il", None, ("##-###-##", "###-##-###"), paper=(YELLOW,), weight=1),
+    _european("de", "D", "standard", weight=5),
+    _european("fr", "F", "standard", weight=3, right=True),
+    _european("it", "I", "standard", NO_IOQ, weight=3, right=True),
+    _european("es", "E", "standard", "BCDFGHJKLMNPRSTVWXYZ", weight=2),
+    _european("nl", "NL", "standard", "", (YELLOW,), weight=3),
+    _european("be", "B", "standard", NO_IQ, ink=(MAROON, (40, 30, 140)), weight=2),
+    _european("pl", "PL", "standard", weight=2),
+    _european("cz", "CZ", "standard", weight=2),
+    _european("sk", "SK", "standard", weight=1),
+    _european("at", "A", "standard", paper=(WHITE,), weight=2),
+    _european("ch", None, "standard", weight=2),
+    _european("hu", "H", "standard", weight=1),
+    _european("ro", "RO", "standard", weight=2),
+    _european("bg", "BG", "standard", weight=1),
+    _european("gr", "GR", "standard", weight=1),
+    _european("hr", "HR", "standard", weight=1),
+    _european("si", "SLO", "standard", weight=1),
+    _european("rs", "SRB", "standard", weight=1),
+    _european("ba", "BIH", "standard", weight=0.5),
+    _european("mk", "MK", "standard", weight=0.3),
+    _european("me", "MNE", "standard", weight=0.3),
+    _european("al", "AL", "standard", weight=0.3),
+    _european("pt", "P", "standard", weight=1),
+    _european("se", "S", "standard", weight=1),
+    _european("no", "N", "standard", weight=1),
+    _european("dk", "DK", "standard", weight=1),
+    _european("fi", "FIN", "standard", weight=1),
+    _european("is", None, "standard", ink=(BLUE, NAVY), weight=0.4),
+    _european("ie", "IRL", "standard", weight=2),
+    _european("ee", "EST", "standard", weight=0.5),
+    _european("lv", "LV", "standard", weight=0.7),
+    _european("lt", "LT", "standard", weight=0.7),
+    _european("lu", "L", "standard", paper=(YELLOW,), weight=0.7),
+    _european("mt", "M", "standard", weight=0.4),
+    _european("cy", "CY", "standard", weight=0.4),
+    _european("tr", "TR", "standard", weight=2),
+    _european("ua", "UA", "standard", weight=1),
+    _european("ru", None, "standard", weight=1.5),
+    _european("by", None, "standard", weight=0.7),
+    _european("md", "MD", "standard", weight=0.4),
+    _european("ge", "GE", "standard", weight=0.4),
+    _european("am", "AM", "standard", weight=0.3),
+    _european("az", "AZ", "standard", weight=0.4),
+    _european("kz", "KZ", "standard", weight=0.3),
+    _european("mc", None, "standard", ink=(BLUE, NAVY), weight=0.2),
+    _european("li", None, "standard", paper=(BLACK,), ink=(WHITE,), weight=0.2),
+    _european("je", None, "standard", weight=0.2),
+    _european("im", None, "standard", weight=0.2),
+    _european("il", None, "standard", paper=(YELLOW,), weight=1),
 )  # fmt: skip
 
-_GB = (
-    "@@## @@@",
-    "@@## @@@",
-    "@@## @@@",
-    "@### @@@",
-    "@## @@@",
-    "@# @@@",
-    "@@@ ###@",
-    "@@@ ##@",
-    "### @@@",
-    "@@@ #",
-    "@@@ ####",
-    "@ ####",
-)
 BRITAIN = (
-    Design("gb", _GB, paper=(WHITE, YELLOW), size=(520, 111), text=79, fonts="gb", letters=NO_IO, weight=5, bottom=("", "", "WWW.MOTORS.CO.UK", "LONDON"), vanity=0.05),
-    Design("gb", _GB, paper=(WHITE, YELLOW), size=(520, 111), text=79, fonts="gb", letters=NO_IO, band="GB", weight=2, bottom=("", "CAR SALES 01582")),
-    Design("gb", _GB, ink=(WHITE, SILVER), paper=(BLACK,), size=(520, 111), text=79, fonts="gb", weight=0.6),
+    Design("gb", "standard", paper=(WHITE, YELLOW), size=(520, 111), text=79, fonts="gb", weight=5, bottom=("", "", "WWW.MOTORS.CO.UK", "LONDON"), vanity=0.05),
+    Design("gb", "standard", paper=(WHITE, YELLOW), size=(520, 111), text=79, fonts="gb", band="GB", weight=2, bottom=("", "CAR SALES 01582")),
+    Design("gb", "standard", ink=(WHITE, SILVER), paper=(BLACK,), size=(520, 111), text=79, fonts="gb", weight=0.6),
 )  # fmt: skip
 
-_INDIA = (
-    "@@ ## @@ ####",
-    "@@##@@####",
-    "@@ ## @ ####",
-    "@@-##-@@-####",
-    "@@ # @@ ####",
-    "DL #C @@ ####",
-    "KA ## @@ ####",
-    "MH ## @@ ####",
-    "@@ ## ####",
-)
-_PAKISTAN = (
-    "@@@ ####",
-    "@@@-####",
-    "@@@<##>####",
-    "@@@ ###",
-    "@@-####",
-    "@@@-###",
-    "@@ ###",
-    "@@@<-##>####",
-    "LE@<-##> ####",
-    "LE@<.##>.####",
-)
-_CHINA = ("@*#####", "@*@####", "@*#@###", "@*##@##", "@*@#@##", "@*####@")
-_ARAB = ("#####", "@ #####", "######", "@#####", "## #####", "#/#####")
-_DUBAI = ("@<DUBAI>#####", "@<DUBAI>####", "@<UAE>#####", "@<DUBAI>###", "##<UAE>#####")
 ASIA = (
-    Design("in", _INDIA, paper=(WHITE, WHITE, YELLOW), size=(500, 110), text=62, fonts="any", band="IND", weight=1.5),
-    Design("in", _INDIA, paper=(WHITE, WHITE, YELLOW, BLACK), ink=(BLACK,), size=(500, 120), text=64, fonts="any", weight=2.5),
-    Design("pk", _PAKISTAN, paper=(WHITE, SILVER), size=(420, 130), text=66, fonts="any", band="green", top=("", "PUNJAB"), bottom=("", "PUNJAB", "SINDH"), weight=2),
-    Design("pk", _PAKISTAN, paper=(WHITE, SILVER, SKY), size=(420, 140), text=60, fonts="any", top=("ICT", "", ""), bottom=("ISLAMABAD", "ICT-ISLAMABAD", "LAHORE", "SINDH", "PESHAWAR", ""), weight=3),
-    Design("pk", _PAKISTAN, paper=(WHITE, SILVER), size=(420, 130), text=62, fonts="any", band="picture", bottom=("ICT-ISLAMABAD", "ISLAMABAD"), weight=2),
-    Design("pk", _PAKISTAN, paper=(YELLOW, GOLD), size=(440, 140), text=66, fonts="any", bottom=("SINDH", "", "GOVT OF SINDH"), weight=1.5),
-    Design("pk", _PAKISTAN, ink=(WHITE, SILVER, GOLD), paper=(BLACK, (60, 30, 25)), size=(440, 130), text=70, fonts="any", bottom=("", "", "RAWALPINDI"), weight=1.5),
-    Design("cn", _CHINA, ink=(WHITE,), paper=((170, 75, 20), (200, 90, 15), (140, 55, 15)), size=(440, 140), text=90, letters=NO_IO, band="hanzi", weight=2.5),
-    Design("cn", _CHINA, ink=(BLACK,), paper=(YELLOW,), size=(440, 140), text=90, letters=NO_IO, band="hanzi", weight=0.7),
-    Design("cn", ("@*D#####", "@*F#####", "@*D@####"), ink=(BLACK,), paper=((190, 230, 190),), gradient=(120, 205, 95), size=(480, 140), text=90, letters=NO_IO, band="hanzi", weight=0.5),
-    Design("hk", ("@@ ####", "@@ ###", "@@###"), paper=(WHITE, YELLOW), size=(520, 111), text=79, fonts="gb", weight=0.7),
-    Design("tw", ("@@@-####", "####-@@", "@@-####"), size=(380, 160), text=85, fonts="any", weight=0.5),
-    Design("kr", ("##<*> ####", "###<*> ####", "##<*>####"), paper=(WHITE, (200, 220, 200)), size=(520, 110), text=80, weight=1.5),
-    Design("sg", ("S@@ ####@", "S@@####@"), ink=(WHITE,), paper=(BLACK,), size=(520, 110), text=76, fonts="any", weight=0.7),
-    Design("sg", ("S@@ ####@", "S@@####@"), paper=(WHITE, YELLOW), size=(520, 110), text=76, fonts="any", weight=0.3),
-    Design("my", ("@@@ ####", "W@@ ####", "@@@####", "@ ####", "W #### @"), ink=(WHITE, SILVER), paper=(BLACK,), size=(520, 110), text=80, fonts="any", weight=1.3),
-    Design("id", ("@ #### @@@", "B #### @@@", "@@ #### @@"), ink=(WHITE,), paper=(BLACK,), size=(430, 135), text=70, fonts="any", bottom=("05.23", "11-19"), weight=0.7),
-    Design("th", ("<#**> ####", "<**> ####", "<**> ###"), size=(340, 150), text=70, fonts="any", weight=0.4),
-    Design("ph", ("@@@ ###", "@@@ ####"), size=(390, 140), text=80, fonts="any", bottom=("REGION 4A", "MATATAG NA REPUBLIKA", "PILIPINAS"), weight=0.5),
-    Design("vn", ("##@-####", "##@-###.##", "##@ ####"), size=(470, 110), text=76, weight=0.4),
-    Design("lk", ("@@ @@@-####", "@@@-####", "##-####"), paper=(WHITE, YELLOW), size=(500, 110), text=66, fonts="any", weight=0.4),
-    Design("bd", ("##-####",), size=(400, 130), text=70, fonts="any", weight=0.2),
-    Design("ae", _ARAB, paper=(WHITE,), size=(520, 110), text=76, fonts="any", band="arabic", weight=1.5),
-    Design("ae", _ARAB, paper=(WHITE,), size=(330, 130), text=62, fonts="any", top=("DUBAI", "A.DHABI", "SHARJAH", "U.A.E"), weight=1),
-    Design("ae", _DUBAI, paper=(WHITE,), size=(520, 110), text=76, fonts="any", weight=1),
-    Design("qa", ("######", "#####", "####"), size=(520, 110), text=70, fonts="any", band="maroon", weight=1),
-    Design("sa", ("#### @@@", "@@@ ####", "### @@@"), size=(520, 110), text=50, letters="ABDEGHJKLNRSTUVXZ", fonts="any", top=("KSA",), weight=0.7),
-    Design("kw", ("##/#####", "## #####", "# ####"), size=(330, 150), text=64, fonts="any", top=("KUWAIT",), weight=0.7),
-    Design("om", ("#### @@", "##### @", "#### @"), paper=(YELLOW, GOLD), size=(520, 110), text=72, fonts="any", band="arabic", weight=0.5),
-    Design("bh", ("######", "#####"), size=(440, 130), text=62, fonts="any", bottom=("BAHRAIN",), band="red", weight=0.5),
-    Design("jo", ("##-#####", "## #####"), size=(520, 110), text=70, fonts="any", weight=0.3),
-    Design("lb", ("@ ######", "######"), size=(520, 110), text=76, fonts="any", band="blue", weight=0.3),
+    Design("in", "standard", paper=(WHITE, WHITE, YELLOW), size=(500, 110), text=62, fonts="any", band="IND", weight=1.5),
+    Design("in", "standard", paper=(WHITE, WHITE, YELLOW, BLACK), ink=(BLACK,), size=(500, 120), text=64, fonts="any", weight=2.5),
+    Design("pk", "standard", paper=(WHITE, SILVER), size=(420, 130), text=66, fonts="any", band="green", top=("", "PUNJAB"), bottom=("", "PUNJAB", "SINDH"), weight=2),
+    Design("pk", "standard", paper=(WHITE, SILVER, SKY), size=(420, 140), text=60, fonts="any", top=("ICT", "", ""), bottom=("ISLAMABAD", "ICT-ISLAMABAD", "LAHORE", "SINDH", "PESHAWAR", ""), weight=3),
+    Design("pk", "standard", paper=(WHITE, SILVER), size=(420, 130), text=62, fonts="any", band="picture", bottom=("ICT-ISLAMABAD", "ISLAMABAD"), weight=2),
+    Design("pk", "standard", paper=(YELLOW, GOLD), size=(440, 140), text=66, fonts="any", bottom=("SINDH", "", "GOVT OF SINDH"), weight=1.5),
+    Design("pk", "standard", ink=(WHITE, SILVER, GOLD), paper=(BLACK, (60, 30, 25)), size=(440, 130), text=70, fonts="any", bottom=("", "", "RAWALPINDI"), weight=1.5),
+    Design("cn", "standard", ink=(WHITE,), paper=((170, 75, 20), (200, 90, 15), (140, 55, 15)), size=(440, 140), text=90, band="hanzi", weight=2.5),
+    Design("cn", "standard", ink=(BLACK,), paper=(YELLOW,), size=(440, 140), text=90, band="hanzi", weight=0.7),
+    Design("cn", "electric", ink=(BLACK,), paper=((190, 230, 190),), gradient=(120, 205, 95), size=(480, 140), text=90, band="hanzi", weight=0.5),
+    Design("hk", "standard", paper=(WHITE, YELLOW), size=(520, 111), text=79, fonts="gb", weight=0.7),
+    Design("tw", "standard", size=(380, 160), text=85, fonts="any", weight=0.5),
+    Design("kr", "standard", paper=(WHITE, (200, 220, 200)), size=(520, 110), text=80, weight=1.5),
+    Design("sg", "standard", ink=(WHITE,), paper=(BLACK,), size=(520, 110), text=76, fonts="any", weight=0.7),
+    Design("sg", "standard", paper=(WHITE, YELLOW), size=(520, 110), text=76, fonts="any", weight=0.3),
+    Design("my", "standard", ink=(WHITE, SILVER), paper=(BLACK,), size=(520, 110), text=80, fonts="any", weight=1.3),
+    Design("id", "standard", ink=(WHITE,), paper=(BLACK,), size=(430, 135), text=70, fonts="any", bottom=("05.23", "11-19"), weight=0.7),
+    Design("th", "standard", size=(340, 150), text=70, fonts="any", weight=0.4),
+    Design("ph", "standard", size=(390, 140), text=80, fonts="any", bottom=("REGION 4A", "MATATAG NA REPUBLIKA", "PILIPINAS"), weight=0.5),
+    Design("vn", "standard", size=(470, 110), text=76, weight=0.4),
+    Design("lk", "standard", paper=(WHITE, YELLOW), size=(500, 110), text=66, fonts="any", weight=0.4),
+    Design("bd", "standard", size=(400, 130), text=70, fonts="any", weight=0.2),
+    Design("ae", "standard", paper=(WHITE,), size=(520, 110), text=76, fonts="any", band="arabic", weight=1.5),
+    Design("ae", "standard", paper=(WHITE,), size=(330, 130), text=62, fonts="any", top=("DUBAI", "A.DHABI", "SHARJAH", "U.A.E"), weight=1),
+    Design("ae", "dubai", paper=(WHITE,), size=(520, 110), text=76, fonts="any", weight=1),
+    Design("qa", "standard", size=(520, 110), text=70, fonts="any", band="maroon", weight=1),
+    Design("sa", "standard", size=(520, 110), text=50, fonts="any", top=("KSA",), weight=0.7),
+    Design("kw", "standard", size=(330, 150), text=64, fonts="any", top=("KUWAIT",), weight=0.7),
+    Design("om", "standard", paper=(YELLOW, GOLD), size=(520, 110), text=72, fonts="any", band="arabic", weight=0.5),
+    Design("bh", "standard", size=(440, 130), text=62, fonts="any", bottom=("BAHRAIN",), band="red", weight=0.5),
+    Design("jo", "standard", size=(520, 110), text=70, fonts="any", weight=0.3),
+    Design("lb", "standard", size=(520, 110), text=76, fonts="any", band="blue", weight=0.3),
 )  # fmt: skip
 
-_VIC = ("@@@ ###", "#@@ #@@", "@@@*###")
 OCEANIA = (
-    Design("au-nsw", ("@@ ## @@", "@@@ ##@", "@@@ ###", "@@*##*@@"), paper=(YELLOW, WHITE, GOLD), size=(372, 134), text=68, fonts="us", bottom=("NEW SOUTH WALES", "NSW"), weight=1.5, vanity=0.1),
-    Design("au-vic", _VIC, ink=(BLUE, NAVY, GREEN), size=(372, 134), text=68, fonts="us", bottom=("VICTORIA - THE PLACE TO BE", "VICTORIA STAY ALERT STAY ALIVE", "VICTORIA - ON THE MOVE", "VIC - THE EDUCATION STATE", "GARDEN STATE"), weight=1.5),
-    Design("au-qld", ("###*@@@", "### @@@", "###@@#"), ink=(MAROON, GREEN), size=(372, 134), text=68, fonts="us", bottom=("QUEENSLAND - SUNSHINE STATE", "QUEENSLAND - SMART STATE"), weight=1),
-    Design("au-wa", ("#@@@ ###", "#@@@###"), ink=(BLUE, BLACK), paper=(WHITE, YELLOW), size=(372, 134), text=68, fonts="us", top=("WESTERN AUSTRALIA",), weight=0.7),
-    Design("au-sa", ("S### @@@", "@@@ ###"), ink=(BLACK,), paper=(WHITE, YELLOW), size=(372, 134), text=68, fonts="us", bottom=("SOUTH AUSTRALIA - THE FESTIVAL STATE", "SA GOING PLACES"), weight=0.7),
-    Design("au-act", ("Y@@-##@", "@@@ ##@"), ink=(BLUE,), size=(372, 134), text=68, fonts="us", bottom=("ACT - CANBERRA THE NATION'S CAPITAL",), weight=0.4),
-    Design("au-nt", ("C@ ##@@", "###-###"), ink=((50, 80, 190),), size=(372, 134), text=68, fonts="us", bottom=("NT - OUTBACK AUSTRALIA",), weight=0.4),
-    Design("au-tas", ("@## @@", "@@ ####"), ink=(BLUE,), size=(372, 134), text=68, fonts="us", bottom=("TASMANIA - EXPLORE THE POSSIBILITIES",), weight=0.3),
-    Design("nz", ("@@@###", "@@####"), size=(360, 125), text=78, fonts="us", weight=0.7),
+    Design("au-nsw", "standard", paper=(YELLOW, WHITE, GOLD), size=(372, 134), text=68, fonts="us", bottom=("NEW SOUTH WALES", "NSW"), weight=1.5, vanity=0.1),
+    Design("au-vic", "standard", ink=(BLUE, NAVY, GREEN), size=(372, 134), text=68, fonts="us", bottom=("VICTORIA - THE PLACE TO BE", "VICTORIA STAY ALERT STAY ALIVE", "VICTORIA - ON THE MOVE", "VIC - THE EDUCATION STATE", "GARDEN STATE"), weight=1.5),
+    Design("au-qld", "standard", ink=(MAROON, GREEN), size=(372, 134), text=68, fonts="us", bottom=("QUEENSLAND - SUNSHINE STATE", "QUEENSLAND - SMART STATE"), weight=1),
+    Design("au-wa", "standard", ink=(BLUE, BLACK), paper=(WHITE, YELLOW), size=(372, 134), text=68, fonts="us", top=("WESTERN AUSTRALIA",), weight=0.7),
+    Design("au-sa", "standard", ink=(BLACK,), paper=(WHITE, YELLOW), size=(372, 134), text=68, fonts="us", bottom=("SOUTH AUSTRALIA - THE FESTIVAL STATE", "SA GOING PLACES"), weight=0.7),
+    Design("au-act", "standard", ink=(BLUE,), size=(372, 134), text=68, fonts="us", bottom=("ACT - CANBERRA THE NATION'S CAPITAL",), weight=0.4),
+    Design("au-nt", "standard", ink=((50, 80, 190),), size=(372, 134), text=68, fonts="us", bottom=("NT - OUTBACK AUSTRALIA",), weight=0.4),
+    Design("au-tas", "standard", ink=(BLUE,), size=(372, 134), text=68, fonts="us", bottom=("TASMANIA - EXPLORE THE POSSIBILITIES",), weight=0.3),
+    Design("nz", "standard", size=(360, 125), text=78, fonts="us", weight=0.7),
 )  # fmt: skip
 
 AMERICAS = (
-    Design("br", ("@@@-####", "@@@*####", "@@@ ####"), paper=(SILVER, (165, 165, 168), (185, 180, 178)), size=(400, 130), text=64, fonts="br", top=("SP - SAO PAULO", "PR - CURITIBA", "RJ - RIO DE JANEIRO", "MG - BELO HORIZONTE", "SC - JOINVILLE", "RS - PORTO ALEGRE", "BRASIL"), weight=5, bolts=0.7),
-    Design("br", ("@@@-####", "@@@*####"), ink=(WHITE,), paper=((45, 35, 150), (60, 50, 170)), size=(400, 130), text=64, fonts="br", top=("PR - CURITIBA", "SP - SAO PAULO", "MG - UBERABA"), weight=1.2, bolts=0.7),
-    Design("br", ("@@@#@##",), size=(400, 130), text=68, fonts="eu", band="mercosur", top=("BRASIL",), words=(WHITE,), weight=2),
-    Design("ar", ("@@ ### @@",), size=(400, 130), text=68, fonts="eu", band="mercosur", top=("REPUBLICA ARGENTINA",), words=(WHITE,), weight=0.6),
-    Design("ar", ("@@@ ###",), ink=(WHITE,), paper=(BLACK,), size=(300, 130), text=65, fonts="any", top=("ARGENTINA",), weight=0.5),
-    Design("mx", ("@@@-##-##", "@@@-###-@", "###-@@@"), size=(300, 150), text=64, letters=NO_IOQ, fonts="us", ink=(BLACK, MAROON, GREEN), top=("JALISCO", "CDMX", "MEXICO", "BAJA CALIFORNIA", "NUEVO LEON"), bottom=("DELANTERA", "TRASERA", "MEXICO"), gradient=(210, 220, 235), scenery=True, stickers=0.2, weight=1.2),
-    Design("cl", ("@@@@*##", "@@-##-##", "@@*@@*##"), size=(360, 130), text=68, letters="BCDFGHJKLPRSTVWXYZ", fonts="eu", bottom=("CHILE",), weight=0.5),
-    Design("co", ("@@@*###", "@@@ ###"), paper=(YELLOW, GOLD), size=(330, 160), text=70, fonts="any", bottom=("BOGOTA D.C.", "MEDELLIN", "CALI"), weight=0.6),
-    Design("pe", ("@#@-###", "@@@-###"), size=(300, 150), text=64, fonts="eu", top=("PERU",), weight=0.3),
-    Design("cu", ("@###<*>###", "@ ### ###"), size=(520, 110), text=70, band="CUBA", weight=0.5),
+    Design("br", "standard", paper=(SILVER, (165, 165, 168), (185, 180, 178)), size=(400, 130), text=64, fonts="br", top=("SP - SAO PAULO", "PR - CURITIBA", "RJ - RIO DE JANEIRO", "MG - BELO HORIZONTE", "SC - JOINVILLE", "RS - PORTO ALEGRE", "BRASIL"), weight=5, bolts=0.7),
+    Design("br", "standard", ink=(WHITE,), paper=((45, 35, 150), (60, 50, 170)), size=(400, 130), text=64, fonts="br", top=("PR - CURITIBA", "SP - SAO PAULO", "MG - UBERABA"), weight=1.2, bolts=0.7),
+    Design("br", "mercosur", size=(400, 130), text=68, fonts="eu", band="mercosur", top=("BRASIL",), words=(WHITE,), weight=2),
+    Design("ar", "standard", size=(400, 130), text=68, fonts="eu", band="mercosur", top=("REPUBLICA ARGENTINA",), words=(WHITE,), weight=0.6),
+    Design("ar", "black", ink=(WHITE,), paper=(BLACK,), size=(300, 130), text=65, fonts="any", top=("ARGENTINA",), weight=0.5),
+    Design("mx", "standard", size=(300, 150), text=64, only=NO_IOQ, fonts="us", ink=(BLACK, MAROON, GREEN), top=("JALISCO", "CDMX", "MEXICO", "BAJA CALIFORNIA", "NUEVO LEON"), bottom=("DELANTERA", "TRASERA", "MEXICO"), gradient=(210, 220, 235), scenery=True, stickers=0.2, weight=1.2),
+    Design("cl", "standard", size=(360, 130), text=68, only="BCDFGHJKLPRSTVWXYZ", fonts="eu", bottom=("CHILE",), weight=0.5),
+    Design("co", "standard", paper=(YELLOW, GOLD), size=(330, 160), text=70, fonts="any", bottom=("BOGOTA D.C.", "MEDELLIN", "CALI"), weight=0.6),
+    Design("pe", "standard", size=(300, 150), text=64, fonts="eu", top=("PERU",), weight=0.3),
+    Design("cu", "standard", size=(520, 110), text=70, band="CUBA", weight=0.5),
 )  # fmt: skip
 
 AFRICA = (
-    Design("za", ("@@@ ### GP", "@@ ## @@ GP", "@@@ ### L", "CA ### ###", "ND ### ###", "@@ ## @@ ZN", "@@@ ### EC"), letters="BCDFGHJKLMNPRSTVWXYZ", ink=(BLACK, GREEN, BLUE), size=(520, 110), text=70, fonts="any", weight=1),
-    Design("ke", ("K@@ ###@", "K@@ ###"), paper=(WHITE, YELLOW), letters=NO_IO, size=(520, 110), text=72, fonts="any", weight=0.7),
-    Design("ug", ("U@@ ###@",), letters=NO_IO, paper=(WHITE, YELLOW), size=(520, 110), text=72, fonts="any", weight=0.7),
-    Design("ng", ("@@@-###@@", "@@@ ### @@"), ink=(BLUE, BLACK), size=(400, 140), text=62, fonts="any", top=("LAGOS", "ABUJA"), bottom=("CENTRE OF EXCELLENCE",), weight=0.5),
-    Design("gh", ("@@ ####-##", "@@ ### @"), size=(520, 110), text=72, fonts="any", weight=0.3),
-    Design("ma", ("#####<*>##", "#####<*>#"), size=(520, 110), text=72, fonts="any", weight=0.4),
-    Design("eg", ("@@@ ####",), size=(340, 150), text=60, fonts="any", top=("EGYPT",), weight=0.1),
+    Design("za", "standard", only="BCDFGHJKLMNPRSTVWXYZ", ink=(BLACK, GREEN, BLUE), size=(520, 110), text=70, fonts="any", weight=1),
+    Design("ke", "standard", paper=(WHITE, YELLOW), size=(520, 110), text=72, fonts="any", weight=0.7),
+    Design("ug", "standard", paper=(WHITE, YELLOW), size=(520, 110), text=72, fonts="any", weight=0.7),
+    Design("ng", "standard", ink=(BLUE, BLACK), size=(400, 140), text=62, fonts="any", top=("LAGOS", "ABUJA"), bottom=("CENTRE OF EXCELLENCE",), weight=0.5),
+    Design("gh", "standard", size=(520, 110), text=72, fonts="any", weight=0.3),
+    Design("ma", "standard", size=(520, 110), text=72, fonts="any", weight=0.4),
+    Design("eg", "standard", size=(340, 150), text=60, fonts="any", top=("EGYPT",), weight=0.1),
 )  # fmt: skip
 
 
 def _two(
-    code: str, patterns: tuple[str, ...], size: tuple[int, int] = (280, 200), text: int = 76, **more: object
+    code: str, plates: str, size: tuple[int, int] = (280, 200), text: int = 76, **more: object
 ) -> Design:
-    return Design(code, patterns, size=size, text=text, **more)  # type: ignore[arg-type]
+    return Design(code, plates, size=size, text=text, **more)  # type: ignore[arg-type]
 
 
 TWO_ROWS = (
-    _two("gb", ("@@##|@@@", "@@@|###@", "@###|@@@", "@@@|###", "@@|####", "@##|@@@"), paper=(WHITE, YELLOW), fonts="gb", letters=NO_IO, weight=3),
-    _two("gb", ("@@##|@@@", "@@@|###@", "@@@|###"), ink=(WHITE, SILVER), paper=(BLACK,), fonts="gb", weight=0.4),
-    _two("pk", ("@@@|####", "LE@<-##>|####", "@@@<-##>|####", "LE@<.##>|####", "@@@<-##>|###", "LE@<##>|####@", "RI@<-##>|###", "@@@|###"), size=(300, 190), text=72, fonts="any", band="green", paper=(WHITE,), bottom=("", "PUNJAB"), weight=4),
-    _two("pk", ("@@@|####", "@@@|###", "@@|####"), size=(300, 180), text=68, fonts="any", paper=(WHITE, YELLOW, SILVER), bottom=("", "SINDH", "ISLAMABAD"), weight=1.5),
-    _two("pk", ("@@@|####", "@@|####"), size=(300, 180), text=68, fonts="any", ink=(WHITE, GOLD), paper=(BLACK,), weight=0.7),
-    _two("in", ("@@ ##|@@ ####", "@@##@|####", "@@## @@|####", "@@ ##|@ ####", "@@ ## @|####", "@@-##-@@|####"), size=(300, 190), text=66, fonts="any", paper=(WHITE, WHITE, YELLOW, BLACK), weight=3),
-    _two("jp", ("<**> ###|<*> ##-##", "<**> ##|<*> ##-##", "<***> ###|<*> ##-##", "<**> 3##|<*> ##-##", "<**> 5##|<*> #-##"), size=(330, 165), text=74, fonts="any", paper=(WHITE, WHITE, YELLOW), ink=(GREEN, BLACK, (60, 80, 20)), weight=2.5),
-    _two("de", ("@*|@ ####", "@@*|@@ ###", "@@*|@ ####", "@@@*|@ ###"), band="D", weight=1),
-    _two("nl", ("##-@@|@@-##", "##|@@@-#", "@@|@@-##", "@@-##|@@", "@@|##-@@"), letters=NO_IOQ, paper=(YELLOW,), band="NL", weight=1),
-    _two("fr", ("@@-|###-@@", "### @@|@ ##", "####|@@ ##"), band="F", band_right=True, weight=1),
-    _two("it", ("@@|###@@", "@@|#####"), band="I", letters=NO_IOQ, weight=1),
-    _two("es", ("####|@@@", "@|####@@"), band="E", letters="BCDFGHJKLMNPRSTVWXYZ", weight=0.7),
-    _two("pl", ("@@|#####", "@@@|####", "@@|####@", "@@@|##@@"), band="PL", weight=0.7),
-    _two("at", ("@@*|###@@", "@*|###@@", "@|#####"), band="A", weight=0.6),
-    _two("be", ("@@@|###", "###|@@@", "#-@@@|###"), ink=(MAROON,), band="B", weight=0.6),
-    _two("cz", ("#@#|####", "#@@|####"), band="CZ", weight=0.6),
-    _two("sk", ("@@*|###@@",), band="SK", weight=0.4),
-    _two("se", ("@@@|###", "@@@|##@"), band="S", weight=0.5),
-    _two("no", ("@@|#####", "@@|####"), band="N", weight=0.5),
-    _two("dk", ("@@##|###", "@@|#####"), band="DK", weight=0.5),
-    _two("ch", ("ZH*|######", "BE*|######", "@@*|######", "@@*|#####"), weight=0.5),
-    _two("tr", ("## @|####", "## @@|###", "##|@@ ####", "34|@@ ####"), band="TR", weight=0.6),
-    _two("ro", ("@@ ##|@@@", "B ###|@@@"), band="RO", weight=0.5),
-    _two("lv", ("@@|####", "@@|###"), band="LV", weight=0.3),
-    _two("lt", ("@@@|###",), band="LT", weight=0.3),
-    _two("bg", ("@@|####@@", "@ @@|####"), band="BG", letters="ABEKMHOPCTYX", weight=0.3),
-    _two("by", ("####|@@-#",), letters="ABEIKMHOPCTX", weight=0.3),
-    _two("gr", ("@@@|####",), band="GR", letters="ABEZHIKMNOPTYX", weight=0.3),
-    _two("hu", ("@@@|###", "@@|@@-###"), band="H", weight=0.3),
-    _two("ie", ("##-@|#####", "###-@|####"), band="IRL", weight=0.4),
-    _two("ru", ("@###|@@ ##", "####|@@ ##"), letters="ABEKMHOPCTYX", weight=0.4),
-    _two("br", ("@@@|####",), size=(200, 170), text=63, fonts="br", paper=(SILVER, (165, 165, 168)), top=("SP - SAO PAULO", "PR - CURITIBA"), weight=1.5),
-    _two("br", ("@@@|#@##",), size=(200, 170), text=63, band="mercosur", top=("BRASIL",), words=(WHITE,), weight=0.7),
-    _two("hk", ("@@|####", "@@|###"), paper=(WHITE, YELLOW), fonts="gb", weight=0.5),
-    _two("my", ("@@@|####", "W@@|####"), ink=(WHITE,), paper=(BLACK,), fonts="any", weight=0.8),
-    _two("sg", ("S@@|####@",), ink=(WHITE,), paper=(BLACK,), fonts="any", weight=0.5),
-    _two("za", ("@@@ ###|GP", "@@ ##|@@ GP", "CA|### ###"), fonts="any", weight=0.5),
-    _two("ke", ("K@@|###@",), fonts="any", paper=(WHITE, YELLOW), weight=0.5),
-    _two("ug", ("U@@|###@",), fonts="any", paper=(WHITE, YELLOW), weight=0.5),
-    _two("cn", ("<*>@|#####", "<*>@|@####"), ink=(BLACK,), paper=(YELLOW,), size=(440, 220), text=80, letters=NO_IO, weight=0.5),
-    _two("kr", ("<**>##|<*>####",), ink=(WHITE, BLACK), paper=((60, 110, 40), WHITE), size=(335, 170), text=72, weight=0.6),
-    _two("th", ("<***>|####",), fonts="any", weight=0.2),
-    _two("vn", ("##-@#|####", "##-@|###.##"), size=(280, 200), text=70, weight=0.7),
-    _two("id", ("@ ####|@@@",), ink=(WHITE,), paper=(BLACK,), fonts="any", weight=0.3),
-    _two("ae", ("@|#####", "##|#####"), size=(330, 160), text=60, fonts="any", top=("DUBAI", "SHARJAH"), weight=0.4),
-    _two("sa", ("####|@@@",), size=(330, 160), text=50, letters="ABDEGHJKLNRSTUVXZ", fonts="any", weight=0.3),
+    _two("gb", "two_rows", paper=(WHITE, YELLOW), fonts="gb", weight=3),
+    _two("gb", "two_rows", ink=(WHITE, SILVER), paper=(BLACK,), fonts="gb", weight=0.4),
+    _two("pk", "two_rows", size=(300, 190), text=72, fonts="any", band="green", paper=(WHITE,), bottom=("", "PUNJAB"), weight=4),
+    _two("pk", "two_rows_plain", size=(300, 180), text=68, fonts="any", paper=(WHITE, YELLOW, SILVER), bottom=("", "SINDH", "ISLAMABAD"), weight=1.5),
+    _two("pk", "two_rows_plain", size=(300, 180), text=68, fonts="any", ink=(WHITE, GOLD), paper=(BLACK,), weight=0.7),
+    _two("in", "two_rows", size=(300, 190), text=66, fonts="any", paper=(WHITE, WHITE, YELLOW, BLACK), weight=3),
+    _two("jp", "two_rows", size=(330, 165), text=74, fonts="any", paper=(WHITE, WHITE, YELLOW), ink=(GREEN, BLACK, (60, 80, 20)), weight=2.5),
+    _two("de", "two_rows", band="D", weight=1),
+    _two("nl", "two_rows", paper=(YELLOW,), band="NL", weight=1),
+    _two("fr", "two_rows", band="F", band_right=True, weight=1),
+    _two("it", "two_rows", band="I", only=NO_IOQ, weight=1),
+    _two("es", "two_rows", band="E", only="BCDFGHJKLMNPRSTVWXYZ", weight=0.7),
+    _two("pl", "two_rows", band="PL", weight=0.7),
+    _two("at", "two_rows", band="A", weight=0.6),
+    _two("be", "two_rows", ink=(MAROON,), band="B", weight=0.6),
+    _two("cz", "two_rows", band="CZ", weight=0.6),
+    _two("sk", "two_rows", band="SK", weight=0.4),
+    _two("se", "two_rows", band="S", weight=0.5),
+    _two("no", "two_rows", band="N", weight=0.5),
+    _two("dk", "two_rows", band="DK", weight=0.5),
+    _two("ch", "two_rows", weight=0.5),
+    _two("tr", "two_rows", band="TR", weight=0.6),
+    _two("ro", "two_rows", band="RO", weight=0.5),
+    _two("lv", "two_rows", band="LV", weight=0.3),
+    _two("lt", "two_rows", band="LT", weight=0.3),
+    _two("bg", "two_rows", band="BG", weight=0.3),
+    _two("by", "two_rows", weight=0.3),
+    _two("gr", "two_rows", band="GR", weight=0.3),
+    _two("hu", "two_rows", band="H", weight=0.3),
+    _two("ie", "two_rows", band="IRL", weight=0.4),
+    _two("ru", "two_rows", weight=0.4),
+    _two("br", "two_rows", size=(200, 170), text=63, fonts="br", paper=(SILVER, (165, 165, 168)), top=("SP - SAO PAULO", "PR - CURITIBA"), weight=1.5),
+    _two("br", "mercosur_two_rows", size=(200, 170), text=63, band="mercosur", top=("BRASIL",), words=(WHITE,), weight=0.7),
+    _two("hk", "two_rows", paper=(WHITE, YELLOW), fonts="gb", weight=0.5),
+    _two("my", "two_rows", ink=(WHITE,), paper=(BLACK,), fonts="any", weight=0.8),
+    _two("sg", "two_rows", ink=(WHITE,), paper=(BLACK,), fonts="any", weight=0.5),
+    _two("za", "two_rows", fonts="any", weight=0.5),
+    _two("ke", "two_rows", fonts="any", paper=(WHITE, YELLOW), weight=0.5),
+    _two("ug", "two_rows", fonts="any", paper=(WHITE, YELLOW), weight=0.5),
+    _two("cn", "two_rows", ink=(BLACK,), paper=(YELLOW,), size=(440, 220), text=80, weight=0.5),
+    _two("kr", "two_rows", ink=(WHITE, BLACK), paper=((60, 110, 40), WHITE), size=(335, 170), text=72, weight=0.6),
+    _two("th", "two_rows", fonts="any", weight=0.2),
+    _two("vn", "two_rows", size=(280, 200), text=70, weight=0.7),
+    _two("id", "two_rows", ink=(WHITE,), paper=(BLACK,), fonts="any", weight=0.3),
+    _two("ae", "two_rows", size=(330, 160), text=60, fonts="any", top=("DUBAI", "SHARJAH"), weight=0.4),
+    _two("sa", "two_rows", size=(330, 160), text=50, fonts="any", weight=0.3),
 )  # fmt: skip
 
 ONE_ROW = (*US, *CANADA, *EUROPE, *BRITAIN, *ASIA, *OCEANIA, *AMERICAS, *AFRICA)
@@ -400,8 +372,12 @@ class Token:
     text: str = ""
 
 
+_DIGITS = {"#": (0, 10), "%": (1, 10)}
+"""The digits that a pattern's signs stand for: from, and up to but not."""
+
+
 def fill_pattern(pattern: str, letters: str, rng: np.random.Generator) -> tuple[list[list[Token]], str]:
-    """A random text of a pattern (see `designs`): its rows of tokens, and the text as a reader answers it."""
+    """A random text of a pattern (see regions.toml): its rows of tokens, and the text as a reader answers it."""
     rows: list[list[Token]] = [[]]
     for part in re.findall(r"\{[^}]*\}|<[^>]*>|.", pattern):
         if part == "|":
@@ -418,7 +394,11 @@ def fill_pattern(pattern: str, letters: str, rng: np.random.Generator) -> tuple[
         }.get(part[0], "char")
         inner = part.strip("{}<>") if kind in ("stack", "small") else part
         text = "".join(
-            rng.choice(list(letters)) if sign == "@" else str(rng.integers(10)) if sign == "#" else sign
+            rng.choice(list(letters))
+            if sign == "@"
+            else str(rng.integers(*_DIGITS[sign]))
+            if sign in _DIGITS
+            else sign
             for sign in inner
         )
         rows[-1].append(Token(kind, text))

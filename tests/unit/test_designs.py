@@ -19,6 +19,7 @@ from training import designs
         ("ZH*######", r"ZH[0-9]{6}"),
         ("{@@} ####", r"[A-Z]{2}[0-9]{4}"),
         ("@@@<-##>####", r"[A-Z]{3}[0-9]{4}"),
+        ("@*@ %##", r"[A-Z]{2}[1-9][0-9]{2}"),
     ],
 )
 def test_patterns_fill_with_letters_and_digits_and_leave_out_the_rest(pattern: str, form: str) -> None:
@@ -46,6 +47,25 @@ def test_every_design_has_a_known_region_and_fills() -> None:
             rows, text = designs.fill_pattern(pattern, design.letters, rng)
             assert text, pattern
             assert len(rows) == 1 + (design in designs.TWO_ROWS)
+
+
+def test_every_text_of_a_design_is_one_of_its_regions_series() -> None:
+    drawn = 0
+    for design in (*designs.ONE_ROW, *designs.TWO_ROWS):
+        rules = regions.rules(design.region)
+        for pattern in dict.fromkeys(design.patterns):
+            for seed in range(12 if rules.series else 0):
+                _, text = designs.fill_pattern(pattern, design.letters, np.random.default_rng(seed))
+                drawn += 1
+                assert any(regions.may_stand(text, series, rules.letters) for series in rules.series), (
+                    f"{design.region}: {pattern} draws {text}, which none of its series allows"
+                )
+    assert drawn > 5000
+
+
+def test_every_text_of_the_table_is_drawn_by_a_design() -> None:
+    used = {(design.region, design.plates) for design in (*designs.ONE_ROW, *designs.TWO_ROWS)}
+    assert used == {(code, name) for code in regions.CODES for name in regions.plates(code)}
 
 
 def test_chosen_texts_are_two_to_nine_characters_long() -> None:

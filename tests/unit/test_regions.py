@@ -34,6 +34,30 @@ def test_a_text_of_the_series_fits_its_region_best(text: str, code: str) -> None
     assert other < fit
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "code"),
+    [
+        ("LO12ABC", "L012ABC", "gb"),  # no British number begins with 0: A123ABC, but never A012ABC
+        ("BO05XYZ", "B005XYZ", "gb"),  # an age identifier may
+        ("BO1234", "B01234", "de"),
+        ("SO1234", "S01234", "hk"),
+        ("06DO123", "06D0123", "ie"),
+        ("AB123CD", "AI123CD", "fr"),  # I, O and U are not issued
+    ],
+)
+def test_zeros_and_letters_stand_where_the_country_puts_them(right: str, wrong: str, code: str) -> None:
+    assert regions.plausibilities(right, (code,))[0] == 1
+    assert regions.plausibilities(wrong, (code,))[0] < 0.1
+
+
+def test_no_series_is_listed_twice_and_states_have_their_countrys() -> None:
+    for code in regions.CODES:
+        series = regions.rules(code).series
+        assert len(series) == len(set(series)), code
+        assert all(set(one) <= set("A0123456789") for one in series), code
+    assert regions.rules("br-sp") == regions.rules("br") != regions.RegionRules()
+
+
 def test_unlisted_regions_lie_between_a_fit_and_a_mismatch() -> None:
     fit, mismatch, unlisted = regions.plausibilities("AB12CDE", ("gb", "fr", "tv"))
     assert mismatch < unlisted < fit

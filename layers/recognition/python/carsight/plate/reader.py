@@ -34,6 +34,9 @@ _TOP_ENDS, _BOTTOM_BEGINS = 0.54, 0.46
 height."""
 
 
+_ALIKE = str.maketrans("OI", "01")
+
+
 def rectify(
     pixels: NDArray[np.uint8], corners: NDArray[np.floating], two_rows: bool, grow: float = GROW
 ) -> NDArray[np.uint8]:
@@ -132,6 +135,7 @@ class ReaderTuning:
 
     hint_weight: float = 20.0
     min_text_score: float = 0.0005
+    lookalike_trust: float = 0.3
 
 
 class PlateReader:
@@ -180,6 +184,7 @@ class PlateReader:
             return Reading("", 0.0, (), (), *self._region(region_probs))
         found = [(text, p) for text, p in found if text]
         series_fit = np.stack([plausibilities(text, self._regions) for text, _ in found])
+        found = self._without_lookalikes(found, series_fit @ region_probs)
         joint = np.array([p for _, p in found])[:, None] * series_fit * region_probs
         order = np.argsort(-joint.sum(axis=1), kind="stable")
         texts = [found[i][0] for i in order]
@@ -200,6 +205,25 @@ class PlateReader:
             code,
             region_score,
         )
+
+    def _without_lookalikes(
+        self, found: list[tuple[str, float]], fits: NDArray[np.float64]
+    ) -> list[tuple[str, float]]:
+        """Weigh the texts ``found`` against those that differ from them in O and 0, or I and 1, alone.
+
+        Where their ``fits``, what the series make of them, tell them apart, the net's probabilities count less.
+        """
+        groups: dict[str, list[int]] = {}
+        for index, (text, _) in enumerate(found):
+            groups.setdefault(text.translate(_ALIKE), []).append(index)
+        weighed = list(found)
+        for group in groups.values():
+            if max(fits[group]) > 2 * min(fits[group]):
+                powers = [found[i][1] ** self._tuning.lookalike_trust for i in group]
+                share = sum(found[i][1] for i in group) / sum(powers)
+                for i, power in zip(group, powers, strict=True):
+                    weighed[i] = found[i][0], power * share
+        return weighed
 
     def _scores(self, shares: NDArray[np.float64]) -> list[float]:
         """Calibrate the best share, and divide what it leaves among the others as their shares are."""

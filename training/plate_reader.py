@@ -37,8 +37,10 @@ from torch import nn
 from carsight import ctc, runtime
 from carsight.geometry import straighten
 from carsight.plate.reader import GROW, HEIGHT, ONE_ROW, Calibration, PlateReader, rectify
+from carsight.plate.regions import agrees
 from training import designs, ppocr
 from training.data import Pixels
+from training.model_files import describe
 from training.plates_data import ALPHABET, Plate, fold, read_plates
 from training.quantize import quantize
 from training.render_plates import Backgrounds, degrade, jitter, read_backgrounds, render
@@ -574,16 +576,6 @@ def _pointwise(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
     return list(dims[2:]) == [1, 1]
 
 
-def _describe(path: Path, metadata: dict[str, str]) -> None:
-    """Write the metadata that `PlateReader` needs into the model."""
-    model = onnx.load(str(path))
-    kept = {entry.key: entry.value for entry in model.metadata_props} | metadata
-    del model.metadata_props[:]
-    for key, value in kept.items():
-        model.metadata_props.add(key=key, value=value)
-    onnx.save(model, str(path))
-
-
 def calibrate(path: Path, plates: Sequence[Plate], regions: Sequence[str]) -> Calibration:
     """The calibration that makes the model's scores probabilities on `plates`, written into the model.
 
@@ -596,27 +588,44 @@ def calibrate(path: Path, plates: Sequence[Plate], regions: Sequence[str]) -> Ca
     temperatures = np.exp(np.linspace(np.log(0.3), np.log(5), 60))
     loss = [-np.log(np.maximum(ctc.softmax(logits / t)[rows, wanted], 1e-9)).mean() for t in temperatures]
     plain = Calibration(region_temperature=round(float(temperatures[int(np.argmin(loss))]), 3))
-    _describe(path, {"regions": json.dumps(regions), "calibration": json.dumps(dataclasses.asdict(plain))})
+    describe(path, {"regions": json.dumps(regions), "calibration": json.dumps(dataclasses.asdict(plain))})
     readings = PlateReader(runtime.session(path)).read(crops_of(plates))
-    shares = np.array([np.clip(reading.score, 1e-6, 1 - 1e-6) for reading in readings])
-    right = np.array(
-        [reading.text.upper() == p.text for reading, p in zip(readings, plates, strict=True)], float
+    right = [reading.text.upper() == plate.text for reading, plate in zip(readings, plates, strict=True)]
+    text_slope, text_offset = platt([reading.score for reading in readings], right)
+    # A country is right for a plate of its states, as an answer that names no state is.
+    named = [(reading, plate.region) for reading, plate in zip(readings, plates, strict=True) if plate.region]
+    region_slope, region_offset = platt(
+        [reading.region_score for reading, _ in named],
+        [agrees(reading.region, region) and len(reading.region) <= len(region) for reading, region in named],
     )
-    x = torch.from_numpy(np.log(shares / (1 - shares)))
+    calibration = dataclasses.replace(
+        plain,
+        text_slope=text_slope,
+        text_offset=text_offset,
+        region_slope=region_slope,
+        region_offset=region_offset,
+    )
+    describe(path, {"calibration": json.dumps(dataclasses.asdict(calibration))})
+    return calibration
+
+
+def platt(shares: Sequence[float], right: Sequence[bool]) -> tuple[float, float]:
+    """Fit the slope and offset that make `shares` the probabilities of being `right` (Platt, 1999)."""
+    clipped = np.clip(np.array(shares, float), 1e-6, 1 - 1e-6)
+    x = torch.from_numpy(np.log(clipped / (1 - clipped)))
+    wanted = torch.tensor(right, dtype=torch.float64)
     line = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
     solver = torch.optim.LBFGS([line], max_iter=100)
 
     def closure() -> torch.Tensor:
         solver.zero_grad()
-        error = F.binary_cross_entropy_with_logits(line[0] * x + line[1], torch.from_numpy(right))
+        error = F.binary_cross_entropy_with_logits(line[0] * x + line[1], wanted)
         error.backward()  # type: ignore[no-untyped-call]
         return error
 
     solver.step(closure)  # type: ignore[no-untyped-call]
     slope, offset = (round(float(value), 4) for value in line.detach())
-    calibration = dataclasses.replace(plain, text_slope=slope, text_offset=offset)
-    _describe(path, {"calibration": json.dumps(dataclasses.asdict(calibration))})
-    return calibration
+    return slope, offset
 
 
 def end_figures(path: Path, plates: Sequence[Plate]) -> dict[str, Any]:
@@ -663,7 +672,7 @@ def ship(args: argparse.Namespace) -> None:
     ppocr.export(reader, exact)
     feeds = _calibration_inputs(read_plates(args.data, "train"))
     quantize(exact, args.out, feeds, _float_nodes(exact), ("Conv",), ppocr.PERCENTILE)
-    _describe(args.out, {"alphabet": ALPHABET, "regions": json.dumps(regions)})
+    describe(args.out, {"alphabet": ALPHABET, "regions": json.dumps(regions)})
     for path in (exact, args.out):
         calibration = calibrate(path, val, regions)
         print(

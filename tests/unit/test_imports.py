@@ -12,8 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-BUDGET = {"plate": 606, "vin": 606}
-"""Modules that a function may have imported before its first request, the interpreter's own included."""
+BUDGET = {"plate": 610, "vin": 606}
+"""Modules that a function may have imported before its first request, the interpreter's own included. Reading
+plates takes four more: tomllib's, for the table of regions."""
 
 NEVER = {
     "aws_lambda_powertools.utilities.idempotency": "only where a request asks for it",

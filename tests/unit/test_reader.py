@@ -114,6 +114,27 @@ def test_no_crops_no_readings(plate_reader: reader.PlateReader) -> None:
     assert plate_reader.read([]) == []
 
 
+def test_what_the_series_say_settles_characters_that_look_alike(plate_reader: reader.PlateReader) -> None:
+    probabilities = np.full((14, len(plate_reader.alphabet) + 1), 1e-6)
+
+    def read(text: str, doubtful: int, other: str, seen: float) -> str:
+        """Read ``text`` as a net that sees ``other`` in one place with a probability of ``seen``."""
+        steps = probabilities.copy()
+        for index, character in enumerate(text):
+            steps[2 * index, 1 + plate_reader.alphabet.index(character)] = 1 - (
+                seen if index == doubtful else 0
+            )
+            steps[2 * index + 1, 0] = 1
+        steps[2 * doubtful, 1 + plate_reader.alphabet.index(other)] = seen
+        regions = np.full(len(plate_reader.regions), -9, np.float32)
+        regions[plate_reader.regions.index("gb")] = 9
+        return plate_reader.decode(steps / steps.sum(axis=1, keepdims=True), regions).text
+
+    assert read("LO12ABC", 1, "0", seen=0.95) == "lo12abc"  # no British number begins with 0
+    assert read("BO05XYZ", 2, "O", seen=0.95) == "bo05xyz"  # an age identifier is two digits
+    assert read("LK12ABC", 1, "0", seen=0.95) == "l012abc"  # K and 0 do not look alike
+
+
 def test_a_hint_moves_the_region(plate_reader: reader.PlateReader) -> None:
     # Black letters on white without a design: many countries' plates could say this.
     crop = crop_of("KA PL 482")

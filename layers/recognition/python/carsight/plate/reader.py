@@ -152,9 +152,9 @@ class PlateReader:
         self._tuning = tuning or ReaderTuning()
         metadata = session.get_modelmeta().custom_metadata_map
         self._session = session
-        self._alphabet: str = metadata["alphabet"]
-        self._regions: tuple[str, ...] = tuple(json.loads(metadata["regions"]))
-        countries = [code.partition("-")[0] for code in self._regions]
+        self.alphabet: str = metadata["alphabet"]
+        self.regions: tuple[str, ...] = tuple(json.loads(metadata["regions"]))
+        countries = [code.partition("-")[0] for code in self.regions]
         self._countries = sorted(set(countries))
         self._country_of = np.array([self._countries.index(country) for country in countries])
         self._calibration = Calibration(**json.loads(metadata["calibration"]))
@@ -167,23 +167,29 @@ class PlateReader:
             images = np.stack([crops[i] for i in where]).astype(np.float32).transpose(0, 3, 1, 2) / 127.5 - 1
             logits, region_logits = self._session.run(["logits", "regions"], {"image": images})
             for i, steps, scores in zip(where, logits, region_logits, strict=True):
-                readings[i] = self._decode(ctc.softmax(steps), scores, regions)
+                readings[i] = self.decode(ctc.softmax(steps), scores, regions)
         return [readings[i] for i in range(len(crops))]
 
-    def _decode(
-        self, probabilities: NDArray[np.float64], region_logits: NDArray[np.float32], hints: Sequence[str]
+    def decode(
+        self,
+        probabilities: NDArray[np.float64],
+        region_logits: NDArray[np.float32],
+        hints: Sequence[str] = (),
     ) -> Reading:
-        """Decode text and region together: the design says which series to expect, the text which region."""
-        found = ctc.best_texts(probabilities, self._alphabet)
+        """Decode a crop's text and region together, as each says something of the other.
+
+        ``probabilities`` are as in ``ctc``, ``region_logits`` one for each of ``regions``.
+        """
+        found = ctc.best_texts(probabilities, self.alphabet)
         region_probs = ctc.softmax(region_logits / self._calibration.region_temperature)
         if hints:
-            hinted = np.array([any(agrees(code, hint) for hint in hints) for code in self._regions])
+            hinted = np.array([any(agrees(code, hint) for hint in hints) for code in self.regions])
             region_probs = np.where(hinted, region_probs * self._tuning.hint_weight, region_probs)
             region_probs /= region_probs.sum()
         if not found[0][0]:
             return Reading("", 0.0, (), (), *self._region(region_probs))
         found = [(text, p) for text, p in found if text]
-        series_fit = np.stack([plausibilities(text, self._regions) for text, _ in found])
+        series_fit = np.stack([plausibilities(text, self.regions) for text, _ in found])
         found = self._without_lookalikes(found, series_fit @ region_probs)
         joint = np.array([p for _, p in found])[:, None] * series_fit * region_probs
         order = np.argsort(-joint.sum(axis=1), kind="stable")
@@ -196,7 +202,7 @@ class PlateReader:
         if scores[0] < self._tuning.min_text_score:
             return Reading("", 0.0, (), (), *self._region(region_probs))
         code, region_score = self._region(joint[order[0]] / joint[order[0]].sum())
-        characters = ctc.character_scores(probabilities, texts[0], self._alphabet)
+        characters = ctc.character_scores(probabilities, texts[0], self.alphabet)
         return Reading(
             texts[0].lower(),
             scores[0],
@@ -211,7 +217,7 @@ class PlateReader:
     ) -> list[tuple[str, float]]:
         """Weigh the texts ``found`` against those that differ from them in O and 0, or I and 1, alone.
 
-        Where their ``fits``, what the series make of them, tell them apart, the net's probabilities count less.
+        Where their ``fits``, what the series make of them, tell them apart, what the net sees counts less.
         """
         groups: dict[str, list[int]] = {}
         for index, (text, _) in enumerate(found):
@@ -238,9 +244,9 @@ class PlateReader:
         by_country = np.bincount(self._country_of, weights=shares)
         country = int(np.argmax(by_country))
         best = int(np.argmax(np.where(self._country_of == country, shares, -1.0)))
-        named = self._regions[best] == self._countries[country]
+        named = self.regions[best] == self._countries[country]
         if named or shares[best] >= calibration.state_threshold:
-            code, share = self._regions[best], shares[best]
+            code, share = self.regions[best], shares[best]
         else:
             code, share = self._countries[country], by_country[country]
         return code, _platt(float(share), calibration.region_slope, calibration.region_offset)

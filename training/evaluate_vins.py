@@ -1,40 +1,41 @@
 """Measures the VIN recognizer on labelled photos: right, wrong and refused, by kind and by threshold.
 
     python -m training.evaluate_vins --data DIR [--split val] [--models FOLDER] [--rows FILE]
-        [--lines WORK/lines.jsonl] [--no-barcode] [--no-check-digit]
+        [--lines WORK/lines.jsonl] [--no-barcode] [--no-check-digit] [--write MODEL.onnx]
     python -m training.evaluate_vins --rendered 400 --sheet docs/vin-failures.jpg
+    python -m training.evaluate_vins --others 300
 
 Counts as shared scorers do: right where the first candidate is a labelled VIN of the photo, wrong where
-there is one and it is none of them. The curve shows what every threshold would have answered; ``fit`` is
-the logistic map from the rules' probability to the share that is right (``carsight.vin.recognizer``: _SLOPE,
-_OFFSET). ``--lines`` puts the labelled lines in the detector's place, to judge the reader alone.
-``--rendered`` asks about drawn photos instead, of which nothing was trained on, and ``--sheet`` shows those
-that were refused or read wrongly.
+there is one and it is none of them. The curve shows what every threshold would have answered. ``fit`` is
+the logistic map from the rules' probability to the share that is right, as measured without the one that the
+reader carries; ``--write`` puts it, with the threshold that it keeps, into a reader's file. ``--lines`` puts
+the labelled lines in the detector's place, to judge the reader alone. ``--rendered`` asks about drawn photos
+instead, of which nothing was trained on, and ``--sheet`` shows those that were refused or read wrongly;
+``--others`` counts the answers to drawn photos that bear no VIN.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import cv2
 import numpy as np
 
 from carsight.detector import Detection, Detector
 from carsight.photo import Photo, Pixels
-from carsight.runtime import MODELS, session
-from carsight.vin import barcodes
-from carsight.vin import recognizer as vins
-from carsight.vin import rules as vin_rules
-from carsight.vin.line_reader import LineReader
-from carsight.vin.recognizer import VinRecognizer
+from carsight.runtime import MODELS
+from carsight.vin import rules
+from carsight.vin.line_reader import Calibration
+from carsight.vin.ranking import Prior
+from carsight.vin.recognizer import VinRecognizer, VinTuning
 from training.data import read_image, read_labels, tiled
+from training.metadata import describe
+from training.render_numbers import render_other
 from training.render_vins import render_photo
 from training.vin_reader import load_lines
 
@@ -133,7 +134,7 @@ def rendered(recognizer: VinRecognizer, count: int, seed: int, sheet: Path | Non
     tiles = []
     while sum(outcomes.values()) < count:
         picture, _, vin = render_photo(rng)
-        if not vin_rules.known_maker(vin) or (vin_rules.check_applies(vin) and not vin_rules.is_valid(vin)):
+        if not rules.known_maker(vin) or (rules.check_applies(vin) and not rules.is_valid(vin)):
             continue
         found = recognizer.read(picture).candidates
         outcome = "refused" if not found else "right" if found[0].vin == vin else "wrong"
@@ -153,6 +154,20 @@ def rendered(recognizer: VinRecognizer, count: int, seed: int, sheet: Path | Non
         cv2.imwrite(str(sheet), tiled(tiles[:20], 5, 255), [cv2.IMWRITE_JPEG_QUALITY, 70])
 
 
+def others(recognizer: VinRecognizer, count: int, seed: int) -> None:
+    """Print which of ``count`` drawn photos without a VIN are answered, and the processor time of one."""
+    answered, spent = 0, []
+    for index in range(count):
+        picture = render_other(np.random.default_rng((seed, index)))
+        began = time.process_time()
+        found = recognizer.read(picture).candidates
+        spent.append((time.process_time() - began) * 1000)
+        if found:
+            answered += 1
+            print(index, found[0])
+    print(f"answered {answered} of {count}; ms {np.median(spent):.1f} mean {np.mean(spent):.1f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -165,43 +180,48 @@ def main() -> None:
     parser.add_argument("--no-barcode", action="store_true")
     parser.add_argument("--no-check-digit", action="store_true")
     parser.add_argument("--rendered", type=int, default=0, metavar="COUNT")
+    parser.add_argument("--others", type=int, default=0, metavar="COUNT")
+    parser.add_argument("--write", type=Path, help="reader's file that gets the calibration")
     parser.add_argument("--seed", type=int, default=12345, help="of the rendered photos")
     parser.add_argument("--sheet", type=Path)
     args = parser.parse_args()
     if args.rendered:
         rendered(VinRecognizer.load(args.models), args.rendered, args.seed, args.sheet)
         return
+    if args.others:
+        others(VinRecognizer.load(args.models), args.others, args.seed)
+        return
     if args.data is None:
-        parser.error("needs --data or --rendered")
-    given: Given | None = None
-    if args.lines:
-        given = Given()
-        recognizer = VinRecognizer(
-            given, given, LineReader(session(args.models / "vin_reader.onnx")), threshold=0.0
-        )
-    else:
-        recognizer = VinRecognizer.load(args.models, threshold=0.0)
-    with mock.patch.multiple(vins, _LEAST=0.0):
-        if args.no_barcode:
-            mock.patch.object(barcodes, "near", lambda *_, **__: None).start()
-            mock.patch.object(barcodes, "anywhere", lambda *_, **__: None).start()
-        if args.no_check_digit:
-            mock.patch.object(vin_rules, "check_applies", lambda _: False).start()
-            mock.patch.object(vin_rules, "is_valid", lambda _: False).start()
-        rows = answers(recognizer, args.data, args.split, given, args.lines)
+        parser.error("needs --data, --rendered or --others")
+    tuning = VinTuning(
+        threshold=0.0,
+        least=0.0,
+        barcodes=not args.no_barcode,
+        prior=Prior.without_check_digit() if args.no_check_digit else Prior(),
+    )
+    given = Given() if args.lines else None
+    recognizer = VinRecognizer.load(args.models, tuning)
+    reader = recognizer.reader
+    shipped, reader.calibration = reader.calibration, Calibration()
+    if given is not None:
+        recognizer = VinRecognizer(given, given, reader, tuning)
+    rows = answers(recognizer, args.data, args.split, given, args.lines)
+    slope, offset = fit(rows)
+    print("fit", slope, offset, "shipped", shipped, reader.threshold)
+    used = Calibration(slope, offset) if args.write else shipped
+    for row in rows:
+        if row.get("source") == "text":
+            row["confidence"] = used(row["confidence"])
+    if args.write:
+        calibration = json.dumps({"slope": slope, "offset": offset})
+        describe(args.write, {"calibration": calibration, "threshold": str(reader.threshold)})
     for kind in (*sorted({row["kind"] for row in rows}), None):
         part = [row for row in rows if kind is None or row["kind"] == kind]
-        print(kind or "all", summary(part, vins.THRESHOLD))
+        print(kind or "all", summary(part, reader.threshold))
     for threshold in _THRESHOLDS:
         print(f"{threshold:.2f}", summary(rows, threshold))
-    print(
-        "fit",
-        fit(rows),
-        "ms",
-        round(float(np.median([row["ms"] for row in rows])), 1),
-        "mean",
-        round(math.fsum(row["ms"] for row in rows) / len(rows), 1),
-    )
+    spent = [row["ms"] for row in rows]
+    print(f"ms {np.median(spent):.1f} mean {np.mean(spent):.1f}")
     if args.rows:
         args.rows.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 

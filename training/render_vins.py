@@ -27,7 +27,8 @@ import zxingcpp
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from carsight.vin.line_reader import ALPHABET, cut
+from carsight.vin.line_reader import cut
+from carsight.vin.rules import ALPHABET
 from training.data import Pixels, tiled
 
 Rng = np.random.Generator

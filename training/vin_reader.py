@@ -30,7 +30,8 @@ import torch
 from carsight import ctc
 from carsight.runtime import session
 from carsight.vin import rules as vin_rules
-from carsight.vin.line_reader import ALPHABET, WIDTH, LineReader, LineReading, cut, decode, text_probabilities
+from carsight.vin.line_reader import WIDTH, LineReader, LineReading, cut, decode, text_probabilities
+from carsight.vin.rules import ALPHABET
 from training.data import Pixels, read_image, read_labels
 from training.ppocr import PERCENTILE, Reader, ctc_loss, export, to_input
 from training.quantize import quantize

@@ -23,13 +23,16 @@ def test_every_substitution_between_different_values_is_caught() -> None:
             assert vin_rules.is_valid(changed) == same, changed
 
 
-@pytest.mark.parametrize("vin", ["WVWZZZ1KZ7M047185", "XTAGFL110NY621025", "JTMKD31V305035532"])
+@pytest.mark.parametrize(
+    "vin", ["WVWZZZ1KZ7M047185", "XTAGFL110NY621025", "JTMKD31V305035532", "7AT0H65MX11123456"]
+)
 def test_no_check_digit_is_asked_of_makers_elsewhere(vin: str) -> None:
     assert not vin_rules.check_applies(vin)
 
 
 @pytest.mark.parametrize(
-    "vin", ["1HGCM82633A004352", "3VW2K7AJ9EM381173", "LVVDB21B2MD241571", "2HGFG1B86BH501831"]
+    "vin",
+    ["1HGCM82633A004352", "3VW2K7AJ9EM381173", "LVVDB21B2MD241571", "2HGFG1B86BH501831", "7SAYGDEE7PA123456"],
 )
 def test_north_america_and_china_must_have_one(vin: str) -> None:
     assert vin_rules.check_applies(vin)
@@ -48,6 +51,34 @@ def test_what_is_not_seventeen_characters_is_no_vin(vin: str) -> None:
     assert not vin_rules.is_valid(vin)
 
 
+def test_china_must_have_one_in_its_second_range_too() -> None:
+    assert vin_rules.check_applies("HJR")
+    assert not vin_rules.check_applies("7DT")  # New Zealand's range ends at 7E
+    assert vin_rules.check_applies("7FA")
+
+
 def test_known_makers() -> None:
-    assert all(vin_rules.known_maker(prefix) for prefix in ("WVW", "XTA", "JHL", "1M8", "W0L", "LVV"))
+    listed = [
+        "WVW",
+        "XTA",
+        "JHL",
+        "1M8",
+        "W0L",
+        "LVV",
+        "XP7",
+        "HES",
+        "HJR",
+        "HLX",
+        "HVW",
+        "7UU",
+        "3LN",
+        "1V2",
+        "3MW",
+        "7AT",
+    ]
+    assert all(vin_rules.known_maker(prefix) for prefix in listed)
+    assert vin_rules.common_maker("WVW")
+    assert not vin_rules.common_maker("XP7")
+    assert vin_rules.breaks_filling("WVWZZA1KZ7M047185")
+    assert not vin_rules.breaks_filling("XTAZZA1KZ7M047185")
     assert not vin_rules.known_maker("E42")

@@ -10,6 +10,8 @@ each then given its own exact CTC probability.
 from __future__ import annotations
 
 import heapq
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,15 +23,10 @@ from numpy.typing import NDArray
 from carsight import ctc
 from carsight.geometry import straighten
 from carsight.photo import Pixels
+from carsight.vin.rules import ALPHABET, LENGTH
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-
-ALPHABET = "0123456789ABCDEFGHJKLMNPRSTUVWXYZ"
-"""What a VIN may hold (ISO 3779): no I, O, Q. The net's class 0 is the CTC blank, class i + 1 is
-ALPHABET[i]."""
-
-LENGTH = 17
 
 HEIGHT, WIDTH = 48, 384
 """Size in pixels of the crops that the net takes."""
@@ -64,17 +61,28 @@ class LineReading:
     """What the net says of one crop.
 
     ``share`` (0..1) is the probability that the line holds exactly 17 characters. ``texts`` are the
-    likeliest ones, each with its probability among all texts of 17, best first. ``places`` (17 x 33) are
-    the probabilities of each character at each place. ``greedy`` is what the net would say unasked, of any
-    length.
+    likeliest ones, each with its probability among all texts of 17, best first. ``greedy`` is what the net
+    would say unasked, of any length, and ``centers`` where each of those characters stands. ``span`` is
+    where the likeliest text of 17 begins and ends. Both are in shares of the crop's width.
     """
 
     share: float
     texts: tuple[tuple[str, float], ...]
-    places: Doubles
     greedy: str
     span: tuple[float, float] | None = None
-    """Where the likeliest text begins and ends, in shares of the crop's width."""
+    centers: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Logistic map from the rules' probability to the share that is right on the validation photos."""
+
+    slope: float = 1.0
+    offset: float = 0.0
+
+    def __call__(self, probability: float) -> float:
+        p = min(max(probability, 1e-6), 1 - 1e-6)
+        return 1 / (1 + math.exp(-(self.slope * math.log(p / (1 - p)) + self.offset)))
 
 
 class LineReader:
@@ -82,11 +90,19 @@ class LineReader:
 
     Args:
         session: A model that takes ``image`` (B x 3 x 48 x 384 float32, BGR, -1..1) and gives ``logits`` (B
-        x T x 34).
+            x T x 34): class 0 is the CTC blank, class i + 1 the character i of ``rules.ALPHABET``. Its
+            metadata holds ``calibration`` (slope and offset, JSON) and ``threshold``, both fitted on the
+            validation photos.
+
+    Raises:
+        KeyError: The model carries no such metadata.
     """
 
     def __init__(self, session: ort.InferenceSession) -> None:
         self._session = session
+        metadata = session.get_modelmeta().custom_metadata_map
+        self.calibration = Calibration(**json.loads(metadata["calibration"]))
+        self.threshold = float(metadata["threshold"])
 
     def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
         """What each of ``crops`` (48 x 384 BGR, see ``cut``) says, with up to ``count`` texts each."""
@@ -99,22 +115,37 @@ class LineReader:
 
 
 def decode(probabilities: Doubles, count: int = 48) -> list[LineReading]:
-    """Readings of a batch of CTC outputs (B x T x 34, rows sum to 1)."""
-    shares, places = seventeen(probabilities)
+    """Decode a batch of CTC outputs (B x T x 34, rows sum to 1)."""
+    shares, places = length_posterior(probabilities)
     readings = []
     for matrix, share, place in zip(probabilities, shares, places, strict=True):
-        path = matrix.argmax(axis=1)
-        greedy = "".join(
-            ALPHABET[c - 1] for i, c in enumerate(path) if c != ctc.BLANK and (i == 0 or c != path[i - 1])
-        )
+        greedy, centers = _greedy(matrix)
         texts: list[tuple[str, float]] = []
-        if share > 1e-12:
+        if share > _NEGLIGIBLE:
             proposals = likeliest(place, count)
             exact = text_probabilities(matrix, proposals) / share
             texts = sorted(zip(proposals, exact.tolist(), strict=True), key=lambda item: -item[1])
-        span = _span(matrix, texts[0][0]) if texts and share > 1e-6 else None
-        readings.append(LineReading(float(share), tuple(texts), place, greedy, span))
+        span = _span(matrix, texts[0][0]) if texts else None
+        readings.append(LineReading(float(share), tuple(texts), greedy, span, centers))
     return readings
+
+
+_NEGLIGIBLE = 1e-6
+"""A line that holds 17 characters with less probability than this has no texts worth the search."""
+
+
+def _greedy(matrix: Doubles) -> tuple[str, tuple[float, ...]]:
+    """The likeliest class of each step, repeats and blanks dropped, and where each character stands."""
+    path = matrix.argmax(axis=1)
+    text, centers = "", []
+    begin = 0
+    for end in range(1, len(path) + 1):
+        if end == len(path) or path[end] != path[begin]:
+            if path[begin] != ctc.BLANK:
+                text += ALPHABET[path[begin] - 1]
+                centers.append((begin + end) / 2 / len(path))
+            begin = end
+    return text, tuple(centers)
 
 
 def _span(matrix: Doubles, text: str) -> tuple[float, float]:
@@ -143,43 +174,42 @@ def trimmed(corners: NDArray[np.floating], span: tuple[float, float]) -> Floats:
     return np.stack([a, b, c, d])
 
 
-def seventeen(probabilities: Doubles) -> tuple[Doubles, Doubles]:
-    """The probability that exactly 17 characters are said (B), and that of each at each place then (B x 17
-    x 33).
+def length_posterior(probabilities: Doubles) -> tuple[Doubles, Doubles]:
+    """Return the probability of exactly 17 characters (B), and of each at each place then (B x 17 x 33).
 
     Forward-backward over the states (characters so far, last character, whether a blank followed).
     """
     batch, steps, classes = probabilities.shape
     blank, character = probabilities[:, :, :1], probabilities[:, :, 1:]
-    inked = np.zeros((steps + 1, batch, LENGTH + 1, classes - 1))  # the k-th character is being said
-    rested = np.zeros((steps + 1, batch, LENGTH + 1))  # a blank followed it; which it was no longer matters
-    rested[0, :, 0] = 1.0
-    begun = np.zeros(
-        (steps, batch, LENGTH, classes - 1)
-    )  # the character that begins as the k-th at this step
+    in_char = np.zeros((steps + 1, batch, LENGTH + 1, classes - 1))  # the k-th character is being emitted
+    after_blank = np.zeros(
+        (steps + 1, batch, LENGTH + 1)
+    )  # a blank followed it; which it was no longer matters
+    after_blank[0, :, 0] = 1.0
+    char_starts = np.zeros((steps, batch, LENGTH, classes - 1))  # the character that starts as the k-th here
     for t in range(steps):
         p = character[:, t, None, :]
-        whole = rested[t] + inked[t].sum(axis=2)
-        begun[t] = p * (whole[:, :LENGTH, None] - inked[t][:, :LENGTH])
-        inked[t + 1] = p * inked[t]
-        inked[t + 1][:, 1:] += begun[t]
-        rested[t + 1] = blank[:, t] * whole
-    shares = rested[steps][:, LENGTH] + inked[steps][:, LENGTH].sum(axis=1)
+        whole = after_blank[t] + in_char[t].sum(axis=2)
+        char_starts[t] = p * (whole[:, :LENGTH, None] - in_char[t][:, :LENGTH])
+        in_char[t + 1] = p * in_char[t]
+        in_char[t + 1][:, 1:] += char_starts[t]
+        after_blank[t + 1] = blank[:, t] * whole
+    shares = after_blank[steps][:, LENGTH] + in_char[steps][:, LENGTH].sum(axis=1)
     places = np.zeros((batch, LENGTH, classes - 1))
-    after_ink = np.zeros((batch, LENGTH + 1, classes - 1))  # chance to end well from "being said"
-    after_rest = np.zeros((batch, LENGTH + 1))
-    after_ink[:, LENGTH] = 1.0
-    after_rest[:, LENGTH] = 1.0
+    from_char = np.zeros((batch, LENGTH + 1, classes - 1))  # chance to end well from "being emitted"
+    from_blank = np.zeros((batch, LENGTH + 1))
+    from_char[:, LENGTH] = 1.0
+    from_blank[:, LENGTH] = 1.0
     for t in range(steps - 1, -1, -1):
-        places += begun[t] * after_ink[:, 1:]
+        places += char_starts[t] * from_char[:, 1:]
         p = character[:, t, None, :]
-        following = p * after_ink  # say c at this step as the k-th, whether it begins or goes on
-        begin = np.zeros_like(following)
-        begin[:, :LENGTH] = following[:, 1:]
-        rest = blank[:, t] * after_rest
-        total = begin.sum(axis=2)
-        after_ink = following + rest[:, :, None] + total[:, :, None] - begin
-        after_rest = rest + total
+        following = p * from_char  # emit c at this step as the k-th, whether it starts or goes on
+        start = np.zeros_like(following)
+        start[:, :LENGTH] = following[:, 1:]
+        rest = blank[:, t] * from_blank
+        total = start.sum(axis=2)
+        from_char = following + rest[:, :, None] + total[:, :, None] - start
+        from_blank = rest + total
     return shares, places / np.maximum(shares, 1e-300)[:, None, None]
 
 

@@ -1,0 +1,207 @@
+"""The VIN inside what a barcode says: alone, among a paper's fields, in a label's envelope, in a packed form.
+
+Labels hold the VIN alone or behind the data identifier ``I`` (ANSI MH10.8.2; SAE J1877): of 29 labels on
+real cars 20 held ``I`` + VIN, 7 the VIN, 1 VIN + a trailing check character, 1 no VIN. Papers hold it as
+one field of many: behind ``VAD`` in the registration documents of AAMVA, between ``%`` on licence discs,
+between ``|`` in the compressed Aztec code of Polish papers. Letters are not folded here: a code is never in
+doubt between I and 1.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from carsight.vin import rules
+
+_LONGEST = 16_384
+"""Characters of a payload that are looked at; the largest symbol that is read here holds 7,089."""
+
+_RUNS = re.compile("[0-9A-HJ-NPR-Z]{17,}|[0-9a-hj-npr-z]{17,}")
+"""A VIN is in one case; packed data in both would otherwise hold runs of VIN characters everywhere."""
+
+_NAMED = re.compile(
+    r"(?:(?<![A-Za-z])(?:V\.?I\.?N|FIN|VINCODE|VIN[-_ ]?(?:NO|NR|NUMBER|CODE)|CHASSIS\w*|VEHICLE\w*NUMBER)"
+    r"[^0-9A-Za-z]{0,6}|VAD|(?<![0-9A-Za-z])I)$",
+    re.IGNORECASE,
+)
+"""What stands before a VIN and says that it is one: its name, AAMVA's element id or the data identifier I."""
+
+_FIELD = re.compile(r"[^0-9A-Za-z .\-_·]+")
+_GAPS = re.compile(r"[ .\-_·]+")
+_NAME_OF_FIELD = re.compile(r"^\W*(?:V\.?I\.?N\.?|FIN)(?![0-9A-Za-z])[ .\-_·]*", re.IGNORECASE)
+_PARCEL = re.compile("1Z[0-9A-Z]{16}")
+"""A tracking number of UPS. One in eleven holds a VIN's check digit in its first 17 characters."""
+
+_PACKED = re.compile(r"[0-9A-Za-z+/\s]{64,}={0,2}\s*")
+_LARGEST_PAPER = 65_536
+
+
+class Place(Enum):
+    """How a VIN stands in a payload. The value is how much likelier (a factor) it is for that to be one."""
+
+    NAMED = 20.0
+    """Behind its name, an element id or the data identifier."""
+    ALONE = 1.0
+    """The payload is nothing else, or it is a field of its own."""
+    APART = 0.3
+    """A field of its own, written in groups."""
+    INSIDE = 0.02
+    """At the beginning or the end of a longer run of characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadVin:
+    """17 characters of a payload that may be a VIN, in capitals."""
+
+    vin: str
+    place: Place
+
+
+def find_vins(payload: str) -> list[PayloadVin]:
+    """Return what may be a VIN in ``payload``, each once, where it is likeliest to be one.
+
+    Nothing is said of makers and check digits but where 17 characters are cut out of a longer run: there both
+    must hold (by chance the digit alone holds 1 time in 11, at every place of the run).
+    """
+    text = payload[:_LONGEST]
+    paper = _unpacked(text)
+    if paper is not None:
+        text = paper
+    elif "://" in text:
+        text = urllib.parse.unquote(text)
+    found: dict[str, PayloadVin] = {}
+    for one in (*_in_runs(text), *_in_groups(text)):
+        vin = one.vin.upper()
+        if vin.isdigit():
+            continue
+        if vin not in found or found[vin].place.value < one.place.value:
+            found[vin] = PayloadVin(vin, one.place)
+    return list(found.values())
+
+
+def _in_runs(text: str) -> Iterator[PayloadVin]:
+    """What stands in one piece."""
+    for match in _RUNS.finditer(text):
+        run = match.group()
+        if _PARCEL.fullmatch(run):
+            continue
+        before, after = text[: match.start()], text[match.end() : match.end() + 1]
+        named = _NAMED.search(before[-40:]) is not None
+        # Letters that no VIN holds end a run as well: what goes on there is a longer number.
+        parted = not after.isalnum() and (named or not before[-1:].isalnum())
+        if len(run) == rules.LENGTH and parted:
+            yield PayloadVin(run, Place.NAMED if named else Place.ALONE)
+            continue
+        for start in {0, len(run) - rules.LENGTH}:
+            vin = run[start : start + rules.LENGTH]
+            prefix = (before + run[:start])[-40:]
+            # I, the VIN and a check character; or the name of the VIN, its letters running on into it
+            if _NAMED.search(prefix) is not None and (start > 0 or len(run) == rules.LENGTH + 1):
+                yield PayloadVin(vin, Place.NAMED)
+            elif rules.is_valid(vin.upper()) and rules.known_maker(vin.upper()):
+                yield PayloadVin(vin, Place.INSIDE)
+
+
+def _in_groups(text: str) -> Iterator[PayloadVin]:
+    """What stands in a field of its own, parted by spaces, dashes or dots."""
+    for field in _FIELD.split(text):
+        if not rules.LENGTH <= len(field) <= 2 * rules.LENGTH + 12:
+            continue
+        bare = _NAME_OF_FIELD.sub("", field)
+        joined = _GAPS.sub("", bare)
+        named = bare != field
+        if len(joined) == rules.LENGTH + 1 and joined[0] in "Ii":
+            joined, named = joined[1:], True
+        one_case = joined.isupper() or joined.islower()
+        if joined != bare and one_case and rules.is_vin(joined.upper()):
+            yield PayloadVin(joined, Place.NAMED if named else Place.APART)
+
+
+def _unpacked(text: str) -> str | None:
+    """What the Aztec code of a Polish registration paper says; None for any other ``text``.
+
+    Base64 of a length (4 bytes, little-endian) and a UCL NRV2E stream, in which UTF-16 fields stand between
+    |.
+    """
+    if not _PACKED.fullmatch(text):
+        return None
+    try:
+        data = base64.b64decode("".join(text.split()) + "===", validate=False)
+    except (binascii.Error, ValueError):
+        return None
+    length = int.from_bytes(data[:4], "little")
+    if not 2 * rules.LENGTH <= length <= _LARGEST_PAPER:
+        return None
+    try:
+        return _inflate(data[4:], length).decode("utf-16-le")
+    except (IndexError, UnicodeDecodeError):
+        return None
+
+
+class _Bits:
+    """Bytes and single bits of an NRV2E stream: bits from the highest down, of a byte fetched for eight."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+        self._buffer = 0
+
+    def byte(self) -> int:
+        self._at += 1
+        return self._data[self._at - 1]
+
+    def bit(self) -> int:
+        self._buffer = self._buffer * 2 if self._buffer & 0x7F else self.byte() * 2 + 1
+        return self._buffer >> 8 & 1
+
+
+def _inflate(data: bytes, length: int) -> bytes:
+    """Decompress ``length`` bytes of an NRV2E stream (UCL, 8-bit buffers); IndexError where it ends early."""
+    source, out = _Bits(data), bytearray()
+    last_distance = 1
+    while len(out) < length:
+        if source.bit():
+            out.append(source.byte())
+            continue
+        distance = _distance_code(source)
+        if distance == 2:
+            distance, short = last_distance, source.bit()
+        else:
+            distance = (distance - 3) * 256 + source.byte()
+            if distance >= 0xFFFFFFFF:  # the end marker
+                break
+            short = ~distance & 1
+            distance = last_distance = (distance >> 1) + 1
+        if distance > len(out):
+            raise IndexError("a copy from before the beginning")
+        count = _copy_length(source, short) + (distance > 0x500) + 1
+        for _ in range(min(count, length - len(out))):
+            out.append(out[-distance])
+    return bytes(out)
+
+
+def _distance_code(source: _Bits) -> int:
+    code = 1
+    while True:
+        code = code * 2 + source.bit()
+        if source.bit() or code > 0x2000000:
+            return code
+        code = (code - 1) * 2 + source.bit()
+
+
+def _copy_length(source: _Bits, short: int) -> int:
+    if short:
+        return 1 + source.bit()
+    if source.bit():
+        return 3 + source.bit()
+    length = 1
+    while True:
+        length = length * 2 + source.bit()
+        if source.bit():
+            return min(length, _LARGEST_PAPER) + 3

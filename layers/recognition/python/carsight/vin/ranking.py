@@ -1,0 +1,267 @@
+"""Which VIN it is, and whether it is one: Bayes' rule over readings, votes, text against code.
+
+A photo for this recognizer shows a VIN more often than not, but its other numbers look alike: serial, order
+and parcel numbers of 17 characters. So every text stands against two rivals: the other texts that the
+pixels might show, and the chance that the number is not a VIN at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from carsight.geometry import Box
+from carsight.vin import rules
+from carsight.vin.barcodes import BarcodeVin
+from carsight.vin.line_reader import Calibration, LineReading
+
+Source = Literal["text", "barcode", "both"]
+RepairReason = Literal["check_digit", "barcode", "maker", "pattern"]
+Ranking = tuple[tuple[str, float], ...]
+"""VINs with the probability of each, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """How much likelier makers are to write a text than others are to write it as some other number.
+
+    Each factor is a rounded ratio. A listed maker's prefix is one of 730 where any three characters are one
+    of 36,000, and about one real VIN in thirty has a prefix that the table lacks. A check digit that must
+    hold did on every such VIN of 393 real photos, while a misreading or another number passes 1 time in 11;
+    elsewhere a passing digit still speaks a little for the reading (Japanese and Korean makers keep the
+    rule for export). Serial numbers end in digits (49 CFR 565 demands 13-17 for light vehicles); letters
+    among the last four are rare anywhere.
+    """
+
+    vin: float = 10.0
+    """Odds that 17 characters which were found are a VIN's, before they are known."""
+    common_maker: float = 100.0
+    known_maker: float = 25.0
+    small_maker: float = 0.15
+    """The third character is 9, and the region known: the maker of fewer than 1,000 vehicles a year."""
+    known_region: float = 0.05
+    unknown_region: float = 0.002
+    check_digit_holds: float = 11.0
+    check_digit_fails: float = 0.002
+    optional_digit_holds: float = 2.0
+    optional_digit_fails: float = 0.95
+    no_model_year: float = 0.1
+    """Position 10 is 0, U or Z where 49 CFR 565 applies."""
+    broken_filling: float = 0.05
+    letter_at_end: float = 0.05
+    """Each letter at positions 14-17."""
+    letter_before: float = 0.3
+    """Each letter at positions 12-13."""
+    only_digits: float = 0.0001
+    """A number of 17 digits is a counter's; every VIN of 1,900 labelled ones has letters."""
+
+    @classmethod
+    def without_check_digit(cls) -> Prior:
+        """What is left to go by where the check digit is not looked at; for evaluation."""
+        return cls(
+            check_digit_holds=1.0, check_digit_fails=1.0, optional_digit_holds=1.0, optional_digit_fails=1.0
+        )
+
+    def odds(self, vin: str) -> float:
+        """The odds, any number above 0, that the 17 characters ``vin`` are a VIN's."""
+        digits = [character.isdigit() for character in vin]
+        odds = self.vin * self._maker(vin) * self._check_digit(vin)
+        odds *= self.letter_at_end ** digits[13:].count(False) * self.letter_before ** digits[11:13].count(
+            False
+        )
+        if rules.check_applies(vin) and vin[rules.YEAR_PLACE] in "0UZ":
+            odds *= self.no_model_year
+        if rules.breaks_filling(vin):
+            odds *= self.broken_filling
+        return odds * (self.only_digits if all(digits) else 1.0)
+
+    def plausibility(self, vin: str) -> float:
+        """The probability, 0..1, that the 17 characters ``vin`` are a VIN's."""
+        odds = self.odds(vin)
+        return odds / (1 + odds)
+
+    def _maker(self, vin: str) -> float:
+        if rules.common_maker(vin):
+            return self.common_maker
+        if rules.known_maker(vin):
+            return self.known_maker
+        if not rules.known_region(vin):
+            return self.unknown_region
+        return self.small_maker if vin[2] == "9" else self.known_region
+
+    def _check_digit(self, vin: str) -> float:
+        valid = rules.is_valid(vin)
+        if rules.check_applies(vin):
+            return self.check_digit_holds if valid else self.check_digit_fails
+        return self.optional_digit_holds if valid else self.optional_digit_fails
+
+
+_UNLISTED = 500.0
+"""The mean odds of the texts that are too unlikely to be listed, nearly all of them misreadings of a VIN."""
+
+
+def rank_by_posterior(reading: LineReading, prior: Prior) -> Ranking:
+    """Rank the texts of ``reading`` by the probability that each is the line's VIN, best first.
+
+    Bayes' rule: what the net gives each text, times the odds that it is a VIN, against the other texts and
+    against each text being another number. Nothing is left out for breaking a rule.
+    """
+    if not reading.texts:
+        return ()
+    weights = [(text, probability * prior.odds(text)) for text, probability in reading.texts]
+    listed = sum(probability for _, probability in reading.texts)
+    total = sum(weight for _, weight in weights) + listed + max(0.0, 1 - listed) * _UNLISTED
+    ranked = ((text, reading.share * weight / total) for text, weight in weights)
+    return tuple(sorted(ranked, key=lambda item: -item[1]))
+
+
+def merge_rankings(rankings: Sequence[Ranking], prior: Prior) -> Ranking:
+    """Merge the rankings of several looks at a photo into one, best first.
+
+    Cuts that miss a character say little, so half of a text's probability is that of its surest cut, and
+    half its share of all the votes; but where cuts are sure of different texts, each is believed only in
+    proportion. Of 588 photos sent in four ways (as they are, cut to the line, at two thirds of their size,
+    tilted), 87 % are right at 0.7 % wrong with it, 83 % where the surest look is believed. However many
+    agree on a text, it is no likelier to be a VIN than its own rules make it.
+    """
+    best: dict[str, float] = {}
+    votes: dict[str, float] = {}
+    for ranking in rankings:
+        for text, probability in ranking[:8]:
+            best[text] = max(best.get(text, 0.0), probability)
+            votes[text] = votes.get(text, 0.0) + probability
+    surest, cast = max(1.0, sum(best.values())), max(1.0, sum(votes.values()))
+    together = {
+        text: min((best[text] / surest + votes[text] / cast) / 2, prior.plausibility(text)) for text in best
+    }
+    return tuple(sorted(together.items(), key=lambda item: -item[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class CheckDigit:
+    """``valid``: position 9 is what 49 CFR 565.15 computes; ``applies``: this VIN must have a check digit."""
+
+    valid: bool
+    applies: bool
+
+    @classmethod
+    def of(cls, vin: str) -> CheckDigit:
+        return cls(rules.is_valid(vin), rules.check_applies(vin))
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """A character that is not the one the pixels alone look most like. ``position`` counts from 1.
+
+    ``reason``: ``check_digit``, ``barcode``, ``maker`` (positions 1-3) or ``pattern`` (digits where makers
+    count).
+    """
+
+    position: int
+    from_: str
+    to: str
+    reason: RepairReason
+
+
+@dataclass(frozen=True, slots=True)
+class VinCandidate:
+    """A VIN with the probability that it is right, 0..1.
+
+    ``box`` is that of its 17 characters (of the code, where only that was read) in pixels of the upright
+    photo.
+    """
+
+    vin: str
+    confidence: float
+    box: Box
+    source: Source
+    check_digit: CheckDigit
+    repairs: tuple[Repair, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RankedLine:
+    """A line's reading, its ranking and its box in pixels of the upright photo."""
+
+    reading: LineReading
+    ranked: Ranking
+    box: Box
+
+    @property
+    def seen(self) -> str:
+        """The 17 characters that the pixels alone look most like; "" where they show none."""
+        return self.reading.texts[0][0] if self.reading.texts else ""
+
+
+@dataclass(frozen=True, slots=True)
+class RankedCode:
+    """A barcode's VIN and its box in pixels of the upright photo."""
+
+    code: BarcodeVin
+    box: Box
+
+
+_LISTED = 5
+"""How many of the texts are made candidates."""
+
+_CODE_DOUBT = 0.02
+"""How often a barcode that is read holds another VIN than the vehicle's."""
+
+
+def repairs(seen: str, vin: str, reason: RepairReason | None = None) -> tuple[Repair, ...]:
+    """What makes ``vin`` of ``seen``, the characters that the pixels alone look most like."""
+    mended = rules.check_applies(vin) and rules.is_valid(vin) and not rules.is_valid(seen)
+    return tuple(
+        Repair(
+            index + 1, was, now, reason or ("check_digit" if mended else "maker" if index < 3 else "pattern")
+        )
+        for index, (was, now) in enumerate(zip(seen, vin, strict=True))
+        if was != now
+    )
+
+
+def weigh(
+    lines: Sequence[RankedLine], codes: Sequence[RankedCode], prior: Prior, calibration: Calibration
+) -> list[VinCandidate]:
+    """All that was read in a photo, lines and codes together, the likeliest VIN first."""
+    found: dict[str, VinCandidate] = {}
+    for vin, probability in merge_rankings([line.ranked for line in lines], prior)[:_LISTED]:
+        surest = max(lines, key=lambda line: dict(line.ranked).get(vin, 0.0))
+        mended = repairs(surest.seen, vin)
+        confidence = calibration(probability)
+        found[vin] = VinCandidate(vin, confidence, surest.box, "text", CheckDigit.of(vin), mended)
+    texts = dict(found)
+    for one in codes:
+        candidate = _with_code(one, lines, texts.get(one.code.vin), prior)
+        if one.code.vin not in found or found[one.code.vin].confidence < candidate.confidence:
+            found[one.code.vin] = candidate
+    ranked = sorted(found.values(), key=lambda c: -c.confidence)
+    if not ranked or ranked[0].source == "text":
+        return ranked
+    # What disagrees with a barcode is at most as likely as the barcode is wrong.
+    left = 1 - ranked[0].confidence
+    return [
+        ranked[0],
+        *(
+            VinCandidate(c.vin, min(c.confidence, left), c.box, c.source, c.check_digit, c.repairs)
+            for c in ranked[1:]
+        ),
+    ]
+
+
+def _with_code(
+    one: RankedCode, lines: Sequence[RankedLine], same: VinCandidate | None, prior: Prior
+) -> VinCandidate:
+    """A barcode's VIN as a candidate, boxed by the text line that says the same or nearly so."""
+    vin, digit = one.code.vin, CheckDigit.of(one.code.vin)
+    odds = prior.odds(vin) * one.code.place.value
+    if same is not None and odds > 1:
+        doubt = (1 - same.confidence) * 0.02
+        return VinCandidate(vin, 1 - max(doubt, 1e-4), same.box, "both", digit, same.repairs)
+    confidence = (1 - _CODE_DOUBT) * odds / (1 + odds)
+    for line in lines:
+        if line.seen and sum(a != b for a, b in zip(line.seen, vin, strict=True)) <= 5:
+            mended = repairs(line.seen, vin, "barcode")
+            return VinCandidate(vin, confidence, line.box, "barcode", digit, mended)
+    return VinCandidate(vin, confidence, one.box, "barcode", digit)

@@ -1,0 +1,117 @@
+"""Views of a photo: smaller, turned, cut out or bordered, each knowing where its pixels lie in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from carsight.photo import Photo, Pixels, halved
+
+Floats = NDArray[np.float32]
+Matrix = NDArray[np.float64]
+
+_BORDER = (114, 114, 114)
+"""The grey that the detectors saw round photos when they were trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Pixels to look at. ``matrix`` (3 x 3) leads from them to those of the full upright photo."""
+
+    pixels: Pixels
+    matrix: Matrix
+
+    @classmethod
+    def of(cls, photo: Photo, side: int) -> View:
+        """The whole of ``photo``, halved for as long as its longer side keeps ``side`` pixels."""
+        height, width = photo.pixels.shape[:2]
+        zoom = side / max(height, width)
+        pixels = halved(photo.pixels, max(1, round(width * zoom)), max(1, round(height * zoom)))
+        return cls(pixels, np.diag([photo.width / pixels.shape[1], photo.height / pixels.shape[0], 1.0]))
+
+    @property
+    def width(self) -> int:
+        return int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.pixels.shape[0])
+
+    def to_photo(self, corners: NDArray[np.floating]) -> Floats:
+        """Where ``corners`` (N x 2, pixels of this view) lie in the full photo."""
+        points = np.asarray(corners, np.float64)[None]
+        return np.asarray(cv2.perspectiveTransform(points, self.matrix)[0], np.float32)
+
+    def from_photo(self, corners: NDArray[np.floating]) -> Floats:
+        """Where ``corners`` (N x 2, pixels of the full photo) lie in this view."""
+        points = np.asarray(corners, np.float64)[None]
+        return np.asarray(cv2.perspectiveTransform(points, np.linalg.inv(self.matrix))[0], np.float32)
+
+    def bordered(self, share: float) -> View:
+        """This view with grey round it, ``share`` of its longer side wide."""
+        margin = max(1, round(max(self.width, self.height) * share))
+        pixels = cv2.copyMakeBorder(
+            self.pixels, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=_BORDER
+        )
+        return View(np.asarray(pixels, np.uint8), self.matrix @ _moved(-margin, -margin))
+
+    def rotated(self, quarters: int) -> View:
+        """This view turned anticlockwise by ``quarters`` (1 to 3) of a turn."""
+        pixels = np.ascontiguousarray(np.rot90(self.pixels, quarters))
+        back = {
+            1: np.array([[0.0, -1, self.width], [1, 0, 0], [0, 0, 1]]),
+            2: np.array([[-1.0, 0, self.width], [0, -1, self.height], [0, 0, 1]]),
+            3: np.array([[0.0, 1, 0], [-1, 0, self.height], [0, 0, 1]]),
+        }[quarters]
+        return View(pixels, self.matrix @ back)
+
+    def zoomed(self, zoom: float) -> View:
+        """This view ``zoom`` times as large, by areas where that is smaller, cubic where it is larger."""
+        columns, rows = max(1, round(self.width * zoom)), max(1, round(self.height * zoom))
+        if (columns, rows) == (self.width, self.height):
+            return self
+        method = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
+        pixels = cv2.resize(self.pixels, (columns, rows), interpolation=method)
+        scale = np.diag([self.width / columns, self.height / rows, 1.0])
+        return View(np.asarray(pixels, np.uint8), self.matrix @ scale)
+
+    def cut(self, x0: int, y0: int, x1: int, y1: int) -> View:
+        """The part of this view between two corners."""
+        return View(self.pixels[y0:y1, x0:x1], self.matrix @ _moved(x0, y0))
+
+    def warped(self, source: Floats, width: int, height: int) -> View:
+        """The parallelogram with the corners ``source`` (top left, top right, bottom right) made level."""
+        target = np.array([(0, 0), (width, 0), (width, height)], np.float32)
+        matrix = cv2.getAffineTransform(np.asarray(source, np.float32), target)
+        pixels = cv2.warpAffine(
+            self.pixels, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        return View(np.asarray(pixels, np.uint8), self.matrix @ np.linalg.inv(np.vstack([matrix, (0, 0, 1)])))
+
+    def tilted(self, degrees: float) -> View:
+        """This view turned so that a line tilted by ``degrees`` becomes level, large enough for all of it."""
+        matrix = cv2.getRotationMatrix2D((self.width / 2, self.height / 2), degrees, 1.0)
+        cosine, sine = abs(matrix[0, 0]), abs(matrix[0, 1])
+        size = (
+            int(self.width * cosine + self.height * sine),
+            int(self.width * sine + self.height * cosine),
+        )
+        matrix[0, 2] += (size[0] - self.width) / 2
+        matrix[1, 2] += (size[1] - self.height) / 2
+        pixels = cv2.warpAffine(
+            self.pixels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        return View(np.asarray(pixels, np.uint8), self.matrix @ np.linalg.inv(np.vstack([matrix, (0, 0, 1)])))
+
+    def grey(self) -> View:
+        """This view without its colors (height x width)."""
+        if self.pixels.ndim == 2:
+            return self
+        return View(np.asarray(cv2.cvtColor(self.pixels, cv2.COLOR_BGR2GRAY), np.uint8), self.matrix)
+
+
+def _moved(x: float, y: float) -> Matrix:
+    return np.array([[1.0, 0, x], [0, 1, y], [0, 0, 1]])

@@ -19,7 +19,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from carsight.vin import line_reader
+from carsight.vin import rules
 from training import ppocr
 from training.detector import Conv, Net, batches
 from training.plates_data import ALPHABET
@@ -131,7 +131,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     models, work = args.models, args.work
-    reader, _ = recover_reader(models / "vin_reader.onnx", line_reader.ALPHABET)
+    reader, _ = recover_reader(models / "vin_reader.onnx", rules.ALPHABET)
     state = reader.state_dict()
     _save(work / "vin_reader/reader.pt", {"net": state, "model": state, "step": 0, "steps": -1})
     reader, regions = recover_reader(models / "plate_reader.onnx", ALPHABET)

@@ -281,7 +281,7 @@ class _Search:
                 break
 
     def _read(self, corners: Floats, score: float) -> _Line:
-        """Read the line with ``corners`` (pixels of the full photo), again in full where small and not sure."""
+        """Read the line with ``corners`` (pixels of the full photo), in full too where small and unsure."""
         line = self._read_in(self.view, corners, score)
         if line.certainty >= self._tuning.sure or line.reading.share < _HARDLY:
             return line

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from carsight.photo import Photo, Pixels, halved
+from carsight.photo import Photo, Pixels, halve_to_cover
 
 Floats = NDArray[np.float32]
 Matrix = NDArray[np.float64]
@@ -26,10 +26,10 @@ class View:
 
     @classmethod
     def of(cls, photo: Photo, side: int) -> View:
-        """The whole of ``photo``, halved for as long as its longer side keeps ``side`` pixels."""
+        """The whole of ``photo``, halve_to_cover for as long as its longer side keeps ``side`` pixels."""
         height, width = photo.pixels.shape[:2]
         zoom = side / max(height, width)
-        pixels = halved(photo.pixels, max(1, round(width * zoom)), max(1, round(height * zoom)))
+        pixels = halve_to_cover(photo.pixels, max(1, round(width * zoom)), max(1, round(height * zoom)))
         return cls(pixels, np.diag([photo.width / pixels.shape[1], photo.height / pixels.shape[0], 1.0]))
 
     @property

@@ -23,7 +23,9 @@ WARPS = ((cv2.INTER_LINEAR, cv2.BORDER_REPLICATE), (cv2.INTER_AREA, cv2.BORDER_C
 
 
 CALLS: dict[str, Callable[[], object]] = {
+    "Sobel": lambda: cv2.Sobel(GRAY, cv2.CV_16S, 1, 0),
     "connectedComponentsWithStats": lambda: cv2.connectedComponentsWithStats((GRAY > 100).astype(np.uint8)),
+    "convertScaleAbs": lambda: cv2.convertScaleAbs(cv2.Sobel(GRAY, cv2.CV_16S, 0, 1)),
     "copyMakeBorder": lambda: cv2.copyMakeBorder(COLOR, 1, 2, 3, 4, cv2.BORDER_CONSTANT, value=(9, 9, 9)),
     "cvtColor": lambda: [cv2.cvtColor(COLOR, code) for code in (cv2.COLOR_BGR2GRAY, cv2.COLOR_BGR2RGB)],
     "flip": lambda: [cv2.flip(COLOR, code) for code in (-1, 0, 1)],

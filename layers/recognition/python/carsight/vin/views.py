@@ -26,7 +26,7 @@ class View:
 
     @classmethod
     def of(cls, photo: Photo, side: int) -> View:
-        """The whole of ``photo``, halve_to_cover for as long as its longer side keeps ``side`` pixels."""
+        """The whole of ``photo``, halved for as long as its longer side keeps ``side`` pixels."""
         height, width = photo.pixels.shape[:2]
         zoom = side / max(height, width)
         pixels = halve_to_cover(photo.pixels, max(1, round(width * zoom)), max(1, round(height * zoom)))

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from carsight import formats
+from carsight.refusal import Reason
+from carsight_service.contract.api import IMAGE_FORMATS, IMAGE_LIMITS
 from carsight_service.contract.errors import NotFound, ObjectGone, ServiceError
 from carsight_service.deployment import Deployment
 from carsight_service.http import account, openapi, page
 from carsight_service.lambda_types import Response
 from carsight_service.settings import Settings
 from tests.events import Invocation, event
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def ask(path: str) -> Response:
@@ -47,6 +54,36 @@ def test_every_route_of_the_account_function_is_described() -> None:
         if path in page.PAGES:  # for people: no part of the API
             continue
         assert {method.lower() for method in handlers} == set(described[path])
+
+
+def test_the_formats_and_limits_are_those_of_the_decoder() -> None:
+    assert (IMAGE_FORMATS, IMAGE_LIMITS) == (formats.NAMES, formats.LIMITS)
+    described = openapi.document()["components"]["schemas"]["ImageText"]["description"]
+    assert IMAGE_FORMATS in described
+    assert IMAGE_LIMITS in described
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert IMAGE_FORMATS in readme
+    assert IMAGE_LIMITS.replace("50 megapixels ", "") in readme
+
+
+def test_every_error_says_what_to_do_but_refused_urls() -> None:
+    responses = openapi.document()["paths"]["/platerecognition"]["post"]["responses"].values()
+    for response in responses:
+        for example in response["content"]["application/json"].get("examples", {}).values():
+            value = example["value"]
+            assert value.get("detail", "").endswith(".") or value["code"] == "invalid_image", value
+
+
+def test_a_404_gives_its_reason_and_the_figure_behind_it() -> None:
+    reasons = set()
+    for path in ("/platerecognition", "/v1/vinocr"):
+        content = openapi.document()["paths"][path]["post"]["responses"]["404"]["content"]["application/json"]
+        for example in content["examples"].values():
+            if example["value"]["code"] == "nothing_found":
+                assert isinstance(example["value"]["figure"], int | float)
+                reasons.add(example["value"]["reason"])
+        assert content["schema"] == {"$ref": "#/components/schemas/NothingFoundError"}
+    assert reasons == set(get_args(Reason))
 
 
 def test_every_error_but_what_only_an_upload_can_meet_is_described() -> None:

@@ -15,21 +15,23 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as some
 
 from carsight_service.contract.api import MAX_IMAGE_BYTES
-from carsight_service.contract.errors import ImageTooLarge, InvalidImage
+from carsight_service.contract.errors import ImageTooLarge, InvalidImage, envelope
 from carsight_service.deployment import Deployment
 from carsight_service.http.request import Request, canonical_path, parse_request
 from carsight_service.images import (
     Base64Source,
     BytesSource,
     S3Source,
+    UnusableSource,
     UrlSource,
 )
-from carsight_service.settings import Settings
+from carsight_service.settings import Links, Settings
 from tests.events import MULTIPART, event, form
 
 URL = "https://photos.example/a%20b.jpg?X-Amz-Signature=abc&x=1"
 PHOTO = b"\xff\xd8\xff\xe0" + random.Random(1).randbytes(3000) + b"\r\n--Xy\r\n\r\n\r\n\n"
 BASE64 = base64.b64encode(PHOTO).decode()
+NO_TEXT = UnusableSource("The image has to be text: an http or https URL, or base64.")
 JSON = "application/json"
 
 load = Deployment(Settings(table_name="carsight")).images.load
@@ -52,9 +54,9 @@ def parsed(*args: Any, **kwargs: Any) -> Request:
         (f"  {URL}\n", UrlSource(URL)),
         ("not base64!", Base64Source("not base64!")),
         ("file:///etc/passwd", Base64Source("file:///etc/passwd")),
-        (17, BytesSource(b"")),
-        (True, BytesSource(b"")),
-        ({"url": URL}, BytesSource(b"")),
+        (17, NO_TEXT),
+        (True, NO_TEXT),
+        ({"url": URL}, NO_TEXT),
     ],
 )
 def test_json_fields(name: str, value: object, source: object) -> None:
@@ -129,6 +131,54 @@ def test_broken_json_is_no_image(body: str) -> None:
     assert source is not None
     with pytest.raises(InvalidImage):
         load(source)
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ('{"image": "https://photos.example/', "The JSON ends at character 34 "),
+        ('{"image": "a.jpg", ', "The JSON ends at character 18 "),
+        ('{"image": "a.jpg" "key": 1}', "The JSON is broken at character 19: expecting ',' delimiter."),
+        ("{image: 1}", "The JSON is broken at character 2: "),
+        ("[" * 100_000, "The JSON is nested too deeply"),
+        ('{"image": 7}', "The image has to be text"),
+        ('{"image": {"url": "https://photos.example/"}}', "The image has to be text"),
+        ("/9j/4AAQ SkZJRg*", "The base64 is broken at its character 15, blanks not counted"),
+        ("/9j/4AAQSkZJR", "The base64 ends early: 13 characters"),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_told(body: str, detail: str) -> None:
+    source = parsed(body).source
+    assert source is not None
+    with pytest.raises(InvalidImage) as error:
+        load(source)
+    assert error.value.detail.startswith(detail)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[::1]/",
+        "http://user@photos.example/",
+        "ftp://photos.example/1.jpg",
+        "file:///etc/passwd",
+        "//169.254.169.254/latest",
+        "169.254.169.254/latest",
+        "www.photos.example/1.jpg",
+        "localhost:8080/1.jpg",
+        "http:/photos.example",
+        "s3://secret/1.jpg",
+        "s3:///",
+    ],
+)
+def test_refused_urls_are_all_alike(url: str) -> None:
+    source = parsed(json.dumps({"image": url})).source
+    assert source is not None
+    with pytest.raises(InvalidImage) as error:
+        load(source)
+    assert envelope(error.value, "id-1", Links()) == envelope(InvalidImage(), "id-1", Links())
+    assert "detail" not in envelope(error.value, "id-1", Links())
 
 
 def test_a_form() -> None:
@@ -347,7 +397,7 @@ def test_bad_base64(text: str) -> None:
 
 def test_too_large() -> None:
     assert len(load(BytesSource(bytes(MAX_IMAGE_BYTES)))) == MAX_IMAGE_BYTES
-    with pytest.raises(ImageTooLarge):
+    with pytest.raises(ImageTooLarge, match="1 more than the limit"):
         load(BytesSource(bytes(MAX_IMAGE_BYTES + 1)))
     with pytest.raises(ImageTooLarge):
         load(Base64Source(base64.b64encode(bytes(MAX_IMAGE_BYTES + 1)).decode()))

@@ -72,7 +72,8 @@ def read_plates(image: PhotoSource, regions: Sequence[str] = ()) -> list[PlateRe
     """Read the licence plates of a photo, surest first; none found is an empty list.
 
     Args:
-        image: A photo's path or bytes (JPEG, PNG, WebP, BMP), or its pixels (height x width x 3, BGR, uint8).
+        image: A photo's path or bytes (``carsight.formats`` says which), or its pixels (height x width x 3,
+            BGR, uint8).
         regions: Where the plates are expected to be from, such as ``us-ca`` or ``de``; a hint, no filter.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
@@ -12,6 +13,10 @@ from carsight_service.aws.storage import Storage
 from carsight_service.contract.api import MAX_IMAGE_BYTES
 from carsight_service.contract.errors import ImageTooLarge, InvalidImage, ObjectGone, StoreUnavailable
 from carsight_service.settings import Settings
+
+_NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
+_LIKE_A_URL = re.compile(r"[.:%?@\\[\]]|^//")
+"""Characters of addresses that base64 does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +48,24 @@ class S3Source:
     key: str
 
 
-ImageSource = UrlSource | BytesSource | Base64Source | S3Source
+@dataclass(frozen=True, slots=True)
+class UnusableSource:
+    """What stands in an image's place and cannot be one; ``detail`` is what the caller is told."""
+
+    detail: str
+
+
+ImageSource = UrlSource | BytesSource | Base64Source | S3Source | UnusableSource
 
 
 def image_source(value: object) -> ImageSource | None:
     """What ``value`` points at, None where there is nothing; a value of another type points at no image."""
+    if value is None or isinstance(value, UnusableSource):
+        return value
     if isinstance(value, bytes):
         return BytesSource(value) if value else None
     if not isinstance(value, str):
-        return BytesSource(b"") if value is not None else None
+        return UnusableSource("The image has to be text: an http or https URL, or base64.")
     text = value.strip()
     scheme = text[:8].lower()
     if scheme.startswith(("http://", "https://")):
@@ -90,6 +104,8 @@ class ImageLoader:
                 return _bounded(_decoded(text))
             case BytesSource(data):
                 return _bounded(data)
+            case UnusableSource(detail):
+                raise InvalidImage(detail=detail)
 
     def _object(self, bucket: str, key: str) -> bytes:
         if bucket not in self._settings.allowed_buckets or not key:
@@ -106,10 +122,28 @@ def _decoded(text: str) -> bytes:
     try:
         return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidImage("not base64") from error
+        raise InvalidImage("not base64", detail=_mistake(packed)) from error
+
+
+def _mistake(packed: str) -> str:
+    """What is wrong with ``packed`` base64; nothing where it may have been meant as a URL.
+
+    Whatever is refused as a URL is refused alike, of which kind it may be.
+    """
+    if _LIKE_A_URL.search(packed):
+        return ""
+    if wrong := _NOT_BASE64.search(packed):
+        return (
+            f"The base64 is broken at its character {wrong.start() + 1}, blanks not counted; encode the "
+            "image's bytes again, or send them as they are."
+        )
+    return f"The base64 ends early: {len(packed)} characters are no whole number of bytes. Was it cut short?"
 
 
 def _bounded(data: bytes) -> bytes:
     if len(data) > MAX_IMAGE_BYTES:
-        raise ImageTooLarge
+        raise ImageTooLarge(
+            detail=f"The image has {len(data):,} bytes, {len(data) - MAX_IMAGE_BYTES:,} more than the limit; "
+            "2,000 pixels a side are enough."
+        )
     return data

@@ -18,6 +18,12 @@ MAX_IMAGE_BYTES = 10 * 1024 * 1024
 ApiName = Literal["plate_image_recognition", "vin_optical_character_recognition"]
 
 
+IMAGE_FORMATS = "JPEG, PNG, WebP, HEIC, AVIF, TIFF, GIF or BMP"
+IMAGE_LIMITS = "50 megapixels (PNG 40, WebP 16, HEIC 25, AVIF 25, TIFF 25)"
+"""What can be read, and up to which size: ``NAMES`` and ``LIMITS`` of ``carsight.formats``, for functions
+without the engine. A test compares them."""
+
+
 class Api(StrEnum):
     """The metered APIs. The value names one in the key table, in metrics and in upload paths."""
 

@@ -15,7 +15,15 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from carsight_service.contract.api import Api, PlateAnswer, UsageReport, Validation, VinAnswer
+from carsight_service.contract.api import (
+    IMAGE_FORMATS,
+    IMAGE_LIMITS,
+    Api,
+    PlateAnswer,
+    UsageReport,
+    Validation,
+    VinAnswer,
+)
 from carsight_service.contract.errors import (
     IMAGE_FIELDS,
     REASONS,
@@ -205,8 +213,8 @@ _IMAGE: Document = {
     "minLength": 1,
     "description": (
         "An `http` or `https` URL, base64 (with or without `data:...;base64,` before it), or "
-        "`s3://bucket/key` where the deployment allows the bucket. JPEG, PNG, WebP, BMP, TIFF or GIF, "
-        "at most 10 MB and 50 megapixels; about 4.4 MB inline."
+        f"`s3://bucket/key` where the deployment allows the bucket. {IMAGE_FORMATS}, at most 10 MB and "
+        f"{IMAGE_LIMITS}; about 4.4 MB inline."
     ),
 }
 

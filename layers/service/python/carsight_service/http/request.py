@@ -25,6 +25,7 @@ from carsight_service.images import (
     BytesSource,
     ImageSource,
     S3Source,
+    UnusableSource,
     UrlSource,
     image_source,
 )
@@ -59,6 +60,8 @@ class Request:
                 asked = text.encode("utf-8", "replace")
             case S3Source(bucket, key):
                 asked = f"s3://{bucket}/{key}".encode("utf-8", "replace")
+            case UnusableSource(detail):
+                asked = detail.encode()
             case None:
                 asked = b""
         return sha256(b"\n".join((self.path.encode(), ",".join(self.regions).encode(), asked))).hexdigest()
@@ -182,16 +185,27 @@ def _body_fields(content_type: str, body: bytes) -> Fields:
 
 
 def _json(text: str) -> Fields:
-    """The members of a JSON object; text that is not JSON stands for itself."""
+    """The members of a JSON object; text that does not begin like JSON stands for itself."""
     if not text.startswith(("{", "[", '"')):
         return {"image": [text]}
     try:
         value = json.loads(text)
+    except json.JSONDecodeError as error:
+        return {"image": [UnusableSource(_mistake(text, error))]}
     except (ValueError, RecursionError):
-        return {"image": [text]}
+        return {
+            "image": [UnusableSource("The JSON is nested too deeply, or holds a number too long to read.")]
+        }
     if isinstance(value, dict):
         return {name: member if isinstance(member, list) else [member] for name, member in value.items()}
     return {"image": [value]} if isinstance(value, str) else {}
+
+
+def _mistake(text: str, error: json.JSONDecodeError) -> str:
+    """Where the JSON of ``text`` goes wrong; its first character is 1."""
+    if error.pos >= len(text) or error.msg.startswith("Unterminated string"):
+        return f"The JSON ends at character {len(text)} although it is not complete. Was the body cut short?"
+    return f"The JSON is broken at character {error.pos + 1}: {error.msg[0].lower()}{error.msg[1:]}."
 
 
 def _multipart(boundary: str, body: bytes) -> Fields:

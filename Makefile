@@ -1,5 +1,8 @@
 # Two commands do all the set-up on a fresh machine: `make run` and `make test`.
 
+SHELL := /bin/bash
+.SHELLFLAGS := -e -o pipefail -c
+
 PYTHON ?= python3
 PORT ?= 3000
 VENV := .venv
@@ -65,11 +68,16 @@ benchmark: $(VENV)/ready .images/packages ## CPU-time of a cold start and of a w
 	PYTHONPATH=packaging $(BIN)/python -m slim.prune $@
 	@touch $@
 
+# `venv --clear`: an installation that was broken off leaves half an environment, without the file `ready`.
 $(VENV)/ready: requirements/dev.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . # the carsight command
-	@mkdir -p $(VENV) && touch $@
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo 'Python 3.11 or newer with venv is needed: apt-get install python3-venv, or make PYTHON=... $@' >&2; exit 1; }
+	@echo 'Installing into $(VENV), once: some 130 packages, 1 GB.'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/pip install --disable-pip-version-check --progress-bar off --require-hashes -r requirements/dev.txt | \
+	  awk '/^(Collecting|Installing)/ { printf "\r  %d packages", n += /^Collecting/; fflush() } END { print "" }'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . # the carsight command
+	@touch $@
 
 $(SAM)/ready: requirements/sam.txt
 	$(PYTHON) -m venv $(SAM)
@@ -77,6 +85,7 @@ $(SAM)/ready: requirements/sam.txt
 	@touch $@
 
 $(VENV)/clients: tests/clients/package-lock.json
+	@command -v npm >/dev/null || { echo 'npm is needed for the tests: apt-get install npm' >&2; exit 1; }
 	npm ci --silent --no-audit --no-fund --prefix tests/clients
 	@touch $@
 

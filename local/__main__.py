@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import sys
 import threading
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 import boto3
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from local import state
 from local.stores import credentials, queue_url, serve
 from local.template import create_table, read_template
 
@@ -33,8 +35,12 @@ TABLE, UPLOADS, RESULTS = "carsight-local", "carsight-local-uploads", "carsight-
 DEMO_KEY = "demo"
 
 
+STATE = ENDPOINT.parent / "state"
+"""What the last run left: keys, usage, uploads and results. ``make clean`` forgets it."""
+
+
 class _Quiet(WSGIRequestHandler):
-    """The functions log what happens; a second log would hold query strings, and keys in them."""
+    """The gateway tells of each request; werkzeug's own log would hold query strings, and keys in them."""
 
     protocol_version = "HTTP/1.1"
 
@@ -56,7 +62,10 @@ def _environment(address: str) -> dict[str, str]:
         "UPLOADS_DEAD_LETTERS_URL": queue_url(address, "UploadsDeadLetters"),
         "WEBHOOKS_DEAD_LETTERS_URL": queue_url(address, "WebhooksDeadLetters"),
         "EVENT_BUS": "default",
-        "LOCAL_FETCH": os.environ.get("LOCAL_FETCH", ""),
+        # Photos and webhooks of this machine, unless LOCAL_FETCH is set and empty.
+        "LOCAL_FETCH": os.environ.get("LOCAL_FETCH", "true"),
+        # A line a request is for people; the functions' JSON is for programs, and comes when it is asked for.
+        "POWERTOOLS_LOG_LEVEL": os.environ.get("POWERTOOLS_LOG_LEVEL", "WARNING"),
         "POWERTOOLS_SERVICE_NAME": "carsight",
         "POWERTOOLS_METRICS_NAMESPACE": "Carsight",
         "POWERTOOLS_TRACE_DISABLED": "true",
@@ -64,13 +73,29 @@ def _environment(address: str) -> dict[str, str]:
 
 
 def _seed() -> Profile:
+    """Return the key ``demo``, made now unless an earlier run has left it."""
     from carsight_service.aws.clients import Clients
-    from carsight_service.metering.keyring import Keyring
+    from carsight_service.metering.keyring import Keyring, KeyringError
+    from carsight_service.metering.model import key_id
 
-    _, account = Keyring(TABLE, Clients().metering).create(
-        owner="demo@example.com", tier="pro", label="local", overage=True, key=DEMO_KEY
-    )
-    return account.profile
+    keyring = Keyring(TABLE, Clients().metering)
+    try:
+        return keyring.show(key_id(DEMO_KEY)).profile
+    except KeyringError:
+        _, account = keyring.create(
+            owner="demo@example.com", tier="pro", label="local", overage=True, key=DEMO_KEY
+        )
+        return account.profile
+
+
+def _refuse_a_taken_port(port: int) -> None:
+    """Leave at once where the port is taken, before anything takes time to start."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            sys.exit(f"Port {port} is taken. Stop what runs there, or take another: PORT={port + 1} make run")
 
 
 def _curl(url: str, path: str, photo: str) -> str:
@@ -80,6 +105,7 @@ def _curl(url: str, path: str, photo: str) -> str:
 
 def main() -> None:
     port = int(os.environ.get("PORT", "3000"))
+    _refuse_a_taken_port(port)
     stop = threading.Event()
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -92,10 +118,13 @@ def main() -> None:
         os.environ.update(environment)
         # The functions read their settings when they are imported.
         from local.gateway import Gateway
-        from local.worker import Worker
+        from local.worker import Worker, create_buckets
 
         template = read_template()
         create_table(boto3.client("dynamodb"), TABLE)
+        create_buckets(UPLOADS, RESULTS)
+        kept = state.restore(STATE, TABLE, (UPLOADS, RESULTS))
+        stack.callback(state.save, STATE, TABLE, (UPLOADS, RESULTS))
         worker = Worker(template, environment)
         profile = _seed()
         gateway = Gateway(template)
@@ -110,7 +139,11 @@ def main() -> None:
             json.dumps({"url": url, "key": DEMO_KEY, "key_id": profile.key_id, **environment}, indent=1)
         )
         stack.callback(ENDPOINT.unlink, missing_ok=True)
-        print(f"\nCarsight is ready at {url} with the key {DEMO_KEY}. Try:\n")
+        if kept:
+            print(
+                "Keys, usage, uploads and results of the last run are here again; `make clean` forgets them."
+            )
+        print(f"\nCarsight is ready at {url} with the key {DEMO_KEY}. Open it in a browser, or try:\n")
         print("  " + _curl(url, "/platerecognition", "plate_us.jpg"))
         print("  " + _curl(url, "/v1/vinocr", "vin_label.jpg"))
         print("  .venv/bin/carsight upload tests/data/plate_us.jpg --local")

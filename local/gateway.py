@@ -7,6 +7,7 @@ limits are AWS's: 10 MB a request, of which Lambda takes 6 MB, both answered 413
 from __future__ import annotations
 
 import base64
+import json
 import sys
 import time
 import uuid
@@ -114,8 +115,10 @@ class Gateway:
         self._cors: dict[str, Any] = api["Properties"].get("CorsConfiguration", {})
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start = time.perf_counter()
         request = Request(environ)
         response = self._preflight(request) or self._answer(request)
+        _tell(request, response, time.perf_counter() - start)
         headers = [(name, str(value)) for name, value in response.get("headers", {}).items()]
         origin = request.headers.get("origin")
         if origin and request.method != "OPTIONS" and self._cors:
@@ -166,6 +169,20 @@ class Gateway:
     def _allowed(self, origin: str) -> str:
         origins = self._cors.get("AllowOrigins", [])
         return "*" if "*" in origins else origin if origin in origins else ""
+
+
+def _tell(request: Request, response: Response, seconds: float) -> None:
+    """Print one line for people: no query, since keys are in it, and nothing that was read."""
+    if request.path == "/healthz":
+        return
+    code = ""
+    if response["statusCode"] >= 400:
+        code = json.loads(response["body"]).get("code", "")
+    now = datetime.now().astimezone()
+    # What a terminal would obey is not printed as it came.
+    path = "".join(character if character.isprintable() else "?" for character in request.path[:80])
+    answered = f"{response['statusCode']} {seconds * 1000:5.0f} ms {code}".rstrip()
+    print(f"{now:%H:%M:%S} {request.method:4} {path} {answered}", flush=True)
 
 
 def to_event(request: Request, route: str, body: bytes) -> Event:

@@ -76,7 +76,7 @@ class Worker:
     def __init__(self, template: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         self._sqs = boto3.client("sqs")
         create_queues(template)
-        create_buckets(template, environment["UPLOADS_BUCKET"], environment["RESULTS_BUCKET"])
+        announce_uploads(template, environment["UPLOADS_BUCKET"])
         self._sources = event_sources(template, environment["AWS_ENDPOINT_URL"])
         self._stop = threading.Event()
         self._threads = [
@@ -121,16 +121,21 @@ def create_queues(template: Mapping[str, Any]) -> None:
         sqs.create_queue(QueueName=queue_name(name), Attributes=attributes)
 
 
-def create_buckets(template: Mapping[str, Any], uploads: str, results: str) -> None:
-    """Both buckets, and the uploads bucket's notifications as in the template."""
-    s3, sqs = boto3.client("s3"), boto3.client("sqs")
+def create_buckets(*buckets: str) -> None:
+    """Create ``buckets``, with versions as in the template."""
+    s3 = boto3.client("s3")
     region: Any = s3.meta.region_name
-    for bucket in (uploads, results):
+    for bucket in buckets:
         if region == "us-east-1":
             s3.create_bucket(Bucket=bucket)
         else:
             s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": region})
         s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+
+
+def announce_uploads(template: Mapping[str, Any], uploads: str) -> None:
+    """Have the bucket ``uploads`` tell the queues of the template what is put into it."""
+    s3, sqs = boto3.client("s3"), boto3.client("sqs")
     notified = template["Resources"]["UploadsBucket"]["Properties"]["NotificationConfiguration"]
     configurations: list[Any] = [
         {

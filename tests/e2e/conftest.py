@@ -31,7 +31,14 @@ class Running:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "local"],
             cwd=ROOT,
-            env={**inherited, "PORT": "0", "CARSIGHT_LOCAL": str(self.endpoint), **environment},
+            env={
+                **inherited,
+                "PORT": "0",
+                "CARSIGHT_LOCAL": str(self.endpoint),
+                "LOCAL_FETCH": "",
+                "POWERTOOLS_LOG_LEVEL": "INFO",
+                **environment,
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -1,0 +1,96 @@
+"""``make run`` as somebody who tries it meets it: what it keeps, what it prints, what it refuses early."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import boto3
+
+from tests.e2e.conftest import ROOT, Running
+
+PHOTO = ROOT / "tests" / "data" / "plate_us.jpg"
+
+
+def ask(url: str, body: bytes | None = None, key: str = "demo") -> dict[str, object]:
+    request = Request(url, body, {"x-api-key": key, "content-type": "image/jpeg"})
+    with urlopen(request, timeout=60) as response:
+        answer: dict[str, object] = json.loads(response.read())
+    return answer
+
+
+def used(running: Running, key: str) -> int:
+    report = ask(f"{running.url}/v1/usage", key=key)
+    usage = report["usage"]
+    assert isinstance(usage, list)
+    return int(next(one["current"] for one in usage if one["api"] == "plate_image_recognition"))
+
+
+def test_keys_usage_uploads_and_results_outlive_a_restart(tmp_path: Path) -> None:
+    first = Running(tmp_path)
+    key, account = first.keyring().create(owner="kept@example.com", tier="pro")
+    ask(f"{first.url}/platerecognition", PHOTO.read_bytes(), key)
+    settings = first.settings()
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=settings["AWS_ENDPOINT_URL"],
+        region_name=settings["AWS_DEFAULT_REGION"],
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+    )
+    name = f"{account.profile.key_id}/plate/" + "long/" * 180 + "photo.jpg.json"
+    s3.put_object(Bucket=settings["RESULTS_BUCKET"], Key=name, Body=b"{}", ContentType="application/json")
+    assert first.stop() == 0
+
+    second = Running(tmp_path)
+    assert any("last run" in line for line in second.lines)
+    assert used(second, key) == 1
+    again = boto3.client(
+        "s3",
+        endpoint_url=second.settings()["AWS_ENDPOINT_URL"],
+        region_name=settings["AWS_DEFAULT_REGION"],
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+    )
+    kept = again.get_object(Bucket=settings["RESULTS_BUCKET"], Key=name)
+    assert (kept["Body"].read(), kept["ContentType"]) == (b"{}", "application/json")
+    assert second.stop() == 0
+
+
+def test_each_request_is_one_readable_line(tmp_path: Path) -> None:
+    running = Running(tmp_path, POWERTOOLS_LOG_LEVEL="WARNING", CUSTOM_METRICS="false")
+    ask(f"{running.url}/platerecognition?key=demo", PHOTO.read_bytes())
+    ask(f"{running.url}/healthz")
+    assert running.stop() == 0
+    ready = next(i for i, line in enumerate(running.lines) if "Stop with Ctrl-C" in line)
+    lines = [line for line in running.lines[ready + 1 :] if line.strip()]
+    assert len(lines) == 1, lines
+    (line,) = lines
+    assert re.fullmatch(r"\d\d:\d\d:\d\d POST /platerecognition 200 +\d+ ms\n", line)
+
+
+def test_a_taken_port_is_told_at_once() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ran = subprocess.run(
+            [sys.executable, "-m", "local"],
+            cwd=ROOT,
+            env={**os.environ, "PORT": str(port)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert ran.returncode == 1
+    assert (
+        ran.stderr
+        == f"Port {port} is taken. Stop what runs there, or take another: PORT={port + 1} make run\n"
+    )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -213,101 +213,114 @@ def load_body(path: Path | None = None) -> tuple[Body, OldHead]:
     The exported graph has lost most layer names, so layers are matched by their order, which the shapes
     confirm. Raises ValueError where the file is not that net.
     """
-    model = onnx.load(str(path or default_weights()))
-    graph = model.graph
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    producer = {name: node for node in graph.node for name in node.output}
+    published = _Published(onnx.load(str(path or default_weights())))
+    body = Body()
+    with torch.no_grad():
+        _fill_convolutions(body, published)
+        _fill_norms(body, published)
+        for first, layer in ((0, body.attention1), (4, body.attention2)):
+            for index, linear in enumerate((layer.qkv, layer.out, layer.up, layer.down), first):
+                _fill(linear.weight, published.constants[f"linear_{index}.w_0"].T)
+                _fill(linear.bias, published.constants[f"linear_{index}.b_0"])
+        _fill_layer_norms(body, published)
+    listed = next(entry.value for entry in published.model.metadata_props if entry.key == "character")
+    characters = ("", *listed.split("\n"), " ")
+    head = OldHead(published.constants["linear_8.w_0"].T, published.constants["linear_8.b_0"], characters)
+    return body, head
 
-    def constant(name: str) -> Array | None:
-        """The array behind a name, through the Identity and Reshape nodes that Paddle's exporter inserts."""
+
+class _Published:
+    """The published graph, with what its nodes are fed."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.nodes = model.graph.node
+        self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        self._producer = {name: node for node in self.nodes for name in node.output}
+
+    def constant(self, name: str) -> Array | None:
+        """Return the array behind a name, through the Identity and Reshape nodes that Paddle inserts."""
         while (
-            name not in constants and name in producer and producer[name].op_type in ("Identity", "Reshape")
+            name not in self.constants
+            and name in self._producer
+            and self._producer[name].op_type in ("Identity", "Reshape")
         ):
-            name = producer[name].input[0]
-        return constants.get(name)
+            name = self._producer[name].input[0]
+        return self.constants.get(name)
 
-    def needed(name: str) -> Array:
-        value = constant(name)
+    def needed(self, name: str) -> Array:
+        """Return the array behind a name. Raises ValueError where there is none."""
+        value = self.constant(name)
         if value is None:
             raise ValueError(f"{name} is not a constant: not the expected recogniser")
         return value
 
-    def added(node: onnx.NodeProto) -> Array | None:
-        """The constant that the node's output is added to: a convolution's bias."""
-        for follower in graph.node:
+    def bias(self, node: onnx.NodeProto) -> Array:
+        """Return a convolution's bias: its own, or the constant that its output is added to."""
+        bias = self.constant(node.input[2]) if len(node.input) > 2 else self._added(node)
+        if bias is None:
+            raise ValueError(f"{node.name} has no bias: not the expected recogniser")
+        return bias.reshape(-1)
+
+    def _added(self, node: onnx.NodeProto) -> Array | None:
+        for follower in self.nodes:
             if follower.op_type == "Add" and node.output[0] in follower.input:
-                other = next(name for name in follower.input if name != node.output[0])
-                return constant(other)
+                return self.constant(next(name for name in follower.input if name != node.output[0]))
         return None
 
-    body = Body()
+    def vectors(self) -> Iterator[Array]:
+        """Yield the 120-vectors left in Mul and Add nodes: layer norms' scales and shifts, in order."""
+        for node in self.nodes:
+            if node.op_type in ("Mul", "Add"):
+                for name in node.input:
+                    value = self.constant(name)
+                    if value is None or value.size != FEATURES or value.ndim == 4:
+                        continue
+                    if not self._root(name).startswith(("linear", "conv")):
+                        yield value
+
+    def _root(self, name: str) -> str:
+        while name not in self.constants:
+            name = self._producer[name].input[0]
+        return name
+
+
+def _fill_convolutions(body: Body, published: _Published) -> None:
     convolutions: list[nn.Conv2d] = [body.stem1, body.stem2, body.stem3, body.stem4, body.stem5]
     for block in body.blocks:
         assert isinstance(block, Block)
         excite = [block.excite.down, block.excite.up] if block.excite is not None else []
         convolutions += [block.depthwise, *excite, block.expand, block.project]
-    convolutions += [
-        layer
-        for part in (body.skip, body.narrow, body.along)
-        for layer in part
-        if isinstance(layer, nn.Conv2d)
-    ]
-    nodes = [node for node in graph.node if node.op_type == "Conv"]
+    parts = (body.skip, body.narrow, body.along)
+    convolutions += [layer for part in parts for layer in part if isinstance(layer, nn.Conv2d)]
+    nodes = [node for node in published.nodes if node.op_type == "Conv"]
     if len(nodes) != len(convolutions):
         raise ValueError(
             f"{len(nodes)} convolutions, {len(convolutions)} expected: not the expected recogniser"
         )
-    with torch.no_grad():
-        for convolution, node in zip(convolutions, nodes, strict=True):
-            _fill(convolution.weight, needed(node.input[1]))
-            if convolution.bias is not None:
-                bias = constant(node.input[2]) if len(node.input) > 2 else added(node)
-                if bias is None:
-                    raise ValueError(f"{node.name} has no bias: not the expected recogniser")
-                _fill(convolution.bias, bias.reshape(-1))
-        norms = [node for node in graph.node if node.op_type == "BatchNormalization"]
-        for part, node in zip((body.skip, body.narrow, body.along), norms, strict=True):
-            norm = part[1]
-            assert isinstance(norm, nn.BatchNorm2d)
-            for name, source in zip(
-                ("weight", "bias", "running_mean", "running_var"), node.input[1:], strict=True
-            ):
-                _fill(getattr(norm, name), needed(source))
-            norm.eps = next(attribute.f for attribute in node.attribute if attribute.name == "epsilon")
-        for first, layer in ((0, body.attention1), (4, body.attention2)):
-            for index, linear in enumerate((layer.qkv, layer.out, layer.up, layer.down), first):
-                _fill(linear.weight, constants[f"linear_{index}.w_0"].T)
-                _fill(linear.bias, constants[f"linear_{index}.b_0"])
-        # What is left of 120-vectors in Mul and Add nodes are the layer norms' scales and shifts, in order.
-        vectors = iter(
-            value
-            for node in graph.node
-            if node.op_type in ("Mul", "Add")
-            for name in node.input
-            if (value := constant(name)) is not None
-            and value.size == FEATURES
-            and value.ndim != 4
-            and not _root(name, constants, producer).startswith(("linear", "conv"))
-        )
-        layer_norms = (
-            body.attention1.norm1,
-            body.attention1.norm2,
-            body.attention2.norm1,
-            body.attention2.norm2,
-            body.norm,
-        )
-        for layer_norm in layer_norms:
-            _fill(layer_norm.weight, next(vectors).reshape(-1))
-            _fill(layer_norm.bias, next(vectors).reshape(-1))
-    listed = next(entry.value for entry in model.metadata_props if entry.key == "character").split("\n")
-    head = OldHead(constants["linear_8.w_0"].T, constants["linear_8.b_0"], ("", *listed, " "))
-    return body, head
+    for convolution, node in zip(convolutions, nodes, strict=True):
+        _fill(convolution.weight, published.needed(node.input[1]))
+        if convolution.bias is not None:
+            _fill(convolution.bias, published.bias(node))
 
 
-def _root(name: str, constants: dict[str, Array], producer: dict[str, onnx.NodeProto]) -> str:
-    while name not in constants:
-        name = producer[name].input[0]
-    return name
+def _fill_norms(body: Body, published: _Published) -> None:
+    nodes = [node for node in published.nodes if node.op_type == "BatchNormalization"]
+    for part, node in zip((body.skip, body.narrow, body.along), nodes, strict=True):
+        norm = part[1]
+        assert isinstance(norm, nn.BatchNorm2d)
+        names = ("weight", "bias", "running_mean", "running_var")
+        for name, source in zip(names, node.input[1:], strict=True):
+            _fill(getattr(norm, name), published.needed(source))
+        norm.eps = next(attribute.f for attribute in node.attribute if attribute.name == "epsilon")
+
+
+def _fill_layer_norms(body: Body, published: _Published) -> None:
+    attention1, attention2 = body.attention1, body.attention2
+    vectors = published.vectors()
+    for norm in (attention1.norm1, attention1.norm2, attention2.norm1, attention2.norm2, body.norm):
+        _fill(norm.weight, next(vectors).reshape(-1))
+        _fill(norm.bias, next(vectors).reshape(-1))
 
 
 def _fill(parameter: Tensor, value: Array) -> None:

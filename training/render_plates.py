@@ -13,6 +13,7 @@ import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -517,6 +518,67 @@ def _bolts(canvas: Pixels, rng: np.random.Generator) -> None:
                 )
 
 
+class _Piece(NamedTuple):
+    """A sign of a row: what it looks like, its size, and how far below the row's middle it stands."""
+
+    mask: Mask | None
+    """None for a gap; a single pixel stands for an emblem."""
+    width: float
+    height: float
+    down: float = 0.0
+
+
+_BAR = np.ones((4, 4), np.float32)
+"""A dash or a dot."""
+
+
+def _pieces(
+    token: Token, region: str, font: str, size: float, gap: float, stretch: float, rng: np.random.Generator
+) -> list[_Piece]:
+    """Return what a token of a row ``size`` pixels high looks like."""
+    match token.kind:
+        case "char":
+            mask = _line(font, token.text)
+            if token.text in "1I" and mask.shape[1] < mask.shape[0] * 0.2:
+                return [_Piece(mask, mask.shape[1] / 64 * size, size)]
+            return [_Piece(mask, mask.shape[1] / mask.shape[0] * size * stretch, size)]
+        case "stack" | "small":
+            return _small_pieces(token, region, font, size, gap, stretch, rng)
+        case "gap":
+            return [_Piece(None, gap, 0)]
+        case "dash" | "dot":
+            if rng.random() < 0.25:
+                return [_Piece(None, gap, 0)]
+            wide = size * (0.13 if token.kind == "dot" else float(rng.uniform(0.14, 0.3)))
+            down = 0.0 if token.kind == "dash" or rng.random() < 0.5 else size * 0.4
+            return [_Piece(_BAR, wide, size * 0.12, down)]
+    wide, tall = size * float(rng.uniform(0.35, 0.6)), size * float(rng.uniform(0.35, 0.8))
+    return [_Piece(np.zeros((1, 1), np.float32), wide, tall)]
+
+
+def _small_pieces(
+    token: Token, region: str, font: str, size: float, gap: float, stretch: float, rng: np.random.Generator
+) -> list[_Piece]:
+    """Return small signs: one above the other, or side by side."""
+    if token.kind == "small" and token.text.isalpha():
+        return [_Piece(_captioned(token.text, rng), size * float(rng.uniform(0.7, 1.1)), size * 0.9)]
+    marks = [
+        _mark(_foreign(region, token.text.count("*"), rng) if c == "*" else _line(font, c))
+        for c in token.text
+        if c not in "-."
+    ]
+    if token.kind == "stack" or ("*" not in token.text and rng.random() < 0.5):
+        share = min(1.0, len(marks) / max(len(marks), 2))
+        return [_Piece(_joined(marks, 0), size * 0.4 * stretch, size * share, -size * (1 - share) / 2)]
+    line = _joined(marks, 1)
+    tall = size * float(rng.uniform(0.6, 1.05) if "*" in token.text else rng.uniform(0.35, 0.8))
+    before: list[_Piece] = []
+    if token.text[0] in "-." and rng.random() < 0.8:
+        before = [_Piece(None, gap * 0.4, 0), _Piece(_BAR, size * 0.13, size * 0.12)]
+    down = float(rng.uniform(-0.3, 0.3)) * (size - tall)
+    return [*before, _Piece(line, line.shape[1] / 64 * tall, tall, down)]
+
+
 def _row(
     canvas: Pixels,
     row: list[Token],
@@ -534,63 +596,7 @@ def _row(
     """One row of text, centred, squeezed where it would not fit."""
     tracking = size * float(rng.uniform(0.08, 0.24))
     gap = size * float(rng.uniform(0.2, 0.55))
-    pieces: list[
-        tuple[Mask | None, float, float, float]
-    ] = []  # mask, width, height, y offset from the middle
-    for token in row:
-        if token.kind == "char":
-            mask = _line(font, token.text)
-            pieces.append((mask, mask.shape[1] / mask.shape[0] * size * stretch, size, 0.0))
-            if token.text in "1I" and mask.shape[1] < mask.shape[0] * 0.2:
-                pieces[-1] = (mask, mask.shape[1] / 64 * size, size, 0.0)
-        elif token.kind in ("stack", "small"):
-            if token.kind == "small" and token.text.isalpha():
-                pieces.append(
-                    (_captioned(token.text, rng), size * float(rng.uniform(0.7, 1.1)), size * 0.9, 0.0)
-                )
-                continue
-            marks = [
-                _mark(_foreign(region, token.text.count("*"), rng) if c == "*" else _line(font, c))
-                for c in token.text
-                if c not in "-."
-            ]
-            if token.kind == "stack" or ("*" not in token.text and rng.random() < 0.5):
-                share = min(1.0, len(marks) / max(len(marks), 2))
-                pieces.append(
-                    (_joined(marks, 0), size * 0.4 * stretch, size * share, -size * (1 - share) / 2)
-                )
-            else:
-                line = _joined(marks, 1)
-                tall = size * float(rng.uniform(0.6, 1.05) if "*" in token.text else rng.uniform(0.35, 0.8))
-                if token.text[0] in "-." and rng.random() < 0.8:
-                    mark = (np.ones((4, 4), np.float32), size * 0.13, size * 0.12, 0.0)
-                    pieces += [(None, gap * 0.4, 0, 0), mark]
-                down = float(rng.uniform(-0.3, 0.3)) * (size - tall)
-                pieces.append((line, line.shape[1] / 64 * tall, tall, down))
-        elif token.kind == "gap":
-            pieces.append((None, gap, 0, 0))
-        elif token.kind in ("dash", "dot"):
-            if rng.random() < 0.25:
-                pieces.append((None, gap, 0, 0))
-            else:
-                wide = size * (0.13 if token.kind == "dot" else float(rng.uniform(0.14, 0.3)))
-                pieces.append(
-                    (
-                        np.ones((4, 4), np.float32),
-                        wide,
-                        size * 0.12,
-                        0.0 if token.kind == "dash" or rng.random() < 0.5 else size * 0.4,
-                    )
-                )
-        else:
-            pieces.append(
-                (
-                    np.zeros((1, 1), np.float32),
-                    size * float(rng.uniform(0.35, 0.6)),
-                    size * float(rng.uniform(0.35, 0.8)),
-                    0.0,
-                )
-            )
+    pieces = [piece for token in row for piece in _pieces(token, region, font, size, gap, stretch, rng)]
     total = sum(piece[1] + tracking for piece in pieces) - tracking
     room = (columns[1] - columns[0]) * float(rng.uniform(0.86, 0.97))
     squeeze = min(1.0, room / total)

@@ -592,19 +592,37 @@ def _rounded(height: int, width: int, radius: int) -> Mask:
     return mask
 
 
+@dataclass
+class _Column:
+    """Where the lines of a label stand: pixels of its sheet."""
+
+    left: int
+    width: int
+    size: int
+    """Height of a line."""
+    pitch: int
+    """From one line to the next."""
+    centred: bool
+
+    def x(self, wide: int) -> int:
+        """Left end of a line that is ``wide``."""
+        return (self.width - wide) // 2 if self.centred else self.left
+
+    def y(self, row: int) -> int:
+        """Top of the line ``row``."""
+        return self.size // 4 + self.pitch * row
+
+
 def _label(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
-    """A door label or maker's plate: a column of lines, the VIN among the first, marks and codes at the
-    sides."""
+    """Draw a door label or maker's plate: lines, the VIN among the first, marks and codes at the sides."""
     style = draw_style(rng, size)
     dressed, place = _dressed(vin, rng) if vin else (draw_other(rng), slice(0))
     line, spans = set_line(dressed, style)
     gap = float(rng.uniform(0.95, 1.7))
     left = int(size * rng.uniform(0.4, 3.0)) if rng.random() < 0.5 else int(size * rng.uniform(0.2, 0.8))
     right = int(size * rng.uniform(0.3, 5.0)) if rng.random() < 0.45 else int(size * rng.uniform(0.2, 0.8))
-    width = left + line.shape[1] + right
     pitch = round(size * gap)
-    height = pitch * (rows + 1) + size // 2
-    layout = _Layout(rng, width, height)
+    layout = _Layout(rng, left + line.shape[1] + right, pitch * (rows + 1) + size // 2)
     at = int(rng.choice([1, 1, 2, 2, 2, 3, 4])) if rng.random() < 0.75 else int(rng.integers(0, rows + 1))
     at = min(at, rows - 1)
     font = _pick_font(_WORDS, rng)
@@ -617,74 +635,89 @@ def _label(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
         style.bold,
         style.dot,
     )
-    centred = bool(rng.random() < 0.4)
-    y = size // 4
+    column = _Column(left, layout.print.shape[1], size, pitch, bool(rng.random() < 0.4))
     for row in range(rows):
-        if row == at:
-            x = left if not centred else (width - line.shape[1]) // 2
-            if vin:
-                layout.vin(line, spans[place], x, y)
-            else:
-                layout.put(layout.marks, line, x, y)
-            if rng.random() < 0.1:
-                cv2.rectangle(
-                    layout.print, (x - 4, y), (x + line.shape[1] + 3, y + line.shape[0] - 1), 255, 1
-                )
-        else:
-            text = draw_other(rng) if row else str(rng.choice(_MAKERS))
-            if rng.random() < 0.5:
-                if any(c in _DOTS or c == " " for c in text) and rng.random() < 0.6 and text.isascii():
-                    mark, _ = set_line(text, other)
-                    mark = mark[:, : width - left // 2]
-                    layout.put(
-                        layout.marks, mark, left if not centred else max(2, (width - mark.shape[1]) // 2), y
-                    )
-                else:
-                    layout.words(
-                        text, left, y, max(8, round(size * rng.uniform(0.6, 1.2))), font, width - left
-                    )
-            else:
-                end = layout.words(
-                    text, left, y, max(8, round(size * rng.uniform(0.55, 1.1))), font, width - left
-                )
-                if end < width * 0.6 and rng.random() < 0.35:
-                    layout.words(
-                        draw_other(rng),
-                        end + size,
-                        y,
-                        max(8, round(size * 0.8)),
-                        font,
-                        max(8, width - end - size),
-                    )
-        y += pitch
-    if left > size * 1.4 and rng.random() < 0.7:
-        tall, _ = set_line(
-            str(rng.choice(["EAC", "EAC", "CTP", "E1", "CE"])),
-            Style("DejaVuSansCondensed-Bold", int(size * 2.4), -0.05, False, 0.5, 0),
-        )
-        tall = np.asarray(cv2.resize(tall, (max(4, int(left * 0.8)), tall.shape[0])), np.uint8)
-        layout.put(
-            layout.print,
-            tall,
-            int(left * 0.1),
-            int(rng.integers(0, max(1, height - tall.shape[0]))),
-        )
-    if rng.random() < 0.22:
-        payload = ("I" if rng.random() < 0.5 else "") + (vin or "".join(rng.choice(list(ALPHABET), 9)))
-        code = barcode(
-            payload,
-            str(rng.choice(["Code39", "Code39", "Code128", "DataMatrix", "QRCode"])),
-            int(size * rng.uniform(0.8, 2.2)),
-        )
-        if code.shape[1] > width * 0.95:
-            code = np.asarray(
-                cv2.resize(code, (int(width * 0.95), code.shape[0]), interpolation=cv2.INTER_AREA), np.uint8
-            )
-        row = rows - 1 if at < rows - 2 else 0
-        y0 = size // 4 + pitch * row
         if row != at:
-            layout.print[y0 : y0 + code.shape[0]] = 0
-            layout.put(layout.print, code, int(rng.integers(0, max(1, width - code.shape[1]))), y0)
+            text = draw_other(rng) if row else str(rng.choice(_MAKERS))
+            _other_line(layout, rng, column, text, column.y(row), font, other)
+            continue
+        x, y = column.x(line.shape[1]), column.y(row)
+        if vin:
+            layout.vin(line, spans[place], x, y)
+        else:
+            layout.put(layout.marks, line, x, y)
+        if rng.random() < 0.1:
+            cv2.rectangle(layout.print, (x - 4, y), (x + line.shape[1] + 3, y + line.shape[0] - 1), 255, 1)
+    if left > size * 1.4 and rng.random() < 0.7:
+        _approval(layout, rng, column)
+    if rng.random() < 0.22:
+        _code(layout, rng, column, vin, row=rows - 1 if at < rows - 2 else 0, taken=at)
+    _rules(layout, rng)
+    face = _printed_or_stamped(layout, rng)
+    if rng.random() < 0.15:  # black film cut out round the text, on a silver ground
+        face = np.asarray(
+            cv2.copyMakeBorder(face, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(200, 200, 200)), np.uint8
+        )
+        if layout.corners is not None:
+            layout.corners = layout.corners + 2
+    opacity = _rounded(face.shape[0], face.shape[1], int(rng.integers(0, size)))
+    return Sheet(face, opacity, layout.corners, vin or "")
+
+
+def _other_line(
+    layout: _Layout, rng: Rng, column: _Column, text: str, y: int, font: str, style: Style
+) -> None:
+    """Set a line that is no VIN: as the marks are, or in words of another font, perhaps in two columns."""
+    left, width, size = column.left, column.width, column.size
+    if rng.random() < 0.5:
+        if any(c in _DOTS or c == " " for c in text) and rng.random() < 0.6 and text.isascii():
+            mark, _ = set_line(text, style)
+            mark = mark[:, : width - left // 2]
+            x = max(2, column.x(mark.shape[1])) if column.centred else left
+            layout.put(layout.marks, mark, x, y)
+        else:
+            layout.words(text, left, y, max(8, round(size * rng.uniform(0.6, 1.2))), font, width - left)
+        return
+    end = layout.words(text, left, y, max(8, round(size * rng.uniform(0.55, 1.1))), font, width - left)
+    if end < width * 0.6 and rng.random() < 0.35:
+        layout.words(
+            draw_other(rng), end + size, y, max(8, round(size * 0.8)), font, max(8, width - end - size)
+        )
+
+
+def _approval(layout: _Layout, rng: Rng, column: _Column) -> None:
+    """Set a mark of approval, tall and narrow, into the left margin."""
+    tall, _ = set_line(
+        str(rng.choice(["EAC", "EAC", "CTP", "E1", "CE"])),
+        Style("DejaVuSansCondensed-Bold", int(column.size * 2.4), -0.05, False, 0.5, 0),
+    )
+    tall = np.asarray(cv2.resize(tall, (max(4, int(column.left * 0.8)), tall.shape[0])), np.uint8)
+    y = int(rng.integers(0, max(1, layout.print.shape[0] - tall.shape[0])))
+    layout.put(layout.print, tall, int(column.left * 0.1), y)
+
+
+def _code(layout: _Layout, rng: Rng, column: _Column, vin: str | None, row: int, taken: int) -> None:
+    """Print a code in place of the line ``row``, unless that is the one that is ``taken``."""
+    payload = ("I" if rng.random() < 0.5 else "") + (vin or "".join(rng.choice(list(ALPHABET), 9)))
+    code = barcode(
+        payload,
+        str(rng.choice(["Code39", "Code39", "Code128", "DataMatrix", "QRCode"])),
+        int(column.size * rng.uniform(0.8, 2.2)),
+    )
+    if code.shape[1] > column.width * 0.95:
+        code = np.asarray(
+            cv2.resize(code, (int(column.width * 0.95), code.shape[0]), interpolation=cv2.INTER_AREA),
+            np.uint8,
+        )
+    y = column.y(row)
+    if row != taken:
+        layout.print[y : y + code.shape[0]] = 0
+        layout.put(layout.print, code, int(rng.integers(0, max(1, column.width - code.shape[1]))), y)
+
+
+def _rules(layout: _Layout, rng: Rng) -> None:
+    """Draw a frame now and then, and a rule across that does not strike the VIN out."""
+    height, width = layout.print.shape
     if rng.random() < 0.35:
         inset = int(rng.integers(1, 5))
         cv2.rectangle(
@@ -695,30 +728,25 @@ def _label(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
             int(rng.integers(1, 3)),
         )
     if rng.random() < 0.3:
-        y0 = int(rng.integers(0, height))
-        if layout.corners is None or not layout.corners[0, 1] - 2 <= y0 <= layout.corners[2, 1] + 2:
-            cv2.line(layout.print, (0, y0), (width, y0), 255, int(rng.integers(1, 3)))
+        y = int(rng.integers(0, height))
+        if layout.corners is None or not layout.corners[0, 1] - 2 <= y <= layout.corners[2, 1] + 2:
+            cv2.line(layout.print, (0, y), (width, y), 255, int(rng.integers(1, 3)))
+
+
+def _printed_or_stamped(layout: _Layout, rng: Rng) -> Pixels:
+    """Paint the label's face; one in five has its marks stamped into it."""
     stamped = rng.random() < 0.2
     ground, ink = _colours(rng)
     shade = np.clip(ink + rng.normal(0, 25, 3) * (rng.random() < 0.2), 0, 255).astype(np.float32)
-    if stamped:
-        hidden = layout.marks
-        layout.marks = np.zeros_like(hidden)
-        face = _paint(layout, ground, ink, shade)
-        if rng.random() < 0.7:
-            metal = _metal(rng, height, width)
-            face = np.where(layout.print[:, :, None] > 128, face, metal)
-        face = _emboss(hidden, face, rng, float(rng.uniform(0.5, 1.6)))
-    else:
-        face = _paint(layout, ground, ink, shade)
-    if rng.random() < 0.15:  # black film cut out round the text, on a silver ground
-        face = np.asarray(
-            cv2.copyMakeBorder(face, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(200, 200, 200)), np.uint8
-        )
-        if layout.corners is not None:
-            layout.corners = layout.corners + 2
-    opacity = _rounded(face.shape[0], face.shape[1], int(rng.integers(0, size)))
-    return Sheet(face, opacity, layout.corners, vin or "")
+    if not stamped:
+        return _paint(layout, ground, ink, shade)
+    hidden = layout.marks
+    layout.marks = np.zeros_like(hidden)
+    face = _paint(layout, ground, ink, shade)
+    if rng.random() < 0.7:
+        metal = _metal(rng, *layout.print.shape)
+        face = np.where(layout.print[:, :, None] > 128, face, metal)
+    return _emboss(hidden, face, rng, float(rng.uniform(0.5, 1.6)))
 
 
 def _strip(rng: Rng, vin: str | None, size: int) -> Sheet:

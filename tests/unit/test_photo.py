@@ -280,6 +280,17 @@ def test_orientation_is_found_in_both_byte_orders(order: str, prefix: bytes) -> 
     assert orientation(prefix + exif(6, order)) == 6
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", [1, 3, 4])  # BYTE, SHORT as the standard has it, LONG
+def test_an_orientation_of_another_width_turns_a_jpeg_in_either_byte_order(order: str, kind: int) -> None:
+    value = struct.pack(order + {1: "B3x", 3: "H2x", 4: "I"}[kind], 6)
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IHHHI", 8, 1, 0x0112, kind, 1)
+    file = encoded(".jpg", picture(120, 80))
+    photo = decode(file[:2] + segment(0xE1, b"Exif\0\0" + head + value + bytes(4)) + file[2:])
+    assert (photo.width, photo.height) == (80, 120)
+    assert red_corner(photo.pixels) == RED_CORNER[6]
+
+
 @pytest.mark.parametrize(
     "block", [b"", b"II*\0", b"II*\0\xff\xff\xff\xff", exif(0), exif(9), exif(6)[:18], b"Exif"]
 )

@@ -1,7 +1,10 @@
-"""What is done to a model's file once its net is trained: what it has to say of itself, and a faster stem.
+"""What is done to a model's file once its net is trained: metadata, weights of 7 bits, and a faster stem.
 
 **Metadata.** What belongs to a model and not to the code that runs it - the names of its classes, its
 threshold, its calibration - is written into the file by ``describe``.
+
+**Weights.** ``narrow`` rounds weights of 8 bits anew, to 7: those are read the same on every processor
+(docs/processors.md). What training/quantize.py writes has them already.
 
 **Stem.** ``pack_stem`` rewrites a quantized model's first convolution so that it takes pixels as they are, to
 the same numbers. A strided convolution on three channels is slow on a CPU: it gathers its input three bytes
@@ -38,6 +41,10 @@ METADATA: dict[str, dict[str, str]] = {
 """What every model of a kind says of itself, by the name of its file."""
 
 
+LARGEST = 64
+"""Largest magnitude of an integer weight: two products with activations, 2 x 255 x 64, fit 16 bits."""
+
+
 def describe(path: Path, metadata: Mapping[str, str]) -> None:
     """Write ``metadata`` into the model at ``path``, beside what it holds already."""
     model = onnx.load(path)
@@ -49,17 +56,48 @@ def describe(path: Path, metadata: Mapping[str, str]) -> None:
 
 
 def finish(path: Path) -> None:
-    """Give the model at ``path``, whose name says its kind, its metadata and, if it is a detector, its stem.
+    """Give the model at ``path`` narrow weights and, by its name, its metadata and a detector's stem.
 
-    A stem that is packed already stays as it is.
+    What is done already stays as it is.
     """
     describe(path, METADATA.get(path.stem, {}))
     model = onnx.load(path)
+    narrow(model)
     if (
         path.stem.endswith("detector")
         and model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     ):
-        onnx.save(pack_stem(model), path)
+        model = pack_stem(model)
+    onnx.save(model, path)
+
+
+def narrow(model: onnx.ModelProto) -> None:
+    """Round the integer weights of ``model``'s convolutions, in place, to ``LARGEST`` where one exceeds it.
+
+    Each output gets the scale that just holds its largest weight. Halving all weights instead, which keeps
+    the even ones, lost 4 of 100 VINs; this lost none.
+
+    Raises:
+        ValueError: Weights are unsigned, not symmetric, or of one scale for all outputs.
+    """
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in [node for node in model.graph.node if node.op_type == "QLinearConv"]:
+        names = [node.input[at] for at in (3, 4, 5, 8)]
+        weights, scales, zeros, bias = (numpy_helper.to_array(tensors[name]) for name in names)
+        if weights.dtype != np.int8 or zeros.any() or scales.shape != (len(weights),):
+            raise ValueError(f"{node.input[3]} is not signed and symmetric per output")
+        rows = weights.reshape(len(weights), -1).astype(np.float64)
+        if np.abs(rows).max() <= LARGEST:
+            continue
+        steps = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1) / LARGEST
+        new = (
+            np.round(rows / steps).reshape(weights.shape).astype(np.int8),
+            (scales * steps[:, 0]).astype(np.float32),
+            zeros,
+            np.round(bias / steps[:, 0]).astype(np.int32),
+        )
+        for name, value in zip(names, new, strict=True):
+            tensors[name].CopyFrom(numpy_helper.from_array(value, name))
 
 
 def pack_stem(model: onnx.ModelProto) -> onnx.ModelProto:

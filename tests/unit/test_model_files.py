@@ -16,7 +16,7 @@ from carsight import runtime
 from carsight.detector import Detector, blocks
 from carsight.plate.vehicles import VehicleClassifier
 from carsight_service.contract.api import Vehicle, VehicleType
-from training.model_files import finish, pack_stem
+from training.model_files import LARGEST, finish, narrow, pack_stem
 
 MODELS = runtime.MODELS
 
@@ -53,11 +53,11 @@ def stem(
 ) -> onnx.ModelProto:
     """A quantized model of one convolution, with weights, scales and zero points of their own."""
     zero = np.array([0] * 8 if weight_type is np.int8 else rng.integers(100, 150, 8), weight_type)
-    limits = np.iinfo(weight_type)
+    low, high = (-LARGEST, LARGEST) if weight_type is np.int8 else (0, 255)
     constants = {
         "scale": np.float32(1 / 255),
         "zero": np.uint8(0),
-        "weights": rng.integers(limits.min, limits.max, (8, 3, size, size)).astype(weight_type),
+        "weights": rng.integers(low, high + 1, (8, 3, size, size)).astype(weight_type),
         "weight_scale": rng.uniform(1e-3, 1e-2, 8).astype(np.float32),
         "weight_zero": zero,
         "out_scale": np.float32(0.02),
@@ -131,3 +131,29 @@ def test_a_model_is_finished_once(tmp_path: Path) -> None:
         session = runtime.session(path)
         assert session.get_inputs()[0].type == "tensor(uint8)"
         assert json.loads(session.get_modelmeta().custom_metadata_map["classes"])[0] == "Big Truck"
+
+
+def test_weights_of_8_bits_become_7_and_answers_hardly_move(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    model = stem(rng, 3, 2, 1, np.int8)
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    weights = rng.integers(-127, 128, (8, 3, 3, 3)).astype(np.int8)
+    weights[1] //= 8  # an output of small weights, whose scale must go down and not up
+    tensors["weights"].CopyFrom(numpy_helper.from_array(weights, "weights"))
+    scales = numpy_helper.to_array(tensors["weight_scale"])
+    exact = (weights * scales.reshape(-1, 1, 1, 1)).astype(np.float64)
+    bias = numpy_helper.to_array(tensors["bias"]) * scales
+    narrow(model)
+    integers, steps = (numpy_helper.to_array(tensors[name]) for name in ("weights", "weight_scale"))
+    assert (np.abs(integers.astype(int)).reshape(8, -1).max(axis=1) == LARGEST).all()
+    off = np.abs(integers * steps.reshape(-1, 1, 1, 1) - exact)
+    assert (off <= 0.5001 * steps.reshape(-1, 1, 1, 1)).all()
+    np.testing.assert_allclose(numpy_helper.to_array(tensors["bias"]) * steps, bias, atol=float(steps.max()))
+    before = model.SerializeToString()
+    narrow(model)
+    assert model.SerializeToString() == before
+
+
+def test_weights_that_are_not_symmetric_are_refused() -> None:
+    with pytest.raises(ValueError, match="not signed and symmetric"):
+        narrow(stem(np.random.default_rng(0), 3, 2, 1, np.uint8))

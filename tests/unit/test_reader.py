@@ -105,8 +105,9 @@ def test_crops_of_both_widths_come_back_in_order(plate_reader: reader.PlateReade
     assert [reading.text for reading in plate_reader.read([one, two, one])] == alone
 
 
-def test_nothing_legible_is_an_empty_text(plate_reader: reader.PlateReader) -> None:
-    (reading,) = plate_reader.read([np.full((48, 160, 3), 128, np.uint8)])
+@pytest.mark.parametrize("gray", [0, 64, 128, 200, 255])
+def test_nothing_legible_is_an_empty_text(gray: int, plate_reader: reader.PlateReader) -> None:
+    (reading,) = plate_reader.read([np.full((48, 160, 3), gray, np.uint8)])
     assert (reading.text, reading.score, reading.candidates) == ("", 0.0, ())
 
 

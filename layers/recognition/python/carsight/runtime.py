@@ -6,7 +6,6 @@ import math
 import os
 from pathlib import Path
 
-import cv2
 import onnxruntime as ort
 
 MODELS = Path(__file__).with_name("models")
@@ -14,9 +13,6 @@ MODELS = Path(__file__).with_name("models")
 
 _MEGABYTES_PER_VCPU = 1769
 """Lambda gives one vCPU per 1,769 MB of memory (AWS Lambda Developer Guide, "Configure memory")."""
-
-_VNNI = (23, 28)
-"""OpenCV's numbers for AVX-512 VNNI and AVX-VNNI, as ``cv2.getHardwareFeatureName`` names them."""
 
 
 def threads() -> int:
@@ -38,8 +34,4 @@ def session(path: Path) -> ort.InferenceSession:
     # Waiting threads must not burn the vCPU share that other work is billed for.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    if not any(map(cv2.checkHardwareSupport, _VNNI)):
-        # Without VNNI, ONNX Runtime's x86 kernel adds pairs of u8 x s8 products in 16 bits, which saturate
-        # with weights of 8 bits. This takes the u8 x u8 kernel: slower, and exact. Arm processors ignore it.
-        options.add_session_config_entry("session.x64quantprecision", "1")
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -19,7 +19,7 @@ recognizer = PlateRecognizer.load()
 
 
 def recognize(image: bytes, regions: Sequence[str] = ()) -> PlateAnswer:
-    """The contract's answer for ``image``. Raises the contract's errors where there is none."""
+    """Make the contract's answer for ``image``. Raises the contract's errors where there is none."""
     unknown = [code for code in regions if code not in CODES]
     if unknown:
         raise UnknownRegions(unknown)

@@ -18,7 +18,7 @@ recognizer = VinRecognizer.load()
 
 
 def recognize(image: bytes, regions: Sequence[str] = ()) -> VinAnswer:
-    """The contract's answer for ``image``; ``regions`` mean nothing here. Raises the contract's errors."""
+    """Make the contract's answer for ``image``, or raise one of its errors; ``regions`` mean nothing."""
     try:
         with stage("decode"):
             photo = decode(image)

@@ -189,7 +189,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _gif_blocks(data: bytes) -> Iterator[int]:
-    """The places of the blocks before the first picture's data, which Pillow reads in Python."""
+    """Yield the places of the blocks before the first picture's data, which Pillow reads in Python."""
     at = 13 + (3 * 2 << (data[10] & 7) if data[10] & 0x80 else 0)
     while at < len(data) and data[at] == 0x21:  # an extension: a label and blocks
         at += 2
@@ -264,7 +264,7 @@ def _heic(data: bytes) -> Decoded:
 
 
 def _gathered(strips: Iterator[Pixels], width: int, height: int, turned: int = 1) -> Decoded:
-    """The picture whose ``strips`` of ``_STRIP_ROWS`` rows each these are."""
+    """Return the picture whose ``strips`` of ``_STRIP_ROWS`` rows each these are."""
     factor = 1
     while width * height > FINE_PIXELS * factor**2:
         factor *= 2
@@ -281,7 +281,7 @@ def _gathered(strips: Iterator[Pixels], width: int, height: int, turned: int = 1
 
 
 def _strips(picture: Image.Image) -> Iterator[Pixels]:
-    """The picture from top to bottom, ``_STRIP_ROWS`` rows at a time, BGR."""
+    """Yield the picture from top to bottom, ``_STRIP_ROWS`` rows at a time, BGR."""
     width, height = picture.size
     darkest, brightest = _range(picture)
     for y in range(0, height, _STRIP_ROWS):
@@ -297,7 +297,7 @@ def _strips(picture: Image.Image) -> Iterator[Pixels]:
 
 
 def _range(picture: Image.Image) -> tuple[float, float]:
-    """What is black and what is white in a picture of more than eight bits of grey.
+    """Return what is black and what is white in a picture of more than eight bits of grey.
 
     The bits that are used count: 10 or 12 of them often lie in 16.
     """

@@ -36,7 +36,7 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
 def best_texts(
     probabilities: Probabilities, alphabet: str, count: int = 10, beam: int = 12
 ) -> list[tuple[str, float]]:
-    """The ``count`` most probable texts, best first, each with its probability; at least one, perhaps "".
+    """Return the ``count`` likeliest texts, best first, with their probabilities; at least one, perhaps "".
 
     Prefix beam search (Graves & Jaitly, 2014) that keeps ``beam`` prefixes, and with each the probability of
     having ended in a blank and in its last character. Probabilities are lower bounds, exact for a wide beam.

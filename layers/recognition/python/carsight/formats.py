@@ -82,7 +82,7 @@ _OTHERS = (
 
 
 def sniff(data: bytes) -> Format:
-    """The format of ``data`` by its first bytes, whatever the file is called or declared to be.
+    """Return the format of ``data`` by its first bytes, whatever the file is called or declared to be.
 
     Raises:
         ImageError: none of ``FORMATS``; the text says what it is instead, where that can be told.
@@ -107,7 +107,7 @@ def sniff(data: bytes) -> Format:
 
 
 def _brands(data: bytes) -> list[bytes]:
-    """The brands of an ISO base media file's first box, empty where ``data`` is none."""
+    """Return the brands of an ISO base media file's first box, empty where ``data`` is none."""
     if data[4:8] != b"ftyp":
         return []
     (length,) = struct.unpack_from(">I", data)
@@ -153,7 +153,7 @@ def check_size(width: int, height: int, limit: int = MAX_PIXELS, kind: str = "Th
 
 
 def orientation(exif: bytes) -> int:
-    r"""The orientation, 1..8, that a block of EXIF data declares; 1 where it declares none.
+    r"""Return the orientation, 1..8, that a block of EXIF data declares; 1 where it declares none.
 
     EXIF 2.32, 4.6: a TIFF file of its own, after ``Exif\0\0`` in some containers. Tag 0x0112 of the first
     directory.

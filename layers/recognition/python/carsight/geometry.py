@@ -25,7 +25,7 @@ class Box:
 
     @classmethod
     def around(cls, points: NDArray[np.floating] | Sequence[Sequence[float]], width: int, height: int) -> Box:
-        """The tightest box round ``points`` (N x 2, pixels), clipped to a ``width`` x ``height`` photo."""
+        """Fit a box round ``points`` (N x 2, pixels), clipped to a ``width`` x ``height`` photo."""
         array = np.asarray(points, dtype=np.float64)
         x0, y0 = np.floor(array.min(axis=0))
         x1, y1 = np.ceil(array.max(axis=0))
@@ -60,7 +60,7 @@ def sides(corners: NDArray[np.float32]) -> tuple[float, float]:
 def straighten(
     pixels: NDArray[np.uint8], corners: NDArray[np.floating], width: int, height: int, grow: float
 ) -> NDArray[np.uint8]:
-    """What lies within ``corners``, grown by the share ``grow``, warped to ``height`` x ``width``."""
+    """Return what lies within ``corners``, grown by the share ``grow``, warped to ``height`` x ``width``."""
     centre = corners.mean(axis=0)
     grown = (centre + (corners - centre) * (1 + grow)).astype(np.float32)
     x0, y0 = np.maximum(np.floor(grown.min(axis=0)).astype(int) - 2, 0)

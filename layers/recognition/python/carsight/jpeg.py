@@ -154,7 +154,7 @@ class Jpeg:
             raise ImageError(f"The JPEG cannot be decoded ({error}); save it again as another") from error
 
     def _bounded(self) -> int:
-        """The bytes that the coefficients of a picture in several scans take.
+        """Return the bytes that the coefficients of a picture in several scans take.
 
         Raises:
             TooManyPixels: they would take too much memory.
@@ -229,7 +229,7 @@ def _header(data: bytes) -> _Header:
 
 
 def _next_marker(data: bytes, at: int) -> tuple[int, int]:
-    """The place behind the next marker and the marker, whatever stands before it."""
+    """Return the place behind the next marker and the marker, whatever stands before it."""
     while True:
         at = data.find(b"\xff", at)
         if at < 0:
@@ -264,7 +264,7 @@ def _walk(data: bytes, scan: int) -> list[tuple[int, int]]:
 
 
 def _rewritten(data: bytes, header: _Header) -> bytes:
-    """The picture with nothing round it: its header's segments, its scans and tables, and an end."""
+    """Return the picture with nothing round it: its header's segments, its scans and tables, and an end."""
     places = _walk(data, header.scan)
     parts = [data[begin:end] for begin, end in (places[:1] if header.one_scan else places)]
     if header.frame in _SEQUENTIAL:

@@ -60,7 +60,7 @@ class Photo:
 
     @classmethod
     def of(cls, pixels: Pixels) -> Photo:
-        """A photo from decoded, upright pixels (height x width x 3, BGR, uint8)."""
+        """Return a photo from decoded, upright pixels (height x width x 3, BGR, uint8)."""
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
             raise ImageError(f"expected height x width x 3 uint8 pixels, got {pixels.shape} {pixels.dtype}")
         height, width = pixels.shape[:2]
@@ -68,7 +68,7 @@ class Photo:
         return cls(width, height, pixels)
 
     def full(self) -> Photo:
-        """The same photo with every pixel, or as many as memory allows: its ``scale`` tells.
+        """Return the same photo with every pixel, or as many as memory allows: its ``scale`` tells.
 
         Decoded at the first call, where ``scale`` is below 1; every other gives the same.
         """

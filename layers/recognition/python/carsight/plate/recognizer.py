@@ -89,7 +89,6 @@ class Vehicle:
 class PlateReading:
     """One plate: what it says, where it is, whose it is. Boxes are in pixels of the upright photo.
 
-
     ``text`` is lower case, letters and digits only, and equals ``candidates[0].text``. ``score`` is the
     probability that the whole text is right, ``detection_score`` that this is a plate. ``region`` is ``cc``
     or ``cc-state``. ``characters`` holds each character of ``text`` with a score of its own. ``vehicle`` is
@@ -154,7 +153,6 @@ class PlateRecognizer:
     @classmethod
     def load(cls, models: Path = runtime.MODELS, tuning: PlateTuning | None = None) -> PlateRecognizer:
         """Open the models in the folder ``models`` and run each once, so that the first photo is fast.
-
 
         Raises:
             onnxruntime.capi.onnxruntime_pybind11_state.NoSuchFile: A model is not there.

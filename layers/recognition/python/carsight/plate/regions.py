@@ -51,8 +51,7 @@ def plausibilities(text: str, codes: tuple[str, ...]) -> NDArray[np.float64]:
 
 
 def may_stand(text: str, series: str, letters: str = "") -> bool:
-    """Return whether ``text`` (upper case) is one of ``series``, written with ``letters`` if any are
-    given."""
+    """Tell whether ``text`` (upper case) is one of ``series``, in ``letters`` if any are given."""
     return len(text) == len(series) and all(
         (sign.isalpha() and (not letters or sign in letters))
         if wanted == "A"

@@ -74,7 +74,7 @@ def look(view: View, rotate: bool = True) -> list[BarcodeVin]:
 
 
 def beside(view: View, line: Floats) -> View | None:
-    """The levelled surroundings of the text line with the corners ``line`` (4 x 2, pixels of ``view``).
+    """Level the surroundings of the text line with the corners ``line`` (4 x 2, pixels of ``view``).
 
     A code is often longer than the text and set to one side of it. None where the line is too short.
     """
@@ -97,7 +97,7 @@ def whole(view: View) -> View:
 
 
 def further_views(view: View) -> Iterator[View]:
-    """The views in which a code in ``view`` is looked for when the whole showed none, the likeliest first.
+    """Yield views in which to look for a code in ``view`` when the whole showed none, likeliest first.
 
     Each is made only when it is asked for: white on black; the densest parts enlarged; a third as large,
     where grain stands between the modules; turned.
@@ -112,7 +112,7 @@ def further_views(view: View) -> Iterator[View]:
 
 
 def dense_parts(view: View, count: int = 2) -> Iterator[View]:
-    """The ``count`` parts of the grey ``view`` with the most edges that are as large as a code, enlarged."""
+    """Enlarge the ``count`` parts of the grey ``view``, as large as a code, that have the most edges."""
     cell = 8
     rows, columns = view.height // cell, view.width // cell
     if rows < 1 or columns < 1:

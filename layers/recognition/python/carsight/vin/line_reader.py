@@ -1,5 +1,4 @@
-"""Reading the characters of one line: cut it level, let the net say what stands there, decode 17 characters
-of it.
+"""Reading the characters of one line: cut it level, ask the net, decode 17 characters.
 
 The net is a CTC reader (see ``ctc``). A VIN has 17 characters whatever the net's favourite text is, so this
 decoder sums over *all* paths that say exactly 17: that gives the probability that the line holds 17 at all,
@@ -51,8 +50,7 @@ def grown(
 
 
 def cut(pixels: Pixels, corners: NDArray[np.floating], *margins: float) -> Pixels:
-    """The line within ``corners`` (4 x 2, pixels of ``pixels``) level and with its ``margins``: 48 x 384,
-    BGR."""
+    """Cut the line within ``corners`` (4 x 2, pixels) level and with its ``margins``: 48 x 384, BGR."""
     return straighten(pixels, grown(corners, *margins), WIDTH, HEIGHT, 0.0)
 
 
@@ -81,6 +79,7 @@ class Calibration:
     offset: float = 0.0
 
     def __call__(self, probability: float) -> float:
+        """Turn the net's ``probability`` into one that holds."""
         p = min(max(probability, 1e-6), 1 - 1e-6)
         return 1 / (1 + math.exp(-(self.slope * math.log(p / (1 - p)) + self.offset)))
 
@@ -105,7 +104,7 @@ class LineReader:
         self.threshold = float(metadata["threshold"])
 
     def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
-        """What each of ``crops`` (48 x 384 BGR, see ``cut``) says, with up to ``count`` texts each."""
+        """Return what each of ``crops`` (48 x 384 BGR, see ``cut``) says, with up to ``count`` texts each."""
         return decode(self._probabilities(crops), count) if crops else []
 
     def _probabilities(self, crops: Sequence[Pixels]) -> Doubles:
@@ -135,7 +134,7 @@ _NEGLIGIBLE = 1e-6
 
 
 def _greedy(matrix: Doubles) -> tuple[str, tuple[float, ...]]:
-    """The likeliest class of each step, repeats and blanks dropped, and where each character stands."""
+    """Take each step's likeliest class, less repeats and blanks: the text, and where its characters stand."""
     path = matrix.argmax(axis=1)
     text, centers = "", []
     begin = 0
@@ -149,8 +148,10 @@ def _greedy(matrix: Doubles) -> tuple[str, tuple[float, ...]]:
 
 
 def _span(matrix: Doubles, text: str) -> tuple[float, float]:
-    """Where ``text`` begins and ends: half a character's pitch before the first one's steps and after the
-    last's."""
+    """Tell where ``text`` begins and ends, in shares of the crop.
+
+    That is half a character's pitch before the first one's steps and after the last one's.
+    """
     steps = ctc.align(matrix, text, ALPHABET)
     first, last = float(np.mean(steps[0])) + 0.5, float(np.mean(steps[-1])) + 0.5
     half = (last - first) / (2 * (len(text) - 1))
@@ -158,8 +159,7 @@ def _span(matrix: Doubles, text: str) -> tuple[float, float]:
 
 
 def trimmed(corners: NDArray[np.floating], span: tuple[float, float]) -> Floats:
-    """``corners`` (4 x 2) of a line that was cut with the usual margins, made to begin and end where its
-    text does."""
+    """Move the ends of ``corners`` (4 x 2), cut with the usual margins, to where the line's text ends."""
     corners = np.asarray(corners, np.float32)
     outer = grown(corners)
     left, right = np.float32(span[0]), np.float32(span[1])
@@ -214,7 +214,7 @@ def length_posterior(probabilities: Doubles) -> tuple[Doubles, Doubles]:
 
 
 def likeliest(places: Doubles, count: int) -> list[str]:
-    """The ``count`` likeliest combinations of characters at their places (17 x 33), best first."""
+    """Return the ``count`` likeliest combinations of characters at their places (17 x 33), best first."""
     order = np.argsort(-places, axis=1)[:, :6]
     costs = -np.log(np.maximum(np.take_along_axis(places, order, axis=1), 1e-12))
     costs -= costs[:, :1]
@@ -233,7 +233,7 @@ def likeliest(places: Doubles, count: int) -> list[str]:
 
 
 def text_probabilities(probabilities: Doubles, texts: Sequence[str]) -> Doubles:
-    """The CTC probability of each of ``texts`` (all of one length) under one crop's output (T x 34)."""
+    """Compute the CTC probability of each of ``texts`` (of one length) under one crop's output (T x 34)."""
     labels = np.zeros((len(texts), 2 * len(texts[0]) + 1), np.int64)
     labels[:, 1::2] = [[ALPHABET.index(c) + 1 for c in text] for text in texts]
     skip = np.zeros(labels.shape, bool)

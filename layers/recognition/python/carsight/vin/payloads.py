@@ -86,7 +86,7 @@ def find_vins(payload: str) -> list[PayloadVin]:
 
 
 def _in_runs(text: str) -> Iterator[PayloadVin]:
-    """What stands in one piece."""
+    """Yield what stands in one piece."""
     for match in _RUNS.finditer(text):
         run = match.group()
         if _PARCEL.fullmatch(run):
@@ -109,7 +109,7 @@ def _in_runs(text: str) -> Iterator[PayloadVin]:
 
 
 def _in_groups(text: str) -> Iterator[PayloadVin]:
-    """What stands in a field of its own, parted by spaces, dashes or dots."""
+    """Yield what stands in a field of its own, parted by spaces, dashes or dots."""
     for field in _FIELD.split(text):
         if not rules.LENGTH <= len(field) <= 2 * rules.LENGTH + 12:
             continue
@@ -124,7 +124,7 @@ def _in_groups(text: str) -> Iterator[PayloadVin]:
 
 
 def _unpacked(text: str) -> str | None:
-    """What the Aztec code of a Polish registration paper says; None for any other ``text``.
+    """Return what the Aztec code of a Polish registration paper says; None for any other ``text``.
 
     Base64 of a length (4 bytes, little-endian) and a UCL NRV2E stream, in which UTF-16 fields stand between
     |.

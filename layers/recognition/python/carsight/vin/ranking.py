@@ -58,13 +58,13 @@ class Prior:
 
     @classmethod
     def without_check_digit(cls) -> Prior:
-        """What is left to go by where the check digit is not looked at; for evaluation."""
+        """Return what is left to go by where the check digit is not looked at; for evaluation."""
         return cls(
             check_digit_holds=1.0, check_digit_fails=1.0, optional_digit_holds=1.0, optional_digit_fails=1.0
         )
 
     def odds(self, vin: str) -> float:
-        """The odds, any number above 0, that the 17 characters ``vin`` are a VIN's."""
+        """Return the odds, any number above 0, that the 17 characters ``vin`` are a VIN's."""
         digits = [character.isdigit() for character in vin]
         odds = self.vin * self._maker(vin) * self._check_digit(vin)
         odds *= self.letter_at_end ** digits[13:].count(False) * self.letter_before ** digits[11:13].count(
@@ -77,7 +77,7 @@ class Prior:
         return odds * (self.only_digits if all(digits) else 1.0)
 
     def plausibility(self, vin: str) -> float:
-        """The probability, 0..1, that the 17 characters ``vin`` are a VIN's."""
+        """Return the probability, 0..1, that the 17 characters ``vin`` are a VIN's."""
         odds = self.odds(vin)
         return odds / (1 + odds)
 
@@ -147,6 +147,7 @@ class CheckDigit:
 
     @classmethod
     def of(cls, vin: str) -> CheckDigit:
+        """Check the digit of ``vin``."""
         return cls(rules.is_valid(vin), rules.check_applies(vin))
 
 
@@ -210,7 +211,7 @@ _CODE_DOUBT = 0.02
 
 
 def repairs(seen: str, vin: str, reason: RepairReason | None = None) -> tuple[Repair, ...]:
-    """What makes ``vin`` of ``seen``, the characters that the pixels alone look most like."""
+    """Return what makes ``vin`` of ``seen``, the characters that the pixels alone look most like."""
     mended = rules.check_applies(vin) and rules.is_valid(vin) and not rules.is_valid(seen)
     return tuple(
         Repair(
@@ -253,7 +254,7 @@ def weigh(
 def _with_code(
     one: RankedCode, lines: Sequence[RankedLine], same: VinCandidate | None, prior: Prior
 ) -> VinCandidate:
-    """A barcode's VIN as a candidate, boxed by the text line that says the same or nearly so."""
+    """Return a barcode's VIN as a candidate, boxed by the text line that says the same or nearly so."""
     vin, digit = one.code.vin, CheckDigit.of(one.code.vin)
     odds = prior.odds(vin) * one.code.place.value
     if same is not None and odds > 1:

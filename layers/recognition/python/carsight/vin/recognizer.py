@@ -242,7 +242,7 @@ class _Search:
         return list(dict.fromkeys(self.box(line.corners) for line in self.lines))
 
     def box(self, corners: Floats) -> Box:
-        """The box of ``corners``, inside the photo."""
+        """Return the box of ``corners``, inside the photo."""
         return Box.around(corners, self._photo.width, self._photo.height)
 
     @property
@@ -435,8 +435,7 @@ def _height(corners: NDArray[np.floating]) -> float:
 
 
 def shows_text(pixels: Pixels) -> bool:
-    """Whether ``pixels`` show anything like a line of writing: a row of strokes, longer than high, any way
-    round.
+    """Tell whether ``pixels`` show anything like a line of writing: a row of strokes, longer than high.
 
     It decides only which of two refusals is given, so a cheap test of shapes is enough.
     """

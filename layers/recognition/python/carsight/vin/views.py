@@ -26,7 +26,7 @@ class View:
 
     @classmethod
     def of(cls, photo: Photo, side: int) -> View:
-        """The whole of ``photo``, halved for as long as its longer side keeps ``side`` pixels."""
+        """Return the whole of ``photo``, halved for as long as its longer side keeps ``side`` pixels."""
         height, width = photo.pixels.shape[:2]
         zoom = side / max(height, width)
         pixels = halve_to_cover(photo.pixels, max(1, round(width * zoom)), max(1, round(height * zoom)))
@@ -34,10 +34,12 @@ class View:
 
     @property
     def width(self) -> int:
+        """Width in pixels."""
         return int(self.pixels.shape[1])
 
     @property
     def height(self) -> int:
+        """Height in pixels."""
         return int(self.pixels.shape[0])
 
     def to_photo(self, corners: NDArray[np.floating]) -> Floats:
@@ -51,7 +53,7 @@ class View:
         return np.asarray(cv2.perspectiveTransform(points, np.linalg.inv(self.matrix))[0], np.float32)
 
     def bordered(self, share: float) -> View:
-        """This view with grey round it, ``share`` of its longer side wide."""
+        """Return this view with grey round it, ``share`` of its longer side wide."""
         margin = max(1, round(max(self.width, self.height) * share))
         pixels = cv2.copyMakeBorder(
             self.pixels, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=_BORDER
@@ -59,7 +61,7 @@ class View:
         return View(np.asarray(pixels, np.uint8), self.matrix @ _moved(-margin, -margin))
 
     def rotated(self, quarters: int) -> View:
-        """This view turned anticlockwise by ``quarters`` (1 to 3) of a turn."""
+        """Return this view turned anticlockwise by ``quarters`` (1 to 3) of a turn."""
         pixels = np.ascontiguousarray(np.rot90(self.pixels, quarters))
         back = {
             1: np.array([[0.0, -1, self.width], [1, 0, 0], [0, 0, 1]]),
@@ -69,7 +71,7 @@ class View:
         return View(pixels, self.matrix @ back)
 
     def zoomed(self, zoom: float) -> View:
-        """This view ``zoom`` times as large, by areas where that is smaller, cubic where it is larger."""
+        """Return this view ``zoom`` times as large: by areas where that is smaller, cubic where larger."""
         columns, rows = max(1, round(self.width * zoom)), max(1, round(self.height * zoom))
         if (columns, rows) == (self.width, self.height):
             return self
@@ -79,11 +81,11 @@ class View:
         return View(np.asarray(pixels, np.uint8), self.matrix @ scale)
 
     def cut(self, x0: int, y0: int, x1: int, y1: int) -> View:
-        """The part of this view between two corners."""
+        """Return the part of this view between two corners."""
         return View(self.pixels[y0:y1, x0:x1], self.matrix @ _moved(x0, y0))
 
     def warped(self, source: Floats, width: int, height: int) -> View:
-        """The parallelogram with the corners ``source`` (top left, top right, bottom right) made level."""
+        """Level the parallelogram with the corners ``source`` (top left, top right, bottom right)."""
         target = np.array([(0, 0), (width, 0), (width, height)], np.float32)
         matrix = cv2.getAffineTransform(np.asarray(source, np.float32), target)
         pixels = cv2.warpAffine(
@@ -92,7 +94,7 @@ class View:
         return View(np.asarray(pixels, np.uint8), self.matrix @ np.linalg.inv(np.vstack([matrix, (0, 0, 1)])))
 
     def tilted(self, degrees: float) -> View:
-        """This view turned so that a line tilted by ``degrees`` becomes level, large enough for all of it."""
+        """Turn this view so that a line tilted by ``degrees`` is level; large enough for all of it."""
         matrix = cv2.getRotationMatrix2D((self.width / 2, self.height / 2), degrees, 1.0)
         cosine, sine = abs(matrix[0, 0]), abs(matrix[0, 1])
         size = (
@@ -107,7 +109,7 @@ class View:
         return View(np.asarray(pixels, np.uint8), self.matrix @ np.linalg.inv(np.vstack([matrix, (0, 0, 1)])))
 
     def grey(self) -> View:
-        """This view without its colors (height x width)."""
+        """Return this view without its colors (height x width)."""
         if self.pixels.ndim == 2:
             return self
         return View(np.asarray(cv2.cvtColor(self.pixels, cv2.COLOR_BGR2GRAY), np.uint8), self.matrix)

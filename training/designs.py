@@ -261,6 +261,7 @@ ASIA = (
     Design("kw", "standard", size=(330, 150), text=64, fonts="any", top=("KUWAIT",), weight=0.7),
     Design("om", "standard", paper=(YELLOW, GOLD), size=(520, 110), text=72, fonts="any", band="arabic", weight=0.5),
     Design("bh", "standard", size=(440, 130), text=62, fonts="any", bottom=("BAHRAIN",), band="red", weight=0.5),
+    Design("uz", "standard", size=(520, 112), text=76, band="UZ", weight=0.3),
     Design("jo", "standard", size=(520, 110), text=70, fonts="any", weight=0.3),
     Design("lb", "standard", size=(520, 110), text=76, fonts="any", band="blue", weight=0.3),
 )  # fmt: skip

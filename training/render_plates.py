@@ -1,8 +1,9 @@
 """Draws licence plates: a design of `designs.py`, a text that may stand on it, then a photo of it.
 
-    python -m training.render_plates --out sheet.png [--count 96] [--seed 0]
+    python -m training.render_plates --out sheet.png [--count 96] [--seed 0] [--region CODE]
 
-writes a sheet of what the reader sees. Nothing here is a real plate; texts are drawn at random.
+writes a sheet of what the reader sees, of one region's designs or of all. Nothing here is a real plate; texts
+are drawn at random.
 """
 
 from __future__ import annotations
@@ -867,9 +868,16 @@ def render(rng: np.random.Generator, two_rows: bool, backgrounds: Backgrounds | 
     )
     blanks = (backgrounds or {}).get(design.region, ()) if rng.random() < 0.5 and not two_rows else ()
     blank = blanks[int(rng.integers(len(blanks)))] if blanks else None
-    plate, text, _ = draw_plate(design, rng, background=blank)
+    return render_design(design, rng, blank)
+
+
+def render_design(design: Design, rng: np.random.Generator, background: Pixels | None = None) -> Crop:
+    """A rendered crop of one design, rectified as the reader gets it."""
+    plate, text, _ = draw_plate(design, rng, background=background)
     photo, corners = photograph(plate, rng)
-    return Crop(rectify(degrade(photo, rng), jitter(corners, rng), two_rows), text, design.region)
+    return Crop(
+        rectify(degrade(photo, rng), jitter(corners, rng), design in designs.TWO_ROWS), text, design.region
+    )
 
 
 def sheet(crops: Sequence[tuple[Pixels, str]], columns: int = 6) -> Pixels:
@@ -890,9 +898,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=96)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--region", metavar="CODE", help="draw only this region's designs")
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
-    crops = [render(rng, i % 4 == 3) for i in range(args.count)]
+    drawn = [design for design in (*designs.ONE_ROW, *designs.TWO_ROWS) if design.region == args.region]
+    if args.region and not drawn:
+        parser.error(f"no design of {args.region}")
+    crops = [
+        render_design(drawn[i % len(drawn)], rng) if drawn else render(rng, i % 4 == 3)
+        for i in range(args.count)
+    ]
     cv2.imwrite(str(args.out), sheet([(crop.pixels, f"{crop.text} {crop.region}") for crop in crops]))
 
 

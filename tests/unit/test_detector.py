@@ -131,10 +131,10 @@ def test_a_sure_find_on_a_vehicle_is_not_looked_at_again() -> None:
 
 
 def test_a_sure_find_without_a_vehicle_is_looked_for_with_grey_round_the_photo() -> None:
-    session = Session(score=0.75)
+    session = Session(score=0.75, close_score=0.85)
     (plate,) = detector(session).detect(photo())
-    assert plate.score == pytest.approx(0.75, abs=1e-3)
-    assert len(session.shapes) == 2
+    assert plate.score == pytest.approx(0.8, abs=1e-3)
+    assert len(session.shapes) == 3
 
 
 def test_what_lies_inside_a_plate_that_fills_the_photo_is_dropped() -> None:

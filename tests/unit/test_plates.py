@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from carsight.geometry import turned_back
 from carsight.photo import Photo, decode
 from carsight.plate.recognizer import PlateReading, PlateRecognizer
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("plate_us", "plate_de", "no_plate")
 THREADS = 8
+
+
+def box_of(corners: NDArray[Any]) -> list[float]:
+    return [*corners.min(axis=0), *corners.max(axis=0)]
+
+
+def overlap(a: list[float], b: list[float]) -> float:
+    """Intersection over union."""
+    sides = [max(0.0, min(a[i + 2], b[i + 2]) - max(a[i], b[i])) for i in (0, 1)]
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return sides[0] * sides[1] / (sum(areas) - sides[0] * sides[1])
 
 
 def photo(name: str) -> Photo:
@@ -46,6 +61,60 @@ def test_several_plates_each_have_their_own_vehicle(recognizer: PlateRecognizer)
     for reading in readings.values():
         assert reading.vehicle is not None
         assert reading.vehicle.box.xmin < reading.box.xmin < reading.box.xmax < reading.vehicle.box.xmax
+
+
+@pytest.mark.parametrize("name", ["plate_us", "plate_de"])
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_photo_that_lies_on_its_side_is_read_where_it_lies(
+    recognizer: PlateRecognizer, name: str, quarters: int
+) -> None:
+    upright = photo(name).pixels
+    (expected,) = recognizer.read(upright)
+    lying = np.ascontiguousarray(np.rot90(upright, -quarters))
+    (reading,) = recognizer.read(lying)
+    assert reading.text == expected.text
+    # The lying photo is the upright one turned the other way.
+    corners = turned_back(np.array(reading.polygon), -quarters, *upright.shape[1::-1])
+    assert overlap(box_of(corners), box_of(np.array(expected.polygon))) > 0.7
+    width, height = lying.shape[1::-1]
+    assert 0 <= reading.box.xmin < reading.box.xmax <= width
+    assert 0 <= reading.box.ymin < reading.box.ymax <= height
+    # The polygon begins at the top left of the text: in the upright photo that is the corner nearest to 0, 0.
+    assert corners.sum(axis=1).argmin() == 0
+    assert reading.vehicle is not None and expected.vehicle is not None
+    assert reading.vehicle.type == expected.vehicle.type
+
+
+@pytest.mark.parametrize("name, text", [("plate_us", "7kmr204"), ("plate_de", "kapl482")])
+@pytest.mark.parametrize("around", [0.0, 0.15, 0.6])
+@pytest.mark.parametrize("quarters", [0, 1, 2])
+def test_nothing_but_the_plate_is_enough(
+    recognizer: PlateRecognizer, name: str, text: str, around: float, quarters: int
+) -> None:
+    pixels = photo(name).pixels
+    box = recognizer.read(pixels)[0].box
+    dx, dy = round((box.xmax - box.xmin) * around), round((box.ymax - box.ymin) * around)
+    close_up = pixels[box.ymin - dy : box.ymax + dy, box.xmin - dx : box.xmax + dx]
+    (reading,) = recognizer.read(np.ascontiguousarray(np.rot90(close_up, quarters)))
+    assert reading.text == text
+    width, height = close_up.shape[1::-1] if quarters != 1 else close_up.shape[:2]
+    assert 0 <= reading.box.xmin < reading.box.xmax <= width
+    assert 0 <= reading.box.ymin < reading.box.ymax <= height
+
+
+def test_a_refusal_says_why(recognizer: PlateRecognizer) -> None:
+    blank = recognizer.read(np.full((480, 640, 3), 90, np.uint8))
+    assert blank == [] and blank.refusal is not None
+    assert blank.refusal.reason == "no_plate" and 0 <= blank.refusal.figure < 0.3
+    pixels = photo("plate_de").pixels
+    box = recognizer.read(pixels)[0].box
+    unreadable = pixels.copy()
+    plate = unreadable[box.ymin : box.ymax, box.xmin : box.xmax]
+    shape = plate.shape[1::-1]
+    plate[:] = cv2.resize(cv2.resize(plate, (9, 3), interpolation=cv2.INTER_AREA), shape)
+    refusal = recognizer.read(unreadable).refusal
+    assert refusal is not None and refusal.reason in ("illegible", "no_plate")
+    assert refusal.needed is None or refusal.figure < refusal.needed
 
 
 def test_a_car_without_a_plate_has_none(recognizer: PlateRecognizer) -> None:

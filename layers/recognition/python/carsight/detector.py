@@ -67,11 +67,15 @@ class WiderLook:
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """A further look at a photo in which no target was found, where a cell of the usual look scored
-    ``evidence``."""
+    """A further look, at ``side``, at a photo in which no target was found.
+
+    It is taken where a cell of the usual look scored ``evidence``, and where the photo has more to show:
+    ``gain`` times the usual look's pixels in each direction.
+    """
 
     side: int
     evidence: float = 0.0
+    gain: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +85,11 @@ class DetectorTuning:
     The photo is shrunk to about ``side`` x ``side`` pixels in area, or enlarged up to twice. ``threshold`` is
     the lowest score of an answer, the model's own where None.
 
-    A target that scores ``proposal_score`` is looked at again, up to ``second_looks`` of them, unless it
-    scores ``sure`` already and its longer side is at most ``sure_side`` of the net's pixels, from where on it
-    may be half a plate. None of 100 validation photos was read otherwise for that, and four looks in five are
-    saved. One that comes nearer to the photo's edge than ``edge`` of its own longer side is always looked at
-    again, with grey beyond the edge: it may be all that the photo shows.
+    A target that scores ``proposal_score`` is looked at again, up to ``second_looks`` of them, unless it is
+    ``sure``: scores that much, is on a vehicle, and its longer side is at most ``sure_side`` of the net's
+    pixels, from where on it may be half a plate. None of 100 validation photos was read otherwise for that,
+    and four looks in five are saved. One that comes nearer to the photo's edge than ``edge`` of its own
+    longer side is looked at again with grey beyond the edge: it may be all that the photo shows.
 
     The photo may be of nothing but a plate, which wants surroundings. Unless its best target is ``sure`` and
     on a vehicle, as in 80 of 100 validation photos and none of 80 close-ups, the ``close_up`` look is taken
@@ -110,11 +114,11 @@ class DetectorTuning:
     sure: float = 0.7
     sure_side: float = 110.0
     edge: float = 0.04
-    close_up: WiderLook | None = WiderLook(224, 0.3)
+    close_up: WiderLook | None = WiderLook(224, 0.5)
     filling: float = 0.4
-    fallbacks: tuple[Fallback, ...] = (Fallback(608, evidence=0.03),)
+    fallbacks: tuple[Fallback, ...] = (Fallback(608, evidence=0.03, gain=1.4),)
     fallback_score: float = 0.5
-    turned: WiderLook = WiderLook(224, 0.15)
+    turned: WiderLook = WiderLook(192, 0.15)
     turn_evidence: float = 0.08
     box_shrink: float = 0.25
 
@@ -196,13 +200,13 @@ class Detector:
             ]
             return Findings(back[0], back[1], seen.evidence)
         tuning = self._tuning
-        first = self._look(pixels, tuning.side)
+        first = self._see(_fit(pixels, tuning.side), tuning.proposal_score, self.vehicle_types)
         vehicles = [d for d in first.found if d.is_vehicle and d.score >= self._threshold]
-        targets = self._confirmed(pixels, self._proposals(pixels, first, vehicles))
+        targets = self._confirmed(pixels, self._proposals(pixels, first, vehicles), vehicles)
         for fallback in tuning.fallbacks:
             if targets:
                 break
-            if first.evidence >= fallback.evidence:
+            if first.evidence >= fallback.evidence and first.zoom * fallback.gain <= 1:
                 again = self._look(pixels, fallback.side)
                 confirmed = self._confirmed(pixels, again.targets)
                 targets = [target for target in confirmed if target.score >= tuning.fallback_score]
@@ -217,14 +221,13 @@ class Detector:
             seen = self._see(_turned_fit(fitted, quarters, pixels.shape), tuning.turn_evidence)
             if seen.targets:
                 turned = _turned(pixels, quarters)
-                confirmed = (self._refine(turned, proposal, always=True) for proposal in seen.targets[:2])
+                confirmed = (self._refine(turned, proposal) for proposal in seen.targets[:2])
                 scores[quarters] = max((target.score for target in confirmed if target), default=0.0)
         likely = [quarters for quarters, score in scores.items() if score >= self._threshold]
         return sorted(likely, key=lambda quarters: -scores[quarters])
 
     def _proposals(self, pixels: Pixels, first: _Seen, vehicles: Sequence[Detection]) -> list[_Proposal]:
-        """Return what may be a target in ``pixels``, by the ``first`` look and, where it is called for,
-        another."""
+        """Return what may be a target in ``pixels`` by the ``first`` look, and a wider one where it helps."""
         tuning, proposals = self._tuning, first.targets
         best = proposals[0].target if proposals else None
         if best and best.score >= tuning.sure and carrier(best, vehicles):
@@ -238,21 +241,26 @@ class Detector:
             shares = (box[2:] - box[:2]) / size
             if proposal.target.score >= tuning.fallback_score and shares.max() >= tuning.filling:
                 return [proposal, *(each for each in proposals if not _lies_in(each.target.box, box))]
-        return proposals or wider
+        return proposals
 
-    def _confirmed(self, pixels: Pixels, proposals: Sequence[_Proposal]) -> list[Detection]:
+    def _confirmed(
+        self, pixels: Pixels, proposals: Sequence[_Proposal], vehicles: Sequence[Detection] = ()
+    ) -> list[Detection]:
         """Return those of ``proposals`` that are sure or that a second look confirms, best first."""
-        seen = [self._refine(pixels, proposal) for proposal in proposals[: self._tuning.second_looks]]
+        seen = [
+            self._refine(pixels, proposal, carrier(proposal.target, vehicles) is not None)
+            for proposal in proposals[: self._tuning.second_looks]
+        ]
         confirmed = [target for target in seen if target and target.score >= self._threshold]
         if not confirmed:
             return []
         scores = np.array([d.score for d in confirmed], np.float32)
         return [confirmed[i] for i in keep_best(np.stack([d.box for d in confirmed]), scores, 0.4)]
 
-    def _refine(self, pixels: Pixels, proposal: _Proposal, always: bool = False) -> Detection | None:
+    def _refine(self, pixels: Pixels, proposal: _Proposal, carried: bool = False) -> Detection | None:
         """Return a target as a second look sees it, with both scores' mean; None where it is denied.
 
-        One that is sure already comes back as it is, unless ``always``.
+        One that is sure comes back as it is: it has to be ``carried`` by a vehicle.
         """
         first, zoom = proposal.target, proposal.zoom
         height, width = pixels.shape[:2]
@@ -261,8 +269,8 @@ class Detector:
         longer = float(sides.max())
         near = min(float(first.box[:2].min()), float((size - first.box[2:]).min()))
         cut = near < self._tuning.edge * longer
-        sure = first.score >= self._tuning.sure and longer * zoom <= self._tuning.sure_side
-        if sure and not cut and not always:
+        known = carried and not cut and longer * zoom <= self._tuning.sure_side
+        if known and first.score >= self._tuning.sure:
             return first
         # A window in which the target is as wide, or as high, as the net sees best.
         reach = np.maximum(sides * 1.1, longer * look.window / 2)
@@ -276,7 +284,7 @@ class Detector:
             beyond = (int(left), int(top), int(right), int(bottom))
         area = (x1 - x0 + beyond[0] + beyond[2]) * (y1 - y0 + beyond[1] + beyond[3])
         side = round(look.target_side / longer * math.sqrt(float(area)))
-        seen = self._see(_fit_within(pixels[y0:y1, x0:x1], side, beyond))
+        seen = self._see(_fit_within(pixels[y0:y1, x0:x1], side, beyond), self._tuning.proposal_score)
         offset = np.array([x0, y0], np.float32)
         for second in (_moved(each.target, 1.0, offset) for each in seen.targets):
             if _overlap(first.box, second.box) > 0.3:
@@ -285,17 +293,16 @@ class Detector:
         return None
 
     def _look(self, pixels: Pixels, side: int, margin: float = 0.0) -> _Seen:
-        return self._see(_fit(pixels, side, margin))
+        return self._see(_fit(pixels, side, margin), self._tuning.proposal_score)
 
-    def _see(self, fitted: _Fitted, proposal_score: float | None = None) -> _Seen:
-        """Return what the net sees, in pixels of what was fitted."""
+    def _see(self, fitted: _Fitted, least: float, vehicle_types: Sequence[str] = ()) -> _Seen:
+        """Return what the net sees, from a score of ``least``, in pixels of what was fitted."""
         canvas = _to_cells(fitted.canvas)
         outputs = self._run(canvas)
-        size, tuning = (canvas.shape[0], canvas.shape[1]), self._tuning
-        least = tuning.proposal_score if proposal_score is None else proposal_score
-        found = decode_targets(outputs[0], size, least, tuning.box_shrink)
-        if self.vehicle_types:
-            found += decode_vehicles(outputs[1], size, tuning.proposal_score, self.vehicle_types)
+        size = (canvas.shape[0], canvas.shape[1])
+        found = decode_targets(outputs[0], size, least, self._tuning.box_shrink)
+        if vehicle_types:
+            found += decode_vehicles(outputs[1], size, least, vehicle_types)
         placed = [_moved(d, np.reciprocal(fitted.zoom), -fitted.offset / fitted.zoom) for d in found]
         return _Seen(placed, float(_sigmoid(outputs[0][0].max())), float(fitted.zoom.max()))
 

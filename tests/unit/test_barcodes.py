@@ -69,6 +69,8 @@ def is_believed(payload: str) -> bool:
         "",
         "I1234567",
         "12345678901234567",  # a serial number
+        "0" * 17,  # the check digit of one repeated digit holds
+        "1" * 17,
         "E4-2001/116-0105-07",
         "https://example.com/label/7",
         UNCHECKED + "000000",  # a longer number in which the VIN is only a guess
@@ -150,6 +152,13 @@ def test_every_kind_of_code_is_read(name: str) -> None:
     found = barcodes.look(View.of(Photo.of(code("I" + CHECKED, getattr(zxingcpp.BarcodeFormat, name))), 1600))
     assert [one.vin for one in found] == [CHECKED]
     assert np.abs(found[0].corners.mean(axis=0) - (450, 350)).max() < 40
+
+
+@pytest.mark.parametrize("printed", ["%" + UNCHECKED, "P+" + CHECKED, CHECKED + "/A", "$" + CHECKED])
+def test_a_code_39_is_read_as_it_is_printed(printed: str) -> None:
+    """A sign and a letter stand for one other character in "Full ASCII" only, which no label means."""
+    (found,) = read(code(printed, zxingcpp.BarcodeFormat.Code39Std))
+    assert found.vin in printed
 
 
 @pytest.mark.parametrize("name", ["Code39", "Code128", "PDF417", "DataMatrix"])

@@ -230,6 +230,27 @@ def test_multipart_as_clients_write_it(body: bytes) -> None:
     assert parsed(body, MULTIPART).source == BytesSource(PHOTO)
 
 
+NAMELESS = b"".join(
+    (b'--XyZ\r\nContent-Disposition: form-data; name="upload"\r\n', b"%s", b"\r\n", b"%s", b"\r\n--XyZ--\r\n")
+)
+
+
+@pytest.mark.parametrize("declared", [b"Content-Type: application/octet-stream\r\n", b""])
+def test_a_photo_without_a_file_name_is_a_photo(declared: bytes) -> None:
+    """As form-data, axios and Apache's HttpClient send a buffer."""
+    assert parsed(NAMELESS % (declared, PHOTO), MULTIPART).source == BytesSource(PHOTO)
+    assert parsed(NAMELESS % (declared, URL.encode()), MULTIPART).source == UrlSource(URL)
+
+
+def test_a_photo_that_was_sent_as_text_is_told_to_be_lost() -> None:
+    """As Node's FormData sends a Buffer."""
+    source = parsed(NAMELESS % (b"", PHOTO.decode("utf-8", "replace").encode()), MULTIPART).source
+    assert source is not None
+    with pytest.raises(InvalidImage) as error:
+        load(source)
+    assert error.value.detail.startswith("The image's bytes were sent as text")
+
+
 @pytest.mark.parametrize(
     ("body", "content_type"),
     [

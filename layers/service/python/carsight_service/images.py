@@ -130,6 +130,11 @@ def _mistake(packed: str) -> str:
 
     Whatever is refused as a URL is refused alike, of which kind it may be.
     """
+    if packed.startswith("\ufffd"):
+        return (
+            "The image's bytes were sent as text, which has destroyed them; send a file, or their base64. "
+            "A form takes a Blob or a File where a Buffer becomes text."
+        )
     if _LIKE_A_URL.search(packed):
         return ""
     if wrong := _NOT_BASE64.search(packed):

@@ -225,8 +225,19 @@ def _multipart(boundary: str, body: bytes) -> Fields:
         name = collapse_rfc2231_value(part.get_param("name", "", header="content-disposition"))
         content = rest[0].removesuffix(b"\r")
         is_file = part.get_filename() is not None or part.get_content_maintype() == "image"
+        # Clients that are given a buffer name no file; a photo is never text all the same.
+        if not is_file and name in _IMAGE_FIELDS:
+            is_file = not _is_text(content)
         fields.setdefault(name, []).append(content if is_file else content.decode("utf-8", "replace"))
     return fields
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import gzip
 import ipaddress
 import ssl
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,8 +29,9 @@ class Site(BaseHTTPRequestHandler):
 
     seen: list[tuple[str, dict[str, str]]]
     hang_up: threading.Event
+    raw = again = b""
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: C901  # a case for each habit
         path = urlsplit(self.path)
         self.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
         match path.path:
@@ -56,6 +59,15 @@ class Site(BaseHTTPRequestHandler):
                 self._drip()
             case "/drip-headers":
                 self._drip()
+            case "/raw":
+                # An answer to the letter, as the test wants it.
+                with suppress(OSError):
+                    self.wfile.write(self.raw)
+            case "/raw-endless":
+                with suppress(OSError):
+                    self.wfile.write(self.raw)
+                    while not self.hang_up.is_set():
+                        self.wfile.write(self.again)
             case "/nonsense":
                 self.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n")
             case _:
@@ -360,6 +372,81 @@ def test_answers_that_are_no_photo(site: tuple[str, type[Site]], path: str) -> N
     with pytest.raises(InvalidImage) as refusal:
         fetch(f"{site[0]}{path}", loopback=True)
     assert refusal.value.message == MESSAGE
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        OK + b"Content-Length: 5\r\nContent-Length: 13\r\n\r\n" + PHOTO,
+        OK + b"Content-Length: 5, 13\r\n\r\n" + PHOTO,
+        OK + b"Content-Length: -1\r\n\r\n" + PHOTO,
+        OK + b"Content-Length: +13\r\n\r\n" + PHOTO,
+        OK + b"Content-Length: 99999999999999999999\r\n\r\n" + PHOTO,
+        OK + b"Transfer-Encoding: chunked\r\nContent-Length: 13\r\n\r\nd\r\n" + PHOTO + b"\r\n0\r\n\r\n",
+        OK + b"Transfer-Encoding: gzip, chunked\r\n\r\nd\r\n" + PHOTO + b"\r\n0\r\n\r\n",
+        OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n" + PHOTO,
+        OK + b"Transfer-Encoding: chunked\r\n\r\n-d\r\n" + PHOTO,
+        OK + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n" + PHOTO,
+        OK + b"Content-Type: multipart/x; boundary*0*=nowhere''x\r\n\r\n" + b"",
+        OK + b"X: " + b"x" * 70_000 + b"\r\n\r\n" + PHOTO,
+        OK + b"X: x\r\n" * 200 + b"\r\n" + PHOTO,
+        b"HTTP/1.1 abc OK\r\n\r\n" + PHOTO,
+        b"HTTP/1.1 99999 OK\r\n\r\n" + PHOTO,
+        b"\r\n\r\n" + PHOTO,
+        OK + b"Content-Encoding: br\r\n\r\n" + PHOTO,
+        OK + b"Content-Encoding: gzip\r\n\r\n" + PHOTO,
+        OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(PHOTO)[:-4],
+        OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"x" * (MAX_BYTES + 1)),
+        b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://a..b/\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://" + b"a" * 70 + b".example/\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://[fe80::1%25eth0]/\r\n\r\n",
+    ],
+)
+def test_malformed_answers_are_no_photo(site: tuple[str, type[Site]], raw: bytes) -> None:
+    site[1].raw = raw
+    try:
+        body = fetch(f"{site[0]}/raw", loopback=True)
+    except InvalidImage as refusal:
+        assert refusal.message == MESSAGE
+    else:
+        assert body == b""  # headers that mean nothing to a photo are no reason to refuse it
+
+
+@pytest.mark.parametrize(
+    ("raw", "again"),
+    [
+        (OK, b"X: x\r\n"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1;" + b"x" * 60_000 + b"\r\nx\r\n"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X: " + b"x" * 60_000 + b"\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+)
+def test_what_arrives_is_counted_on_the_wire(
+    site: tuple[str, type[Site]], monkeypatch: pytest.MonkeyPatch, raw: bytes, again: bytes
+) -> None:
+    counted: list[int] = []
+    count = guard._Attempt._count
+
+    def counting(attempt: guard._Attempt, arrived: int) -> None:
+        counted.append(arrived)
+        count(attempt, arrived)
+
+    monkeypatch.setattr(guard._Attempt, "_count", counting)
+    site[1].raw, site[1].again = raw, again
+    with pytest.raises(InvalidImage):
+        fetch(f"{site[0]}/raw-endless", loopback=True)
+    assert sum(counted) < MAX_BYTES + 2 * 1024 * 1024
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate"])
+def test_a_coding_that_nobody_asked_for_is_undone(site: tuple[str, type[Site]], coding: str) -> None:
+    packed = zlib.compress(PHOTO) if coding == "deflate" else gzip.compress(PHOTO)
+    site[1].raw = OK + f"Content-Encoding: {coding}\r\n\r\n".encode() + packed
+    assert fetch(f"{site[0]}/raw", loopback=True) == PHOTO
 
 
 @pytest.mark.parametrize("path", ["/drip", "/drip-headers"])

@@ -9,15 +9,18 @@ nothing.
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import re
 import socket
 import ssl
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPConnection, HTTPException, HTTPResponse
+from typing import Any
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from carsight_service.contract.errors import InvalidImage
@@ -25,6 +28,8 @@ from carsight_service.deadline import OutOfTime, Result, within
 
 MAX_URL_CHARACTERS = 2048
 MAX_BYTES = 10 * 1024 * 1024
+_MAX_WIRE_BYTES = MAX_BYTES + 1024 * 1024
+"""Of one fetch with its redirects: a photo, its framing and the headers."""
 MAX_REDIRECTS = 3
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 3.0
@@ -106,6 +111,7 @@ class _Attempt:
     def __init__(self, loopback: bool) -> None:
         self._loopback = loopback
         self._abandoned = False
+        self._wire_bytes = 0
         self._lifeline: socket.socket | None = None
         """A second handle on the connection: the first is lost to the TLS handshake and to the response."""
 
@@ -133,7 +139,8 @@ class _Attempt:
         except OutOfTime:
             self.abandon()
             raise InvalidImage(f"not answered within {TOTAL_SECONDS:g} s") from None
-        except (HTTPException, OSError) as error:
+        # http.client and the parser of mail behind it raise the last two for malformed answers.
+        except (HTTPException, OSError, ValueError, LookupError) as error:
             raise InvalidImage(f"could not be reached: {type(error).__name__}") from error
 
     def abandon(self) -> None:
@@ -148,6 +155,7 @@ class _Attempt:
         self, method: str, target: _Target, body: bytes | None, headers: Mapping[str, str]
     ) -> Iterator[HTTPResponse]:
         connection = HTTPConnection(target.host, target.port)
+        connection.response_class = self._response  # type: ignore[assignment]  # a function does as well
         with self._connected(target) as connection.sock:
             connection.request(
                 method,
@@ -163,6 +171,18 @@ class _Attempt:
             )
             with connection.getresponse() as response:
                 yield response
+
+    def _response(self, sock: socket.socket, method: str | None = None) -> HTTPResponse:
+        """A response that counts every byte that arrives: headers, framing and body, of all redirects."""
+        response = HTTPResponse(sock, method=method)
+        unbuffered = response.fp.detach()
+        response.fp = io.BufferedReader(_Counted(unbuffered, self._count))
+        return response
+
+    def _count(self, arrived: int) -> None:
+        self._wire_bytes += arrived
+        if self._wire_bytes > _MAX_WIRE_BYTES:
+            raise HTTPException("more bytes than a photo of 10 MB takes")
 
     @contextmanager
     def _connected(self, target: _Target) -> Iterator[socket.socket]:
@@ -266,9 +286,61 @@ def _next(url: str, response: HTTPResponse) -> str:
         raise InvalidImage("malformed redirect") from error
 
 
+class _Counted(io.RawIOBase):
+    """The bytes of ``raw``, each counted as it arrives."""
+
+    def __init__(self, raw: io.RawIOBase, count: Callable[[int], None]) -> None:
+        self._raw, self._count = raw, count
+
+    def readable(self) -> bool:
+        """Whether it can be read: yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Fill ``buffer`` from what has arrived."""
+        arrived = self._raw.readinto(buffer)
+        self._count(arrived or 0)
+        return arrived
+
+    def close(self) -> None:
+        """Close what it reads from, too."""
+        self._raw.close()
+        super().close()
+
+
+def _check_framing(response: HTTPResponse) -> None:
+    """Refuse framing that two readers would understand differently (RFC 9112, 6.1 and 6.3)."""
+    lengths = {length.strip() for length in response.headers.get_all("content-length", [])}
+    codings = [coding.strip().lower() for coding in response.headers.get_all("transfer-encoding", [])]
+    if codings not in ([], ["chunked"]) or (codings and lengths):
+        raise InvalidImage("transfer coding")
+    if len(lengths) > 1 or not all(re.fullmatch("[0-9]{1,12}", length) for length in lengths):
+        raise InvalidImage("content length")
+
+
+def _decoded(body: bytes, coding: str) -> bytes:
+    """``body`` without the content coding that some servers apply although none was asked for."""
+    coding = coding.strip().lower()
+    if coding in ("", "identity"):
+        return body
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        raise InvalidImage("content coding")
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # tells gzip and zlib apart by itself
+    try:
+        plain = unpacker.decompress(body, MAX_BYTES + 1)
+    except zlib.error as error:
+        raise InvalidImage("malformed content coding") from error
+    if len(plain) > MAX_BYTES:
+        raise InvalidImage("more than 10 MB")
+    if not unpacker.eof:
+        raise InvalidImage("cut short")
+    return plain
+
+
 def _body(response: HTTPResponse) -> bytes:
     if response.status != 200:
         raise InvalidImage(f"answered {response.status}")
+    _check_framing(response)
     body = bytearray()
     while chunk := response.read(_CHUNK_BYTES):
         body += chunk
@@ -276,4 +348,4 @@ def _body(response: HTTPResponse) -> bytes:
             raise InvalidImage("more than 10 MB")
     if response.length:
         raise InvalidImage("cut short")
-    return bytes(body)
+    return _decoded(bytes(body), response.getheader("content-encoding", ""))

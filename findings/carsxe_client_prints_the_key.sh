@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # CarsXE's npm client prints the caller's key to standard output with every VIN photo.
-set -euo pipefail
-home=$(mktemp -d)
-trap 'rm -rf "$home"' EXIT
+. "$(dirname "$0")/prepare.bash"
 npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$home" carsxe-api@1.4.0 \
   >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
 cd "$home"

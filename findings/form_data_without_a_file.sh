@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # A photo that a Node program holds in a Buffer is sent as a part without a file name, or destroyed before it is sent.
-set -euo pipefail
-home=$(mktemp -d)
-trap 'rm -rf "$home"' EXIT
+. "$(dirname "$0")/prepare.bash"
 npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$home" form-data@4.0.6 axios@1.21.1 \
   >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
 cd "$home"

@@ -1,18 +1,9 @@
 #!/usr/bin/env bash
 # INT8 that an AVX2 processor gets wrong is right on an older one, and not every integer operator is concerned.
-set -euo pipefail
-home=$(mktemp -d)
-trap 'rm -rf "$home"' EXIT
+. "$(dirname "$0")/prepare.bash"
 [ "$(uname -m)" = x86_64 ] || { echo "needs an x86-64 machine"; exit 2; }
-emulator=$(command -v qemu-x86_64 || true)
-if [ -z "$emulator" ]; then
-  (cd "$home" && apt-get download qemu-user-static qemu-user && for deb in ./*.deb; do dpkg-deb -x "$deb" .; done) \
-    >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
-  emulator=$(ls "$home"/usr/bin/qemu-x86_64-static "$home"/usr/bin/qemu-x86_64 2>/dev/null | head -1)
-fi
-python3 -m venv "$home/venv"
-"$home/venv/bin/pip" install --quiet --disable-pip-version-check \
-  onnxruntime==1.31.1 onnx==1.23.2 numpy==2.4.6 >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
+with_emulator
+with_packages onnxruntime==1.31.1 onnx==1.23.2 numpy==2.4.6
 cat >"$home/models.py" <<'PYTHON'
 """Models of one integer operator each, U8 activations and S8 weights, and what exact arithmetic makes of them."""
 

@@ -1,12 +1,8 @@
 #!/usr/bin/env bash
 # moto counts a DynamoDB transaction again each time it is sent, although its token says that it is the same one.
-set -euo pipefail
-home=$(mktemp -d)
-trap 'rm -rf "$home"' EXIT
-python3 -m venv "$home/venv"
-"$home/venv/bin/pip" install --quiet --disable-pip-version-check \
-  'moto[dynamodb]==5.2.5' boto3==1.44.8 >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
-"$home/venv/bin/python" - <<'PYTHON'
+. "$(dirname "$0")/prepare.bash"
+with_packages 'moto[dynamodb]==5.2.5' boto3==1.44.8
+"$python" - <<'PYTHON'
 import os
 import sys
 

@@ -1,12 +1,8 @@
 #!/usr/bin/env bash
 # An orientation written as a 32-bit number turns a photo in OpenCV or not, depending on the byte order of its Exif.
-set -euo pipefail
-home=$(mktemp -d)
-trap 'rm -rf "$home"' EXIT
-python3 -m venv "$home/venv"
-"$home/venv/bin/pip" install --quiet --disable-pip-version-check \
-  opencv-python-headless==5.0.0.93 pillow==13.0.0 numpy==2.4.6 >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
-"$home/venv/bin/python" - <<'PYTHON'
+. "$(dirname "$0")/prepare.bash"
+with_packages opencv-python-headless==5.0.0.93 pillow==13.0.0 numpy==2.4.6
+"$python" - <<'PYTHON'
 import io
 import struct
 import sys

@@ -1,12 +1,8 @@
 #!/usr/bin/env bash
 # A JPEG that lacks its last two bytes is a whole picture from a path and, but for rare sizes, no picture from memory.
-set -euo pipefail
-home=$(mktemp -d)
-trap 'rm -rf "$home"' EXIT
-python3 -m venv "$home/venv"
-"$home/venv/bin/pip" install --quiet --disable-pip-version-check \
-  opencv-python-headless==5.0.0.93 pillow==13.0.0 numpy==2.4.6 >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
-"$home/venv/bin/python" - <<'PYTHON'
+. "$(dirname "$0")/prepare.bash"
+with_packages opencv-python-headless==5.0.0.93 pillow==13.0.0 numpy==2.4.6
+"$python" - <<'PYTHON'
 import io
 import sys
 import tempfile

@@ -1,12 +1,8 @@
 #!/usr/bin/env bash
 # Pillow has three conventions for which way up: tag and lying pixels, turned pixels, and - TIFF - a tag on turned pixels.
-set -euo pipefail
-home=$(mktemp -d)
-trap 'rm -rf "$home"' EXIT
-python3 -m venv "$home/venv"
-"$home/venv/bin/pip" install --quiet --disable-pip-version-check \
-  pillow==13.0.0 pillow-heif==1.8.1 numpy==2.4.6 >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
-"$home/venv/bin/python" - <<'PYTHON'
+. "$(dirname "$0")/prepare.bash"
+with_packages pillow==13.0.0 pillow-heif==1.8.1 numpy==2.4.6
+"$python" - <<'PYTHON'
 import io
 import sys
 

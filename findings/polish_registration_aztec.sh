@@ -1,16 +1,12 @@
 #!/usr/bin/env bash
 # A Polish registration certificate has its VIN in an Aztec code, and not in the code's text.
-set -euo pipefail
-home=$(mktemp -d)
-trap 'rm -rf "$home"' EXIT
-python3 -m venv "$home/venv"
-"$home/venv/bin/pip" install --quiet --disable-pip-version-check \
-  zxing-cpp==3.1.1 numpy==2.4.6 >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
+. "$(dirname "$0")/prepare.bash"
+with_packages zxing-cpp==3.1.1 numpy==2.4.6
 npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$home" \
   polish-vehicle-registration-certificate-decoder@0.5.0 >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
 echo "zxing-cpp 3.1.1, polish-vehicle-registration-certificate-decoder 0.5.0"
 echo "assumed: the text of a registration paper's code holds the VIN, as a PDF417 of AAMVA does"
-"$home/venv/bin/python" - "$home/payload" <<'PYTHON'
+"$python" - "$home/payload" <<'PYTHON'
 import base64
 import re
 import struct

@@ -1,17 +1,9 @@
 #!/usr/bin/env bash
 # Under qemu-user a program that asks /proc/cpuinfo for VNNI is told of the host's, whatever processor is emulated.
-set -euo pipefail
-home=$(mktemp -d)
-trap 'rm -rf "$home"' EXIT
+. "$(dirname "$0")/prepare.bash"
 [ "$(uname -m)" = x86_64 ] || { echo "needs an x86-64 machine"; exit 2; }
-emulator=$(command -v qemu-x86_64 || true)
-if [ -z "$emulator" ]; then
-  (cd "$home" && apt-get download qemu-user-static qemu-user && for deb in ./*.deb; do dpkg-deb -x "$deb" .; done) \
-    >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
-  emulator=$(ls "$home"/usr/bin/qemu-x86_64-static "$home"/usr/bin/qemu-x86_64 2>/dev/null | head -1)
-fi
-python3 -m venv "$home/venv"
-"$home/venv/bin/pip" install --quiet --disable-pip-version-check numpy==2.4.6 >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
+with_emulator
+with_packages numpy==2.4.6
 cat >"$home/ask.py" <<'PYTHON'
 import sys
 
@@ -22,8 +14,8 @@ print(asked["AVX2"], "avx2" in flags, len(flags.split()))
 PYTHON
 "$emulator" --version | head -1
 echo "assumed: with -cpu SandyBridge a program sees a SandyBridge, which has no AVX2, wherever it looks"
-here=$("$home/venv/bin/python" "$home/ask.py")
-there=$("$emulator" -cpu SandyBridge "$home/venv/bin/python" "$home/ask.py" 2>"$home/log") || { cat "$home/log"; exit 2; }
+here=$("$python" "$home/ask.py")
+there=$("$emulator" -cpu SandyBridge "$python" "$home/ask.py" 2>"$home/log") || { cat "$home/log"; exit 2; }
 echo "seen: AVX2 by CPUID, AVX2 by /proc/cpuinfo, flags listed there"
 echo "seen: here $here"
 echo "seen: emulated $there"

@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # A strong OCR engine reads OCR-B print right and fails every VIN pattern: it mixes full-width letters in.
-set -euo pipefail
-home=$(mktemp -d)
-trap 'rm -rf "$home"' EXIT
+. "$(dirname "$0")/prepare.bash"
 (cd "$home" && apt-get download fonts-ocr-b && dpkg-deb -x ./*.deb .) >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
 python3 -m venv "$home/venv"
 "$home/venv/bin/pip" install --quiet --disable-pip-version-check \

@@ -1,12 +1,8 @@
 #!/usr/bin/env bash
 # 7 is the second first character of the United States, and 7AT is every used import of New Zealand.
-set -euo pipefail
-home=$(mktemp -d)
-trap 'rm -rf "$home"' EXIT
-python3 -m venv "$home/venv"
-"$home/venv/bin/pip" install --quiet --disable-pip-version-check \
-  vininfo==1.11.0 ultravin==3.0.2 >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
-"$home/venv/bin/python" - <<'PYTHON'
+. "$(dirname "$0")/prepare.bash"
+with_packages vininfo==1.11.0 ultravin==3.0.2
+"$python" - <<'PYTHON'
 import sys
 from importlib.metadata import version
 

@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # The VIN validators that web forms use refuse Europe's VINs and accept seventeen zeros.
-set -euo pipefail
-home=$(mktemp -d)
-trap 'rm -rf "$home"' EXIT
+. "$(dirname "$0")/prepare.bash"
 npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$home" \
   vin-validator@1.0.0 @form-validation/validator-vin@2.4.0 >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
 cd "$home"

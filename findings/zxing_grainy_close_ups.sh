@@ -1,12 +1,8 @@
 #!/usr/bin/env bash
 # A close-up in poor light: zxing-cpp reads a grainy matrix code only when it is shrunk, and shrinks only large pictures.
-set -euo pipefail
-home=$(mktemp -d)
-trap 'rm -rf "$home"' EXIT
-python3 -m venv "$home/venv"
-"$home/venv/bin/pip" install --quiet --disable-pip-version-check \
-  zxing-cpp==3.1.1 numpy==2.4.6 opencv-python-headless==5.0.0.93 >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
-"$home/venv/bin/python" - <<'PYTHON'
+. "$(dirname "$0")/prepare.bash"
+with_packages zxing-cpp==3.1.1 numpy==2.4.6 opencv-python-headless==5.0.0.93
+"$python" - <<'PYTHON'
 import sys
 from importlib.metadata import version
 

@@ -2,6 +2,7 @@
 
     python -m benchmarks.accuracy plates --data DIR [--split val] [--peer] [--plot FILE] [--models FOLDER]
     python -m benchmarks.accuracy vins   --data DIR [--split val] [--peer] [--plot FILE] [--models FOLDER]
+    python -m benchmarks.accuracy plates --data DIR [--split val] --plot-regions FILE
     python -m benchmarks.accuracy plates --empty DIR        # a folder of photos without a plate
 
 DIR holds labels.jsonl, one JSON object a line with ``image`` and ``plates[]`` or ``vins[]`` (boxes
@@ -19,6 +20,7 @@ prefer, at the first of four rotations that shows one. It needs ``pip install ra
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import re
 import statistics
@@ -51,6 +53,7 @@ class Answer:
     text: str
     score: float
     region: str = ""
+    region_score: float = 0.0
     candidates: tuple[str, ...] = ()
     vehicle: Vehicle | None = None
 
@@ -142,8 +145,20 @@ def looks(plate: dict[str, Any], hit: Answer | None) -> Iterator[tuple[str, bool
         yield "side", seen is not None and seen.orientation == vehicle["view"]
 
 
-def plates(system: System, data: Path, split: str | None) -> Scored:
-    """Print the tables for one system over the plates of ``data``; the scores of its answers."""
+def region_scores(plate: dict[str, Any], hit: Answer | None) -> Scored:
+    """Return the region's score where it is known, and whether the region, or its country alone, is right."""
+    region = plate.get("region")
+    if hit is None or not region or not hit.region_score or plate.get("unsure"):
+        return []
+    return [(hit.region_score, hit.region in (region, region.split("-")[0]))]
+
+
+def plates(system: System, data: Path, split: str | None, regions: Scored | None = None) -> Scored:
+    """Print the tables for one system over the plates of ``data``, and return the scores of its answers.
+
+    Those of the regions that it names are added to ``regions``.
+    """
+    regions = regions if regions is not None else []
     rows: dict[str, Tally] = defaultdict(Tally)
     asked: dict[str, list[bool]] = defaultdict(list)
     confused: dict[tuple[str, str], int] = defaultdict(int)
@@ -167,6 +182,7 @@ def plates(system: System, data: Path, split: str | None) -> Scored:
             hit = best if best is not None and iou(plate["box"], best.box) >= 0.5 else None
             for question, right in looks(plate, hit):
                 asked[question].append(right)
+            regions += region_scores(plate, hit)
             truth = plate.get("text") if not plate.get("unsure") else None
             for name in plate_slices(label, plate, pixels):
                 row = rows[name]
@@ -195,6 +211,8 @@ def plates(system: System, data: Path, split: str | None) -> Scored:
         ([name, str(len(all_)), _percent(sum(all_), len(all_))] for name, all_ in asked.items()),
     )
     _reliability(reliability)
+    print("\nRegions:")
+    _reliability(regions)
     worst = sorted(confused.items(), key=lambda item: -item[1])[:15]
     print()
     _table(["meant", "said", "times"], ([*pair, str(count)] for pair, count in worst if count))
@@ -267,6 +285,7 @@ def our_plates(models: Path) -> System:
                 r.text,
                 r.score,
                 r.region,
+                r.region_score,
                 tuple(candidate.text for candidate in r.candidates),
                 r.vehicle,
             )
@@ -320,7 +339,7 @@ def peer_plates() -> System:
     def read(encoded: bytes) -> list[Answer]:
         texts = [(box, _capitals(text), score) for box, text, score in lines(decode(encoded).pixels)]
         likely = [line for line in texts if 4 <= len(line[1]) <= 9 and re.search("[0-9]", line[1])]
-        return [Answer(box, text, score, "", (text,)) for box, text, score in likely]
+        return [Answer(box, text, score, candidates=(text,)) for box, text, score in likely]
 
     return read
 
@@ -419,11 +438,15 @@ def main() -> None:
     parser.add_argument("--split")
     parser.add_argument("--peer", action="store_true", help="measure RapidOCR too, in the same run")
     parser.add_argument("--plot", type=Path, metavar="FILE")
+    parser.add_argument("--plot-regions", type=Path, metavar="FILE", help="the same for plates' regions")
     parser.add_argument("--models", type=Path)
     args = parser.parse_args()
     cv2.setNumThreads(1)
+    regions: Scored = []
+    measure: Callable[..., Scored]
     if args.what == "plates":
-        measure, ours, peer = plates, our_plates(args.models or runtime.MODELS), peer_plates
+        measure = functools.partial(plates, regions=regions)
+        ours, peer = our_plates(args.models or runtime.MODELS), peer_plates
     else:
         measure, ours, peer = vins, our_vins(args.models or runtime.MODELS), peer_vins
     if args.empty:
@@ -434,6 +457,8 @@ def main() -> None:
     scored = measure(ours, args.data, args.split)
     if args.plot:
         args.plot.write_text(plot(scored), encoding="utf-8")
+    if args.plot_regions:
+        args.plot_regions.write_text(plot(regions), encoding="utf-8")
     if args.peer:
         print("\n## RapidOCR (PP-OCRv6 small), whole photo\n")
         measure(peer(), args.data, args.split)

@@ -107,14 +107,13 @@ def test_a_refusal_says_why(recognizer: PlateRecognizer) -> None:
     assert blank == [] and blank.refusal is not None
     assert blank.refusal.reason == "no_plate" and 0 <= blank.refusal.figure < 0.3
     pixels = photo("plate_de").pixels
-    box = recognizer.read(pixels)[0].box
-    unreadable = pixels.copy()
-    plate = unreadable[box.ymin : box.ymax, box.xmin : box.xmax]
-    shape = plate.shape[1::-1]
-    plate[:] = cv2.resize(cv2.resize(plate, (9, 3), interpolation=cv2.INTER_AREA), shape)
-    refusal = recognizer.read(unreadable).refusal
-    assert refusal is not None and refusal.reason in ("illegible", "no_plate")
-    assert refusal.needed is None or refusal.figure < refusal.needed
+    tiny = cv2.resize(pixels, None, fx=0.08, fy=0.08, interpolation=cv2.INTER_AREA)
+    small = recognizer.read(np.asarray(tiny, np.uint8)).refusal
+    assert small is not None and small.reason == "plate_too_small"
+    assert small.needed is not None and 2 < small.figure < 8 < small.needed
+    blurred = recognizer.read(np.asarray(cv2.GaussianBlur(pixels, (51, 51), 0), np.uint8)).refusal
+    assert blurred is not None and blurred.reason == "illegible"
+    assert blurred.needed is not None and blurred.figure < blurred.needed
 
 
 def test_a_car_without_a_plate_has_none(recognizer: PlateRecognizer) -> None:

@@ -57,6 +57,7 @@ class Pipeline:
         self.table, self.dynamodb = table, dynamodb
         self.later = timedelta()
         self.recognised: list[bytes] = []
+        self.regions: list[tuple[str, ...]] = []
         self.keyring = Keyring(table, dynamodb)
         self.s3, self.sqs = boto3.client("s3"), boto3.client("sqs")
         self.results = f"results-{uuid.uuid4().hex}"
@@ -114,6 +115,7 @@ class Pipeline:
 
     def _plates(self, image: bytes, regions: Sequence[str]) -> Answer:
         self._look_at(image)
+        self.regions.append(tuple(regions))
         return PLATES
 
     def _vins(self, image: bytes, regions: Sequence[str]) -> Answer:

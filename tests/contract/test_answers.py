@@ -425,6 +425,42 @@ def test_a_retry_is_neither_counted_nor_computed_again(service: Service, path: s
     assert service.used(key, api) == len(service.recognised) == 1
 
 
+@routes
+def test_a_stranger_with_an_idempotency_key_writes_nothing(service: Service, path: str, api: Api) -> None:
+    written = service.client.scan(TableName=service.table)["Items"]
+    headers = {"idempotency-key": "retry-1"}
+    assert service.call(path, api, query="key=nobody", headers=headers).body["code"] == "unknown_api_key"
+    assert service.client.scan(TableName=service.table)["Items"] == written
+
+
+@routes
+def test_a_key_that_is_blocked_gets_no_stored_answer(service: Service, path: str, api: Api) -> None:
+    key = service.key()
+    headers = {"idempotency-key": "retry-1"}
+    assert service.call(path, api, query=f"key={key}", headers=headers).status == 200
+    service.keyring.set(key_id(key), status=Status.BLOCKED)
+    assert service.call(path, api, query=f"key={key}", headers=headers).status == 403
+
+
+@routes
+def test_a_retry_is_answered_though_the_limit_is_reached(service: Service, path: str, api: Api) -> None:
+    key = service.key(limits={api: 1}, overage=False)
+    headers = {"idempotency-key": "retry-1"}
+    first = service.call(path, api, query=f"key={key}", headers=headers)
+    assert service.call(path, api, query=f"key={key}", headers=headers).body == first.body
+    assert service.call(path, api, query=f"key={key}").status == 429
+
+
+@routes
+@pytest.mark.parametrize("name", ["camera_id", "timestamp", "regions"])
+def test_what_is_repeated_in_an_answer_is_short(service: Service, path: str, api: Api, name: str) -> None:
+    body = form((name, "x" * 300), ("upload", PHOTO))
+    reply = refused(service, path, api, body=body, content_type=MULTIPART)
+    assert (reply.status, reply.body["code"]) == (400, "invalid_request")
+    assert name in reply.body["message"]
+    assert len(json.dumps(reply.body)) < 1000
+
+
 def usage_headers(reply: Reply) -> tuple[int, int, int]:
     """What the answer says of the key's usage: current, limit, remaining."""
     current, limit, remaining = (

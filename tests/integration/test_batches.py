@@ -12,12 +12,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
-from carsight_service.batch_store import Batches
+from carsight_service.batch_store import Batches, FinishedBatch, JoinBatch
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import InvalidRequest
 from carsight_service.http.batches import parse_batch
 from carsight_service.metering.meter_store import MeterStore
+from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.batches import BatchWorker
 from tests.events import event
 from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline
@@ -236,6 +238,108 @@ def test_a_worker_that_dies_on_a_chunk(pipeline: Pipeline, owner: Any, name: str
     assert pipeline.tickets() == []
 
 
+@pytest.mark.parametrize(
+    ("owner", "name", "after"),
+    [
+        (Announcer, "announce", False),
+        (Announcer, "announce", True),
+        (Batches, "finish", False),
+        (Batches, "finish", True),
+        (BatchWorker, "_delete_parts", False),
+    ],
+)
+def test_a_finished_batch_is_announced_and_its_parts_are_gone(
+    pipeline: Pipeline, owner: Any, name: str, after: bool
+) -> None:
+    pipeline.create_key()
+    announced: list[tuple[Any, ...]] = []
+    announce = Announcer.announce
+    with pytest.MonkeyPatch.context() as patch:
+
+        def announces(self: Announcer, *said: Any) -> None:
+            announce(self, *said)
+            announced.append(said)
+
+        patch.setattr(Announcer, "announce", announces)
+        batch = submit(pipeline, [pipeline.put("car.jpg")])
+        real = getattr(owner, name)
+        with pytest.MonkeyPatch.context() as dying:
+
+            def dies(*arguments: Any) -> None:
+                dying.undo()
+                if after:
+                    real(*arguments)
+                raise Died
+
+            dying.setattr(owner, name, dies)
+            with pytest.raises(Died):
+                pipeline.drain()
+        pipeline.later = timedelta(hours=1)
+        again = {"messageId": "1", "receiptHandle": "1", "attributes": {"ApproximateReceiveCount": "2"}}
+        join = JoinBatch(api=Api.PLATE, batch=FinishedBatch(id=batch)).model_dump_json()
+        assert pipeline.handle({"Records": [{**again, "body": join}]}) == []
+    assert ask(pipeline, "GET", f"/v1/batches/{batch}")[1]["state"] == "finished"
+    assert {said[2] for said in announced if said[0] == "carsight.batch"} == {batch}
+    assert not [name for name in pipeline.names() if "/parts/" in name]
+
+
+def test_a_batch_survives_a_rotation(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    photo = pipeline.put("car.jpg")
+    batch = submit(pipeline, [photo] * 12)
+    new, account = pipeline.keyring.rotate(KEY_ID)
+    pipeline.drain()
+    assert [row["status"] for row in lines(pipeline, batch)] == [200] * 12
+    assert account.usage[0].current == 0
+    assert pipeline.keyring.show(account.profile.key_id).usage[0].current == 12
+    assert pipeline.tickets() == []
+    sent = event(path=f"/v1/batches/{batch}", method="GET", headers={"x-api-key": new})
+    status, said = pipeline.ask(sent)
+    assert (status, said["state"], said["read"]) == (200, "finished", 12)
+    assert (
+        pipeline.ask(event(path=f"/v1/batches/{batch}", method="GET", headers={"x-api-key": KEY}))[0] == 401
+    )
+    # What was uploaded before is still the account's.
+    body = json.dumps({"api": "plate", "images": [photo]})
+    status, said = pipeline.ask(event(body, path="/v1/batches", headers={"x-api-key": new}))
+    pipeline.drain()
+    assert lines(pipeline, said["id"])[0]["status"] == 200
+
+
+@pytest.mark.parametrize("operation", ["get_item", "put_item", "update_item"])
+def test_a_table_that_is_throttled_is_a_503(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    pipeline.create_key()
+    batch = submit(pipeline, ["a"])
+
+    def refused(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, operation)
+
+    monkeypatch.setattr(pipeline.dynamodb, operation, refused)
+    body = json.dumps({"api": "plate", "images": ["a"]})
+    answers = [ask(pipeline, "POST", "/v1/batches", body)]
+    if operation == "get_item":
+        answers.append(ask(pipeline, "GET", f"/v1/batches/{batch}"))
+    for status, said in answers:
+        assert (status, said["code"]) == (503, "key_store_unavailable")
+
+
+def test_a_row_with_a_key_that_no_object_can_have_is_a_row_of_the_result(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    batch = submit(pipeline, [f"incoming/{KEY_ID}/plate/{'ü' * 700}.jpg", pipeline.put("car.jpg")])
+    pipeline.drain()
+    assert [row["status"] for row in lines(pipeline, batch)] == [404, 200]
+
+
+def test_a_batch_says_where_its_cars_may_be_from(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    body = json.dumps({"api": "plate", "images": [pipeline.put("car.jpg")], "regions": ["us-ca", "GB"]})
+    ask(pipeline, "POST", "/v1/batches", body)
+    pipeline.drain()
+    assert pipeline.regions == [("us-ca", "gb")]
+
+
 def _all_visible(pipeline: Pipeline) -> None:
     """What a dead worker held comes back; moto forgets it when the queue's timeout is set anew."""
     pipeline.sqs.set_queue_attributes(QueueUrl=pipeline.plate_queue, Attributes={"VisibilityTimeout": "1"})
@@ -281,13 +385,16 @@ def test_chunks_wait_until_the_batch_has_been_sent(pipeline: Pipeline) -> None:
     ("body", "content_type", "query", "images"),
     [
         (b'{"api": "plate", "images": ["a", " b "]}', "application/json", {}, ["a", "b"]),
-        (b'["a", "b"]', "application/json", {"api": "plate"}, ["a", "b"]),
-        (b"a\r\nb\r\n\r\n", "text/csv; charset=utf-8", {"api": "plate"}, ["a", "b"]),
-        (b'\xef\xbb\xbfid,image_url\n1,a\n2,"b"\n', "text/csv", {"api": "plate"}, ["a", "b"]),
-        ('"zürich, 1.jpg",1\n'.encode(), "text/csv", {"api": "plate"}, ["zürich, 1.jpg"]),
+        (b'["a", "b"]', "application/json", {"api": ["plate"]}, ["a", "b"]),
+        (b"a\r\nb\r\n\r\n", "text/csv; charset=utf-8", {"api": ["plate"]}, ["a", "b"]),
+        (b'\xef\xbb\xbfid,image_url\n1,a\n2,"b"\n', "text/csv", {"api": ["plate"]}, ["a", "b"]),
+        ('"zürich, 1.jpg",1\n'.encode(), "text/csv", {"api": ["plate"]}, ["zürich, 1.jpg"]),
+        (b"URL\na\nb\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
+        (b"id,Image_URL\n1,a\n2,b\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
+        (b"ID,imageURL\n1,a\n2,b\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
     ],
 )
-def test_a_list(body: bytes, content_type: str, query: dict[str, str], images: list[str]) -> None:
+def test_a_list(body: bytes, content_type: str, query: dict[str, list[str]], images: list[str]) -> None:
     request = parse_batch(body, content_type, query)
     assert (request.api, request.images) == (Api.PLATE, images)
 
@@ -310,11 +417,24 @@ def test_a_list(body: bytes, content_type: str, query: dict[str, str], images: l
         (b"id,url\n1,a\n2\n", "text/csv", "Row 2"),
         (b'"a', "text/csv", "Not valid CSV"),
         (b'{"api": "faces", "images": ["a"]}', "application/json", "plate or vin"),
+        (b'{"api": null, "images": ["a"], "regions": 3}', "application/json", "regions"),
+        (b'{"images": ["a"], "regions": ["x", null]}', "application/json", "regions"),
+        (
+            json.dumps({"images": ["a"], "regions": ["x"] * 9 + ["y" * 11]}).encode(),
+            "application/json",
+            "regions",
+        ),
     ],
 )
 def test_a_list_that_cannot_be_read(body: bytes, content_type: str, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
-        parse_batch(body, content_type, {"api": "plate"})
+        parse_batch(body, content_type, {"api": ["plate"]})
+
+
+@pytest.mark.parametrize("api", [["null", "null"], ["null"], [""], ["plate", "null"]])
+def test_a_parameter_that_is_no_api_is_refused_whatever_the_body_says(api: list[str]) -> None:
+    with pytest.raises(InvalidRequest, match="plate or vin"):
+        parse_batch(b'{"api": "plate", "images": ["a"]}', "application/json", {"api": api})
 
 
 def test_a_batch_of_another_key_is_not_there(pipeline: Pipeline) -> None:

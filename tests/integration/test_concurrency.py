@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import random
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +14,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from carsight_service.contract.api import Answer, Api
-from carsight_service.contract.errors import NothingFound
+from carsight_service.contract.errors import LimitExceeded, NothingFound
 from carsight_service.http.endpoint import Endpoint
-from carsight_service.metering.model import key_id
+from carsight_service.metering.model import key_id, partition
 from tests.events import Invocation, event
-from tests.fakes import BODY, NOW, PLATES, Reply, Service, deploy
+from tests.fakes import BODY, NOW, PHOTO, PLATES, Reply, Service, deploy
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -82,6 +84,56 @@ def test_each_month_s_50_are_answered_when_the_month_turns_between_them(
     assert (after.period, after.current) == ("2026-04", LIMIT)
     assert before <= LIMIT
     assert statuses(replies) == {200: before + LIMIT, 429: REQUESTS - before - LIMIT}
+
+
+@pytest.mark.parametrize("limit", [1, 20])
+def test_photos_that_cost_nothing_refuse_none_that_can_be_paid(service: Service, limit: int) -> None:
+    """As many readable photos as units are left, among twice as many without a plate, all at once."""
+    key = service.key(limits={Api.PLATE: limit}, overage=False)
+    kinds = [False] * limit + [True] * (2 * limit)
+    random.Random(limit).shuffle(kinds)
+
+    def recognize(image: bytes, regions: Sequence[str]) -> Answer:
+        time.sleep(0.05)
+        if image.endswith(b"nothing"):
+            raise NothingFound(Api.PLATE)
+        return PLATES
+
+    endpoint = Endpoint(service.deployment, Api.PLATE, recognize)
+
+    def ask(empty: bool) -> int:
+        body = PHOTO + b" nothing" if empty else PHOTO
+        sent = event(body, "image/jpeg", query=f"key={key}")
+        return Reply.of(endpoint.handle(sent, Invocation())).status
+
+    with ThreadPoolExecutor(8) as pool:
+        answered = list(pool.map(ask, kinds))
+    assert [status for status, empty in zip(answered, kinds, strict=True) if not empty] == [200] * limit
+    assert service.used(key, Api.PLATE) == limit
+    assert service.store.consume(service.key(), Api.PLATE).current == 1
+    item = service.client.get_item(
+        TableName=service.table, Key={"pk": {"S": partition(key_id(key))}, "sk": {"S": "API#plate"}}
+    )["Item"]
+    assert [name for name in item if ":" in name] == []
+
+
+def test_a_call_that_died_near_the_limit_gives_its_unit_to_the_next(service: Service) -> None:
+    key = service.key(limits={Api.PLATE: 2}, overage=False)
+    service.store.consume(key, Api.PLATE, patience=1)
+    service.store.consume(key, Api.PLATE, patience=1)
+    start = time.monotonic()
+    with pytest.raises(LimitExceeded):  # they may still be answered
+        service.store.consume(key, Api.PLATE, patience=0.5)
+    assert time.monotonic() - start > 0.4
+    later = deploy(service.table, service.client, lambda: NOW + timedelta(minutes=2)).meters
+    for _ in range(2):
+        usage = later.consume(key, Api.PLATE, patience=1)
+        later.settle(usage.key_id, Api.PLATE, [usage.ticket])
+    start = time.monotonic()
+    with pytest.raises(LimitExceeded):  # nothing is open: no waiting
+        later.consume(key, Api.PLATE, patience=10)
+    assert time.monotonic() - start < 5
+    assert service.used(key, Api.PLATE) == 2
 
 
 @pytest.mark.parametrize("repetition", range(10))

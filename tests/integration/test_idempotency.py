@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import pickle
+import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +22,7 @@ from carsight_service.contract.errors import (
     StoreUnavailable,
 )
 from carsight_service.http import idempotency
-from carsight_service.http.idempotency import once
+from carsight_service.http.idempotency import Retries
 from carsight_service.metering.keyring import Keyring
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.metering.model import key_id
@@ -82,7 +85,7 @@ def used(store: MeterStore, key: str) -> int:
 
 def ask(store: MeterStore, key: str, call: Callable[[], dict[str, Any]], **changed: Any) -> dict[str, Any]:
     asked = {"api": Api.PLATE, "key": key, "token": "t", "fingerprint": "f", **changed}
-    return once(store, context=Context(), call=call, **asked)
+    return Retries(store).once(context=Context(), call=call, **asked)
 
 
 def test_a_retry_gets_the_stored_answer_and_is_not_counted(store: MeterStore, key: str) -> None:
@@ -153,6 +156,36 @@ def test_neither_key_nor_token_is_stored(store: MeterStore, key: str, table: str
     assert key_id(key) in stored
     assert key not in stored
     assert "my own token" not in stored
+
+
+def test_the_client_is_the_same_after_many_requests(store: MeterStore, key: str) -> None:
+    """Powertools adds handlers to its client with every layer; each made every call a little slower."""
+    retries = Retries(store)
+
+    def ask_again(number: int) -> None:
+        retries.once(Api.PLATE, key, str(number), "f", Context(), metered(store, key))
+
+    ask_again(0)
+    size = len(pickle.dumps([str(store.client.meta.events._emitter._handlers)]))  # type: ignore[attr-defined]
+    for number in range(1, 20):
+        ask_again(number)
+    assert len(pickle.dumps([str(store.client.meta.events._emitter._handlers)])) == size  # type: ignore[attr-defined]
+    assert used(store, key) == 20
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+def test_a_long_answer_is_stored_if_it_can_be(store: MeterStore, key: str, seed: int | None) -> None:
+    """Plates in their hundreds; ``seed`` makes an answer that cannot be packed."""
+    text = "plate " * 200_000 if seed is None else random.Random(seed).randbytes(600_000).hex()
+
+    def long() -> dict[str, Any]:
+        return {**metered(store, key)(), "body": json.dumps({"results": text})}
+
+    first, second = ask(store, key, long), ask(store, key, long)
+    assert first["body"] == second["body"]
+    stored = seed is None
+    assert ("idempotent-replayed" in second["headers"]) == stored
+    assert used(store, key) == (1 if stored else 2)
 
 
 # -- a table that does not answer ----------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from carsight_service.contract.errors import (
     StoreUnavailable,
     UnknownKey,
 )
-from carsight_service.metering.keyring import Keyring
+from carsight_service.metering.keyring import Keyring, KeyringError
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.metering.model import PastUsage, Status, Usage, key_id, partition
 
@@ -244,6 +244,158 @@ def test_a_unit_of_a_rotated_key_goes_back_to_its_successor(store: MeterStore, k
     assert usage_of(keyring, new).current == 2
     store.give_back(failing)
     assert usage_of(keyring, new).current == 1
+
+
+# -- several units under one ticket --------------------------------------------------------------------------
+
+
+def test_units_for_several_photos_are_taken_and_closed_at_once(store: MeterStore, keyring: Keyring) -> None:
+    key = make(keyring, limit=100)
+    grant = store.take(key_id(key), Api.PLATE, 50, "child-1")
+    assert (grant.units, grant.usage.current) == (50, 50)
+    again = store.take(key_id(key), Api.PLATE, 50, "child-1")
+    assert (again.units, usage_of(keyring, key).current) == (50, 50)
+    for _ in range(2):
+        store.close(grant, read=37)
+    assert usage_of(keyring, key).current == 37
+    assert store.consume(key, Api.PLATE).remaining == 62
+
+
+def test_no_more_units_are_granted_than_are_left(store: MeterStore, keyring: Keyring) -> None:
+    key = make(keyring, limit=70)
+    grants = [store.take(key_id(key), Api.PLATE, 50, f"child-{n}") for n in range(2)]
+    assert [grant.units for grant in grants] == [50, 20]
+    with pytest.raises(LimitExceeded):
+        store.take(key_id(key), Api.PLATE, 50, "child-2")
+    assert store.take(key_id(key), Api.PLATE, 50, "child-1").units == 20
+    store.close(grants[1], read=0)
+    assert store.take(key_id(key), Api.PLATE, 5, "child-3").units == 5
+    assert usage_of(keyring, key).current == 55
+
+
+def test_overage_grants_every_unit(store: MeterStore, keyring: Keyring) -> None:
+    key = make(keyring, limit=10, overage=True)
+    assert store.take(key_id(key), Api.PLATE, 50, "child").units == 50
+
+
+def test_units_of_a_past_month_go_back_to_it(store: MeterStore, keyring: Keyring, clock: Clock) -> None:
+    key = make(keyring, limit=100)
+    grant = store.take(key_id(key), Api.PLATE, 50, "child-1")
+    clock.now = DECEMBER
+    assert store.take(key_id(key), Api.PLATE, 120, "child-2").units == 100
+    for _ in range(2):
+        store.close(grant, read=10)
+    account = keyring.show(key_id(key))
+    assert account.history == (PastUsage(Api.PLATE, "2026-11", used=10, limit=100, tier="pro"),)
+    assert usage_of(keyring, key).current == 100
+
+
+def test_many_children_at_once_are_granted_what_there_is(
+    table: str, dynamodb: DynamoDBClient, keyring: Keyring
+) -> None:
+    key = make(keyring, limit=333)
+    store = MeterStore(table, dynamodb, Clock(NOVEMBER))
+
+    def child(number: int) -> int:
+        try:
+            grant = store.take(key_id(key), Api.PLATE, 50, f"child-{number}")
+        except LimitExceeded:
+            return 0
+        store.close(grant, read=grant.units - number % 3)
+        return grant.units - number % 3
+
+    with ThreadPoolExecutor(8) as pool:
+        read = sum(pool.map(child, range(40)))
+    assert usage_of(keyring, key).current == read <= 333
+    item = dynamodb.get_item(
+        TableName=table, Key={"pk": {"S": partition(key_id(key))}, "sk": {"S": "API#plate"}}
+    )["Item"]
+    assert [name for name in item if ":" in name] == []
+
+
+# -- rotation ------------------------------------------------------------------------------------------------
+
+
+def test_a_key_that_has_been_used_for_years_can_be_rotated_again_and_again(
+    store: MeterStore, keyring: Keyring, clock: Clock, dynamodb: DynamoDBClient, table: str
+) -> None:
+    clock.now = datetime(2023, 1, 5, tzinfo=UTC)
+    key = first = make(keyring, limit=100)
+    months = 0
+    for year in (2023, 2024, 2025, 2026):
+        for month in range(1, 13):
+            clock.now = datetime(year, month, 5, tzinfo=UTC)
+            store.consume(key, Api.PLATE)
+            store.consume(key, Api.VIN)
+            months += 1
+    before = keyring.show(key_id(key)).history
+    assert len(before) == 2 * (months - 1)
+    for rotation in range(1, 5):
+        key, account = keyring.rotate(key_id(key))
+        assert account.history == store.account(key).history == before
+        assert account.profile.account == key_id(first)
+        assert store.consume(key, Api.PLATE).current == 1 + rotation
+    assert [one.history for one in keyring.accounts()] == [before]
+    items = dynamodb.query(
+        TableName=table,
+        KeyConditionExpression="pk = :pk",
+        ExpressionAttributeValues={":pk": {"S": partition(key_id(key))}},
+    )["Items"]
+    assert {item["sk"]["S"] for item in items} == {"PROFILE", "API#plate", "API#vin"}
+
+
+def test_what_an_older_key_has_begun_is_charged_to_the_key_of_today(
+    store: MeterStore, keyring: Keyring, clock: Clock
+) -> None:
+    first = make(keyring, limit=10)
+    store.consume_by_id(key_id(first), Api.PLATE, "upload-1")
+    grant = store.take(key_id(first), Api.PLATE, 5, "child-1")
+    second, _ = keyring.rotate(key_id(first))
+    third, _ = keyring.rotate(key_id(second))
+    for old in (first, second):
+        with pytest.raises(UnknownKey):
+            store.consume(old, Api.PLATE)
+        assert store.consume_by_id(key_id(old), Api.PLATE, "upload-1").current == 6
+    store.close(grant, read=2)
+    assert usage_of(keyring, third).current == 3
+    store.consume_by_id(key_id(second), Api.PLATE, "upload-2")
+    store.refund(key_id(first), Api.PLATE, "upload-1")
+    assert usage_of(keyring, third).current == 3
+    clock.now = DECEMBER
+    store.consume(third, Api.PLATE)
+    store.refund(key_id(first), Api.PLATE, "upload-2")
+    assert [past.used for past in keyring.show(key_id(third)).history] == [2]
+
+
+def test_an_account_leads_to_the_key_of_today_in_one_step(
+    keyring: Keyring, table: str, dynamodb: DynamoDBClient, clock: Clock
+) -> None:
+    key = first = make(keyring, limit=10)
+    for _ in range(12):
+        key, _ = keyring.rotate(key_id(key))
+    client = Broken(client_error("never"), dynamodb, failures=0)
+    MeterStore(table, client, clock).consume_by_id(key_id(first), Api.PLATE, "upload")  # type: ignore[arg-type]
+    assert client.calls == 2
+    assert usage_of(keyring, key).current == 1
+
+
+def test_a_settled_ticket_is_left_nowhere_after_a_rotation(
+    store: MeterStore, keyring: Keyring, dynamodb: DynamoDBClient, table: str
+) -> None:
+    key = make(keyring, limit=10)
+    store.consume_by_id(key_id(key), Api.PLATE, "upload")
+    new, _ = keyring.rotate(key_id(key))
+    store.settle(key_id(key), Api.PLATE, ["upload"])
+    assert usage_of(keyring, new).current == 1
+    for item in dynamodb.scan(TableName=table)["Items"]:
+        assert not [name for name in item if name.startswith("ticket:")]
+
+
+@pytest.mark.parametrize("name", ["", "no such key"])
+def test_no_name_means_no_key(keyring: Keyring, name: str) -> None:
+    make(keyring, limit=1)
+    with pytest.raises(KeyringError):
+        keyring.find(name)
 
 
 # -- the month's turn ----------------------------------------------------------------------------------------

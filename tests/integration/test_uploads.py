@@ -22,6 +22,7 @@ from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.leases import Leases
 from carsight_service.queue.messages import TryLater
 from carsight_service.queue.uploads import UploadProcessor
+from carsight_service.queue.worker import TRIES
 from tests.events import Invocation, event
 from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline, read_event
 
@@ -332,6 +333,49 @@ def test_a_worker_that_dies_again_and_again(pipeline: Pipeline) -> None:
         assert pipeline.result(f"plate/{name}.json")["status"] == 200
 
 
+def nth(number: int, event: dict[str, Any]) -> dict[str, Any]:
+    """``event``, delivered for the ``number``-th time."""
+    for record in event["Records"]:
+        record["attributes"]["ApproximateReceiveCount"] = str(number)
+    return event
+
+
+def test_a_photo_that_kills_every_worker_is_not_charged(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    pipeline.put("gate 7/car.jpg")
+    message = read_event("upload")["Records"][0]["messageId"]
+    for delivery in range(1, TRIES + 1):
+        with pytest.MonkeyPatch.context() as patch:
+            _dies_at("_load", patch)
+            with pytest.raises(Died):
+                pipeline.handle(nth(delivery, read_event("upload")))
+        pipeline.later += timedelta(hours=1)
+    assert pipeline.used() == 1
+    assert pipeline.handle(nth(TRIES + 1, read_event("upload"))) == [message]
+    assert (pipeline.used(), pipeline.tickets(), pipeline.names()) == (0, [], [])
+    # Once the cause is gone, a redrive reads it as if nothing had been.
+    assert pipeline.handle(read_event("upload")) == []
+    assert pipeline.used() == 1
+
+
+def test_an_upload_on_its_way_survives_a_rotation(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    pipeline.put("gate 7/car.jpg")
+    _, account = pipeline.keyring.rotate(KEY_ID)
+    assert pipeline.handle(read_event("upload")) == []
+    assert pipeline.result("plate/gate 7/car.jpg.json")["status"] == 200
+    assert pipeline.keyring.show(account.profile.key_id).usage[0].current == 1
+    assert pipeline.tickets() == []
+
+
+def test_an_upload_says_where_its_car_may_be_from(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    key = f"incoming/{KEY_ID}/plate/gate 7/car.jpg"
+    pipeline.s3.put_object(Bucket=UPLOADS, Key=key, Body=PHOTO, Metadata={"regions": "us-ca, GB"})
+    assert pipeline.handle(read_event("upload")) == []
+    assert pipeline.regions == [("us-ca", "gb")]
+
+
 def test_an_older_photo_of_the_same_name_comes_too_late(pipeline: Pipeline) -> None:
     pipeline.create_key()
     key = pipeline.put("gate 7/car.jpg")
@@ -411,6 +455,13 @@ def test_what_a_presigned_upload_may_be(pipeline: Pipeline) -> None:
     assert ["content-length-range", 1, MAX_IMAGE_BYTES] in policy["conditions"]
     assert {"key": f"incoming/{KEY_ID}/vin/a.png"} in policy["conditions"]
     assert {"bucket": UPLOADS} in policy["conditions"]
+    assert "x-amz-meta-regions" not in offered.fields
+    wanted = UploadRequest(api=Api.PLATE, name="a.jpg", regions=["us-ca", "de"])
+    offered = offer(KEY_ID, wanted, "id-1", pipeline.clients, pipeline.deployment.storage)
+    assert offered.fields["x-amz-meta-regions"] == "us-ca,de"
+    assert {"x-amz-meta-regions": "us-ca,de"} in json.loads(base64.b64decode(offered.fields["policy"]))[
+        "conditions"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from carsight_service.contract.api import Api
 from carsight_service.notify.subscribers import DELIVERY, SIGNATURE, sign, verify
@@ -133,6 +134,38 @@ def test_attempts_come_later_and_later(pipeline: Pipeline, receiver: Receiver) -
         }
         pipeline.deliver({"Records": [record]})
     assert waits == [30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
+
+
+def test_a_message_that_cannot_be_put_off_does_not_repeat_the_others(
+    pipeline: Pipeline, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.create_key()
+    pipeline.webhooks.set(KEY_ID, receiver.url, plain=True)
+    pipeline.announcer.announce("carsight.reading", KEY_ID, "d-1", {"a": 1})
+    delivered = taken(pipeline)["Records"][0]
+    refused = {**delivered, "messageId": "2", "body": "not JSON"}
+
+    class Queue:
+        def change_message_visibility(self, **_: Any) -> None:
+            raise ClientError({"Error": {"Code": "Throttling", "Message": ""}}, "ChangeMessageVisibility")
+
+    monkeypatch.setattr(pipeline.clients, "sqs", Queue())
+    assert pipeline.deliver({"Records": [refused, delivered]}) == {
+        "batchItemFailures": [{"itemIdentifier": "2"}]
+    }
+    assert len(receiver.received) == 1
+
+
+def test_what_was_announced_before_a_rotation_is_delivered_after_it(
+    pipeline: Pipeline, receiver: Receiver
+) -> None:
+    pipeline.create_key()
+    _, second = pipeline.keyring.rotate(KEY_ID)
+    pipeline.webhooks.set(second.profile.key_id, receiver.url, plain=True)
+    pipeline.announcer.announce("carsight.reading", KEY_ID, "d-1", {"a": 1})
+    pipeline.keyring.rotate(second.profile.key_id)
+    assert pipeline.deliver(taken(pipeline)) == {"batchItemFailures": []}
+    assert len(receiver.received) == 1
 
 
 @pytest.mark.parametrize(

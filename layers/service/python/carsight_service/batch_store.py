@@ -12,18 +12,20 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel
 
 from carsight_service.aws.dynamo import Clock, attribute_names, expiry
 from carsight_service.aws.queues import Queues
 from carsight_service.aws.storage import Storage
 from carsight_service.contract.api import Api
+from carsight_service.contract.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -82,7 +84,10 @@ class Batch:
     """One batch, as its item in the table says: ``pk = BATCH#<id>``, ``sk = BATCH``."""
 
     id: str
+    account: str
+    """The account that is charged, and may ask for it."""
     key_id: str
+    """The key that it was submitted with."""
     api: Api
     regions: tuple[str, ...]
     """Region codes that the caller expects in its photos."""
@@ -109,7 +114,7 @@ class Batch:
 
     def object(self, name: str) -> str:
         """The key of one of its objects in the results bucket."""
-        return f"{self.key_id}/batches/{self.id}/{name}"
+        return f"{self.account}/batches/{self.id}/{name}"
 
     def part(self, chunk: int) -> str:
         """The key of the results of one chunk."""
@@ -120,6 +125,7 @@ class Batch:
         """The batch held by a DynamoDB item."""
         return cls(
             id=item["pk"]["S"].removeprefix("BATCH#"),
+            account=item["account"]["S"] if "account" in item else item["key_id"]["S"],
             key_id=item["key_id"]["S"],
             api=Api(item["api"]["S"]),
             regions=tuple(item["regions"]["S"].split(",")) if "regions" in item else (),
@@ -134,7 +140,11 @@ class Batch:
 
 
 class Batches:
-    """The batches of one deployment. Methods raise botocore's errors."""
+    """The batches of one deployment.
+
+    Methods raise ``StoreUnavailable`` where the table is throttled or out of reach, and botocore's errors for
+    buckets and queues.
+    """
 
     def __init__(
         self, table_name: str, client: DynamoDBClient, clock: Clock, storage: Storage, queues: Queues
@@ -145,7 +155,7 @@ class Batches:
         self._storage = storage
         self._queues = queues
 
-    def submit(self, key_id: str, request: BatchRequest) -> Batch:
+    def submit(self, account: str, key_id: str, request: BatchRequest) -> Batch:
         """Store the list and send its chunks to the workers. Nothing is counted yet.
 
         The workers wait until everything has been sent: a batch that could not be sent whole is cancelled,
@@ -153,6 +163,7 @@ class Batches:
         """
         batch = Batch(
             id=secrets.token_hex(16),
+            account=account,
             key_id=key_id,
             api=request.api,
             regions=tuple(request.regions),
@@ -177,12 +188,13 @@ class Batches:
 
     def get(self, batch_id: str) -> Batch | None:
         """The batch, if there is one."""
-        answer = self._client.get_item(TableName=self._table, Key=_key(batch_id), ConsistentRead=True)
+        with _reaching_the_table():
+            answer = self._client.get_item(TableName=self._table, Key=_key(batch_id), ConsistentRead=True)
         return Batch.from_item(answer["Item"]) if "Item" in answer else None
 
     def add(self, batch: Batch, chunk: int, read: int, failed: int) -> None:
         """Add a chunk's numbers, unless they have been added before."""
-        with suppress(self._client.exceptions.ConditionalCheckFailedException):
+        with suppress(_Refused), _reaching_the_table():
             self._client.update_item(
                 TableName=self._table,
                 Key=_key(batch.id),
@@ -209,34 +221,52 @@ class Batches:
         return self._clock().astimezone(UTC).isoformat(timespec="seconds")
 
     def _put(self, batch: Batch) -> None:
-        self._client.put_item(
-            TableName=self._table,
-            Item={
-                **_key(batch.id),
-                "key_id": {"S": batch.key_id},
-                "api": {"S": batch.api.value},
-                "state": {"S": batch.state},
-                "rows": {"N": str(batch.rows)},
-                "read": {"N": "0"},
-                "failed": {"N": "0"},
-                "created": {"S": batch.created},
-                "expires": expiry(self._clock(), KEPT),
-                **({"regions": {"S": ",".join(batch.regions)}} if batch.regions else {}),
-            },
-        )
+        item = {
+            **_key(batch.id),
+            "account": {"S": batch.account},
+            "key_id": {"S": batch.key_id},
+            "api": {"S": batch.api.value},
+            "state": {"S": batch.state},
+            "rows": {"N": str(batch.rows)},
+            "read": {"N": "0"},
+            "failed": {"N": "0"},
+            "created": {"S": batch.created},
+            "expires": expiry(self._clock(), KEPT),
+            **({"regions": {"S": ",".join(batch.regions)}} if batch.regions else {}),
+        }
+        with _reaching_the_table():
+            self._client.put_item(TableName=self._table, Item=item)
 
     def _change(self, batch_id: str, state: State, finished: str | None = None) -> None:
         values = {":state": {"S": state}} | ({":finished": {"S": finished}} if finished else {})
-        self._client.update_item(
-            TableName=self._table,
-            Key=_key(batch_id),
-            UpdateExpression="SET #state = :state" + (", #finished = :finished" if finished else ""),
-            ExpressionAttributeNames=attribute_names("state", *(["finished"] if finished else [])),
-            ExpressionAttributeValues=values,
-        )
+        with _reaching_the_table():
+            self._client.update_item(
+                TableName=self._table,
+                Key=_key(batch_id),
+                UpdateExpression="SET #state = :state" + (", #finished = :finished" if finished else ""),
+                ExpressionAttributeNames=attribute_names("state", *(["finished"] if finished else [])),
+                ExpressionAttributeValues=values,
+            )
 
     def _send(self, api: Api, *messages: ReadChunk | JoinBatch) -> None:
         self._queues.send(self._queues.of(api), *(message.model_dump_json() for message in messages))
+
+
+class _Refused(Exception):
+    """A write's condition did not hold."""
+
+
+@contextmanager
+def _reaching_the_table() -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code == "ConditionalCheckFailedException":
+            raise _Refused from None
+        raise StoreUnavailable(code) from error
+    except BotoCoreError as error:
+        raise StoreUnavailable(type(error).__name__) from error
 
 
 def _key(batch_id: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -21,18 +20,23 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
     The call runs in a thread of its own, with the caller's context variables: neither a name server that
     never answers nor a native loop can be interrupted, only left behind. What the call raises is raised here.
     """
-    future: Future[Result] = Future()
+    results: list[Result] = []
+    errors: list[BaseException] = []
     context = contextvars.copy_context()
 
     def work() -> None:
         try:
-            future.set_result(context.run(call))
+            results.append(context.run(call))
         except BaseException as error:
-            future.set_exception(error)
+            errors.append(error)
 
     thread = threading.Thread(target=work, name="within", daemon=True)
     thread.start()
     thread.join(max(seconds, 0.0))
     if thread.is_alive():
         raise OutOfTime
-    return future.result()
+    if errors:
+        # Taken out of the list: an error refers to this frame, and a frame that referred to the error would
+        # keep it, and all that the frames of the call hold, until the garbage collector comes.
+        raise errors.pop()
+    return results.pop()

@@ -32,6 +32,9 @@ from carsight_service.telemetry import Timer, logger, record, stage, timed
 Recognize = Callable[[bytes, Sequence[str]], Answer]
 """Makes a 200 out of an image's bytes and the caller's region codes, or raises a ``ServiceError``."""
 
+PATIENCE = 3.0
+"""Seconds that a call waits for a unit that an open request may give back."""
+
 Answered = TypeVar("Answered")
 
 
@@ -49,6 +52,10 @@ class Charge(Protocol):
         """Take back what ``take`` has counted, and say where usage stands."""
         ...
 
+    def settle(self, usage: Usage) -> None:
+        """What ``take`` has counted has been answered with a 200. Never raises."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ByKey:
@@ -59,12 +66,20 @@ class ByKey:
     api: Api
 
     def take(self) -> Usage:
-        """Count the unit."""
-        return self.meters.consume(self.key, self.api)
+        """Count the unit; near the end of an allowance, wait a moment for one that is given back."""
+        return self.meters.consume(self.key, self.api, patience=PATIENCE)
 
     def give_back(self, usage: Usage) -> Usage:
         """Give the unit back; never raises."""
         return self.meters.give_back(usage)
+
+    def settle(self, usage: Usage) -> None:
+        """Take the ticket of one of the last units out of the meter."""
+        if usage.ticket:
+            try:
+                self.meters.settle(usage.key_id, usage.api, [usage.ticket])
+            except StoreUnavailable as error:
+                logger.warning("ticket not settled", extra={"key": usage.prefix, "reason": error.note})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +105,9 @@ class ByTicket:
         """Give the unit back. Raises ``StoreUnavailable``: the work is to be done again then."""
         self.meters.refund(self.key_id, self.api, self.ticket)
         return usage
+
+    def settle(self, usage: Usage) -> None:
+        """Leave the ticket: whoever does the work takes it out once its result is where it belongs."""
 
 
 # -- what is read --------------------------------------------------------------------------------------------
@@ -153,12 +171,18 @@ class Reader:
             usage = charge.take()
         work.log_fields.update(tier=usage.tier, key=usage.prefix)
         try:
-            return within(work.seconds, partial(self._body, work)), usage
+            body = within(work.seconds, partial(self._body, work))
         except Exception as error:
             refused = translate(error, self.api)
             with stage("keys"):
                 refused.headers |= charge.give_back(usage).headers
+            if refused is error:
+                raise
             raise refused from error
+        if usage.ticket:
+            with stage("keys"):
+                charge.settle(usage)
+        return body, usage
 
     def _body(self, work: Work) -> dict[str, Any]:
         with stage("load"):
@@ -184,10 +208,25 @@ class Reader:
                 outcome, status = refused.outcome, refused.status
                 log_fields.update(code=refused.code, detail=refused.note)
                 answered = refuse(refused)
+                forget_frames(error)
+                forget_frames(refused)
         timings = {**stages, "total": (self._timer() - start) * 1000}
         metrics = self._settings.custom_metrics
         record(self.api, outcome, timings, {**log_fields, "status": status}, metrics=metrics)
         return answered, timings
+
+
+def forget_frames(error: BaseException | None) -> None:
+    """Let go of the frames that ``error``, its cause and its context have come through.
+
+    They hold the pixels of the photo that was refused, and refer to the error that refers to them: memory
+    that would stay until the garbage collector comes.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        following = error.__cause__ or error.__context__
+        error.__cause__ = error.__context__ = None
+        error = following
 
 
 def translate(error: Exception, api: Api) -> ServiceError:

@@ -34,9 +34,9 @@ _GONE = {
 """S3's errors for an object deleted, replaced, hidden behind a delete marker, or that cannot be."""
 
 
-def upload_prefix(key_id: str) -> str:
-    """Where the objects of one key lie in the uploads bucket."""
-    return f"{INCOMING}{key_id}/"
+def upload_prefix(account: str) -> str:
+    """Where the objects of one account lie in the uploads bucket."""
+    return f"{INCOMING}{account}/"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ error is complete when it is raised: whoever catches it needs to know nothing mo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from carsight.refusal import Reason
     from carsight_service.metering.model import Usage
     from carsight_service.settings import Links
+
+MAX_REGIONS = 50
+MAX_REGION_CHARACTERS = 10
 
 IMAGE_FIELDS = ("image_url", "image", "upload_url", "imageUrl")
 """The names of JSON's members and of form fields that may hold the image, as text."""
@@ -136,6 +139,15 @@ class UnknownRegions(ServiceError):
     def __init__(self, regions: Iterable[str]) -> None:
         self.message = f"Unknown regions: {', '.join(regions)}"
         super().__init__()
+
+
+def checked_regions(regions: Sequence[str]) -> tuple[str, ...]:
+    """Return ``regions`` where they can be codes at all. Raises ``InvalidRequest`` otherwise."""
+    if len(regions) > MAX_REGIONS or any(len(code) > MAX_REGION_CHARACTERS for code in regions):
+        raise InvalidRequest(
+            f"regions takes at most {MAX_REGIONS} codes of at most {MAX_REGION_CHARACTERS} characters"
+        )
+    return tuple(regions)
 
 
 class RequestInProgress(ServiceError):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,12 +21,12 @@ from carsight_service.contract.errors import (
 from carsight_service.deployment import Deployment
 from carsight_service.http import openapi, page, snapshot
 from carsight_service.http.batches import BatchAnswer, parse_batch
-from carsight_service.http.request import parse_request, request_id_of
+from carsight_service.http.request import Request, parse_request, request_id_of
 from carsight_service.http.responses import refuse, respond
 from carsight_service.http.uploads import UploadRequest, offer
 from carsight_service.lambda_types import Context, Event, Response
 from carsight_service.metering import model
-from carsight_service.reading import translate
+from carsight_service.reading import forget_frames, translate
 from carsight_service.telemetry import logger
 
 
@@ -36,21 +35,20 @@ class Call:
     """One request to a route of this module."""
 
     deployment: Deployment
-    method: str
-    path: str
+    request: Request
     parameters: Mapping[str, str]
     """The parts of the path that the route names in braces."""
-    key: str | None = field(repr=False)
-    query: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
-    content_type: str
-    request_id: str
+
+    @property
+    def request_id(self) -> str:
+        """API Gateway's name for the request."""
+        return self.request.request_id
 
     def account(self) -> model.Account:
         """What is known of the key, if it is served. Raises ``MissingKey``, or as ``MeterStore.account``."""
-        if self.key is None:
+        if self.request.key is None:
             raise MissingKey(Api.PLATE)
-        return self.deployment.meters.account(self.key)
+        return self.deployment.meters.account(self.request.key)
 
     @property
     def batches(self) -> Batches:
@@ -79,36 +77,15 @@ class AccountEndpoint:
             refused = translate(error, Api.VIN)
             log_fields |= {"code": refused.code, "detail": refused.note}
             response = refuse(refused, request_id, self._deployment.settings)
+            forget_frames(error)
         logger.info("answered", extra={**log_fields, "status": response["statusCode"]})
         return response
 
     def _answer(self, event: Event, log_fields: dict[str, Any]) -> Response:
-        body, content_type = _body(event)
-        query = event.get("queryStringParameters") or {}
         request = parse_request(event)
         log_fields["method"] = request.method
         log_fields["route"], handler, parameters = _find(request.method, request.path)
-        return handler(
-            Call(
-                deployment=self._deployment,
-                method=request.method,
-                path=request.path,
-                parameters=parameters,
-                key=request.key,
-                query=query,
-                body=body,
-                content_type=content_type,
-                request_id=request.request_id,
-            )
-        )
-
-
-def _body(event: Event) -> tuple[bytes, str]:
-    """The body's bytes and declared type, taken before the event is emptied."""
-    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
-    text = event.get("body") or ""
-    body = base64.b64decode(text) if event.get("isBase64Encoded") else text.encode("utf-8", "surrogatepass")
-    return body, headers.get("content-type", "")
+        return handler(Call(self._deployment, request, parameters))
 
 
 def _find(method: str, path: str) -> tuple[str, Handler, dict[str, str]]:
@@ -186,21 +163,22 @@ def offer_upload(call: Call) -> Response:
     """``POST /v1/uploads``: a form to send one photo to S3 with, and where its reading will be."""
     account = call.account()
     try:
-        wanted = UploadRequest.model_validate_json(call.body)
+        wanted = UploadRequest.model_validate_json(call.request.body)
     except ValidationError as error:
         raise InvalidRequest(_first(error)) from None
     _require_api(account, wanted.api)
     of = call.deployment
-    offered = offer(account.profile.key_id, wanted, call.request_id, of.aws, of.storage)
+    offered = offer(account.profile.account, wanted, call.request_id, of.aws, of.storage)
     return respond(200, offered.model_dump(mode="json"))
 
 
 def submit_batch(call: Call) -> Response:
     """``POST /v1/batches``: a list of images to be read in the background."""
     account = call.account()
-    request = parse_batch(call.body, call.content_type, call.query)
+    request = parse_batch(call.request.body, call.request.content_type, call.request.query)
     _require_api(account, request.api)
-    batch = call.batches.submit(account.profile.key_id, request)
+    profile = account.profile
+    batch = call.batches.submit(profile.account, profile.key_id, request)
     return respond(
         200, BatchAnswer.of(batch, call.deployment.storage, call.request_id).model_dump(mode="json")
     )
@@ -210,7 +188,7 @@ def show_batch(call: Call) -> Response:
     """``GET /v1/batches/<id>``: how far a batch is, and where its results are."""
     account = call.account()
     batch = call.batches.get(call.parameters["id"])
-    if batch is None or batch.key_id != account.profile.key_id:
+    if batch is None or batch.account not in (account.profile.account, account.profile.key_id):
         raise NotFound
     return respond(
         200, BatchAnswer.of(batch, call.deployment.storage, call.request_id).model_dump(mode="json")

@@ -5,52 +5,66 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel
 
 from carsight_service.aws.storage import Storage
 from carsight_service.batch_store import Batch, BatchRequest, State
-from carsight_service.contract.api import Api
-from carsight_service.contract.errors import InvalidRequest
+from carsight_service.contract.api import Api, region_codes
+from carsight_service.contract.errors import InvalidRequest, checked_regions
 
 MAX_ROWS = 10_000
 MAX_ROW_CHARACTERS = 2048
 
-_COLUMNS = ("image_url", "image", "imageUrl", "upload_url", "url", "key")
+_COLUMNS = ("image_url", "image", "imageurl", "upload_url", "url", "key")
+"""Of a CSV's first line, whatever its case."""
 
 
-def parse_batch(body: bytes, content_type: str, query: Mapping[str, str]) -> BatchRequest:
+def parse_batch(body: bytes, content_type: str, query: Mapping[str, Sequence[str]]) -> BatchRequest:
     """The list in a body: a JSON object ``{"api", "images"}``, or a JSON list or CSV with ``?api=`` beside.
 
     A CSV has one image a line: in the column that its first line calls ``image_url``, ``image``, ``url`` or
-    ``key``, or without such a line in the first. Raises ``InvalidRequest`` where there are no images, too
-    many, or one that can be neither URL nor key.
+    ``key``, or without such a line in the first. ``regions``, in the object or the query, are hints for all.
+    Raises ``InvalidRequest`` where there are no images, too many, or one that can be neither URL nor key.
     """
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InvalidRequest("The list must be UTF-8") from None
-    api: Any = query.get("api")
-    images: Any
-    if "csv" in content_type.lower():
-        images = _csv_column(text)
-    else:
-        try:
-            images = json.loads(text)
-        except (ValueError, RecursionError):
-            raise InvalidRequest("The list must be JSON, or CSV with the content type text/csv") from None
-        if isinstance(images, dict):
-            api, images = images.get("api", api), images.get("images")
-    if api not in tuple(Api):
+    listed: Mapping[str, Any] = (
+        {"images": _csv_column(text)} if "csv" in content_type.lower() else _json_list(text)
+    )
+    apis = [*([listed["api"]] if listed.get("api") is not None else []), *query.get("api", ())]
+    if not apis or any(api not in tuple(Api) for api in apis):
         raise InvalidRequest(f"api must be {' or '.join(Api)}")
+    regions = _regions(listed.get("regions", list(query.get("regions", ()))))
+    return BatchRequest(Api(apis[0]), _images(listed.get("images")), regions)
+
+
+def _json_list(text: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InvalidRequest("The list must be JSON, or CSV with the content type text/csv") from None
+    return value if isinstance(value, dict) else {"images": value}
+
+
+def _images(images: object) -> list[str]:
     if not isinstance(images, list) or not 1 <= len(images) <= MAX_ROWS:
         raise InvalidRequest(f"images must be a list of 1 to {MAX_ROWS} URLs or S3 keys")
     for row, image in enumerate(images, 1):
         if not isinstance(image, str) or not 1 <= len(image.strip()) <= MAX_ROW_CHARACTERS:
             raise InvalidRequest(f"Row {row} must be a URL or S3 key of 1 to {MAX_ROW_CHARACTERS} characters")
-    return BatchRequest(Api(api), [image.strip().encode("utf-8", "replace").decode() for image in images])
+    return [image.strip().encode("utf-8", "replace").decode() for image in images]
+
+
+def _regions(hints: object) -> tuple[str, ...]:
+    hints = hints.split(",") if isinstance(hints, str) else hints or []
+    if not isinstance(hints, list) or not all(isinstance(hint, str) for hint in hints):
+        raise InvalidRequest("regions must be a list of region codes such as us-ca or de")
+    return checked_regions(region_codes(hints))
 
 
 def _csv_column(text: str) -> list[str]:
@@ -60,7 +74,7 @@ def _csv_column(text: str) -> list[str]:
         raise InvalidRequest(f"Not valid CSV: {error}") from None
     if not rows:
         return []
-    named = [name.strip() for name in rows[0]]
+    named = [name.strip().lower() for name in rows[0]]
     column = next((named.index(name) for name in _COLUMNS if name in named), None)
     if column is None:
         column = 0

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 from carsight_service.contract.api import Api
-from carsight_service.contract.errors import MethodNotAllowed, MissingImage, MissingKey, NotFound
+from carsight_service.contract.errors import (
+    InvalidRequest,
+    MethodNotAllowed,
+    MissingImage,
+    MissingKey,
+    NotFound,
+    checked_regions,
+)
 from carsight_service.deployment import Deployment
 from carsight_service.http import snapshot
 from carsight_service.http.request import Request, parse_request, request_id_of
@@ -15,8 +22,15 @@ from carsight_service.http.responses import refuse, respond
 from carsight_service.lambda_types import Context, Event, Response
 from carsight_service.reading import ByKey, Reader, Recognize, Work
 
+if TYPE_CHECKING:
+    from carsight_service.http.idempotency import Retries
+
 SECONDS_TO_ANSWER = 2.0
 """How long before the function's own timeout a request is given up, so that its unit can be given back."""
+
+
+MAX_ECHO_CHARACTERS = 200
+"""Of what an answer repeats."""
 
 
 class Endpoint:
@@ -43,11 +57,7 @@ class Endpoint:
     def _answer(self, event: Event, context: Context, log_fields: dict[str, Any]) -> Response:
         """The 200, computed now or, for a retry, before. Raises any other answer."""
         request = parse_request(event)
-        log_fields.update(
-            method=request.method,
-            route=request.path,
-            source=request.source and type(request.source).__name__.removesuffix("Source").lower(),
-        )
+        log_fields.update(method=request.method, route=request.path)
         if request.path not in self._api.paths:
             raise NotFound
         if request.method != "POST":
@@ -57,27 +67,36 @@ class Endpoint:
         read = partial(self._read, request, request.key, context, log_fields)
         if request.idempotency_key is None:
             return read()
-        # A heavy import, and few requests carry the header.
-        from carsight_service.http.idempotency import once
-
+        # First: a stranger writes nothing, and a key that is not served any more gets no stored answer.
+        self._meters.authorize(request.key, self._api)
         token, fingerprint = request.idempotency_key, request.fingerprint()
-        return once(self._meters, self._api, request.key, token, fingerprint, context, read)
+        return self._retries.once(self._api, request.key, token, fingerprint, context, read)
+
+    @cached_property
+    def _retries(self) -> Retries:
+        from carsight_service.http.idempotency import Retries  # a heavy import, and few requests need it
+
+        return Retries(self._meters)
 
     def _read(self, request: Request, key: str, context: Context, log_fields: dict[str, Any]) -> Response:
-        recognize = self._recognize
-        if request.path == snapshot.PATH:
-            recognize = snapshot.as_snapshot(recognize, request.camera_id, request.timestamp)
         work = Work(
             request_id=request.request_id,
-            load=partial(self._load, request),
-            recognize=recognize,
+            load=partial(self._load, request, log_fields),
+            recognize=snapshot.as_snapshot(self._recognize, request)
+            if request.path == snapshot.PATH
+            else self._recognize,
             seconds=context.get_remaining_time_in_millis() / 1000 - SECONDS_TO_ANSWER,
             log_fields=log_fields,
         )
         body, usage = self._reader.attempt(work, ByKey(self._meters, key, self._api))
         return respond(200, body, usage.headers)
 
-    def _load(self, request: Request) -> tuple[bytes, Sequence[str]]:
+    def _load(self, request: Request, log_fields: dict[str, Any]) -> tuple[bytes, Sequence[str]]:
+        log_fields["source"] = request.source and type(request.source).__name__.removesuffix("Source").lower()
         if request.source is None:
             raise MissingImage(self._api)
-        return self._deployment.images.load(request.source), request.regions
+        regions = checked_regions(request.regions)
+        for name, value in (("camera_id", request.camera_id), ("timestamp", request.timestamp)):
+            if value and len(value) > MAX_ECHO_CHARACTERS:
+                raise InvalidRequest(f"{name} has at most {MAX_ECHO_CHARACTERS} characters")
+        return self._deployment.images.load(request.source), regions

@@ -6,8 +6,10 @@ where the token comes back with another request. Imported only when a request ca
 
 from __future__ import annotations
 
+import base64
 import logging
 import time
+import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -41,76 +43,120 @@ WAIT_SECONDS = 10.0
 
 _POLL_SECONDS = 0.25
 
+_PLAIN_CHARACTERS = 50_000
+_MAX_CHARACTERS = 390_000
+"""DynamoDB takes 400 KB an item."""
+
+_PACKED = "zlib:"
+"""What a packed answer begins with; any other begins with a brace."""
+
 logger = logging.getLogger(__name__)
 
 
-def once(
-    store: MeterStore,
-    api: Api,
-    key: str,
-    token: str,
-    fingerprint: str,
-    context: Context,
-    call: Callable[[], Response],
-) -> Response:
-    """``call()``, or the answer that it gave before to the same ``key``, ``api`` and ``token``.
+class Retries:
+    """Stored answers; one per process, as every layer of Powertools adds handlers to its client."""
 
-    A stored answer carries the header ``idempotent-replayed: true``. What ``call`` raises is raised here and
-    not stored: a retry after an error is answered anew. ``fingerprint`` stands for what the request asks for.
-
-    Raises ``IdempotencyKeyReused`` (422) where the token came with another fingerprint, ``RequestInProgress``
-    (409) where the first request is not answered within ``WAIT_SECONDS``, ``StoreUnavailable`` (503).
-    """
-    outcome: list[Response | Exception] = []
-
-    def call_once(*, request: dict[str, str]) -> Response:
-        try:
-            outcome.append(call())
-        except Exception as error:
-            outcome.append(error)
-            raise
-        return cast("Response", outcome[-1])
-
-    answer = idempotent_function(
-        call_once,
-        data_keyword_argument="request",
-        persistence_store=DynamoDBPersistenceLayer(
-            store.table_name,
+    def __init__(self, meters: MeterStore) -> None:
+        self._records = _Records(
+            meters.table_name,
             key_attr="pk",
-            static_pk_value=f"ONCE#{key_id(key)}",
             sort_key_attr="sk",
             expiry_attr="expires",
             in_progress_expiry_attr="in_progress_expires",
-            boto3_client=store.client,
-        ),
-        config=IdempotencyConfig(
-            event_key_jmespath="token",
-            payload_validation_jmespath="fingerprint",
-            expires_after_seconds=KEPT_SECONDS,
-            hash_function="sha256",
-            lambda_context=cast("Any", context),
-            response_hook=_replayed,
-        ),
-        key_prefix=api.value,
-    )
-    deadline = time.monotonic() + min(WAIT_SECONDS, context.get_remaining_time_in_millis() / 1000 - 2)
-    while True:
-        try:
-            return cast("Response", answer(request={"token": token, "fingerprint": fingerprint}))
-        except IdempotencyValidationError as error:
-            raise IdempotencyKeyReused from error
-        except (IdempotencyAlreadyInProgressError, IdempotencyInconsistentStateError) as error:
-            if time.monotonic() > deadline:
-                raise RequestInProgress from error
-            time.sleep(_POLL_SECONDS)
-        except IdempotencyPersistenceLayerError as error:
-            if not outcome:
-                raise StoreUnavailable("idempotency record not written") from error
-            # The request has been answered and counted: losing its record must not lose the answer.
-            logger.warning("answer not stored for retries", extra={"reason": type(error.__cause__).__name__})
-            if isinstance(outcome[-1], Exception):
-                raise outcome[-1] from None
-            return outcome[-1]
+            boto3_client=meters.client,
+        )
+
+    def once(
+        self,
+        api: Api,
+        key: str,
+        token: str,
+        fingerprint: str,
+        context: Context,
+        call: Callable[[], Response],
+    ) -> Response:
+        """``call()``, or the answer that it gave before to the same ``key``, ``api`` and ``token``.
+
+        A stored answer carries the header ``idempotent-replayed: true``. What ``call`` raises is raised here
+        and not stored: a retry after an error is answered anew. ``fingerprint`` stands for what the request
+        asks for.
+
+        Raises ``IdempotencyKeyReused`` (422) where the token came with another fingerprint,
+        ``RequestInProgress`` (409) where the first request is not answered within ``WAIT_SECONDS``, and
+        ``StoreUnavailable`` (503).
+        """
+        outcome: list[Response | Exception] = []
+
+        def call_once(*, request: dict[str, str]) -> Response:
+            try:
+                outcome.append(call())
+            except Exception as error:
+                outcome.append(error)
+                raise
+            return cast("Response", outcome[-1])
+
+        answer = idempotent_function(
+            call_once,
+            data_keyword_argument="request",
+            persistence_store=self._records,
+            config=IdempotencyConfig(
+                event_key_jmespath="token",
+                payload_validation_jmespath="fingerprint",
+                expires_after_seconds=KEPT_SECONDS,
+                hash_function="sha256",
+                lambda_context=cast("Any", context),
+                response_hook=_replayed,
+            ),
+        )
+        request = {"key_id": key_id(key), "api": api.value, "token": token, "fingerprint": fingerprint}
+        deadline = time.monotonic() + min(WAIT_SECONDS, context.get_remaining_time_in_millis() / 1000 - 2)
+        while True:
+            try:
+                return cast("Response", answer(request=request))
+            except IdempotencyValidationError as error:
+                raise IdempotencyKeyReused from error
+            except (IdempotencyAlreadyInProgressError, IdempotencyInconsistentStateError) as error:
+                if time.monotonic() > deadline:
+                    raise RequestInProgress from error
+                time.sleep(_POLL_SECONDS)
+            except IdempotencyPersistenceLayerError as error:
+                if not outcome:
+                    raise StoreUnavailable("idempotency record not written") from error
+                # The request has been answered and counted: losing its record must not lose the answer.
+                logger.warning(
+                    "answer not stored for retries", extra={"reason": type(error.__cause__).__name__}
+                )
+                if isinstance(outcome[-1], Exception):
+                    raise outcome[-1] from None
+                return outcome[-1]
+
+
+class _Records(DynamoDBPersistenceLayer):
+    """Powertools' records, each named by its request: one layer serves every key of a process."""
+
+    def _get_hashed_idempotency_key(self, data: dict[str, Any]) -> str:
+        return f"{data['key_id']}#{data['api']}#{self._generate_hash(data['token'])}"
+
+    def _get_key(self, idempotency_key: str) -> dict[str, Any]:
+        key_id, _, request = idempotency_key.partition("#")
+        return {"pk": {"S": f"ONCE#{key_id}"}, "sk": {"S": request}}
+
+    def _update_record(self, data_record: DataRecord) -> None:
+        """Store an answer, a long one packed; one that DynamoDB would refuse leaves no record."""
+        if len(data_record.response_data) > _PLAIN_CHARACTERS:
+            packed = zlib.compress(data_record.response_data.encode())
+            data_record.response_data = _PACKED + base64.b64encode(packed).decode()
+        if len(data_record.response_data) > _MAX_CHARACTERS:
+            self._delete_record(data_record)
+        else:
+            super()._update_record(data_record)
+
+    def _item_to_data_record(self, item: dict[str, Any]) -> DataRecord:
+        record = super()._item_to_data_record(item)
+        if record.response_data and record.response_data.startswith(_PACKED):
+            packed = base64.b64decode(record.response_data.removeprefix(_PACKED))
+            record.response_data = zlib.decompress(packed).decode()
+        return record
 
 
 def _replayed(response: Response, idempotent_data: DataRecord) -> Response:

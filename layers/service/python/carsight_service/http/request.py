@@ -1,7 +1,10 @@
 """Every dialect that CarsXE's clients speak, on both routes, as one typed ``Request``.
 
-``parse_request`` empties the event of whatever must not be logged. It never fails: what cannot be an image is
-found out when it is loaded, after the key's check.
+``parse_request`` empties the event of whatever must not be logged, and reads the head of a request. Its body
+is taken apart when something of it is asked for: after the key's check, unless the key is in the body. That
+takes time in proportion to its length, whatever it holds: a form is taken apart here, as the standard
+library's parser of mail needs seconds for one header with very many parameters, and a line of photo for a
+line of text.
 """
 
 from __future__ import annotations
@@ -11,15 +14,14 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from email.message import Message
-from email.parser import BytesHeaderParser
-from email.utils import collapse_rfc2231_value
+from functools import cached_property
 from hashlib import sha256
+from itertools import islice
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import unquote
 
 from carsight_service.contract.api import region_codes
-from carsight_service.contract.errors import IMAGE_FIELDS
+from carsight_service.contract.errors import IMAGE_FIELDS, MAX_REGIONS, InvalidRequest
 from carsight_service.images import (
     Base64Source,
     BytesSource,
@@ -28,28 +30,92 @@ from carsight_service.images import (
     UnusableSource,
     UrlSource,
     image_source,
+    percent_decoded,
 )
 
+MAX_FIELDS = 200
+"""Of a query or a form, and values of one name."""
+
+MAX_PARTS = 100
+"""Of a multipart form."""
+
+MAX_HEAD_BYTES = 2048
+"""Of the header of one part."""
+
+_MAX_PARAMETERS = 20
+"""Of one header; what follows is not looked at."""
+
 _IMAGE_FIELDS = (*IMAGE_FIELDS, "upload")
+_FIELDS = (*_IMAGE_FIELDS, "key", "regions", "camera_id", "timestamp")
 _SECRET_HEADERS = ("x-api-key", "authorization", "cookie", "referer")
 
+_PARAMETER = re.compile(r';\s*([^\s;="]+?)(\*?)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)', re.DOTALL)
+"""Name, asterisk of an extended value (RFC 8187), value."""
 
-@dataclass(frozen=True, slots=True)
+_CHARSETS = ("utf-8", "iso-8859-1", "us-ascii")
+
+Fields = Mapping[str, list[Any]]
+"""Values by name: text, bytes of a file, or whatever else JSON held."""
+
+
+@dataclass(frozen=True)
 class Request:
-    """One request, as far as the service cares; made once by ``parse_request``."""
+    """One request, as far as the service cares; made once by ``parse_request``.
+
+    What comes out of the body raises ``InvalidRequest`` where the body is a form beyond all bounds.
+    """
 
     method: str
     path: str
     """Without query, ``/eu`` prefix and trailing slash."""
-    key: str | None = field(repr=False)
-    source: ImageSource | None = field(repr=False)
-    regions: tuple[str, ...]
-    """Region codes that the caller expects, as sent but in lower case."""
-    idempotency_key: str | None
-    camera_id: str | None
-    timestamp: str | None
-    """When the photo was taken, as the caller writes it; echoed to clients of Plate Recognizer."""
     request_id: str
+    idempotency_key: str | None
+    content_type: str
+    query: Mapping[str, list[str]] = field(repr=False)
+    _head_key: str | None = field(repr=False)
+    _raw_body: str = field(repr=False)
+    _is_base64: bool
+
+    @cached_property
+    def body(self) -> bytes:
+        """The body's bytes."""
+        if not self._is_base64:
+            return self._raw_body.encode("utf-8", "replace")
+        try:
+            return base64.b64decode(self._raw_body)
+        except ValueError:
+            return b""
+
+    @cached_property
+    def _fields(self) -> Fields:
+        return _body_fields(self.content_type, self.body)
+
+    @cached_property
+    def key(self) -> str | None:
+        """The API key: of the query, a header or the body."""
+        return self._head_key or _first(self._fields.get("key", ()))
+
+    @cached_property
+    def source(self) -> ImageSource | None:
+        """Where the image is; None where the request has none."""
+        images = (value for name in _IMAGE_FIELDS for value in self._fields.get(name, ()))
+        return next((source for value in images if (source := image_source(value))), None)
+
+    @cached_property
+    def regions(self) -> tuple[str, ...]:
+        """Region codes that the caller expects, as sent but in lower case."""
+        hints = (*self.query.get("regions", ()), *self._fields.get("regions", ()))
+        return region_codes(_text(hint)[: 20 * MAX_REGIONS] for hint in hints)
+
+    @cached_property
+    def camera_id(self) -> str | None:
+        """As the caller names the camera; echoed to clients of Plate Recognizer."""
+        return _first(self._fields.get("camera_id", ()))
+
+    @cached_property
+    def timestamp(self) -> str | None:
+        """When the photo was taken, as the caller writes it; echoed to clients of Plate Recognizer."""
+        return _first(self._fields.get("timestamp", ()))
 
     def fingerprint(self) -> str:
         """SHA-256 in hex of what is asked for: the same for a client's retry, whatever else differs."""
@@ -70,32 +136,37 @@ class Request:
 def parse_request(event: dict[str, Any]) -> Request:
     """The request that an API Gateway HTTP API event (payload format 2.0) describes.
 
-    Body, query string and secret headers are removed from ``event``: nothing downstream can log them.
+    Body, query string and secret headers are removed from ``event``: nothing downstream can log them. Raises
+    ``InvalidRequest`` for a query of more than ``MAX_FIELDS``.
     """
-    context = event.get("requestContext") or {}
-    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
-    query = _query(event)
-    body = _body_fields(headers.get("content-type", ""), _body(event))
-    _scrub(event)
-
-    keys = (*query.get("key", ()), headers.get("x-api-key"), _token(headers), *body.get("key", ()))
-    images = (value for name in _IMAGE_FIELDS for value in body.get(name, ()))
+    given = event.get("headers") or {}
+    headers = {name.lower(): value for name, value in given.items() if isinstance(value, str)}
+    raw_body, is_base64 = str(event.get("body") or ""), bool(event.get("isBase64Encoded"))
+    raw_query, parsed_query = event.get("rawQueryString"), event.get("queryStringParameters") or {}
+    for name in ("body", "rawQueryString", "queryStringParameters", "cookies"):
+        event.pop(name, None)
+    event["headers"] = {name: value for name, value in given.items() if name.lower() not in _SECRET_HEADERS}
+    # The raw query is preferred: the parsed one joins repeated names with commas.
+    query = _form(raw_query) if raw_query else {name: [value] for name, value in parsed_query.items()}
+    keys = (*query.get("key", ()), headers.get("x-api-key"), _token(headers))
+    http = (event.get("requestContext") or {}).get("http") or {}
     return Request(
-        method=(context.get("http") or {}).get("method", "POST").upper(),
-        path=canonical_path(event.get("rawPath") or "/"),
-        key=_first(keys),
-        source=next((source for value in images if (source := image_source(value))), None),
-        regions=region_codes(map(_text, (*query.get("regions", ()), *body.get("regions", ())))),
-        idempotency_key=_text(headers.get("idempotency-key")) or None,
-        camera_id=_first(body.get("camera_id", ())),
-        timestamp=_first(body.get("timestamp", ())),
+        method=_text(http.get("method", "POST")).upper(),
+        path=canonical_path(_text(event.get("rawPath")) or "/"),
         request_id=request_id_of(event),
+        idempotency_key=_text(headers.get("idempotency-key")) or None,
+        content_type=headers.get("content-type", ""),
+        query=query,
+        _head_key=_first(keys),
+        _raw_body=raw_body,
+        _is_base64=is_base64,
     )
 
 
-def request_id_of(event: Mapping[str, Any]) -> str:
-    """API Gateway's name for the request that ``event`` describes."""
-    return str((event.get("requestContext") or {}).get("requestId", ""))
+def request_id_of(event: Any) -> str:
+    """API Gateway's name for the request that ``event`` describes; empty where that is no such event."""
+    context = event.get("requestContext") if isinstance(event, dict) else None
+    return _text(context.get("requestId")) if isinstance(context, dict) else ""
 
 
 def canonical_path(raw: str) -> str:
@@ -104,37 +175,6 @@ def canonical_path(raw: str) -> str:
     if path == "/eu" or path.startswith("/eu/"):
         path = path.removeprefix("/eu")
     return path or "/"
-
-
-# -- the event -----------------------------------------------------------------------------------------------
-
-
-def _query(event: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The query's parameters. The raw query is preferred: the parsed one joins repeated names with commas."""
-    raw = event.get("rawQueryString")
-    if raw:
-        return _grouped(parse_qsl(raw, keep_blank_values=True))
-    return {name: [value] for name, value in (event.get("queryStringParameters") or {}).items()}
-
-
-def _body(event: Mapping[str, Any]) -> bytes:
-    body = event.get("body") or ""
-    if not event.get("isBase64Encoded"):
-        return str(body).encode("utf-8", "replace")
-    try:
-        return base64.b64decode(body)
-    except ValueError:
-        return b""
-
-
-def _scrub(event: dict[str, Any]) -> None:
-    for name in ("body", "rawQueryString", "queryStringParameters", "cookies"):
-        event.pop(name, None)
-    event["headers"] = {
-        name: value
-        for name, value in (event.get("headers") or {}).items()
-        if name.lower() not in _SECRET_HEADERS
-    }
 
 
 def _token(headers: Mapping[str, str]) -> str:
@@ -153,10 +193,23 @@ def _text(value: object) -> str:
     return value.strip().encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
-# -- the body ------------------------------------------------------------------------------------------------
+def _form(text: str) -> dict[str, list[str]]:
+    """The fields of a query or of an ``application/x-www-form-urlencoded`` body."""
+    fields = text.split("&", MAX_FIELDS)
+    if len(fields) > MAX_FIELDS:
+        raise InvalidRequest(f"A query or form takes at most {MAX_FIELDS} fields")
+    grouped: dict[str, list[str]] = {}
+    for field_ in fields:
+        name, _, value = (_unescaped(side) for side in field_.partition("="))
+        grouped.setdefault(name, []).append(value)
+    return grouped
 
-Fields = Mapping[str, list[Any]]
-"""Values by name: text, bytes of a file, or whatever else JSON held."""
+
+def _unescaped(text: str) -> str:
+    return percent_decoded(text.replace("+", " ")).decode("utf-8", "replace")
+
+
+# -- the body ------------------------------------------------------------------------------------------------
 
 
 def _body_fields(content_type: str, body: bytes) -> Fields:
@@ -165,19 +218,17 @@ def _body_fields(content_type: str, body: bytes) -> Fields:
     The bytes decide and the declared type only helps: clients send JSON as ``text/plain`` and ``curl -d``
     calls everything a form.
     """
-    declared = Message()
-    declared["content-type"] = content_type
-    kind = declared.get_content_type() if content_type else ""
+    kind, parameters = _header(content_type)
     if kind == "multipart/form-data":
-        return _multipart(str(declared.get_param("boundary", "")), body)
+        return _multipart(parameters.get("boundary", ""), body)
     if kind.startswith("image/"):
         return {"image": [body]}
     try:
         text = body.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         return {"image": [body]}
-    if kind == "application/x-www-form-urlencoded":
-        form = _grouped(parse_qsl(text, keep_blank_values=True))
+    if kind == "application/x-www-form-urlencoded" and not text.startswith(("{", "[", '"')):
+        form = _form(text)
         if not form.keys().isdisjoint(_IMAGE_FIELDS):
             # A plus of base64 that was not escaped has become a blank; neither base64 nor a URL holds blanks.
             return {name: [value.replace(" ", "+") for value in values] for name, values in form.items()}
@@ -197,7 +248,11 @@ def _json(text: str) -> Fields:
             "image": [UnusableSource("The JSON is nested too deeply, or holds a number too long to read.")]
         }
     if isinstance(value, dict):
-        return {name: member if isinstance(member, list) else [member] for name, member in value.items()}
+        members = {name: value[name] for name in _FIELDS if name in value}
+        return {
+            name: member[:MAX_FIELDS] if isinstance(member, list) else [member]
+            for name, member in members.items()
+        }
     return {"image": [value]} if isinstance(value, str) else {}
 
 
@@ -209,22 +264,26 @@ def _mistake(text: str, error: json.JSONDecodeError) -> str:
 
 
 def _multipart(boundary: str, body: bytes) -> Fields:
-    """The parts of a ``multipart/form-data`` body (RFC 7578), file parts as bytes and the others as text.
-
-    Split by hand because ``email`` goes through a body line by line, at 30 ms of CPU per megabyte of photo.
-    """
+    """The parts of a ``multipart/form-data`` body (RFC 7578), file parts as bytes and the others as text."""
+    if not boundary:
+        return {}
     delimiter = b"\n--" + boundary.encode("ascii", "replace")
+    sections = (b"\n" + body).split(delimiter, MAX_PARTS + 1)[1:]
     fields: dict[str, list[Any]] = {}
-    for section in (b"\n" + body).split(delimiter)[1:]:
+    for number, section in enumerate(sections):
         if section.startswith(b"--"):
             break
-        head, *rest = re.split(rb"\r?\n\r?\n", section, maxsplit=1)
-        if not rest:
+        if number == MAX_PARTS:
+            raise InvalidRequest(f"A form takes at most {MAX_PARTS} parts")
+        if not re.match(rb"[ \t]*\r?\n", section):
+            continue  # another boundary that begins alike
+        end = re.search(rb"\r?\n\r?\n", section[:MAX_HEAD_BYTES])
+        if end is None and len(section) > MAX_HEAD_BYTES:
+            raise InvalidRequest(f"The header of a form's part takes at most {MAX_HEAD_BYTES} bytes")
+        if end is None:
             continue
-        part = BytesHeaderParser().parsebytes(head.lstrip())
-        name = collapse_rfc2231_value(part.get_param("name", "", header="content-disposition"))
-        content = rest[0].removesuffix(b"\r")
-        is_file = part.get_filename() is not None or part.get_content_maintype() == "image"
+        name, is_file = _part(section[: end.start()].decode("utf-8", "replace"))
+        content = section[end.end() :].removesuffix(b"\r")
         # Clients that are given a buffer name no file; a photo is never text all the same.
         if not is_file and name in _IMAGE_FIELDS:
             is_file = not _is_text(content)
@@ -240,8 +299,34 @@ def _is_text(content: bytes) -> bool:
     return True
 
 
-def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    grouped: dict[str, list[str]] = {}
-    for name, value in pairs:
-        grouped.setdefault(name, []).append(value)
-    return grouped
+def _part(head: str) -> tuple[str, bool]:
+    """A part's name, and whether it is a file."""
+    headers = {}
+    for line in re.sub(r"\r?\n[ \t]+", " ", head).splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            headers[name.strip().lower()] = value
+    _, parameters = _header(headers.get("content-disposition", ""))
+    kind, _ = _header(headers.get("content-type", ""))
+    return parameters.get("name", ""), "filename" in parameters or kind.startswith("image/")
+
+
+def _header(text: str) -> tuple[str, Mapping[str, str]]:
+    """The value of a header before its parameters, in lower case, and these by name (RFC 9110, 5.6.6)."""
+    text = text[:MAX_HEAD_BYTES]
+    value = text.partition(";")[0]
+    parameters: dict[str, str] = {}
+    for match in islice(_PARAMETER.finditer(text, len(value)), _MAX_PARAMETERS):
+        name, extended, given = match.groups()
+        given = given.strip()
+        if given.startswith('"'):
+            given = re.sub(
+                r"\\(.)", r"\1", given[1:-1] if given.endswith('"') else given[1:], flags=re.DOTALL
+            )
+        if extended:
+            charset, _, given = given.partition("'")
+            if charset.lower() not in _CHARSETS:
+                continue
+            given = unquote(given.partition("'")[2], charset, "replace")
+        parameters.setdefault(name.lower(), given)
+    return value.strip().lower(), parameters

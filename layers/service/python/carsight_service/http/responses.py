@@ -13,10 +13,12 @@ from carsight_service.settings import Links
 
 def respond(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
     """An answer with a JSON object as its body; every answer of every route is made here."""
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return {
         "statusCode": status,
         "headers": {"content-type": "application/json", "cache-control": "no-store", **(headers or {})},
-        "body": json.dumps(body, ensure_ascii=False, separators=(",", ":")),
+        # Half a character, repeated from a request, must not keep the answer from being sent.
+        "body": text.encode("utf-8", "replace").decode(),
         "isBase64Encoded": False,
     }
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 from carsight_service.contract.api import Answer, Part, PlateAnswer, PlateResult
 from carsight_service.contract.errors import NothingFound
+from carsight_service.http.request import Request
 from carsight_service.metering.model import LIFETIME, Usage
 from carsight_service.reading import Recognize
 
@@ -67,7 +68,7 @@ def statistics(usage: Usage, now: datetime) -> Statistics:
     )
 
 
-def as_snapshot(recognize: Recognize, camera_id: str | None, timestamp: str | None) -> Recognize:
+def as_snapshot(recognize: Recognize, request: Request) -> Recognize:
     """``recognize`` with Snapshot's answers in place of the contract's."""
 
     def read(image: bytes, regions: Sequence[str]) -> SnapshotAnswer:
@@ -77,7 +78,7 @@ def as_snapshot(recognize: Recognize, camera_id: str | None, timestamp: str | No
             results: tuple[PlateResult, ...] = ()
         else:
             results = answer.results if isinstance(answer, PlateAnswer) else ()
-        when = timestamp or datetime.now(UTC).isoformat(timespec="milliseconds")
-        return SnapshotAnswer(results=results, camera_id=camera_id, timestamp=when)
+        when = request.timestamp or datetime.now(UTC).isoformat(timespec="milliseconds")
+        return SnapshotAnswer(results=results, camera_id=request.camera_id, timestamp=when)
 
     return read

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
 from carsight_service.aws.clients import Clients
 from carsight_service.aws.storage import INCOMING, MAX_KEY_BYTES, Storage, upload_prefix
 from carsight_service.contract.api import MAX_IMAGE_BYTES, Api
-from carsight_service.contract.errors import InvalidRequest
+from carsight_service.contract.errors import MAX_REGION_CHARACTERS, MAX_REGIONS, InvalidRequest
 
 OFFER_SECONDS = 300
 """How long a presigned upload may be used."""
@@ -23,6 +23,10 @@ class UploadRequest(BaseModel):
     """Object name; may contain slashes. The result has the same name. S3 gives the dollar sign a meaning in
     forms."""
     content_type: str = Field(default="image/jpeg", max_length=100, pattern=r"^image/[a-z0-9.+-]+$")
+    regions: list[Annotated[str, Field(max_length=MAX_REGION_CHARACTERS, pattern=r"^[A-Za-z-]+$")]] = Field(
+        default=[], max_length=MAX_REGIONS
+    )
+    """Plates only: where the car may be from."""
 
 
 class UploadOffer(BaseModel):
@@ -40,20 +44,25 @@ class UploadOffer(BaseModel):
     request_id: str
 
 
-def offer(key_id: str, wanted: UploadRequest, request_id: str, aws: Clients, storage: Storage) -> UploadOffer:
+def offer(
+    account: str, wanted: UploadRequest, request_id: str, aws: Clients, storage: Storage
+) -> UploadOffer:
     """A presigned POST for exactly one object, and the address of its result. Nothing is counted yet.
 
     Raises ``InvalidRequest`` where the name does not fit into a key of S3's (1,024 bytes of UTF-8).
     """
-    key = f"{upload_prefix(key_id)}{wanted.api}/{wanted.name}"
+    key = f"{upload_prefix(account)}{wanted.api}/{wanted.name}"
     if len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
         raise InvalidRequest("name is too long")
+    fields = {"Content-Type": wanted.content_type}
+    if wanted.regions:
+        fields["x-amz-meta-regions"] = ",".join(wanted.regions)
     form = aws.s3.generate_presigned_post(
         Bucket=storage.uploads_bucket,
         Key=key,
-        Fields={"Content-Type": wanted.content_type},
+        Fields=fields,
         Conditions=[
-            {"Content-Type": wanted.content_type},
+            *({name: value} for name, value in fields.items()),
             ["content-length-range", 1, MAX_IMAGE_BYTES],
         ],
         ExpiresIn=OFFER_SECONDS,

@@ -97,7 +97,7 @@ class Alerts:
         #   comes again: claim is its own
         #   publish, sent yes
         key = {
-            "pk": {"S": partition(meter.key_id)},
+            "pk": {"S": partition(meter.account)},
             # A limit that was changed within the period has thresholds of its own.
             "sk": {"S": f"ALERT#{meter.api}#{meter.period}#{threshold}#{meter.limit}"},
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
@@ -15,16 +15,20 @@ from carsight_service.aws.dynamo import Clock, attribute_names, expiry, utc_now
 from carsight_service.contract.api import Api
 from carsight_service.metering.model import (
     LIFETIME,
+    PROFILE,
+    WEBHOOK,
     Account,
     Meter,
     Profile,
     Status,
     close_period,
     is_key_id,
+    meter_sk,
     month_of,
     new_key,
     partition,
     prefix_of,
+    successor_of,
 )
 from carsight_service.metering.model import key_id as id_of
 
@@ -37,8 +41,12 @@ Limits = Mapping[Api, int | None]
 _MAX_ATTEMPTS = 10
 """How often a change is tried against requests that count at the same moment."""
 
-_MARKER_KEPT = timedelta(days=1)
-"""How long a rotated key leads to its successor; no request takes longer than seconds."""
+_POINTER_KEPT = timedelta(days=60)
+"""How long a rotated key leads to its successor: a batch is known for 30 days, and an upload may wait for 14
+in a queue and as long in the dead-letter queue. An account's own pointers stay."""
+
+_MAX_CONDITIONS = 250
+"""DynamoDB takes 300 operators in an expression."""
 
 
 class KeyringError(Exception):
@@ -99,6 +107,7 @@ class Keyring:
         plan = self._plan(tier, limits or {}, {})
         profile = Profile(
             key_id=id_of(key),
+            account=id_of(key),
             prefix=prefix_of(key),
             owner=owner,
             label=label,
@@ -109,6 +118,7 @@ class Keyring:
         meters = [
             Meter(
                 key_id=profile.key_id,
+                account=profile.account,
                 api=api,
                 prefix=profile.prefix,
                 status=Status.ACTIVE,
@@ -141,7 +151,14 @@ class Keyring:
             for item in page["Items"]:
                 items.setdefault(item["pk"]["S"], []).append(item)
         now = self._clock()
-        found = [account for key in items.values() if (account := Account.from_items(key, now))]
+        found = []
+        for key in items.values():
+            account = Account.from_items(key, now)
+            if account and account.profile.account != account.profile.key_id:
+                history = _history(items.get(partition(account.profile.account), ()))
+                account = Account.from_items([*key, *history], now)
+            if account:
+                found.append(account)
         return sorted(found, key=lambda account: (account.profile.created, account.profile.key_id))
 
     def profiles(self) -> list[Profile]:
@@ -154,6 +171,8 @@ class Keyring:
 
         Raises ``KeyringError`` where none or several are meant.
         """
+        if not name:
+            raise KeyringError("name a key: its prefix, its id, or the beginning of either")
         if is_key_id(name):
             return name
         found = [p.key_id for p in self.profiles() if p.prefix.startswith(name) or p.key_id.startswith(name)]
@@ -167,10 +186,13 @@ class Keyring:
 
     def show(self, key_id: str) -> Account:
         """A key's profile, usage and history. Raises ``KeyringError`` where there is none."""
-        account = Account.from_items(self._items(key_id), self._clock())
+        items, now = self._items(key_id), self._clock()
+        account = Account.from_items(items, now)
         if account is None:
             raise KeyringError(f"no key has the id {key_id}")
-        return account
+        if account.profile.account != key_id:
+            items += _history(self._items(account.profile.account))
+        return Account.from_items(items, now) or account
 
     def meters(self, key_id: str) -> list[Meter]:
         """A key's meters as they are stored, one per API."""
@@ -220,29 +242,49 @@ class Keyring:
         return self.show(key_id)
 
     def rotate(self, key_id: str) -> tuple[str, Account]:
-        """Replace a key: everything it has, usage and history included, moves to a new one at once.
+        """Replace a key by a new one, which has everything that it had: the plan, usage, webhook, history.
 
-        The old key is unknown from then on. Requests that it began may still fail: for a day its meters stay
-        as disabled markers that lead a unit given back to its successor.
+        The old key is unknown from then on. What it has begun goes on: its meters stay as disabled pointers
+        to its successor, so that requests, uploads and batches are charged, or given back, there. However
+        long a key has been used, what is written is a dozen items at most: history stays with the account.
         """
         key = new_key()
         new_id, prefix = id_of(key), prefix_of(key)
         for _ in range(_MAX_ATTEMPTS):
-            items = self._items(key_id)
-            if Account.from_items(items, self._clock()) is None:
+            items = {item["sk"]["S"]: item for item in self._items(key_id)}
+            account = Account.from_items(items.values(), self._clock())
+            if account is None:
                 raise KeyringError(f"no key has the id {key_id}")
-            moves: list[Any] = []
-            for item in items:
-                new_item = {**item, "pk": {"S": partition(new_id)}}
-                if "prefix" in item:
-                    new_item["prefix"] = {"S": prefix}
-                moves += [self._put_new(new_item), self._retire(item, new_id)]
             try:
-                self._client.transact_write_items(TransactItems=moves)
+                self._client.transact_write_items(
+                    TransactItems=self._moves(items, account.profile.account, key_id, new_id, prefix)
+                )
             except self._client.exceptions.TransactionCanceledException:
                 continue  # a request was counted between the read and the write
             return key, self.show(new_id)
         raise KeyringError("the key is too busy to be rotated now; try again")
+
+    def _moves(
+        self, items: Mapping[str, Mapping[str, Any]], account: str, old_id: str, new_id: str, prefix: str
+    ) -> list[Any]:
+        """What a rotation writes: each item at its new place, and a pointer where it was."""
+        moves: list[Any] = []
+        for name in (PROFILE, *map(meter_sk, Api), WEBHOOK):
+            item = items.get(name)
+            is_pointer = item is None or successor_of(item) is not None
+            if item is not None and not is_pointer:
+                moved = {**item, "pk": {"S": partition(new_id)}, "account": {"S": account}}
+                if "prefix" in item:
+                    moved["prefix"] = {"S": prefix}
+                moves.append(self._put_new(moved))
+            if name == PROFILE:
+                moves.append(self._delete(items[PROFILE]))
+                continue
+            moves.append(self._point(old_id, name, new_id, item, lasting=old_id == account))
+            if account != old_id:
+                # The account leads to the key of today in one step, however often it is rotated.
+                moves.append(self._point(account, name, new_id, None, lasting=True))
+        return moves
 
     # -- parts -----------------------------------------------------------------------------------------------
 
@@ -283,27 +325,37 @@ class Keyring:
             }
         }
 
-    def _retire(self, item: Mapping[str, Any], successor: str) -> Any:
-        """One item of a rotated key: a meter becomes a marker, anything else goes."""
-        key = {"pk": item["pk"], "sk": item["sk"]}
-        if not item["sk"]["S"].startswith("API#"):
-            return {"Delete": {"TableName": self._table, "Key": key}}
+    def _delete(self, item: Mapping[str, Any]) -> Any:
+        return {"Delete": {"TableName": self._table, "Key": _key(item), **_unchanged(item)}}
+
+    def _point(
+        self, key_id: str, name: str, successor: str, seen: Mapping[str, Any] | None, *, lasting: bool
+    ) -> Any:
+        """Make the item ``name`` of a rotated key a pointer to its successor, if it still is as ``seen``."""
+        condition = _unchanged(seen) if seen else {}
+        names = condition.pop("ExpressionAttributeNames", {}) | attribute_names("successor", "expires")
+        values = condition.pop("ExpressionAttributeValues", {}) | {":successor": {"S": successor}}
+        update = "SET #successor = :successor"
+        if name != WEBHOOK:
+            update += ", #status = :disabled"
+            names |= attribute_names("status")
+            values[":disabled"] = {"S": Status.DISABLED.value}
+        if lasting:
+            update += " REMOVE #expires"
+        else:
+            update += ", #expires = :expires"
+            values[":expires"] = expiry(self._clock(), _POINTER_KEPT)
+        if name == WEBHOOK:
+            update += (", " if " REMOVE " in update else " REMOVE ") + "#url, #secret"
+            names |= attribute_names("url", "secret")
         return {
             "Update": {
                 "TableName": self._table,
-                "Key": key,
-                "UpdateExpression": "SET #status = :disabled, #successor = :successor, #expires = :expires",
-                "ConditionExpression": "#used = :used AND #period = :period",
-                "ExpressionAttributeNames": attribute_names(
-                    "status", "successor", "expires", "used", "period"
-                ),
-                "ExpressionAttributeValues": {
-                    ":disabled": {"S": Status.DISABLED.value},
-                    ":successor": {"S": successor},
-                    ":expires": expiry(self._clock(), _MARKER_KEPT),
-                    ":used": item["used"],
-                    ":period": item["period"],
-                },
+                "Key": {"pk": {"S": partition(key_id)}, "sk": {"S": name}},
+                "UpdateExpression": update,
+                "ExpressionAttributeNames": names,
+                "ExpressionAttributeValues": values,
+                **condition,
             }
         }
 
@@ -357,3 +409,21 @@ class Keyring:
                 self._client.update_item(**close_period(self._table, past, self._clock()))
             return
         raise KeyringError("the key is too busy to be changed now; try again")
+
+
+def _key(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {"pk": item["pk"], "sk": item["sk"]}
+
+
+def _history(items: Iterable[Mapping[str, Any]]) -> list[Any]:
+    return [item for item in items if item["sk"]["S"].startswith("USAGE#")]
+
+
+def _unchanged(item: Mapping[str, Any]) -> dict[str, Any]:
+    """The condition that an item is still as it was read, its tickets included."""
+    attributes = [name for name in item if name not in ("pk", "sk")][:_MAX_CONDITIONS]
+    return {
+        "ConditionExpression": " AND ".join(f"#c{n} = :c{n}" for n in range(len(attributes))),
+        "ExpressionAttributeNames": {f"#c{n}": name for n, name in enumerate(attributes)},
+        "ExpressionAttributeValues": {f":c{n}": item[name] for n, name in enumerate(attributes)},
+    }

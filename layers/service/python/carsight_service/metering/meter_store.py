@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import random
+import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import (
@@ -31,6 +33,7 @@ from carsight_service.contract.errors import (
 from carsight_service.metering.model import (
     LIFETIME,
     Account,
+    Grant,
     Meter,
     Profile,
     Status,
@@ -42,6 +45,7 @@ from carsight_service.metering.model import (
     meter_sk,
     month_of,
     partition,
+    successor_of,
 )
 
 if TYPE_CHECKING:
@@ -49,11 +53,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ATTEMPTS = 3
+_CALLS = 3
 """How often a write that DynamoDB refused for the moment is tried in all."""
 
-_MAX_ROLLOVER_ATTEMPTS = 8
-"""How often a month's turn may be lost to other requests before this one gives up."""
+_MAX_ATTEMPTS = 10
+"""How often a meter may change under a request, as at a month's turn, before the request gives up."""
 
 _RETRYABLE_CODES = {
     "ProvisionedThroughputExceededException",
@@ -63,6 +67,19 @@ _RETRYABLE_CODES = {
     "TransactionInProgressException",
 }
 """Errors by which DynamoDB says that it has *not* written."""
+
+
+_SPARE = 25
+"""The last units of an allowance, which are counted with tickets: as many requests may be open beside one."""
+
+_CALL = "call-"
+"""What the ticket of a call begins with; then comes when it was begun, in Unix seconds."""
+
+_OPEN_SECONDS = 60
+"""After how long a call that has left its ticket has died: a function is stopped after half of it."""
+
+_POLL_SECONDS = (0.1, 0.3)
+"""Between two looks at whether a unit has been given back."""
 
 
 class _ConditionFailed(Exception):
@@ -85,25 +102,85 @@ class MeterStore:
         self.client = client
         self._clock = clock
 
-    def consume(self, key: str, api: Api) -> Usage:
+    def consume(self, key: str, api: Api, *, patience: float = 0.0) -> Usage:
         """Count one request of ``key`` and say where its usage stands.
 
         Raises the contract's ``UnknownKey``, ``InactiveKey``, ``BlockedKey``, ``PlanWithoutApi`` or
         ``LimitExceeded``; nothing is counted then.
+
+        With ``patience`` a request is refused only for what others have been answered with: while requests
+        are open that may still give their unit back, it waits for so many seconds at most. The last units of
+        an allowance are counted with tickets for that, which ``settle`` or ``give_back`` takes out.
         """
-        return self.consume_by_id(key_id(key), api)
+        meter = key_id(key)
+        try:
+            return self._take(meter, api, 1, None, follow=False, spare=_SPARE if patience else 0).usage
+        except LimitExceeded as error:
+            if not patience or (error.usage.remaining == 0 and not self._may_be_given_back(meter, api)):
+                raise
+        ticket = f"{_CALL}{int(self._clock().timestamp())}-{secrets.token_hex(4)}"
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                usage = self._take(meter, api, 1, ticket, follow=False).usage
+            except LimitExceeded:
+                if time.monotonic() > deadline or not self._may_be_given_back(meter, api):
+                    raise
+                time.sleep(random.uniform(*_POLL_SECONDS))
+            else:
+                return replace(usage, ticket=ticket)
+
+    def _may_be_given_back(self, key_id: str, api: Api) -> bool:
+        """Whether a unit is left by now, or a request is open that has one; a dead one gives it back here."""
+        found = self._call(
+            "get_item", TableName=self.table_name, Key=_meter_key(key_id, api), ConsistentRead=True
+        )
+        item = found.get("Item")
+        if item is None:
+            return False
+        now = self._clock().timestamp()
+        is_open = Meter.from_item(item).remaining >= 1
+        for name in item:
+            if name.startswith(_ticket(_CALL)):
+                is_open = True
+                ticket = name.removeprefix(_ticket(""))
+                if now - int(ticket.removeprefix(_CALL).partition("-")[0]) > _OPEN_SECONDS:
+                    self._refund(key_id, api, ticket, 1)
+        return is_open
 
     def consume_by_id(self, key_id: str, api: Api, ticket: str | None = None) -> Usage:
-        """``consume`` for a key known by its id alone, as in the path of an upload.
+        """``consume`` for a key or account known by its id alone, as in the path of an upload.
 
         ``ticket`` names work that may be begun more than once: the write that counts it leaves the ticket in
         the meter, and a second call that finds it there counts nothing. It stays until ``settle`` or
-        ``refund``.
+        ``refund``. What an older key of the account has begun is counted to the key of today.
         """
+        return self._take(key_id, api, 1, ticket, follow=True).usage
+
+    def take(self, key_id: str, api: Api, units: int, ticket: str) -> Grant:
+        """Count as many of ``units`` as the allowance holds, for work of several photos.
+
+        Raises as ``consume`` does; ``LimitExceeded`` where not even one is left. A second call with a ticket
+        that is still in the meter counts nothing and returns what the first was granted. ``close`` ends it.
+        """
+        return self._take(key_id, api, units, ticket, follow=True)
+
+    def close(self, grant: Grant, read: int) -> None:
+        """The work of ``grant`` is done: ``read`` of its units stay counted, the others are given back."""
+        if read < grant.units:
+            self._refund(grant.usage.key_id, grant.api, grant.ticket, grant.units - read)
+        else:
+            self.settle(grant.usage.key_id, grant.api, [grant.ticket])
+
+    def _take(
+        self, key_id: str, api: Api, units: int, ticket: str | None, *, follow: bool, spare: int = 0
+    ) -> Grant:
+        """Count ``units``, or as many as are left; with ``spare``, only where that leaves so many."""
         if not is_key_id(key_id):
             raise UnknownKey(api)
         now = self._clock()
         period = month_of(now)
+        wanted = units
         # One write does everything: it counts the unit, and its condition is every reason not to serve. When
         # the condition fails, DynamoDB hands back the item that failed it, so no second read can see another
         # state:
@@ -125,27 +202,38 @@ class MeterStore:
         #
         # A request whose clock is behind finds a later month than its own and is counted there: a meter never
         # goes back.
-        for _ in range(_MAX_ROLLOVER_ATTEMPTS):
+        for _ in range(_MAX_ATTEMPTS):
             try:
-                return self._count(key_id, api, period, ticket)
+                return self._granted(self._count(key_id, api, period, ticket, wanted, spare), ticket, wanted)
             except _ConditionFailed as failed:
-                if failed.item and ticket and _ticket(ticket) in failed.item:
-                    return Usage.of(Meter.from_item(failed.item))
-                meter = self._servable(failed.item, api)
+                item = failed.item
+            if follow and (successor := successor_of(item)):
+                key_id = successor
+                continue
+            if item and ticket and _ticket(ticket) in item:
+                return self._granted(Usage.of(Meter.from_item(item)), ticket, _units_of(item, ticket))
+            meter = self._servable(item, api)
             if meter.period in (period, LIFETIME):
-                if meter.remaining >= 1 or meter.overage:
-                    continue  # the item has changed for the better since: only a fresh write can tell
-                raise LimitExceeded(Usage.of(meter), now)
+                if meter.remaining < 1 + spare and not meter.overage:
+                    raise LimitExceeded(Usage.of(meter), now)
+                # Fewer are left than were wanted; or the item has changed for the better since, which only a
+                # fresh write can tell.
+                wanted = wanted if meter.overage else min(wanted, meter.remaining)
+                continue
             if meter.period > period:
                 period = meter.period
                 continue
-            if meter.limit < 1 and not meter.overage:
-                raise LimitExceeded(Usage.of(meter), now)
+            if meter.limit < 1 + spare and not meter.overage:
+                raise LimitExceeded(Usage.of(meter.turned_over(period, used=0) if spare else meter), now)
+            wanted = units if meter.overage else min(units, meter.limit)
             try:
-                return self._turn_over(meter, period, ticket)
+                return self._granted(self._turn_over(meter, period, ticket, wanted), ticket, wanted)
             except _ConditionFailed:
                 continue
         raise StoreUnavailable("the meter kept changing under this request")
+
+    def _granted(self, usage: Usage, ticket: str | None, units: int) -> Grant:
+        return Grant(usage.api, ticket or "", units, usage)
 
     def give_back(self, usage: Usage) -> Usage:
         """Take back the unit that ``usage`` counted, in its own period, and say where usage stands.
@@ -168,46 +256,81 @@ class MeterStore:
 
     def refund(self, key_id: str, api: Api, ticket: str) -> None:
         """Give back the unit that was counted with ``ticket``, once however often it is called."""
-        name = {"#ticket": _ticket(ticket)}
+        self._refund(key_id, api, ticket, 1)
+
+    def _refund(self, key_id: str, api: Api, ticket: str, units: int) -> Usage | None:
+        """Give back ``units`` counted with ``ticket``, and say where usage stands."""
         try:
             answer = self._call(
                 "update_item",
                 TableName=self.table_name,
                 Key=_meter_key(key_id, api),
-                UpdateExpression="SET #used = #used - :one, #remaining = #remaining + :one REMOVE #ticket",
-                ConditionExpression="#ticket = #period AND #used >= :one",
-                ExpressionAttributeNames=attribute_names("used", "remaining", "period") | name,
-                ExpressionAttributeValues={":one": {"N": "1"}},
+                UpdateExpression=(
+                    "SET #used = #used - :units, #remaining = #remaining + :units REMOVE #ticket, #units"
+                ),
+                ConditionExpression="#ticket = #period AND #used >= :units",
+                ExpressionAttributeNames=attribute_names("used", "remaining", "period")
+                | _ticket_names(ticket),
+                ExpressionAttributeValues={":units": {"N": str(units)}},
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
+            item: dict[str, Any] | None = answer["Attributes"]
         except _ConditionFailed as failed:
-            if not failed.item or _ticket(ticket) not in failed.item:
-                return
-            # The month turned in between: the unit was counted in the past one.
-            period = failed.item[_ticket(ticket)]["S"]
-            self.settle(key_id, api, [ticket])
-            self._take_from_history(key_id, api, period)
-            return
-        if "successor" in answer["Attributes"]:
+            item = failed.item
+            if item and _ticket(ticket) in item and self._drop(key_id, api, ticket):
+                # The month turned in between: the units were counted in the past one.
+                meter = Meter.from_item(item)
+                self._take_from_history(meter.account, api, item[_ticket(ticket)]["S"], units)
+        if successor := successor_of(item):
             # The key was rotated in between, and its count went along with its tickets.
-            self.refund(answer["Attributes"]["successor"]["S"], api, ticket)
+            return self._refund(successor, api, ticket, units)
+        return Usage.of(Meter.from_item(item)) if item else None
+
+    def _drop(self, key_id: str, api: Api, ticket: str) -> bool:
+        """Take ``ticket`` out of the meter; False where somebody else has done so."""
+        try:
+            self._call(
+                "update_item",
+                TableName=self.table_name,
+                Key=_meter_key(key_id, api),
+                UpdateExpression="REMOVE #ticket, #units",
+                ConditionExpression="attribute_exists(#ticket)",
+                ExpressionAttributeNames=_ticket_names(ticket),
+            )
+        except _ConditionFailed:
+            return False
+        return True
 
     def settle(self, key_id: str, api: Api, tickets: Collection[str]) -> None:
         """Take ``tickets`` out of the meter: their work is done, and what they counted stays counted."""
         if not tickets:
             return
-        removed = {f"#t{n}": _ticket(ticket) for n, ticket in enumerate(tickets)}
+        removed = {
+            f"#{kind}{n}": name(ticket)
+            for n, ticket in enumerate(tickets)
+            for kind, name in (("t", _ticket), ("u", _units))
+        }
         # A condition that fails means that there is no such meter, and nothing to take out of it.
         with suppress(_ConditionFailed):
-            self._call(
+            answer = self._call(
                 "update_item",
                 TableName=self.table_name,
                 Key=_meter_key(key_id, api),
                 UpdateExpression=f"REMOVE {', '.join(removed)}",
                 ConditionExpression="attribute_exists(pk)",
                 ExpressionAttributeNames=removed,
+                ReturnValues="ALL_NEW",
             )
+            if successor := successor_of(answer["Attributes"]):
+                self.settle(successor, api, tickets)
+
+    def authorize(self, key: str, api: Api) -> None:
+        """Raise what ``consume`` would, but for the limit; nothing is counted or written."""
+        answer = self._call(
+            "get_item", TableName=self.table_name, Key=_meter_key(key_id(key), api), ConsistentRead=True
+        )
+        self._servable(answer.get("Item"), api)
 
     def status(self, key: str) -> Profile:
         """Who ``key`` belongs to, whatever it has left. Nothing is counted.
@@ -219,41 +342,56 @@ class MeterStore:
     def account(self, key: str) -> Account:
         """A key's profile, usage and history; counted nothing, raises as ``status`` does."""
         now = self._clock()
-        # A key's partition holds a few dozen small items, far below the 1 MB of one page.
-        items = self._call(
-            "query",
-            TableName=self.table_name,
-            KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": {"S": partition(key_id(key))}},
-            ConsistentRead=True,
-        )["Items"]
+        items = self._query(key_id(key))
         account = Account.from_items(items, now)
         if account is None:
             raise UnknownKey(Api.PLATE)
         _require_served(account.profile.status, Api.PLATE)
-        return account
+        if account.profile.account != account.profile.key_id:
+            items += self._query(account.profile.account, "USAGE#")
+        return Account.from_items(items, now) or account
+
+    def _query(self, key_id: str, beginning: str = "") -> list[dict[str, Any]]:
+        """The items of a partition, of those whose ``sk`` has this ``beginning``.
+
+        A key's partition holds a few dozen small items, far below the 1 MB of one page.
+        """
+        values = {":pk": {"S": partition(key_id)}}
+        condition = "pk = :pk"
+        if beginning:
+            condition += " AND begins_with(sk, :beginning)"
+            values[":beginning"] = {"S": beginning}
+        items: list[dict[str, Any]] = self._call(
+            "query",
+            TableName=self.table_name,
+            KeyConditionExpression=condition,
+            ExpressionAttributeValues=values,
+            ConsistentRead=True,
+        )["Items"]
+        return items
 
     # -- the writes ------------------------------------------------------------------------------------------
 
-    def _count(self, key_id: str, api: Api, period: str, ticket: str | None) -> Usage:
-        """Count a unit if the key may be served in ``period``, and ``ticket`` has not been counted yet."""
+    def _count(self, key_id: str, api: Api, period: str, ticket: str | None, units: int, spare: int) -> Usage:
+        """Count ``units`` if the key may be served in ``period``, and ``ticket`` has not been counted yet."""
         answer = self._call(
             "update_item",
             TableName=self.table_name,
             Key=_meter_key(key_id, api),
-            UpdateExpression="SET #used = #used + :one, #remaining = #remaining - :one"
-            + (", #ticket = #period" if ticket else ""),
+            UpdateExpression="SET #used = #used + :units, #remaining = #remaining - :units"
+            + _set_ticket(ticket, "#period", units),
             ConditionExpression=(
                 "#status = :active AND #included = :yes AND #period IN (:period, :lifetime)"
-                " AND (#remaining >= :one OR #overage = :yes)"
+                " AND (#remaining >= :floor OR #overage = :yes)"
                 + (" AND attribute_not_exists(#ticket)" if ticket else "")
             ),
             ExpressionAttributeNames=attribute_names(
                 "used", "remaining", "status", "included", "period", "overage"
             )
-            | ({"#ticket": _ticket(ticket)} if ticket else {}),
+            | _set_names(ticket, units),
             ExpressionAttributeValues={
-                ":one": {"N": "1"},
+                ":units": {"N": str(units)},
+                ":floor": {"N": str(units + spare)},
                 ":yes": {"BOOL": True},
                 ":active": {"S": Status.ACTIVE.value},
                 ":period": {"S": period},
@@ -264,25 +402,25 @@ class MeterStore:
         )
         return Usage.of(Meter.from_item(answer["Attributes"]))
 
-    def _turn_over(self, seen: Meter, period: str, ticket: str | None) -> Usage:
-        """Start ``period`` with this request as its first, and write down what the one before came to."""
+    def _turn_over(self, seen: Meter, period: str, ticket: str | None, units: int) -> Usage:
+        """Start ``period`` with this work as its first, and write down what the one before came to."""
         answer = self._call(
             "update_item",
             TableName=self.table_name,
             Key=_meter_key(seen.key_id, seen.api),
-            UpdateExpression="SET #period = :period, #used = :one, #remaining = #limit - :one"
-            + (", #ticket = :period" if ticket else ""),
+            UpdateExpression="SET #period = :period, #used = :units, #remaining = #limit - :units"
+            + _set_ticket(ticket, ":period", units),
             ConditionExpression=(
                 "#status = :active AND #included = :yes AND #period = :seen"
-                " AND (#limit >= :one OR #overage = :yes)"
+                " AND (#limit >= :units OR #overage = :yes)"
                 + (" AND attribute_not_exists(#ticket)" if ticket else "")
             ),
             ExpressionAttributeNames=attribute_names(
                 "used", "remaining", "limit", "status", "included", "period", "overage"
             )
-            | ({"#ticket": _ticket(ticket)} if ticket else {}),
+            | _set_names(ticket, units),
             ExpressionAttributeValues={
-                ":one": {"N": "1"},
+                ":units": {"N": str(units)},
                 ":yes": {"BOOL": True},
                 ":active": {"S": Status.ACTIVE.value},
                 ":period": {"S": period},
@@ -306,9 +444,11 @@ class MeterStore:
                     "reason": error.note,
                 },
             )
-        return Usage.of(past.turned_over(period, used=1))
+        return Usage.of(past.turned_over(period, used=units))
 
     def _give_back(self, usage: Usage) -> Usage:
+        if usage.ticket:
+            return self._refund(usage.key_id, usage.api, usage.ticket, 1) or usage
         try:
             answer = self._call(
                 "update_item",
@@ -325,23 +465,22 @@ class MeterStore:
             if failed.item is None or (meter := Meter.from_item(failed.item)).period == usage.period:
                 return usage
             # The month turned while the request was being answered: the unit was counted in the past one.
-            self._take_from_history(usage.key_id, usage.api, usage.period)
+            self._take_from_history(meter.account, usage.api, usage.period, 1)
             return Usage.of(meter)
         item = answer["Attributes"]
-        if "successor" in item:
+        if successor := successor_of(item):
             # The key was rotated while the request was being answered, and its count went along.
-            successor = item["successor"]["S"]
             return self._give_back(Usage.of(Meter.from_item({**item, "pk": {"S": partition(successor)}})))
         return Usage.of(Meter.from_item(item))
 
-    def _take_from_history(self, key_id: str, api: Api, period: str) -> None:
+    def _take_from_history(self, account: str, api: Api, period: str, units: int) -> None:
         self._call(
             "update_item",
             TableName=self.table_name,
-            Key={"pk": {"S": partition(key_id)}, "sk": {"S": history_sk(api, period)}},
+            Key={"pk": {"S": partition(account)}, "sk": {"S": history_sk(api, period)}},
             UpdateExpression="ADD #used :less",
             ExpressionAttributeNames=attribute_names("used"),
-            ExpressionAttributeValues={":less": {"N": "-1"}},
+            ExpressionAttributeValues={":less": {"N": str(-units)}},
         )
 
     # -- reaching the table ----------------------------------------------------------------------------------
@@ -371,11 +510,11 @@ class MeterStore:
                     raise _ConditionFailed(
                         cast("dict[str, Any] | None", error.response.get("Item"))
                     ) from None
-                if code not in _RETRYABLE_CODES or attempt == _ATTEMPTS:
+                if code not in _RETRYABLE_CODES or attempt == _CALLS:
                     raise StoreUnavailable(code) from error
             except (ConnectTimeoutError, EndpointConnectionError, ConnectionClosedError) as error:
                 # A connection that died while the function was frozen is found closed only when used again.
-                if attempt == _ATTEMPTS:
+                if attempt == _CALLS:
                     raise StoreUnavailable(type(error).__name__) from error
             except BotoCoreError as error:
                 raise StoreUnavailable(type(error).__name__) from error
@@ -402,3 +541,29 @@ def _meter_key(key_id: str, api: Api) -> dict[str, Any]:
 def _ticket(ticket: str) -> str:
     """The meter's attribute that says in which period ``ticket`` was counted."""
     return f"ticket:{ticket}"
+
+
+def _units(ticket: str) -> str:
+    """The meter's attribute that says how many units were counted with ``ticket``."""
+    return f"units:{ticket}"
+
+
+def _ticket_names(ticket: str) -> dict[str, str]:
+    return {"#ticket": _ticket(ticket), "#units": _units(ticket)}
+
+
+def _set_ticket(ticket: str | None, period: str, units: int) -> str:
+    """The part of an update that leaves ``ticket`` in the meter; one unit goes without saying."""
+    if ticket is None:
+        return ""
+    return f", #ticket = {period}" + (", #units = :units" if units > 1 else "")
+
+
+def _set_names(ticket: str | None, units: int) -> dict[str, str]:
+    if ticket is None:
+        return {}
+    return _ticket_names(ticket) if units > 1 else {"#ticket": _ticket(ticket)}
+
+
+def _units_of(item: Mapping[str, Any], ticket: str) -> int:
+    return int(item[_units(ticket)]["N"]) if _units(ticket) in item else 1

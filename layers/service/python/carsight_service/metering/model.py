@@ -7,9 +7,19 @@ One partition a key, ``pk = KEY#<key id>``; the key itself is stored nowhere. Be
 =============================  =======================================================================
 ``PROFILE``                    owner, label, tier, status, created; not read on the hot path
 ``API#<api>``                  the meter: status, tier, period, limit, used, remaining, overage, included
+``WEBHOOK``                    where readings are announced
 ``USAGE#<api>#<period>``       what a past period came to; expires
 ``ALERT#<api>#<period>#...``   a usage alert that has been sent; expires
 =============================  =======================================================================
+
+A key may be rotated, and what it has must outlive it. An account is what is passed on: its id is that of its
+first key. History, alerts, uploads and batches are filed under the account; profile, meters and webhook move
+to each new key, and leave a pointer to their ``successor`` where they were. The account's own pointers stay,
+and always lead to the key of today:
+
+    KEY#<first>   API#plate -> third, USAGE#..., ALERT#...     the account
+    KEY#<second>  API#plate -> third                           expires
+    KEY#<third>   PROFILE, API#plate, account = <first>        the key of today
 """
 
 from __future__ import annotations
@@ -31,6 +41,8 @@ LIFETIME = "lifetime"
 """The period of an allowance that is given once."""
 
 PROFILE = "PROFILE"
+
+WEBHOOK = "WEBHOOK"
 
 HISTORY_KEPT = timedelta(days=400)
 """How long a past period's usage stays: a year and the month after it."""
@@ -99,6 +111,20 @@ def history_sk(api: Api, period: str) -> str:
     return f"USAGE#{api}#{period}"
 
 
+def successor_of(item: Mapping[str, Any] | None) -> str | None:
+    """The id of the key that has taken the place of the one whose ``item`` this is."""
+    return item["successor"]["S"] if item and "successor" in item else None
+
+
+def _key_id_of(item: Mapping[str, Any]) -> str:
+    key_id: str = item["pk"]["S"]
+    return key_id.removeprefix("KEY#")
+
+
+def _account_of(item: Mapping[str, Any]) -> str:
+    return item["account"]["S"] if "account" in item else _key_id_of(item)
+
+
 @dataclass(frozen=True, slots=True)
 class Meter:
     """One key's allowance for one API: the item that every request writes once.
@@ -108,6 +134,8 @@ class Meter:
     """
 
     key_id: str
+    account: str
+    """The account's id: that of its first key."""
     api: Api
     prefix: str
     status: Status
@@ -134,7 +162,8 @@ class Meter:
     def from_item(cls, item: Mapping[str, Any]) -> Meter:
         """The meter held by a DynamoDB item."""
         return cls(
-            key_id=item["pk"]["S"].removeprefix("KEY#"),
+            key_id=_key_id_of(item),
+            account=_account_of(item),
             api=Api(item["sk"]["S"].removeprefix("API#")),
             prefix=item["prefix"]["S"],
             status=Status(item["status"]["S"]),
@@ -151,6 +180,7 @@ class Meter:
         return {
             "pk": {"S": partition(self.key_id)},
             "sk": {"S": meter_sk(self.api)},
+            "account": {"S": self.account},
             "prefix": {"S": self.prefix},
             "status": {"S": self.status.value},
             "tier": {"S": self.tier},
@@ -168,6 +198,8 @@ class Profile:
     """Who a key belongs to."""
 
     key_id: str
+    account: str
+    """The account's id: that of its first key."""
     prefix: str
     owner: str
     """E-mail address that usage alerts name."""
@@ -181,7 +213,8 @@ class Profile:
     def from_item(cls, item: Mapping[str, Any]) -> Profile:
         """The profile held by a DynamoDB item."""
         return cls(
-            key_id=item["pk"]["S"].removeprefix("KEY#"),
+            key_id=_key_id_of(item),
+            account=_account_of(item),
             prefix=item["prefix"]["S"],
             owner=item["owner"]["S"],
             label=item["label"]["S"],
@@ -195,6 +228,7 @@ class Profile:
         return {
             "pk": {"S": partition(self.key_id)},
             "sk": {"S": PROFILE},
+            "account": {"S": self.account},
             "prefix": {"S": self.prefix},
             "owner": {"S": self.owner},
             "label": {"S": self.label},
@@ -241,6 +275,9 @@ class Usage:
     current: int
     limit: int
     overage: bool
+    account: str = ""
+    ticket: str = ""
+    """What counted it, where that has to be settled."""
 
     @property
     def remaining(self) -> int:
@@ -268,7 +305,19 @@ class Usage:
             current=meter.used,
             limit=meter.limit,
             overage=meter.overage,
+            account=meter.account,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Units that were taken for one piece of work, under its ticket."""
+
+    api: Api
+    ticket: str
+    units: int
+    """How many were taken: fewer than were asked for where the allowance ends."""
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +367,7 @@ def close_period(table_name: str, meter: Meter, now: datetime) -> dict[str, Any]
     """
     return {
         "TableName": table_name,
-        "Key": {"pk": {"S": partition(meter.key_id)}, "sk": {"S": history_sk(meter.api, meter.period)}},
+        "Key": {"pk": {"S": partition(meter.account)}, "sk": {"S": history_sk(meter.api, meter.period)}},
         "UpdateExpression": "ADD #used :used SET #limit = :limit, #tier = :tier, #expires = :expires",
         "ExpressionAttributeNames": attribute_names("used", "limit", "tier", "expires"),
         "ExpressionAttributeValues": {

@@ -9,15 +9,19 @@ import hashlib
 import hmac
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from carsight_service.metering.model import partition
+from carsight_service.metering.model import WEBHOOK, partition, successor_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 MAX_URL_CHARACTERS = 2048
+
+_MAX_ROTATIONS = 10
+"""How many pointers are followed; an account's leads to the key of today in one step."""
 
 SIGNATURE = "carsight-signature"
 DELIVERY = "carsight-delivery"
@@ -44,8 +48,20 @@ class Webhooks:
 
     def get(self, key_id: str) -> Webhook | None:
         """The key's webhook, if it has one."""
-        item = self._client.get_item(TableName=self._table, Key=_key(key_id)).get("Item")
-        return Webhook(item["url"]["S"], item["secret"]["S"]) if item else None
+        return _webhook(self._item(key_id))
+
+    def find(self, key_id: str) -> Webhook | None:
+        """The webhook of the key that ``key_id`` has become, after however many rotations."""
+        for _ in range(_MAX_ROTATIONS):
+            item = self._item(key_id)
+            successor = successor_of(item)
+            if successor is None:
+                return _webhook(item)
+            key_id = successor
+        return None
+
+    def _item(self, key_id: str) -> Mapping[str, Any] | None:
+        return self._client.get_item(TableName=self._table, Key=_key(key_id)).get("Item")
 
     def set(self, key_id: str, url: str, *, plain: bool = False) -> Webhook:
         """Give the key a webhook with a new secret, in place of any that it had.
@@ -86,4 +102,8 @@ def verify(secret: str, header: str, body: bytes, now: float | None = None) -> b
 
 
 def _key(key_id: str) -> dict[str, Any]:
-    return {"pk": {"S": partition(key_id)}, "sk": {"S": "WEBHOOK"}}
+    return {"pk": {"S": partition(key_id)}, "sk": {"S": WEBHOOK}}
+
+
+def _webhook(item: Mapping[str, Any] | None) -> Webhook | None:
+    return Webhook(item["url"]["S"], item["secret"]["S"]) if item and "url" in item else None

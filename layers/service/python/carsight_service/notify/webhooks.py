@@ -74,7 +74,7 @@ class Announcer:
             text = json.dumps(event, ensure_ascii=False)
         if self._settings.event_bus:
             self._put_event(self._settings.event_bus, kind, text)
-        if self._settings.webhooks_queue_url and self._webhooks.get(key_id):
+        if self._settings.webhooks_queue_url and self._webhooks.find(key_id):
             body = json.dumps({"type": kind, "detail": json.loads(text)})
             message = Message(key_id=key_id, delivery=delivery, body=body)
             self._queues.send(self._settings.webhooks_queue_url, message.model_dump_json())
@@ -117,7 +117,7 @@ class Deliverer:
 
     def _deliver(self, message: Message) -> Literal["delivered", "no webhook"]:
         """Raises ``NotDelivered`` where it is to be tried again."""
-        webhook = self._webhooks.get(message.key_id)
+        webhook = self._webhooks.find(message.key_id)
         if webhook is None:
             return "no webhook"
         body = message.body.encode()

@@ -71,11 +71,17 @@ class BatchWorker:
             return
         if chunk.chunk not in batch.done:
             self._under_lease(batch, str(chunk.chunk), deadline, lambda: self._read(batch, chunk, deadline))
-        rows = range(chunk.chunk * CHUNK_ROWS + 1, min((chunk.chunk + 1) * CHUNK_ROWS, batch.rows) + 1)
-        self._meters.settle(batch.key_id, batch.api, [_ticket(batch, row) for row in rows])
+        self._meters.settle(batch.account, batch.api, _tickets(batch, chunk))
         now = self._batches.get(batch.id)
         if now and now.complete and now.state == "running":
             self._batches.send_join(now)
+
+    def give_up(self, chunk: Chunk) -> None:
+        """Give back what workers have counted for rows of a chunk and died over."""
+        batch = self._batches.get(chunk.id)
+        if batch is not None and chunk.chunk not in batch.done:
+            for ticket in _tickets(batch, chunk):
+                self._meters.refund(batch.account, batch.api, ticket)
 
     def join(self, batch_id: str, deadline: float) -> None:
         """Join what has been read of a batch, and announce it. Raises as ``read`` does."""
@@ -127,21 +133,21 @@ class BatchWorker:
         request_id = f"{batch.id}-{row}"
         work = Work(
             request_id=request_id,
-            load=lambda: (self._load(image, batch.key_id), batch.regions),
+            load=lambda: (self._load(image, batch), batch.regions),
             recognize=self._recognize,
             seconds=SECONDS_A_ROW,
             log_fields={"request_id": request_id, "route": "queue"},
         )
-        charge = ByTicket(self._meters, batch.key_id, batch.api, _ticket(batch, row))
+        charge = ByTicket(self._meters, batch.account, batch.api, _ticket(batch, row))
         result = self._reader.read(work, charge)
         if isinstance(result.error, StoreUnavailable):
             raise result.error
         return result
 
-    def _load(self, image: str, key_id: str) -> bytes:
+    def _load(self, image: str, batch: Batch) -> bytes:
         """The bytes that a row names.
 
-        A URL, an object of a bucket that the deployment lists, or an upload of the same API key (its object
+        A URL, an object of a bucket that the deployment lists, or an upload of the same account (its object
         key in the uploads bucket, or an ``s3://`` address). Raises the contract's errors.
         """
         images = self._deployment.images
@@ -152,8 +158,8 @@ class BatchWorker:
             bucket, _, key = image[len("s3://") :].partition("/")
         if bucket != self._storage.uploads_bucket:
             return images.load(S3Source(bucket, key))
-        if not key.startswith(upload_prefix(key_id)):
-            raise InvalidImage("not an upload of this key")
+        if not key.startswith((upload_prefix(batch.account), upload_prefix(batch.key_id))):
+            raise InvalidImage("not an upload of this account")
         return self._storage.read_photo(bucket, key).data
 
     # -- the result ------------------------------------------------------------------------------------------
@@ -173,7 +179,7 @@ class BatchWorker:
                     table.write(_csv_line(_cells(json.loads(line), columns)))
         # Announced before it is known to be finished: a worker that dies in between does both again, the
         # announcement under the same delivery id.
-        self._announcer.announce("carsight.batch", batch.key_id, batch.id, self._summary(batch))
+        self._announcer.announce("carsight.batch", batch.account, batch.id, self._summary(batch))
         self._batches.finish(batch)
 
     def _delete_parts(self, batch: Batch) -> None:
@@ -221,6 +227,11 @@ class BatchWorker:
 
 def _ticket(batch: Batch, row: int) -> str:
     return f"{batch.id}-{row}"
+
+
+def _tickets(batch: Batch, chunk: Chunk) -> list[str]:
+    rows = range(chunk.chunk * CHUNK_ROWS + 1, min((chunk.chunk + 1) * CHUNK_ROWS, batch.rows) + 1)
+    return [_ticket(batch, row) for row in rows]
 
 
 class _ObjectWriter:

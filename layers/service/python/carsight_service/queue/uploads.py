@@ -151,6 +151,11 @@ class UploadProcessor:
         if result.status == 200:
             self._meters.settle(upload.key_id, upload.api, [ticket])
 
+    def give_up(self, upload: Upload) -> None:
+        """Give back the unit that a worker has counted and died over."""
+        if upload.api is not None:
+            self._meters.refund(upload.key_id, upload.api, upload.ticket(upload.identity))
+
     def _read(self, upload: Upload, api: Api, ticket: str, lease: Lease) -> Result:
         if lease.displaced:
             # Its worker died with the unit counted, and its photo has been replaced since.

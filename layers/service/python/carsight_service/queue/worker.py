@@ -30,7 +30,14 @@ UPLOAD_SECONDS = 30.0
 SECONDS_TO_ANSWER = 5.0
 """How long before the function's own timeout nothing is begun or left running any more."""
 
+TRIES = 8
+"""How often a message is dealt with; one more delivery gives back what it has been charged."""
+
 _RETRY_SECONDS = 5
+
+
+class GivenUp(Exception):
+    """Every try has failed, or killed the worker: the message goes to the dead-letter queue."""
 
 
 class Worker:
@@ -58,6 +65,8 @@ class Worker:
         )
 
     def _process(self, context: Context, record: Record) -> None:
+        if int(record["attributes"]["ApproximateReceiveCount"]) > TRIES:
+            self._give_up(record)
         deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - SECONDS_TO_ANSWER
         match parse_message(record["body"]):
             case ReadChunk(batch=chunk):  # of this API alone: they are sent to its queue
@@ -68,6 +77,16 @@ class Worker:
                 for uploaded in records:
                     if uploaded.event_name.startswith("ObjectCreated:"):
                         self._upload(uploaded, deadline)
+
+    def _give_up(self, record: Record) -> None:
+        """Give back what a message has been charged by workers that died over it. Raises ``GivenUp``."""
+        match parse_message(record["body"]):
+            case ReadChunk(batch=chunk):
+                self._batches.give_up(chunk)
+            case S3Notification(records=records):
+                for uploaded in records:
+                    self._uploads.give_up(Upload.of(uploaded))
+        raise GivenUp(f"{TRIES} tries have failed")
 
     def _upload(self, record: S3Record, deadline: float) -> None:
         upload = Upload.of(record)

@@ -282,7 +282,7 @@ def test_functions_reach_only_the_items_that_are_theirs(resources: dict[str, Res
 
 def test_functions_that_answer_requests_create_no_keys(resources: dict[str, Resource]) -> None:
     for role, statement in statements(resources):
-        if role in {"PlateRole", "VinRole", "PlateUploadsRole", "VinUploadsRole", "AccountRole"}:
+        if role in {"PlateRole", "VinRole", "PlateWorkerRole", "VinWorkerRole", "AccountRole"}:
             prefixes = (
                 statement.get("Condition", {})
                 .get("ForAllValues:StringLike", {})

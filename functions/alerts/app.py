@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from carsight_service.deployment import Deployment
-from carsight_service.metering.alerts import Alerts
+from carsight_service.notify.alerts import Alerts
 
 deployment = Deployment.from_environment()
 alerts = Alerts(

@@ -6,12 +6,15 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from carsight_service.aws.fetch import fetch
 from carsight_service.aws.storage import Storage
 from carsight_service.contract.api import MAX_IMAGE_BYTES
 from carsight_service.contract.errors import ImageTooLarge, InvalidImage, ObjectGone, StoreUnavailable
-from carsight_service.settings import Settings
+
+if TYPE_CHECKING:
+    from carsight_service.settings import Settings
 
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
 _LIKE_A_URL = re.compile(r"[.:%?@\\[\]]|^//")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from carsight_service.contract.api import Answer, Api
 from carsight_service.contract.errors import (
@@ -24,10 +24,12 @@ from carsight_service.contract.errors import (
     envelope,
 )
 from carsight_service.deadline import OutOfTime, within
-from carsight_service.metering.meter_store import MeterStore
-from carsight_service.metering.model import Usage
-from carsight_service.settings import Settings
 from carsight_service.telemetry import Timer, logger, record, stage, timed
+
+if TYPE_CHECKING:
+    from carsight_service.metering.meter_store import MeterStore
+    from carsight_service.metering.model import Usage
+    from carsight_service.settings import Settings
 
 Recognize = Callable[[bytes, Sequence[str]], Answer]
 """Makes a 200 out of an image's bytes and the caller's region codes, or raises a ``ServiceError``."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from carsight_service.aws.clients import Clients
 from carsight_service.contract.api import Api
-from carsight_service.settings import Settings
+
+if TYPE_CHECKING:
+    from carsight_service.settings import Settings
 
 _MESSAGES_AT_ONCE = 10
 _ATTEMPTS = 3

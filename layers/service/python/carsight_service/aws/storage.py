@@ -8,14 +8,16 @@ results bucket   <account id>/<plate|vin>/<name>.json
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from carsight_service.aws.clients import Clients
 from carsight_service.contract.api import MAX_IMAGE_BYTES, region_codes
 from carsight_service.contract.errors import ImageTooLarge, ObjectGone, StoreUnavailable
-from carsight_service.settings import Settings
+
+if TYPE_CHECKING:
+    from carsight_service.settings import Settings
 
 INCOMING = "incoming/"
 """What the uploads bucket announces; nothing else in it is looked at."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -18,16 +18,18 @@ from carsight_service.contract.errors import (
     NotFound,
     PlanWithoutApi,
 )
-from carsight_service.deployment import Deployment
 from carsight_service.http import openapi, page, snapshot
 from carsight_service.http.batches import BatchAnswer, parse_batch
 from carsight_service.http.request import Request, parse_request, request_id_of
 from carsight_service.http.responses import refuse, respond
 from carsight_service.http.uploads import UploadRequest, offer
-from carsight_service.lambda_types import Context, Event, Response
 from carsight_service.metering import model
 from carsight_service.reading import forget_frames, translate
 from carsight_service.telemetry import logger
+
+if TYPE_CHECKING:
+    from carsight_service.deployment import Deployment
+    from carsight_service.lambda_types import Context, Event, Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Call:
         return Batches(of.settings.table_name, of.aws.dynamodb, of.clock, of.storage, of.queues)
 
 
-Handler = Callable[[Call], Response]
+Handler = Callable[[Call], "Response"]
 
 
 class AccountEndpoint:

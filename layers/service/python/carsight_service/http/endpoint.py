@@ -15,15 +15,15 @@ from carsight_service.contract.errors import (
     NotFound,
     checked_regions,
 )
-from carsight_service.deployment import Deployment
 from carsight_service.http import snapshot
 from carsight_service.http.request import Request, parse_request, request_id_of
 from carsight_service.http.responses import refuse, respond
-from carsight_service.lambda_types import Context, Event, Response
 from carsight_service.reading import ByKey, Reader, Recognize, Work
 
 if TYPE_CHECKING:
+    from carsight_service.deployment import Deployment
     from carsight_service.http.idempotency import Retries
+    from carsight_service.lambda_types import Context, Event, Response
 
 SECONDS_TO_ANSWER = 2.0
 """How long before the function's own timeout a request is given up, so that its unit can be given back."""

@@ -27,12 +27,12 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import (
 
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import IdempotencyKeyReused, RequestInProgress, StoreUnavailable
-from carsight_service.lambda_types import Context, Response
 from carsight_service.metering.model import key_id
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import DataRecord
 
+    from carsight_service.lambda_types import Context, Response
     from carsight_service.metering.meter_store import MeterStore
 
 KEPT_SECONDS = 24 * 60 * 60

@@ -12,8 +12,11 @@ import hashlib
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from carsight_service.lambda_types import Response
+if TYPE_CHECKING:
+    from carsight_service.lambda_types import Response
+
 
 _FOLDER = Path(__file__).with_name("page")
 

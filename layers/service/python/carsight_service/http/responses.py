@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from carsight_service.contract.errors import ServiceError, envelope
-from carsight_service.lambda_types import Response
-from carsight_service.settings import Links
+
+if TYPE_CHECKING:
+    from carsight_service.lambda_types import Response
+    from carsight_service.settings import Links
 
 
 def respond(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:

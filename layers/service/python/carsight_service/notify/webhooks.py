@@ -17,7 +17,7 @@ import logging
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
@@ -27,7 +27,9 @@ from carsight_service.aws.queues import Queues
 from carsight_service.contract.errors import ServiceError
 from carsight_service.lambda_types import Event, Record, partial_failures
 from carsight_service.notify.subscribers import DELIVERY, SIGNATURE, Webhooks, sign
-from carsight_service.settings import Settings
+
+if TYPE_CHECKING:
+    from carsight_service.settings import Settings
 
 MAX_DETAIL_BYTES = 100_000
 """EventBridge and SQS take 256 KB, and JSON within JSON has its quotes escaped."""

@@ -18,19 +18,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from carsight_service.aws.clients import Clients
 from carsight_service.aws.storage import upload_prefix
 from carsight_service.batch_store import CHUNK_ROWS, Batch, Batches, Chunk
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import InvalidImage, StoreUnavailable
-from carsight_service.deployment import Deployment
 from carsight_service.images import S3Source, UrlSource
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.leases import Leases
 from carsight_service.queue.messages import TryLater
 from carsight_service.reading import ByTicket, Reader, Recognize, Result, Work
+
+if TYPE_CHECKING:
+    from carsight_service.deployment import Deployment
 
 SECONDS_A_ROW = 12.0
 """What one row may take: a fetch is given up after 8."""

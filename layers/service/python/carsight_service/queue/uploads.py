@@ -22,7 +22,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
 from carsight_service.aws.storage import INCOMING
@@ -33,12 +33,14 @@ from carsight_service.contract.errors import (
     RequestTimedOut,
     envelope,
 )
-from carsight_service.deployment import Deployment
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.leases import Lease, Leases
 from carsight_service.queue.messages import S3Record, TryLater
 from carsight_service.reading import ByTicket, Reader, Recognize, Result, Work
 from carsight_service.telemetry import logger
+
+if TYPE_CHECKING:
+    from carsight_service.deployment import Deployment
 
 _PATH = re.compile(rf"{INCOMING}([0-9a-f]{{64}})/({'|'.join(Api)})/(.+)", re.DOTALL)
 

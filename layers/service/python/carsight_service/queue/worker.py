@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from carsight_service.batch_store import Batches, JoinBatch, ReadChunk
 from carsight_service.contract.api import Api
-from carsight_service.deployment import Deployment
 from carsight_service.lambda_types import Context, Event, Record, partial_failures
 from carsight_service.notify.subscribers import Webhooks
 from carsight_service.notify.webhooks import Announcer
@@ -23,6 +22,9 @@ from carsight_service.queue.messages import S3Notification, S3Record, TryLater, 
 from carsight_service.queue.uploads import Upload, UploadProcessor
 from carsight_service.reading import Reader, Recognize
 from carsight_service.telemetry import logger
+
+if TYPE_CHECKING:
+    from carsight_service.deployment import Deployment
 
 UPLOAD_SECONDS = 30.0
 """What one upload may take."""

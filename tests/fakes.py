@@ -1,4 +1,4 @@
-"""Both functions over an embedded key table, with a recogniser that does what a test wants."""
+"""Both functions over an embedded key table, with a recognizer that does what a test wants."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class Service:
         self.keyring = Keyring(table, client, clock=lambda: NOW)
         self.deployment = deploy(table, client, clock=lambda: NOW)
         self.recognition: Recognition | None = None
-        self.recognised: list[tuple[bytes, tuple[str, ...]]] = []
+        self.recognized: list[tuple[bytes, tuple[str, ...]]] = []
 
     def key(self, tier: str = "pro", **settings: Any) -> str:
         """A new key."""
@@ -152,7 +152,7 @@ class Service:
     def call(self, path: str, api: Api, invocation: Invocation | None = None, **request: Any) -> Reply:
         """One request; by default the photo as JSON."""
         sent = event(**{"path": path, "body": BODY, **request})
-        endpoint = Endpoint(self.deployment, api, lambda *photo: self.recognise(api, *photo))
+        endpoint = Endpoint(self.deployment, api, lambda *photo: self.recognize(api, *photo))
         return Reply.of(endpoint.handle(sent, invocation or Invocation()))
 
     def ask(self, path: str, method: str = "GET", **request: Any) -> Reply:
@@ -160,11 +160,11 @@ class Service:
         sent = event(**{"method": method, "path": path, "body": "", "content_type": None, **request})
         return Reply.of(AccountEndpoint(self.deployment).handle(sent, Invocation()))
 
-    def recognise(self, api: Api, image: bytes, regions: Sequence[str]) -> Answer:
+    def recognize(self, api: Api, image: bytes, regions: Sequence[str]) -> Answer:
         """What the functions do with an image."""
         if not image.startswith(PHOTO[:3]):
             raise InvalidImage("not a photo")
-        self.recognised.append((image, tuple(regions)))
+        self.recognized.append((image, tuple(regions)))
         recognition = self.recognition or {Api.PLATE: PLATES, Api.VIN: VINS}[api]
         if isinstance(recognition, Exception):
             raise recognition

@@ -51,12 +51,12 @@ class Died(BaseException):
 
 
 class Pipeline:
-    """Everything behind the uploads bucket, for a key ``demo``; ``recognised`` holds what was read."""
+    """Everything behind the uploads bucket, for a key ``demo``; ``recognized`` holds what was read."""
 
     def __init__(self, table: str, dynamodb: DynamoDBClient) -> None:
         self.table, self.dynamodb = table, dynamodb
         self.later = timedelta()
-        self.recognised: list[bytes] = []
+        self.recognized: list[bytes] = []
         self.regions: list[tuple[str, ...]] = []
         self.keyring = Keyring(table, dynamodb)
         self.s3, self.sqs = boto3.client("s3"), boto3.client("sqs")
@@ -125,7 +125,7 @@ class Pipeline:
     def _look_at(self, image: bytes) -> None:
         if not image.startswith(PHOTO[:3]):
             raise InvalidImage("not a photo")
-        self.recognised.append(image)
+        self.recognized.append(image)
         if b"makes us fail" in image:
             raise RuntimeError("a fault of ours")
 

@@ -120,7 +120,7 @@ def test_every_dialect_brings_the_same_photo(service: Service, path: str, api: A
         (PHOTO, "image/jpeg"),
     ):
         assert service.call(path, api, query=query, body=body, content_type=content_type).status == 200
-    assert service.recognised == [(PHOTO, ("us-ca",))] * 9
+    assert service.recognized == [(PHOTO, ("us-ca",))] * 9
 
 
 def test_snapshots_clients_are_answered_in_its_way(service: Service) -> None:
@@ -137,7 +137,7 @@ def test_snapshots_clients_are_answered_in_its_way(service: Service) -> None:
     assert (reply.body["camera_id"], reply.body["timestamp"]) == ("gate 2", "2026-03-09T12:00")
     assert (reply.body["version"], reply.body["processing_time"] > 0) == (1, True)
     assert reply.body["results"][0]["plate"] == "9djc652"
-    assert service.recognised == [(PHOTO, ("us-ca",))]
+    assert service.recognized == [(PHOTO, ("us-ca",))]
     service.recognition = NothingFound(Api.PLATE)
     reply = call(form(("upload", PHOTO)))
     assert (reply.status, reply.body["results"]) == (200, [])
@@ -205,7 +205,7 @@ def test_keys_that_are_not_served(
     service.keyring.set(key_id(key), status=status)
     for body in (BODY, "{}", "not an image!"):
         expect(service.call(path, api, query=f"key={key}", body=body), (plate, message), (vin, message), api)
-    assert service.recognised == []
+    assert service.recognized == []
 
 
 @routes
@@ -269,7 +269,7 @@ def test_the_key_store_is_out_of_reach(service: Service, path: str, api: Api) ->
     service.deployment = deploy("keys", nowhere)
     message = "Cannot access the internet at this time"
     expect(service.call(path, api, query="key=any"), (503, message), (503, message), api)
-    assert service.recognised == []
+    assert service.recognized == []
 
 
 # -- images --------------------------------------------------------------------------------------------------
@@ -324,7 +324,7 @@ def test_no_image(service: Service, path: str, api: Api, body: str | bytes, cont
 )
 def test_what_is_no_image(service: Service, path: str, api: Api, body: str) -> None:
     expect(refused(service, path, api, body=body), (400, INVALID), (400, INVALID), api)
-    assert service.recognised == []
+    assert service.recognized == []
 
 
 @routes
@@ -401,7 +401,7 @@ def test_a_path_below(service: Service, path: str, api: Api) -> None:
     for method in ("POST", "GET"):
         reply = service.call(f"{path}/more", api, method=method, query=f"key={service.key()}")
         expect(reply, (404, "Not found"), (404, "Not found"), api)
-    assert service.recognised == []
+    assert service.recognized == []
 
 
 @routes
@@ -422,7 +422,7 @@ def test_a_retry_is_neither_counted_nor_computed_again(service: Service, path: s
     first = service.call(path, api, query=f"key={key}", headers=headers)
     second = service.call(path, api, query=f"key={key}", headers=headers)
     assert (first.status, second.body) == (200, first.body)
-    assert service.used(key, api) == len(service.recognised) == 1
+    assert service.used(key, api) == len(service.recognized) == 1
 
 
 @routes

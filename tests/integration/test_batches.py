@@ -194,7 +194,7 @@ def test_chunks_that_come_twice_are_read_and_counted_once(pipeline: Pipeline) ->
     pipeline.drain()
     assert pipeline.handle(first) == []
     assert len(lines(pipeline, batch)) == 14
-    assert len(pipeline.recognised) == pipeline.used() == 14
+    assert len(pipeline.recognized) == pipeline.used() == 14
     assert pipeline.tickets() == []
 
 
@@ -364,7 +364,7 @@ def test_a_batch_that_cannot_be_sent_whole_is_not_begun(
         status, said = ask(pipeline, "POST", "/v1/batches", json.dumps({"api": "plate", "images": images}))
     assert (status, said["code"]) == (500, "internal_error")
     pipeline.drain()
-    assert (pipeline.used(), pipeline.recognised) == (0, [])
+    assert (pipeline.used(), pipeline.recognized) == (0, [])
 
 
 def test_chunks_wait_until_the_batch_has_been_sent(pipeline: Pipeline) -> None:

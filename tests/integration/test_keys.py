@@ -137,7 +137,7 @@ def test_only_an_active_key_is_served(
     with pytest.raises(error):
         store.consume(key, Api.PLATE)
     with pytest.raises(error):
-        store.status(key)
+        store.account(key)
     keyring.set(key_id(key), status=Status.ACTIVE)
     assert store.consume(key, Api.PLATE).current == 1
 

@@ -89,7 +89,7 @@ def test_one_of_two_fails_alone_and_is_not_charged(pipeline: Pipeline) -> None:
     assert pipeline.used() == 1
     # It comes back, and fails again at once: nothing of the first time is in its way.
     assert pipeline.handle({"Records": both["Records"][1:]}) == [both["Records"][1]["messageId"]]
-    assert len(pipeline.recognised) == 3
+    assert len(pipeline.recognized) == 3
     assert pipeline.used() == 1
     assert pipeline.tickets() == []
 
@@ -101,7 +101,7 @@ def test_an_upload_of_a_version_is_that_version(pipeline: Pipeline) -> None:
     first = pipeline.s3.put_object(Bucket=UPLOADS, Key=key, Body=PHOTO + b" first")["VersionId"]
     second = pipeline.s3.put_object(Bucket=UPLOADS, Key=key, Body=PHOTO + b" second")["VersionId"]
     assert pipeline.handle(altered("upload", versionId=first)) == []
-    assert pipeline.recognised == [PHOTO + b" first"]
+    assert pipeline.recognized == [PHOTO + b" first"]
     assert pipeline.result("plate/gate 7/car.jpg.json")["version"] == first
     for version in (first, second):
         pipeline.s3.delete_object(Bucket=UPLOADS, Key=key, VersionId=version)
@@ -134,7 +134,7 @@ def test_what_is_no_photo_is_said_and_not_charged(
     assert (said["success"], said["code"], said["status"]) == (False, code, status)
     assert pipeline.used() == 0
     assert pipeline.tickets() == []
-    assert pipeline.recognised == []
+    assert pipeline.recognized == []
 
 
 def test_an_event_that_understates_the_size_does_not_get_the_object_loaded(pipeline: Pipeline) -> None:
@@ -160,7 +160,7 @@ def test_over_the_limit(pipeline: Pipeline) -> None:
     said = pipeline.result("plate/gate 7/car.jpg.json")
     assert (said["code"], said["status"]) == ("limit_exceeded", 429)
     assert said["usage"] == {"current": 0, "limit": 0, "remaining": 0}
-    assert pipeline.recognised == []
+    assert pipeline.recognized == []
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_a_second_delivery_changes_nothing(pipeline: Pipeline) -> None:
     pipeline.later = timedelta(days=1)
     assert pipeline.handle(read_event("upload_delivered_twice")) == []
     assert pipeline.result("plate/car.jpg.json") == first
-    assert len(pipeline.recognised) == 1
+    assert len(pipeline.recognized) == 1
     assert pipeline.used() == 1
 
 
@@ -264,7 +264,7 @@ def test_deliveries_at_the_same_moment(pipeline: Pipeline) -> None:
     for thread in threads:
         thread.join()
     assert pipeline.handle(read_event("upload_delivered_twice")) == []
-    assert len(pipeline.recognised) == 1
+    assert len(pipeline.recognized) == 1
     assert pipeline.used() == 1
     assert pipeline.tickets() == []
 

@@ -1,4 +1,4 @@
-"""From what was recognised to the contract's answers; nothing good enough is one of the contract's errors."""
+"""From what was recognized to the contract's answers; nothing good enough is one of the contract's errors."""
 
 from __future__ import annotations
 

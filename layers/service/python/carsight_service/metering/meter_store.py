@@ -35,7 +35,6 @@ from carsight_service.metering.model import (
     Account,
     Grant,
     Meter,
-    Profile,
     Status,
     Usage,
     close_period,
@@ -332,15 +331,11 @@ class MeterStore:
         )
         self._servable(answer.get("Item"), api)
 
-    def status(self, key: str) -> Profile:
-        """Who ``key`` belongs to, whatever it has left. Nothing is counted.
+    def account(self, key: str) -> Account:
+        """A key's profile, usage and history, whatever it has left. Nothing is counted.
 
         Raises ``UnknownKey``, ``InactiveKey`` or ``BlockedKey`` where the key would not be served.
         """
-        return self.account(key).profile
-
-    def account(self, key: str) -> Account:
-        """A key's profile, usage and history; counted nothing, raises as ``status`` does."""
         now = self._clock()
         items = self._query(key_id(key))
         account = Account.from_items(items, now)

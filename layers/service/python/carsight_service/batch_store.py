@@ -113,16 +113,16 @@ class Batch:
         return len(self.done) == self.chunks
 
     def object(self, name: str) -> str:
-        """The key of one of its objects in the results bucket."""
+        """Return the key of one of its objects in the results bucket."""
         return f"{self.account}/batches/{self.id}/{name}"
 
     def part(self, chunk: int) -> str:
-        """The key of the results of one chunk."""
+        """Return the key of the results of one chunk."""
         return self.object(f"parts/{chunk:05}.jsonl")
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> Self:
-        """The batch held by a DynamoDB item."""
+        """Return the batch held by a DynamoDB item."""
         return cls(
             id=item["pk"]["S"].removeprefix("BATCH#"),
             account=item["account"]["S"] if "account" in item else item["key_id"]["S"],
@@ -187,7 +187,7 @@ class Batches:
         return self.get(batch.id) or batch
 
     def get(self, batch_id: str) -> Batch | None:
-        """The batch, if there is one."""
+        """Return the batch, if there is one."""
         with _reaching_the_table():
             answer = self._client.get_item(TableName=self._table, Key=_key(batch_id), ConsistentRead=True)
         return Batch.from_item(answer["Item"]) if "Item" in answer else None
@@ -210,7 +210,7 @@ class Batches:
             )
 
     def finish(self, batch: Batch) -> None:
-        """The results have been joined."""
+        """Note that the results have been joined."""
         self._change(batch.id, "finished", finished=self._now())
 
     def send_join(self, batch: Batch) -> None:

@@ -38,7 +38,7 @@ class Deployment:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """What ``environment`` describes. Raises ``pydantic.ValidationError`` where that is unusable."""
+        """Make what ``environment`` describes. Raises ``pydantic.ValidationError`` where it is unusable."""
         settings = Settings.read(environment)
         if settings.tracing:
             telemetry.trace()

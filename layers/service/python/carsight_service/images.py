@@ -73,7 +73,7 @@ def percent_decoded(text: str) -> bytes:
 
 
 def image_source(value: object) -> ImageSource | None:
-    """What ``value`` points at, None where there is nothing; a value of another type points at no image."""
+    """Return what ``value`` points at, None where there is nothing."""
     if value is None or isinstance(value, UnusableSource):
         return value
     if isinstance(value, bytes):
@@ -105,7 +105,7 @@ class ImageLoader:
         self._storage = storage
 
     def load(self, source: ImageSource) -> bytes:
-        """The bytes of the image, at most 10 MB of them; whether they are an image is not known yet.
+        """Load the bytes of the image, at most 10 MB; whether they are an image is not known yet.
 
         Raises ``InvalidImage`` for what is not base64, may not be fetched or is not there, ``ImageTooLarge``.
         """
@@ -144,7 +144,7 @@ def _decoded(text: str) -> bytes:
 
 
 def _mistake(packed: str) -> str:
-    """What is wrong with ``packed`` base64; nothing where it may have been meant as a URL.
+    """Return what is wrong with ``packed`` base64; nothing where it may have been meant as a URL.
 
     Whatever is refused as a URL is refused alike, of which kind it may be.
     """

@@ -55,7 +55,7 @@ class Charge(Protocol):
         ...
 
     def settle(self, usage: Usage) -> None:
-        """What ``take`` has counted has been answered with a 200. Never raises."""
+        """Note that what ``take`` has counted has been answered with a 200. Never raises."""
         ...
 
 
@@ -155,7 +155,7 @@ class Reader:
         self._timer = timer
 
     def read(self, work: Work, charge: Charge) -> Result:
-        """What became of ``work``, logged and counted. Raises nothing."""
+        """Do ``work``, log it and count it. Raises nothing."""
         result, timings = self.answered(
             work.log_fields,
             lambda: Result(200, self.attempt(work, charge)[0]),
@@ -165,7 +165,7 @@ class Reader:
         return result
 
     def attempt(self, work: Work, charge: Charge) -> tuple[dict[str, Any], Usage]:
-        """The body of a 200 that has been paid for, and where usage stands.
+        """Return the body of a 200 that has been paid for, and where usage stands.
 
         Raises a ``ServiceError`` in every other case; the unit has been given back then.
         """
@@ -199,7 +199,7 @@ class Reader:
         answer: Callable[[], Answered],
         refuse: Callable[[ServiceError], Answered],
     ) -> tuple[Answered, dict[str, float]]:
-        """What ``answer`` makes, or ``refuse`` of what it raised; logged and counted, with its timings."""
+        """Return what ``answer`` makes, or ``refuse`` of what it raised; log and count it, and time it."""
         start = self._timer()
         outcome, status = Outcome.READ, 200
         with timed(self._timer) as stages:
@@ -232,7 +232,7 @@ def forget_frames(error: BaseException | None) -> None:
 
 
 def translate(error: Exception, api: Api) -> ServiceError:
-    """What a caller is told of ``error``; the log gets the whole of what nobody expected."""
+    """Return what a caller is told of ``error``; the log gets the whole of what nobody expected."""
     if isinstance(error, ServiceError):
         return error
     if isinstance(error, OutOfTime):

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 
 def _split(value: object) -> object:
-    """``"a, b"`` as ``["a", "b"]``: CloudFormation hands a CommaDelimitedList over as one string."""
+    """Split ``"a, b"``: CloudFormation hands a CommaDelimitedList over as one string."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
@@ -82,6 +82,6 @@ class Settings(Links):
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:
-        """The settings in ``environment``. Raises ``pydantic.ValidationError`` where they are not usable."""
+        """Read the settings in ``environment``. Raises ``pydantic.ValidationError`` where they are none."""
         named = {name: environment.get(name.upper(), "") for name in cls.model_fields}
         return cls.model_validate({name: value for name, value in named.items() if value})

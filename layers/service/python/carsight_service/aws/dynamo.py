@@ -10,12 +10,12 @@ Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
-    """The time now, in UTC."""
+    """Return the time now, in UTC."""
     return datetime.now(UTC)
 
 
 def expiry(after: datetime, kept: timedelta) -> dict[str, str]:
-    """The ``expires`` attribute (the table's TTL, in Unix seconds) of an item to be kept for ``kept``."""
+    """Return the ``expires`` attribute (the table's TTL, in Unix seconds) of an item kept for ``kept``."""
     return {"N": str(int((after + kept).timestamp()))}
 
 

@@ -71,7 +71,7 @@ def is_public(address: Address) -> bool:
 
 
 def fetch(url: str, *, loopback: bool = False) -> bytes:
-    """The bytes behind ``url``: at most 10 MB, within 8 seconds.
+    """Fetch the bytes behind ``url``: at most 10 MB, within 8 seconds.
 
     ``loopback`` is for local development: it lets this machine's own addresses through, on any port.
     Raises ``InvalidImage`` for whatever may not or cannot be fetched.
@@ -173,7 +173,7 @@ class _Attempt:
                 yield response
 
     def _response(self, sock: socket.socket, method: str | None = None) -> HTTPResponse:
-        """A response that counts every byte that arrives: headers, framing and body, of all redirects."""
+        """Make a response that counts every byte that arrives: headers, framing and body."""
         response = HTTPResponse(sock, method=method)
         unbuffered = response.fp.detach()
         response.fp = io.BufferedReader(_Counted(unbuffered, self._count))
@@ -186,7 +186,7 @@ class _Attempt:
 
     @contextmanager
     def _connected(self, target: _Target) -> Iterator[socket.socket]:
-        """A socket to the first address that takes a connection; all were checked before that."""
+        """Return a socket to the first address that takes a connection; all were checked before that."""
         with self._dialled(target) as plain, plain.dup() as self._lifeline:
             if self._abandoned:
                 raise OSError("abandoned")
@@ -259,7 +259,7 @@ def _ascii(host: str) -> str:
 
 
 def _path(parts: SplitResult) -> str:
-    """The request target: as sent, with what a URL may not hold percent-encoded and the fragment left out."""
+    """Return the request target: as sent, what a URL may not hold percent-encoded, without the fragment."""
     path = parts.path or "/"
     return quote(f"{path}?{parts.query}" if parts.query else path, safe="!#$%&'()*+,/:;=?@[]~")
 

@@ -28,7 +28,7 @@ class Queues:
         self._aws = aws
 
     def of(self, api: Api) -> str:
-        """The address of the queue of an API's worker."""
+        """Return the address of the queue of an API's worker."""
         return {Api.PLATE: self._settings.plate_queue_url, Api.VIN: self._settings.vin_queue_url}[api] or ""
 
     def send(self, url: str, *bodies: str) -> None:

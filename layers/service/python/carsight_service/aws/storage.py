@@ -71,7 +71,7 @@ class Storage:
         return bucket
 
     def read_photo(self, bucket: str, key: str, version: str | None = None, etag: str | None = None) -> Photo:
-        """An object, never more than a photo may have.
+        """Read an object, never more than a photo may have.
 
         Raises ``ObjectGone`` where it is not there any more or (by ``etag``) not the same any more,
         ``ImageTooLarge``, and ``StoreUnavailable`` for whatever else goes wrong.
@@ -98,11 +98,11 @@ class Storage:
             raise StoreUnavailable(f"object not readable: {type(error).__name__}") from error
 
     def write_result(self, key: str, body: bytes, content_type: str = "application/json") -> None:
-        """An object of the results bucket. Raises botocore's errors."""
+        """Write an object of the results bucket. Raises botocore's errors."""
         self._aws.s3.put_object(Bucket=self.results_bucket, Key=key, Body=body, ContentType=content_type)
 
     def result_url(self, key: str) -> str:
-        """The address of an object of the results bucket, for an hour."""
+        """Return the address of an object of the results bucket, for an hour."""
         return self._aws.s3.generate_presigned_url(
             "get_object",
             Params={"Bucket": self.results_bucket, "Key": key},

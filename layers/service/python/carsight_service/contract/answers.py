@@ -35,14 +35,14 @@ _LEAST = 0.0005
 
 
 def plate_answer(readings: PlateReadings, image: Photo) -> PlateAnswer:
-    """The answer for the plates of ``image``. Raises ``NothingFound`` where there are none."""
+    """Return the answer for the plates of ``image``. Raises ``NothingFound`` where there are none."""
     if not readings:
         raise _nothing_found(Api.PLATE, readings.refusal)
     return PlateAnswer(results=tuple(_plate(reading) for reading in readings), image=_size(image))
 
 
 def vin_answer(result: VinResult, image: Photo) -> VinAnswer:
-    """The answer for the VIN of ``image``.
+    """Return the answer for the VIN of ``image``.
 
     Raises ``NoTextDetected``, or ``NothingFound`` where there is text but no candidate good enough.
     """

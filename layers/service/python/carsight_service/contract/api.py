@@ -88,7 +88,7 @@ class Answer(Part):
     """A 200, but for what only the endpoint knows."""
 
     def body(self, request_id: str, milliseconds: float) -> dict[str, Any]:
-        """The JSON object to answer with, ``milliseconds`` after the image's bytes were at hand."""
+        """Return the JSON object to answer with, ``milliseconds`` after the image's bytes were at hand."""
         measured = {"request_id": request_id, "processing_time": round(milliseconds, 3)}
         return self.model_copy(update=measured).model_dump(mode="json", by_alias=True, exclude_none=True)
 

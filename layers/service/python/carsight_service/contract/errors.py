@@ -75,7 +75,7 @@ class ServiceError(Exception):
 
 
 def envelope(error: ServiceError, request_id: str, links: Links) -> dict[str, Any]:
-    """The body of an answer that is not a 200; ``links`` are the pages that messages name."""
+    """Return the body of an answer that is not a 200; ``links`` are the pages that messages name."""
     message = error.message.format(url=getattr(links, error.link)) if error.link else error.message
     return {
         "success": False,
@@ -425,7 +425,7 @@ REASONS: dict[Reason, str] = {
 
 
 def unreadable(error: ImageError) -> ServiceError:
-    """What the sender of a photo is told of ``error``."""
+    """Return what the sender of a photo is told of ``error``."""
     return (ImageTooLarge if error.too_large else InvalidImage)(detail=f"{error}.")
 
 

@@ -47,7 +47,7 @@ class Call:
         return self.request.request_id
 
     def account(self) -> model.Account:
-        """What is known of the key, if it is served. Raises ``MissingKey``, or as ``MeterStore.account``."""
+        """Return what is known of the key. Raises ``MissingKey``, or as ``MeterStore.account`` does."""
         if self.request.key is None:
             raise MissingKey(Api.PLATE)
         return self.deployment.meters.account(self.request.key)
@@ -91,7 +91,7 @@ class AccountEndpoint:
 
 
 def _find(method: str, path: str) -> tuple[str, Handler, dict[str, str]]:
-    """The route of ``path`` with its handler and parameters. Raises ``NotFound`` or ``MethodNotAllowed``."""
+    """Find the route of ``path``, its handler and parameters. Raises ``NotFound``, ``MethodNotAllowed``."""
     parts = path.split("/")
     for route, handlers in ROUTES.items():
         names = route.split("/")
@@ -198,13 +198,13 @@ def show_batch(call: Call) -> Response:
 
 
 def _require_api(account: model.Account, api: Api) -> None:
-    """Raises ``PlanWithoutApi`` where the key's tier does not include ``api``."""
+    """Raise ``PlanWithoutApi`` where the key's tier does not include ``api``."""
     if api not in {usage.api for usage in account.usage}:
         raise PlanWithoutApi
 
 
 def _first(error: ValidationError) -> str:
-    """What is wrong with a body, in one line."""
+    """Return what is wrong with a body, in one line."""
     problem = error.errors(include_url=False, include_input=False)[0]
     return ": ".join((*map(str, problem["loc"]), problem["msg"]))
 
@@ -225,7 +225,7 @@ def openapi_yaml(_: Call) -> Response:
 
 
 def _page(make: Callable[[], Response], call: Call) -> Response:
-    """A page for people. Raises ``NotFound`` where the deployment has switched them off."""
+    """Answer with a page for people. Raises ``NotFound`` where the deployment has switched them off."""
     if not call.deployment.settings.pages:
         raise NotFound
     return make()

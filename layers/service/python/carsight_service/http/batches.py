@@ -23,7 +23,7 @@ _COLUMNS = ("image_url", "image", "imageurl", "upload_url", "url", "key")
 
 
 def parse_batch(body: bytes, content_type: str, query: Mapping[str, Sequence[str]]) -> BatchRequest:
-    """The list in a body: a JSON object ``{"api", "images"}``, or a JSON list or CSV with ``?api=`` beside.
+    """Read a list: a JSON object ``{"api", "images"}``, or a JSON list or CSV with ``?api=`` beside.
 
     A CSV has one image a line: in the column that its first line calls ``image_url``, ``image``, ``url`` or
     ``key``, or without such a line in the first. ``regions``, in the object or the query, are hints for all.
@@ -105,7 +105,7 @@ class BatchAnswer(BaseModel):
 
     @classmethod
     def of(cls, batch: Batch, storage: Storage, request_id: str) -> Self:
-        """The answer for ``batch``."""
+        """Return the answer for ``batch``."""
         results: dict[Literal["jsonl", "csv"], str] | None = None
         if batch.state == "finished":
             results = {

@@ -55,7 +55,7 @@ class Endpoint:
         return response
 
     def _answer(self, event: Event, context: Context, log_fields: dict[str, Any]) -> Response:
-        """The 200, computed now or, for a retry, before. Raises any other answer."""
+        """Return the 200, computed now or, for a retry, before. Raises any other answer."""
         request = parse_request(event)
         log_fields.update(method=request.method, route=request.path)
         if request.path not in self._api.paths:

@@ -82,12 +82,12 @@ def _ref(kind: str, name: str) -> Document:
 
 
 def key_errors(api: Api) -> list[ServiceError]:
-    """What a key can be refused with."""
+    """Return what a key can be refused with."""
     return [MissingKey(api), UnknownKey(api), InactiveKey(), BlockedKey(), StoreUnavailable()]
 
 
 def read_errors(api: Api) -> list[ServiceError]:
-    """What a photo can be answered with instead of a reading."""
+    """Return what a photo can be answered with instead of a reading."""
     month = Usage(api, "", "", "starter", "2026-11", current=200, limit=200, overage=False)
     lifetime = Usage(api, "", "", "sandbox", LIFETIME, current=100, limit=100, overage=False)
     return [
@@ -110,7 +110,7 @@ def read_errors(api: Api) -> list[ServiceError]:
 
 
 def nothing_found(api: Api) -> list[ServiceError]:
-    """A 404 for each reason that a photo without a reading may have."""
+    """Return a 404 for each reason that a photo without a reading may have."""
     if api is Api.PLATE:
         return [
             NothingFound(api, "no_plate", 0.12, 0.3),
@@ -491,7 +491,7 @@ Reads licence plates and VINs from photos; speaks CarsXE's recognition API, erro
 
 @cache
 def document() -> Document:
-    """The description as one JSON-like object."""
+    """Return the description as one JSON-like object."""
     _, definitions = models_json_schema(
         [*((model, "serialization") for model in ANSWERS), (UploadRequest, "validation")],
         ref_template="#/components/schemas/{model}",
@@ -531,7 +531,7 @@ def document() -> Document:
 
 @cache
 def as_yaml() -> str:
-    """The description as YAML, with the same content as ``document()``."""
+    """Return the description as YAML, with the same content as ``document()``."""
     import yaml
 
     return yaml.safe_dump(document(), sort_keys=False, allow_unicode=True, width=110)

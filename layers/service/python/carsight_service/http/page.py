@@ -60,7 +60,7 @@ PAGES: Mapping[str, Callable[[], Response]] = {
 def _document(
     name: str, css: str | None = None, js: str | None = None, images: str = "", own_files: bool = False
 ) -> Response:
-    """The document ``name`` with its style and script in it, and a policy that allows those and no others."""
+    """Make the document ``name`` with its style and script, and a policy that allows no others."""
     html = (_FOLDER / name).read_text(encoding="utf-8")
     own = " 'self'" if own_files else ""
     policy = ["default-src 'none'", "connect-src 'self'", f"img-src {images}"]
@@ -84,7 +84,7 @@ def _document(
 
 
 def _packed(name: str, content_type: str) -> Response:
-    """A file that is kept and sent as gzip, which every browser takes."""
+    """Return a file that is kept and sent as gzip, which every browser takes."""
     body = base64.b64encode((_FOLDER / name).read_bytes()).decode()
     headers = {
         "content-type": content_type,

@@ -134,7 +134,7 @@ class Request:
 
 
 def parse_request(event: dict[str, Any]) -> Request:
-    """The request that an API Gateway HTTP API event (payload format 2.0) describes.
+    """Return the request that an API Gateway HTTP API event (payload format 2.0) describes.
 
     Body, query string and secret headers are removed from ``event``: nothing downstream can log them. Raises
     ``InvalidRequest`` for a query of more than ``MAX_FIELDS``.
@@ -164,7 +164,7 @@ def parse_request(event: dict[str, Any]) -> Request:
 
 
 def request_id_of(event: Any) -> str:
-    """API Gateway's name for the request that ``event`` describes; empty where that is no such event."""
+    """Return API Gateway's name for the request of ``event``; empty where that is no such event."""
     context = event.get("requestContext") if isinstance(event, dict) else None
     return _text(context.get("requestId")) if isinstance(context, dict) else ""
 
@@ -178,13 +178,13 @@ def canonical_path(raw: str) -> str:
 
 
 def _token(headers: Mapping[str, str]) -> str:
-    """The key of ``Authorization: Token KEY`` (Plate Recognizer's clients) or ``Bearer KEY``."""
+    """Return the key of ``Authorization: Token KEY`` (Plate Recognizer's clients) or ``Bearer KEY``."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token if scheme.lower() in ("token", "bearer") else ""
 
 
 def _first(values: Iterable[object]) -> str | None:
-    """The first that is text and not empty."""
+    """Return the first that is text and not empty."""
     return next((text for value in values if (text := _text(value))), None)
 
 
@@ -194,7 +194,7 @@ def _text(value: object) -> str:
 
 
 def _form(text: str) -> dict[str, list[str]]:
-    """The fields of a query or of an ``application/x-www-form-urlencoded`` body."""
+    """Return the fields of a query or of an ``application/x-www-form-urlencoded`` body."""
     fields = text.split("&", MAX_FIELDS)
     if len(fields) > MAX_FIELDS:
         raise InvalidRequest(f"A query or form takes at most {MAX_FIELDS} fields")
@@ -213,7 +213,7 @@ def _unescaped(text: str) -> str:
 
 
 def _body_fields(content_type: str, body: bytes) -> Fields:
-    """The fields of a body. A bare image, URL or base64 text is a field named ``image``.
+    """Return the fields of a body. A bare image, URL or base64 text is a field named ``image``.
 
     The bytes decide and the declared type only helps: clients send JSON as ``text/plain`` and ``curl -d``
     calls everything a form.
@@ -236,7 +236,7 @@ def _body_fields(content_type: str, body: bytes) -> Fields:
 
 
 def _json(text: str) -> Fields:
-    """The members of a JSON object; text that does not begin like JSON stands for itself."""
+    """Return the members of a JSON object; text that does not begin like JSON stands for itself."""
     if not text.startswith(("{", "[", '"')):
         return {"image": [text]}
     try:
@@ -264,7 +264,7 @@ def _mistake(text: str, error: json.JSONDecodeError) -> str:
 
 
 def _multipart(boundary: str, body: bytes) -> Fields:
-    """The parts of a ``multipart/form-data`` body (RFC 7578), file parts as bytes and the others as text."""
+    """Return the parts of a ``multipart/form-data`` body (RFC 7578): files as bytes, others as text."""
     if not boundary:
         return {}
     delimiter = b"\n--" + boundary.encode("ascii", "replace")
@@ -300,7 +300,7 @@ def _is_text(content: bytes) -> bool:
 
 
 def _part(head: str) -> tuple[str, bool]:
-    """A part's name, and whether it is a file."""
+    """Return a part's name, and whether it is a file."""
     headers = {}
     for line in re.sub(r"\r?\n[ \t]+", " ", head).splitlines():
         name, colon, value = line.partition(":")
@@ -312,7 +312,7 @@ def _part(head: str) -> tuple[str, bool]:
 
 
 def _header(text: str) -> tuple[str, Mapping[str, str]]:
-    """The value of a header before its parameters, in lower case, and these by name (RFC 9110, 5.6.6)."""
+    """Return a header's value in lower case, and its parameters by name (RFC 9110, 5.6.6)."""
     text = text[:MAX_HEAD_BYTES]
     value = text.partition(";")[0]
     parameters: dict[str, str] = {}

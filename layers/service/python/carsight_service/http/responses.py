@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def respond(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
-    """An answer with a JSON object as its body; every answer of every route is made here."""
+    """Return an answer with a JSON object as its body; every answer of every route is made here."""
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return {
         "statusCode": status,
@@ -26,5 +26,5 @@ def respond(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | N
 
 
 def refuse(error: ServiceError, request_id: str, links: Links) -> Response:
-    """The answer for ``error``."""
+    """Return the answer for ``error``."""
     return respond(error.status, envelope(error, request_id, links), error.headers)

@@ -47,7 +47,7 @@ class UploadOffer(BaseModel):
 def offer(
     account: str, wanted: UploadRequest, request_id: str, aws: Clients, storage: Storage
 ) -> UploadOffer:
-    """A presigned POST for exactly one object, and the address of its result. Nothing is counted yet.
+    """Make a presigned POST for exactly one object, and the address of its result.
 
     Raises ``InvalidRequest`` where the name does not fit into a key of S3's (1,024 bytes of UTF-8).
     """

@@ -64,7 +64,7 @@ class Tier(BaseModel):
 
 
 def read_tiers(path: Path | None = None) -> dict[str, Tier]:
-    """The tiers of ``path``, or those shipped beside this module (``tiers.toml``), by name.
+    """Return the tiers of ``path``, or those shipped beside this module (``tiers.toml``), by name.
 
     Raises ``OSError``, ``tomllib.TOMLDecodeError`` or ``pydantic.ValidationError``.
     """
@@ -166,8 +166,9 @@ class Keyring:
         return [account.profile for account in self.accounts()]
 
     def find(self, name: str) -> str:
-        """The id of the key that ``name`` means: its id or prefix, the beginning of either, or the key
-        itself.
+        """Return the id of the key that ``name`` means.
+
+        A name is a key's id or prefix, the beginning of either, or the key itself.
 
         Raises ``KeyringError`` where none or several are meant.
         """
@@ -185,7 +186,7 @@ class Keyring:
         return found[0]
 
     def show(self, key_id: str) -> Account:
-        """A key's profile, usage and history. Raises ``KeyringError`` where there is none."""
+        """Return a key's profile, usage and history. Raises ``KeyringError`` where there is none."""
         items, now = self._items(key_id), self._clock()
         account = Account.from_items(items, now)
         if account is None:
@@ -195,7 +196,7 @@ class Keyring:
         return Account.from_items(items, now) or account
 
     def meters(self, key_id: str) -> list[Meter]:
-        """A key's meters as they are stored, one per API."""
+        """Return a key's meters as they are stored, one per API."""
         return [Meter.from_item(item) for item in self._items(key_id) if item["sk"]["S"].startswith("API#")]
 
     def set(
@@ -267,7 +268,7 @@ class Keyring:
     def _moves(
         self, items: Mapping[str, Mapping[str, Any]], account: str, old_id: str, new_id: str, prefix: str
     ) -> list[Any]:
-        """What a rotation writes: each item at its new place, and a pointer where it was."""
+        """Return what a rotation writes: each item at its new place, and a pointer where it was."""
         moves: list[Any] = []
         for name in (PROFILE, *map(meter_sk, Api), WEBHOOK):
             item = items.get(name)
@@ -420,7 +421,7 @@ def _history(items: Iterable[Mapping[str, Any]]) -> list[Any]:
 
 
 def _unchanged(item: Mapping[str, Any]) -> dict[str, Any]:
-    """The condition that an item is still as it was read, its tickets included."""
+    """Return the condition that an item is still as it was read, its tickets included."""
     attributes = [name for name in item if name not in ("pk", "sk")][:_MAX_CONDITIONS]
     return {
         "ConditionExpression": " AND ".join(f"#c{n} = :c{n}" for n in range(len(attributes))),

@@ -165,7 +165,7 @@ class MeterStore:
         return self._take(key_id, api, units, ticket, follow=True)
 
     def close(self, grant: Grant, read: int) -> None:
-        """The work of ``grant`` is done: ``read`` of its units stay counted, the others are given back."""
+        """End the work of ``grant``: ``read`` of its units stay counted, the others are given back."""
         if read < grant.units:
             self._refund(grant.usage.key_id, grant.api, grant.ticket, grant.units - read)
         else:
@@ -332,7 +332,7 @@ class MeterStore:
         self._servable(answer.get("Item"), api)
 
     def account(self, key: str) -> Account:
-        """A key's profile, usage and history, whatever it has left. Nothing is counted.
+        """Return a key's profile, usage and history, whatever it has left. Nothing is counted.
 
         Raises ``UnknownKey``, ``InactiveKey`` or ``BlockedKey`` where the key would not be served.
         """
@@ -347,7 +347,7 @@ class MeterStore:
         return Account.from_items(items, now) or account
 
     def _query(self, key_id: str, beginning: str = "") -> list[dict[str, Any]]:
-        """The items of a partition, of those whose ``sk`` has this ``beginning``.
+        """Return the items of a partition, of those whose ``sk`` has this ``beginning``.
 
         A key's partition holds a few dozen small items, far below the 1 MB of one page.
         """
@@ -481,7 +481,7 @@ class MeterStore:
     # -- reaching the table ----------------------------------------------------------------------------------
 
     def _servable(self, item: dict[str, Any] | None, api: Api) -> Meter:
-        """The meter that failed a condition, where its key is served at all."""
+        """Return the meter that failed a condition, where its key is served at all."""
         if item is None:
             raise UnknownKey(api)
         meter = Meter.from_item(item)
@@ -534,12 +534,12 @@ def _meter_key(key_id: str, api: Api) -> dict[str, Any]:
 
 
 def _ticket(ticket: str) -> str:
-    """The meter's attribute that says in which period ``ticket`` was counted."""
+    """Return the meter's attribute that says in which period ``ticket`` was counted."""
     return f"ticket:{ticket}"
 
 
 def _units(ticket: str) -> str:
-    """The meter's attribute that says how many units were counted with ``ticket``."""
+    """Return the meter's attribute that says how many units were counted with ``ticket``."""
     return f"units:{ticket}"
 
 
@@ -548,7 +548,7 @@ def _ticket_names(ticket: str) -> dict[str, str]:
 
 
 def _set_ticket(ticket: str | None, period: str, units: int) -> str:
-    """The part of an update that leaves ``ticket`` in the meter; one unit goes without saying."""
+    """Return the part of an update that leaves ``ticket`` in the meter; one unit goes without saying."""
     if ticket is None:
         return ""
     return f", #ticket = {period}" + (", #units = :units" if units > 1 else "")

@@ -62,7 +62,7 @@ class Status(StrEnum):
 
 
 def new_key() -> str:
-    """A new API key: ``cs_`` and 256 random bits as 43 letters and digits; one double click selects it."""
+    """Make an API key: ``cs_`` and 256 random bits as 43 letters and digits; a double click selects it."""
     number, text = secrets.randbits(256), ""
     for _ in range(43):
         number, digit = divmod(number, len(_ALPHABET))
@@ -84,7 +84,7 @@ def is_key_id(text: str) -> bool:
 
 
 def prefix_of(key: str) -> str:
-    """The part of ``key`` that logs and lists may show: 8 of its 43 random characters, 208 bits unseen.
+    """Return what logs and lists may show of ``key``: 8 of 43 random characters, 208 bits unseen.
 
     A key chosen by hand may be short: never more than a quarter of it is shown.
     """
@@ -92,27 +92,27 @@ def prefix_of(key: str) -> str:
 
 
 def month_of(now: datetime) -> str:
-    """The month of ``now`` (UTC) as a period: ``"2026-11"``."""
+    """Return the month of ``now`` (UTC) as a period: ``"2026-11"``."""
     return now.astimezone(UTC).strftime("%Y-%m")
 
 
 def partition(key_id: str) -> str:
-    """The ``pk`` of everything known about a key."""
+    """Return the ``pk`` of everything known about a key."""
     return f"KEY#{key_id}"
 
 
 def meter_sk(api: Api) -> str:
-    """The ``sk`` of a key's meter for ``api``."""
+    """Return the ``sk`` of a key's meter for ``api``."""
     return f"API#{api}"
 
 
 def history_sk(api: Api, period: str) -> str:
-    """The ``sk`` of what ``period`` came to."""
+    """Return the ``sk`` of what ``period`` came to."""
     return f"USAGE#{api}#{period}"
 
 
 def successor_of(item: Mapping[str, Any] | None) -> str | None:
-    """The id of the key that has taken the place of the one whose ``item`` this is."""
+    """Return the id of the key that has taken the place of the one whose ``item`` this is."""
     return item["successor"]["S"] if item and "successor" in item else None
 
 
@@ -155,12 +155,12 @@ class Meter:
         return self.limit - self.used
 
     def turned_over(self, period: str, used: int) -> Meter:
-        """This meter at the start of ``period``."""
+        """Return this meter at the start of ``period``."""
         return replace(self, period=period, used=used)
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> Meter:
-        """The meter held by a DynamoDB item."""
+        """Return the meter held by a DynamoDB item."""
         return cls(
             key_id=_key_id_of(item),
             account=_account_of(item),
@@ -176,7 +176,7 @@ class Meter:
         )
 
     def to_item(self) -> dict[str, Any]:
-        """The DynamoDB item that holds this meter."""
+        """Return the DynamoDB item that holds this meter."""
         return {
             "pk": {"S": partition(self.key_id)},
             "sk": {"S": meter_sk(self.api)},
@@ -211,7 +211,7 @@ class Profile:
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> Profile:
-        """The profile held by a DynamoDB item."""
+        """Return the profile held by a DynamoDB item."""
         return cls(
             key_id=_key_id_of(item),
             account=_account_of(item),
@@ -224,7 +224,7 @@ class Profile:
         )
 
     def to_item(self) -> dict[str, Any]:
-        """The DynamoDB item that holds this profile."""
+        """Return the DynamoDB item that holds this profile."""
         return {
             "pk": {"S": partition(self.key_id)},
             "sk": {"S": PROFILE},
@@ -250,7 +250,7 @@ class PastUsage:
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> PastUsage:
-        """The past period held by a DynamoDB item."""
+        """Return the past period held by a DynamoDB item."""
         _, api, period = item["sk"]["S"].split("#")
         return cls(
             api=Api(api),
@@ -295,7 +295,7 @@ class Usage:
 
     @classmethod
     def of(cls, meter: Meter) -> Usage:
-        """The usage that ``meter`` shows."""
+        """Return the usage that ``meter`` shows."""
         return cls(
             api=meter.api,
             key_id=meter.key_id,
@@ -332,7 +332,7 @@ class Account:
 
     @classmethod
     def from_items(cls, items: Iterable[Mapping[str, Any]], now: datetime) -> Account | None:
-        """What the items of one key's partition come to at ``now``; None where they hold no key."""
+        """Return what the items of one key's partition come to at ``now``; None where they hold no key."""
         profile: Profile | None = None
         usage: list[Usage] = []
         history: list[PastUsage] = []
@@ -361,7 +361,7 @@ class Account:
 
 
 def close_period(table_name: str, meter: Meter, now: datetime) -> dict[str, Any]:
-    """The ``update_item`` arguments that record what ``meter.period`` came to.
+    """Return the ``update_item`` arguments that record what ``meter.period`` came to.
 
     ``ADD``, because a unit of that period may be given back before or after: the sum is the same.
     """

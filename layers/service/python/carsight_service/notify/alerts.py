@@ -30,7 +30,7 @@ _CLAIM_KEPT = timedelta(days=400)
 
 
 def crossed(record: Mapping[str, Any]) -> tuple[Meter, list[int]] | None:
-    """The meter and the thresholds that a stream record shows being crossed; None where it shows none.
+    """Return the meter and the thresholds that a stream record shows being crossed; None where it shows none.
 
     A new item is no crossing: a key that was rotated takes its usage along.
     """

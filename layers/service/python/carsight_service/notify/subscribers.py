@@ -47,11 +47,11 @@ class Webhooks:
         self._client = client
 
     def get(self, key_id: str) -> Webhook | None:
-        """The key's webhook, if it has one."""
+        """Return the key's webhook, if it has one."""
         return _webhook(self._item(key_id))
 
     def find(self, key_id: str) -> Webhook | None:
-        """The webhook of the key that ``key_id`` has become, after however many rotations."""
+        """Return the webhook of the key that ``key_id`` has become, after however many rotations."""
         for _ in range(_MAX_ROTATIONS):
             item = self._item(key_id)
             successor = successor_of(item)
@@ -80,12 +80,12 @@ class Webhooks:
         return webhook
 
     def remove(self, key_id: str) -> None:
-        """The key has no webhook from now on."""
+        """Take the key's webhook away."""
         self._client.delete_item(TableName=self._table, Key=_key(key_id))
 
 
 def sign(secret: str, timestamp: int, body: bytes) -> str:
-    """The signature header of ``body`` at ``timestamp`` (Unix seconds)."""
+    """Return the signature header of ``body`` at ``timestamp`` (Unix seconds)."""
     digest = hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
     return f"t={timestamp},v1={digest}"
 

@@ -118,7 +118,7 @@ class Deliverer:
         log(extra={**log_fields, "outcome": outcome})
 
     def _deliver(self, message: Message) -> Literal["delivered", "no webhook"]:
-        """Raises ``NotDelivered`` where it is to be tried again."""
+        """Deliver one message. Raises ``NotDelivered`` where it is to be tried again."""
         webhook = self._webhooks.find(message.key_id)
         if webhook is None:
             return "no webhook"

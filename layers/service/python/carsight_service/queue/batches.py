@@ -96,7 +96,7 @@ class BatchWorker:
         self._delete_parts(batch)
 
     def _running(self, batch_id: str) -> Batch | None:
-        """The batch, None where nothing is left to do for it. Raises ``TryLater`` until it has been sent."""
+        """Return the batch, None where nothing is left to do. Raises ``TryLater`` until it has been sent."""
         batch = self._batches.get(batch_id)
         if batch is None or batch.state == "cancelled":
             return None
@@ -131,7 +131,7 @@ class BatchWorker:
         self._batches.add(batch, chunk.chunk, read, len(rows) - read)
 
     def _row(self, batch: Batch, row: int, image: str) -> Result:
-        """What became of one row. One that makes us fail is a failure too: it must not hold up the others."""
+        """Read one row. One that makes us fail is a failure too: it must not hold up the others."""
         request_id = f"{batch.id}-{row}"
         work = Work(
             request_id=request_id,
@@ -147,7 +147,7 @@ class BatchWorker:
         return result
 
     def _load(self, image: str, batch: Batch) -> bytes:
-        """The bytes that a row names.
+        """Return the bytes that a row names.
 
         A URL, an object of a bucket that the deployment lists, or an upload of the same account (its object
         key in the uploads bucket, or an ``s3://`` address). Raises the contract's errors.
@@ -196,7 +196,7 @@ class BatchWorker:
         return _ObjectWriter(self._deployment.aws, self._storage.results_bucket, key, content_type)
 
     def _in_order(self, pool: ThreadPoolExecutor, keys: Iterable[str]) -> Iterator[bytes]:
-        """The objects of ``keys``, in order, with no more than ``_PARTS_AHEAD`` in memory."""
+        """Return the objects of ``keys``, in order, with no more than ``_PARTS_AHEAD`` in memory."""
         ahead: deque[Future[bytes]] = deque()
         s3, bucket = self._deployment.aws.s3, self._storage.results_bucket
 
@@ -211,7 +211,7 @@ class BatchWorker:
             yield ahead.popleft().result()
 
     def _summary(self, batch: Batch) -> dict[str, Any]:
-        """What is announced of a finished batch."""
+        """Return what is announced of a finished batch."""
         return {
             "id": batch.id,
             "api": batch.api,
@@ -299,7 +299,7 @@ _COLUMNS_OF: Mapping[Api, Sequence[str]] = {
 
 
 def _cells(row: Mapping[str, Any], columns: Sequence[str]) -> list[Any]:
-    """A row of results in the order of ``columns``; what it does not have is empty."""
+    """Return a row of results in the order of ``columns``; what it does not have is empty."""
     flat = dict(row)
     if row["status"] == 200 and "results" in row:
         first = row["results"][0]

@@ -116,7 +116,7 @@ class Leases:
 
     @contextmanager
     def held(self, lease: Lease) -> Iterator[None]:
-        """The work of ``lease`` is done when the block is left, and not done where it raises."""
+        """Complete the work of ``lease`` when the block is left, and abandon it where the block raises."""
         try:
             yield
         except Exception:
@@ -126,7 +126,7 @@ class Leases:
         self.complete(lease)
 
     def complete(self, lease: Lease) -> None:
-        """The work is done, for good."""
+        """Note that the work is done, for good."""
         self._client.update_item(
             TableName=self._table,
             Key=_key(lease.name),
@@ -137,7 +137,7 @@ class Leases:
         )
 
     def abandon(self, lease: Lease) -> None:
-        """The work is not done; the next delivery need not wait until the lease runs out."""
+        """Let go of the lease: the work is not done, and the next delivery need not wait for its end."""
         self._client.update_item(
             TableName=self._table,
             Key=_key(lease.name),

@@ -85,5 +85,5 @@ _ADAPTER: TypeAdapter[ReadChunk | JoinBatch | S3Notification | S3TestEvent] = Ty
 
 
 def parse_message(body: str) -> ReadChunk | JoinBatch | S3Notification | S3TestEvent:
-    """The message of a queue. Raises ``pydantic.ValidationError`` where it is none that is sent here."""
+    """Parse a queue's message. Raises ``pydantic.ValidationError`` where it is none that is sent here."""
     return _ADAPTER.validate_json(body)

@@ -65,7 +65,7 @@ class Upload:
 
     @classmethod
     def of(cls, record: S3Record) -> Upload:
-        """The upload that S3 has announced."""
+        """Return the upload that S3 has announced."""
         item = record.s3.object
         return cls(
             bucket=record.s3.bucket.name,
@@ -102,7 +102,7 @@ class Upload:
         return f"{self.key.removeprefix(INCOMING)}.json"
 
     def ticket(self, identity: str) -> str:
-        """What counts the reading of ``identity`` under this upload's name, once; also its request id."""
+        """Return what counts the reading of ``identity`` under this name, once; also its request id."""
         text = "\n".join((self.bucket, self.key, identity))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -183,7 +183,7 @@ class UploadProcessor:
         return photo.data, photo.regions
 
     def _write(self, upload: Upload, result: Result) -> dict[str, Any]:
-        """The result: the answer, and what it is an answer to."""
+        """Write the result: the answer, and what it is an answer to."""
         waited = datetime.now(UTC) - datetime.fromisoformat(upload.time)
         document = {
             **result.body,

@@ -49,7 +49,7 @@ CALLS: dict[str, Callable[[], object]] = {
         cv2.resize(picture, size, interpolation=method)
         for picture in (COLOR, GRAY, COLOR.astype(np.float32))
         for size in ((25, 20), (90, 33))
-        for method in (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)
+        for method in (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_LANCZOS4, cv2.INTER_NEAREST)
     ],
     "rotate": lambda: [
         cv2.rotate(COLOR, code)

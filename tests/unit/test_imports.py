@@ -58,3 +58,17 @@ def test_a_cold_start_imports_no_more_than_it_has_to(function: str) -> None:
     unwanted = modules & {*NEVER, *OTHERS[function]}
     assert not unwanted, {name: NEVER.get(name, "the other function's") for name in unwanted}
     assert len(modules) <= BUDGET[function]
+
+
+_IMPORT_ALL = """
+import importlib, pkgutil, carsight_service
+for module in pkgutil.walk_packages(carsight_service.__path__, "carsight_service."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+"""
+
+
+def test_no_module_needs_an_environment_to_be_imported() -> None:
+    """A deployment is read by its handlers, and an error may be raised without one."""
+    environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    subprocess.run([sys.executable, "-c", _IMPORT_ALL], env=environment, check=True)

@@ -224,6 +224,8 @@ def test_multipart_text(name: str) -> None:
         form(("upload", PHOTO)).replace(b"form-data;", b"form-data; filename*=UTF-8''f%C3%B6to.jpg;"),
         form(("upload", PHOTO)).replace(b' filename="photo.jpg"', b""),
         form(("upload", PHOTO), end="\n"),
+        form(("file", PHOTO)),  # a form's only file is the image, whatever it is called
+        form(("note", "x"), ("photo", PHOTO)),
     ],
 )
 def test_multipart_as_clients_write_it(body: bytes) -> None:
@@ -262,7 +264,7 @@ def test_a_photo_that_was_sent_as_text_is_told_to_be_lost() -> None:
         (b"--XyZ\r\nContent-Disposition: form-data\r\n\r\nx\r\n--XyZ--", MULTIPART),
         (b"--XyZ\r\nname=upload\r\n\r\nx\r\n--XyZ--", MULTIPART),
         (form(("upload", b"")), MULTIPART),
-        (form(("photo", PHOTO)), MULTIPART),
+        (form(("photo", "no file")), MULTIPART),
         (form(("upload", PHOTO)), "multipart/form-data"),
         (form(("upload", PHOTO)), "multipart/form-data; boundary="),
         (form(("upload", PHOTO)), "multipart/form-data; boundary=other"),

@@ -71,6 +71,9 @@ class Settings(Links):
     local_fetch: bool = False
     """Local development only: image URLs may point at this machine's loopback addresses, on any port."""
 
+    snapshot_key: str | None = None
+    """Key that pays for requests to ``/v1/plate-reader/`` without a token; unset, they are refused."""
+
     pages: bool = True
     """Serve the pages for people, ``/`` and ``/docs``."""
 

@@ -137,7 +137,8 @@ class UnknownRegions(ServiceError):
     )
 
     def __init__(self, regions: Iterable[str]) -> None:
-        self.message = f"Unknown regions: {', '.join(regions)}"
+        self.regions = tuple(regions)
+        self.message = f"Unknown regions: {', '.join(self.regions)}"
         super().__init__()
 
 

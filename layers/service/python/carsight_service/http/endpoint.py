@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from carsight_service.contract.api import Api
+from carsight_service.contract.api import Answer, Api
 from carsight_service.contract.errors import (
     InvalidRequest,
     MethodNotAllowed,
     MissingImage,
     MissingKey,
     NotFound,
+    ServiceError,
     checked_regions,
 )
 from carsight_service.http import snapshot
@@ -50,9 +51,14 @@ class Endpoint:
         response, _ = self._reader.answered(
             log_fields,
             partial(self._answer, event, context, log_fields),
-            lambda error: refuse(error, request_id, self._deployment.settings),
+            partial(self._refuse, log_fields),
         )
         return response
+
+    def _refuse(self, log_fields: dict[str, Any], error: ServiceError) -> Response:
+        if log_fields.get("route") == snapshot.PATH:
+            error = snapshot.as_refusal(error)
+        return refuse(error, log_fields["request_id"], self._deployment.settings)
 
     def _answer(self, event: Event, context: Context, log_fields: dict[str, Any]) -> Response:
         """Return the 200, computed now or, for a retry, before. Raises any other answer."""
@@ -62,15 +68,20 @@ class Endpoint:
             raise NotFound
         if request.method != "POST":
             raise MethodNotAllowed("POST")
-        if request.key is None:
+        key = request.key or self._key_for_nobody(request)
+        if key is None:
             raise MissingKey(self._api)
-        read = partial(self._read, request, request.key, context, log_fields)
+        read = partial(self._read, request, key, context, log_fields)
         if request.idempotency_key is None:
             return read()
         # First: a stranger writes nothing, and a key that is not served any more gets no stored answer.
-        self._meters.authorize(request.key, self._api)
+        self._meters.authorize(key, self._api)
         token, fingerprint = request.idempotency_key, request.fingerprint()
-        return self._retries.once(self._api, request.key, token, fingerprint, context, read)
+        return self._retries.once(self._api, key, token, fingerprint, context, read)
+
+    def _key_for_nobody(self, request: Request) -> str | None:
+        """The key that pays for Snapshot's clients without a token, where the deployment allows them."""
+        return self._deployment.settings.snapshot_key if request.path == snapshot.PATH else None
 
     @cached_property
     def _retries(self) -> Retries:
@@ -82,20 +93,30 @@ class Endpoint:
         work = Work(
             request_id=request.request_id,
             load=partial(self._load, request, log_fields),
-            recognize=snapshot.as_snapshot(self._recognize, request)
-            if request.path == snapshot.PATH
-            else self._recognize,
+            recognize=partial(self._recognized, request),
             seconds=context.get_remaining_time_in_millis() / 1000 - SECONDS_TO_ANSWER,
             log_fields=log_fields,
         )
         body, usage = self._reader.attempt(work, ByKey(self._meters, key, self._api))
+        if request.path == snapshot.PATH:
+            body = snapshot.with_usage(body, usage)
         return respond(200, body, usage.headers)
+
+    def _recognized(self, request: Request, image: bytes, regions: Sequence[str]) -> Answer:
+        """What the request's dialect and options make of a reading."""
+        recognize = self._recognize
+        if self._api is Api.PLATE:
+            recognize = request.plate_options.choose(recognize)
+        if request.path == snapshot.PATH:
+            recognize = snapshot.as_snapshot(recognize, request)
+        return recognize(image, regions)
 
     def _load(self, request: Request, log_fields: dict[str, Any]) -> tuple[bytes, Sequence[str]]:
         log_fields["source"] = request.source and type(request.source).__name__.removesuffix("Source").lower()
         if request.source is None:
             raise MissingImage(self._api)
         regions = checked_regions(request.regions)
+        _ = request.plate_options  # refuses what is no option, before anything is fetched
         for name, value in (("camera_id", request.camera_id), ("timestamp", request.timestamp)):
             if value and len(value) > MAX_ECHO_CHARACTERS:
                 raise InvalidRequest(f"{name} has at most {MAX_ECHO_CHARACTERS} characters")

@@ -51,7 +51,7 @@ from carsight_service.contract.errors import (
     envelope,
 )
 from carsight_service.http.batches import MAX_ROWS, BatchAnswer
-from carsight_service.http.snapshot import SnapshotAnswer, Statistics
+from carsight_service.http.snapshot import SnapshotAnswer, Statistics, as_refusal
 from carsight_service.http.uploads import UploadOffer, UploadRequest
 from carsight_service.metering.model import LIFETIME, Usage
 from carsight_service.settings import Links
@@ -231,6 +231,34 @@ _BINARY: Document = {"type": "string", "format": "binary"}
 
 # Which of the members there has to be is said in prose: `anyOf` with `required` alone has no type of its own,
 # and generators of clients make `unknown` of the whole.
+_OPTIONS: Document = {
+    "regions": _ref("schemas", "Regions"),
+    "text_formats": {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": (
+            "Plates only: answer no text but such as fits one of these, such as `[a-z]{2}[0-9]{2}[a-z]{3}`. "
+            "Letters, digits and classes, each perhaps with `{2}`, `{1,3}` or `?` behind it."
+        ),
+    },
+    "config": {
+        "type": "string",
+        "description": (
+            "Plates only: a JSON object. `region: strict` answers plates of the `regions` alone, "
+            "`detection_rule: strict` only plates whose vehicle was found, `text_formats` as above."
+        ),
+    },
+}
+
+_SNAPSHOT_OPTIONS: Document = {
+    "mmc": {
+        "type": "string",
+        "description": "`/v1/plate-reader` only: `true` for the lists `color`, `orientation`, `model_make`.",
+    },
+    "camera_id": {"type": "string", "maxLength": 200, "description": "`/v1/plate-reader` only: echoed."},
+    "timestamp": {"type": "string", "maxLength": 200, "description": "`/v1/plate-reader` only: echoed."},
+}
+
 _IMAGE_REQUEST: Document = {
     "type": "object",
     "description": "One image, in one of the members "
@@ -240,16 +268,17 @@ _IMAGE_REQUEST: Document = {
     "properties": {
         **{name: _ref("schemas", "ImageText") for name in IMAGE_FIELDS},
         "key": {"type": "string", "description": "The API key, where no other place is possible."},
-        "regions": _ref("schemas", "Regions"),
+        **_OPTIONS,
+        **_SNAPSHOT_OPTIONS,
     },
     "example": {"image_url": "https://example.com/car.jpg"},
 }
 
 _IMAGE_FORM: Document = {
     "type": "object",
-    "description": "One image as the file `upload` or `image`.",
+    "description": "One image as the file `upload` or `image`; a file of another name does as well.",
     "minProperties": 1,
-    "properties": {"upload": _BINARY, "image": _BINARY, "regions": _ref("schemas", "Regions")},
+    "properties": {"upload": _BINARY, "image": _BINARY, **_OPTIONS, **_SNAPSHOT_OPTIONS},
 }
 
 
@@ -351,7 +380,10 @@ _SECURITY_SCHEMES: Document = {
 
 def _read(api: Api, operation: str, summary: str, answer: type[BaseModel]) -> Document:
     counted = ("x-usage-current", "x-usage-limit", "x-usage-remaining")
-    responses = error_responses(read_errors(api))
+    errors = read_errors(api)
+    if answer is SnapshotAnswer:
+        errors = [as_refusal(error) for error in errors]
+    responses = error_responses(errors)
     for status, response in responses.items():
         if status in {"400", "404", "413", "500", "504"}:
             response["headers"] |= {name: _ref("headers", name) for name in counted}

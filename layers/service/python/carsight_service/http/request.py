@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
-from itertools import islice
-from typing import Any
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from carsight_service.contract.api import region_codes
@@ -33,6 +33,9 @@ from carsight_service.images import (
     percent_decoded,
 )
 
+if TYPE_CHECKING:
+    from carsight_service.http.plate_options import PlateOptions
+
 MAX_FIELDS = 200
 """Of a query or a form, and values of one name."""
 
@@ -46,7 +49,10 @@ _MAX_PARAMETERS = 20
 """Of one header; what follows is not looked at."""
 
 _IMAGE_FIELDS = (*IMAGE_FIELDS, "upload")
-_FIELDS = (*_IMAGE_FIELDS, "key", "regions", "camera_id", "timestamp")
+_FILE_NAME = "\0filename"
+"""Where the name of a form's file is kept among the fields; no client can call a field so."""
+
+_FIELDS = (*_IMAGE_FIELDS, "key", "regions", "camera_id", "timestamp", "mmc", "config", "text_formats")
 _SECRET_HEADERS = ("x-api-key", "authorization", "cookie", "referer")
 
 _PARAMETER = re.compile(r';\s*([^\s;="]+?)(\*?)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)', re.DOTALL)
@@ -98,8 +104,10 @@ class Request:
     @cached_property
     def source(self) -> ImageSource | None:
         """Where the image is; None where the request has none."""
-        images = (value for name in _IMAGE_FIELDS for value in self._fields.get(name, ()))
-        return next((source for value in images if (source := image_source(value))), None)
+        named = (value for name in _IMAGE_FIELDS for value in self._fields.get(name, ()))
+        # A form's file is the image, whatever it is called.
+        files = (value for values in self._fields.values() for value in values if isinstance(value, bytes))
+        return next((source for value in chain(named, files) if (source := image_source(value))), None)
 
     @cached_property
     def regions(self) -> tuple[str, ...]:
@@ -117,6 +125,24 @@ class Request:
         """When the photo was taken, as the caller writes it; echoed to clients of Plate Recognizer."""
         return _first(self._fields.get("timestamp", ()))
 
+    @cached_property
+    def filename(self) -> str:
+        """What the caller calls the file; empty where it does not."""
+        return _first(self._fields.get(_FILE_NAME, ())) or ""
+
+    @cached_property
+    def mmc(self) -> bool:
+        """Whether make, model and color are asked for, in Plate Recognizer's words."""
+        return str(next(iter(self._fields.get("mmc", ())), "")).lower() in ("true", "1", "yes")
+
+    @cached_property
+    def plate_options(self) -> PlateOptions:
+        """Which of the plates the caller wants answered. Raises ``InvalidRequest``."""
+        from carsight_service.http.plate_options import PlateOptions  # VINs do without
+
+        formats = (*self.query.get("text_formats", ()), *self._fields.get("text_formats", ()))
+        return PlateOptions.of(next(iter(self._fields.get("config", ())), None), formats, self.regions)
+
     def fingerprint(self) -> str:
         """SHA-256 in hex of what is asked for: the same for a client's retry, whatever else differs."""
         match self.source:
@@ -130,7 +156,10 @@ class Request:
                 asked = detail.encode()
             case None:
                 asked = b""
-        return sha256(b"\n".join((self.path.encode(), ",".join(self.regions).encode(), asked))).hexdigest()
+        options = repr((self.mmc, self.plate_options)).encode("utf-8", "replace")
+        return sha256(
+            b"\n".join((self.path.encode(), ",".join(self.regions).encode(), options, asked))
+        ).hexdigest()
 
 
 def parse_request(event: dict[str, Any]) -> Request:
@@ -229,9 +258,12 @@ def _body_fields(content_type: str, body: bytes) -> Fields:
         return {"image": [body]}
     if kind == "application/x-www-form-urlencoded" and not text.startswith(("{", "[", '"')):
         form = _form(text)
-        if not form.keys().isdisjoint(_IMAGE_FIELDS):
+        # `curl -d` calls everything a form; a bare URL may hold fields of ours in its query, but not first.
+        if not form.keys().isdisjoint(_IMAGE_FIELDS) or next(iter(form)) in _FIELDS:
             # A plus of base64 that was not escaped has become a blank; neither base64 nor a URL holds blanks.
-            return {name: [value.replace(" ", "+") for value in values] for name, values in form.items()}
+            for name in form.keys() & set(_IMAGE_FIELDS):
+                form[name] = [value.replace(" ", "+") for value in form[name]]
+            return dict(form)
     return _json(text)
 
 
@@ -282,11 +314,13 @@ def _multipart(boundary: str, body: bytes) -> Fields:
             raise InvalidRequest(f"The header of a form's part takes at most {MAX_HEAD_BYTES} bytes")
         if end is None:
             continue
-        name, is_file = _part(section[: end.start()].decode("utf-8", "replace"))
+        name, is_file, filename = _part(section[: end.start()].decode("utf-8", "replace"))
         content = section[end.end() :].removesuffix(b"\r")
         # Clients that are given a buffer name no file; a photo is never text all the same.
         if not is_file and name in _IMAGE_FIELDS:
             is_file = not _is_text(content)
+        if filename:
+            fields.setdefault(_FILE_NAME, []).append(filename)
         fields.setdefault(name, []).append(content if is_file else content.decode("utf-8", "replace"))
     return fields
 
@@ -299,8 +333,8 @@ def _is_text(content: bytes) -> bool:
     return True
 
 
-def _part(head: str) -> tuple[str, bool]:
-    """Return a part's name, and whether it is a file."""
+def _part(head: str) -> tuple[str, bool, str]:
+    """Return a part's name, whether it is a file, and what that is called."""
     headers = {}
     for line in re.sub(r"\r?\n[ \t]+", " ", head).splitlines():
         name, colon, value = line.partition(":")
@@ -308,7 +342,8 @@ def _part(head: str) -> tuple[str, bool]:
             headers[name.strip().lower()] = value
     _, parameters = _header(headers.get("content-disposition", ""))
     kind, _ = _header(headers.get("content-type", ""))
-    return parameters.get("name", ""), "filename" in parameters or kind.startswith("image/")
+    filename = parameters.get("filename")
+    return parameters.get("name", ""), filename is not None or kind.startswith("image/"), filename or ""
 
 
 def _header(text: str) -> tuple[str, Mapping[str, str]]:

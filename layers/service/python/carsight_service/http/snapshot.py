@@ -2,17 +2,19 @@
 
 ``POST /v1/plate-reader/`` takes what ``/platerecognition`` takes (its clients send
 ``Authorization: Token KEY`` and a multipart file ``upload``) and answers in Snapshot's way: a photo without a
-plate is a 200 with empty ``results``, counted as any 200 is. ``GET /v1/statistics/`` says what has been used.
+plate is a 200 with empty ``results``, counted as any 200 is; a key that is not served is a 403; ``usage`` is
+in every answer, as Home Assistant's client expects it. ``GET /v1/statistics/`` says what has been used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Literal
+from http import HTTPStatus
+from typing import Any, Literal
 
-from carsight_service.contract.api import Answer, Part, PlateAnswer, PlateResult
-from carsight_service.contract.errors import NothingFound
+from carsight_service.contract.api import Answer, Part, PlateAnswer, PlateResult, Score
+from carsight_service.contract.errors import NothingFound, ServiceError, UnknownRegions
 from carsight_service.http.request import Request
 from carsight_service.metering.model import LIFETIME, Usage
 from carsight_service.reading import Recognize
@@ -20,12 +22,52 @@ from carsight_service.reading import Recognize
 PATH = "/v1/plate-reader"
 
 
+class ModelMake(Part):
+    """Make and model, which are not told here, in the words that Snapshot has for unknown ones."""
+
+    make: Literal["generic"] = "generic"
+    model: Literal["Unknown"] = "Unknown"
+    score: Score = 0
+
+
+class Color(Part):
+    """The vehicle's color, with the vehicle's score."""
+
+    color: str
+    score: Score
+
+
+class Orientation(Part):
+    """The side of the vehicle that shows, with the vehicle's score."""
+
+    orientation: Literal["Front", "Rear", "Unknown"]
+    score: Score
+
+
+class SnapshotPlate(PlateResult):
+    """One plate; the lists are there where ``mmc`` asks for them."""
+
+    model_make: tuple[ModelMake, ...] | None = None
+    color: tuple[Color, ...] | None = None
+    orientation: tuple[Orientation, ...] | None = None
+
+
+class CallsOf(Part):
+    """What has been used of the allowance, with this request."""
+
+    calls: int
+    max_calls: int
+
+
 class SnapshotAnswer(Answer):
     """200 of ``/v1/plate-reader/``."""
 
     processing_time: float = 0.0
     """Milliseconds from the image's bytes to the answer."""
-    results: tuple[PlateResult, ...]
+    results: tuple[SnapshotPlate, ...]
+    filename: str
+    """As the request called the file, or a name of ours."""
+    usage: CallsOf | None = None
     version: Literal[1] = 1
     camera_id: str | None = None
     """As the request had it."""
@@ -73,12 +115,54 @@ def as_snapshot(recognize: Recognize, request: Request) -> Recognize:
 
     def read(image: bytes, regions: Sequence[str]) -> SnapshotAnswer:
         try:
-            answer = recognize(image, regions)
+            answer = _leniently(recognize, image, regions)
         except NothingFound:
-            results: tuple[PlateResult, ...] = ()
+            found: tuple[PlateResult, ...] = ()
         else:
-            results = answer.results if isinstance(answer, PlateAnswer) else ()
-        when = request.timestamp or datetime.now(UTC).isoformat(timespec="milliseconds")
-        return SnapshotAnswer(results=results, camera_id=request.camera_id, timestamp=when)
+            found = answer.results if isinstance(answer, PlateAnswer) else ()
+        return SnapshotAnswer(
+            results=tuple(_plate(plate, request.mmc) for plate in found),
+            filename=request.filename or f"{request.request_id}.jpg",
+            camera_id=request.camera_id,
+            timestamp=request.timestamp or datetime.now(UTC).isoformat(timespec="milliseconds"),
+        )
 
     return read
+
+
+def with_usage(body: dict[str, Any], usage: Usage) -> dict[str, Any]:
+    """The answer ``body`` with what has been used, which is known once the unit has been counted."""
+    return {**body, "usage": {"calls": usage.current, "max_calls": usage.limit}}
+
+
+def as_refusal(error: ServiceError) -> ServiceError:
+    """``error`` with the status that Snapshot's clients expect of a key that is not served."""
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        error.status = HTTPStatus.FORBIDDEN.value
+    return error
+
+
+def _leniently(recognize: Recognize, image: bytes, regions: Sequence[str]) -> Answer:
+    """Recognize with the hints that are known here: Snapshot has more states, such as ``th-37``."""
+    try:
+        return recognize(image, regions)
+    except UnknownRegions as error:
+        countries = (code.partition("-")[0] if code in error.regions else code for code in regions)
+        wider = tuple(dict.fromkeys(countries))
+    try:
+        return recognize(image, wider)
+    except UnknownRegions as error:
+        return recognize(image, tuple(code for code in wider if code not in error.regions))
+
+
+def _plate(plate: PlateResult, mmc: bool) -> SnapshotPlate:
+    vehicle, lists = plate.vehicle, {}
+    if mmc:
+        color = (Color(color=vehicle.color, score=vehicle.score),) if vehicle.color else ()
+        side = {"front": "Front", "rear": "Rear"}.get(vehicle.orientation or "", "Unknown")
+        lists = {
+            "model_make": (ModelMake(),),
+            "color": color or (Color(color="unknown", score=0),),
+            "orientation": ({"orientation": side, "score": vehicle.score if vehicle.orientation else 0},),
+        }
+    return SnapshotPlate.model_validate({**plate.model_dump(), **lists})

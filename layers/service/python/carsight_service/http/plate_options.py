@@ -1,0 +1,122 @@
+"""What a caller may ask of plates beside the photo: which texts, regions and vehicles it wants answered.
+
+The options are Plate Recognizer's, in its names (Snapshot API reference, "POST Parameters" and "Engine
+configuration"); ``text_formats`` is a field of both dialects. They choose among what was read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from carsight_service.contract.api import Answer, Api, Character, PlateAnswer, PlateCandidate, PlateResult
+from carsight_service.contract.errors import InvalidRequest, NothingFound
+from carsight_service.reading import Recognize
+
+MAX_FORMATS = 20
+MAX_FORMAT_CHARACTERS = 100
+
+_FORMAT = re.compile(r"(?:(?:[0-9a-z]|\[[0-9a-z-]+\]|\\d)(?:\{\d(?:,\d)?\}|\?)?)+")
+"""Characters, classes of them and how often each may come: no groups, no alternatives, no endless repetition,
+so that a format takes no time worth speaking of, whoever wrote it.
+"""
+
+_MAX_OPTIONAL = 8
+"""How many parts of one format may vary in length."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlateOptions:
+    """Which of the plates that were read are answered. Without options: all of them."""
+
+    text_formats: tuple[re.Pattern[str], ...] = ()
+    """An answer's text, lower case, fits one of these as a whole."""
+    regions: tuple[str, ...] = ()
+    """An answer's region is one of these, or a state of one; any where empty."""
+    on_vehicles: bool = False
+    """Only plates of which the vehicle was found."""
+
+    @classmethod
+    def of(cls, config: object, text_formats: Sequence[object], regions: Sequence[str]) -> PlateOptions:
+        """Read a request's options; ``config`` is a JSON object, or the text of one, or None.
+
+        Unknown members are ignored. Raises ``InvalidRequest`` for what is no configuration or no format.
+        """
+        settings = _configuration(config)
+        formats = settings.get("text_formats", text_formats)
+        if not isinstance(formats, (list, tuple)):
+            raise InvalidRequest("text_formats is a list of formats, such as [a-z]{2}[0-9]{4}")
+        return cls(
+            text_formats=tuple(_format(one) for one in formats[: MAX_FORMATS + 1]),
+            regions=tuple(regions) if settings.get("region") == "strict" else (),
+            on_vehicles=settings.get("detection_rule") == "strict",
+        )
+
+    def choose(self, recognize: Recognize) -> Recognize:
+        """``recognize`` with what these options leave of its answers; nothing left is ``NothingFound``."""
+        if self == PlateOptions():
+            return recognize
+
+        def chosen(image: bytes, regions: Sequence[str]) -> Answer:
+            answer = recognize(image, regions)
+            if not isinstance(answer, PlateAnswer):
+                return answer
+            left = tuple(fitted for plate in answer.results if (fitted := self._fitted(plate)) is not None)
+            if not left:
+                raise NothingFound(Api.PLATE)
+            return answer.model_copy(update={"results": left})
+
+        return chosen
+
+    def _fitted(self, plate: PlateResult) -> PlateResult | None:
+        """``plate`` with the candidates that fit, or None."""
+        if self.on_vehicles and plate.vehicle.score == 0:
+            return None
+        code = plate.region.code
+        if self.regions and not any(code == one or code.startswith(f"{one}-") for one in self.regions):
+            return None
+        if not self.text_formats:
+            return plate
+        fitting = tuple(c for c in plate.candidates if any(f.fullmatch(c.plate) for f in self.text_formats))
+        if not fitting:
+            return None
+        return plate.model_copy(update={"candidates": fitting, **_best(plate, fitting[0])})
+
+
+def _best(plate: PlateResult, candidate: PlateCandidate) -> dict[str, Any]:
+    """What an answer says of its text, where that is ``candidate``."""
+    if candidate.plate == plate.plate:
+        return {}
+    # The characters' own scores are those of another text: each gets that of the whole.
+    characters = tuple(Character(character=one, score=candidate.score) for one in candidate.plate)
+    return {"plate": candidate.plate, "score": candidate.score, "characters": characters}
+
+
+def _configuration(config: object) -> dict[str, Any]:
+    if isinstance(config, str) and config.strip():
+        try:
+            config = json.loads(config)
+        except (ValueError, RecursionError):
+            raise InvalidRequest("config is not valid JSON") from None
+    if config is None or config == "":
+        return {}
+    if not isinstance(config, dict):
+        raise InvalidRequest('config is a JSON object, such as {"region": "strict"}')
+    return config
+
+
+def _format(text: object) -> re.Pattern[str]:
+    lowered = text.strip().lower() if isinstance(text, str) else ""
+    varying = lowered.count("?") + lowered.count(",")
+    if len(lowered) > MAX_FORMAT_CHARACTERS or varying > _MAX_OPTIONAL or _FORMAT.fullmatch(lowered) is None:
+        raise InvalidRequest(
+            "A text format holds letters, digits and classes such as [a-z], [0-9] or \\d, each perhaps with "
+            "{2}, {1,3} or ? behind it; for example [a-z]{2}[0-9]{2}[a-z]{3}"
+        )
+    try:
+        return re.compile(lowered)
+    except re.error:
+        raise InvalidRequest(f"{lowered} is not a text format") from None

@@ -386,12 +386,18 @@ def test_chunks_wait_until_the_batch_has_been_sent(pipeline: Pipeline) -> None:
     [
         (b'{"api": "plate", "images": ["a", " b "]}', "application/json", {}, ["a", "b"]),
         (b'["a", "b"]', "application/json", {"api": ["plate"]}, ["a", "b"]),
-        (b"a\r\nb\r\n\r\n", "text/csv; charset=utf-8", {"api": ["plate"]}, ["a", "b"]),
+        (b"a.jpg\r\nb/c\r\n\r\n", "text/csv; charset=utf-8", {"api": ["plate"]}, ["a.jpg", "b/c"]),
         (b'\xef\xbb\xbfid,image_url\n1,a\n2,"b"\n', "text/csv", {"api": ["plate"]}, ["a", "b"]),
         ('"zürich, 1.jpg",1\n'.encode(), "text/csv", {"api": ["plate"]}, ["zürich, 1.jpg"]),
         (b"URL\na\nb\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
         (b"id,Image_URL\n1,a\n2,b\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
         (b"ID,imageURL\n1,a\n2,b\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
+        (b"id;image_url;note\n1;a,1;x\n2;b;y\n", "text/csv", {"api": ["plate"]}, ["a,1", "b"]),
+        (b"sep=|\nid|URL\n1|a;b,c\n", "text/csv", {"api": ["plate"]}, ["a;b,c"]),
+        (b"Image URL\na\nb\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
+        (b"No.\tPHOTO-URL\n1\ta\n", "text/csv", {"api": ["plate"]}, ["a"]),
+        ("Link\nzürich\n".encode("utf-16"), "text/csv", {"api": ["plate"]}, ["zürich"]),
+        ("\ufeffid;url\n1;a\n".encode("utf-16-be"), "text/csv", {"api": ["plate"]}, ["a"]),
     ],
 )
 def test_a_list(body: bytes, content_type: str, query: dict[str, list[str]], images: list[str]) -> None:
@@ -416,6 +422,8 @@ def test_a_list(body: bytes, content_type: str, query: dict[str, list[str]], ima
         (json.dumps(["a" * 2049]).encode(), "application/json", "Row 1"),
         (b"id,url\n1,a\n2\n", "text/csv", "Row 2"),
         (b'"a', "text/csv", "Not valid CSV"),
+        (b"Name of the picture\nhttps://photos.example/a.jpg\n", "text/csv", "Row 1 names no image"),
+        (b"\xff\xfea", "text/csv", "UTF-16"),
         (b'{"api": "faces", "images": ["a"]}', "application/json", "plate or vin"),
         (b'{"api": null, "images": ["a"], "regions": 3}', "application/json", "regions"),
         (b'{"images": ["a"], "regions": ["x", null]}', "application/json", "regions"),

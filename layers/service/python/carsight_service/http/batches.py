@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -18,8 +19,11 @@ from carsight_service.contract.errors import InvalidRequest, checked_regions
 MAX_ROWS = 10_000
 MAX_ROW_CHARACTERS = 2048
 
-_COLUMNS = ("image_url", "image", "imageurl", "upload_url", "url", "key")
-"""Of a CSV's first line, whatever its case."""
+_COLUMNS = ("imageurl", "image", "uploadurl", "url", "photo", "photourl", "picture", "link", "key")
+"""Of a CSV's first line: its letters alone, whatever their case, so that ``Image URL`` is a name too."""
+
+_DELIMITERS = ",;\t|"
+"""A spreadsheet writes the one that its country leaves free: a semicolon where the comma is decimal."""
 
 
 def parse_batch(body: bytes, content_type: str, query: Mapping[str, Sequence[str]]) -> BatchRequest:
@@ -29,10 +33,12 @@ def parse_batch(body: bytes, content_type: str, query: Mapping[str, Sequence[str
     ``key``, or without such a line in the first. ``regions``, in the object or the query, are hints for all.
     Raises ``InvalidRequest`` where there are no images, too many, or one that can be neither URL nor key.
     """
+    # Spreadsheets save "Unicode text" as UTF-16, with the mark that tells which.
+    encoding = "utf-16" if body[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
     try:
-        text = body.decode("utf-8-sig")
+        text = body.decode(encoding)
     except UnicodeDecodeError:
-        raise InvalidRequest("The list must be UTF-8") from None
+        raise InvalidRequest("The list must be UTF-8, or UTF-16 with a byte order mark") from None
     listed: Mapping[str, Any] = (
         {"images": _csv_column(text)} if "csv" in content_type.lower() else _json_list(text)
     )
@@ -68,19 +74,36 @@ def _regions(hints: object) -> tuple[str, ...]:
 
 
 def _csv_column(text: str) -> list[str]:
+    """The images of a CSV. Raises ``InvalidRequest`` where no column can be told to hold them."""
+    first, _, rest = text.partition("\n")
+    if first.strip().lower().startswith("sep="):  # a spreadsheet's own word for its delimiter
+        delimiter, text = first.strip()[4:5] or ",", rest
+    else:
+        delimiter = max(_DELIMITERS, key=first.count)
     try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if any(row)]
-    except csv.Error as error:
+        lines = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+        rows = [row for row in lines if any(cell.strip() for cell in row)]
+    except (csv.Error, TypeError) as error:
         raise InvalidRequest(f"Not valid CSV: {error}") from None
     if not rows:
         return []
-    named = [name.strip().lower() for name in rows[0]]
+    named = ["".join(filter(str.isalnum, name.lower())) for name in rows[0]]
     column = next((named.index(name) for name in _COLUMNS if name in named), None)
-    if column is None:
+    if column is not None:
+        del rows[0]
+    elif _names_an_image(rows[0][0]):
         column = 0
     else:
-        del rows[0]
+        raise InvalidRequest(
+            f"Row 1 names no image: {rows[0][0][:80]!r} is no URL, no S3 key, and no column of them such as "
+            "image_url"
+        )
     return [row[column] if column < len(row) else "" for row in rows]
+
+
+def _names_an_image(cell: str) -> bool:
+    """Whether ``cell`` may be a URL or a key: these have a slash or a dot, the head of a column has none."""
+    return "/" in cell or "." in cell
 
 
 class BatchAnswer(BaseModel):

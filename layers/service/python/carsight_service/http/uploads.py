@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from carsight_service.aws.clients import Clients
 from carsight_service.aws.storage import INCOMING, MAX_KEY_BYTES, Storage, upload_prefix
@@ -27,6 +27,14 @@ class UploadRequest(BaseModel):
         default=[], max_length=MAX_REGIONS
     )
     """Plates only: where the car may be from."""
+
+    @field_validator("name")
+    @classmethod
+    def _has_no_dot_segments(cls, name: str) -> str:
+        # Clients resolve them in a URL: the object would be put under another name than the one offered.
+        if any(segment in (".", "..") for segment in name.split("/")):
+            raise ValueError("must not hold the segments . and ..")
+        return name
 
 
 class UploadOffer(BaseModel):

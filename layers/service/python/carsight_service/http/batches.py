@@ -74,7 +74,7 @@ def _regions(hints: object) -> tuple[str, ...]:
 
 
 def _csv_column(text: str) -> list[str]:
-    """The images of a CSV. Raises ``InvalidRequest`` where no column can be told to hold them."""
+    """Return the images of a CSV. Raises ``InvalidRequest`` where no column can be told to hold them."""
     first, _, rest = text.partition("\n")
     if first.strip().lower().startswith("sep="):  # a spreadsheet's own word for its delimiter
         delimiter, text = first.strip()[4:5] or ",", rest

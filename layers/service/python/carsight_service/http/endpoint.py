@@ -80,7 +80,7 @@ class Endpoint:
         return self._retries.once(self._api, key, token, fingerprint, context, read)
 
     def _key_for_nobody(self, request: Request) -> str | None:
-        """The key that pays for Snapshot's clients without a token, where the deployment allows them."""
+        """Return the key that pays for Snapshot's clients without a token, where there is one."""
         return self._deployment.settings.snapshot_key if request.path == snapshot.PATH else None
 
     @cached_property
@@ -103,7 +103,7 @@ class Endpoint:
         return respond(200, body, usage.headers)
 
     def _recognized(self, request: Request, image: bytes, regions: Sequence[str]) -> Answer:
-        """What the request's dialect and options make of a reading."""
+        """Read as the request's dialect and options say."""
         recognize = self._recognize
         if self._api is Api.PLATE:
             recognize = request.plate_options.choose(recognize)

@@ -87,7 +87,7 @@ class PlateOptions:
 
 
 def _best(plate: PlateResult, candidate: PlateCandidate) -> dict[str, Any]:
-    """What an answer says of its text, where that is ``candidate``."""
+    """Return what an answer says of its text, where that is ``candidate``."""
     if candidate.plate == plate.plate:
         return {}
     # The characters' own scores are those of another text: each gets that of the whole.

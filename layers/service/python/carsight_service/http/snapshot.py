@@ -131,7 +131,7 @@ def as_snapshot(recognize: Recognize, request: Request) -> Recognize:
 
 
 def with_usage(body: dict[str, Any], usage: Usage) -> dict[str, Any]:
-    """The answer ``body`` with what has been used, which is known once the unit has been counted."""
+    """Add what has been used to the answer ``body``: it is known once the unit has been counted."""
     return {**body, "usage": {"calls": usage.current, "max_calls": usage.limit}}
 
 

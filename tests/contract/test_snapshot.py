@@ -71,7 +71,7 @@ def test_states_that_only_snapshot_has_count_as_their_country(service: Service) 
     known = {"us-ca", "th", "ae"}
 
     def recognize(*_: Any) -> PlateAnswer:
-        regions = service.recognised[-1][1]
+        regions = service.recognized[-1][1]
         unknown = [code for code in regions if code not in known]
         if unknown:
             raise UnknownRegions(unknown)
@@ -80,7 +80,7 @@ def test_states_that_only_snapshot_has_count_as_their_country(service: Service) 
     service.recognition = recognize
     hints = [("regions", code) for code in ("us-ca", "th-37", "ae-du", "zz-top")]
     assert post(service, *hints, key=service.key()).status == 200
-    assert service.recognised[-1][1] == ("us-ca", "th", "ae")
+    assert service.recognized[-1][1] == ("us-ca", "th", "ae")
 
 
 def test_a_key_that_is_not_served_is_a_403_with_detail(service: Service) -> None:
@@ -181,7 +181,7 @@ def test_what_is_no_option_is_refused_and_costs_nothing(service: Service, field:
     reply = post(service, sent, key=key)
     assert (reply.status, reply.body["code"]) == (400, "invalid_request")
     assert service.used(key, Api.PLATE) == 0
-    assert service.recognised == []
+    assert service.recognized == []
 
 
 def test_options_mean_nothing_to_vins(service: Service) -> None:

@@ -230,6 +230,19 @@ def test_what_is_transparent_is_white(kind: str) -> None:
     assert pixels[32, 45].max() <= 8
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_an_empty_fourth_channel_is_none(kind: str) -> None:
+    image = Image.fromarray(picture(120, 80)[:, :, ::-1]).convert("RGBA")
+    image.putalpha(0)
+    assert (decode(saved(image, kind, "RGBA")).pixels == picture(120, 80)).all()
+
+
+def test_a_png_is_read_whatever_stands_beside_its_picture() -> None:
+    file = saved(picture(120, 80), "PNG")
+    broken = chunk(b"tEXt", b"a\0b")[:-1] + b"\0"
+    assert (decode(file[:33] + broken + file[33:]).pixels == picture(120, 80)).all()
+
+
 def test_half_transparent_is_half_white() -> None:
     pixels = Image.new("RGBA", (40, 40), (0, 0, 0, 128))
     assert decode(saved(pixels, "PNG", "RGBA")).pixels[0, 0].tolist() == [127] * 3
@@ -383,6 +396,25 @@ def test_so_is_every_kind_of_jpeg(file: bytes, odd: str) -> None:
         "picture": file[:-2] + THUMBNAIL,
     }[odd]
     assert (decode(changed).pixels == decode(file).pixels).all()
+
+
+def test_sampling_factors_without_a_name_are_decoded_by_libjpeg_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    large = encoded(".jpg", grainy(3400, 1700))
+    wanted = [decode(JPEG).pixels, decode(large).pixels, decode(large).full().pixels]
+
+    def unknown(*_: object) -> None:
+        raise ValueError("tjDecompressHeader3(): Could not determine subsampling level of JPEG image")
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg_header", unknown)
+    got = [decode(JPEG).pixels, decode(large).pixels, decode(large).full().pixels]
+    for one, other in zip(got, wanted, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 2
+    assert (decode(ODD["18 bytes before a segment"]).pixels == got[0]).all()
+    for name in ("the last quarter lost", "the middle lost", "all rows lost"):
+        with pytest.raises(ImageError, match=r"missing or damaged"):
+            decode(DAMAGED[name])
 
 
 @pytest.mark.parametrize("name", DAMAGED)

@@ -96,6 +96,8 @@ def read(kind: Format, data: bytes) -> Decoded:
     _check_pieces(kind, data)
     if kind is HEIC:
         return _heic(data)
+    if kind is PNG:
+        data = _essential(data)
     with _refusing(kind):
         module, name = _PILLOW[kind]
         picture: Image.Image = getattr(import_module(f"PIL.{module}"), name)(io.BytesIO(data))
@@ -186,6 +188,16 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         if name == b"IEND":
             return
         at += 12 + length
+
+
+def _essential(data: bytes) -> bytes:
+    """Return a PNG without the chunks that its first picture does not need: Pillow refuses it for each."""
+    parts = [
+        data[begin - 8 : end + 4]
+        for name, begin, end in _png_chunks(data)
+        if name in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND")
+    ]
+    return data[:8] + b"".join(parts)
 
 
 def _gif_blocks(data: bytes) -> Iterator[int]:
@@ -284,12 +296,18 @@ def _strips(picture: Image.Image) -> Iterator[Pixels]:
     """Yield the picture from top to bottom, ``_STRIP_ROWS`` rows at a time, BGR."""
     width, height = picture.size
     darkest, brightest = _range(picture)
+    # Some programs leave the fourth channel of an opaque picture empty.
+    seen = (
+        not picture.has_transparency_data
+        or picture.mode not in ("RGBA", "LA", "PA")
+        or bool(picture.getchannel("A").getextrema()[1])
+    )
     for y in range(0, height, _STRIP_ROWS):
         strip = picture.crop((0, y, width, min(y + _STRIP_ROWS, height)))
         if picture.mode.startswith(("I", "F")):
             grey = (np.asarray(strip, np.float32) - darkest) * (255 / max(brightest - darkest, 1e-9))
             yield np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
-        elif strip.has_transparency_data:
+        elif seen and strip.has_transparency_data:
             straight = strip if strip.mode in ("RGBA", "LA") else strip.convert("RGBA")
             yield _over_white(np.asarray(straight.convert("RGBA"))[:, :, [2, 1, 0, 3]], premultiplied=False)
         else:

@@ -9,6 +9,7 @@ still warns of then is wrong with the picture itself.
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 from collections import defaultdict
@@ -62,6 +63,9 @@ class _Header:
     """The start-of-frame marker."""
     components: list[tuple[int, int, int]] = field(default_factory=list)
     """Identifier and horizontal and vertical sampling factor of each component."""
+    size: tuple[int, int] = (0, 0)
+    """Height and width."""
+    frames: int = 0
     exif: bytes = b""
     kept: list[bytes] = field(default_factory=list)
     """The segments that decoding needs, in their order."""
@@ -87,7 +91,7 @@ class Jpeg:
         """
         self._header = header = _header(data)
         self._sent = self._data = data
-        self._repaired = False
+        self._repaired = self._unusual = False
         self.width: int
         self.height: int
         self.bytes_a_pixel: int
@@ -109,6 +113,8 @@ class Jpeg:
         Raises:
             ImageError: rows are missing or damaged.
         """
+        if self._unusual:
+            return self._decoded_by_pillow(factor)
         try:
             return self._decoded(factor)
         except ValueError as error:
@@ -128,7 +134,14 @@ class Jpeg:
         return pixels
 
     def _measure(self) -> None:
-        self.height, self.width, colors, _ = simplejpeg.decode_jpeg_header(self._data)
+        try:
+            self.height, self.width, colors, _ = simplejpeg.decode_jpeg_header(self._data)
+        except ValueError as error:
+            # TurboJPEG, which is a layer over libjpeg, only knows the usual subsamplings.
+            self._unusual = "subsampling level" in str(error) and self._header.frames == 1
+            if not self._unusual:
+                raise
+            (self.height, self.width), colors = self._header.size, "CMYK"
         self.bytes_a_pixel = 7 if colors in ("CMYK", "YCCK") else 3
 
     def _decoded(self, factor: int, *, strict: bool = True) -> Pixels:
@@ -141,6 +154,22 @@ class Jpeg:
             strict=strict,
         )
         return np.asarray(pixels, np.uint8)
+
+    def _decoded_by_pillow(self, factor: int) -> Pixels:
+        """Decode with libjpeg itself, which does not tell whether data was missing: the last row does."""
+        from PIL import JpegImagePlugin
+
+        try:
+            with JpegImagePlugin.JpegImageFile(io.BytesIO(_rewritten(self._sent, self._header))) as picture:
+                picture.draft(picture.mode, (-(-self.width // factor), -(-self.height // factor)))
+                pixels = np.asarray(picture.convert("RGB"), np.uint8)[:, :, ::-1]
+        except Exception as error:
+            raise ImageError(_DAMAGED) from error
+        if pixels.shape[:2] != (-(-self.height // factor), -(-self.width // factor)) or _ends_blank(
+            pixels, factor
+        ):
+            raise ImageError(_DAMAGED)
+        return np.ascontiguousarray(pixels)
 
     def _repair(self, error: ValueError) -> None:
         """Write the file anew from what matters of it. Raises ``ImageError`` where that is no picture.
@@ -209,7 +238,8 @@ def _header(data: bytes) -> _Header:
                 return header
             segment = data[at - 2 : at + length]
             if marker in _FRAMES:
-                header.frame = marker
+                header.frame, header.frames = marker, header.frames + 1
+                header.size = struct.unpack_from(">HH", data, at + 3)
                 header.components = [
                     (data[n], data[n + 1] >> 4, data[n + 1] & 15)
                     for n in range(at + 8, at + 8 + 3 * data[at + 7], 3)

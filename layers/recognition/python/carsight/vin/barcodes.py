@@ -15,6 +15,7 @@ import numpy as np
 import zxingcpp
 from numpy.typing import NDArray
 
+from carsight.photo import Pixels
 from carsight.vin.payloads import Place, find_vins
 from carsight.vin.views import View
 
@@ -43,9 +44,6 @@ _ENLARGED = 3.0
 
 _ENLARGED_PIXELS = 1_300_000
 """Most pixels of an enlarged view."""
-
-_ANGLES = (20.0, -20.0, 40.0, -40.0)
-"""Degrees; a linear code is read up to the angle whose tangent is the height of its bars over its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,47 +97,81 @@ def whole(view: View) -> View:
 def further_views(view: View) -> Iterator[View]:
     """Yield views in which to look for a code in ``view`` when the whole showed none, likeliest first.
 
-    Each is made only when it is asked for: white on black; the densest parts enlarged; a third as large,
-    where grain stands between the modules; turned.
+    Each is made only when it is asked for: what looks like bars, level and enlarged, dark on light and
+    light on dark (zxing-cpp tries that with matrix codes only); a third as large, where grain stands
+    between the modules of a matrix code; the densest part enlarged.
     """
+    grey = view.grey()
+    parts = _busy_parts(grey)
+    for part in parts[:_PARTS]:
+        angle = _angle_of_bars(part.pixels)
+        if angle is None:
+            continue
+        level = part if abs(angle) < _LEVEL else part.tilted(angle)
+        enlarged = level.zoomed(_enlargement(level))
+        yield enlarged
+        yield View(np.asarray(255 - enlarged.pixels, np.uint8), enlarged.matrix)
     level = whole(view)
-    yield View(np.asarray(255 - level.pixels, np.uint8), level.matrix)
-    yield from dense_parts(view.grey())
     if min(level.width, level.height) > 300:
         yield level.zoomed(1 / 3)
-    for degrees in _ANGLES:
-        yield level.zoomed(0.7).tilted(degrees)
+    if parts:
+        zoom = _enlargement(parts[0])
+        if zoom > 1.2:
+            yield parts[0].zoomed(zoom)
 
 
-def dense_parts(view: View, count: int = 2) -> Iterator[View]:
-    """Enlarge the ``count`` parts of the grey ``view``, as large as a code, that have the most edges."""
+_PARTS = 4
+"""How many parts of a photo are looked at for bars."""
+
+_LEVEL = 3.0
+"""Degrees up to which bars are level enough."""
+
+_BARS = 0.5
+"""Coherence of the edges, 0..1, from which they are bars: those of text have 0.1 to 0.4."""
+
+
+def _enlargement(view: View) -> float:
+    """Tell how many times to enlarge ``view`` so that bars of little more than a pixel are read."""
+    return min(_ENLARGED, math.sqrt(_ENLARGED_PIXELS / max(1, view.width * view.height)))
+
+
+def _busy_parts(view: View) -> list[View]:
+    """Find the parts of the grey ``view``, as large as a code, that have the most edges, busiest first."""
     cell = 8
     rows, columns = view.height // cell, view.width // cell
-    if rows < 1 or columns < 1:
-        return
+    if min(rows, columns) < 1:
+        return []
     even = view.pixels[: rows * cell, : columns * cell]
     across = cv2.convertScaleAbs(cv2.Sobel(even, cv2.CV_16S, 1, 0))
     down = cv2.convertScaleAbs(cv2.Sobel(even, cv2.CV_16S, 0, 1))
-    across, down = (
-        cv2.resize(edges, (columns, rows), interpolation=cv2.INTER_AREA) for edges in (across, down)
-    )
-    edges = np.maximum(across, down)
+    size = (columns, rows)
+    edges = np.maximum(*(cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in (across, down)))
     busy = np.asarray(edges > max(24.0, 1.5 * float(edges.mean())), np.uint8)
     busy = np.asarray(cv2.morphologyEx(busy, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)), np.uint8)
-    amount, _, stats, _ = cv2.connectedComponentsWithStats(busy)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(busy)
     parts = []
-    for index in range(1, amount):
-        x, y, width, height, area = (int(v) for v in stats[index])
+    for x, y, width, height, area in stats[1:].tolist():
         if area >= 4 and max(width, height) >= 4:
             weight = float(edges[y : y + height, x : x + width].mean()) * math.sqrt(area)
             parts.append((weight, x, y, width, height))
-    for _, x, y, width, height in sorted(parts, reverse=True)[:count]:
-        part = view.cut(
+    return [
+        view.cut(
             max(0, (x - 2) * cell),
             max(0, (y - 2) * cell),
             min(view.width, (x + width + 2) * cell),
             min(view.height, (y + height + 2) * cell),
         )
-        zoom = min(_ENLARGED, math.sqrt(_ENLARGED_PIXELS / max(1, part.width * part.height)))
-        if zoom > 1.2:
-            yield part.zoomed(zoom)
+        for _, x, y, width, height in sorted(parts, reverse=True)
+    ]
+
+
+def _angle_of_bars(grey: Pixels) -> float | None:
+    """Measure the tilt, -90 to 90 degrees, of the linear code that ``grey`` shows; None where it shows none.
+
+    By the structure tensor (Bigün and Granlund, 1987): the edges of bars all have one direction.
+    """
+    across, down = (cv2.Sobel(grey, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
+    xx, yy, xy = (float((a * b).mean()) for a, b in ((across, across), (down, down), (across, down)))
+    if math.hypot(xx - yy, 2 * xy) < _BARS * (xx + yy + 1e-6):
+        return None
+    return math.degrees(math.atan2(2 * xy, xx - yy) / 2)

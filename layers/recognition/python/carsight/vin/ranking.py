@@ -116,6 +116,24 @@ def rank_by_posterior(reading: LineReading, prior: Prior) -> Ranking:
     return tuple(sorted(ranked, key=lambda item: -item[1]))
 
 
+_WINDOW_ODDS = 500.0
+"""Odds from which 17 of more characters are taken for a VIN with others beside it."""
+
+
+def find_window(reading: LineReading, prior: Prior) -> tuple[float, float] | None:
+    """Find where in a line of more than 17 characters a VIN stands, in shares of the crop's width."""
+    text, centers = reading.greedy, reading.centers
+    if len(text) <= rules.LENGTH:
+        return None
+    windows = range(len(text) - rules.LENGTH + 1)
+    best = max(windows, key=lambda at: prior.odds(text[at : at + rules.LENGTH]), default=None)
+    if best is None or prior.odds(text[best : best + rules.LENGTH]) < _WINDOW_ODDS:
+        return None
+    first, last = centers[best], centers[best + rules.LENGTH - 1]
+    half = (last - first) / (2 * (rules.LENGTH - 1))
+    return max(0.0, first - half), min(1.0, last + half)
+
+
 def merge_rankings(rankings: Sequence[Ranking], prior: Prior) -> Ranking:
     """Merge the rankings of several looks at a photo into one, best first.
 

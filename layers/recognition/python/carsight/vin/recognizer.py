@@ -7,7 +7,7 @@ sure of: a wrong VIN does more harm than none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -19,7 +19,7 @@ from carsight.detector import LINES, Detector, DetectorTuning
 from carsight.geometry import Box
 from carsight.photo import Photo, PhotoSource, Pixels, open_photo
 from carsight.refusal import Refusal
-from carsight.vin import barcodes
+from carsight.vin import barcodes, text_lines
 from carsight.vin.barcodes import BarcodeVin
 from carsight.vin.line_reader import LineReader, LineReading, cut, trimmed
 from carsight.vin.ranking import (
@@ -30,6 +30,7 @@ from carsight.vin.ranking import (
     Ranking,
     Repair,
     VinCandidate,
+    find_window,
     merge_rankings,
     rank_by_posterior,
     weigh,
@@ -69,7 +70,8 @@ class VinTuning:
     ``_Search``).
     """
 
-    sides: tuple[int, int] = (416, 832)
+    sides: tuple[int, int] = (416, 640)
+    scores: tuple[float, float] = (0.15, 0.05)
     lines: int = 3
     sure: float = 0.9
     likely: float = 0.3
@@ -134,7 +136,7 @@ class _Line:
     @property
     def is_legible(self) -> bool:
         """Whether the line says 17 characters clearly, a VIN's or not."""
-        return self.reading.share > 0.9 and self.reading.texts[0][1] > 0.8
+        return self.reading.share > 0.9 and self.reading.texts[0][1] > 0.95
 
 
 class VinRecognizer:
@@ -156,21 +158,23 @@ class VinRecognizer:
         """Open the models in the folder ``models`` and run each once: the first photo finds them warm."""
         tuning = tuning or VinTuning()
         session = runtime.session(models / "vin_detector.onnx")
+        # A line is always looked at twice: the reader needs its corners to a twentieth of its length. Closer,
+        # weaker finds are read too: a VIN in groups scores 0.07 to 0.12.
         near, far = (
             Detector(
                 session,
-                # A line is always looked at twice: the reader needs its corners to a twentieth of its length.
                 DetectorTuning(
                     side=side,
-                    threshold=0.15,
+                    threshold=score,
+                    proposal_score=score,
                     second_look=LINES,
-                    second_looks=tuning.lines,
+                    second_looks=count,
                     sure=2.0,
                     close_up=None,
                     fallbacks=(),
                 ),
             )
-            for side in tuning.sides
+            for side, score, count in zip(tuning.sides, tuning.scores, (tuning.lines, 2), strict=True)
         )
         recognizer = cls(near, far, LineReader(runtime.session(models / "vin_reader.onnx")), tuning)
         blank = np.full((64, 128, 3), 128, np.uint8)
@@ -226,6 +230,8 @@ class _Search:
             self._look_with_border,
             self._read_whole,
             self._look_closer,
+            self._widen,
+            self._read_print,
             self._recut,
             self._look_turned,
             self._look_harder_for_codes,
@@ -235,6 +241,8 @@ class _Search:
                 break
         if self.lines and not self._codes_sought:
             self._look_beside()
+        elif self.codes:
+            self._look_for_text_of(self.codes[0])
 
     @property
     def places(self) -> list[Box]:
@@ -273,16 +281,21 @@ class _Search:
     def _find(self, view: View, detector: Detector) -> None:
         """Read the lines that ``detector`` finds in ``view`` until one is sure."""
         for found in detector.detect(view.pixels)[: self._tuning.lines]:
+            corners = view.to_photo(found.corners)
+            if self._is_known(corners):
+                continue
             if not self._pay(_SECOND_LOOK + 1):
                 break
-            line = self._read(view.to_photo(found.corners), found.score)
-            self._keep(line)
+            self._keep(self._read(corners, found.score))
             if self._certainty >= self._tuning.sure:
                 break
 
     def _read(self, corners: Floats, score: float) -> _Line:
         """Read the line with ``corners`` (pixels of the full photo), in full too where small and unsure."""
         line = self._read_in(self.view, corners, score)
+        span = find_window(line.reading, self._tuning.prior)
+        if span is not None:  # a VIN and other characters beside it, such as its name
+            line = self._read_in(self.view, trimmed(corners, span), score)
         if line.certainty >= self._tuning.sure or line.reading.share < _HARDLY:
             return line
         small = _height(self.view.from_photo(corners)) < _FULL_TEXT
@@ -295,7 +308,10 @@ class _Search:
 
     def _read_in(self, view: View, corners: Floats, score: float) -> _Line:
         (reading,) = self._recognizer.reader.read([cut(view.pixels, view.from_photo(corners))])
-        return _Line(corners, score, reading, rank_by_posterior(reading, self._tuning.prior))
+        line = _Line(corners, score, reading, rank_by_posterior(reading, self._tuning.prior))
+        if line.certainty >= self._tuning.sure and reading.span is not None:
+            line = replace(line, corners=trimmed(corners, reading.span))  # "VIN:" is not a part of it
+        return line
 
     def _keep(self, *lines: _Line) -> None:
         self.lines += lines
@@ -358,6 +374,42 @@ class _Search:
         ):
             self._find(self.view, self._recognizer.far)
 
+    def _widen(self) -> None:
+        """Read what may be a part of a VIN again with all that stands beside it."""
+        parts = [line for line in self.lines if _may_be_a_part(line.reading.greedy)]
+        for line in sorted(parts, key=lambda line: -len(line.reading.greedy))[:1]:
+            if self._certainty < self._tuning.promising and self._pay(1):
+                seen = len(line.reading.greedy)
+                self._keep(self._read(text_lines.whole_line(self.view, line.corners, seen), line.score))
+
+    def _read_print(self) -> None:
+        """Read lines of clear print that the detector missed, and those that stand one under the other."""
+        if self._certainty >= self._tuning.promising:
+            return
+        found = text_lines.find_lines(self.view)
+        likely = [line for line in found if 13 <= line.characters <= 27 and not self._is_known(line.corners)]
+        for line in sorted(likely, key=lambda line: abs(line.characters - 19))[:2]:
+            if self._sure or not self._pay(1):
+                break
+            self._keep(self._read(line.corners, 0.0))
+        for pair in text_lines.pairs(found, 2):
+            if self._sure or not self._pay(1):
+                break
+            (reading,) = self._recognizer.reader.read([text_lines.side_by_side(self.view, pair)])
+            corners = np.stack([*pair[0].corners[:2], *pair[1].corners[2:]])
+            self._keep(_Line(corners, 0.0, reading, rank_by_posterior(reading, self._tuning.prior)))
+
+    def _is_known(self, corners: Floats) -> bool:
+        """Whether a line that lies about where ``corners`` do says clearly something that is no VIN."""
+        middle = corners.mean(axis=0)
+        near = 0.5 * _height(corners)
+        return any(
+            line.is_legible
+            and line.certainty < self._tuning.promising
+            and float(np.hypot(*(line.corners.mean(axis=0) - middle))) < near
+            for line in self.lines
+        )
+
     def _recut(self) -> None:
         """Read a doubtful line from several cuts: what they agree on is surer, what they contradict less."""
         if self._certainty < self._tuning.promising:
@@ -380,7 +432,9 @@ class _Search:
 
     def _look_turned(self) -> None:
         """Look at the photo turned, where nothing is found in it as it is."""
-        for quarters in (1, 3, 2):
+        if self.lines or not self._pay(_FIRST_LOOK):
+            return
+        for quarters in self._recognizer.near.promising_turns(self.view.pixels):
             if self.lines or not self._pay(_FIRST_LOOK):
                 break
             self._find(self.view.rotated(quarters), self._recognizer.near)
@@ -392,6 +446,14 @@ class _Search:
         view = barcodes.beside(self.view, self.view.from_photo(self._best.corners))
         if view is not None:
             self.codes += barcodes.look(view, rotate=False)
+
+    def _look_for_text_of(self, code: BarcodeVin) -> None:
+        """Look for the printed VIN once more the way up that its code is, where it was not found."""
+        x, y = (float(v) for v in code.corners[1] - code.corners[0])
+        quarters = (0 if x >= 0 else 2) if abs(x) >= abs(y) else (1 if y >= 0 else 3)
+        read = any(vin == code.vin for line in self.lines for vin, _ in line.ranked[:4])
+        if quarters and not read:
+            self._find(self.view.rotated(quarters), self._recognizer.near)
 
     def _look_for_codes(self) -> None:
         if not self._codes_sought and self._pay(_CODE_LOOK):
@@ -424,6 +486,11 @@ _HARDLY = 0.02
 
 _FEWEST_SEEN = 9
 """A line in which the net sees fewer characters is no VIN, not even upside down."""
+
+
+def _may_be_a_part(seen: str) -> bool:
+    """Whether the characters ``seen`` in a line may be most of a VIN's, or a VIN's and others."""
+    return 11 <= len(seen) <= 22 and sum(character.isdigit() for character in seen) >= 5
 
 
 def _length(corners: NDArray[np.floating]) -> float:

@@ -1,0 +1,67 @@
+"""Lines of clear print that the detector of whole VINs misses: groups, names before the VIN, two lines."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from carsight.photo import Photo, Pixels
+from carsight.vin import text_lines
+from carsight.vin.recognizer import VinRecognizer
+from carsight.vin.views import View
+
+CHECKED = "1HGCM82633A004352"
+UNCHECKED = "WVWZZZ1KZ7M047185"
+
+
+def printed(*lines: str, size: int = 30) -> Pixels:
+    """A light page with ``lines`` in OpenCV's own sans serif."""
+    page = np.full((700, 1200, 3), 230, np.uint8)
+    for row, line in enumerate(lines):
+        cv2.putText(page, line, (70, 90 + row * size * 3), (30, 30, 30), cv2.FontFace("sans"), size, 600)
+    return np.asarray(cv2.GaussianBlur(page, (0, 0), 0.6), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> VinRecognizer:
+    return VinRecognizer.load()
+
+
+@pytest.mark.parametrize(
+    ("lines", "vin"),
+    [
+        (("MFD BY HONDA", "VIN 1HG CM8263 3A004352", "TYPE PASSENGER CAR"), CHECKED),
+        (("Fahrzeug", "FIN: WVW ZZZ 1KZ 7M 047185", "km 42.000"), UNCHECKED),
+        (("Vehicle", "VIN 1HGC-M826-33A0-04352", "Miles 12"), CHECKED),
+        (("REGISTRATION", "VIN: " + CHECKED + " ACCORD"), CHECKED),
+        (("Fahrzeugdaten", "vin: " + UNCHECKED.lower(), "km 42.000"), UNCHECKED),
+        (("VEHICLE", "1HGCM8263", "3A004352", "USA"), CHECKED),
+    ],
+)
+def test_a_vin_in_groups_behind_its_name_or_on_two_lines_is_read(
+    recognizer: VinRecognizer, lines: tuple[str, ...], vin: str
+) -> None:
+    found = recognizer.read(printed(*lines)).candidates
+    assert [candidate.vin for candidate in found[:1]] == [vin]
+    row = next(index for index, line in enumerate(lines) if vin[:3].lower() in line.lower())
+    middle = 90 + row * 90 - 10 + (45 if "3A004352" in lines else 0)
+    assert abs((found[0].box.ymin + found[0].box.ymax) / 2 - middle) < 30
+
+
+def test_a_number_in_groups_that_is_no_vin_is_no_answer(recognizer: VinRecognizer) -> None:
+    page = printed("Order no. SN2 0A7K X441 0B2297", "1Z X61 3BG 88 5638 1942", "S/N 7Y2T0A41X", "9984KD03")
+    assert recognizer.read(page).candidates == ()
+
+
+def test_a_part_of_a_line_is_made_as_long_as_the_line() -> None:
+    page = printed("ABCDEFGH JKLMNPRS TUVWXYZ1")
+    view = View.of(Photo.of(page), 1600)
+    (line,) = text_lines.find_lines(view)
+    left, right = line.corners[0, 0], line.corners[1, 0]
+    assert 60 < left < 80
+    part = line.corners.copy()
+    part[[0, 3], 0], part[[1, 2], 0] = left + 0.4 * (right - left), left + 0.7 * (right - left)
+    whole = text_lines.whole_line(view, part, 8)
+    assert abs(whole[0, 0] - left) < 25
+    assert abs(whole[1, 0] - right) < 25

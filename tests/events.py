@@ -17,7 +17,7 @@ def event(
     method: str = "POST",
     headers: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """An event of an HTTP API (payload format 2.0): text as it is, bytes as base64."""
+    """Return an event of an HTTP API (payload format 2.0): text as it is, bytes as base64."""
     declared = {} if content_type is None else {"content-type": content_type}
     binary = isinstance(body, bytes)
     return {
@@ -32,7 +32,7 @@ def event(
 
 
 def form(*parts: tuple[str, str | bytes], boundary: str = "XyZ", end: str = "\r\n") -> bytes:
-    """A ``multipart/form-data`` body; bytes are sent as a file."""
+    """Return a ``multipart/form-data`` body; bytes are sent as a file."""
     body = b""
     for name, value in parts:
         head = f'--{boundary}{end}Content-Disposition: form-data; name="{name}"'

@@ -41,7 +41,7 @@ SECONDS = 300
 
 
 def read_event(name: str) -> dict[str, Any]:
-    """An SQS event of ``events/``."""
+    """Return an SQS event of ``events/``."""
     event: dict[str, Any] = json.loads((EVENTS / f"{name}.json").read_text(encoding="utf-8"))
     return event
 
@@ -78,7 +78,7 @@ class Pipeline:
         )
 
     def deploy(self, **changed: Any) -> Deployment:
-        """The deployment of these buckets and queues, with other settings where they are given."""
+        """Return the deployment of these buckets and queues, with other settings where they are given."""
         settings = {
             "uploads_bucket": UPLOADS,
             "results_bucket": self.results,
@@ -90,7 +90,7 @@ class Pipeline:
         return deploy(self.table, self.dynamodb, self._now, self.clients, **(settings | changed))
 
     def worker(self, api: Api, deployment: Deployment) -> Worker:
-        """The worker of ``api``."""
+        """Return the worker of ``api``."""
         return Worker(deployment, api, {Api.PLATE: self._plates, Api.VIN: self._vins}[api])
 
     def deliver(self, event: dict[str, Any], **changed: Any) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class Pipeline:
         self.keyring.create(owner="owner@example.com", tier=tier, key=KEY, **settings)
 
     def put(self, name: str, body: bytes = PHOTO, api: Api = Api.PLATE) -> str:
-        """A photo into the uploads bucket; answers with its key."""
+        """Return a photo into the uploads bucket; answers with its key."""
         key = f"incoming/{KEY_ID}/{api}/{name}"
         self.s3.put_object(Bucket=UPLOADS, Key=key, Body=body)
         return key
@@ -156,22 +156,22 @@ class Pipeline:
             pass
 
     def result(self, name: str) -> dict[str, Any]:
-        """An object of the results bucket, by its name under the key."""
+        """Return an object of the results bucket, by its name under the key."""
         answer = self.s3.get_object(Bucket=self.results, Key=f"{KEY_ID}/{name}")
         document: dict[str, Any] = json.loads(answer["Body"].read())
         return document
 
     def names(self) -> list[str]:
-        """The keys of all results."""
+        """Return the keys of all results."""
         listed = self.s3.list_objects_v2(Bucket=self.results)
         return [item["Key"].removeprefix(f"{KEY_ID}/") for item in listed.get("Contents", [])]
 
     def used(self, api: Api = Api.PLATE) -> int:
-        """What the key has used."""
+        """Return what the key has used."""
         return next(usage.current for usage in self.keyring.show(KEY_ID).usage if usage.api is api)
 
     def tickets(self) -> list[str]:
-        """The tickets that are left in the key's meters."""
+        """Return the tickets that are left in the key's meters."""
         answer = self.dynamodb.query(
             TableName=self.table,
             KeyConditionExpression="pk = :pk",

@@ -367,7 +367,8 @@ _CONSONANTS, _VOWELS = "BCDFGHJKLMNPRSTVWXYZ", "AEIOU"
 @dataclasses.dataclass(frozen=True)
 class Token:
     """A piece of a row: `kind` is char, stack (small, on each other), small (not text), gap, dash, dot or
-    emblem."""
+    emblem.
+    """
 
     kind: str
     text: str = ""
@@ -409,7 +410,8 @@ def fill_pattern(pattern: str, letters: str, rng: np.random.Generator) -> tuple[
 
 def vanity_pattern(rng: np.random.Generator) -> str:
     """A text that an owner could have chosen: something to pronounce, perhaps with digits; or a special series,
-    whose small stacked letters and emblem stand before or behind the number."""
+    whose small stacked letters and emblem stand before or behind the number.
+    """
     if rng.random() < 0.45:
         stack = "{" + str(rng.choice(["@@", "@@", "@@@", "##", "@#"])) + "}"
         number = str(rng.choice(["####", "###", "#####", "###@", "##@##", "### ###", "@###"]))

@@ -76,7 +76,8 @@ class Conv(nn.Sequential):
 
 class Net(nn.Module):
     """Images (B, 3, H, W), BGR 0..1, H and W multiples of 32, to raw outputs, cells last:
-    targets (B, 14, N) over all three grids and vehicles (B, 12, M) over the two coarser ones."""
+    targets (B, 14, N) over all three grids and vehicles (B, 12, M) over the two coarser ones.
+    """
 
     def __init__(self, vehicles: bool = True) -> None:
         super().__init__()
@@ -248,7 +249,7 @@ def _found_loss(
 def loss(
     outputs: tuple[Tensor, ...], batch: dict[str, Tensor], size: int, kinds: Tensor
 ) -> dict[str, Tensor]:
-    """The terms of the loss; ``kinds`` weighs the vehicle bodies against their frequency."""
+    """Return the terms of the loss; ``kinds`` weighs the vehicle bodies against their frequency."""
     cells = Cells.of(size, size, STRIDES)
     raw = outputs[0].float().transpose(1, 2)
     score, box, match, positive, total = _found_loss(
@@ -283,7 +284,7 @@ def loss(
 
 
 def fold_batch_norms(net: nn.Module) -> nn.Module:
-    """A copy of ``net`` for inference, the batch normalisation of every ``Conv`` folded into its
+    """Return a copy of ``net`` for inference, the batch normalisation of every ``Conv`` folded into its
     convolution, whose weights are rounded for good where they were for the training.
     """
     folded = copy.deepcopy(net).eval()
@@ -402,7 +403,7 @@ def _open(path: Path, lines: bool) -> Detector:
 
 
 def _judge(args: argparse.Namespace, model: Path) -> dict[str, float]:
-    """The validation figures of ``model``, those of plates for each folder of photos."""
+    """Return the validation figures of ``model``, those of plates for each folder of photos."""
     detector = _open(model, args.lines)
     if args.lines:
         return figures(detector, line_scenes(args.data, "val"), [])

@@ -110,7 +110,8 @@ def summary(rows: list[dict[str, Any]], threshold: float) -> dict[str, float]:
 
 def fit(rows: list[dict[str, Any]]) -> tuple[float, float]:
     """Slope and offset of the logistic regression of "right" on the logit of the confidence, ridge towards
-    (1, 0)."""
+    (1, 0).
+    """
     known = [(row["confidence"], row["right"]) for row in rows if row.get("source") == "text"]
     if not known:
         return 1.0, 0.0

@@ -178,7 +178,7 @@ def over_blocks(
 
 
 def _stem(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, onnx.NodeProto]:
-    """The nodes that quantize the input and convolve it."""
+    """Return the nodes that quantize the input and convolve it."""
     first = [node for node in graph.node if INPUT in node.input]
     if len(first) != 1 or first[0].op_type != "QuantizeLinear":
         raise ValueError("the model does not begin with one QuantizeLinear")

@@ -85,7 +85,8 @@ class CutPlate:
 
 def cut(plate: Plate, logits: NDArray[np.floating]) -> CutPlate | None:
     """Find the columns of each character from the reader's own (T, C) output; None where they are not
-    clear."""
+    clear.
+    """
     steps = ctc.align(ctc.softmax(logits), plate.text, ALPHABET)
     centres = (np.array([np.mean(of_one) for of_one in steps]) + 0.5) * ppocr.STRIDE * _FINE
     gaps = np.diff(centres)
@@ -99,7 +100,7 @@ def cut(plate: Plate, logits: NDArray[np.floating]) -> CutPlate | None:
     ink = cv2.GaussianBlur(middle, (3, 1), 0).astype(np.float32).std(axis=0)
 
     def quiet(position: float) -> int:
-        """The column with least ink near `position`: between two characters."""
+        """Return the column with least ink near `position`: between two characters."""
         low = max(int(position - pitch * 0.22), 0)
         high = min(int(position + pitch * 0.22) + 1, len(ink))
         return low + int(np.argmin(ink[low:high])) if high > low else int(np.clip(position, 0, len(ink)))
@@ -117,7 +118,7 @@ def cut(plate: Plate, logits: NDArray[np.floating]) -> CutPlate | None:
 
 
 def exchange(plate: CutPlate, rng: np.random.Generator) -> tuple[Pixels, str]:
-    """The plate with characters replaced by others of its own."""
+    """Return the plate with characters replaced by others of its own."""
     widths = np.array([end - begin for begin, end in plate.spans])
     order = np.arange(len(widths))
     for target, width in enumerate(widths):
@@ -176,7 +177,7 @@ class Samples:
         return Sample(pixels, real.text, self._regions.get(real.region or "", _UNKNOWN))
 
     def batch(self, rng: np.random.Generator, size: int, two_rows: bool) -> list[Sample]:
-        """Samples of one width; texts too long for the width's time steps are drawn again."""
+        """Sample of one width; texts too long for the width's time steps are drawn again."""
         steps = (ppocr.STRIDE * 28 if two_rows else ONE_ROW) // ppocr.STRIDE
         samples: list[Sample] = []
         while len(samples) < size:
@@ -198,7 +199,7 @@ def _weights(sources: Sequence[str]) -> NDArray[np.float64]:
 def _seen(
     pixels: Pixels, corners: NDArray[np.float32], two_rows: bool, rng: np.random.Generator, loose: bool
 ) -> Pixels:
-    """A real plate photographed anew: smaller, tilted, in another light."""
+    """Return a real plate photographed anew: smaller, tilted, in another light."""
     across = float(np.hypot(*(corners[1] - corners[0])))
     wide = float(np.clip(np.exp(rng.normal(4.75, 0.45)), 50, 300))
     if wide < across * 0.9:
@@ -220,8 +221,9 @@ def _seen(
 
 
 def region_classes(plates: Sequence[Plate]) -> list[str]:
-    """The region head's classes: every region that was rendered or labelled; Brazil's states count as
-    Brazil."""
+    """Return the region head's classes: every region that was rendered or labelled; Brazil's states count as
+    Brazil.
+    """
     drawn = {design.region for design in (*designs.ONE_ROW, *designs.TWO_ROWS)}
     labelled = {plate.region for plate in plates if plate.region and plate.region.split("-")[0] != "br"}
     return sorted((drawn | labelled | {"br"}) - {"us"})
@@ -238,7 +240,7 @@ def _produce(samples: Samples, queue: Any, seed: int, step: int, sizes: tuple[in
 
 
 def crops_of(plates: Sequence[Plate]) -> list[Pixels]:
-    """The plates rectified as at run time, without any chance in it."""
+    """Return the plates rectified as at run time, without any chance in it."""
     return [
         rectify(plate.pixels, plate.corners, plate.two_rows, 0.0 if plate.loose else GROW) for plate in plates
     ]
@@ -260,7 +262,7 @@ def outputs(run: Any, crops: Sequence[Pixels]) -> list[tuple[NDArray[np.float32]
 
 
 def run_torch(reader: nn.Module) -> Any:
-    """A runner for `outputs` of the net itself."""
+    """Return a runner for `outputs` of the net itself."""
 
     def run(images: torch.Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         with torch.no_grad():
@@ -273,7 +275,7 @@ def run_torch(reader: nn.Module) -> Any:
 
 
 def run_onnx(path: Path) -> Any:
-    """A runner for `outputs` of an exported model."""
+    """Return a runner for `outputs` of an exported model."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -284,7 +286,8 @@ def run_onnx(path: Path) -> Any:
 
 def figures(run: Any, plates: Sequence[Plate], regions: Sequence[str]) -> dict[str, Any]:
     """Share of texts read right by source (exact, folded) and of countries and states named right, best
-    path."""
+    path.
+    """
     results = outputs(run, crops_of(plates))
     texts = ppocr_texts([logits for logits, _ in results])
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
@@ -521,8 +524,9 @@ def train_regions(args: argparse.Namespace) -> None:
 
 
 def load(work: Path) -> tuple[ppocr.Reader, list[str]]:
-    """The averaged reader of a work folder and its regions; without a checkpoint the untrained one, to
-    compare with."""
+    """Return the averaged reader of a work folder and its regions; without a checkpoint the untrained one, to
+    compare with.
+    """
     if not (work / "checkpoint.pt").exists():
         regions = region_classes([])
         return ppocr.Reader(ALPHABET, len(regions)).eval(), regions
@@ -561,7 +565,8 @@ def _float_nodes(path: Path) -> list[str]:
 
 def _squeezed(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
     """Whether a convolution works on channel means: its input comes from a mean, perhaps through such
-    another."""
+    another.
+    """
     producers = {name: other for other in graph.node for name in other.output}
     source = producers.get(node.input[0])
     while source is not None and source.op_type in ("Relu", "Conv") and source.input[0] in producers:
@@ -577,7 +582,7 @@ def _pointwise(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
 
 
 def calibrate(path: Path, plates: Sequence[Plate], regions: Sequence[str]) -> Calibration:
-    """The calibration that makes the model's scores probabilities on `plates`, written into the model.
+    """Return the calibration that makes the model's scores probabilities on `plates`, written into the model.
 
     First the temperature of the regions, then the text's score on what comes out with it (Platt, 1999).
     """

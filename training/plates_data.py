@@ -39,15 +39,16 @@ def _box_corners(box: list[float]) -> NDArray[np.float32]:
 
 
 def _from_top_left(corners: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The four corners clockwise from the top left: some labels begin elsewhere."""
+    """Return the four corners clockwise from the top left: some labels begin elsewhere."""
     x, y = (corners - corners.mean(axis=0)).T
     corners = corners[np.argsort(np.arctan2(y, x))]
     return np.roll(corners, -int(np.argmin(corners.sum(axis=1))), axis=0)
 
 
 def _around(pixels: Pixels, corners: NDArray[np.float32]) -> tuple[Pixels, NDArray[np.float32]]:
-    """The part of the photo that augmentation may need, shrunk where the plate is larger than 220 px
-    across."""
+    """Return the part of the photo that augmentation may need, shrunk where the plate is larger than 220 px
+    across.
+    """
     (x0, y0), (x1, y1) = corners.min(axis=0), corners.max(axis=0)
     margin = 0.35 * max(x1 - x0, y1 - y0)
     left, top = int(max(x0 - margin, 0)), int(max(y0 - margin, 0))
@@ -59,7 +60,7 @@ def _around(pixels: Pixels, corners: NDArray[np.float32]) -> tuple[Pixels, NDArr
 
 
 def clean_text(text: str) -> str | None:
-    """The label in the reader's alphabet, or None where it holds a sign that is not in it."""
+    """Return the label in the reader's alphabet, or None where it holds a sign that is not in it."""
     text = text.upper().translate(_UMLAUTS)
     return text if text and all(character in ALPHABET for character in text) else None
 
@@ -111,5 +112,5 @@ def read_plates(data: Path, split: str) -> list[Plate]:
 
 
 def fold(text: str) -> str:
-    """The text with the signs made equal that labels confuse: O and Q to 0, I to 1."""
+    """Return the text with the signs made equal that labels confuse: O and Q to 0, I to 1."""
     return text.replace("O", "0").replace("Q", "0").replace("I", "1")

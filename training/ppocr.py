@@ -181,14 +181,15 @@ class Body(nn.Module):
 @dataclasses.dataclass(frozen=True)
 class OldHead:
     """The published classifier: `weight` (18710, 120), `bias` (18710,), `characters` its labels, blank
-    first."""
+    first.
+    """
 
     weight: Array
     bias: Array
     characters: tuple[str, ...]
 
     def restricted(self, alphabet: Sequence[str]) -> nn.Linear:
-        """A head (120 -> blank + alphabet) made of the rows of those characters.
+        """Return a head (120 -> blank + alphabet) made of the rows of those characters.
 
         Upper-case rows only: mixing the lower-case rows in lowered the share of plates read right.
         """
@@ -346,7 +347,7 @@ class RegionHead(nn.Module):
         self.out = nn.Linear(inputs, regions)
 
     def look(self, image: Tensor, maps: Tensor) -> Tensor:
-        """What it decides on, (B, 1512): the feature maps' means by row, and the colours."""
+        """Return what it decides on, (B, 1512): the feature maps' means by row, and the colours."""
         cells = F.interpolate(F.avg_pool2d(image, 8), (6, 20), mode="bilinear")
         return torch.cat([maps.mean(3).flatten(1), cells.flatten(1)], 1)
 
@@ -392,7 +393,7 @@ def ctc_loss(logits: Tensor, texts: Sequence[str], alphabet: str) -> Tensor:
 
 
 def greedy(logits: Tensor, alphabet: str) -> list[str]:
-    """The best path's texts of CTC logits (B, T, C)."""
+    """Return the best path's texts of CTC logits (B, T, C)."""
     texts = []
     for path in logits.argmax(-1).tolist():
         kept = [c for i, c in enumerate(path) if c != BLANK and (i == 0 or c != path[i - 1])]
@@ -402,7 +403,8 @@ def greedy(logits: Tensor, alphabet: str) -> list[str]:
 
 def export(reader: Reader, path: Path, width: int = 160, metadata: dict[str, str] | None = None) -> None:
     """Write the reader as ONNX with dynamic batch and width: input `image`, outputs `logits` (and
-    `regions`)."""
+    `regions`).
+    """
     reader = copy.deepcopy(reader).eval().float()
     plain_weights(reader)
     names = ["logits"] if reader.region is None else ["logits", "regions"]

@@ -100,7 +100,7 @@ def _from_blocks(weight: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def float_weights(path: Path) -> Weights:
-    """The weights of a quantised model by their names in the net that it was exported from.
+    """Return the weights of a quantised model by their names in the net that it was exported from.
 
     Convolutions are dequantized, a stem over blocks (training/model_files.py) is laid out as it was. The
     matrix of a linear layer, whose name the exporter drops, takes the name of the bias added to its product,

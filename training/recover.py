@@ -88,7 +88,7 @@ def recover_vehicles(data: Path, model: Path, out: Path) -> None:
 
 
 def recover_reader(model: Path, alphabet: str) -> tuple[ppocr.Reader, list[str]]:
-    """The reader in ``model``, and its regions where it has any.
+    """Return the reader in ``model``, and its regions where it has any.
 
     Its first layers were not trained, so those are the published ones to the last bit.
     """

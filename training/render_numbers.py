@@ -119,7 +119,7 @@ def _label(rng: Rng) -> Pixels:
 
 
 def _page(rng: Rng) -> Pixels:
-    """A page or a screen full of text."""
+    """Return a page or a screen full of text."""
     width, height = int(rng.integers(700, 1500)), int(rng.integers(700, 1500))
     dark = bool(rng.random() < 0.3)
     face = np.full((height, width, 3), rng.uniform(10, 40) if dark else rng.uniform(225, 255), np.uint8)

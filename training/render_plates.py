@@ -128,7 +128,7 @@ def _family(name: str) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=20000)
 def _line(font: str, text: str) -> Mask:
-    """A word as a mask of its tight box, capital letters 64 px high."""
+    """Return a word as a mask of its tight box, capital letters 64 px high."""
     face = _face(font)
     x0, y0, x1, y1 = face.getbbox(text)
     image = Image.new("L", (max(int(x1 - x0), 1) + 2, max(int(y1 - y0), 1) + 2))
@@ -149,7 +149,7 @@ def _face(font: str) -> ImageFont.FreeTypeFont:
 
 
 def _foreign(region: str, count: int, rng: np.random.Generator) -> Mask:
-    """A sign of the region's own script where a font for it is found, else something like it.
+    """Return a sign of the region's own script where a font for it is found, else something like it.
 
     The reader must learn to pass over signs that its alphabet lacks. `count`: signs standing together.
     """
@@ -162,7 +162,8 @@ def _foreign(region: str, count: int, rng: np.random.Generator) -> Mask:
 
 def _strokes(rng: np.random.Generator, size: int = 48) -> Mask:
     """Something like a Chinese or Arabic sign: the reader must learn to pass over what it has no letters
-    for."""
+    for.
+    """
     mask = np.zeros((size, size), np.uint8)
     curved = rng.random() < 0.35
     for _ in range(int(rng.integers(3, 9))):
@@ -195,7 +196,8 @@ def _strokes(rng: np.random.Generator, size: int = 48) -> Mask:
 
 def _blend(canvas: Pixels, mask: Mask, x: int, y: int, colour: Sequence[float]) -> None:
     """Paint `colour` through `mask`, whose top left goes to (x, y); what lies outside the canvas is cut
-    off."""
+    off.
+    """
     x0, y0 = max(x, 0), max(y, 0)
     x1, y1 = min(x + mask.shape[1], canvas.shape[1]), min(y + mask.shape[0], canvas.shape[0])
     if x1 <= x0 or y1 <= y0:
@@ -221,7 +223,7 @@ Backgrounds = Mapping[str, Sequence[Pixels]]
 
 
 def read_backgrounds(data: Path) -> Backgrounds:
-    """The blank plates of `data`/plates/blank_us; none where there are none."""
+    """Return the blank plates of `data`/plates/blank_us; none where there are none."""
     found: dict[str, list[Pixels]] = {}
     folder = data / "plates" / "blank_us"
     for label in read_labels(folder) if folder.exists() else []:
@@ -232,7 +234,7 @@ def read_backgrounds(data: Path) -> Backgrounds:
 def draw_plate(
     design: Design, rng: np.random.Generator, pattern: str | None = None, background: Pixels | None = None
 ) -> tuple[Pixels, str, int]:
-    """A flat plate of a design: pixels, its text, the number of rows.
+    """Return a flat plate of a design: pixels, its text, the number of rows.
 
     `pattern` replaces the design's own, `background` everything but its characters, stickers and bolts.
     """
@@ -621,12 +623,12 @@ def _row(
 
 
 def _mark(mask: Mask) -> Mask:
-    """A small sign in a cell of 64 x 48 with a little room round it."""
+    """Return a small sign in a cell of 64 x 48 with a little room round it."""
     return np.pad(_scaled(mask, 40, 58), ((3, 3), (4, 4)))
 
 
 def _captioned(word: str, rng: np.random.Generator) -> Mask:
-    """A word in small letters below a line of another script."""
+    """Return a word in small letters below a line of another script."""
     mask = np.zeros((64, 80), np.float32)
     mask[2:30, 4:76] = _scaled(_foreign("ae", 1, rng), 72, 28)
     mask[38:62, 2:78] = _scaled(_line(str(rng.choice(_present(_WORDS))), word), 76, 24)
@@ -676,7 +678,7 @@ def _emblem(canvas: Pixels, x: float, y: float, wide: float, tall: float, rng: n
 
 
 def photograph(plate: Pixels, rng: np.random.Generator) -> tuple[Pixels, NDArray[np.float32]]:
-    """A photo of a flat plate on something: pixels, the plate's corners in them (4 x 2)."""
+    """Return a photo of a flat plate on something: pixels, the plate's corners in them (4 x 2)."""
     height, width = plate.shape[:2]
     wide = float(np.clip(np.exp(rng.normal(4.75, 0.45)), 42 if width > 2 * height else 30, 300))
     tall = wide * height / width * float(rng.uniform(0.85, 1.1))
@@ -721,7 +723,7 @@ def _surround(size: tuple[int, int], rng: np.random.Generator) -> Pixels:
 
 
 def _frame(plate: Pixels, rng: np.random.Generator) -> Pixels:
-    """A dealer's frame over the plate's edge, with a line of advertising."""
+    """Return a dealer's frame over the plate's edge, with a line of advertising."""
     plate = plate.copy()
     height, width = plate.shape[:2]
     colour = np.full(3, float(rng.choice([20, 60, 190, 230]))) + rng.normal(0, 8, 3)
@@ -747,7 +749,8 @@ def _frame(plate: Pixels, rng: np.random.Generator) -> Pixels:
 
 def degrade(photo: Pixels, rng: np.random.Generator, strength: float = 1.0) -> Pixels:
     """What light, lens, sensor and storage do to a photo of a plate. `strength` 0..1 scales how often and how
-    much."""
+    much.
+    """
     image = photo.astype(np.float32)
     height, width = image.shape[:2]
     if rng.random() < 0.35 * strength:
@@ -783,7 +786,7 @@ def degrade(photo: Pixels, rng: np.random.Generator, strength: float = 1.0) -> P
 
 
 def _shade(width: int, height: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A shadow's edge or uneven light, as a factor per pixel."""
+    """Return a shadow's edge or uneven light, as a factor per pixel."""
     angle = rng.uniform(0, 2 * np.pi)
     x, y = np.meshgrid(
         np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)
@@ -872,7 +875,7 @@ def render(rng: np.random.Generator, two_rows: bool, backgrounds: Backgrounds | 
 
 
 def render_design(design: Design, rng: np.random.Generator, background: Pixels | None = None) -> Crop:
-    """A rendered crop of one design, rectified as the reader gets it."""
+    """Return a rendered crop of one design, rectified as the reader gets it."""
     plate, text, _ = draw_plate(design, rng, background=background)
     photo, corners = photograph(plate, rng)
     return Crop(

@@ -33,7 +33,7 @@ _SAMPLES: tuple[tuple[str, str, str, Colour, int], ...] = (
 
 
 def draw_scene(plate: Pixels | None, body: Colour, rng: np.random.Generator) -> Pixels:
-    """A 1280 x 720 BGR photo of a hatchback in ``body`` colour (BGR, 0..255), ``plate`` (BGR) on its
+    """Return a 1280 x 720 BGR photo of a hatchback in ``body`` colour (BGR, 0..255), ``plate`` (BGR) on its
     tailgate.
     """
     canvas = _background(rng)

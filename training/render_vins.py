@@ -207,13 +207,13 @@ Production Date 0#.20##
 
 
 def check_digit(vin: str) -> str:
-    """The character that 49 CFR 565.15 asks for at position 9 of the 17 characters ``vin``."""
+    """Return the character that 49 CFR 565.15 asks for at position 9 of the 17 characters ``vin``."""
     rest = sum(_VALUES[c] * w for c, w in zip(vin, _WEIGHTS, strict=True)) % 11
     return "X" if rest == 10 else str(rest)
 
 
 def draw_vin(rng: Rng) -> str:
-    """A VIN as makers write them: most from a known pattern, one in six any 17 characters at all."""
+    """Return a VIN as makers write them: most from a known pattern, one in six any 17 characters at all."""
     if rng.random() < 0.16:
         weights = np.where([c.isdigit() for c in ALPHABET], 1.6, 1.0)
         return "".join(rng.choice(list(ALPHABET), 17, p=weights / weights.sum()))
@@ -238,7 +238,7 @@ def _fill(pattern: str, rng: Rng) -> str:
 
 
 def draw_other(rng: Rng) -> str:
-    """A line of the same labels that is no VIN: approvals, weights, tyres, telephones, sentences."""
+    """Return a line of the same labels that is no VIN: approvals, weights, tyres, telephones, sentences."""
     if rng.random() < 0.2:
         return str(rng.choice(_SENTENCES if rng.random() < 0.5 else _MAKERS))
     letters = {"#": "0123456789", "@": ALPHABET[10:]}
@@ -316,7 +316,7 @@ def _glyph(name: str, size: int, character: str, bold: int) -> tuple[Mask, int]:
 
 @functools.lru_cache(maxsize=1024)
 def _dot_glyph(character: str, size: int, dot: int) -> Mask:
-    """A 5 x 7 glyph ``size`` pixels high; ``dot`` is a dot's diameter in percent of the pitch."""
+    """Return a 5 x 7 glyph ``size`` pixels high; ``dot`` is a dot's diameter in percent of the pitch."""
     rows = _DOTS.get(character, "00000000000000")
     pitch = 8
     image = np.zeros((7 * pitch, 5 * pitch), np.uint8)
@@ -340,7 +340,8 @@ def _dot_glyph(character: str, size: int, dot: int) -> Mask:
 @dataclass(frozen=True)
 class Style:
     """How a line is set: a font's name (``dots`` for the 5 x 7 matrix), the glyph height, pitch and
-    weight."""
+    weight.
+    """
 
     font: str
     size: int
@@ -353,7 +354,7 @@ class Style:
 
 
 def draw_style(rng: Rng, size: int) -> Style:
-    """The type of a VIN line about ``size`` pixels high."""
+    """Return the type of a VIN line about ``size`` pixels high."""
     kind = rng.random()
     if kind < 0.13:
         return Style(
@@ -392,7 +393,7 @@ def draw_style(rng: Rng, size: int) -> Style:
 
 
 def set_line(text: str, style: Style) -> tuple[Mask, list[tuple[int, int]]]:
-    """The ink of ``text`` (rows x columns) and, for each character, where it begins and ends in x."""
+    """Return the ink of ``text`` (rows x columns) and, for each character, where it begins and ends in x."""
     glyphs: list[tuple[Mask, int]] = []
     for character in text:
         if style.font == "dots" and (character in _DOTS or character == " "):
@@ -430,7 +431,8 @@ def set_line(text: str, style: Style) -> tuple[Mask, list[tuple[int, int]]]:
 @dataclass
 class Sheet:
     """A flat thing with text. ``pixels`` is its face; ``corners`` (4 x 2) those of the VIN's 17 characters
-    on it."""
+    on it.
+    """
 
     pixels: Pixels
     opacity: Mask
@@ -458,7 +460,8 @@ class _Layout:
         self, text: str, x: int, y: int, size: int, font: str | None = None, width: int | None = None
     ) -> int:
         """Print ``text`` with its left end at x; answers where it ends. ``width``: squeeze to at most
-        that."""
+        that.
+        """
         style = Style(
             font or _pick_font(_WORDS, self.rng), size, 0.02, False, float(self.rng.uniform(0.8, 1.15)), 0
         )
@@ -486,7 +489,7 @@ _GROUPS = ((3, 6, 8), (3, 6, 8), (3, 6, 4, 4), (4, 4, 4, 5), (3, 5, 1, 1, 1, 6),
 
 
 def _written(vin: str, rng: Rng) -> str:
-    """The VIN as people write it: mostly as it is, now and then in groups or in lower case."""
+    """Return the VIN as people write it: mostly as it is, now and then in groups or in lower case."""
     text = vin
     if len(vin) == 17 and rng.random() < 0.08:
         sizes = _GROUPS[int(rng.integers(len(_GROUPS)))]
@@ -497,7 +500,7 @@ def _written(vin: str, rng: Rng) -> str:
 
 
 def _dressed(vin: str, rng: Rng) -> tuple[str, slice]:
-    """The VIN as written with what hugs it - stars, a prefix - and where in that it stands."""
+    """Return the VIN as written with what hugs it - stars, a prefix - and where in that it stands."""
     text = _written(vin, rng)
     kind = rng.random()
     before = after = ""
@@ -515,7 +518,7 @@ def _dressed(vin: str, rng: Rng) -> tuple[str, slice]:
 
 
 def barcode(text: str, kind: str, height: int) -> Mask:
-    """A barcode's dark modules as ink, ``height`` pixels high. ``kind`` is a zxing-cpp format name."""
+    """Return a barcode's dark modules as ink, ``height`` pixels high. ``kind`` is a zxing-cpp format name."""
     code = zxingcpp.create_barcode(text, getattr(zxingcpp.BarcodeFormat, kind))
     modules = 255 - np.asarray(zxingcpp.write_barcode_to_image(code, scale=1), np.uint8)
     columns = np.flatnonzero(modules.max(axis=0))
@@ -531,7 +534,8 @@ def barcode(text: str, kind: str, height: int) -> Mask:
 
 def _colours(rng: Rng) -> tuple[Floats, Floats]:
     """Ground and ink (BGR, 0..255) of a printed label: dark on light, light on dark, silver on black, odd
-    ones."""
+    ones.
+    """
     kind = rng.random()
     tint = rng.normal(0, 5, 3)
     if kind < 0.38:
@@ -547,7 +551,7 @@ def _colours(rng: Rng) -> tuple[Floats, Floats]:
 
 
 def _paint(layout: _Layout, ground: Floats, ink: Floats, mark: Floats) -> Pixels:
-    """The face of a printed sheet from its layers, in two blends."""
+    """Return the face of a printed sheet from its layers, in two blends."""
     face = np.empty((*layout.print.shape, 3), np.float32)
     face[:] = ground
     for layer, colour in ((layout.print, ink), (layout.marks, mark)):
@@ -557,8 +561,9 @@ def _paint(layout: _Layout, ground: Floats, ink: Floats, mark: Floats) -> Pixels
 
 
 def _emboss(layer: Mask, face: Pixels, rng: Rng, depth: float) -> Pixels:
-    """Marks pressed into (or out of) the face, under raking light: shading follows the slope of the blurred
-    ink."""
+    """Mark pressed into (or out of) the face, under raking light: shading follows the slope of the blurred
+    ink.
+    """
     relief = cv2.GaussianBlur(layer.astype(np.float32), (0, 0), float(rng.uniform(0.7, 1.6)))
     angle = rng.uniform(0, 2 * math.pi)
     shade = cv2.Sobel(relief, cv2.CV_32F, 1, 0, scale=math.cos(angle)) + cv2.Sobel(
@@ -805,7 +810,8 @@ def _strip(rng: Rng, vin: str | None, size: int) -> Sheet:
 
 def _stamp(rng: Rng, vin: str | None, size: int) -> Sheet:
     """A number stamped, pin-marked or milled into the body itself; the sheet is the metal and goes on all
-    round."""
+    round.
+    """
     text, place = _dressed(vin, rng) if vin else (draw_other(rng), slice(0))
     style = draw_style(rng, size)
     if rng.random() < 0.4:
@@ -879,9 +885,10 @@ def _paper(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
 def draw_sheet(
     rng: Rng, vin: str | None, size: int | None = None, rows: tuple[int, int] = (3, 10)
 ) -> tuple[Sheet, bool]:
-    """A sheet that bears ``vin`` (or, where None, other text only) and whether it lies behind glass.
+    """Return a sheet that bears ``vin`` (or, where None, other text only) and whether it lies behind glass.
 
-    ``size`` is the height of its characters in pixels, ``rows`` the bounds of a label's number of lines."""
+    ``size`` is the height of its characters in pixels, ``rows`` the bounds of a label's number of lines.
+    """
     size = size or int(rng.integers(18, 34))
     kind = rng.random()
     if kind < 0.45:
@@ -903,7 +910,7 @@ def _field(rng: Rng, height: int, width: int, cells: int) -> Floats:
 
 
 def _surroundings(rng: Rng, height: int, width: int) -> Pixels:
-    """What lies round a label: painted panels with seams, shadows and bolts."""
+    """Return what lies round a label: painted panels with seams, shadows and bolts."""
     colour = rng.uniform(10, 240) + rng.normal(0, 12, 3) if rng.random() < 0.85 else rng.uniform(10, 240, 3)
     picture = np.full((height, width, 3), colour, np.float32)
     picture += _field(rng, height, width, int(rng.integers(1, 5)))[:, :, None] * float(rng.uniform(3, 40))
@@ -985,7 +992,8 @@ def _camera(rng: Rng, picture: Pixels, steady: bool = False) -> Pixels:
 
 def _homography(rng: Rng, sheet: Sheet, height: int, width: int, turn: float, share: float) -> Floats:
     """From the sheet to the photo: the text ``share`` of the photo's width long, turned by ``turn``
-    radians."""
+    radians.
+    """
     rows, columns = sheet.pixels.shape[:2]
     source = np.array([(0, 0), (columns, 0), (columns, rows), (0, rows)], np.float64)
     text = sheet.corners if sheet.corners is not None else source
@@ -1063,7 +1071,8 @@ def _lay(picture: Pixels, sheet: Sheet, matrix: Floats) -> None:
 
 def render_photo(rng: Rng) -> tuple[Pixels, Floats, str]:
     """A photo with one VIN: BGR pixels, the corners (4 x 2, pixels) of its 17 characters in reading order
-    (top left of the text first, then clockwise as one reads it), and the VIN."""
+    (top left of the text first, then clockwise as one reads it), and the VIN.
+    """
     while True:
         vin = draw_vin(rng)
         picture, corners = _photograph(rng, vin)
@@ -1073,7 +1082,7 @@ def render_photo(rng: Rng) -> tuple[Pixels, Floats, str]:
 
 
 def render_without(rng: Rng) -> Pixels:
-    """A photo of a label, plate or paper that bears no VIN."""
+    """Return a photo of a label, plate or paper that bears no VIN."""
     return _photograph(rng, None)[0]
 
 
@@ -1083,7 +1092,8 @@ def render_without(rng: Rng) -> Pixels:
 def jittered(corners: Floats, rng: Rng, amount: float = 1.0) -> Floats:
     """``corners`` (4 x 2) as a detector gives them: ends off by a twentieth of the line's length, the whole
     shifted, tilted and stretched by a fifth of its height (deviations, times ``amount``), as measured on
-    real photos."""
+    real photos.
+    """
     along, down = corners[1] - corners[0], corners[3] - corners[0]
     left, right = rng.normal(0, 0.045 * amount, 2)
     top, bottom = rng.normal(0, 0.16 * amount, 2) + rng.normal(0, 0.16 * amount)
@@ -1096,7 +1106,7 @@ def jittered(corners: Floats, rng: Rng, amount: float = 1.0) -> Floats:
 
 
 def render_line(rng: Rng) -> tuple[Pixels, str]:
-    """A line as the reader gets it, cut by a detector's corners (48 x 384 BGR), and what it says in
+    """Return a line as the reader gets it, cut by a detector's corners (48 x 384 BGR), and what it says in
     ``ALPHABET``.
 
     Characters are 6 to 45 pixels high before the cut. One line in sixteen is not a VIN, so that the reader
@@ -1172,7 +1182,7 @@ _TYRES = (
 
 
 def _sample(layout: _Layout, dark: bool, turn: float, seed: int) -> Pixels:
-    """A composed label photographed at 1600 x 1200, as a telephone would."""
+    """Return a composed label photographed at 1600 x 1200, as a telephone would."""
     rng = np.random.default_rng(seed)
     ground, ink = (np.full(3, v, np.float32) for v in ((22, 225) if dark else (238, 28)))
     face = _paint(layout, ground, ink, ink)
@@ -1202,7 +1212,8 @@ def _words(layout: _Layout, texts: Sequence[str], x: int, y: int, size: int, pit
 
 def _samples(folder: Path) -> None:
     """The photos of tests/data: a door label with a barcode, a maker's plate, and a label that bears no
-    VIN."""
+    VIN.
+    """
     rng = np.random.default_rng(0)
     door = _Layout(rng, 1240, 480)
     _words(door, _DOOR_LABEL, 30, 20, 34, 50, "LiberationSansNarrow-Bold")

@@ -58,7 +58,7 @@ class Scene:
 
 
 def box_quad(box: Sequence[float] | Floats) -> Floats:
-    """The four corners of ``box``, clockwise from its top left."""
+    """Return the four corners of ``box``, clockwise from its top left."""
     x0, y0, x1, y1 = (float(v) for v in box)
     return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
 
@@ -90,7 +90,7 @@ def _clockwise(points: Floats) -> Floats:
 
 
 def plate_scenes(data: Path, split: str, only: str | None = None) -> list[Scene]:
-    """The photos of ``data``/plates, or of the folder ``only`` in it, with plates as targets."""
+    """Return the photos of ``data``/plates, or of the folder ``only`` in it, with plates as targets."""
     scenes = []
     for folder, label in read_photo_labels(data, split, only):
         frame = np.array([0, 0, label["width"], label["height"]], np.float32)
@@ -151,7 +151,7 @@ def plate_scenes(data: Path, split: str, only: str | None = None) -> list[Scene]
 
 
 def empty_scenes(data: Path, split: str) -> list[Scene]:
-    """The photos without a plate, every fifth of them for validation. They may hold vehicles.
+    """Return the photos without a plate, every fifth of them for validation. They may hold vehicles.
 
     For training the photos of VIN labels join them: so much text, and never a plate.
     """
@@ -165,7 +165,7 @@ def empty_scenes(data: Path, split: str) -> list[Scene]:
 
 
 def line_scenes(data: Path, split: str) -> list[Scene]:
-    """The photos of ``data``/vin, with the lines that hold a VIN as targets."""
+    """Return the photos of ``data``/vin, with the lines that hold a VIN as targets."""
     folder = data / "vin"
     scenes = []
     for label in read_labels(folder, split):
@@ -348,7 +348,7 @@ class Scenes:
         return _project(np.asarray(image, np.uint8), scene, turn, size)
 
     def _view(self, width: int, height: int, scene: Scene, size: int) -> tuple[NDArray[np.float64], float]:
-        """A 3 x 3 matrix from the photo to the frame, and the zoom in it."""
+        """Return a 3 x 3 matrix from the photo to the frame, and the zoom in it."""
         rng = self._rng
         anchor = int(rng.integers(len(scene.boxes))) if len(scene.boxes) else None
         whole = size / max(width, height)
@@ -397,7 +397,7 @@ class Scenes:
         return end @ tilt @ rotation @ shear @ scale @ start, float(zoom)
 
     def _close_up(self, photo: Pixels, scene: Scene) -> tuple[Pixels, Scene]:
-        """A target with little of the photo round it, as one who fills a viewfinder with it takes it.
+        """Return a target with little of the photo round it, as one who fills a viewfinder with it takes it.
 
         On each side 0 to 60 % of the target's own width or height are left.
         """
@@ -421,7 +421,7 @@ class Scenes:
         frame = np.array([x1 - x0, y1 - y0], np.float32)
 
         def inside(boxes: Floats) -> tuple[Floats, Floats]:
-            """The boxes in the part's pixels, and how much of each is in it."""
+            """Return the boxes in the part's pixels, and how much of each is in it."""
             moved = (boxes - offset).astype(np.float32)
             clipped = np.clip(moved, 0, np.tile(frame, 2)).astype(np.float32)
             area = (moved[:, 2:] - moved[:, :2]).prod(axis=1)
@@ -520,7 +520,7 @@ def _apply(turn: NDArray[np.float64], points: Floats) -> Floats:
 
 
 def _project(image: Pixels, scene: Scene, turn: NDArray[np.float64], size: int) -> Sample:
-    """What of ``scene`` is in the frame, in the frame's pixels."""
+    """Return what of ``scene`` is in the frame, in the frame's pixels."""
 
     def boxes_of(boxes: Floats) -> Floats:
         if not len(boxes):
@@ -583,7 +583,7 @@ def _grown(boxes: Floats, by: float) -> Floats:
 
 
 def _visible(boxes: Floats, size: int) -> Floats:
-    """The share of each box that lies in the frame, 0..1."""
+    """Return the share of each box that lies in the frame, 0..1."""
     inside = np.clip(boxes, 0, size)
     area = (inside[:, 2] - inside[:, 0]) * (inside[:, 3] - inside[:, 1])
     return np.asarray(

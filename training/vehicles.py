@@ -73,7 +73,7 @@ class Looks(nn.Module):
 
 
 def labelled(data: Path, split: str) -> list[Labelled]:
-    """The vehicles of the labelled photos whose body, colour or side is known."""
+    """Return the vehicles of the labelled photos whose body, colour or side is known."""
     by_eye = json.loads(Path(__file__).with_name("other_vehicles.json").read_text(encoding="utf-8"))
     found = []
     for folder, label in read_photo_labels(data, split):
@@ -103,7 +103,7 @@ def labelled(data: Path, split: str) -> list[Labelled]:
 
 
 def _varied(vehicle: Labelled, rng: np.random.Generator) -> tuple[Pixels, tuple[int, int, int]]:
-    """A view of ``vehicle`` as the detector might cut it, in other light."""
+    """Return a view of ``vehicle`` as the detector might cut it, in other light."""
     box = vehicle.box.copy()
     sides = np.tile(box[2:] - box[:2], 2)
     box += rng.normal(0, 0.04, 4).astype(np.float32) * sides
@@ -210,7 +210,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def figures(model: Path, vehicles: list[Labelled]) -> dict[str, float]:
-    """The share of right answers of ``model`` for body, colour and side over the labelled boxes."""
+    """Return the share of right answers of ``model`` for body, colour and side over the labelled boxes."""
     run = session(model)
     right = {name: 0 for name, _ in _HEADS}
     asked = dict(right)

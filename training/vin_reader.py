@@ -97,7 +97,7 @@ def possible_corners(box: Sequence[float]) -> list[Floats]:
 def probabilities(
     reader: Reader, crops: Sequence[Pixels]
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """The net's CTC output for crops (B x T x 34, rows sum to 1)."""
+    """Return the net's CTC output for crops (B x T x 34, rows sum to 1)."""
     with torch.autocast("cpu", torch.bfloat16, enabled=False):
         logits, _ = reader(to_input(crops))
     return ctc.softmax(logits.double().numpy())
@@ -155,7 +155,7 @@ def _certainty(reading: LineReading) -> float:
 
 
 def spoil(pixels: Pixels, rng: Rng) -> Pixels:
-    """A real photo as another camera, light or distance would have given it."""
+    """Return a real photo as another camera, light or distance would have given it."""
     picture = pixels
     if rng.random() < 0.4:  # further away
         zoom = float(rng.uniform(0.55, 0.95)), float(rng.uniform(0.55, 0.95))
@@ -189,7 +189,8 @@ def spoil(pixels: Pixels, rng: Rng) -> Pixels:
 
 class Samples:
     """An endless stream of training lines: the real ones drawn so that rare makers are not drowned, and
-    rendered."""
+    rendered.
+    """
 
     def __init__(self, data: Path, lines: Sequence[Line], seed: int) -> None:
         self._rng = np.random.default_rng(seed)
@@ -221,7 +222,8 @@ class Samples:
 
 def validate(reader: Reader, data: Path, lines: Sequence[Line]) -> dict[str, float]:
     """Share of validation lines (sure texts) read right by themselves, by kind: no rules, corners as
-    bad as a detector's."""
+    bad as a detector's.
+    """
     reader.eval()
     rng = np.random.default_rng(0)
     right: dict[str, list[bool]] = {}
@@ -307,7 +309,8 @@ def train(data: Path, work: Path, steps: int, seed: int, rate: float, minutes: f
 
 def ship(data: Path, work: Path, out: Path) -> None:
     """Export the averaged net, quantise it on training lines, and print what that costs on validation
-    lines."""
+    lines.
+    """
     exact = work / "reader-fp32.onnx"
     net = load_reader(work)
     round_weights(net.body.quantized())
@@ -340,7 +343,8 @@ def ship(data: Path, work: Path, out: Path) -> None:
 
 def float_nodes(path: Path) -> list[str]:
     """Nodes of the exported net to keep in float: the gates of squeeze-and-excitation, the depthwise
-    convolutions and the neck. They hold little of the arithmetic, and in INT8 they lose characters."""
+    convolutions and the neck. They hold little of the arithmetic, and in INT8 they lose characters.
+    """
     graph = onnx.load(str(path)).graph
     shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
@@ -353,7 +357,7 @@ def float_nodes(path: Path) -> list[str]:
 
 
 def load_lines(work: Path) -> list[Line]:
-    """What ``lines`` wrote."""
+    """Return what ``lines`` wrote."""
     return [
         Line(**json.loads(row))
         for row in (work / "lines.jsonl").read_text(encoding="utf-8").splitlines()
@@ -362,7 +366,7 @@ def load_lines(work: Path) -> list[Line]:
 
 
 def load_reader(work: Path) -> Reader:
-    """The averaged weights of WORK/reader.pt, or the published ones with the restricted head."""
+    """Return the averaged weights of WORK/reader.pt, or the published ones with the restricted head."""
     reader = Reader(ALPHABET)
     if (work / "reader.pt").exists():
         reader.load_state_dict(torch.load(work / "reader.pt", weights_only=True)["model"])

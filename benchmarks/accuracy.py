@@ -1,4 +1,4 @@
-"""Accuracy on a folder of labelled photos, ours beside RapidOCR's, as Markdown tables.
+"""Accuracy on a folder of labeled photos, ours beside RapidOCR's, as Markdown tables.
 
     python -m benchmarks.accuracy plates --data DIR [--split val] [--peer] [--plot FILE] [--models FOLDER]
     python -m benchmarks.accuracy vins   --data DIR [--split val] [--peer] [--plot FILE] [--models FOLDER]
@@ -7,12 +7,12 @@
 
 DIR holds labels.jsonl, one JSON object a line with ``image`` and ``plates[]`` or ``vins[]`` (boxes
 ``[xmin, ymin, xmax, ymax]`` in pixels). A plate is *found* where an answered box has an IoU of 0.5 or more
-with its labelled one; its text is right where both are equal after O, Q -> 0 and I -> 1 (*folded*), because
+with its labeled one; its text is right where both are equal after O, Q -> 0 and I -> 1 (*folded*), because
 many labels confuse these too. A VIN must be right to the letter. ``--plot`` draws the score's calibration
 as an SVG.
 
 The peer is PP-OCRv6 small as ``rapidocr`` ships it, on the whole photo. For plates it may answer with every
-line of 4 to 9 letters and digits, and the line nearest to the labelled plate counts: an oracle's help that
+line of 4 to 9 letters and digits, and the line nearest to the labeled plate counts: an oracle's help that
 ours does not get. For VINs it answers with the 17-character window that its confidence and the check digit
 prefer, at the first of four rotations that shows one. It needs ``pip install rapidocr``.
 """
@@ -104,7 +104,7 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def plate_slices(label: dict[str, Any], plate: dict[str, Any], pixels: Pixels) -> Iterator[str]:
-    """Yield the rows of the table in which a labelled plate counts."""
+    """Yield the rows of the table in which a labeled plate counts."""
     yield "all"
     yield f"set: {label.get('group', 'all')}"
     region = (plate.get("region") or "").split("-")[0]
@@ -112,7 +112,7 @@ def plate_slices(label: dict[str, Any], plate: dict[str, Any], pixels: Pixels) -
         yield f"country: {region}"
     height = plate["box"][3] - plate["box"][1]
     yield f"height: {'below 20' if height < 20 else '20 to 40' if height < 40 else '40 and more'} px"
-    yield f"rows: {plate.get('lines') or 'not labelled'}"
+    yield f"rows: {plate.get('lines') or 'not labeled'}"
     yield "light: " + ("day" if pixels.mean() > 70 else "night")
     corners = plate.get("polygon") or plate.get("corners_guess")
     if corners:
@@ -122,7 +122,7 @@ def plate_slices(label: dict[str, Any], plate: dict[str, Any], pixels: Pixels) -
 
 
 def looks(plate: dict[str, Any], hit: Answer | None) -> Iterator[tuple[str, bool]]:
-    """Yield what is asked about a labelled plate besides its text, and whether the answer to it is right."""
+    """Yield what is asked about a labeled plate besides its text, and whether the answer to it is right."""
     region = plate.get("region") or ""
     said = hit.region if hit else ""
     if region:
@@ -140,7 +140,7 @@ def looks(plate: dict[str, Any], hit: Answer | None) -> Iterator[tuple[str, bool
     if vehicle.get("type") in TYPE_OF_LABEL:
         yield "body", seen is not None and seen.type == TYPE_OF_LABEL[vehicle["type"]]
     if vehicle.get("color"):
-        yield "colour", seen is not None and seen.color == vehicle["color"]
+        yield "color", seen is not None and seen.color == vehicle["color"]
     if vehicle.get("view"):
         yield "side", seen is not None and seen.orientation == vehicle["view"]
 
@@ -207,7 +207,7 @@ def plates(system: System, data: Path, split: str | None, regions: Scored | None
         )
     print()
     _table(
-        ["", "labelled", "right"],
+        ["", "labeled", "right"],
         ([name, str(len(all_)), _percent(sum(all_), len(all_))] for name, all_ in asked.items()),
     )
     _reliability(reliability)

@@ -2,10 +2,10 @@
 
     python -m benchmarks.precision FP32_FOLDER [--api plate] [--runs 100]
 
-FP32_FOLDER holds the models before quantisation under the names that they have in the package; the
+FP32_FOLDER holds the models before quantization under the names that they have in the package; the
 training steps write them. Both are opened as the function opens them and run on the same input in turn, on
 one thread; a figure is the least CPU-milliseconds of all runs, which other work disturbs least.
-What quantisation costs in accuracy is ``python -m benchmarks.accuracy`` with ``--models`` for each folder.
+What quantization costs in accuracy is ``python -m benchmarks.accuracy`` with ``--models`` for each folder.
 It needs ``pip install onnx``.
 """
 
@@ -45,7 +45,7 @@ INTEGER = {
 """ONNX Runtime's operators on integers, beside those between DequantizeLinear and QuantizeLinear."""
 
 WORK = {"Conv", "ConvTranspose", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "FusedGemm"}
-"""Operators worth quantising: all others move or clip numbers."""
+"""Operators worth quantizing: all others move or clip numbers."""
 
 
 def sample(session: ort.InferenceSession, name: str) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def least(sessions: Iterable[ort.InferenceSession], feed: dict[str, Any], runs: 
 
 
 def kept_in_float(path: Path) -> tuple[int, Counter[str]]:
-    """How many nodes of a model do the arithmetic worth quantising, and what kinds of them do it in float."""
+    """How many nodes of a model do the arithmetic worth quantizing, and what kinds of them do it in float."""
     graph = onnx.load(path).graph
     integers = {output for node in graph.node if node.op_type == "DequantizeLinear" for output in node.output}
     weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}

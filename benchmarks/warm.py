@@ -47,7 +47,7 @@ STAGES = {
     "rest": "everything else",
     "total": "whole request",
 }
-COLOURS = ("#7b6888", "#98abc5", "#6b486b", "#2f6c8f", "#d0743c", "#ff8c00", "#a05d56", "#bbbbbb")
+COLORS = ("#7b6888", "#98abc5", "#6b486b", "#2f6c8f", "#d0743c", "#ff8c00", "#a05d56", "#bbbbbb")
 
 
 def large(encoded: bytes) -> bytes:
@@ -182,17 +182,17 @@ def plot(medians: Mapping[tuple[str, str], Mapping[str, float]]) -> str:
         x, y = 10.0, 46 * row + 10
         parts.append(f'<text x="10" y="{y + 12}">{name}, {photo}: {stages["total"]:.1f} CPU-ms</text>')
         left = stages["total"] - sum(stages.get(stage, 0.0) for stage in shown)
-        for stage, colour in zip(shown, COLOURS, strict=True):
+        for stage, color in zip(shown, COLORS, strict=True):
             part = stages.get(stage, 0.0) + (left if stage == "rest" else 0.0)
             width = 780 * part / widest
             parts.append(
-                f'<rect x="{x:.1f}" y="{y + 17}" width="{width:.1f}" height="16" fill="{colour}">'
+                f'<rect x="{x:.1f}" y="{y + 17}" width="{width:.1f}" height="16" fill="{color}">'
                 f"<title>{STAGES[stage]}: {part:.1f}</title></rect>"
             )
             x += width
-    for index, (stage, colour) in enumerate(zip(shown, COLOURS, strict=True)):
+    for index, (stage, color) in enumerate(zip(shown, COLORS, strict=True)):
         x, y = 10 + 195 * (index % 4), height - 30 + 16 * (index // 4)
-        parts.append(f'<rect x="{x}" y="{y - 9}" width="10" height="10" fill="{colour}"/>')
+        parts.append(f'<rect x="{x}" y="{y - 9}" width="10" height="10" fill="{color}"/>')
         parts.append(f'<text x="{x + 15}" y="{y}">{STAGES[stage]}</text>')
     return "\n".join([*parts, "</svg>"])
 

@@ -1,7 +1,7 @@
 """Adds to labels what a detector sees: ``python -m training.complete --photos DIR --model FILE --out DIR``.
 
 The photos of ``plates/openimages2`` come with plate boxes only. OUT/labels.jsonl gets, for each photo, the
-vehicle round each plate (``vehicle.box``), the other vehicles, and the corners of the plates whose labelled
+vehicle round each plate (``vehicle.box``), the other vehicles, and the corners of the plates whose labeled
 box the detector agrees with (``corners_guess``). OUT otherwise links to DIR.
 """
 

@@ -1,4 +1,4 @@
-"""The labelled photos, as every training step reads them: one JSON object a line, image paths relative to
+"""The labeled photos, as every training step reads them: one JSON object a line, image paths relative to
 it.
 """
 
@@ -58,14 +58,14 @@ PHOTO_FOLDERS = ("photos", "openimages2")
 
 
 def read_photo_labels(data: Path, split: str, only: str | None = None) -> list[tuple[Path, dict[str, Any]]]:
-    """The labelled photos of ``data``/plates, each with the folder that its image's path is relative to."""
+    """The labeled photos of ``data``/plates, each with the folder that its image's path is relative to."""
     folders = [data / "plates" / name for name in PHOTO_FOLDERS if only in (None, name)]
     present = [folder for folder in folders if (folder / "labels.jsonl").exists()]
     return [(folder, label) for folder in present for label in read_labels(folder, split)]
 
 
 def read_image(path: Path) -> Pixels:
-    """Decode ``path`` to colour pixels, EXIF orientation applied. Raises ``OSError`` where that fails."""
+    """Decode ``path`` to color pixels, EXIF orientation applied. Raises ``OSError`` where that fails."""
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
     if pixels is None:
         raise OSError(f"not a readable image: {path}")

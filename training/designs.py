@@ -2,7 +2,7 @@
 """What plates look like, country by country and state by state.
 
 What may stand on them is in carsight/plate/regions.toml, which the product reads too; it says how texts are written
-there. Looks follow the authorities' public descriptions and what the labelled photos show.
+there. Looks follow the authorities' public descriptions and what the labeled photos show.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from carsight.plate import regions
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 """Blue, green, red, 0..255."""
 
 WHITE, BLACK, YELLOW = (235, 238, 238), (25, 22, 22), (25, 195, 240)
@@ -37,9 +37,9 @@ class Design:
 
     region: str
     plates: str
-    ink: tuple[Colour, ...] = (BLACK,)
-    paper: tuple[Colour, ...] = (WHITE,)
-    gradient: Colour | None = None
+    ink: tuple[Color, ...] = (BLACK,)
+    paper: tuple[Color, ...] = (WHITE,)
+    gradient: Color | None = None
     size: tuple[int, int] = (520, 110)
     text: int = 76
     only: str = ""
@@ -48,7 +48,7 @@ class Design:
     band_right: bool = False
     top: tuple[str, ...] = ()
     bottom: tuple[str, ...] = ()
-    words: tuple[Colour, ...] = ()
+    words: tuple[Color, ...] = ()
     scenery: bool = False
     stickers: float = 0.0
     bolts: float = 0.3
@@ -71,10 +71,10 @@ def _state(
     name: str,
     slogans: tuple[str, ...],
     plates: str,
-    ink: tuple[Colour, ...],
-    paper: tuple[Colour, ...] = (WHITE,),
-    gradient: Colour | None = None,
-    words: tuple[Colour, ...] = (),
+    ink: tuple[Color, ...],
+    paper: tuple[Color, ...] = (WHITE,),
+    gradient: Color | None = None,
+    words: tuple[Color, ...] = (),
     name_below: bool = False,
     scenery: bool = True,
 ) -> Design:
@@ -160,8 +160,8 @@ def _european(
     band: str | None,
     plates: str,
     only: str = "",
-    paper: tuple[Colour, ...] = (WHITE,),
-    ink: tuple[Colour, ...] = (BLACK,),
+    paper: tuple[Color, ...] = (WHITE,),
+    ink: tuple[Color, ...] = (BLACK,),
     weight: float = 1.0,
     right: bool = False,
     size: tuple[int, int] = (520, 110),
@@ -295,7 +295,7 @@ AFRICA = (
     Design("za", "standard", only="BCDFGHJKLMNPRSTVWXYZ", ink=(BLACK, GREEN, BLUE), size=(520, 110), text=70, fonts="any", weight=1),
     Design("ke", "standard", paper=(WHITE, YELLOW), size=(520, 110), text=72, fonts="any", weight=0.7),
     Design("ug", "standard", paper=(WHITE, YELLOW), size=(520, 110), text=72, fonts="any", weight=0.7),
-    Design("ng", "standard", ink=(BLUE, BLACK), size=(400, 140), text=62, fonts="any", top=("LAGOS", "ABUJA"), bottom=("CENTRE OF EXCELLENCE",), weight=0.5),
+    Design("ng", "standard", ink=(BLUE, BLACK), size=(400, 140), text=62, fonts="any", top=("LAGOS", "ABUJA"), bottom=("CENTER OF EXCELLENCE",), weight=0.5),
     Design("gh", "standard", size=(520, 110), text=72, fonts="any", weight=0.3),
     Design("ma", "standard", size=(520, 110), text=72, fonts="any", weight=0.4),
     Design("eg", "standard", size=(340, 150), text=60, fonts="any", top=("EGYPT",), weight=0.1),

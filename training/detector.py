@@ -2,7 +2,7 @@
 
 One small anchor-free net of plain 3x3 convolutions with ReLU, which is what INT8 on a CPU runs fastest. Each
 cell of three grids (strides 8, 16 and 32) says whether a target (a plate, or with ``--lines`` the line of a
-VIN) is centred there, its box, its four corners and whether it has two rows; the cells of the two coarser
+VIN) is centered there, its box, its four corners and whether it has two rows; the cells of the two coarser
 grids also say whether a vehicle is, its box and its body. Cells are matched to the truth by how well they
 predict it (task-aligned assignment, Feng et al., TOOD, 2021).
 
@@ -58,7 +58,7 @@ _TOP = 9
 
 
 class Conv(nn.Sequential):
-    """3x3 convolution, batch normalisation, ReLU.
+    """3x3 convolution, batch normalization, ReLU.
 
     Where it keeps shape it starts near the identity, which does for a plain net what a shortcut would.
     """
@@ -108,7 +108,7 @@ class Net(nn.Module):
             head.bias.data[1:5] = 1.0
 
     def round_weights(self) -> None:
-        """Train for INT8: all but the last convolution of each head is quantised."""
+        """Train for INT8: all but the last convolution of each head is quantized."""
         round_weights(module[0] for module in self.modules() if isinstance(module, Conv))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -136,30 +136,30 @@ class Net(nn.Module):
 
 @dataclass
 class Cells:
-    """Centres (N, 2) and strides (N, 1) of the cells, pixels, in the order of the net's outputs."""
+    """Centers (N, 2) and strides (N, 1) of the cells, pixels, in the order of the net's outputs."""
 
-    centres: Tensor
+    centers: Tensor
     strides: Tensor
 
     @classmethod
     def of(cls, height: int, width: int, strides: tuple[int, ...]) -> Cells:
-        centres, sizes = [], []
+        centers, sizes = [], []
         for stride in strides:
             y, x = torch.meshgrid(
                 torch.arange(height // stride), torch.arange(width // stride), indexing="ij"
             )
-            centres.append((torch.stack([x.flatten(), y.flatten()], 1) + 0.5) * stride)
-            sizes.append(torch.full((len(centres[-1]), 1), float(stride)))
-        return cls(torch.cat(centres), torch.cat(sizes))
+            centers.append((torch.stack([x.flatten(), y.flatten()], 1) + 0.5) * stride)
+            sizes.append(torch.full((len(centers[-1]), 1), float(stride)))
+        return cls(torch.cat(centers), torch.cat(sizes))
 
     def boxes(self, raw: Tensor) -> Tensor:
         """Distances as the net gives them (B, N, 4) to boxes in pixels."""
         distance = F.softplus(raw) * self.strides * 2
-        return torch.cat([self.centres - distance[..., :2], self.centres + distance[..., 2:]], -1)
+        return torch.cat([self.centers - distance[..., :2], self.centers + distance[..., 2:]], -1)
 
     def corners(self, raw: Tensor) -> Tensor:
         """Offsets as the net gives them (B, N, 8) to corners in pixels."""
-        return self.centres.repeat(1, 4) + raw * self.strides * 2
+        return self.centers.repeat(1, 4) + raw * self.strides * 2
 
 
 def _iou(a: Tensor, b: Tensor, distance: bool = False) -> Tensor:
@@ -194,8 +194,8 @@ def _assign(scores: Tensor, boxes: Tensor, cells: Cells, truth: Tensor, valid: T
     iou = _iou(boxes[:, None], truth[:, :, None])  # B, M, N
     middle = (truth[..., :2] + truth[..., 2:]) / 2
     half = (truth[..., 2:] - truth[..., :2]) / 2
-    away = (cells.centres[None, None] - middle[:, :, None]).abs()
-    # Half of a small thing's neighbours still count, so that none is without a cell.
+    away = (cells.centers[None, None] - middle[:, :, None]).abs()
+    # Half of a small thing's neighbors still count, so that none is without a cell.
     reach = torch.maximum(half[:, :, None] * 0.7, cells.strides[None, None] * 1.0)
     near = (away <= reach).all(-1) & (valid[:, :, None] > 0)
     # Things many cells wide belong to coarser grids, whose cells can see them whole.
@@ -215,8 +215,8 @@ def _assign(scores: Tensor, boxes: Tensor, cells: Cells, truth: Tensor, valid: T
 
 
 def _covered(cells: Cells, areas: Tensor) -> Tensor:
-    """Which cells' centres (B, N) lie in one of ``areas`` (B, K, 4)."""
-    c = cells.centres[None, :, None]
+    """Which cells' centers (B, N) lie in one of ``areas`` (B, K, 4)."""
+    c = cells.centers[None, :, None]
     a = areas[:, None]
     inside = (
         (c[..., 0] > a[..., 0]) & (c[..., 1] > a[..., 1]) & (c[..., 0] < a[..., 2]) & (c[..., 1] < a[..., 3])
@@ -284,7 +284,7 @@ def loss(
 
 
 def fold_batch_norms(net: nn.Module) -> nn.Module:
-    """Return a copy of ``net`` for inference, the batch normalisation of every ``Conv`` folded into its
+    """Return a copy of ``net`` for inference, the batch normalization of every ``Conv`` folded into its
     convolution, whose weights are rounded for good where they were for the training.
     """
     folded = copy.deepcopy(net).eval()
@@ -529,7 +529,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def release(args: argparse.Namespace) -> None:
-    """Quantise the trained model to ``args.release`` and print the figures of both."""
+    """Quantize the trained model to ``args.release`` and print the figures of both."""
     fp32 = args.work / "detector.onnx"
     net = Net(vehicles=not args.lines)
     net.load_state_dict(torch.load(args.work / "last.pt", weights_only=True)["average"])
@@ -573,7 +573,7 @@ def main() -> None:
     # Before any photo is read: a worker that is forked from a process with OpenCV's thread pool hangs on it.
     cv2.setNumThreads(1)
     parser.add_argument(
-        "--release", type=Path, help="quantise the trained model to this file instead of training"
+        "--release", type=Path, help="quantize the trained model to this file instead of training"
     )
     args = parser.parse_args()
     if args.release:

@@ -1,15 +1,15 @@
-"""Measures the VIN recognizer on labelled photos: right, wrong and refused, by kind and by threshold.
+"""Measures the VIN recognizer on labeled photos: right, wrong and refused, by kind and by threshold.
 
     python -m training.evaluate_vins --data DIR [--split val] [--models FOLDER] [--rows FILE]
         [--lines WORK/lines.jsonl] [--no-barcode] [--no-check-digit] [--write MODEL.onnx]
     python -m training.evaluate_vins --rendered 400 --sheet docs/vin-failures.jpg
     python -m training.evaluate_vins --others 300
 
-Counts as shared scorers do: right where the first candidate is a labelled VIN of the photo, wrong where
+Counts as shared scorers do: right where the first candidate is a labeled VIN of the photo, wrong where
 there is one and it is none of them. The curve shows what every threshold would have answered. ``fit`` is
 the logistic map from the rules' probability to the share that is right, as measured without the one that the
 reader carries; ``--write`` puts it, with the threshold that it keeps, into a reader's file. ``--lines`` puts
-the labelled lines in the detector's place, to judge the reader alone. ``--rendered`` asks about drawn photos
+the labeled lines in the detector's place, to judge the reader alone. ``--rendered`` asks about drawn photos
 instead, of which nothing was trained on, and ``--sheet`` shows those that were refused or read wrongly;
 ``--others`` counts the answers to drawn photos that bear no VIN.
 """
@@ -173,7 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, help="folder of the labelled VIN photos")
+    parser.add_argument("--data", type=Path, help="folder of the labeled VIN photos")
     parser.add_argument("--models", type=Path, default=MODELS)
     parser.add_argument("--split", default="val")
     parser.add_argument("--rows", type=Path)

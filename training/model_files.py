@@ -103,7 +103,7 @@ def narrow(model: onnx.ModelProto) -> None:
 def pack_stem(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return ``model`` with its stem over blocks of uint8 pixels, bit for bit the same answers.
 
-    The result takes ``image``, 1 x 3ss x H/s x W/s uint8 with channels in the order (row, column, colour) of
+    The result takes ``image``, 1 x 3ss x H/s x W/s uint8 with channels in the order (row, column, color) of
     a block, where ``s`` is the stem's stride and the original took 1 x 3 x H x W float32, 0..1.
 
     Raises:

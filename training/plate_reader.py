@@ -88,9 +88,9 @@ def cut(plate: Plate, logits: NDArray[np.floating]) -> CutPlate | None:
     clear.
     """
     steps = ctc.align(ctc.softmax(logits), plate.text, ALPHABET)
-    centres = (np.array([np.mean(of_one) for of_one in steps]) + 0.5) * ppocr.STRIDE * _FINE
-    gaps = np.diff(centres)
-    if len(centres) < 3 or gaps.min() < 10 * _FINE / 2:
+    centers = (np.array([np.mean(of_one) for of_one in steps]) + 0.5) * ppocr.STRIDE * _FINE
+    gaps = np.diff(centers)
+    if len(centers) < 3 or gaps.min() < 10 * _FINE / 2:
         return None
     pitch = float(np.median(gaps))
     pixels = straighten(
@@ -106,11 +106,11 @@ def cut(plate: Plate, logits: NDArray[np.floating]) -> CutPlate | None:
         return low + int(np.argmin(ink[low:high])) if high > low else int(np.clip(position, 0, len(ink)))
 
     spans = []
-    for i, centre in enumerate(centres):
+    for i, center in enumerate(centers):
         before = gaps[i - 1] if i else pitch
         after = gaps[i] if i < len(gaps) else pitch
-        begin = quiet(centre - min(before, pitch * 1.25) / 2)
-        end = quiet(centre + min(after, pitch * 1.25) / 2)
+        begin = quiet(center - min(before, pitch * 1.25) / 2)
+        end = quiet(center + min(after, pitch * 1.25) / 2)
         if end - begin < pitch * 0.3:
             return None
         spans.append((begin, end))
@@ -210,23 +210,23 @@ def _seen(
         corners = corners * np.float32(scale)
     if rng.random() < 0.5:
         # Reading along tilted corners is the same as reading a tilted plate.
-        centre = corners.mean(axis=0)
-        x, y = (corners - centre).T
+        center = corners.mean(axis=0)
+        x, y = (corners - center).T
         corners = (
             np.column_stack([x + y * rng.normal(0, 0.1), y + x * rng.normal(0, 0.05)]).astype(np.float32)
-            + centre
+            + center
         )
     pixels = degrade(pixels, rng, float(rng.uniform(0.1, 0.9)))
     return rectify(pixels, jitter(corners, rng, 0.7 if loose else 1.0), two_rows, 0.0 if loose else GROW)
 
 
 def region_classes(plates: Sequence[Plate]) -> list[str]:
-    """Return the region head's classes: every region that was rendered or labelled; Brazil's states count as
+    """Return the region head's classes: every region that was rendered or labeled; Brazil's states count as
     Brazil.
     """
     drawn = {design.region for design in (*designs.ONE_ROW, *designs.TWO_ROWS)}
-    labelled = {plate.region for plate in plates if plate.region and plate.region.split("-")[0] != "br"}
-    return sorted((drawn | labelled | {"br"}) - {"us"})
+    labeled = {plate.region for plate in plates if plate.region and plate.region.split("-")[0] != "br"}
+    return sorted((drawn | labeled | {"br"}) - {"us"})
 
 
 def _produce(samples: Samples, queue: Any, seed: int, step: int, sizes: tuple[int, int], last: int) -> None:
@@ -542,7 +542,7 @@ def load(work: Path) -> tuple[ppocr.Reader, list[str]]:
 
 
 def _calibration_inputs(plates: Sequence[Plate]) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Training plates for the quantiser to see: every source, those of one row, as it wants one width."""
+    """Training plates for the quantizer to see: every source, those of one row, as it wants one width."""
     chosen = np.random.default_rng(0).permutation(len(plates))[:300]
     for crop in crops_of([plates[i] for i in chosen]):
         if crop.shape[1] == ONE_ROW:
@@ -668,7 +668,7 @@ def end_figures(path: Path, plates: Sequence[Plate]) -> dict[str, Any]:
 
 
 def ship(args: argparse.Namespace) -> None:
-    """Export, quantise, calibrate; print the figures of the net before and after."""
+    """Export, quantize, calibrate; print the figures of the net before and after."""
     torch.set_num_threads(1)
     val = read_plates(args.data, "val")
     reader, regions = load(args.work)

@@ -1,4 +1,4 @@
-"""Labelled plates as the reader sees them: every plate with a text, with its corners where they are known."""
+"""Labeled plates as the reader sees them: every plate with a text, with its corners where they are known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UMLAUTS = str.maketrans("ÄÖÜ", "AOU")
 
 @dataclasses.dataclass(frozen=True)
 class Plate:
-    """A labelled plate: the pixels round it, its corners in them and what it says.
+    """A labeled plate: the pixels round it, its corners in them and what it says.
 
     `corners`: 4 x 2, clockwise from the top left; where `loose`, they are only the corners of a loose box.
     `region` is None where it is not known.
@@ -66,7 +66,7 @@ def clean_text(text: str) -> str | None:
 
 
 def read_photos(data: Path, split: str) -> list[Plate]:
-    """Every surely read plate of the labelled photos."""
+    """Every surely read plate of the labeled photos."""
     plates = []
     for folder, label in read_photo_labels(data, split):
         texts = [plate for plate in label["plates"] if plate.get("text") and not plate.get("unsure")]
@@ -88,12 +88,12 @@ def read_photos(data: Path, split: str) -> list[Plate]:
     return plates
 
 
-def read_crops(folder: Path, split: str, unlabelled: bool = False) -> list[Plate]:
-    """The labelled crops (`folder`: plates/crops); with `unlabelled` those without a text, with text ""."""
+def read_crops(folder: Path, split: str, unlabeled: bool = False) -> list[Plate]:
+    """The labeled crops (`folder`: plates/crops); with `unlabeled` those without a text, with text ""."""
     plates = []
     for label in read_labels(folder, split):
         text = clean_text(label["text"]) if label.get("text") else ""
-        if text is None or bool(text) == unlabelled or label.get("unsure"):
+        if text is None or bool(text) == unlabeled or label.get("unsure"):
             continue
         pixels = read_image(folder / label["image"])
         height, width = pixels.shape[:2]
@@ -107,7 +107,7 @@ def read_crops(folder: Path, split: str, unlabelled: bool = False) -> list[Plate
 
 
 def read_plates(data: Path, split: str) -> list[Plate]:
-    """All labelled plates of a split; `data` is the folder that holds `plates`."""
+    """All labeled plates of a split; `data` is the folder that holds `plates`."""
     return read_photos(data, split) + read_crops(data / "plates" / "crops", split)
 
 

@@ -1,6 +1,6 @@
-"""PP-OCRv6 small's text recogniser as a trainable net, and readers made from it.
+"""PP-OCRv6 small's text recognizer as a trainable net, and readers made from it.
 
-PaddleOCR publishes the recogniser (Apache-2.0) and the `rapidocr` 3.10.0 wheel carries it as
+PaddleOCR publishes the recognizer (Apache-2.0) and the `rapidocr` 3.10.0 wheel carries it as
 `PP-OCRv6_rec_small.onnx`. `load_body` rebuilds the net and fills it with those weights; the result equals the
 ONNX file's output to about 1e-5. `Reader` puts a small CTC head on it whose rows are taken from the old
 18,710-class head, so a new reader reads from its first step and fine-tuning only has to adapt it.
@@ -39,7 +39,7 @@ BLANK = 0
 """Class index of the CTC blank."""
 
 PERCENTILE = 99.999
-"""Share of activations, in per cent, that a quantised reader's ranges hold: with the rare outliers in, the
+"""Share of activations, in per cent, that a quantized reader's ranges hold: with the rare outliers in, the
 steps left for the others are so coarse that answers change twice as much."""
 
 _NEW_OPSET = 20
@@ -202,7 +202,7 @@ class OldHead:
 
 
 def default_weights() -> Path:
-    """Path of the recogniser inside the installed `rapidocr` package."""
+    """Path of the recognizer inside the installed `rapidocr` package."""
     import rapidocr
 
     return Path(rapidocr.__file__).parent / "models" / "PP-OCRv6_rec_small.onnx"
@@ -253,14 +253,14 @@ class _Published:
         """Return the array behind a name. Raises ValueError where there is none."""
         value = self.constant(name)
         if value is None:
-            raise ValueError(f"{name} is not a constant: not the expected recogniser")
+            raise ValueError(f"{name} is not a constant: not the expected recognizer")
         return value
 
     def bias(self, node: onnx.NodeProto) -> Array:
         """Return a convolution's bias: its own, or the constant that its output is added to."""
         bias = self.constant(node.input[2]) if len(node.input) > 2 else self._added(node)
         if bias is None:
-            raise ValueError(f"{node.name} has no bias: not the expected recogniser")
+            raise ValueError(f"{node.name} has no bias: not the expected recognizer")
         return bias.reshape(-1)
 
     def _added(self, node: onnx.NodeProto) -> Array | None:
@@ -297,7 +297,7 @@ def _fill_convolutions(body: Body, published: _Published) -> None:
     nodes = [node for node in published.nodes if node.op_type == "Conv"]
     if len(nodes) != len(convolutions):
         raise ValueError(
-            f"{len(nodes)} convolutions, {len(convolutions)} expected: not the expected recogniser"
+            f"{len(nodes)} convolutions, {len(convolutions)} expected: not the expected recognizer"
         )
     for convolution, node in zip(convolutions, nodes, strict=True):
         _fill(convolution.weight, published.needed(node.input[1]))
@@ -327,16 +327,16 @@ def _fill_layer_norms(body: Body, published: _Published) -> None:
 def _fill(parameter: Tensor, value: Array) -> None:
     if tuple(parameter.shape) != tuple(value.shape):
         raise ValueError(
-            f"shape {value.shape} where {tuple(parameter.shape)} belongs: not the expected recogniser"
+            f"shape {value.shape} where {tuple(parameter.shape)} belongs: not the expected recognizer"
         )
     parameter.copy_(torch.tensor(value))
 
 
 class RegionHead(nn.Module):
-    """Says from the plate's design where it is from: feature maps and the colours -> (B, regions).
+    """Says from the plate's design where it is from: feature maps and the colors -> (B, regions).
 
-    The text net's features know shapes but little of colour, so the colours of 6 x 20 cells come straight
-    from the pixels. One linear layer on standardised inputs: on validation plates it named more states than
+    The text net's features know shapes but little of color, so the colors of 6 x 20 cells come straight
+    from the pixels. One linear layer on standardized inputs: on validation plates it named more states than
     one with a hidden layer, or with finer cells.
     """
 
@@ -347,7 +347,7 @@ class RegionHead(nn.Module):
         self.out = nn.Linear(inputs, regions)
 
     def look(self, image: Tensor, maps: Tensor) -> Tensor:
-        """Return what it decides on, (B, 1512): the feature maps' means by row, and the colours."""
+        """Return what it decides on, (B, 1512): the feature maps' means by row, and the colors."""
         cells = F.interpolate(F.avg_pool2d(image, 8), (6, 20), mode="bilinear")
         return torch.cat([maps.mean(3).flatten(1), cells.flatten(1)], 1)
 

@@ -1,4 +1,4 @@
-"""FP32 ONNX to INT8 ONNX: static quantisation in QDQ form, as x86 and arm64 processors run it best.
+"""FP32 ONNX to INT8 ONNX: static quantization in QDQ form, as x86 and arm64 processors run it best.
 
 Activations are unsigned and asymmetric, weights signed and symmetric per output channel, of 7 bits: so no x86
 processor saturates (training/rounding.py). Nodes that must keep
@@ -46,20 +46,20 @@ def quantize(
     op_types: Sequence[str] = ("Conv", "Gemm", "MatMul", "Add", "Concat", "MaxPool", "Resize", "Relu"),
     percentile: float | None = None,
 ) -> None:
-    """Write ``int8``, the quantised and optimised twin of ``fp32``.
+    """Write ``int8``, the quantized and optimized twin of ``fp32``.
 
     Args:
-        fp32: The model to quantise, batch normalisation folded.
-        int8: Where the result goes. It is optimised as far as does not depend on this machine, so that
+        fp32: The model to quantize, batch normalization folded.
+        int8: Where the result goes. It is optimized as far as does not depend on this machine, so that
             opening it costs less; its integer operators are ONNX Runtime's.
         calibration: 200-500 inputs from the training photos, by input name; they set the activations' ranges.
         keep_float: Names of nodes to leave alone.
-        op_types: Kinds of nodes to quantise.
+        op_types: Kinds of nodes to quantize.
         percentile: Share of activations, in per cent, that the range must hold (99.99 drops rare outliers),
             from inputs of one shape; the full range where None.
     """
     with tempfile.TemporaryDirectory() as folder:
-        prepared, quantised = Path(folder) / "prepared.onnx", Path(folder) / "quantised.onnx"
+        prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
         quant_pre_process(str(fp32), str(prepared), skip_symbolic_shape=True)
         names = {node.name for node in onnx.load(prepared).graph.node}
         missing = set(keep_float) - names
@@ -70,7 +70,7 @@ def quantize(
             extra["CalibPercentile"] = percentile
         quantize_static(
             str(prepared),
-            str(quantised),
+            str(quantized),
             _Reader(calibration),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(op_types),
@@ -87,7 +87,7 @@ def quantize(
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.optimized_model_filepath = str(int8)
         options.log_severity_level = 3
-        ort.InferenceSession(str(quantised), options, providers=["CPUExecutionProvider"])
+        ort.InferenceSession(str(quantized), options, providers=["CPUExecutionProvider"])
 
 
 def _from_blocks(weight: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -100,7 +100,7 @@ def _from_blocks(weight: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def float_weights(path: Path) -> Weights:
-    """Return the weights of a quantised model by their names in the net that it was exported from.
+    """Return the weights of a quantized model by their names in the net that it was exported from.
 
     Convolutions are dequantized, a stem over blocks (training/model_files.py) is laid out as it was. The
     matrix of a linear layer, whose name the exporter drops, takes the name of the bias added to its product,
@@ -115,7 +115,7 @@ def float_weights(path: Path) -> Weights:
         if node.op_type == "Add"
         for name in node.input
     }
-    # A layer normalisation with a shortcut holds the bias of the product that it takes in.
+    # A layer normalization with a shortcut holds the bias of the product that it takes in.
     bias_after |= {
         node.input[1]: node.input[4] for node in graph.node if node.op_type == "SkipLayerNormalization"
     }

@@ -25,7 +25,7 @@ from training.detector import Conv, Net, batches
 from training.plates_data import ALPHABET
 from training.quantize import Weights, float_weights
 from training.scenes import Scenes, line_scenes, plate_scenes
-from training.vehicles import Looks, labelled, views
+from training.vehicles import Looks, labeled, views
 
 
 def load_folded(net: nn.Module, weights: Weights) -> None:
@@ -83,7 +83,7 @@ def recover_detector(data: Path, model: Path, out: Path, lines: bool) -> None:
 def recover_vehicles(data: Path, model: Path, out: Path) -> None:
     net = Looks()
     load_folded(net, float_weights(model))
-    restore_norms(net, (image for image, _ in views(labelled(data, "train"), 64, 0)), 12)
+    restore_norms(net, (image for image, _ in views(labeled(data, "train"), 64, 0)), 12)
     _save(out / "last.pt", {"net": net.state_dict()})
 
 

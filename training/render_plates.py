@@ -1,4 +1,4 @@
-"""Draws licence plates: a design of `designs.py`, a text that may stand on it, then a photo of it.
+"""Draws license plates: a design of `designs.py`, a text that may stand on it, then a photo of it.
 
     python -m training.render_plates --out sheet.png [--count 96] [--seed 0] [--region CODE]
 
@@ -25,7 +25,7 @@ from carsight.plate.reader import HEIGHT, rectify
 from carsight.plate.reader import TWO_ROWS as TWO_ROWS_WIDTH
 from training import designs
 from training.data import Pixels, read_image, read_labels, tiled
-from training.designs import Colour, Design, Token, fill_pattern, vanity_pattern
+from training.designs import Color, Design, Token, fill_pattern, vanity_pattern
 
 Mask = NDArray[np.floating]
 
@@ -169,13 +169,13 @@ def _strokes(rng: np.random.Generator, size: int = 48) -> Mask:
     for _ in range(int(rng.integers(3, 9))):
         a, b = rng.integers(2, size - 2, (2, 2))
         if curved:
-            centre, axes = (
+            center, axes = (
                 (int(a[0]), int(a[1])),
                 (int(rng.integers(5, size // 2)), int(rng.integers(4, size // 3))),
             )
             cv2.ellipse(
                 mask,
-                centre,
+                center,
                 axes,
                 float(rng.integers(180)),
                 0,
@@ -194,8 +194,8 @@ def _strokes(rng: np.random.Generator, size: int = 48) -> Mask:
     return mask.astype(np.float32) / 255
 
 
-def _blend(canvas: Pixels, mask: Mask, x: int, y: int, colour: Sequence[float]) -> None:
-    """Paint `colour` through `mask`, whose top left goes to (x, y); what lies outside the canvas is cut
+def _blend(canvas: Pixels, mask: Mask, x: int, y: int, color: Sequence[float]) -> None:
+    """Paint `color` through `mask`, whose top left goes to (x, y); what lies outside the canvas is cut
     off.
     """
     x0, y0 = max(x, 0), max(y, 0)
@@ -204,7 +204,7 @@ def _blend(canvas: Pixels, mask: Mask, x: int, y: int, colour: Sequence[float]) 
         return
     part = canvas[y0:y1, x0:x1]
     alpha = mask[y0 - y : y1 - y, x0 - x : x1 - x, None]
-    part[:] = part * (1 - alpha) + np.asarray(colour, np.float32) * alpha
+    part[:] = part * (1 - alpha) + np.asarray(color, np.float32) * alpha
 
 
 def _scaled(mask: Mask, width: float, height: float) -> Mask:
@@ -312,8 +312,8 @@ def draw_plate(
     return canvas, text, len(rows)
 
 
-def _pick(colours: tuple[Colour, ...], index: int) -> NDArray[np.float64]:
-    return np.array(colours[index % len(colours)], np.float64)
+def _pick(colors: tuple[Color, ...], index: int) -> NDArray[np.float64]:
+    return np.array(colors[index % len(colors)], np.float64)
 
 
 def _paper(
@@ -337,9 +337,9 @@ def _paper(
 
 
 def _hill(canvas: Pixels, paper: NDArray[np.float64], rng: np.random.Generator) -> None:
-    """Mountains, a shore or some figure in pale colours behind the text."""
+    """Mountains, a shore or some figure in pale colors behind the text."""
     height, width = canvas.shape[:2]
-    colour = np.clip(paper * rng.uniform(0.55, 0.95) + rng.normal(0, 40, 3), 0, 255)
+    color = np.clip(paper * rng.uniform(0.55, 0.95) + rng.normal(0, 40, 3), 0, 255)
     mask = np.zeros((height, width), np.uint8)
     if rng.random() < 0.6:
         xs = np.linspace(0, width, 9)
@@ -347,12 +347,12 @@ def _hill(canvas: Pixels, paper: NDArray[np.float64], rng: np.random.Generator) 
         points = np.vstack([np.column_stack([xs, ys]), [(width, height), (0, height)]]).astype(np.int32)
         cv2.fillPoly(mask, [points], 255)
     else:
-        centre = (int(rng.uniform(0.1, 0.9) * width), int(rng.uniform(0.2, 0.9) * height))
+        center = (int(rng.uniform(0.1, 0.9) * width), int(rng.uniform(0.2, 0.9) * height))
         axes = (int(rng.uniform(0.04, 0.25) * width), int(rng.uniform(0.1, 0.4) * height))
         cv2.ellipse(
-            mask, centre, axes, float(rng.integers(180)), 0, 360, 255, -1 if rng.random() < 0.7 else 3
+            mask, center, axes, float(rng.integers(180)), 0, 360, 255, -1 if rng.random() < 0.7 else 3
         )
-    _blend(canvas, mask.astype(np.float32) / 255 * np.float32(rng.uniform(0.25, 0.7)), 0, 0, colour.tolist())
+    _blend(canvas, mask.astype(np.float32) / 255 * np.float32(rng.uniform(0.25, 0.7)), 0, 0, color.tolist())
 
 
 def _bands(
@@ -380,20 +380,20 @@ def _bands(
     if band == "mercosur":
         cv2.rectangle(canvas, (0, 0), (width, round(height * 0.23)), (150, 60, 20), -1)
         return left, right
-    colours = {
+    colors = {
         "green": (60, 120, 25),
         "picture": (150, 110, 40),
         "maroon": (45, 20, 110),
         "red": (45, 40, 180),
         "CUBA": (160, 80, 30),
     }
-    colour = np.clip(np.array(colours.get(band, (165, 65, 15))) + rng.normal(0, 18, 3), 0, 255).tolist()
+    color = np.clip(np.array(colors.get(band, (165, 65, 15))) + rng.normal(0, 18, 3), 0, 255).tolist()
     share = float(rng.uniform(0.075, 0.11)) * (1.0 if width / height > 3.5 else 1.35)
     if band in ("green", "picture", "maroon"):
         share = float(rng.uniform(0.12, 0.2))
     wide = round(width * share)
-    cv2.rectangle(canvas, (0, 0), (wide, height), colour, -1)
-    bright = [min(c * 1.2 + 120, 255) for c in colour]
+    cv2.rectangle(canvas, (0, 0), (wide, height), color, -1)
+    bright = [min(c * 1.2 + 120, 255) for c in color]
     if band in ("green", "picture"):
         _blend(
             canvas,
@@ -418,7 +418,7 @@ def _bands(
         _expiry(canvas, right, rng)
         right -= width * 0.09
     if design.band_right and rng.random() < 0.8:
-        cv2.rectangle(canvas, (width - wide, 0), (width, height), colour, -1)
+        cv2.rectangle(canvas, (width - wide, 0), (width, height), color, -1)
         word = _line("LiberationSans-Bold", str(rng.integers(1, 96)))
         _blend(
             canvas,
@@ -435,8 +435,8 @@ def _expiry(canvas: Pixels, right: float, rng: np.random.Generator) -> None:
     """The yellow or red strip of a temporary German plate: day, month and year on each other at the right."""
     height, width = canvas.shape[:2]
     x, wide = round(right - width * 0.085), round(width * 0.085)
-    colour = (40, 190, 240) if rng.random() < 0.7 else (40, 40, 200)
-    cv2.rectangle(canvas, (x, 0), (width, height), colour, -1)
+    color = (40, 190, 240) if rng.random() < 0.7 else (40, 40, 200)
+    cv2.rectangle(canvas, (x, 0), (width, height), color, -1)
     for i in range(3):
         word = _line("LiberationSans-Bold", f"{rng.integers(1, 29):02}")
         y = round(height * (0.1 + 0.28 * i))
@@ -465,9 +465,9 @@ def _words(
         word = str(rng.choice(words)) if words else ""
         if not word or rng.random() < 0.06:
             continue
-        colour = _pick(design.words, index // 7 + above) if design.words else ink
-        if design.band != "mercosur" and np.abs(colour - paper).max() < 60:
-            colour = ink
+        color = _pick(design.words, index // 7 + above) if design.words else ink
+        if design.band != "mercosur" and np.abs(color - paper).max() < 60:
+            color = ink
         share = float(rng.uniform(0.11, 0.2) if design.fonts == "us" else rng.uniform(0.1, 0.17))
         mask = _line(str(rng.choice(_present(_WORDS))), word)
         tall = height * share * (1.0 if len(word) < 14 else 0.75)
@@ -478,7 +478,7 @@ def _words(
             else height * float(rng.uniform(0.93, 0.98)) - tall
         )
         x = (left + right - wide) / 2 + float(rng.normal(0, 0.02)) * width
-        _blend(canvas, _scaled(mask, wide, tall), round(x), round(y), colour.tolist())
+        _blend(canvas, _scaled(mask, wide, tall), round(x), round(y), color.tolist())
         if above:
             top = y + tall * 1.06
         else:
@@ -487,14 +487,14 @@ def _words(
 
 
 def _stickers(canvas: Pixels, rng: np.random.Generator) -> None:
-    """Registration stickers in corners: coloured, with the year or month in small print."""
+    """Registration stickers in corners: colored, with the year or month in small print."""
     height, width = canvas.shape[:2]
     wide, tall = round(width * rng.uniform(0.07, 0.12)), round(height * rng.uniform(0.12, 0.2))
     for corner in rng.permutation(4)[: int(rng.integers(1, 3))]:
         x = round(width * 0.03) if corner % 2 == 0 else width - wide - round(width * 0.03)
         y = round(height * 0.03) if corner < 2 else height - tall - round(height * 0.03)
-        colour = rng.uniform(30, 255, 3)
-        cv2.rectangle(canvas, (x, y), (x + wide, y + tall), colour.tolist(), -1)
+        color = rng.uniform(30, 255, 3)
+        cv2.rectangle(canvas, (x, y), (x + wide, y + tall), color.tolist(), -1)
         word = _line(
             "LiberationSans-Bold",
             str(rng.choice(["09", "12", "JAN", "DEC", "97", "AUG", "15", "2007", "MAY"])),
@@ -504,7 +504,7 @@ def _stickers(canvas: Pixels, rng: np.random.Generator) -> None:
             _scaled(word, wide * 0.8, tall * 0.6),
             x + wide // 10,
             y + tall // 5,
-            (255 - colour).tolist(),
+            (255 - color).tolist(),
         )
 
 
@@ -596,7 +596,7 @@ def _row(
     emboss: float,
     rng: np.random.Generator,
 ) -> None:
-    """One row of text, centred, squeezed where it would not fit."""
+    """One row of text, centered, squeezed where it would not fit."""
     tracking = size * float(rng.uniform(0.08, 0.24))
     gap = size * float(rng.uniform(0.2, 0.55))
     pieces = [piece for token in row for piece in _pieces(token, region, font, size, gap, stretch, rng)]
@@ -644,31 +644,31 @@ def _emblem(canvas: Pixels, x: float, y: float, wide: float, tall: float, rng: n
     """A seal, a coat of arms or a small map between characters; sometimes nothing but the gap."""
     if rng.random() < 0.2:
         return
-    colour = rng.uniform(20, 235, 3).tolist()
-    centre = (round(x + wide / 2), round(y + tall / 2))
+    color = rng.uniform(20, 235, 3).tolist()
+    center = (round(x + wide / 2), round(y + tall / 2))
     radius = max(round(min(wide, tall) / 2), 2)
     kind = rng.integers(4)
     if kind == 0:
-        cv2.circle(canvas, centre, radius, colour, -1, cv2.LINE_AA)
-        cv2.circle(canvas, centre, max(radius // 2, 1), rng.uniform(20, 235, 3).tolist(), -1, cv2.LINE_AA)
+        cv2.circle(canvas, center, radius, color, -1, cv2.LINE_AA)
+        cv2.circle(canvas, center, max(radius // 2, 1), rng.uniform(20, 235, 3).tolist(), -1, cv2.LINE_AA)
     elif kind == 1:
         angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(4, 9))))
-        points = np.array(centre) + radius * np.column_stack([np.cos(angles), np.sin(angles)]) * rng.uniform(
+        points = np.array(center) + radius * np.column_stack([np.cos(angles), np.sin(angles)]) * rng.uniform(
             0.5, 1.1, (len(angles), 1)
         )
-        cv2.fillPoly(canvas, [points.astype(np.int32)], colour, cv2.LINE_AA)
+        cv2.fillPoly(canvas, [points.astype(np.int32)], color, cv2.LINE_AA)
     elif kind == 2:
-        cv2.circle(canvas, (centre[0], round(y + radius)), radius, colour, -1, cv2.LINE_AA)
+        cv2.circle(canvas, (center[0], round(y + radius)), radius, color, -1, cv2.LINE_AA)
         cv2.circle(
             canvas,
-            (centre[0], round(y + tall - radius)),
+            (center[0], round(y + tall - radius)),
             radius,
             rng.uniform(20, 235, 3).tolist(),
             -1,
             cv2.LINE_AA,
         )
     else:
-        cv2.rectangle(canvas, (round(x), round(y)), (round(x + wide), round(y + tall)), colour, -1)
+        cv2.rectangle(canvas, (round(x), round(y)), (round(x + wide), round(y + tall)), color, -1)
         _blend(
             canvas, _scaled(_strokes(rng), wide, tall), round(x), round(y), rng.uniform(20, 235, 3).tolist()
         )
@@ -707,7 +707,7 @@ def photograph(plate: Pixels, rng: np.random.Generator) -> tuple[Pixels, NDArray
 
 
 def _surround(size: tuple[int, int], rng: np.random.Generator) -> Pixels:
-    """Bodywork: a colour with a soft gradient, sometimes an edge, sometimes texture."""
+    """Bodywork: a color with a soft gradient, sometimes an edge, sometimes texture."""
     width, height = size
     base = rng.uniform(0, 220) + rng.normal(0, 18, 3)
     ramp = np.linspace(0, 1, height)[:, None, None] * rng.normal(0, 40) + np.linspace(0, 1, width)[
@@ -726,10 +726,10 @@ def _frame(plate: Pixels, rng: np.random.Generator) -> Pixels:
     """Return a dealer's frame over the plate's edge, with a line of advertising."""
     plate = plate.copy()
     height, width = plate.shape[:2]
-    colour = np.full(3, float(rng.choice([20, 60, 190, 230]))) + rng.normal(0, 8, 3)
+    color = np.full(3, float(rng.choice([20, 60, 190, 230]))) + rng.normal(0, 8, 3)
     thick = [round(height * rng.uniform(0.02, share)) for share in (0.09, 0.12)]
     side = round(width * rng.uniform(0.005, 0.025))
-    tone = np.clip(colour, 0, 255).tolist()
+    tone = np.clip(color, 0, 255).tolist()
     cv2.rectangle(plate, (0, 0), (width, thick[0]), tone, -1)
     cv2.rectangle(plate, (0, height - thick[1]), (width, height), tone, -1)
     cv2.rectangle(plate, (0, 0), (side, height), tone, -1)
@@ -742,7 +742,7 @@ def _frame(plate: Pixels, rng: np.random.Generator) -> Pixels:
         _scaled(word, min(word.shape[1] / word.shape[0] * tall, width * 0.8), tall),
         round(width * 0.12),
         round(height - thick[1] * 0.9),
-        (255 - np.clip(colour, 0, 255)).tolist(),
+        (255 - np.clip(color, 0, 255)).tolist(),
     )
     return plate
 
@@ -801,24 +801,24 @@ def _shade(width: int, height: int, rng: np.random.Generator) -> NDArray[np.floa
 
 
 def _infrared(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Night: grey or one colour, dark round the plate, which shines."""
-    grey = image @ np.array([0.25, 0.45, 0.3], np.float32)
-    grey = np.clip((grey - 90) * rng.uniform(0.6, 1.4) + rng.uniform(60, 150), 0, 255)
+    """Night: gray or one color, dark round the plate, which shines."""
+    gray = image @ np.array([0.25, 0.45, 0.3], np.float32)
+    gray = np.clip((gray - 90) * rng.uniform(0.6, 1.4) + rng.uniform(60, 150), 0, 255)
     tint = (
         np.array([1, 1, 1])
         if rng.random() < 0.6
         else np.array([[0.5, 1, 0.4], [1, 0.8, 0.75], [0.8, 0.8, 1]])[rng.integers(3)]
     )
-    return np.asarray(grey[..., None] * tint.astype(np.float32), np.float32)
+    return np.asarray(gray[..., None] * tint.astype(np.float32), np.float32)
 
 
 def _motion(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
     length = int(rng.integers(2, 3 + image.shape[1] // 40))
     kernel = np.zeros((length, length), np.float32)
     angle = rng.normal(0, 0.5) if rng.random() < 0.7 else rng.uniform(0, np.pi)
-    centre, reach = (length - 1) / 2, length / 2
-    a = (round(centre - reach * np.cos(angle)), round(centre - reach * np.sin(angle)))
-    b = (round(centre + reach * np.cos(angle)), round(centre + reach * np.sin(angle)))
+    center, reach = (length - 1) / 2, length / 2
+    a = (round(center - reach * np.cos(angle)), round(center - reach * np.sin(angle)))
+    b = (round(center + reach * np.cos(angle)), round(center + reach * np.sin(angle)))
     cv2.line(kernel, a, b, 1.0)
     return np.asarray(cv2.filter2D(image, -1, kernel / max(float(kernel.sum()), 1)), np.float32)
 
@@ -843,9 +843,9 @@ def jitter(
         corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
     sizes = np.array([across * 0.018, down * 0.04]) * amount
     shifted = corners + (rng.normal(0, 1, (4, 2)) + rng.normal(0, 1, 2)) * sizes
-    centre = shifted.mean(axis=0)
+    center = shifted.mean(axis=0)
     factor = 1 + np.array([rng.uniform(-0.03, 0.12), rng.uniform(-0.04, 0.2)]) * amount
-    return np.asarray(centre + (shifted - centre) * factor, np.float32)
+    return np.asarray(center + (shifted - center) * factor, np.float32)
 
 
 # --- choosing ---

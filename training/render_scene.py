@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 Points = list[tuple[float, float]]
 
 WIDTH, HEIGHT = 1280, 720
@@ -25,15 +25,15 @@ _MIDDLE = 620.0
 PLATE_CORNERS = np.array([(548, 441), (694, 443), (693, 515), (547, 513)], np.float32)
 """Where a plate of the American shape goes: clockwise from its top left, pixels."""
 
-_SAMPLES: tuple[tuple[str, str, str, Colour, int], ...] = (
+_SAMPLES: tuple[tuple[str, str, str, Color, int], ...] = (
     ("plate_us.jpg", "us-ca", "7KMR204", (120, 60, 35), 3),
     ("plate_de.jpg", "de", "KA*PL 482", (70, 68, 66), 26),
 )
-"""File, design, text, the car's colour and the seed that makes it again."""
+"""File, design, text, the car's color and the seed that makes it again."""
 
 
-def draw_scene(plate: Pixels | None, body: Colour, rng: np.random.Generator) -> Pixels:
-    """Return a 1280 x 720 BGR photo of a hatchback in ``body`` colour (BGR, 0..255), ``plate`` (BGR) on its
+def draw_scene(plate: Pixels | None, body: Color, rng: np.random.Generator) -> Pixels:
+    """Return a 1280 x 720 BGR photo of a hatchback in ``body`` color (BGR, 0..255), ``plate`` (BGR) on its
     tailgate.
     """
     canvas = _background(rng)
@@ -66,15 +66,15 @@ def _background(rng: np.random.Generator) -> Pixels:
 
 
 def _car(canvas: Pixels, body: NDArray[np.float64]) -> None:
-    def both(points: Points, colour: Colour, soft: float = 0.8) -> None:
-        _fill(canvas, points, colour, soft)
-        _fill(canvas, [(2 * _MIDDLE - x, y) for x, y in points], colour, soft)
+    def both(points: Points, color: Color, soft: float = 0.8) -> None:
+        _fill(canvas, points, color, soft)
+        _fill(canvas, [(2 * _MIDDLE - x, y) for x, y in points], color, soft)
 
-    def whole(half: Points, colour: Colour, soft: float = 0.8) -> None:
+    def whole(half: Points, color: Color, soft: float = 0.8) -> None:
         """A symmetric shape from its left half, top to bottom."""
-        _fill(canvas, half + [(2 * _MIDDLE - x, y) for x, y in reversed(half)], colour, soft)
+        _fill(canvas, half + [(2 * _MIDDLE - x, y) for x, y in reversed(half)], color, soft)
 
-    def tone(factor: float) -> Colour:
+    def tone(factor: float) -> Color:
         b, g, r = np.clip(body * factor + 40 * max(0.0, factor - 1), 0, 255)
         return b, g, r
 
@@ -116,16 +116,16 @@ def _paste(canvas: Pixels, plate: Pixels, corners: NDArray[np.float32]) -> None:
     canvas[:] = (canvas * (1 - mask) + warped * mask * 0.92).astype(np.uint8)
 
 
-def _ramp(area: NDArray[np.float32], top: Colour, bottom: Colour) -> None:
+def _ramp(area: NDArray[np.float32], top: Color, bottom: Color) -> None:
     at = np.linspace(0, 1, len(area), dtype=np.float32)[:, None, None]
     area[:] = np.array(top, np.float32) * (1 - at) + np.array(bottom, np.float32) * at
 
 
-def _fill(canvas: NDArray[Any], points: Points, colour: Colour, soft: float) -> None:
+def _fill(canvas: NDArray[Any], points: Points, color: Color, soft: float) -> None:
     inside = np.zeros(canvas.shape[:2], np.float32)
     cv2.fillPoly(inside, [np.rint(np.array(points) * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
     mask = cv2.GaussianBlur(inside, (0, 0), max(soft, 0.3))[..., None]
-    canvas[:] = (canvas * (1 - mask) + np.array(colour) * mask).astype(canvas.dtype)
+    canvas[:] = (canvas * (1 - mask) + np.array(color) * mask).astype(canvas.dtype)
 
 
 def main() -> None:

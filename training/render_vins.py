@@ -7,7 +7,7 @@ writes a sheet of what the detector (or, with ``--lines``, the reader) is taught
 the photos that the tests read. No VIN drawn here is a
 real one but by chance: the maker's prefix is real, the rest is drawn at random.
 
-A ``Sheet`` is the flat object - the label, the plate, the strip - with three layers: its colours, what was
+A ``Sheet`` is the flat object - the label, the plate, the strip - with three layers: its colors, what was
 printed by other means than the VIN, and the VIN's own marks. It is lit, and seen by a camera through one
 homography.
 """
@@ -532,7 +532,7 @@ def barcode(text: str, kind: str, height: int) -> Mask:
     return np.asarray(np.kron(modules, np.ones((zoom, zoom), np.uint8)), np.uint8)
 
 
-def _colours(rng: Rng) -> tuple[Floats, Floats]:
+def _colors(rng: Rng) -> tuple[Floats, Floats]:
     """Ground and ink (BGR, 0..255) of a printed label: dark on light, light on dark, silver on black, odd
     ones.
     """
@@ -554,9 +554,9 @@ def _paint(layout: _Layout, ground: Floats, ink: Floats, mark: Floats) -> Pixels
     """Return the face of a printed sheet from its layers, in two blends."""
     face = np.empty((*layout.print.shape, 3), np.float32)
     face[:] = ground
-    for layer, colour in ((layout.print, ink), (layout.marks, mark)):
+    for layer, color in ((layout.print, ink), (layout.marks, mark)):
         weight = layer.astype(np.float32)[:, :, None] / 255
-        face += (colour - face) * weight
+        face += (color - face) * weight
     return np.clip(face, 0, 255).astype(np.uint8)
 
 
@@ -607,11 +607,11 @@ class _Column:
     """Height of a line."""
     pitch: int
     """From one line to the next."""
-    centred: bool
+    centered: bool
 
     def x(self, wide: int) -> int:
         """Left end of a line that is ``wide``."""
-        return (self.width - wide) // 2 if self.centred else self.left
+        return (self.width - wide) // 2 if self.centered else self.left
 
     def y(self, row: int) -> int:
         """Top of the line ``row``."""
@@ -678,7 +678,7 @@ def _other_line(
         if any(c in _DOTS or c == " " for c in text) and rng.random() < 0.6 and text.isascii():
             mark, _ = set_line(text, style)
             mark = mark[:, : width - left // 2]
-            x = max(2, column.x(mark.shape[1])) if column.centred else left
+            x = max(2, column.x(mark.shape[1])) if column.centered else left
             layout.put(layout.marks, mark, x, y)
         else:
             layout.words(text, left, y, max(8, round(size * rng.uniform(0.6, 1.2))), font, width - left)
@@ -741,7 +741,7 @@ def _rules(layout: _Layout, rng: Rng) -> None:
 def _printed_or_stamped(layout: _Layout, rng: Rng) -> Pixels:
     """Paint the label's face; one in five has its marks stamped into it."""
     stamped = rng.random() < 0.2
-    ground, ink = _colours(rng)
+    ground, ink = _colors(rng)
     shade = np.clip(ink + rng.normal(0, 25, 3) * (rng.random() < 0.2), 0, 255).astype(np.float32)
     if not stamped:
         return _paint(layout, ground, ink, shade)
@@ -790,7 +790,7 @@ def _strip(rng: Rng, vin: str | None, size: int) -> Sheet:
         )
     if side > size and rng.random() < 0.5:  # the maker's sign
         cv2.circle(layout.print, (side // 2, height // 2), int(size * 0.35), 255, max(1, size // 10))
-    ground, ink = _colours(rng)
+    ground, ink = _colors(rng)
     if rng.random() < 0.5:  # pressed or lasered into dark plastic or metal
         face = _metal(rng, height, width)
         if rng.random() < 0.5:
@@ -911,8 +911,8 @@ def _field(rng: Rng, height: int, width: int, cells: int) -> Floats:
 
 def _surroundings(rng: Rng, height: int, width: int) -> Pixels:
     """Return what lies round a label: painted panels with seams, shadows and bolts."""
-    colour = rng.uniform(10, 240) + rng.normal(0, 12, 3) if rng.random() < 0.85 else rng.uniform(10, 240, 3)
-    picture = np.full((height, width, 3), colour, np.float32)
+    color = rng.uniform(10, 240) + rng.normal(0, 12, 3) if rng.random() < 0.85 else rng.uniform(10, 240, 3)
+    picture = np.full((height, width, 3), color, np.float32)
     picture += _field(rng, height, width, int(rng.integers(1, 5)))[:, :, None] * float(rng.uniform(3, 40))
     for _ in range(int(rng.integers(0, 5))):
         a, b = rng.uniform(-0.2, 1.2, (2, 2)) * (width, height)
@@ -920,12 +920,12 @@ def _surroundings(rng: Rng, height: int, width: int) -> Pixels:
         thickness = int(abs(rng.normal(0, 0.09)) * max(width, height)) + 1
         cv2.line(picture, (int(a[0]), int(a[1])), (int(b[0]), int(b[1])), shade, thickness)
     for _ in range(int(rng.integers(0, 4))):
-        centre = rng.uniform(0, 1, 2) * (width, height)
+        center = rng.uniform(0, 1, 2) * (width, height)
         radius = max(1, int(rng.uniform(0.01, 0.06) * width))
         shade = tuple(float(v) for v in rng.uniform(0, 255) + rng.normal(0, 8, 3))
         cv2.circle(
             picture,
-            (int(centre[0]), int(centre[1])),
+            (int(center[0]), int(center[1])),
             radius,
             shade,
             -1 if rng.random() < 0.6 else 2,
@@ -952,10 +952,10 @@ def _light(rng: Rng, picture: Pixels, glass: bool) -> Pixels:
         veil = np.asarray(cv2.GaussianBlur(veil, (0, 0), float(rng.uniform(0.5, 8))), np.float32)
         lit = lit * float(rng.uniform(0.6, 1)) + veil * float(rng.uniform(0.08, 0.55))
     for _ in range(int(rng.random() < 0.25)):
-        centre = rng.uniform(0, 1, 2) * (width, height)
+        center = rng.uniform(0, 1, 2) * (width, height)
         blob = np.zeros((height, width), np.float32)
         axes = (int(width * rng.uniform(0.02, 0.3)) + 1, int(height * rng.uniform(0.02, 0.12)) + 1)
-        cv2.ellipse(blob, (int(centre[0]), int(centre[1])), axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
+        cv2.ellipse(blob, (int(center[0]), int(center[1])), axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
         blob = np.asarray(cv2.GaussianBlur(blob, (0, 0), float(rng.uniform(2, 15))), np.float32)
         lit += blob[:, :, None] * float(rng.uniform(40, 200))
     gain = float(np.exp(rng.normal(0, 0.25)))

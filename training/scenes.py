@@ -1,4 +1,4 @@
-"""Training scenes for the detector: labelled photos, turned, zoomed, lit and spoilt as real ones are.
+"""Training scenes for the detector: labeled photos, turned, zoomed, lit and spoilt as real ones are.
 
 A ``Scene`` is a photo with everything known about it; ``Scenes`` is an endless stream of square training
 samples cut from them. The same code serves plates with vehicles, and the lines that hold a VIN: the things
@@ -50,7 +50,7 @@ class Scene:
     rows: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     """1 where a target has two rows of text, 0 where one, -1 where nobody knows."""
     unsure: Floats = field(default_factory=_boxes)
-    """Where an unlabelled target may be."""
+    """Where an unlabeled target may be."""
     vehicles: Floats = field(default_factory=_boxes)
     types: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     """Index in ``VEHICLE_TYPES``, -1 where nobody knows."""
@@ -64,7 +64,7 @@ def box_quad(box: Sequence[float] | Floats) -> Floats:
 
 
 def loose(quad: Floats) -> Floats:
-    """The box that the labellers of most photos would have drawn round ``quad`` (4 x 2): a tenth wider and a
+    """The box that the labelers of most photos would have drawn round ``quad`` (4 x 2): a tenth wider and a
     fifth higher than the corners' extent, the middle of what the photos with both show.
     """
     low, high = quad.min(axis=0), quad.max(axis=0)
@@ -441,7 +441,7 @@ class Scenes:
         )  # fmt: skip
 
     def _swap(self, photo: Pixels, scene: Scene) -> tuple[Pixels, Scene]:
-        """Cover the labelled plates, as seen from the front at their place, with other real plates."""
+        """Cover the labeled plates, as seen from the front at their place, with other real plates."""
         rng = self._rng
         photo = photo.copy()
         quads, cornered = scene.quads.copy(), scene.cornered.copy()
@@ -452,8 +452,8 @@ class Scenes:
             crop = pixels[int(rng.integers(len(pixels)))]
             if rng.random() < 0.15:
                 # Light letters on a dark plate: rare in the crops, and often missed where their car is dark.
-                grey = 255 - cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)
-                crop = cv2.merge([grey, grey, grey]).astype(np.uint8)
+                gray = 255 - cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)
+                crop = cv2.merge([gray, gray, gray]).astype(np.uint8)
             quad = quads[i]
             across, down = quad[1] - quad[0], quad[3] - quad[0]
             ratio = crop.shape[1] / crop.shape[0]
@@ -542,7 +542,7 @@ def _project(image: Pixels, scene: Scene, turn: NDArray[np.float64], size: int) 
         quads = quads[:, [1, 0, 3, 2]]
     boxes = boxes_of(scene.boxes)
     for i in np.flatnonzero(scene.cornered):
-        # The labelled box's slack round its corners stays in proportion.
+        # The labeled box's slack round its corners stays in proportion.
         was = np.concatenate([scene.quads[i].min(axis=0), scene.quads[i].max(axis=0)])
         slack = (scene.boxes[i] - was) / np.tile(np.maximum(was[2:] - was[:2], 1), 2)
         now = np.concatenate([quads[i].min(axis=0), quads[i].max(axis=0)])
@@ -630,10 +630,10 @@ def _join(tiles: list[Sample], half: int) -> Sample:
 def spoil(image: Pixels, rng: np.random.Generator) -> Pixels:
     """Light, lens, sensor and compression: what stands between a scene and its file."""
     if rng.random() < 0.15:
-        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-        image = cv2.merge([grey, grey, grey]).astype(np.uint8)
+        gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        image = cv2.merge([gray, gray, gray]).astype(np.uint8)
     kind = rng.random()
-    if kind < 0.08:  # night: dark, with little light left in one colour
+    if kind < 0.08:  # night: dark, with little light left in one color
         gain, power = rng.uniform(0.25, 0.6), rng.uniform(0.9, 1.6)
     elif kind < 0.14:  # against the light: the dark parts go under
         gain, power = rng.uniform(0.7, 1.1), rng.uniform(1.5, 2.6)

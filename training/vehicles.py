@@ -1,7 +1,7 @@
 """Train the vehicle classifier: ``python -m training.vehicles --data DIR --detector WORK --work DIR``.
 
 It looks at a vehicle's box, stretched to a small square, with the detector's own trunk - trained already on
-many more vehicles than have a labelled body - and one linear layer each for body, colour and side.
+many more vehicles than have a labeled body - and one linear layer each for body, color and side.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _HEADS = (("type", VEHICLE_TYPES), ("color", COLORS), ("orientation", ORIENTATIO
 
 
 @dataclass
-class Labelled:
+class Labeled:
     """A photo's part, some context round the vehicle, its box there, and the index of each answer or -1."""
 
     pixels: Pixels
@@ -52,7 +52,7 @@ class Labelled:
 
 
 class Looks(nn.Module):
-    """Images (B, 3, 128, 128), BGR 0..1, to raw scores of body (B, 7), colour (B, 13) and side (B, 2)."""
+    """Images (B, 3, 128, 128), BGR 0..1, to raw scores of body (B, 7), color (B, 13) and side (B, 2)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Looks(nn.Module):
         self.stem, self.middle, self.deep = trunk.stem, trunk.middle, trunk.deep
         self.color_side = Conv(48, 48, 2)
         self.drop = nn.Dropout(0.3)
-        # Colour needs the early features, before the trunk has learnt to overlook it.
+        # Color needs the early features, before the trunk has learnt to overlook it.
         self.type_head = nn.Linear(128, len(VEHICLE_TYPES))
         self.color_head = nn.Linear(48, len(COLORS))
         self.orientation_head = nn.Linear(128, len(ORIENTATIONS))
@@ -72,8 +72,8 @@ class Looks(nn.Module):
         return self.type_head(shape), self.color_head(paint), self.orientation_head(shape)
 
 
-def labelled(data: Path, split: str) -> list[Labelled]:
-    """Return the vehicles of the labelled photos whose body, colour or side is known."""
+def labeled(data: Path, split: str) -> list[Labeled]:
+    """Return the vehicles of the labeled photos whose body, color or side is known."""
     by_eye = json.loads(Path(__file__).with_name("other_vehicles.json").read_text(encoding="utf-8"))
     found = []
     for folder, label in read_photo_labels(data, split):
@@ -98,11 +98,11 @@ def labelled(data: Path, split: str) -> list[Labelled]:
             zoom = min(1.0, 2.2 * SIDE / min(part.shape[:2]))
             part = cv2.resize(part, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA).astype(np.uint8)
             box = np.array([x0 - left, y0 - top, x1 - left, y1 - top], np.float32) * np.float32(zoom)
-            found.append(Labelled(part, box, answers))
+            found.append(Labeled(part, box, answers))
     return found
 
 
-def _varied(vehicle: Labelled, rng: np.random.Generator) -> tuple[Pixels, tuple[int, int, int]]:
+def _varied(vehicle: Labeled, rng: np.random.Generator) -> tuple[Pixels, tuple[int, int, int]]:
     """Return a view of ``vehicle`` as the detector might cut it, in other light."""
     box = vehicle.box.copy()
     sides = np.tile(box[2:] - box[:2], 2)
@@ -123,12 +123,12 @@ def _varied(vehicle: Labelled, rng: np.random.Generator) -> tuple[Pixels, tuple[
         ).astype(np.uint8)
     view = spoil(view, rng)
     kind, color, side = vehicle.answers
-    # Colour cannot be told from a grey picture.
-    grey = bool(np.ptp(view.astype(np.int16), axis=2).max() < 12)
-    return view, (kind, UNKNOWN if grey else color, side)
+    # Color cannot be told from a gray picture.
+    gray = bool(np.ptp(view.astype(np.int16), axis=2).max() < 12)
+    return view, (kind, UNKNOWN if gray else color, side)
 
 
-def views(vehicles: list[Labelled], batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def views(vehicles: list[Labeled], batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of varied views without end: images (B, 3, 128, 128) and answers (B, 3)."""
     rng = np.random.default_rng(seed)
     while True:
@@ -164,7 +164,7 @@ def train(args: argparse.Namespace) -> None:
         )
     round_weights(module[0] for module in net.modules() if isinstance(module, Conv))
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    vehicles = labelled(args.data, "train")
+    vehicles = labeled(args.data, "train")
     weights = []
     for i, (_, words) in enumerate(_HEADS):
         counts = (
@@ -209,8 +209,8 @@ def train(args: argparse.Namespace) -> None:
     )
 
 
-def figures(model: Path, vehicles: list[Labelled]) -> dict[str, float]:
-    """Return the share of right answers of ``model`` for body, colour and side over the labelled boxes."""
+def figures(model: Path, vehicles: list[Labeled]) -> dict[str, float]:
+    """Return the share of right answers of ``model`` for body, color and side over the labeled boxes."""
     run = session(model)
     right = {name: 0 for name, _ in _HEADS}
     asked = dict(right)
@@ -239,12 +239,12 @@ def main() -> None:
     args = parser.parse_args()
     if not (args.work / "looks.onnx").exists():
         train(args)
-    judged = labelled(args.data, "val")
+    judged = labeled(args.data, "val")
     print("fp32", figures(args.work / "looks.onnx", judged), flush=True)
     if args.release:
         feeds = (
             {"image": cv2.dnn.blobFromImage(cut(v.pixels, v.box), 1 / 255)}
-            for v in labelled(args.data, "train")[::6]
+            for v in labeled(args.data, "train")[::6]
         )
         quantize(args.work / "looks.onnx", args.release, feeds, op_types=("Conv", "Relu"))
         finish(args.release)

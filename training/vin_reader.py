@@ -4,7 +4,7 @@
     python -m training.vin_reader train  --data DIR --work DIR [--steps 2400]
     python -m training.vin_reader export --data DIR --work DIR --out reader.onnx
 
-``lines`` writes WORK/lines.jsonl: where each line lies and what it says. The labelled boxes are upright
+``lines`` writes WORK/lines.jsonl: where each line lies and what it says. The labeled boxes are upright
 rectangles round lines that may be tilted, and most have no text, so the newest net is asked: for a line with
 text the corners under which the text is likeliest, for one without also its text, kept where several cuts
 agree (``pseudo``). Run it again after a first training and train on. ``train`` resumes from WORK/reader.pt
@@ -104,7 +104,7 @@ def probabilities(
 
 
 def read_lines(reader: Reader, data: Path, seed: int = 0) -> Iterator[Line]:
-    """Every labelled VIN line of ``data`` that has or can be given a text."""
+    """Every labeled VIN line of ``data`` that has or can be given a text."""
     rng = np.random.default_rng(seed)
     for label in sorted(read_labels(data), key=lambda label: not any(v.get("text") for v in label["vins"])):
         pixels: Pixels | None = None
@@ -308,7 +308,7 @@ def train(data: Path, work: Path, steps: int, seed: int, rate: float, minutes: f
 
 
 def ship(data: Path, work: Path, out: Path) -> None:
-    """Export the averaged net, quantise it on training lines, and print what that costs on validation
+    """Export the averaged net, quantize it on training lines, and print what that costs on validation
     lines.
     """
     exact = work / "reader-fp32.onnx"
@@ -378,7 +378,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=["lines", "train", "export"])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the labelled VIN photos")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the labeled VIN photos")
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--steps", type=int, default=2400)

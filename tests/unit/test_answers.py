@@ -1,4 +1,4 @@
-"""From what was recognised to the contract's answers."""
+"""From what was recognized to the contract's answers."""
 
 from __future__ import annotations
 

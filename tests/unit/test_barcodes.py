@@ -127,7 +127,7 @@ def test_a_repeated_part_of_a_packed_code_is_copied() -> None:
 
 
 def code(payload: str, kind: zxingcpp.BarcodeFormat) -> Pixels:
-    """A clean code, dark on light, in the middle of a grey photo of 900 x 700."""
+    """A clean code, dark on light, in the middle of a gray photo of 900 x 700."""
     drawn = np.asarray(zxingcpp.write_barcode_to_image(zxingcpp.create_barcode(payload, kind), scale=3))
     if drawn.shape[0] < 80:
         drawn = np.repeat(drawn, 2, axis=0)

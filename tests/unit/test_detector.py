@@ -32,10 +32,10 @@ def inverse_softplus(distance: float) -> float:
 
 
 def put(
-    raw: np.ndarray, cell: int, centre: tuple[float, float], stride: int, box: list[float], score: float
+    raw: np.ndarray, cell: int, center: tuple[float, float], stride: int, box: list[float], score: float
 ) -> None:
-    """Write into column ``cell`` what the net says of ``box`` from a cell with that centre and stride."""
-    x, y = centre
+    """Write into column ``cell`` what the net says of ``box`` from a cell with that center and stride."""
+    x, y = center
     raw[0, cell] = math.log(score / (1 - score))
     for row, distance in enumerate((x - box[0], y - box[1], box[2] - x, box[3] - y), start=1):
         raw[row, cell] = inverse_softplus(distance / (2 * stride))
@@ -53,15 +53,15 @@ TYPES = ("Big Truck", "Bus", "Motorcycle", "Pickup Truck", "Sedan", "SUV", "Van"
 class Session:
     """A net that sees a plate wherever the picture is white, and keeps the shapes it was asked about.
 
-    ``needs_grey``: it sees one only where something lies between it and the picture's left edge.
+    ``needs_gray``: it sees one only where something lies between it and the picture's left edge.
     """
 
     def __init__(
-        self, vehicles: bool = False, score: float = 0.9, close_score: float = 0.9, needs_grey: bool = False
+        self, vehicles: bool = False, score: float = 0.9, close_score: float = 0.9, needs_gray: bool = False
     ) -> None:
         self.vehicles = vehicles
         self.scores = (score, close_score)
-        self.needs_grey = needs_grey
+        self.needs_gray = needs_gray
         self.vehicle = [0.5, 0.5, 60, 50]
         self.shapes: list[tuple[int, ...]] = []
 
@@ -81,14 +81,14 @@ class Session:
         height, width = image.shape[2:]
         raw = answer(width, height, (8, 16, 32), 14)
         rows, columns = np.nonzero(image[0, 0] > 0.9)
-        if len(rows) and not (self.needs_grey and columns.min() == 0):
+        if len(rows) and not (self.needs_gray and columns.min() == 0):
             box = [float(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)]
             row, column = int((box[1] + box[3]) / 16), int((box[0] + box[2]) / 16)
-            cell, centre = row * (width // 8) + column, (8 * column + 4.0, 8 * row + 4.0)
-            put(raw, cell, centre, 8, box, self.scores[0 if first else 1])
+            cell, center = row * (width // 8) + column, (8 * column + 4.0, 8 * row + 4.0)
+            put(raw, cell, center, 8, box, self.scores[0 if first else 1])
             for corner, (x, y) in enumerate(np.array(box)[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)):
-                raw[5 + 2 * corner, cell] = (x - centre[0]) / 16
-                raw[6 + 2 * corner, cell] = (y - centre[1]) / 16
+                raw[5 + 2 * corner, cell] = (x - center[0]) / 16
+                raw[6 + 2 * corner, cell] = (y - center[1]) / 16
             raw[13, cell] = 3
         outputs = [raw[None]]
         if self.vehicles:
@@ -130,7 +130,7 @@ def test_a_sure_find_on_a_vehicle_is_not_looked_at_again() -> None:
     assert len(session.shapes) == 1
 
 
-def test_a_sure_find_without_a_vehicle_is_looked_for_with_grey_round_the_photo() -> None:
+def test_a_sure_find_without_a_vehicle_is_looked_for_with_gray_round_the_photo() -> None:
     session = Session(score=0.75, close_score=0.85)
     (plate,) = detector(session).detect(photo())
     assert plate.score == pytest.approx(0.8, abs=1e-3)
@@ -169,7 +169,7 @@ def test_the_score_is_that_of_both_looks() -> None:
     assert plate.score == pytest.approx(0.75, abs=1e-3)
 
 
-def test_a_sure_find_at_the_edge_is_looked_at_again_with_grey_beyond_it() -> None:
+def test_a_sure_find_at_the_edge_is_looked_at_again_with_gray_beyond_it() -> None:
     session = Session()
     pixels = np.zeros((416, 832, 3), np.uint8)
     pixels[200:232, :100] = 255
@@ -196,7 +196,7 @@ def test_what_stands_upright_in_the_turned_photo_is_found_where_it_lies(quarters
 
 
 def test_a_plate_without_surroundings_is_found_with_some_laid_round_it() -> None:
-    session = Session(needs_grey=True)
+    session = Session(needs_gray=True)
     pixels = np.full((100, 300, 3), 255, np.uint8)
     (plate,) = detector(session).detect(pixels)
     assert plate.box == pytest.approx([0, 0, 300, 100], abs=6)

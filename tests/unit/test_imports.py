@@ -21,7 +21,7 @@ NEVER = {
     "aws_xray_sdk": "only where tracing is on",
     "boto3": "botocore makes the same clients",
     "multiprocessing": "nothing here starts processes",
-    "onnxruntime.quantization": "the models are quantised where they are trained",
+    "onnxruntime.quantization": "the models are quantized where they are trained",
     "requests": "fetches are the guarded ones of carsight_service.aws.fetch",
     "s3transfer": "objects are small enough for one request",
     "carsight_service.batch_store": "the account function's and the workers'",

@@ -94,8 +94,8 @@ def beside_exact(path: Path) -> tuple[onnx.ModelProto, list[str]]:
             graph.node.append(helper.make_node(kind, names, [f"{y}/{to}"], **attributes))
 
         graph.node.append(helper.make_node("Cast", [x], [f"{y}/x"], to=TensorProto.FLOAT))
-        add("Sub", "x", "zero", to="centred")
-        add("Conv", "centred", "weights", *["bias" for _ in bias], to="sum")
+        add("Sub", "x", "zero", to="centered")
+        add("Conv", "centered", "weights", *["bias" for _ in bias], to="sum")
         graph.node[-1].attribute.extend(node.attribute)
         add("Mul", "sum", "step", to="scaled")
         add("Round", "scaled", to="rounded")

@@ -196,10 +196,10 @@ def test_ten_bits_in_sixteen_are_not_black() -> None:
 
 
 def test_floats_are_read_as_what_they_may_mean() -> None:
-    grey = np.full((80, 120), 1.0, np.float32)
-    grey[20:60, 30:90] = 0.25
+    gray = np.full((80, 120), 1.0, np.float32)
+    gray[20:60, 30:90] = 0.25
     file = io.BytesIO()
-    Image.fromarray(grey).save(file, "TIFF")
+    Image.fromarray(gray).save(file, "TIFF")
     assert decode(file.getvalue()).pixels[40, 60].tolist() == [63] * 3
 
 

@@ -50,8 +50,8 @@ def test_a_tilted_plate_comes_out_straight() -> None:
         (36, 40): (0, 0, 255),
         (36, 120): (255, 255, 255),
     }
-    for (y, x), colour in middles.items():
-        np.testing.assert_allclose(crop[y, x], colour, atol=12)
+    for (y, x), color in middles.items():
+        np.testing.assert_allclose(crop[y, x], color, atol=12)
 
 
 def test_two_rows_lie_side_by_side() -> None:

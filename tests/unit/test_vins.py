@@ -59,13 +59,13 @@ class Told(LineReader):
         return [self.answer] * len(crops)
 
 
-def recognised(
+def recognized(
     answer: LineReading, code: BarcodeVin | None, monkeypatch: pytest.MonkeyPatch, scale: float = 1.0
 ) -> VinResult:
     monkeypatch.setattr(barcodes, "look", lambda *_, **__: [] if code is None else [code])
     detector = Blind(QUAD)
-    grey = np.full((200, 400, 3), 128, np.uint8)
-    photo = Photo(round(400 / scale), round(200 / scale), grey, scale)
+    gray = np.full((200, 400, 3), 128, np.uint8)
+    photo = Photo(round(400 / scale), round(200 / scale), gray, scale)
     monkeypatch.setattr(Photo, "full", lambda self: self)
     return VinRecognizer(detector, detector, Told(answer)).read(photo)
 
@@ -75,7 +75,7 @@ def barcode(vin: str, scale: float = 1.0) -> BarcodeVin:
 
 
 def test_a_clear_line_is_answered_with_its_box(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = recognised(reading((CHECKED, 0.99)), None, monkeypatch, scale=0.5)
+    result = recognized(reading((CHECKED, 0.99)), None, monkeypatch, scale=0.5)
     first = result.candidates[0]
     assert (first.vin, first.source, first.repairs) == (CHECKED, "text", ())
     assert first.box == Box(200, 100, 600, 140)
@@ -85,7 +85,7 @@ def test_a_clear_line_is_answered_with_its_box(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_failed_check_digit_is_repaired_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     misread = CHECKED[:11] + "8" + CHECKED[12:]
-    result = recognised(reading((misread, 0.7), (CHECKED, 0.29)), None, monkeypatch)
+    result = recognized(reading((misread, 0.7), (CHECKED, 0.29)), None, monkeypatch)
     assert result.candidates[0].vin == CHECKED
     assert result.candidates[0].repairs == (Repair(12, "8", "0", "check_digit"),)
     assert all(c.confidence < result.candidates[0].confidence for c in result.candidates[1:])
@@ -109,32 +109,32 @@ def test_a_reading_that_must_pass_and_does_not_scores_below_one_that_does() -> N
     ],
 )
 def test_a_clear_line_that_is_no_vin_is_no_answer(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert recognised(reading((number, 0.999), share=0.999), None, monkeypatch).candidates == ()
-    assert recognised(reading(share=0.0), barcode(number), monkeypatch).candidates == ()
+    assert recognized(reading((number, 0.999), share=0.999), None, monkeypatch).candidates == ()
+    assert recognized(reading(share=0.0), barcode(number), monkeypatch).candidates == ()
 
 
 def test_a_code_that_is_no_vin_does_not_beat_the_printed_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = recognised(reading((CHECKED, 0.99)), barcode("PX31A7KX4410B2297"), monkeypatch)
+    result = recognized(reading((CHECKED, 0.99)), barcode("PX31A7KX4410B2297"), monkeypatch)
     assert (result.candidates[0].vin, result.candidates[0].source) == (CHECKED, "text")
     assert len(result.candidates) == 1
 
 
 def test_no_check_digit_is_asked_where_none_applies(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = recognised(reading((UNCHECKED, 0.97)), None, monkeypatch).candidates[0]
+    first = recognized(reading((UNCHECKED, 0.97)), None, monkeypatch).candidates[0]
     assert first.vin == UNCHECKED
     assert first.check_digit == CheckDigit(valid=False, applies=False)
 
 
 def test_a_doubtful_reading_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     doubtful = reading(*((CHECKED[:13] + f"{n:04d}", 0.01) for n in range(48)), share=0.4)
-    result = recognised(doubtful, None, monkeypatch)
+    result = recognized(doubtful, None, monkeypatch)
     assert result.candidates == ()
     assert result.text_found
 
 
 def test_text_and_barcode_that_agree_are_surer_than_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = recognised(reading((CHECKED, 0.8), share=0.9), None, monkeypatch).candidates[0]
-    both = recognised(reading((CHECKED, 0.8), share=0.9), barcode(CHECKED), monkeypatch).candidates[0]
+    alone = recognized(reading((CHECKED, 0.8), share=0.9), None, monkeypatch).candidates[0]
+    both = recognized(reading((CHECKED, 0.8), share=0.9), barcode(CHECKED), monkeypatch).candidates[0]
     assert both.source == "both"
     assert both.confidence > max(alone.confidence, 0.98)
     assert both.box == alone.box
@@ -142,7 +142,7 @@ def test_text_and_barcode_that_agree_are_surer_than_either(monkeypatch: pytest.M
 
 def test_a_barcode_corrects_the_text_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     misread = "WVWZZZ1KZ7MO47185".replace("O", "8")
-    result = recognised(reading((misread, 0.9)), barcode(UNCHECKED), monkeypatch)
+    result = recognized(reading((misread, 0.9)), barcode(UNCHECKED), monkeypatch)
     first, second = result.candidates[:2]
     assert (first.vin, first.source) == (UNCHECKED, "barcode")
     assert first.repairs == (Repair(12, "8", "0", "barcode"),)
@@ -152,7 +152,7 @@ def test_a_barcode_corrects_the_text_and_says_so(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_barcode_alone_is_answered_with_its_own_box(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = recognised(reading(share=0.0), barcode(CHECKED), monkeypatch)
+    result = recognized(reading(share=0.0), barcode(CHECKED), monkeypatch)
     assert result.candidates[0].source == "barcode"
     assert result.candidates[0].box == Box(160, 110, 360, 130)
 

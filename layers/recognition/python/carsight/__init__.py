@@ -1,4 +1,4 @@
-"""Licence plates and VINs from photos: pixels in, readings out. Knows nothing of HTTP or AWS.
+"""License plates and VINs from photos: pixels in, readings out. Knows nothing of HTTP or AWS.
 
     import carsight
 
@@ -69,7 +69,7 @@ _loading = Lock()
 
 
 def read_plates(image: PhotoSource, regions: Sequence[str] = ()) -> list[PlateReading]:
-    """Read the licence plates of a photo, surest first; none found is an empty list.
+    """Read the license plates of a photo, surest first; none found is an empty list.
 
     Args:
         image: A photo's path or bytes (``carsight.formats`` says which), or its pixels (height x width x 3,

@@ -265,7 +265,7 @@ def _heic(data: bytes) -> Decoded:
     check_size(width, height, HEIC.max_pixels, "The HEIC picture")
     with _refusing(HEIC):
         pixels = np.atleast_3d(np.asarray(file))
-        if pixels.shape[2] <= 2:  # grey, with or without transparency
+        if pixels.shape[2] <= 2:  # gray, with or without transparency
             pixels = pixels[:, :, [0, 0, 0, 1][: pixels.shape[2] + 2]]
         height, width = pixels.shape[:2]
     check_size(width, height, HEIC.max_pixels, "The HEIC picture")
@@ -305,8 +305,8 @@ def _strips(picture: Image.Image) -> Iterator[Pixels]:
     for y in range(0, height, _STRIP_ROWS):
         strip = picture.crop((0, y, width, min(y + _STRIP_ROWS, height)))
         if picture.mode.startswith(("I", "F")):
-            grey = (np.asarray(strip, np.float32) - darkest) * (255 / max(brightest - darkest, 1e-9))
-            yield np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+            gray = (np.asarray(strip, np.float32) - darkest) * (255 / max(brightest - darkest, 1e-9))
+            yield np.repeat(np.clip(gray, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
         elif seen and strip.has_transparency_data:
             straight = strip if strip.mode in ("RGBA", "LA") else strip.convert("RGBA")
             yield _over_white(np.asarray(straight.convert("RGBA"))[:, :, [2, 1, 0, 3]], premultiplied=False)
@@ -315,7 +315,7 @@ def _strips(picture: Image.Image) -> Iterator[Pixels]:
 
 
 def _range(picture: Image.Image) -> tuple[float, float]:
-    """Return what is black and what is white in a picture of more than eight bits of grey.
+    """Return what is black and what is white in a picture of more than eight bits of gray.
 
     The bits that are used count: 10 or 12 of them often lie in 16.
     """

@@ -32,7 +32,7 @@ _SLACK = 0.05
 """How far outside a vehicle's box, in shares of its sides, the middle of its plate may lie."""
 _TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 """OpenCV's names of quarter turns anticlockwise."""
-_GREY = (114, 114, 114)
+_GRAY = (114, 114, 114)
 """What is laid round a photo; the net was trained with it."""
 
 
@@ -55,9 +55,9 @@ LINES = SecondLook(176, 1.8)
 
 @dataclass(frozen=True, slots=True)
 class WiderLook:
-    """A look at a whole photo with grey laid round it.
+    """A look at a whole photo with gray laid round it.
 
-    The net gets about ``side`` x ``side`` pixels, of which a share is grey: ``margin`` longer sides of the
+    The net gets about ``side`` x ``side`` pixels, of which a share is gray: ``margin`` longer sides of the
     photo on each of its sides.
     """
 
@@ -89,7 +89,7 @@ class DetectorTuning:
     ``sure``: scores that much, is on a vehicle, and its longer side is at most ``sure_side`` of the net's
     pixels, from where on it may be half a plate. None of 100 validation photos was read otherwise for that,
     and four looks in five are saved. One that comes nearer to the photo's edge than ``edge`` of its own
-    longer side is looked at again with grey beyond the edge: it may be all that the photo shows.
+    longer side is looked at again with gray beyond the edge: it may be all that the photo shows.
 
     The photo may be of nothing but a plate, which wants surroundings. Unless its best target is ``sure`` and
     on a vehicle, as in 80 of 100 validation photos and none of 80 close-ups, the ``close_up`` look is taken
@@ -102,7 +102,7 @@ class DetectorTuning:
     The ``turned`` look searches for targets that do not stand upright. A turn is promising where a target
     that scores ``turn_evidence`` is confirmed by a second look of ``threshold``.
 
-    ``box_shrink`` draws a box in towards its corners' extent; 0.25 gives a mean overlap with the labelled
+    ``box_shrink`` draws a box in towards its corners' extent; 0.25 gives a mean overlap with the labeled
     boxes of training photos of 0.79, half way 0.78.
     """
 
@@ -141,6 +141,7 @@ class Detection:
 
     @property
     def is_vehicle(self) -> bool:
+        """Whether this is a vehicle, not a target."""
         return self.kind == "vehicle"
 
 
@@ -342,13 +343,13 @@ class _Fitted:
 
 
 def _fit(pixels: Pixels, side: int, margin: float = 0.0) -> _Fitted:
-    """Shrink ``pixels`` to about ``side`` x ``side`` in area, grey of ``margin`` longer sides round them."""
+    """Shrink ``pixels`` to about ``side`` x ``side`` in area, gray of ``margin`` longer sides round them."""
     border = round(max(pixels.shape[:2]) * margin)
     return _fit_within(pixels, side, (border, border, border, border))
 
 
 def _fit_within(pixels: Pixels, side: int, borders: tuple[int, int, int, int]) -> _Fitted:
-    """Shrink ``pixels`` and grey ``borders`` (left, top, right, bottom) to about ``side`` x ``side``.
+    """Shrink ``pixels`` and gray ``borders`` (left, top, right, bottom) to about ``side`` x ``side``.
 
     The photo keeps its shape. It is never enlarged more than twice, which would only blur it.
     """
@@ -360,17 +361,17 @@ def _fit_within(pixels: Pixels, side: int, borders: tuple[int, int, int, int]) -
     small = cv2.resize(halve_to_cover(pixels, columns, rows), (columns, rows), interpolation=cv2.INTER_LINEAR)
     left, top, right, bottom = (round(border * zoom) for border in borders)
     if left or top or right or bottom:
-        small = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_CONSTANT, value=_GREY)
+        small = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_CONSTANT, value=_GRAY)
     scale = np.array([columns / width, rows / height], np.float32)
     return _Fitted(np.asarray(small, np.uint8), scale, np.array([left, top], np.float32))
 
 
 def _to_cells(canvas: Pixels) -> Pixels:
-    """Fill ``canvas`` up with grey at the right and the bottom, to whole cells."""
+    """Fill ``canvas`` up with gray at the right and the bottom, to whole cells."""
     rows, columns = -canvas.shape[0] % _CELL, -canvas.shape[1] % _CELL
     if not rows and not columns:
         return canvas
-    filled = cv2.copyMakeBorder(canvas, 0, rows, 0, columns, cv2.BORDER_CONSTANT, value=_GREY)
+    filled = cv2.copyMakeBorder(canvas, 0, rows, 0, columns, cv2.BORDER_CONSTANT, value=_GRAY)
     return np.asarray(filled, np.uint8)
 
 
@@ -387,7 +388,7 @@ def _floats(canvas: Pixels) -> Floats:
 def blocks(canvas: Pixels, size: int) -> NDArray[np.uint8]:
     """Return ``canvas`` (H x W x 3) as 1 x 3ss x H/s x W/s, each block of s x s pixels as channels.
 
-    Channels are in the order of a block's rows, columns and colours.
+    Channels are in the order of a block's rows, columns and colors.
     """
     height, width = canvas.shape[0] // size, canvas.shape[1] // size
     cells = canvas.reshape(height, size, width, size, 3).transpose(1, 3, 4, 0, 2)
@@ -431,7 +432,7 @@ def _turned_back(found: Detection, quarters: int, width: int, height: int) -> De
 
 
 def box_corners(box: Floats) -> Floats:
-    """The corners (4 x 2) of ``box`` (xmin, ymin, xmax, ymax), clockwise from its top left."""
+    """Return the corners (4 x 2) of ``box`` (xmin, ymin, xmax, ymax), clockwise from its top left."""
     return box[[[0, 1], [2, 1], [2, 3], [0, 3]]]
 
 
@@ -480,16 +481,15 @@ def _overlap(a: Floats, b: Floats) -> float:
 def decode_targets(raw: Floats, size: tuple[int, int], threshold: float, shrink: float) -> list[Detection]:
     """Decode targets, best first, from the net's ``raw`` answer (14 x cells) to an image of ``size``.
 
-
     ``size`` is height, width. Scores below ``threshold`` are left out; boxes are drawn in by ``shrink``.
     """
     chosen = np.flatnonzero(raw[0] > _logit(threshold))
     if not len(chosen):
         return []
-    centres, strides = _cells(size, _STRIDES)
-    centres, strides, raw = centres[chosen], strides[chosen], raw[:, chosen].T
-    scores, loose = _sigmoid(raw[:, 0]), _boxes(centres, strides, raw[:, 1:5])
-    corners = (np.tile(centres, 4) + raw[:, 5:13] * strides * 2).reshape(-1, 4, 2)
+    centers, strides = _cells(size, _STRIDES)
+    centers, strides, raw = centers[chosen], strides[chosen], raw[:, chosen].T
+    scores, loose = _sigmoid(raw[:, 0]), _boxes(centers, strides, raw[:, 1:5])
+    corners = (np.tile(centers, 4) + raw[:, 5:13] * strides * 2).reshape(-1, 4, 2)
     # The net was shown boxes with some air round the plate, and corners a little inside it.
     extent = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
     boxes = loose + np.float32(shrink) * (extent - loose)
@@ -507,9 +507,9 @@ def decode_vehicles(
     chosen = np.flatnonzero(raw[0] > _logit(threshold))
     if not len(chosen):
         return []
-    centres, strides = _cells(size, _VEHICLE_STRIDES)
+    centers, strides = _cells(size, _VEHICLE_STRIDES)
     raw = raw[:, chosen].T
-    scores, boxes = _sigmoid(raw[:, 0]), _boxes(centres[chosen], strides[chosen], raw[:, 1:5])
+    scores, boxes = _sigmoid(raw[:, 0]), _boxes(centers[chosen], strides[chosen], raw[:, 1:5])
     return [
         Detection(
             "vehicle",
@@ -546,18 +546,18 @@ def keep_best(boxes: Floats, scores: Floats, overlap: float) -> list[int]:
 
 @lru_cache(maxsize=32)
 def _cells(size: tuple[int, int], grids: Sequence[int]) -> tuple[Floats, Floats]:
-    """Centres (N x 2, pixels) and strides (N x 1) of the cells of ``grids`` over ``size`` (height, width)."""
-    centres, strides = [], []
+    """Centers (N x 2, pixels) and strides (N x 1) of the cells of ``grids`` over ``size`` (height, width)."""
+    centers, strides = [], []
     for stride in grids:
         y, x = np.mgrid[0 : size[0] // stride, 0 : size[1] // stride]
-        centres.append((np.stack([x.ravel(), y.ravel()], 1) + 0.5) * stride)
+        centers.append((np.stack([x.ravel(), y.ravel()], 1) + 0.5) * stride)
         strides.append(np.full((x.size, 1), stride))
-    return np.concatenate(centres).astype(np.float32), np.concatenate(strides).astype(np.float32)
+    return np.concatenate(centers).astype(np.float32), np.concatenate(strides).astype(np.float32)
 
 
-def _boxes(centres: Floats, strides: Floats, raw: Floats) -> Floats:
+def _boxes(centers: Floats, strides: Floats, raw: Floats) -> Floats:
     distances = np.logaddexp(raw, np.float32(0)) * strides * 2
-    return np.concatenate([centres - distances[:, :2], centres + distances[:, 2:]], axis=1).astype(np.float32)
+    return np.concatenate([centers - distances[:, :2], centers + distances[:, 2:]], axis=1).astype(np.float32)
 
 
 def _sigmoid(x: Floats) -> Floats:

@@ -61,8 +61,8 @@ def straighten(
     pixels: NDArray[np.uint8], corners: NDArray[np.floating], width: int, height: int, grow: float
 ) -> NDArray[np.uint8]:
     """Return what lies within ``corners``, grown by the share ``grow``, warped to ``height`` x ``width``."""
-    centre = corners.mean(axis=0)
-    grown = (centre + (corners - centre) * (1 + grow)).astype(np.float32)
+    center = corners.mean(axis=0)
+    grown = (center + (corners - center) * (1 + grow)).astype(np.float32)
     x0, y0 = np.maximum(np.floor(grown.min(axis=0)).astype(int) - 2, 0)
     x1, y1 = np.ceil(grown.max(axis=0)).astype(int) + 3
     part = pixels[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]

@@ -1,6 +1,6 @@
 """JPEG: what libjpeg opens is read, what lacks rows is not, and the work is bounded before it is done.
 
-libjpeg-turbo decodes whatever it is given, fills with grey what is missing and leaves a warning. So the first
+libjpeg-turbo decodes whatever it is given, fills with gray what is missing and leaves a warning. So the first
 decode is a strict one: without a warning the picture is whole, and the usual photo has cost nothing more.
 With one, the file is written anew from the segments that matter, which takes away what cameras and programs
 get wrong round the picture (stray bytes, short lengths, no end marker, another picture behind it); what it

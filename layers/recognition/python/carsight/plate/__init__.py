@@ -1,1 +1,1 @@
-"""Licence plates: photo in, readings out."""
+"""License plates: photo in, readings out."""

@@ -42,7 +42,6 @@ def rectify(
 ) -> NDArray[np.uint8]:
     """Cut out a plate upright: 48 x 160 for one row, 48 x 224 for two, which lie side by side.
 
-
     ``corners``: 4 x 2 pixels, clockwise from the plate's top left; ``grow``: share added at each dimension.
     Parts outside the photo repeat its edge.
     """

@@ -1,4 +1,4 @@
-"""Licence plates: a photo in, readings out.
+"""License plates: a photo in, readings out.
 
 ``PlateRecognizer.read`` finds plates and vehicles, straightens each plate by its corners, reads it, and says
 which vehicle carries it. Where nothing can be read the photo may lie on its side: it is looked at turned,
@@ -75,7 +75,7 @@ class PlateTuning:
 class Vehicle:
     """The vehicle that carries a plate.
 
-    ``type`` in CarsXE's words; colour and side only where they are clear.
+    ``type`` in CarsXE's words; color and side only where they are clear.
     """
 
     box: Box
@@ -309,11 +309,11 @@ class PlateRecognizer:
 
     def _warm_up(self) -> None:
         """Run every net once, on as little as it takes: the first inference makes ready what others use."""
-        grey = np.full((64, 160, 3), 114, np.uint8)
-        self._detector.detect(grey)
-        self._reader.read([grey[:48]])
+        gray = np.full((64, 160, 3), 114, np.uint8)
+        self._detector.detect(gray)
+        self._reader.read([gray[:48]])
         box = np.array([0, 0, 160, 64], np.float32)
-        self._classifier.classify(grey, Detection("vehicle", 1.0, box, box_corners(box)))
+        self._classifier.classify(gray, Detection("vehicle", 1.0, box, box_corners(box)))
 
 
 def _longer(corners: Floats, share: float) -> Floats:

@@ -1,4 +1,4 @@
-"""Which vehicle carries a plate, and what it looks like: body, colour, and the side that shows."""
+"""Which vehicle carries a plate, and what it looks like: body, color, and the side that shows."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class ClassifierTuning:
     """What can be changed about the classifier without training it again.
 
     ``detector_weight`` is the weight of the body that the detector named, against 1 for the classifier's: it
-    decides where that is torn. A colour less likely than ``min_color_score`` is not told, nor a side that is
+    decides where that is torn. A color less likely than ``min_color_score`` is not told, nor a side that is
     so little likelier than the other: a wrong one is worse than none. Of 240 validation vehicles 82 % get a
-    colour, which is right for 76 % of them.
+    color, which is right for 76 % of them.
     """
 
     detector_weight: float = 0.3

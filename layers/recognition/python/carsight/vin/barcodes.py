@@ -59,7 +59,7 @@ def look(view: View, rotate: bool = True) -> list[BarcodeVin]:
     """Return what may be VINs in the codes of ``view``; only level ones where not ``rotate``."""
     found = []
     for code in zxingcpp.read_barcodes(
-        view.grey().pixels,
+        view.gray().pixels,
         formats=_FORMATS,  # type: ignore[arg-type]  # its stub lags behind its own advice
         try_rotate=rotate,
         text_mode=zxingcpp.TextMode.Plain,  # the usual mode spells control characters out: <GS>, <LF>
@@ -86,12 +86,12 @@ def beside(view: View, line: Floats) -> View | None:
     source = np.array([middle - reach - rise, middle + reach - rise, middle + reach + rise], np.float32)
     zoom = min(1.0, _SIDE / (3.2 * length))
     width, height = max(8, round(3.2 * length * zoom)), max(8, round(1.4 * length * zoom))
-    return view.grey().warped(source, width, height)
+    return view.gray().warped(source, width, height)
 
 
 def whole(view: View) -> View:
     """``view`` without its colors, as large as a code in it is looked for."""
-    return view.grey().zoomed(min(1.0, _SIDE / max(view.width, view.height)))
+    return view.gray().zoomed(min(1.0, _SIDE / max(view.width, view.height)))
 
 
 def further_views(view: View) -> Iterator[View]:
@@ -101,8 +101,8 @@ def further_views(view: View) -> Iterator[View]:
     light on dark (zxing-cpp tries that with matrix codes only); a third as large, where grain stands
     between the modules of a matrix code; the densest part enlarged.
     """
-    grey = view.grey()
-    parts = _busy_parts(grey)
+    gray = view.gray()
+    parts = _busy_parts(gray)
     for part in parts[:_PARTS]:
         angle = _angle_of_bars(part.pixels)
         if angle is None:
@@ -136,7 +136,7 @@ def _enlargement(view: View) -> float:
 
 
 def _busy_parts(view: View) -> list[View]:
-    """Find the parts of the grey ``view``, as large as a code, that have the most edges, busiest first."""
+    """Find the parts of the gray ``view``, as large as a code, that have the most edges, busiest first."""
     cell = 8
     rows, columns = view.height // cell, view.width // cell
     if min(rows, columns) < 1:
@@ -165,12 +165,12 @@ def _busy_parts(view: View) -> list[View]:
     ]
 
 
-def _angle_of_bars(grey: Pixels) -> float | None:
-    """Measure the tilt, -90 to 90 degrees, of the linear code that ``grey`` shows; None where it shows none.
+def _angle_of_bars(gray: Pixels) -> float | None:
+    """Measure the tilt, -90 to 90 degrees, of the linear code that ``gray`` shows; None where it shows none.
 
     By the structure tensor (Bigün and Granlund, 1987): the edges of bars all have one direction.
     """
-    across, down = (cv2.Sobel(grey, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
+    across, down = (cv2.Sobel(gray, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
     xx, yy, xy = (float((a * b).mean()) for a, b in ((across, across), (down, down), (across, down)))
     if math.hypot(xx - yy, 2 * xy) < _BARS * (xx + yy + 1e-6):
         return None

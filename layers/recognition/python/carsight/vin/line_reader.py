@@ -1,6 +1,6 @@
 """Reading the characters of one line: cut it level, ask the net, decode 17 characters.
 
-The net is a CTC reader (see ``ctc``). A VIN has 17 characters whatever the net's favourite text is, so this
+The net is a CTC reader (see ``ctc``). A VIN has 17 characters whatever the net's favorite text is, so this
 decoder sums over *all* paths that say exactly 17: that gives the probability that the line holds 17 at all,
 and for each of the 17 places the exact probability of each character. Candidates are combinations of those,
 each then given its own exact CTC probability.

@@ -2,7 +2,7 @@
 
 Labels hold the VIN alone or behind the data identifier ``I`` (ANSI MH10.8.2; SAE J1877): of 29 labels on
 real cars 20 held ``I`` + VIN, 7 the VIN, 1 VIN + a trailing check character, 1 no VIN. Papers hold it as
-one field of many: behind ``VAD`` in the registration documents of AAMVA, between ``%`` on licence discs,
+one field of many: behind ``VAD`` in the registration documents of AAMVA, between ``%`` on license discs,
 between ``|`` in the compressed Aztec code of Polish papers. Letters are not folded here: a code is never in
 doubt between I and 1.
 """

@@ -54,7 +54,7 @@ class Prior:
     letter_before: float = 0.3
     """Each letter at positions 12-13."""
     only_digits: float = 0.0001
-    """A number of 17 digits is a counter's; every VIN of 1,900 labelled ones has letters."""
+    """A number of 17 digits is a counter's; every VIN of 1,900 labeled ones has letters."""
 
     @classmethod
     def without_check_digit(cls) -> Prior:

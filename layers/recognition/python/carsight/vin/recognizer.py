@@ -342,7 +342,7 @@ class _Search:
                 self._keep(self._read(corners, line.score))
 
     def _look_with_border(self) -> None:
-        """Look once more with grey round the photo, where a find touches its edge, is promising, or is none.
+        """Look once more with gray round the photo, where a find touches its edge, is promising, or is none.
 
         The detector wants surroundings: of 50 photos cut to their VIN's box 33 are read without, 45 with
         them.
@@ -476,7 +476,7 @@ _CODE_IS_SURE = 20.0
 """Odds from which a barcode's VIN ends the search."""
 
 _BORDER = 0.3
-"""Width of the grey laid round a photo, in shares of its longer side."""
+"""Width of the gray laid round a photo, in shares of its longer side."""
 
 _LINE_SHAPE = 4.0
 """A photo this much longer than high, or higher than long, may be a line and nothing else."""
@@ -508,8 +508,8 @@ def shows_text(pixels: Pixels) -> bool:
     """
     zoom = min(1.0, 640 / max(pixels.shape[:2]))
     small = cv2.resize(pixels, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
-    edges = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    gray = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
+    edges = cv2.morphologyEx(gray, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     _, strong = cv2.threshold(edges, max(30.0, float(edges.mean()) * 2.5), 255, cv2.THRESH_BINARY)
     for kernel in ((9, 1), (1, 9)):
         joined = cv2.morphologyEx(strong, cv2.MORPH_CLOSE, np.ones(kernel[::-1], np.uint8))

@@ -51,7 +51,7 @@ class TextLine:
 
 def find_lines(view: View) -> list[TextLine]:
     """Find the level lines of clear print in ``view``, from the top."""
-    small = view.grey().zoomed(min(1.0, _SIDE / max(view.width, view.height)))
+    small = view.gray().zoomed(min(1.0, _SIDE / max(view.width, view.height)))
     edges = cv2.morphologyEx(small.pixels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     _, strokes = cv2.threshold(edges, max(40.0, float(edges.mean()) * 2), 255, cv2.THRESH_BINARY)
     words = cv2.morphologyEx(strokes, cv2.MORPH_CLOSE, np.ones((1, _JOINED), np.uint8))
@@ -128,7 +128,7 @@ def side_by_side(view: View, pair: tuple[TextLine, TextLine]) -> Pixels:
 def whole_line(view: View, corners: Floats, characters: int) -> Floats:
     """Make ``corners`` (4 x 2, the full photo's) of a part of a line as long as the text around it.
 
-    Columns of the levelled line whose strokes are a third as strong as those of the part's ``characters`` are
+    Columns of the leveled line whose strokes are a third as strong as those of the part's ``characters`` are
     text, and spaces up to ``_WORD_GAP`` belong to it.
     """
     rows, quad = 24, view.from_photo(corners)
@@ -136,7 +136,7 @@ def whole_line(view: View, corners: Floats, characters: int) -> Floats:
     (a, d), (b, c) = quad[[0, 3]] - along * np.float32(_BESIDE), quad[[1, 2]] + along * np.float32(_BESIDE)
     height = max(1.0, float(np.hypot(*(quad[3] - quad[0]))))
     columns = int(np.clip(rows * float(np.hypot(*(b - a))) / height, 32, 4096))
-    strip = view.grey().warped(np.stack([a, b, c]), columns, rows).pixels
+    strip = view.gray().warped(np.stack([a, b, c]), columns, rows).pixels
     strokes = np.abs(cv2.Sobel(strip, cv2.CV_32F, 1, 0)).mean(axis=0)
     first = round(columns * _BESIDE / (1 + 2 * _BESIDE))
     last = columns - first

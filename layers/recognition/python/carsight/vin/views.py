@@ -14,7 +14,7 @@ Floats = NDArray[np.float32]
 Matrix = NDArray[np.float64]
 
 _BORDER = (114, 114, 114)
-"""The grey that the detectors saw round photos when they were trained."""
+"""The gray that the detectors saw round photos when they were trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class View:
         return np.asarray(cv2.perspectiveTransform(points, np.linalg.inv(self.matrix))[0], np.float32)
 
     def bordered(self, share: float) -> View:
-        """Return this view with grey round it, ``share`` of its longer side wide."""
+        """Return this view with gray round it, ``share`` of its longer side wide."""
         margin = max(1, round(max(self.width, self.height) * share))
         pixels = cv2.copyMakeBorder(
             self.pixels, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=_BORDER
@@ -109,7 +109,7 @@ class View:
         )
         return View(np.asarray(pixels, np.uint8), self.matrix @ np.linalg.inv(np.vstack([matrix, (0, 0, 1)])))
 
-    def grey(self) -> View:
+    def gray(self) -> View:
         """Return this view without its colors (height x width)."""
         if self.pixels.ndim == 2:
             return self

@@ -615,6 +615,15 @@ def test_scans_are_bounded_before_they_are_decoded() -> None:
         decode(many_scans(300, np.full((1500, 2000, 3), 128, np.uint8)))
 
 
+@pytest.mark.parametrize("factors", [0x00, 0x01, 0x10, 0x55])
+@pytest.mark.parametrize("file", [JPEG, PROGRESSIVE], ids=["baseline", "progressive"])
+def test_sampling_factors_that_cannot_be_are_refused(file: bytes, factors: int) -> None:
+    at = file.index(b"\xff\xc0" if file is JPEG else b"\xff\xc2")
+    components = b"".join(bytes((file[at + n], factors, file[at + n + 2])) for n in (10, 13, 16))
+    with pytest.raises(ImageError):
+        decode(file[: at + 10] + components + file[at + 19 :])
+
+
 def test_coefficients_are_bounded() -> None:
     file = bytearray(encoded(".jpg", picture(64, 64), cv2.IMWRITE_JPEG_PROGRESSIVE, 1))
     at = file.index(b"\xff\xc2")

@@ -138,10 +138,14 @@ class Jpeg:
             self.height, self.width, colors, _ = simplejpeg.decode_jpeg_header(self._data)
         except ValueError as error:
             # TurboJPEG, which is a layer over libjpeg, only knows the usual subsamplings.
-            self._unusual = "subsampling level" in str(error) and self._header.frames == 1
+            header = self._header
+            factors = {factor for component in header.components for factor in component[1:]}
+            self._unusual = (
+                "subsampling level" in str(error) and header.frames == 1 and factors <= {1, 2, 3, 4}
+            )
             if not self._unusual:
                 raise
-            (self.height, self.width), colors = self._header.size, "CMYK"
+            (self.height, self.width), colors = header.size, "CMYK"
         self.bytes_a_pixel = 7 if colors in ("CMYK", "YCCK") else 3
 
     def _decoded(self, factor: int, *, strict: bool = True) -> Pixels:
@@ -190,7 +194,7 @@ class Jpeg:
             ImageError: there are more scans than such a picture needs.
         """
         components = self._header.components
-        across, down = (max((one[n] for one in components), default=1) for n in (1, 2))
+        across, down = (max((one[n] for one in components), default=0) or 1 for n in (1, 2))
         columns, rows = -(-self.width // (8 * across)), -(-self.height // (8 * down))
         blocks: dict[int, int] = defaultdict(int)
         for name, h, v in components:

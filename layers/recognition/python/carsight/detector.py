@@ -94,7 +94,8 @@ class DetectorTuning:
     The photo may be of nothing but a plate, which wants surroundings. Unless its best target is ``sure`` and
     on a vehicle, as in 80 of 100 validation photos and none of 80 close-ups, the ``close_up`` look is taken
     too. A target there that is at least ``filling`` as wide or high as the photo, and scores
-    ``fallback_score``, is it: what else was seen inside it - stickers, slogans - is dropped.
+    ``fallback_score``, is it: what else was seen inside it - stickers, slogans - is dropped, and it is not
+    looked at again.
 
     Where nothing is found, ``fallbacks`` are tried in order, and what they find has to score
     ``fallback_score``.
@@ -241,7 +242,8 @@ class Detector:
             box = proposal.target.box
             shares = (box[2:] - box[:2]) / size
             if proposal.target.score >= tuning.fallback_score and shares.max() >= tuning.filling:
-                return [proposal, *(each for each in proposals if not _lies_in(each.target.box, box))]
+                filling = _Proposal(proposal.target, proposal.zoom, settled=True)
+                return [filling, *(each for each in proposals if not _lies_in(each.target.box, box))]
         return proposals
 
     def _confirmed(
@@ -270,6 +272,8 @@ class Detector:
         longer = float(sides.max())
         near = min(float(first.box[:2].min()), float((size - first.box[2:]).min()))
         cut = near < self._tuning.edge * longer
+        if proposal.settled:
+            return first
         known = carried and not cut and longer * zoom <= self._tuning.sure_side
         if known and first.score >= self._tuning.sure:
             return first
@@ -327,10 +331,14 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True)
 class _Proposal:
-    """What may be a target, and the net's pixels per photo pixel of the look that showed it."""
+    """What may be a target, and the net's pixels per photo pixel of the look that showed it.
+
+    One that is ``settled`` needs no second look.
+    """
 
     target: Detection
     zoom: float
+    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

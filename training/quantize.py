@@ -30,12 +30,24 @@ Feed = dict[str, NDArray[Any]]
 Weights = dict[str, NDArray[np.float32]]
 
 
+_AT_ONCE = 10
+"""Inputs whose activations are held in memory together while ranges are found."""
+
+
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, feeds: Iterable[Feed]) -> None:
-        self._feeds: Iterator[Feed] = iter(feeds)
+        found = list(feeds)
+        self._feeds = found[: len(found) // _AT_ONCE * _AT_ONCE] or found
+        self._next: Iterator[Feed] = iter(self._feeds)
+
+    def __len__(self) -> int:
+        return len(self._feeds)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self._next = iter(self._feeds[start_index:end_index])
 
     def get_next(self) -> Feed | None:
-        return next(self._feeds, None)
+        return next(self._next, None)
 
 
 def quantize(
@@ -65,13 +77,15 @@ def quantize(
         missing = set(keep_float) - names
         if missing:
             raise ValueError(f"no such nodes: {sorted(missing)}")
+        feeds = _Reader(calibration)
         extra: dict[str, object] = {"ActivationSymmetric": False, "WeightSymmetric": True}
+        extra |= {"CalibStridedMinMax": min(_AT_ONCE, len(feeds))}  # despite its name for every method
         if percentile is not None:
             extra["CalibPercentile"] = percentile
         quantize_static(
             str(prepared),
             str(quantized),
-            _Reader(calibration),
+            feeds,
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(op_types),
             per_channel=True,

@@ -253,7 +253,7 @@ def weigh(
     texts = dict(found)
     for one in codes:
         candidate = _with_code(one, lines, texts.get(one.code.vin), prior)
-        if one.code.vin not in found or found[one.code.vin].confidence < candidate.confidence:
+        if one.code.vin not in found or found[one.code.vin].confidence <= candidate.confidence:
             found[one.code.vin] = candidate
     ranked = sorted(found.values(), key=lambda c: -c.confidence)
     if not ranked or ranked[0].source == "text":
@@ -277,7 +277,9 @@ def _with_code(
     odds = prior.odds(vin) * one.code.place.value
     if same is not None and odds > 1:
         doubt = (1 - same.confidence) * 0.02
-        return VinCandidate(vin, 1 - max(doubt, 1e-4), same.box, "both", digit, same.repairs)
+        # Text alone may be surer than any code is let be, and agreement makes nothing less sure.
+        confidence = max(same.confidence, 1 - max(doubt, 1e-4))
+        return VinCandidate(vin, confidence, same.box, "both", digit, same.repairs)
     confidence = (1 - _CODE_DOUBT) * odds / (1 + odds)
     for line in lines:
         if line.seen and sum(a != b for a, b in zip(line.seen, vin, strict=True)) <= 5:

@@ -60,7 +60,7 @@ class PlateTuning:
     hopeless: float = 0.05
     wider: float = 0.06
     certain_plate: float = 0.65
-    legible: float = 0.02
+    legible: float = 0.05
     plausible: float = 0.1
     least_height: float = 12.0
     upright: float = 0.9

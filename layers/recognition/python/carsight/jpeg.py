@@ -90,6 +90,10 @@ class Jpeg:
             ImageError: not a JPEG that can be decoded, or over a bound.
         """
         self._header = header = _header(data)
+        if header.frames > 1:
+            raise ImageError(
+                "The JPEG has frame headers that contradict each other; save it again as another"
+            )
         self._sent = self._data = data
         self._repaired = self._unusual = False
         self.width: int
@@ -140,9 +144,7 @@ class Jpeg:
             # TurboJPEG, which is a layer over libjpeg, only knows the usual subsamplings.
             header = self._header
             factors = {factor for component in header.components for factor in component[1:]}
-            self._unusual = (
-                "subsampling level" in str(error) and header.frames == 1 and factors <= {1, 2, 3, 4}
-            )
+            self._unusual = "subsampling level" in str(error) and factors <= {1, 2, 3, 4}
             if not self._unusual:
                 raise
             (self.height, self.width), colors = header.size, "CMYK"
@@ -184,7 +186,8 @@ class Jpeg:
         try:
             self._measure()
         except ValueError:
-            raise ImageError(f"The JPEG cannot be decoded ({error}); save it again as another") from error
+            said = str(error).rpartition("(): ")[2]
+            raise ImageError(f"The JPEG cannot be decoded ({said}); save it again as another") from error
 
     def _bounded(self) -> int:
         """Return the bytes that the coefficients of a picture in several scans take.

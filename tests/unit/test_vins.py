@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from carsight.vin.line_reader import Calibration, LineReader, LineReading
 from carsight.vin.payloads import Place
 from carsight.vin.ranking import Prior, rank_by_posterior
 from carsight.vin.recognizer import CheckDigit, Repair, VinRecognizer, VinResult
+from carsight.vin.views import View
 from training.render_numbers import render_other
 
 ROOT = Path(__file__).parents[2]
@@ -204,3 +206,84 @@ def test_an_empty_photo_shows_no_text(recognizer: VinRecognizer) -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_photos_of_other_numbers_are_no_answer(recognizer: VinRecognizer, seed: int) -> None:
     assert recognizer.read(render_other(np.random.default_rng(seed))).candidates == ()
+
+
+def test_a_photo_of_nothing_but_the_line_is_read(recognizer: VinRecognizer) -> None:
+    photo = pixels("vin_label")
+    box = recognizer.read(photo).candidates[0].box
+    line = np.ascontiguousarray(photo[box.ymin - 4 : box.ymax + 4, box.xmin - 4 : box.xmax + 4])
+    found = recognizer.read(line).candidates[0]
+    assert found.vin == CHECKED
+    height, width = line.shape[:2]
+    assert found.box.xmin >= 0
+    assert found.box.ymin >= 0
+    assert found.box.xmax <= width
+    assert found.box.ymax <= height
+
+
+@pytest.mark.parametrize(("name", "vin"), [("vin_label", CHECKED), ("vin_plate", UNCHECKED)])
+@pytest.mark.parametrize("share", [0.4, 0.65, 0.85, 1.3, 1.6, 2.5])
+def test_a_line_that_the_photo_cuts_is_refused(
+    recognizer: VinRecognizer, name: str, vin: str, share: float
+) -> None:
+    photo = pixels(name)
+    box = recognizer.read(photo).candidates[0].box
+    pitch = (box.xmax - box.xmin) / 17
+    # The barcode is cut off too, or it would be read.
+    below = box.ymax + (box.ymax - box.ymin)
+    first = np.ascontiguousarray(photo[:below, round(box.xmin + share * pitch) :])
+    last = np.ascontiguousarray(photo[:below, : round(box.xmax - share * pitch)])
+    for cut in (first, last):
+        result = recognizer.read(cut)
+        # The box has some air; of a character that is cut in the middle enough may be left.
+        assert all(candidate.vin == vin for candidate in result.candidates[:1])
+        if share > 1:
+            assert result.refusal is not None
+            assert result.refusal.reason in ("no_vin", "not_sure")
+
+
+def _blank(rng: np.random.Generator) -> Pixels:
+    return np.full((3000, 4000, 3), 250, np.uint8)
+
+
+def _noise(rng: np.random.Generator) -> Pixels:
+    return rng.integers(0, 255, (1200, 1600, 3), dtype=np.uint8)
+
+
+def _page(rng: np.random.Generator) -> Pixels:
+    page = np.full((1500, 1500, 3), 240, np.uint8)
+    for y in range(30, 1490, 24):
+        text = "".join(rng.choice(list("ABCDEFGH0123456789 "), 80))
+        cv2.putText(page, text, (10, y), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (20, 20, 20), 2, cv2.LINE_AA)
+    return page
+
+
+@pytest.mark.parametrize("draw", [_blank, _noise, _page])
+def test_no_picture_costs_more_than_the_effort_allows(
+    recognizer: VinRecognizer, draw: Callable[[np.random.Generator], Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crops: list[int] = []
+    coded: list[int] = []
+    looks: list[int] = []
+    read, look, detect = LineReader.read, barcodes.look, Detector.detect
+
+    def counted_read(self: LineReader, given: Sequence[Pixels], count: int = 48) -> list[LineReading]:
+        crops.append(len(given))
+        return read(self, given, count)
+
+    def counted_look(view: View, rotate: bool = True) -> list[BarcodeVin]:
+        coded.append(view.pixels.shape[0] * view.pixels.shape[1])
+        return look(view, rotate)
+
+    def counted_detect(self: Detector, given: Pixels) -> list[Detection]:
+        looks.append(given.shape[0] * given.shape[1])
+        return detect(self, given)
+
+    monkeypatch.setattr(LineReader, "read", counted_read)
+    monkeypatch.setattr(barcodes, "look", counted_look)
+    monkeypatch.setattr(Detector, "detect", counted_detect)
+    assert recognizer.read(draw(np.random.default_rng(0))).candidates == ()
+    assert sum(crops) <= recognizer.tuning.effort
+    assert sum(coded) <= 8_000_000
+    assert len(looks) <= 6
+    assert max(looks) <= (1.6 * 3200) ** 2

@@ -99,7 +99,7 @@ def further_views(view: View) -> Iterator[View]:
 
     Each is made only when it is asked for: what looks like bars, level and enlarged, dark on light and
     light on dark (zxing-cpp tries that with matrix codes only); a third as large, where grain stands
-    between the modules of a matrix code; the densest part enlarged.
+    between the modules of a matrix code; the busiest part that is about as high as wide, enlarged.
     """
     gray = view.gray()
     parts = _busy_parts(gray)
@@ -114,14 +114,18 @@ def further_views(view: View) -> Iterator[View]:
     level = whole(view)
     if min(level.width, level.height) > 300:
         yield level.zoomed(1 / 3)
-    if parts:
-        zoom = _enlargement(parts[0])
-        if zoom > 1.2:
-            yield parts[0].zoomed(zoom)
+    for part in parts[:_PARTS]:
+        zoom = _enlargement(part)
+        if zoom > 1.2 and max(part.width, part.height) < _SQUARE * min(part.width, part.height):
+            yield part.zoomed(zoom)
+            break
 
 
 _PARTS = 4
 """How many parts of a photo are looked at for bars."""
+
+_SQUARE = 1.7
+"""A part longer than so many times its height is no matrix code of those that cars bear."""
 
 _LEVEL = 3.0
 """Degrees up to which bars are level enough."""

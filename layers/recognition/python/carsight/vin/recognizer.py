@@ -21,7 +21,7 @@ from carsight.photo import Photo, PhotoSource, Pixels, open_photo
 from carsight.refusal import Refusal
 from carsight.vin import barcodes, text_lines
 from carsight.vin.barcodes import BarcodeVin
-from carsight.vin.line_reader import LineReader, LineReading, cut, trimmed
+from carsight.vin.line_reader import LineReader, LineReading, cut, grown, trimmed
 from carsight.vin.ranking import (
     CheckDigit,
     Prior,
@@ -35,6 +35,7 @@ from carsight.vin.ranking import (
     rank_by_posterior,
     weigh,
 )
+from carsight.vin.rules import LENGTH
 from carsight.vin.views import View
 
 __all__ = ["CheckDigit", "Repair", "VinCandidate", "VinRecognizer", "VinResult", "VinTuning"]
@@ -80,8 +81,8 @@ class VinTuning:
     doubtful: float = 0.2
     prior: Prior = field(default_factory=Prior)
     barcodes: bool = True
-    promising: float = 0.01
-    effort: float = 8.0
+    promising: float = 0.02
+    effort: float = 7.0
     hard_effort: float = 25.0
     cuts: tuple[tuple[CropMargins, ...], ...] = (
         (
@@ -229,9 +230,9 @@ class _Search:
             self._trim,
             self._look_with_border,
             self._read_whole,
-            self._look_closer,
             self._widen,
             self._read_print,
+            self._look_closer,
             self._recut,
             self._look_turned,
             self._look_harder_for_codes,
@@ -308,6 +309,8 @@ class _Search:
 
     def _read_in(self, view: View, corners: Floats, score: float) -> _Line:
         (reading,) = self._recognizer.reader.read([cut(view.pixels, view.from_photo(corners))])
+        if is_cut(reading, grown(corners), (self._photo.width, self._photo.height)):
+            return _Line(corners, score, reading, ())
         line = _Line(corners, score, reading, rank_by_posterior(reading, self._tuning.prior))
         if line.certainty >= self._tuning.sure and reading.span is not None:
             line = replace(line, corners=trimmed(corners, reading.span))  # "VIN:" is not a part of it
@@ -368,7 +371,10 @@ class _Search:
                 self._keep(self._read(whole[order], 0.0))
 
     def _look_closer(self) -> None:
-        """Look at the photo larger, where the first look shrank it."""
+        """Look at the photo larger, where the first look shrank it, unless it shows other numbers clearly."""
+        other = sum(line.is_legible and line.certainty < self._tuning.promising for line in self.lines)
+        if other >= _OTHERS:
+            return
         if self.view.width * self.view.height > (1.2 * self._tuning.sides[0]) ** 2 and self._pay(
             _CLOSER_LOOK
         ):
@@ -484,8 +490,35 @@ _LINE_SHAPE = 4.0
 _HARDLY = 0.02
 """A small line that holds 17 characters with less probability is not looked at in full."""
 
+_OTHERS = 2
+"""Where so many lines of 17 characters are legible and no VINs, a VIN would have been found beside them."""
+
+_UNSEEN = 0.12
+"""How far outside the photo the middle of an end character may be, in parts of the pitch.
+
+At 0, 84 of 100 photos cut to their labelled box are read; so 87, and none that is cut through its last
+character is read wrongly.
+"""
+
 _FEWEST_SEEN = 9
 """A line in which the net sees fewer characters is no VIN, not even upside down."""
+
+
+def is_cut(reading: LineReading, crop: Floats, size: tuple[int, int]) -> bool:
+    """Tell whether the first or the last of 17 characters is cut by the edge of the photo.
+
+    Where they would stand follows from the others, which makers set at one pitch: what is left of a character
+    that was cut is read as another one. ``crop`` (4 x 2) are the corners of what was read, ``size`` the width
+    and height of the photo, all in its pixels.
+    """
+    if len(reading.centers) != LENGTH:
+        return False
+    inner = np.arange(1, LENGTH - 1)
+    pitch, first = np.polyfit(inner, reading.centers[1:-1], 1)
+    ends = np.array([first + _UNSEEN * pitch, first + (LENGTH - 1 - _UNSEEN) * pitch])
+    left, right = (crop[0] + crop[3]) / 2, (crop[1] + crop[2]) / 2
+    points = left + (right - left) * ends[:, None]
+    return bool((points < 0).any() or (points > size).any())
 
 
 def _may_be_a_part(seen: str) -> bool:

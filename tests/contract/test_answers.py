@@ -219,6 +219,15 @@ def test_a_plan_without_this_api(service: Service, path: str, api: Api) -> None:
     expect(service.call(path, api, query=f"key={key}"), (403, message), (403, message), api)
 
 
+def limit_message(api: Api, tier: str, limit: int, remedy: str) -> str:
+    """CarsXE's words where an allowance is used up."""
+    name = {Api.PLATE: "plate_image_recognition", Api.VIN: "vin_optical_character_recognition"}[api]
+    return (
+        f"API limit exceeded for {name} (3/2026). Subscription tier: {tier}."
+        f" Current usage: {limit}, Limit: {limit}. {remedy}"
+    )
+
+
 @routes
 def test_over_the_months_limit(service: Service, path: str, api: Api) -> None:
     key = service.key("pro", limits={api: 2}, overage=False)
@@ -226,11 +235,8 @@ def test_over_the_months_limit(service: Service, path: str, api: Api) -> None:
         reply = service.call(path, api, query=f"key={key}")
         assert reply.status == 200
         assert usage_headers(reply) == (used, 2, 2 - used)
-    name = {Api.PLATE: "plate_image_recognition", Api.VIN: "vin_optical_character_recognition"}[api]
-    message = (
-        f"API limit exceeded for {name} (3/2026). Subscription tier: pro. Current usage: 2, Limit: 2."
-        " Enable overage billing in your dashboard billing preferences to continue with overage charges"
-    )
+    remedy = "Enable overage billing in your dashboard billing preferences to continue with overage charges"
+    message = limit_message(api, "pro", 2, remedy)
     reply = service.call(path, api, query=f"key={key}")
     expect(reply, (429, message), (429, message), api)
     assert reply.body["usage"] == {"current": 2, "limit": 2, "remaining": 0}
@@ -241,11 +247,7 @@ def test_over_the_months_limit(service: Service, path: str, api: Api) -> None:
 def test_over_a_lifetimes_allowance(service: Service, path: str, api: Api) -> None:
     key = service.key("sandbox", limits={api: 1})
     assert service.call(path, api, query=f"key={key}").status == 200
-    name = {Api.PLATE: "plate_image_recognition", Api.VIN: "vin_optical_character_recognition"}[api]
-    message = (
-        f"API limit exceeded for {name} (3/2026). Subscription tier: sandbox. Current usage: 1, Limit: 1."
-        " Please upgrade your tier to continue using the API."
-    )
+    message = limit_message(api, "sandbox", 1, "Please upgrade your tier to continue using the API.")
     reply = service.call(path, api, query=f"key={key}")
     expect(reply, (429, message), (429, message), api)
     assert reply.body["usage"] == {"current": 1, "limit": 1, "remaining": 0}

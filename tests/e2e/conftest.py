@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import boto3
 import pytest
@@ -67,15 +68,18 @@ class Running:
 
     def keyring(self) -> Keyring:
         """Its keys, as an operator may change them."""
+        return Keyring(self.settings()["TABLE_NAME"], self.client("dynamodb"))
+
+    def client(self, service: str) -> Any:
+        """A client of one of AWS's services, as the embedded stores stand for it."""
         settings = self.settings()
-        client = boto3.client(
-            "dynamodb",
+        return boto3.session.Session().client(
+            service,  # type: ignore[call-overload]
             endpoint_url=settings["AWS_ENDPOINT_URL"],
             region_name=settings["AWS_DEFAULT_REGION"],
             aws_access_key_id=settings["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=settings["AWS_SECRET_ACCESS_KEY"],
         )
-        return Keyring(settings["TABLE_NAME"], client)
 
     def stop(self) -> int:
         """End it as a service manager would, and return its exit code."""

@@ -11,8 +11,6 @@ import sys
 from pathlib import Path
 from urllib.request import Request, urlopen
 
-import boto3
-
 from tests.e2e.conftest import ROOT, Running
 
 PHOTO = ROOT / "tests" / "data" / "plate_us.jpg"
@@ -37,13 +35,7 @@ def test_keys_usage_uploads_and_results_outlive_a_restart(tmp_path: Path) -> Non
     key, account = first.keyring().create(owner="kept@example.com", tier="pro")
     ask(f"{first.url}/platerecognition", PHOTO.read_bytes(), key)
     settings = first.settings()
-    s3 = boto3.client(
-        "s3",
-        endpoint_url=settings["AWS_ENDPOINT_URL"],
-        region_name=settings["AWS_DEFAULT_REGION"],
-        aws_access_key_id="local",
-        aws_secret_access_key="local",
-    )
+    s3 = first.client("s3")
     name = f"{account.profile.key_id}/plate/" + "long/" * 180 + "photo.jpg.json"
     s3.put_object(Bucket=settings["RESULTS_BUCKET"], Key=name, Body=b"{}", ContentType="application/json")
     assert first.stop() == 0
@@ -51,13 +43,7 @@ def test_keys_usage_uploads_and_results_outlive_a_restart(tmp_path: Path) -> Non
     second = Running(tmp_path)
     assert any("last run" in line for line in second.lines)
     assert used(second, key) == 1
-    again = boto3.client(
-        "s3",
-        endpoint_url=second.settings()["AWS_ENDPOINT_URL"],
-        region_name=settings["AWS_DEFAULT_REGION"],
-        aws_access_key_id="local",
-        aws_secret_access_key="local",
-    )
+    again = second.client("s3")
     kept = again.get_object(Bucket=settings["RESULTS_BUCKET"], Key=name)
     assert (kept["Body"].read(), kept["ContentType"]) == (b"{}", "application/json")
     assert second.stop() == 0

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import boto3
 import pytest
 
 from tests.e2e.conftest import ROOT, Running
@@ -88,13 +87,7 @@ def test_a_batch_is_followed_to_its_end(carsight: Carsight, gateway: Running, tm
 
 def test_what_failed_for_good_is_brought_back(carsight: Carsight, gateway: Running) -> None:
     settings = gateway.settings()
-    sqs = boto3.client(
-        "sqs",
-        endpoint_url=settings["AWS_ENDPOINT_URL"],
-        region_name=settings["AWS_DEFAULT_REGION"],
-        aws_access_key_id="local",
-        aws_secret_access_key="local",
-    )
+    sqs = gateway.client("sqs")
     test_event = json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent"})
     for body in (test_event, json.dumps({"api": "vin", "batch": {"id": "forgotten", "chunk": 0}})):
         sqs.send_message(QueueUrl=settings["UPLOADS_DEAD_LETTERS_URL"], MessageBody=body)

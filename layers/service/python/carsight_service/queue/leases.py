@@ -31,6 +31,7 @@ from carsight_service.queue.messages import TryLater
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 _MARGIN_SECONDS = 15.0
 """How much longer than there is time for the work a lease lasts: a function may overrun until it is killed,
@@ -127,24 +128,21 @@ class Leases:
 
     def complete(self, lease: Lease) -> None:
         """Note that the work is done, for good."""
-        self._client.update_item(
-            TableName=self._table,
-            Key=_key(lease.name),
-            UpdateExpression="SET #done = :yes",
-            ConditionExpression="#holder = :holder",
-            ExpressionAttributeNames=attribute_names("done", "holder"),
-            ExpressionAttributeValues={":yes": {"BOOL": True}, ":holder": {"S": lease.holder}},
-        )
+        self._set(lease, "done", {"BOOL": True})
 
     def abandon(self, lease: Lease) -> None:
         """Let go of the lease: the work is not done, and the next delivery need not wait for its end."""
+        self._set(lease, "until", {"N": "0"})
+
+    def _set(self, lease: Lease, attribute: str, value: AttributeValueTypeDef) -> None:
+        """Set an attribute of the lease's item, while it is still its holder's."""
         self._client.update_item(
             TableName=self._table,
             Key=_key(lease.name),
-            UpdateExpression="SET #until = :past",
+            UpdateExpression=f"SET #{attribute} = :value",
             ConditionExpression="#holder = :holder",
-            ExpressionAttributeNames=attribute_names("until", "holder"),
-            ExpressionAttributeValues={":past": {"N": "0"}, ":holder": {"S": lease.holder}},
+            ExpressionAttributeNames=attribute_names(attribute, "holder"),
+            ExpressionAttributeValues={":value": value, ":holder": {"S": lease.holder}},
         )
 
 

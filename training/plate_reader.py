@@ -667,11 +667,26 @@ def end_figures(path: Path, plates: Sequence[Plate]) -> dict[str, Any]:
     return summary | {"brier": round(brier / len(plates), 4), "cpu_ms": round(milliseconds, 2)}
 
 
+@torch.no_grad()
+def blend(net: nn.Module, earlier: nn.Module, share: float) -> None:
+    """Make `net` the mean of itself and the net that its training began with (Wortsman et al., 2022).
+
+    `share` is its own. What was learned from new photos stays, what was forgotten of old ones comes back.
+    """
+    for own, other in zip(net.state_dict().values(), earlier.state_dict().values(), strict=True):
+        if own.dtype.is_floating_point:
+            own.lerp_(other, 1 - share)
+
+
 def ship(args: argparse.Namespace) -> None:
     """Export, quantize, calibrate; print the figures of the net before and after."""
     torch.set_num_threads(1)
     val = read_plates(args.data, "val")
     reader, regions = load(args.work)
+    if args.start is not None:
+        earlier = ppocr.Reader(ALPHABET, len(regions))
+        begin_with(earlier, regions, args.start)
+        blend(reader, earlier, args.share)
     round_weights(reader.body.quantized())
     exact = args.work / "reader-fp32.onnx"
     ppocr.export(reader, exact)
@@ -704,7 +719,8 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=250)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--start", type=Path, help="a checkpoint whose averaged weights to begin with")
+    parser.add_argument("--start", type=Path, help="a checkpoint to begin with, or to blend with in export")
+    parser.add_argument("--share", type=float, default=0.6, help="share of the trained weights in a blend")
     parser.add_argument("--model", type=Path)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

@@ -624,6 +624,11 @@ def test_sampling_factors_that_cannot_be_are_refused(file: bytes, factors: int) 
         decode(file[: at + 10] + components + file[at + 19 :])
 
 
+def test_an_item_of_a_nameless_type_does_not_end_the_process() -> None:
+    file = (DATA / "red_corner_6.heic").read_bytes()
+    assert red_corner(decode(file.replace(b"Exif\0\0", b"\xc5xif\0\0", 1)).pixels) == RED_CORNER[6]
+
+
 def test_coefficients_are_bounded() -> None:
     file = bytearray(encoded(".jpg", picture(64, 64), cv2.IMWRITE_JPEG_PROGRESSIVE, 1))
     at = file.index(b"\xff\xc2")

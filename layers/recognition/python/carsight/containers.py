@@ -256,11 +256,20 @@ def _whole_png(picture: Image.Image, data: bytes) -> bool:
 
 
 def _heic(data: bytes) -> Decoded:
-    """Decode HEIC. The container says which way up it is; EXIF's orientation means nothing there."""
-    import pi_heif
+    """Decode HEIC. The container says which way up it is; EXIF's orientation means nothing there.
+
+    ``pi_heif.HeifFile`` would read all metadata first: pi-heif 1.4.0 ends the process over an item whose type
+    is not ASCII. So libheif's primary picture is asked for its pixels and nothing else.
+    """
+    import _pi_heif
+    from pi_heif.heif import BaseImage
 
     with _refusing(HEIC):
-        file = pi_heif.HeifFile(data, convert_hdr_to_8bit=True, bgr_mode=True)
+        # In one thread, to eight bits, BGR, without padding, by the only decoder, within libheif's own bounds.
+        found = [
+            one for one in _pi_heif.load_file(data, 1, True, True, True, True, "", False) if one is not None
+        ]
+        file = BaseImage(next((one for one in found if one.primary), found[0]))
         width, height = file.size
     check_size(width, height, HEIC.max_pixels, "The HEIC picture")
     with _refusing(HEIC):
@@ -271,7 +280,7 @@ def _heic(data: bytes) -> Decoded:
     check_size(width, height, HEIC.max_pixels, "The HEIC picture")
     strips = (pixels[y : y + _STRIP_ROWS] for y in range(0, height, _STRIP_ROWS))
     if pixels.shape[2] == 4:
-        strips = (_over_white(strip, file.premultiplied_alpha) for strip in strips)
+        strips = (_over_white(strip, file.mode.endswith("a")) for strip in strips)
     return _gathered(strips, width, height)
 
 

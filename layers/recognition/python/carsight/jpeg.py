@@ -144,7 +144,9 @@ class Jpeg:
             # TurboJPEG, which is a layer over libjpeg, only knows the usual subsamplings.
             header = self._header
             factors = {factor for component in header.components for factor in component[1:]}
-            self._unusual = "subsampling level" in str(error) and factors <= {1, 2, 3, 4}
+            self._unusual = (
+                "subsampling level" in str(error) and header.frames == 1 and factors <= {1, 2, 3, 4}
+            )
             if not self._unusual:
                 raise
             (self.height, self.width), colors = header.size, "CMYK"

@@ -265,7 +265,7 @@ def _heic(data: bytes) -> Decoded:
     from pi_heif.heif import BaseImage
 
     with _refusing(HEIC):
-        # In one thread, to eight bits, BGR, without padding, by the only decoder, within libheif's own bounds.
+        # One thread, eight bits, BGR, no padding, the only decoder, within libheif's own bounds.
         found = [
             one for one in _pi_heif.load_file(data, 1, True, True, True, True, "", False) if one is not None
         ]

@@ -414,6 +414,41 @@ def _judge(args: argparse.Namespace, model: Path) -> dict[str, float]:
     return found
 
 
+def _type_weights(scenes: list[Scene]) -> Tensor:
+    """Weigh vehicle types (V,), the rarer the more."""
+    counts = torch.ones(len(VEHICLE_TYPES))
+    for scene in scenes:
+        for kind in scene.types[scene.types >= 0]:
+            counts[int(kind)] += 1
+    return (counts.sum() / counts / len(VEHICLE_TYPES)).pow(0.4)
+
+
+def _learn(
+    net: Net, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], size: int, kinds: Tensor
+) -> dict[str, float]:
+    """Take one step on ``batch``, and return the terms of its loss."""
+    images = (
+        batch["image"].permute(0, 3, 1, 2).float().div_(255).contiguous(memory_format=torch.channels_last)
+    )
+    net.train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = net(images)
+    terms = loss(outputs, batch, size, kinds)
+    optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(torch.stack(list(terms.values())).sum())
+    nn.utils.clip_grad_norm_(net.parameters(), 10.0)
+    optimizer.step()
+    return {name: term.item() for name, term in terms.items()}
+
+
+@torch.no_grad()
+def _follow(average: Net, net: Net, keep: float) -> None:
+    """Move ``average`` towards ``net``; ``keep`` is the share of it that stays."""
+    for ours, theirs in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
+        if ours.dtype.is_floating_point:
+            ours.lerp_(theirs, 1 - keep)
+
+
 def train(args: argparse.Namespace) -> None:
     """Run the training that ``args`` describe, from its last checkpoint where there is one."""
     torch.manual_seed(args.seed)
@@ -441,18 +476,13 @@ def train(args: argparse.Namespace) -> None:
     elif args.start:
         net.load_state_dict(_shared(torch.load(args.start, weights_only=True)["average"], net), strict=False)
         average.load_state_dict(net.state_dict())
-    read = line_scenes if args.lines else plate_scenes
-    scenes = read(args.data, "train")
-    empty = [] if args.lines else empty_scenes(args.data, "train")
     if args.lines:
         drawn, empty = rendered_line_scenes(args.work / "rendered", args.rendered, args.seed)
-        scenes += drawn
-    crops = [] if args.lines else plate_crops(args.data)
-    counts = torch.ones(len(VEHICLE_TYPES))
-    for scene in scenes:
-        for kind in scene.types[scene.types >= 0]:
-            counts[int(kind)] += 1
-    kinds = (counts.sum() / counts / len(VEHICLE_TYPES)).pow(0.4)
+        scenes, crops = line_scenes(args.data, "train") + drawn, []
+    else:
+        scenes, empty = plate_scenes(args.data, "train"), empty_scenes(args.data, "train")
+        crops = plate_crops(args.data)
+    kinds = _type_weights(scenes)
     stream: Iterator[dict[str, Tensor]] = iter(())
     size = 0
     began = time.process_time()
@@ -479,25 +509,11 @@ def train(args: argparse.Namespace) -> None:
         rate = args.rate * min(1.0, (step + 1) / 150) * (0.5 + 0.5 * math.cos(math.pi * progress) + 0.01)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        images = (
-            batch["image"].permute(0, 3, 1, 2).float().div_(255).contiguous(memory_format=torch.channels_last)
-        )
-        net.train()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            outputs = net(images)
-        terms = loss(outputs, batch, size, kinds)
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(torch.stack(list(terms.values())).sum())
-        nn.utils.clip_grad_norm_(net.parameters(), 10.0)
-        optimizer.step()
+        terms = _learn(net, optimizer, batch, size, kinds)
         step += 1
-        keep = min(0.998, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for ours, theirs in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
-                if ours.dtype.is_floating_point:
-                    ours.lerp_(theirs, 1 - keep)
+        _follow(average, net, min(0.998, (1 + step) / (10 + step)))
         for name, term in terms.items():
-            sums[name] = sums.get(name, 0.0) + term.item()
+            sums[name] = sums.get(name, 0.0) + term
         if step % 100 == 0:
             told = " ".join(f"{name} {value / 100:.3f}" for name, value in sums.items())
             sums = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -130,17 +129,24 @@ class ImageLoader:
             raise InvalidImage(error.note) from error
 
 
-_STANDARD = str.maketrans("-_", "+/", " \t\n\r\v\f")
-"""Without blanks, and from the alphabet for URLs to the usual one (RFC 4648)."""
+_BLANKS = " \t\n\r\v\f"
 
 
 def _decoded(text: str) -> bytes:
-    """``text`` as base64: either alphabet, broken into lines or not, with its padding or without."""
-    packed = text.translate(_STANDARD).rstrip("=")
+    """Return ``text`` as base64: either alphabet, in lines or not, with its padding or without."""
+    packed = text.rstrip("=").replace("-", "+").replace("_", "/")
     try:
-        return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
+        return _unpacked(packed)
+    except ValueError:
+        packed = packed.translate(dict.fromkeys(map(ord, _BLANKS))).rstrip("=")
+    try:
+        return _unpacked(packed)
+    except ValueError as error:
         raise InvalidImage("not base64", detail=_mistake(packed)) from error
+
+
+def _unpacked(packed: str) -> bytes:
+    return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
 
 
 def _mistake(packed: str) -> str:

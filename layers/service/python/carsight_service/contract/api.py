@@ -35,14 +35,6 @@ class Api(StrEnum):
         """What CarsXE's limit message calls it."""
         return "plate_image_recognition" if self is Api.PLATE else "vin_optical_character_recognition"
 
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Its routes, the canonical one first."""
-        return {
-            Api.PLATE: ("/platerecognition", "/v1/plate-reader"),
-            Api.VIN: ("/v1/vinocr", "/vinocr", "/vin-ocr"),
-        }[self]
-
 
 def region_codes(hints: Iterable[str]) -> tuple[str, ...]:
     """Region codes out of repeated hints and comma-separated ones, in lower case, without repetitions."""

@@ -16,9 +16,9 @@ from carsight_service.contract.errors import (
     ServiceError,
     checked_regions,
 )
-from carsight_service.http import snapshot
 from carsight_service.http.request import Request, parse_request, request_id_of
 from carsight_service.http.responses import refuse, respond
+from carsight_service.http.routes import READING_ROUTES, Dialect
 from carsight_service.reading import ByKey, Reader, Recognize, Work
 
 if TYPE_CHECKING:
@@ -56,22 +56,24 @@ class Endpoint:
         return response
 
     def _refuse(self, log_fields: dict[str, Any], error: ServiceError) -> Response:
-        if log_fields.get("route") == snapshot.PATH:
-            error = snapshot.as_refusal(error)
+        route = READING_ROUTES.get(log_fields.get("route", ""))
+        if route is not None:
+            error = route.dialect.refusal(error)
         return refuse(error, log_fields["request_id"], self._deployment.settings)
 
     def _answer(self, event: Event, context: Context, log_fields: dict[str, Any]) -> Response:
         """Return the 200, computed now or, for a retry, before. Raises any other answer."""
         request = parse_request(event)
         log_fields.update(method=request.method, route=request.path)
-        if request.path not in self._api.paths:
+        route = READING_ROUTES.get(request.path)
+        if route is None or route.api is not self._api:
             raise NotFound
         if request.method != "POST":
             raise MethodNotAllowed("POST")
-        key = request.key or self._key_for_nobody(request)
+        key = request.key or route.dialect.key_for_nobody(self._deployment.settings)
         if key is None:
             raise MissingKey(self._api)
-        read = partial(self._read, request, key, context, log_fields)
+        read = partial(self._read, request, route.dialect, key, context, log_fields)
         if request.idempotency_key is None:
             return read()
         # First: a stranger writes nothing, and a key that is not served any more gets no stored answer.
@@ -79,44 +81,39 @@ class Endpoint:
         token, fingerprint = request.idempotency_key, request.fingerprint()
         return self._retries.once(self._api, key, token, fingerprint, context, read)
 
-    def _key_for_nobody(self, request: Request) -> str | None:
-        """Return the key that pays for Snapshot's clients without a token, where there is one."""
-        return self._deployment.settings.snapshot_key if request.path == snapshot.PATH else None
-
     @cached_property
     def _retries(self) -> Retries:
         from carsight_service.http.idempotency import Retries  # a heavy import, and few requests need it
 
         return Retries(self._meters)
 
-    def _read(self, request: Request, key: str, context: Context, log_fields: dict[str, Any]) -> Response:
+    def _read(
+        self, request: Request, dialect: Dialect, key: str, context: Context, log_fields: dict[str, Any]
+    ) -> Response:
         work = Work(
             request_id=request.request_id,
             load=partial(self._load, request, log_fields),
-            recognize=partial(self._recognized, request),
+            recognize=partial(self._recognized, request, dialect),
             seconds=context.get_remaining_time_in_millis() / 1000 - SECONDS_TO_ANSWER,
             log_fields=log_fields,
         )
         body, usage = self._reader.attempt(work, ByKey(self._meters, key, self._api))
-        if request.path == snapshot.PATH:
-            body = snapshot.with_usage(body, usage)
-        return respond(200, body, usage.headers)
+        return respond(200, dialect.finish(body, usage), usage.headers)
 
-    def _recognized(self, request: Request, image: bytes, regions: Sequence[str]) -> Answer:
+    def _recognized(self, request: Request, dialect: Dialect, image: bytes, regions: Sequence[str]) -> Answer:
         """Read as the request's dialect and options say."""
         recognize = self._recognize
         if self._api is Api.PLATE:
             recognize = request.plate_options.choose(recognize)
-        if request.path == snapshot.PATH:
-            recognize = snapshot.as_snapshot(recognize, request)
-        return recognize(image, regions)
+        return dialect.recognize(recognize, request)(image, regions)
 
     def _load(self, request: Request, log_fields: dict[str, Any]) -> tuple[bytes, Sequence[str]]:
         log_fields["source"] = request.source and type(request.source).__name__.removesuffix("Source").lower()
         if request.source is None:
             raise MissingImage(self._api)
         regions = checked_regions(request.regions)
-        _ = request.plate_options  # refuses what is no option, before anything is fetched
+        if self._api is Api.PLATE:
+            _ = request.plate_options  # refuses what is no option, before anything is fetched
         for name, value in (("camera_id", request.camera_id), ("timestamp", request.timestamp)):
             if value and len(value) > MAX_ECHO_CHARACTERS:
                 raise InvalidRequest(f"{name} has at most {MAX_ECHO_CHARACTERS} characters")

@@ -51,7 +51,8 @@ from carsight_service.contract.errors import (
     envelope,
 )
 from carsight_service.http.batches import MAX_ROWS, BatchAnswer
-from carsight_service.http.snapshot import SnapshotAnswer, Statistics, as_refusal
+from carsight_service.http.routes import READING_ROUTES, ReadingRoute
+from carsight_service.http.snapshot import SnapshotAnswer, Statistics
 from carsight_service.http.uploads import UploadOffer, UploadRequest
 from carsight_service.metering.model import LIFETIME, Usage
 from carsight_service.settings import Links
@@ -378,24 +379,21 @@ _SECURITY_SCHEMES: Document = {
 # -- paths ---------------------------------------------------------------------------------------------------
 
 
-def _read(api: Api, operation: str, summary: str, answer: type[BaseModel]) -> Document:
+def _read(route: ReadingRoute) -> Document:
     counted = ("x-usage-current", "x-usage-limit", "x-usage-remaining")
-    errors = read_errors(api)
-    if answer is SnapshotAnswer:
-        errors = [as_refusal(error) for error in errors]
-    responses = error_responses(errors)
+    responses = error_responses(route.dialect.refusal(error) for error in read_errors(route.api))
     for status, response in responses.items():
         if status in {"400", "404", "413", "500", "504"}:
             response["headers"] |= {name: _ref("headers", name) for name in counted}
     success = {
         "description": "The reading. One unit is counted, for this answer alone.",
         "headers": {name: _ref("headers", name) for name in (*counted, "idempotent-replayed")},
-        "content": {_JSON: {"schema": _ref("schemas", answer.__name__)}},
+        "content": {_JSON: {"schema": _ref("schemas", route.answer.__name__)}},
     }
     return {
         "post": {
-            "operationId": operation,
-            "summary": summary,
+            "operationId": route.operation,
+            "summary": route.summary,
             "tags": ["Recognition"],
             "parameters": [_ref("parameters", "idempotency-key"), _ref("parameters", "source")],
             "requestBody": _ref("requestBodies", "Image"),
@@ -441,17 +439,9 @@ def _described(operation: str, media_type: str) -> Document:
 
 
 def _paths() -> Document:
-    plates = ("Read the plates of a photo", PlateAnswer)
-    vin = ("Read the VIN of a photo", VinAnswer)
     validate = ("Whether a key would be served, and whose it is", Validation, "GET", "POST")
     return {
-        "/platerecognition": _read(Api.PLATE, "readPlates", *plates),
-        "/v1/plate-reader": _read(
-            Api.PLATE, "readPlatesForSnapshot", "The same for clients of Plate Recognizer", SnapshotAnswer
-        ),
-        "/v1/vinocr": _read(Api.VIN, "readVin", *vin),
-        "/vinocr": _read(Api.VIN, "readVinWithoutVersion", *vin),
-        "/vin-ocr": _read(Api.VIN, "readVinHyphenated", *vin),
+        **{path: _read(route) for path, route in READING_ROUTES.items()},
         "/v1/auth/validate": {
             "get": _about_key("validateKey", *validate),
             "post": _about_key("validateKeyByPost", *validate),

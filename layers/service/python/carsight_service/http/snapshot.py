@@ -19,8 +19,6 @@ from carsight_service.http.request import Request
 from carsight_service.metering.model import LIFETIME, Usage
 from carsight_service.reading import Recognize
 
-PATH = "/v1/plate-reader"
-
 
 class ModelMake(Part):
     """Make and model, which are not told here, in the words that Snapshot has for unknown ones."""

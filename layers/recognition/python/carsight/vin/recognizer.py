@@ -82,7 +82,7 @@ class VinTuning:
     prior: Prior = field(default_factory=Prior)
     barcodes: bool = True
     promising: float = 0.02
-    effort: float = 7.0
+    effort: float = 6.0
     hard_effort: float = 25.0
     cuts: tuple[tuple[CropMargins, ...], ...] = (
         (

@@ -51,8 +51,8 @@ test-images: $(VENV)/ready ## Run the images as Lambda would, and compare
 processors: $(VENV)/ready .processors/ready ## Read sample photos on emulated processors, and compare
 	$(BIN)/python -m pytest -q -rs tests/processors/emulated.py
 
-.processors/ready: requirements/recognition.txt tests/processors/rig.sh | $(VENV)/ready
-	@tests/processors/rig.sh $(@D) $(BIN)/pip
+.processors/ready: requirements/recognition.txt tests/processors/rig.sh $(wildcard packaging/slim/*) | $(VENV)/ready
+	@tests/processors/rig.sh $(@D) $(BIN)/python
 	@touch $@
 
 benchmark: $(VENV)/ready .images/packages ## CPU-time of a cold start and of a warm request, stage by stage

@@ -41,10 +41,10 @@ class PlateTuning:
     one is longer by ``wider`` of the width at each end, one upright. Chosen on training photos: 944 of 991
     plates right, 934 by one cut.
 
-    Answers: a detection that scores ``certain_plate`` is one if its text scores ``legible``; a lesser one has
-    to read like a plate, as signs and grilles look like one: its text must score ``plausible`` and hold a
-    digit, which words on signs do not. Of a plate lower than ``least_height`` pixels the refusal says that it
-    is too small.
+    Answers: a detection that scores ``certain_plate`` and is ``least_height`` pixels high is one if its text
+    scores ``legible``; a lesser one has to read like a plate, as signs and grilles look like one: its text
+    must score ``plausible`` and hold a digit, which words on signs do not. Of a plate lower than
+    ``least_height`` the refusal says that it is too small.
 
     Turns: where a text scores less than ``upright`` it is read upside down, too. Where that says more, or
     where no text scores ``settled``, the photo is looked at the other ways up; one of them wins if its best
@@ -60,7 +60,7 @@ class PlateTuning:
     hopeless: float = 0.05
     wider: float = 0.06
     certain_plate: float = 0.65
-    legible: float = 0.05
+    legible: float = 0.02
     plausible: float = 0.1
     least_height: float = 12.0
     upright: float = 0.9
@@ -221,7 +221,7 @@ class PlateRecognizer:
         seen = self._detector.find(photo.pixels, quarters)
         for plate in seen.targets:
             reading = self._read_plate(photo, plate, regions)
-            if self._believable(plate, reading):
+            if self._believable(photo, plate, reading):
                 found.append((plate, reading, carrier(plate, seen.vehicles, quarters)))
             else:
                 doubted.append((plate, reading))
@@ -288,9 +288,10 @@ class PlateRecognizer:
         fine = photo.full()
         return plate.corners * np.float32(fine.scale / photo.scale), fine
 
-    def _believable(self, plate: Detection, reading: Reading) -> bool:
+    def _believable(self, photo: Photo, plate: Detection, reading: Reading) -> bool:
         """Return whether what was found is a plate: surely seen, or doubtfully seen and reading like one."""
-        if plate.score >= self._tuning.certain_plate:
+        height = sides(plate.corners)[1] / photo.scale
+        if plate.score >= self._tuning.certain_plate and height >= self._tuning.least_height:
             return reading.score >= self._tuning.legible
         plausible = reading.score >= self._tuning.plausible
         return plausible and any(character.isdigit() for character in reading.text)

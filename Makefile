@@ -8,7 +8,10 @@ PORT ?= 3000
 VENV := .venv
 BIN := $(VENV)/bin
 SAM := .venv-sam
-BASE_IMAGE ?= localhost/carsight-base
+HOST_ARCH := $(subst x86_64,amd64,$(subst aarch64,arm64,$(shell uname -m)))
+ARCH ?= $(HOST_ARCH)
+SUFFIX := $(if $(filter $(HOST_ARCH),$(ARCH)),,-$(ARCH))
+BASE_IMAGE ?= localhost/carsight-base$(SUFFIX)
 BUILDAH := buildah --storage-driver overlay
 export PYTHONPATH := layers/recognition/python:layers/service/python:.
 
@@ -30,10 +33,10 @@ lint: $(VENV)/ready $(SAM)/ready ## Style, types and the template
 	$(BIN)/cfn-lint template.yaml
 	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(SAM)/bin/sam validate --lint
 
-images: $(if $(filter localhost/%,$(BASE_IMAGE)),.images/base) ## Build both images, as root and without Docker
+images: $(if $(filter localhost/%,$(BASE_IMAGE)),.images/base$(SUFFIX)) ## Build both images, as root and without Docker
 	for name in plate vin; do \
-	  $(BUILDAH) build --isolation chroot --layers --quiet --volume /etc/ssl/certs:/etc/ssl/certs:ro \
-	    --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg FUNCTION=$$name --file functions/Dockerfile --tag carsight-$$name . || exit; \
+	  $(BUILDAH) build --arch $(ARCH) --isolation chroot --layers --quiet --volume /etc/ssl/certs:/etc/ssl/certs:ro \
+	    --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg FUNCTION=$$name --file functions/Dockerfile --tag carsight-$$name$(SUFFIX) . || exit; \
 	done
 
 test-wheel: $(VENV)/ready ## Install a built wheel into an empty environment, and read photos with it
@@ -42,10 +45,11 @@ test-wheel: $(VENV)/ready ## Install a built wheel into an empty environment, an
 	packaging/try_wheel.sh dist/*.whl $(CURDIR)/$(BIN)/python
 
 test-images: $(VENV)/ready ## Run the images as Lambda would, and compare
-	$(BIN)/python -m pytest -q -rs tests/images/emulated.py
+	IMAGES_SUFFIX=$(SUFFIX) $(BIN)/python -m pytest -q -rs tests/images/emulated.py
 
-.images/base: $(SAM)/ready tests/images/base.sh
-	tests/images/base.sh $(SAM)/lib/python3.*/site-packages/samcli/local/rapid/aws-lambda-rie-$(subst aarch64,arm64,$(shell uname -m))
+.images/base$(SUFFIX): $(SAM)/ready tests/images/base.sh
+	tests/images/base.sh $(BASE_IMAGE) $(ARCH) \
+	  $(SAM)/lib/python3.*/site-packages/samcli/local/rapid/aws-lambda-rie-$(subst amd64,x86_64,$(ARCH))
 	@mkdir -p $(@D) && touch $@
 
 processors: $(VENV)/ready .processors/ready ## Read sample photos on emulated processors, and compare

@@ -4,7 +4,7 @@
 #
 #     tests/images/base.sh TAG {amd64|arm64} aws-lambda-rie
 #
-# For another architecture than this machine's, the kernel must know an emulator (docs/performance.md, "arm64").
+# For another architecture than this machine's, the kernel must know an emulator (docs/processors.md, "arm64").
 set -eu
 tag=$1 arch=$2 emulator=$3
 root=$(mktemp -d)

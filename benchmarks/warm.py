@@ -90,8 +90,8 @@ class Ours:
         else:
             self._time(recognizer, "Detector", "detect", "detect")
             self._time(recognizer, "LineReader", "read", "read")
-            self._time(recognizer, "barcodes", "near", "barcode")
-            self._time(recognizer, "barcodes", "anywhere", "barcode")
+            for function in ("look", "beside", "whole"):
+                self._time(recognizer, "barcodes", function, "barcode")
 
     def _time(self, module: object, owner: str, function: str, name: str) -> None:
         inner: Callable[..., Any] = getattr(getattr(module, owner), function)

@@ -21,6 +21,7 @@ from carsight_service.contract.api import (
     PlateAnswer,
     PlateCandidate,
     PlateResult,
+    PlatesAndVehicles,
     Region,
     Repair,
     Vehicle,
@@ -134,6 +135,8 @@ class Service:
         self.keyring = Keyring(table, client, clock=lambda: NOW)
         self.deployment = deploy(table, client, clock=lambda: NOW)
         self.recognition: Recognition | None = None
+        self.vehicles: tuple[Vehicle, ...] = ()
+        """Those without a plate."""
         self.recognized: list[tuple[bytes, tuple[str, ...]]] = []
 
     def key(self, tier: str = "pro", **settings: Any) -> str:
@@ -152,13 +155,23 @@ class Service:
     def call(self, path: str, api: Api, invocation: Invocation | None = None, **request: Any) -> Reply:
         """One request; by default the photo as JSON."""
         sent = event(**{"path": path, "body": BODY, **request})
-        endpoint = Endpoint(self.deployment, api, lambda *photo: self.recognize(api, *photo))
+        endpoint = Endpoint(
+            self.deployment,
+            api,
+            lambda *photo: self.recognize(api, *photo),
+            lambda *photo: self.with_vehicles(self.recognize(api, *photo)),
+        )
         return Reply.of(endpoint.handle(sent, invocation or Invocation()))
 
     def ask(self, path: str, method: str = "GET", **request: Any) -> Reply:
         """One request to the account function."""
         sent = event(**{"method": method, "path": path, "body": "", "content_type": None, **request})
         return Reply.of(AccountEndpoint(self.deployment).handle(sent, Invocation()))
+
+    def with_vehicles(self, answer: Answer) -> Answer:
+        """``answer`` for those who ask for vehicles without a plate, too."""
+        assert isinstance(answer, PlateAnswer)
+        return PlatesAndVehicles(results=answer.results, image=answer.image, vehicles=self.vehicles)
 
     def recognize(self, api: Api, image: bytes, regions: Sequence[str]) -> Answer:
         """What the functions do with an image."""

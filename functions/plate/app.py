@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from carsight.photo import ImageError, decode
 from carsight.plate.recognizer import PlateRecognizer
 from carsight.plate.regions import CODES
-from carsight_service.contract.answers import plate_answer
+from carsight_service.contract.answers import plate_answer, vehicles_answer
 from carsight_service.contract.api import Api, PlateAnswer
 from carsight_service.contract.errors import UnknownRegions, unreadable
 from carsight_service.deployment import Deployment
@@ -18,8 +19,11 @@ deployment = Deployment.from_environment()
 recognizer = PlateRecognizer.load()
 
 
-def recognize(image: bytes, regions: Sequence[str] = ()) -> PlateAnswer:
-    """Make the contract's answer for ``image``. Raises the contract's errors where there is none."""
+def recognize(image: bytes, regions: Sequence[str] = (), *, vehicles: bool = False) -> PlateAnswer:
+    """Make the contract's answer for ``image``. Raises the contract's errors where there is none.
+
+    With ``vehicles`` it is one of ``PlatesAndVehicles``.
+    """
     unknown = [code for code in regions if code not in CODES]
     if unknown:
         raise UnknownRegions(unknown)
@@ -27,10 +31,10 @@ def recognize(image: bytes, regions: Sequence[str] = ()) -> PlateAnswer:
         with stage("decode"):
             photo = decode(image)
         with stage("read"):
-            readings = recognizer.read(photo, regions)
+            readings = recognizer.read(photo, regions, vehicles=vehicles)
     except ImageError as error:
         raise unreadable(error) from error
-    return plate_answer(readings, photo)
+    return vehicles_answer(readings, photo) if vehicles else plate_answer(readings, photo)
 
 
-lambda_handler = Endpoint(deployment, Api.PLATE, recognize).handle
+lambda_handler = Endpoint(deployment, Api.PLATE, recognize, partial(recognize, vehicles=True)).handle

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from carsight_service.contract.api import Api, PlateAnswer, PlateCandidate, Region
+from carsight_service.contract.api import Api, Box, PlateAnswer, PlateCandidate, Region, Vehicle
 from carsight_service.contract.errors import NothingFound, UnknownRegions
 from tests.events import MULTIPART, form
 from tests.fakes import NOW, PHOTO, PLATES, Reply, Service, deploy
@@ -108,6 +108,86 @@ def test_a_form_without_an_image_says_so(service: Service) -> None:
         headers={"authorization": f"Token {service.key()}"},
     )
     assert (reply.status, reply.body["message"]) == (400, "Missing upload URL")
+
+
+# -- vehicles without a plate --------------------------------------------------------------------------------
+
+VEHICLES = ("config", '{"detection_mode": "vehicle", "mode": "fast"}')
+VAN = Vehicle(
+    score=0.71, type="Van", box=Box(xmin=10, ymin=20, xmax=900, ymax=800), color="white", orientation="rear"
+)
+
+
+def test_vehicles_without_a_plate_are_answered_where_they_are_asked_for(service: Service) -> None:
+    service.vehicles = (VAN,)
+    with_plate, without = post(service, VEHICLES, key=service.key()).body["results"]
+    assert with_plate == {
+        "plate": {
+            "type": "Plate",
+            "score": 0.928,
+            "box": {"xmin": 2045, "ymin": 1400, "xmax": 2732, "ymax": 1849},
+            "props": {
+                "plate": [{"value": "9djc652", "score": 1.0}],
+                "region": [{"value": "us-ca", "score": 0.849}],
+            },
+        },
+        "vehicle": {
+            "type": "Sedan",
+            "score": 0.963,
+            "box": {"xmin": 56, "ymin": 0, "xmax": 3594, "ymax": 2913},
+            "props": {},
+        },
+    }
+    assert without == {
+        "plate": None,
+        "vehicle": {
+            "type": "Van",
+            "score": 0.71,
+            "box": {"xmin": 10, "ymin": 20, "xmax": 900, "ymax": 800},
+            "props": {},
+        },
+    }
+
+
+def test_what_mmc_asks_for_is_among_the_vehicles_props(service: Service) -> None:
+    service.vehicles = (VAN,)
+    _, without = post(service, VEHICLES, ("mmc", "true"), key=service.key()).body["results"]
+    assert without["vehicle"]["props"] == {
+        "make_model": [{"make": "generic", "model": "Unknown", "score": 0.0}],
+        "orientation": [{"value": "Rear", "score": 0.71}],
+        "color": [{"value": "white", "score": 0.71}],
+    }
+
+
+def test_a_vehicle_alone_is_an_answer_and_counts(service: Service) -> None:
+    service.recognition, service.vehicles = PLATES.model_copy(update={"results": ()}), (VAN,)
+    key = service.key()
+    (only,) = post(service, VEHICLES, key=key).body["results"]
+    assert (only["plate"], only["vehicle"]["type"]) == (None, "Van")
+    assert service.used(key, Api.PLATE) == 1
+
+
+def test_a_plate_without_a_vehicle_has_none(service: Service) -> None:
+    nothing = Vehicle(score=0, type="Unknown", box=Box(xmin=0, ymin=0, xmax=0, ymax=0))
+    service.recognition = plates(vehicle=nothing)
+    (only,) = post(service, VEHICLES, key=service.key()).body["results"]
+    assert only.keys() == {"plate"}
+
+
+def test_the_vehicle_of_a_plate_that_is_left_out_is_one_without_a_plate(service: Service) -> None:
+    service.vehicles = (VAN,)
+    strict = ("config", '{"detection_mode": "vehicle", "region": "strict"}')
+    results = post(service, strict, ("regions", "de"), key=service.key()).body["results"]
+    assert [(one["plate"], one["vehicle"]["type"]) for one in results] == [(None, "Van"), (None, "Sedan")]
+
+
+def test_other_dialects_and_modes_answer_as_ever(service: Service) -> None:
+    service.vehicles = (VAN,)
+    key = service.key()
+    (plate,) = post(service, VEHICLES, key=key, path="/platerecognition").body["results"]
+    assert plate["plate"] == "9djc652"
+    (plate,) = post(service, ("config", '{"detection_mode": "plate"}'), key=key).body["results"]
+    assert plate["plate"] == "9djc652"
 
 
 # -- options, in both dialects -------------------------------------------------------------------------------

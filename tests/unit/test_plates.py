@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from carsight.geometry import turned_back
 from carsight.photo import Photo, decode
-from carsight.plate.recognizer import PlateReading, PlateRecognizer
+from carsight.plate.recognizer import PlateReading, PlateRecognizer, PlateTuning
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("plate_us", "plate_de", "no_plate")
@@ -114,6 +114,29 @@ def test_a_refusal_says_why(recognizer: PlateRecognizer) -> None:
     blurred = recognizer.read(np.asarray(cv2.GaussianBlur(pixels, (51, 51), 0), np.uint8)).refusal
     assert blurred is not None and blurred.reason == "illegible"
     assert blurred.needed is not None and blurred.figure < blurred.needed
+
+
+def test_a_car_without_a_plate_is_told_of_where_it_is_asked_for(recognizer: PlateRecognizer) -> None:
+    bare = photo("no_plate")
+    (vehicle,) = recognizer.read(bare, vehicles=True).vehicles
+    box = vehicle.box
+    assert overlap([box.xmin, box.ymin, box.xmax, box.ymax], [271, 157, 964, 720]) > 0.7
+    assert recognizer.read(bare).vehicles == ()
+
+
+def test_a_car_with_a_plate_is_no_car_without_one(recognizer: PlateRecognizer) -> None:
+    alone, asked = photo("plate_us"), photo("no_plate")
+    assert recognizer.read(alone, vehicles=True).vehicles == ()
+    beside = np.concatenate([alone.pixels, cv2.resize(asked.pixels, alone.pixels.shape[1::-1])], axis=1)
+    readings = recognizer.read(beside, vehicles=True)
+    assert [reading.text for reading in readings] == ["7kmr204"]
+    (other,) = readings.vehicles
+    assert other.box.xmin >= alone.pixels.shape[1] * 0.9
+
+
+def test_no_more_vehicles_are_told_of_than_the_tuning_says(recognizer: PlateRecognizer) -> None:
+    few = PlateRecognizer.load(tuning=PlateTuning(most_vehicles=0))
+    assert few.read(photo("no_plate"), vehicles=True).vehicles == ()
 
 
 def test_a_car_without_a_plate_has_none(recognizer: PlateRecognizer) -> None:

@@ -49,6 +49,8 @@ class PlateTuning:
     Turns: where a text scores less than ``upright`` it is read upside down, too. Where that says more, or
     where no text scores ``settled``, the photo is looked at the other ways up; one of them wins if its best
     text scores ``turned``.
+
+    Vehicles without a plate: at most ``most_vehicles`` are told of, since each takes time.
     """
 
     fine_height: float = 24.0
@@ -66,6 +68,7 @@ class PlateTuning:
     upright: float = 0.9
     settled: float = 0.3
     turned: float = 0.5
+    most_vehicles: int = 20
     detector: DetectorTuning = field(default_factory=DetectorTuning)
     reader: ReaderTuning = field(default_factory=ReaderTuning)
     classifier: ClassifierTuning = field(default_factory=ClassifierTuning)
@@ -73,7 +76,7 @@ class PlateTuning:
 
 @dataclass(frozen=True, slots=True)
 class Vehicle:
-    """The vehicle that carries a plate.
+    """A vehicle: the one that carries a plate, or one without.
 
     ``type`` in CarsXE's words; color and side only where they are clear.
     """
@@ -108,11 +111,20 @@ class PlateReading:
 
 
 class PlateReadings(list[PlateReading]):
-    """The plates of a photo, surest first. Where there are none, ``refusal`` says why."""
+    """The plates of a photo, surest first. Where there are none, ``refusal`` says why.
 
-    def __init__(self, readings: Iterable[PlateReading] = (), refusal: Refusal | None = None) -> None:
+    ``vehicles`` are those that carry none of the plates, surest first, where they were asked for.
+    """
+
+    def __init__(
+        self,
+        readings: Iterable[PlateReading] = (),
+        refusal: Refusal | None = None,
+        vehicles: tuple[Vehicle, ...] = (),
+    ) -> None:
         super().__init__(readings)
         self.refusal = refusal
+        self.vehicles = vehicles
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +133,13 @@ class _Attempt:
 
     ``found`` are the plates that are believed, each with its reading and its vehicle, ``doubted`` those that
     are not; ``upside_down`` is the best score of a text that was read the other way round, and ``evidence``
-    the best score of anything that might be a plate.
+    the best score of anything that might be a plate. ``bare`` are the vehicles that carry none of ``found``.
     """
 
     quarters: int
     found: tuple[tuple[Detection, Reading, Detection | None], ...]
     doubted: tuple[tuple[Detection, Reading], ...]
+    bare: tuple[Detection, ...]
     upside_down: float
     evidence: float
 
@@ -168,13 +181,16 @@ class PlateRecognizer:
         recognizer._warm_up()
         return recognizer
 
-    def read(self, image: PhotoSource, regions: Sequence[str] = ()) -> PlateReadings:
+    def read(
+        self, image: PhotoSource, regions: Sequence[str] = (), *, vehicles: bool = False
+    ) -> PlateReadings:
         """Read the plates of ``image``, surest first; none found is an empty list that says why.
 
         Args:
             image: A file's path or bytes, its pixels (height x width x 3, BGR, uint8), or a decoded photo.
             regions: Codes of ``regions.CODES`` where the caller expects the plates to be from; a hint, no
                 filter.
+            vehicles: Tell of the vehicles without a plate, too; each takes as long as that of a plate.
 
         Raises:
             ImageError: ``image`` is not a photo that can be read.
@@ -195,12 +211,17 @@ class PlateRecognizer:
                 characters=reading.characters,
                 region=reading.region,
                 region_score=reading.region_score,
-                vehicle=self._vehicle(photo, vehicle, attempt.quarters),
+                vehicle=None if vehicle is None else self._described(photo, vehicle, attempt.quarters),
             )
             for plate, reading, vehicle in attempt.found
         ]
         readings.sort(key=lambda one: one.detection_score * one.score, reverse=True)
-        return PlateReadings(readings, None if readings else self._refusal(photo, attempt))
+        bare = attempt.bare[: self._tuning.most_vehicles] if vehicles else ()
+        return PlateReadings(
+            readings,
+            None if readings else self._refusal(photo, attempt),
+            tuple(self._described(photo, vehicle, attempt.quarters) for vehicle in bare),
+        )
 
     def _refusal(self, photo: Photo, attempt: _Attempt) -> Refusal:
         """Say why ``photo`` has no answer."""
@@ -227,7 +248,9 @@ class PlateRecognizer:
                 doubted.append((plate, reading))
             if reading.score < self._tuning.upright:
                 upside_down = max(upside_down, self._read_upside_down(photo, plate, regions).score)
-        return _Attempt(quarters, tuple(found), tuple(doubted), upside_down, seen.evidence)
+        carriers = [id(vehicle) for _, _, vehicle in found]
+        bare = tuple(vehicle for vehicle in seen.vehicles if id(vehicle) not in carriers)
+        return _Attempt(quarters, tuple(found), tuple(doubted), bare, upside_down, seen.evidence)
 
     def _turned(self, photo: Photo, upright: _Attempt, regions: Sequence[str]) -> _Attempt:
         """Return ``upright``, or what the photo shows another way up, where that reads better."""
@@ -296,9 +319,7 @@ class PlateRecognizer:
         plausible = reading.score >= self._tuning.plausible
         return plausible and any(character.isdigit() for character in reading.text)
 
-    def _vehicle(self, photo: Photo, vehicle: Detection | None, quarters: int) -> Vehicle | None:
-        if vehicle is None:
-            return None
+    def _described(self, photo: Photo, vehicle: Detection, quarters: int) -> Vehicle:
         attributes = self._classifier.classify(photo.pixels, vehicle, quarters)
         return Vehicle(
             box=_box(photo, vehicle),

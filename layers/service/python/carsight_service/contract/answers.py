@@ -13,6 +13,7 @@ from carsight_service.contract.api import (
     PlateAnswer,
     PlateCandidate,
     PlateResult,
+    PlatesAndVehicles,
     Region,
     Repair,
     Vehicle,
@@ -39,6 +40,17 @@ def plate_answer(readings: PlateReadings, image: Photo) -> PlateAnswer:
     if not readings:
         raise _nothing_found(Api.PLATE, readings.refusal)
     return PlateAnswer(results=tuple(_plate(reading) for reading in readings), image=_size(image))
+
+
+def vehicles_answer(readings: PlateReadings, image: Photo) -> PlatesAndVehicles:
+    """Return the same with the vehicles without a plate. Raises ``NothingFound`` where nothing was found."""
+    if not readings and not readings.vehicles:
+        raise _nothing_found(Api.PLATE, readings.refusal)
+    return PlatesAndVehicles(
+        results=tuple(_plate(reading) for reading in readings),
+        vehicles=tuple(_vehicle(vehicle) for vehicle in readings.vehicles),
+        image=_size(image),
+    )
 
 
 def vin_answer(result: VinResult, image: Photo) -> VinAnswer:

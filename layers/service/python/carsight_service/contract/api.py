@@ -151,6 +151,12 @@ class PlateAnswer(Answer):
     request_id: str = ""
 
 
+class PlatesAndVehicles(PlateAnswer):
+    """The plates, perhaps none, and the vehicles without one; never answered as it is."""
+
+    vehicles: tuple[Vehicle, ...] = ()
+
+
 # -- VINs ----------------------------------------------------------------------------------------------------
 
 Vin = Annotated[str, Field(pattern=r"^[0-9A-HJ-NPR-Z]{17}$")]

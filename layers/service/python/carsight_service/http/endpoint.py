@@ -35,13 +35,23 @@ MAX_ECHO_CHARACTERS = 200
 
 
 class Endpoint:
-    """Answers the requests of one API; one per process."""
+    """Answers the requests of one API; one per process.
 
-    def __init__(self, deployment: Deployment, api: Api, recognize: Recognize) -> None:
+    ``with_vehicles`` reads for those who ask for vehicles without a plate, too.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        api: Api,
+        recognize: Recognize,
+        with_vehicles: Recognize | None = None,
+    ) -> None:
         self._deployment = deployment
         self._meters = deployment.meters  # its client is made while the function starts
         self._api = api
         self._recognize = recognize
+        self._with_vehicles = with_vehicles or recognize
         self._reader = Reader(api, deployment.settings, deployment.timer)
 
     def handle(self, event: Event, context: Context) -> Response:
@@ -102,7 +112,7 @@ class Endpoint:
 
     def _recognized(self, request: Request, dialect: Dialect, image: bytes, regions: Sequence[str]) -> Answer:
         """Read as the request's dialect and options say."""
-        recognize = self._recognize
+        recognize = self._with_vehicles if dialect.tells_of_vehicles(request) else self._recognize
         if self._api is Api.PLATE:
             recognize = request.plate_options.choose(recognize)
         return dialect.recognize(recognize, request)(image, regions)

@@ -246,7 +246,8 @@ _OPTIONS: Document = {
         "type": "string",
         "description": (
             "Plates only: a JSON object. `region: strict` answers plates of the `regions` alone, "
-            "`detection_rule: strict` only plates whose vehicle was found, `text_formats` as above."
+            "`detection_rule: strict` only plates whose vehicle was found, `text_formats` as above. "
+            "`detection_mode: vehicle` (`/v1/plate-reader` only) answers vehicles without a plate, too."
         ),
     },
 }

@@ -12,7 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from carsight_service.contract.api import Answer, Api, Character, PlateAnswer, PlateCandidate, PlateResult
+from carsight_service.contract.api import (
+    Answer,
+    Api,
+    Character,
+    PlateAnswer,
+    PlateCandidate,
+    PlateResult,
+    PlatesAndVehicles,
+)
 from carsight_service.contract.errors import InvalidRequest, NothingFound
 from carsight_service.reading import Recognize
 
@@ -38,6 +46,8 @@ class PlateOptions:
     """An answer's region is one of these, or a state of one; any where empty."""
     on_vehicles: bool = False
     """Only plates of which the vehicle was found."""
+    vehicles: bool = False
+    """Vehicles without a plate, too, in the dialects that have an answer for them."""
 
     @classmethod
     def of(cls, config: object, text_formats: Sequence[object], regions: Sequence[str]) -> PlateOptions:
@@ -53,6 +63,7 @@ class PlateOptions:
             text_formats=tuple(_format(one) for one in formats[: MAX_FORMATS + 1]),
             regions=tuple(regions) if settings.get("region") == "strict" else (),
             on_vehicles=settings.get("detection_rule") == "strict",
+            vehicles=settings.get("detection_mode") == "vehicle",
         )
 
     def choose(self, recognize: Recognize) -> Recognize:
@@ -65,6 +76,8 @@ class PlateOptions:
             if not isinstance(answer, PlateAnswer):
                 return answer
             left = tuple(fitted for plate in answer.results if (fitted := self._fitted(plate)) is not None)
+            if isinstance(answer, PlatesAndVehicles):
+                return _with_left(answer, left)
             if not left:
                 raise NothingFound(Api.PLATE)
             return answer.model_copy(update={"results": left})
@@ -84,6 +97,17 @@ class PlateOptions:
         if not fitting:
             return None
         return plate.model_copy(update={"candidates": fitting, **_best(plate, fitting[0])})
+
+
+def _with_left(answer: PlatesAndVehicles, left: tuple[PlateResult, ...]) -> PlatesAndVehicles:
+    """``answer`` with the plates ``left``; the vehicles of the others are vehicles without a plate now."""
+    told = {plate.vehicle.box for plate in left} | {vehicle.box for vehicle in answer.vehicles}
+    freed = {
+        plate.vehicle.box: plate.vehicle
+        for plate in answer.results
+        if plate.vehicle.score > 0 and plate.vehicle.box not in told
+    }
+    return answer.model_copy(update={"results": left, "vehicles": (*answer.vehicles, *freed.values())})
 
 
 def _best(plate: PlateResult, candidate: PlateCandidate) -> dict[str, Any]:

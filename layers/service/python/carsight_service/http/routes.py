@@ -28,6 +28,10 @@ class Dialect:
         """Wrap ``recognize`` so that it answers ``request`` in this dialect."""
         return recognize
 
+    def tells_of_vehicles(self, request: Request) -> bool:
+        """Return whether ``request`` asks for vehicles without a plate, and there is an answer for them."""
+        return False
+
     def finish(self, body: dict[str, Any], usage: Usage) -> dict[str, Any]:
         """Complete the body of a 200 once its unit has been counted."""
         return body
@@ -47,6 +51,10 @@ class SnapshotDialect(Dialect):
     def recognize(self, recognize: Recognize, request: Request) -> Recognize:
         """Answer as Snapshot does."""
         return snapshot.as_snapshot(recognize, request)
+
+    def tells_of_vehicles(self, request: Request) -> bool:
+        """Look at ``detection_mode``."""
+        return request.plate_options.vehicles
 
     def finish(self, body: dict[str, Any], usage: Usage) -> dict[str, Any]:
         """Add what has been used."""

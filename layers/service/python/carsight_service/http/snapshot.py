@@ -4,6 +4,12 @@
 ``Authorization: Token KEY`` and a multipart file ``upload``) and answers in Snapshot's way: a photo without a
 plate is a 200 with empty ``results``, counted as any 200 is; a key that is not served is a 403; ``usage`` is
 in every answer, as Home Assistant's client expects it. ``GET /v1/statistics/`` says what has been used.
+
+With ``config={"detection_mode": "vehicle"}`` vehicles without a plate are answered, too, and every result has
+another shape: an object with ``plate`` and ``vehicle``, what is known of them in ``props`` (Snapshot's API
+reference, "Vehicle Only Response"). It calls both optional. A missing plate is null, as Plate Recognizer's
+``plate_recognition.py`` reads ``result["plate"]``; a missing vehicle is left out, as its webhook middleware
+reads ``result.get("vehicle", {}).get("props", {})``.
 """
 
 from __future__ import annotations
@@ -13,7 +19,17 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Literal
 
-from carsight_service.contract.api import Answer, Part, PlateAnswer, PlateResult, Score
+from carsight_service.contract.api import (
+    Answer,
+    Box,
+    Part,
+    PlateAnswer,
+    PlateResult,
+    PlatesAndVehicles,
+    Score,
+    Vehicle,
+    VehicleType,
+)
 from carsight_service.contract.errors import NothingFound, ServiceError, UnknownRegions
 from carsight_service.http.request import Request
 from carsight_service.metering.model import LIFETIME, Usage
@@ -50,6 +66,53 @@ class SnapshotPlate(PlateResult):
     orientation: tuple[Orientation, ...] | None = None
 
 
+class Value(Part):
+    """One thing known of a plate or vehicle."""
+
+    value: str
+    score: Score
+
+
+class PlateProps(Part):
+    """What a plate says, best first, and where it is from."""
+
+    plate: tuple[Value, ...]
+    region: tuple[Value, ...]
+
+
+class VehicleProps(Part):
+    """What ``mmc`` asks for."""
+
+    make_model: tuple[ModelMake, ...] | None = None
+    orientation: tuple[Value, ...] | None = None
+    color: tuple[Value, ...] | None = None
+
+
+class PlateFound(Part):
+    """A plate where vehicles are asked for; ``score`` is that there is one."""
+
+    type: Literal["Plate"] = "Plate"
+    score: Score
+    box: Box
+    props: PlateProps
+
+
+class VehicleFound(Part):
+    """A vehicle, with a plate or without."""
+
+    type: VehicleType
+    score: Score
+    box: Box
+    props: VehicleProps
+
+
+class SnapshotObject(Part):
+    """One result where vehicles are asked for: a plate, a vehicle, or a plate and the vehicle round it."""
+
+    plate: PlateFound | None
+    vehicle: VehicleFound | None = None
+
+
 class CallsOf(Part):
     """What has been used of the allowance, with this request."""
 
@@ -62,7 +125,8 @@ class SnapshotAnswer(Answer):
 
     processing_time: float = 0.0
     """Milliseconds from the image's bytes to the answer."""
-    results: tuple[SnapshotPlate, ...]
+    results: tuple[SnapshotPlate | SnapshotObject, ...]
+    """Of the first kind, or of the second where ``detection_mode`` is ``vehicle``."""
     filename: str
     """As the request called the file, or a name of ours."""
     usage: CallsOf | None = None
@@ -72,6 +136,13 @@ class SnapshotAnswer(Answer):
     timestamp: str
     """As the request had it, or when it was answered: ISO 8601, UTC."""
     request_id: str = ""
+
+    def body(self, request_id: str, milliseconds: float) -> dict[str, Any]:
+        """Return the JSON object to answer with, where a missing plate is null."""
+        body = super().body(request_id, milliseconds)
+        for result in body["results"]:
+            result.setdefault("plate", None)
+        return body
 
 
 class Calls(Part):
@@ -115,11 +186,11 @@ def as_snapshot(recognize: Recognize, request: Request) -> Recognize:
         try:
             answer = _leniently(recognize, image, regions)
         except NothingFound:
-            found: tuple[PlateResult, ...] = ()
+            results: tuple[SnapshotPlate | SnapshotObject, ...] = ()
         else:
-            found = answer.results if isinstance(answer, PlateAnswer) else ()
+            results = _results(answer, request.mmc)
         return SnapshotAnswer(
-            results=tuple(_plate(plate, request.mmc) for plate in found),
+            results=results,
             filename=request.filename or f"{request.request_id}.jpg",
             camera_id=request.camera_id,
             timestamp=request.timestamp or datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -153,14 +224,52 @@ def _leniently(recognize: Recognize, image: bytes, regions: Sequence[str]) -> An
         return recognize(image, tuple(code for code in wider if code not in error.regions))
 
 
+def _results(answer: Answer, mmc: bool) -> tuple[SnapshotPlate | SnapshotObject, ...]:
+    if isinstance(answer, PlatesAndVehicles):
+        bare = (SnapshotObject(plate=None, vehicle=_vehicle(one, mmc)) for one in answer.vehicles)
+        return (*(_object(plate, mmc) for plate in answer.results), *bare)
+    return tuple(_plate(plate, mmc) for plate in answer.results) if isinstance(answer, PlateAnswer) else ()
+
+
 def _plate(plate: PlateResult, mmc: bool) -> SnapshotPlate:
-    vehicle, lists = plate.vehicle, {}
+    lists: dict[str, Any] = {}
     if mmc:
-        color = (Color(color=vehicle.color, score=vehicle.score),) if vehicle.color else ()
-        side = {"front": "Front", "rear": "Rear"}.get(vehicle.orientation or "", "Unknown")
+        (color, color_score), (side, side_score) = _looks(plate.vehicle)
         lists = {
             "model_make": (ModelMake(),),
-            "color": color or (Color(color="unknown", score=0),),
-            "orientation": ({"orientation": side, "score": vehicle.score if vehicle.orientation else 0},),
+            "color": ({"color": color, "score": color_score},),
+            "orientation": ({"orientation": side, "score": side_score},),
         }
     return SnapshotPlate.model_validate({**plate.model_dump(), **lists})
+
+
+def _object(plate: PlateResult, mmc: bool) -> SnapshotObject:
+    props = PlateProps(
+        plate=tuple(Value(value=one.plate, score=one.score) for one in plate.candidates),
+        region=(Value(value=plate.region.code, score=plate.region.score),),
+    )
+    return SnapshotObject(
+        plate=PlateFound(score=plate.dscore, box=plate.box, props=props),
+        vehicle=_vehicle(plate.vehicle, mmc) if plate.vehicle.score > 0 else None,
+    )
+
+
+def _vehicle(vehicle: Vehicle, mmc: bool) -> VehicleFound:
+    props = VehicleProps()
+    if mmc:
+        (color, color_score), (side, side_score) = _looks(vehicle)
+        props = VehicleProps(
+            make_model=(ModelMake(),),
+            orientation=(Value(value=side, score=side_score),),
+            color=(Value(value=color, score=color_score),),
+        )
+    return VehicleFound(type=vehicle.type, score=vehicle.score, box=vehicle.box, props=props)
+
+
+def _looks(vehicle: Vehicle) -> tuple[tuple[str, float], tuple[str, float]]:
+    """Return color and side in Snapshot's words, each with the vehicle's score; 0 where it is not clear."""
+    side = {"front": "Front", "rear": "Rear"}.get(vehicle.orientation or "", "Unknown")
+    return (
+        (vehicle.color or "unknown", vehicle.score if vehicle.color else 0),
+        (side, vehicle.score if vehicle.orientation else 0),
+    )

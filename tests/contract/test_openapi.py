@@ -15,7 +15,9 @@ from carsight.refusal import Reason
 from carsight_service.contract.api import IMAGE_FORMATS, IMAGE_LIMITS
 from carsight_service.contract.errors import NotFound, ObjectGone, ServiceError
 from carsight_service.deployment import Deployment
-from carsight_service.http import account, openapi, page
+from carsight_service.http import account, openapi
+from carsight_service.http.request import FIELDS
+from carsight_service.http.routes import ROUTES
 from carsight_service.lambda_types import Response
 from carsight_service.settings import Settings
 from tests.events import Invocation, event
@@ -48,12 +50,18 @@ def test_both_forms_are_served_to_anyone(path: str, media_type: str) -> None:
     assert yaml.safe_load(answer["body"]) == openapi.document()
 
 
-def test_every_route_of_the_account_function_is_described() -> None:
-    described = openapi.document()["paths"]
-    for path, handlers in account.ROUTES.items():
-        if path in page.PAGES:  # for people: no part of the API
-            continue
-        assert {method.lower() for method in handlers} == set(described[path])
+def test_every_operation_has_a_name_of_its_own_and_what_answers_it() -> None:
+    operations = [(route, operation) for route in ROUTES for operation in route.operations.values()]
+    names = [operation.name for _, operation in operations]
+    assert len(set(names)) == len(names)
+    assert {operation.name for route, operation in operations if route.api is None} == set(account.HANDLERS)
+    assert len({route.path for route in ROUTES}) == len(ROUTES)
+
+
+def test_the_fields_that_are_read_are_those_that_are_described() -> None:
+    schemas = openapi.document()["components"]["schemas"]
+    described = {name for kind in ("ImageRequest", "ImageForm") for name in schemas[kind]["properties"]}
+    assert described == set(FIELDS)
 
 
 def test_the_formats_and_limits_are_those_of_the_decoder() -> None:

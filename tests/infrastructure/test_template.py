@@ -12,7 +12,9 @@ import pytest
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 
+from carsight_service.contract.api import Api
 from carsight_service.http import openapi
+from carsight_service.http.routes import ROUTES
 from carsight_service.settings import Settings
 from local.template import read_template
 
@@ -20,19 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 Resource = dict[str, Any]
 
-PLATE_PATHS = {"/platerecognition", "/v1/plate-reader"}
-VIN_PATHS = {"/v1/vinocr", "/vinocr", "/vin-ocr"}
-ACCOUNT_PATHS = {
-    "/v1/auth/validate",
-    "/v1/usage",
-    "/v1/statistics",
-    "/openapi.json",
-    "/openapi.yaml",
-    "/v1/uploads",
-    "/v1/batches",
-    "/v1/batches/{id}",
-    "$default",
-}
+FUNCTIONS = {Api.PLATE: "PlateFunction", Api.VIN: "VinFunction", None: "AccountFunction"}
 
 
 @pytest.fixture(scope="module")
@@ -113,12 +103,16 @@ def served(resources: dict[str, Resource]) -> dict[str, str]:
     return found
 
 
-def test_every_path_of_the_contract_has_its_function(resources: dict[str, Resource]) -> None:
-    expected = dict.fromkeys(ACCOUNT_PATHS, "AccountFunction")
-    for paths, function in ((PLATE_PATHS, "PlateFunction"), (VIN_PATHS, "VinFunction")):
-        for path in paths:
-            for form in (path, f"{path}/{{proxy+}}", f"/eu{path}", f"/eu{path}/{{proxy+}}"):
-                expected[form] = function
+def test_every_route_has_its_function(resources: dict[str, Resource]) -> None:
+    """Of those without pixels, slashes at the end, ``/eu`` and the pages come by way of ``$default``."""
+    expected = {"$default": FUNCTIONS[None]}
+    for route in ROUTES:
+        path, forms = route.path, []
+        if route.api is not None:
+            forms = [path, f"{path}/{{proxy+}}", f"/eu{path}", f"/eu{path}/{{proxy+}}"]
+        elif route.tag != "Pages":
+            forms = [path]
+        expected |= dict.fromkeys(forms, FUNCTIONS[route.api])
     assert served(resources) == expected
 
 

@@ -23,6 +23,9 @@ IMAGE_LIMITS = "50 megapixels (PNG 40, WebP 16, HEIC 25, AVIF 25, TIFF 25)"
 """What can be read, and up to which size: ``NAMES`` and ``LIMITS`` of ``carsight.formats``, for functions
 without the engine. A test compares them."""
 
+IMAGE_FIELDS = ("image_url", "image", "upload_url", "imageUrl")
+"""The names of JSON's members, of form fields and of a CSV's columns that may hold the image, as text."""
+
 
 class Api(StrEnum):
     """The metered APIs. The value names one in the key table, in metrics and in upload paths."""

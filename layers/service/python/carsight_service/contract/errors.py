@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
-from carsight_service.contract.api import Api
+from carsight_service.contract.api import IMAGE_FIELDS, Api
 
 if TYPE_CHECKING:
     from carsight.photo import ImageError
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 MAX_REGIONS = 50
 MAX_REGION_CHARACTERS = 10
-
-IMAGE_FIELDS = ("image_url", "image", "upload_url", "imageUrl")
-"""The names of JSON's members and of form fields that may hold the image, as text."""
 
 
 class Outcome(StrEnum):

@@ -22,6 +22,7 @@ from carsight_service.http import openapi, page, snapshot
 from carsight_service.http.batches import BatchAnswer, parse_batch
 from carsight_service.http.request import Request, parse_request, request_id_of
 from carsight_service.http.responses import refuse, respond
+from carsight_service.http.routes import ROUTES, Route
 from carsight_service.http.uploads import UploadRequest, offer
 from carsight_service.metering import model
 from carsight_service.reading import forget_frames, translate
@@ -86,25 +87,18 @@ class AccountEndpoint:
     def _answer(self, event: Event, log_fields: dict[str, Any]) -> Response:
         request = parse_request(event)
         log_fields["method"] = request.method
-        log_fields["route"], handler, parameters = _find(request.method, request.path)
+        route, handler, parameters = _find(request.method, request.path)
+        log_fields["route"] = route.path
         return handler(Call(self._deployment, request, parameters))
 
 
-def _find(method: str, path: str) -> tuple[str, Handler, dict[str, str]]:
+def _find(method: str, path: str) -> tuple[Route, Handler, dict[str, str]]:
     """Find the route of ``path``, its handler and parameters. Raises ``NotFound``, ``MethodNotAllowed``."""
-    parts = path.split("/")
-    for route, handlers in ROUTES.items():
-        names = route.split("/")
-        if len(names) != len(parts):
-            continue
-        if all(
-            name == part or (name.startswith("{") and part) for name, part in zip(names, parts, strict=True)
-        ):
-            if method not in handlers:
-                raise MethodNotAllowed(*handlers)
-            named = zip(names, parts, strict=True)
-            parameters = {name[1:-1]: part for name, part in named if name.startswith("{")}
-            return route, handlers[method], parameters
+    for route in ROUTES:
+        if route.api is None and (parameters := route.match(path)) is not None:
+            if method not in route.operations:
+                raise MethodNotAllowed(*route.operations)
+            return route, HANDLERS[route.operations[method].name], parameters
     raise NotFound
 
 
@@ -231,15 +225,19 @@ def _page(make: Callable[[], Response], call: Call) -> Response:
     return make()
 
 
-ROUTES: Mapping[str, Mapping[str, Handler]] = {
-    "/v1/auth/validate": {"GET": validate, "POST": validate},
-    "/v1/usage": {"GET": usage},
-    "/v1/statistics": {"GET": statistics},
-    "/v1/uploads": {"POST": offer_upload},
-    "/v1/batches": {"POST": submit_batch},
-    "/v1/batches/{id}": {"GET": show_batch},
-    "/openapi.json": {"GET": openapi_json},
-    "/openapi.yaml": {"GET": openapi_yaml},
-    **{path: {"GET": partial(_page, make)} for path, make in page.PAGES.items()},
+HANDLERS: Mapping[str, Handler] = {
+    "validateKey": validate,
+    "validateKeyByPost": validate,
+    "usage": usage,
+    "statistics": statistics,
+    "offerUpload": offer_upload,
+    "submitBatch": submit_batch,
+    "showBatch": show_batch,
+    "openapiJson": openapi_json,
+    "openapiYaml": openapi_yaml,
+    "index": partial(_page, page.index),
+    "docs": partial(_page, page.docs),
+    "docsScript": partial(_page, page.docs_script),
+    "docsStyle": partial(_page, page.docs_style),
 }
-"""What answers which path; a part in braces matches any one part of a path."""
+"""What answers each operation of ``ROUTES`` that reads no photo."""

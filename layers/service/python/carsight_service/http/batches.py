@@ -13,13 +13,16 @@ from pydantic import BaseModel
 
 from carsight_service.aws.storage import Storage
 from carsight_service.batch_store import Batch, BatchRequest, State
-from carsight_service.contract.api import Api, region_codes
+from carsight_service.contract.api import IMAGE_FIELDS, Api, region_codes
 from carsight_service.contract.errors import InvalidRequest, checked_regions
 
 MAX_ROWS = 10_000
 MAX_ROW_CHARACTERS = 2048
 
-_COLUMNS = ("imageurl", "image", "uploadurl", "url", "photo", "photourl", "picture", "link", "key")
+_COLUMNS = (
+    *dict.fromkeys(name.replace("_", "").lower() for name in IMAGE_FIELDS),
+    *("url", "photo", "photourl", "picture", "link", "key"),
+)
 """Of a CSV's first line: its letters alone, whatever their case, so that ``Image URL`` is a name too."""
 
 _DELIMITERS = ",;\t|"

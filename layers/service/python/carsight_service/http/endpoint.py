@@ -78,8 +78,8 @@ class Endpoint:
         route = READING_ROUTES.get(request.path)
         if route is None or route.api is not self._api:
             raise NotFound
-        if request.method != "POST":
-            raise MethodNotAllowed("POST")
+        if request.method not in route.operations:
+            raise MethodNotAllowed(*route.operations)
         key = request.key or route.dialect.key_for_nobody(self._deployment.settings)
         if key is None:
             raise MissingKey(self._api)

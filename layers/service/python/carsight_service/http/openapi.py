@@ -12,10 +12,10 @@ from functools import cache
 from http import HTTPStatus
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from carsight_service.contract.api import (
+    IMAGE_FIELDS,
     IMAGE_FORMATS,
     IMAGE_LIMITS,
     Api,
@@ -25,7 +25,6 @@ from carsight_service.contract.api import (
     VinAnswer,
 )
 from carsight_service.contract.errors import (
-    IMAGE_FIELDS,
     REASONS,
     BlockedKey,
     IdempotencyKeyReused,
@@ -39,7 +38,6 @@ from carsight_service.contract.errors import (
     MissingImage,
     MissingKey,
     NoTextDetected,
-    NotFound,
     NothingFound,
     PlanWithoutApi,
     RequestInProgress,
@@ -51,7 +49,7 @@ from carsight_service.contract.errors import (
     envelope,
 )
 from carsight_service.http.batches import MAX_ROWS, BatchAnswer
-from carsight_service.http.routes import READING_ROUTES, ReadingRoute
+from carsight_service.http.routes import ROUTES, Operation, Route
 from carsight_service.http.snapshot import SnapshotAnswer, Statistics
 from carsight_service.http.uploads import UploadOffer, UploadRequest
 from carsight_service.metering.model import LIFETIME, Usage
@@ -104,8 +102,6 @@ def read_errors(api: Api) -> list[ServiceError]:
         *nothing_found(api),
         RequestInProgress(),
         IdempotencyKeyReused(),
-        MethodNotAllowed("POST"),
-        InternalError(api),
         RequestTimedOut(),
     ]
 
@@ -284,19 +280,6 @@ _IMAGE_FORM: Document = {
 }
 
 
-def _request_body() -> Document:
-    return {
-        "required": True,
-        "description": "One image, in any of these ways.",
-        "content": {
-            _JSON: {"schema": _ref("schemas", "ImageRequest")},
-            "multipart/form-data": {"schema": _ref("schemas", "ImageForm")},
-            "text/plain": {"schema": _ref("schemas", "ImageText"), "example": "https://example.com/car.jpg"},
-            "image/*": {"schema": _BINARY},
-        },
-    }
-
-
 _IMAGES: Document = {
     "type": "array",
     "minItems": 1,
@@ -308,23 +291,46 @@ _IMAGES: Document = {
     },
 }
 
-_BATCH: Document = {
-    "required": True,
-    "content": {
-        _JSON: {
-            "schema": {
-                "type": "object",
-                "required": ["api", "images"],
-                "properties": {"api": {"enum": [api.value for api in Api]}, "images": _IMAGES},
-            },
-            "example": {"api": "plate", "images": ["https://example.com/1.jpg", "https://example.com/2.jpg"]},
+_BODIES: Document = {
+    "Image": {
+        "required": True,
+        "description": "One image, in any of these ways.",
+        "content": {
+            _JSON: {"schema": _ref("schemas", "ImageRequest")},
+            "multipart/form-data": {"schema": _ref("schemas", "ImageForm")},
+            "text/plain": {"schema": _ref("schemas", "ImageText"), "example": "https://example.com/car.jpg"},
+            "image/*": {"schema": _BINARY},
         },
-        "text/csv": {
-            "schema": {"type": "string", "description": "One image a line; the API is the parameter `api`."},
-            "example": "image_url\nhttps://example.com/1.jpg\n",
+    },
+    "Upload": {
+        "required": True,
+        "content": {_JSON: {"schema": _ref("schemas", UploadRequest.__name__)}},
+    },
+    "Batch": {
+        "required": True,
+        "content": {
+            _JSON: {
+                "schema": {
+                    "type": "object",
+                    "required": ["api", "images"],
+                    "properties": {"api": {"enum": [api.value for api in Api]}, "images": _IMAGES},
+                },
+                "example": {
+                    "api": "plate",
+                    "images": ["https://example.com/1.jpg", "https://example.com/2.jpg"],
+                },
+            },
+            "text/csv": {
+                "schema": {
+                    "type": "string",
+                    "description": "One image a line; the API is the parameter `api`.",
+                },
+                "example": "image_url\nhttps://example.com/1.jpg\n",
+            },
         },
     },
 }
+"""By the name that an ``Operation`` has for its body."""
 
 _PARAMETERS: Document = {
     "api": {
@@ -333,6 +339,7 @@ _PARAMETERS: Document = {
         "schema": {"enum": [api.value for api in Api]},
         "description": "What to read the images for, where the body does not say.",
     },
+    "id": {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}},
     "idempotency-key": {
         "name": "idempotency-key",
         "in": "header",
@@ -379,126 +386,55 @@ _SECURITY_SCHEMES: Document = {
 
 # -- paths ---------------------------------------------------------------------------------------------------
 
-
-def _read(route: ReadingRoute) -> Document:
-    counted = ("x-usage-current", "x-usage-limit", "x-usage-remaining")
-    responses = error_responses(route.dialect.refusal(error) for error in read_errors(route.api))
-    for status, response in responses.items():
-        if status in {"400", "404", "413", "500", "504"}:
-            response["headers"] |= {name: _ref("headers", name) for name in counted}
-    success = {
-        "description": "The reading. One unit is counted, for this answer alone.",
-        "headers": {name: _ref("headers", name) for name in (*counted, "idempotent-replayed")},
-        "content": {_JSON: {"schema": _ref("schemas", route.answer.__name__)}},
-    }
-    return {
-        "post": {
-            "operationId": route.operation,
-            "summary": route.summary,
-            "tags": ["Recognition"],
-            "parameters": [_ref("parameters", "idempotency-key"), _ref("parameters", "source")],
-            "requestBody": _ref("requestBodies", "Image"),
-            "responses": {"200": success, **responses},
-        }
-    }
-
-
-def _about_key(
-    operation: str,
-    summary: str,
-    answer: type[BaseModel],
-    *methods: str,
-    tag: str = "Keys",
-    errors: Iterable[ServiceError] = (),
-    **more: Any,
-) -> Document:
-    """One operation for a key's holder; ``methods`` are all that its path takes."""
-    refusals = [*key_errors(Api.PLATE), *errors, MethodNotAllowed(*methods), InternalError(Api.VIN)]
-    success = {"description": "OK", "content": {_JSON: {"schema": _ref("schemas", answer.__name__)}}}
-    return {
-        "operationId": operation,
-        "summary": summary,
-        "tags": [tag],
-        **more,
-        "responses": {"200": success, **error_responses(refusals)},
-    }
-
-
-def _described(operation: str, media_type: str) -> Document:
-    return {
-        "get": {
-            "operationId": operation,
-            "summary": "This description",
-            "tags": ["Description"],
-            "security": [],
-            "responses": {
-                "200": {"description": "OK", "content": {media_type: {"schema": {"type": "object"}}}},
-                **error_responses([MethodNotAllowed("GET"), InternalError(Api.VIN)]),
-            },
-        }
-    }
+_COUNTED = ("x-usage-current", "x-usage-limit", "x-usage-remaining")
+_COUNTED_ERRORS = {"400", "404", "413", "500", "504"}
 
 
 def _paths() -> Document:
-    validate = ("Whether a key would be served, and whose it is", Validation, "GET", "POST")
     return {
-        **{path: _read(route) for path, route in READING_ROUTES.items()},
-        "/v1/auth/validate": {
-            "get": _about_key("validateKey", *validate),
-            "post": _about_key("validateKeyByPost", *validate),
-        },
-        "/v1/usage": {
-            "get": _about_key("usage", "What a key has used, now and before", UsageReport, "GET"),
-        },
-        "/v1/statistics": {
-            "get": _about_key(
-                "statistics",
-                "What a key has used of plates, for clients of Plate Recognizer",
-                Statistics,
-                "GET",
-                errors=[PlanWithoutApi()],
-            ),
-        },
-        "/v1/uploads": {
-            "post": _about_key(
-                "offerUpload",
-                "A form to send one photo to S3 with, and where its reading will be",
-                UploadOffer,
-                "POST",
-                tag="Uploads",
-                errors=[InvalidRequest("name: Field required"), PlanWithoutApi()],
-                requestBody={
-                    "required": True,
-                    "content": {_JSON: {"schema": _ref("schemas", UploadRequest.__name__)}},
-                },
-            ),
-        },
-        "/v1/batches": {
-            "post": _about_key(
-                "submitBatch",
-                "Have a list of images read in the background",
-                BatchAnswer,
-                "POST",
-                tag="Uploads",
-                errors=[InvalidRequest("api must be plate or vin"), PlanWithoutApi()],
-                parameters=[_ref("parameters", "api")],
-                requestBody=_ref("requestBodies", "Batch"),
-            ),
-        },
-        "/v1/batches/{id}": {
-            "get": _about_key(
-                "showBatch",
-                "How far a batch is, and where its results are",
-                BatchAnswer,
-                "GET",
-                tag="Uploads",
-                errors=[NotFound()],
-                parameters=[{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}],
-            ),
-        },
-        "/openapi.json": _described("openapiJson", _JSON),
-        "/openapi.yaml": _described("openapiYaml", "application/yaml"),
+        route.path: {
+            method.lower(): _operation(route, operation) for method, operation in route.operations.items()
+        }
+        for route in ROUTES
+        if route.tag != "Pages"
     }
+
+
+def _operation(route: Route, operation: Operation) -> Document:
+    responses = error_responses(_errors(route, operation))
+    success = {"description": "OK", "content": _content(route, operation)}
+    if route.api is not None:
+        for status in _COUNTED_ERRORS & responses.keys():
+            responses[status]["headers"] |= {name: _ref("headers", name) for name in _COUNTED}
+        success["description"] = "The reading. One unit is counted, for this answer alone."
+        success["headers"] = {name: _ref("headers", name) for name in (*_COUNTED, "idempotent-replayed")}
+    described: Document = {"operationId": operation.name, "summary": operation.summary, "tags": [route.tag]}
+    if route.tag == "Description":
+        described["security"] = []
+    if operation.parameters:
+        described["parameters"] = [_ref("parameters", name) for name in operation.parameters]
+    if operation.body:
+        described["requestBody"] = _ref("requestBodies", operation.body)
+    return {**described, "responses": {"200": success, **responses}}
+
+
+def _content(route: Route, operation: Operation) -> Document:
+    """Return what a 200 of ``operation`` holds, by media type."""
+    if operation.answer:
+        return {_JSON: {"schema": _ref("schemas", operation.answer)}}
+    return {
+        "application/yaml" if route.path.endswith(".yaml") else _JSON: {"schema": {"type": "object"}},
+    }
+
+
+def _errors(route: Route, operation: Operation) -> list[ServiceError]:
+    """Return an example of everything that ``operation`` may be refused with."""
+    always = [MethodNotAllowed(*route.operations), InternalError(route.api or Api.VIN)]
+    if route.api is not None:
+        return [route.dialect.refusal(error) for error in (*read_errors(route.api), *always)]
+    if route.tag == "Description":
+        return always
+    return [*key_errors(Api.PLATE), *operation.errors(), *always]
 
 
 _DESCRIPTION = """\
@@ -546,7 +482,7 @@ def document() -> Document:
             "schemas": dict(sorted(schemas.items())),
             "parameters": _PARAMETERS,
             "headers": _HEADERS,
-            "requestBodies": {"Image": _request_body(), "Batch": _BATCH},
+            "requestBodies": _BODIES,
             "securitySchemes": _SECURITY_SCHEMES,
         },
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,15 +46,6 @@ def docs_script() -> Response:
 def docs_style() -> Response:
     """``/docs/swagger-ui.css``."""
     return _packed("swagger-ui.css.gz", "text/css; charset=utf-8")
-
-
-PAGES: Mapping[str, Callable[[], Response]] = {
-    "/": index,
-    "/docs": docs,
-    "/docs/swagger-ui.js": docs_script,
-    "/docs/swagger-ui.css": docs_style,
-}
-"""What answers ``GET`` of which path."""
 
 
 def _document(

@@ -20,8 +20,8 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from carsight_service.contract.api import region_codes
-from carsight_service.contract.errors import IMAGE_FIELDS, MAX_REGIONS, InvalidRequest
+from carsight_service.contract.api import IMAGE_FIELDS, region_codes
+from carsight_service.contract.errors import MAX_REGIONS, InvalidRequest
 from carsight_service.images import (
     Base64Source,
     BytesSource,
@@ -52,7 +52,9 @@ _IMAGE_FIELDS = (*IMAGE_FIELDS, "upload")
 _FILE_NAME = "\0filename"
 """Where the name of a form's file is kept among the fields; no client can call a field so."""
 
-_FIELDS = (*_IMAGE_FIELDS, "key", "regions", "camera_id", "timestamp", "mmc", "config", "text_formats")
+FIELDS = (*_IMAGE_FIELDS, "key", "regions", "camera_id", "timestamp", "mmc", "config", "text_formats")
+"""What is read of a body; a test compares it with what the description names."""
+
 _SECRET_HEADERS = ("x-api-key", "authorization", "cookie", "referer")
 
 _PARAMETER = re.compile(r';\s*([^\s;="]+?)(\*?)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)', re.DOTALL)
@@ -259,7 +261,7 @@ def _body_fields(content_type: str, body: bytes) -> Fields:
     if kind == "application/x-www-form-urlencoded" and not text.startswith(("{", "[", '"')):
         form = _form(text)
         # `curl -d` calls everything a form; a bare URL may hold fields of ours in its query, but not first.
-        if not form.keys().isdisjoint(_IMAGE_FIELDS) or next(iter(form)) in _FIELDS:
+        if not form.keys().isdisjoint(_IMAGE_FIELDS) or next(iter(form)) in FIELDS:
             # A plus of base64 that was not escaped has become a blank; neither base64 nor a URL holds blanks.
             for name in form.keys() & set(_IMAGE_FIELDS):
                 form[name] = [value.replace(" ", "+") for value in form[name]]
@@ -280,7 +282,7 @@ def _json(text: str) -> Fields:
             "image": [UnusableSource("The JSON is nested too deeply, or holds a number too long to read.")]
         }
     if isinstance(value, dict):
-        members = {name: value[name] for name in _FIELDS if name in value}
+        members = {name: value[name] for name in FIELDS if name in value}
         return {
             name: member[:MAX_FIELDS] if isinstance(member, list) else [member]
             for name, member in members.items()

@@ -1,4 +1,8 @@
-"""The routes that read photos, said once: which API each serves, and in whose dialect.
+"""Every route, said once: path, methods, answers, errors, the API that it reads for, and its dialect.
+
+The endpoints route by ``ROUTES``, the description is rendered from it (``openapi``), and a test compares it
+with ``template.yaml``. Answers, bodies and parameters are named as the description's components are, so that
+a function imports none that it does not answer with.
 
 A dialect is how one family of clients is answered: what becomes of a reading, of the body when the unit has
 been counted, and of a refusal. Requests are understood alike in all of them (``request``).
@@ -6,11 +10,12 @@ been counted, and of a refusal. Requests are understood alike in all of them (``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from carsight_service.contract.api import Answer, Api, PlateAnswer, VinAnswer
+from carsight_service.contract.api import Api
+from carsight_service.contract.errors import InvalidRequest, NotFound, PlanWithoutApi
 from carsight_service.http import snapshot
 
 if TYPE_CHECKING:
@@ -71,37 +76,145 @@ class SnapshotDialect(Dialect):
 
 CARSXE, SNAPSHOT = Dialect(), SnapshotDialect()
 
+Tag = Literal["Recognition", "Keys", "Uploads", "Description", "Pages"]
+"""What a route is about. Pages are for people and are not described; they and the description need no key."""
+
 
 @dataclass(frozen=True, slots=True)
-class ReadingRoute:
-    """One path that takes a photo by ``POST``."""
+class Operation:
+    """What a path does when it is called with one method."""
+
+    name: str
+    """Its ``operationId`` in the description; the endpoint finds the function that answers by it."""
+    summary: str
+    answer: str = ""
+    """The schema of its 200; empty where that is no model's."""
+    errors: Callable[[], Sequence[ServiceError]] = tuple
+    """Examples of what it may be refused with, besides what every operation of its tag may be."""
+    body: str | None = None
+    parameters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One path."""
 
     path: str
-    api: Api
-    operation: str
-    """Its ``operationId`` in the description."""
-    summary: str
-    answer: type[Answer]
+    """A part in braces matches any one part."""
+    tag: Tag
+    operations: Mapping[str, Operation]
+    """By method; every other is a 405."""
+    api: Api | None = None
+    """What it reads photos for; None for the routes without pixels."""
     dialect: Dialect = CARSXE
 
+    def match(self, path: str) -> dict[str, str] | None:
+        """Return the parts of ``path`` that this route names in braces, by name; None for another path."""
+        names, parts = self.path.split("/"), path.split("/")
+        if len(names) != len(parts):
+            return None
+        parameters = {}
+        for name, part in zip(names, parts, strict=True):
+            if name.startswith("{") and part:
+                parameters[name[1:-1]] = part
+            elif name != part:
+                return None
+        return parameters
 
-_VIN = "Read the VIN of a photo"
 
-READING_ROUTES: Mapping[str, ReadingRoute] = {
-    route.path: route
-    for route in (
-        ReadingRoute("/platerecognition", Api.PLATE, "readPlates", "Read the plates of a photo", PlateAnswer),
-        ReadingRoute(
-            "/v1/plate-reader",
-            Api.PLATE,
-            "readPlatesForSnapshot",
-            "The same for clients of Plate Recognizer",
-            snapshot.SnapshotAnswer,
-            SNAPSHOT,
-        ),
-        ReadingRoute("/v1/vinocr", Api.VIN, "readVin", _VIN, VinAnswer),
-        ReadingRoute("/vinocr", Api.VIN, "readVinWithoutVersion", _VIN, VinAnswer),
-        ReadingRoute("/vin-ocr", Api.VIN, "readVinHyphenated", _VIN, VinAnswer),
-    )
-}
-"""By path, the canonical one of each API first; ``template.yaml`` routes the same paths."""
+def _reading(
+    path: str, api: Api, operation: str, summary: str, answer: str, dialect: Dialect = CARSXE
+) -> Route:
+    """Return a route that takes a photo."""
+    parameters = ("idempotency-key", "source")
+    post = Operation(operation, summary, answer, body="Image", parameters=parameters)
+    return Route(path, "Recognition", {"POST": post}, api, dialect)
+
+
+_READ_VIN = ("Read the VIN of a photo", "VinAnswer")
+_VALIDATE = ("Whether a key would be served, and whose it is", "Validation")
+
+ROUTES: Sequence[Route] = (
+    # The canonical path of each API first.
+    _reading("/platerecognition", Api.PLATE, "readPlates", "Read the plates of a photo", "PlateAnswer"),
+    _reading(
+        "/v1/plate-reader",
+        Api.PLATE,
+        "readPlatesForSnapshot",
+        "The same for clients of Plate Recognizer",
+        "SnapshotAnswer",
+        SNAPSHOT,
+    ),
+    _reading("/v1/vinocr", Api.VIN, "readVin", *_READ_VIN),
+    _reading("/vinocr", Api.VIN, "readVinWithoutVersion", *_READ_VIN),
+    _reading("/vin-ocr", Api.VIN, "readVinHyphenated", *_READ_VIN),
+    Route(
+        "/v1/auth/validate",
+        "Keys",
+        {"GET": Operation("validateKey", *_VALIDATE), "POST": Operation("validateKeyByPost", *_VALIDATE)},
+    ),
+    Route(
+        "/v1/usage", "Keys", {"GET": Operation("usage", "What a key has used, now and before", "UsageReport")}
+    ),
+    Route(
+        "/v1/statistics",
+        "Keys",
+        {
+            "GET": Operation(
+                "statistics",
+                "What a key has used of plates, for clients of Plate Recognizer",
+                "Statistics",
+                errors=lambda: [PlanWithoutApi()],
+            )
+        },
+    ),
+    Route(
+        "/v1/uploads",
+        "Uploads",
+        {
+            "POST": Operation(
+                "offerUpload",
+                "A form to send one photo to S3 with, and where its reading will be",
+                "UploadOffer",
+                errors=lambda: [InvalidRequest("name: Field required"), PlanWithoutApi()],
+                body="Upload",
+            )
+        },
+    ),
+    Route(
+        "/v1/batches",
+        "Uploads",
+        {
+            "POST": Operation(
+                "submitBatch",
+                "Have a list of images read in the background",
+                "BatchAnswer",
+                errors=lambda: [InvalidRequest("api must be plate or vin"), PlanWithoutApi()],
+                body="Batch",
+                parameters=("api",),
+            )
+        },
+    ),
+    Route(
+        "/v1/batches/{id}",
+        "Uploads",
+        {
+            "GET": Operation(
+                "showBatch",
+                "How far a batch is, and where its results are",
+                "BatchAnswer",
+                errors=lambda: [NotFound()],
+                parameters=("id",),
+            )
+        },
+    ),
+    Route("/openapi.json", "Description", {"GET": Operation("openapiJson", "This description")}),
+    Route("/openapi.yaml", "Description", {"GET": Operation("openapiYaml", "This description")}),
+    Route("/", "Pages", {"GET": Operation("index", "A page to read photos on")}),
+    Route("/docs", "Pages", {"GET": Operation("docs", "The API, to be read and tried")}),
+    Route("/docs/swagger-ui.js", "Pages", {"GET": Operation("docsScript", "The script of /docs")}),
+    Route("/docs/swagger-ui.css", "Pages", {"GET": Operation("docsStyle", "The style of /docs")}),
+)
+
+READING_ROUTES: Mapping[str, Route] = {route.path: route for route in ROUTES if route.api is not None}
+"""Those that take a photo, by path."""

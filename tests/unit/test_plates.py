@@ -102,6 +102,28 @@ def test_nothing_but_the_plate_is_enough(
     assert 0 <= reading.box.ymin < reading.box.ymax <= height
 
 
+def with_text(pixels: NDArray[np.uint8], polygon: object, text: str) -> NDArray[np.uint8]:
+    """Return a photo whose plate, at ``polygon``, says ``text`` in plain strokes."""
+    plate = np.full((140, 520, 3), 235, np.uint8)
+    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 3.2, 6)
+    where = ((520 - width) // 2, (140 + height) // 2)
+    cv2.putText(plate, text, where, cv2.FONT_HERSHEY_SIMPLEX, 3.2, (25, 25, 25), 6, cv2.LINE_AA)
+    corners = np.array([(0, 0), (520, 0), (520, 140), (0, 140)], np.float32)
+    matrix = cv2.getPerspectiveTransform(corners, np.array(polygon, np.float32))
+    drawn = pixels.copy()
+    size = (pixels.shape[1], pixels.shape[0])
+    cv2.warpPerspective(plate, matrix, size, dst=drawn, borderMode=cv2.BORDER_TRANSPARENT)
+    return np.asarray(cv2.GaussianBlur(drawn, (3, 3), 0), np.uint8)
+
+
+@pytest.mark.parametrize("text", ["60", "1000", "6009", "8001"])
+def test_digits_that_read_both_ways_are_read_as_sent(recognizer: PlateRecognizer, text: str) -> None:
+    pixels = photo("plate_de").pixels
+    (plate,) = recognizer.read(pixels)
+    (reading,) = recognizer.read(with_text(pixels, plate.polygon, text))
+    assert reading.text == text
+
+
 def test_a_refusal_says_why(recognizer: PlateRecognizer) -> None:
     blank = recognizer.read(np.full((480, 640, 3), 90, np.uint8))
     assert blank == [] and blank.refusal is not None

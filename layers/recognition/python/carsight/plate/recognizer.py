@@ -48,7 +48,8 @@ class PlateTuning:
 
     Turns: where a text scores less than ``upright`` it is read upside down, too. Where that says more, or
     where no text scores ``settled``, the photo is looked at the other ways up; one of them wins if its best
-    text scores ``turned``.
+    text scores ``turned``, and is not what the photo's own is upside down: "1000" may be "0001" as well, and
+    then the photo is believed to be upright.
 
     Vehicles without a plate: at most ``most_vehicles`` are told of, since each takes time.
     """
@@ -146,6 +147,11 @@ class _Attempt:
     @property
     def best(self) -> float:
         return max((reading.score for _, reading, _ in self.found), default=0.0)
+
+    @property
+    def text(self) -> str:
+        """The surest text, "" where there is none."""
+        return max(((reading.score, reading.text) for _, reading, _ in self.found), default=(0.0, ""))[1]
 
 
 class PlateRecognizer:
@@ -272,7 +278,9 @@ class PlateRecognizer:
                 continue
             tried.add(quarters)
             attempt = self._attempt(photo, quarters, regions)
-            if attempt.best >= max(self._tuning.turned, best.best):
+            if attempt.best >= max(self._tuning.turned, best.best) and not _turns_into(
+                best.text, attempt.text
+            ):
                 best = attempt
             if attempt.upside_down >= max(attempt.best, self._tuning.plausible):
                 turns = [(quarters + 2) % 4, *turns]
@@ -336,6 +344,17 @@ class PlateRecognizer:
         self._reader.read([gray[:48]])
         box = np.array([0, 0, 160, 64], np.float32)
         self._classifier.classify(gray, Detection("vehicle", 1.0, box, box_corners(box)))
+
+
+_HALF_TURN = str.maketrans("oqil69mw", "001196wm")
+"""What signs become upside down, where that is another; of O, Q, I and L the digit that each is taken for."""
+
+_ALIKE = str.maketrans("oqil", "0011")
+
+
+def _turns_into(text: str, other: str) -> bool:
+    """Return whether ``other`` is what ``text`` reads upside down."""
+    return text[::-1].translate(_HALF_TURN) == other.translate(_ALIKE)
 
 
 def _longer(corners: Floats, share: float) -> Floats:

@@ -2,7 +2,7 @@
 
     python -m training.evaluate_vins --data DIR [--split val] [--models FOLDER] [--rows FILE]
         [--lines WORK/lines.jsonl] [--no-barcode] [--no-check-digit] [--write MODEL.onnx]
-    python -m training.evaluate_vins --rendered 400 --sheet docs/vin-failures.jpg
+    python -m training.evaluate_vins --rendered 400 [--kind stamped] --sheet docs/vin-failures.jpg
     python -m training.evaluate_vins --others 300
 
 Counts as shared scorers do: right where the first candidate is a labeled VIN of the photo, wrong where
@@ -36,7 +36,7 @@ from carsight.vin.recognizer import VinRecognizer, VinTuning
 from training.data import read_image, read_labels, tiled
 from training.metadata import describe
 from training.render_numbers import render_other
-from training.render_vins import render_photo
+from training.render_vins import KINDS, render_photo
 from training.vin_reader import load_lines
 
 _THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
@@ -125,7 +125,7 @@ def fit(rows: list[dict[str, Any]]) -> tuple[float, float]:
     return round(slope, 3), round(offset, 3)
 
 
-def rendered(recognizer: VinRecognizer, count: int, seed: int, sheet: Path | None) -> None:
+def rendered(recognizer: VinRecognizer, count: int, seed: int, kind: str | None, sheet: Path | None) -> None:
     """Print what is made of ``count`` drawn photos, and write the first twenty failures to ``sheet``.
 
     Only VINs that a maker could have written count: the renderer draws others too, which are rightly refused.
@@ -134,7 +134,7 @@ def rendered(recognizer: VinRecognizer, count: int, seed: int, sheet: Path | Non
     outcomes = {"right": 0, "wrong": 0, "refused": 0}
     tiles = []
     while sum(outcomes.values()) < count:
-        picture, _, vin = render_photo(rng)
+        picture, _, vin = render_photo(rng, kind)
         if not rules.known_maker(vin) or (rules.check_applies(vin) and not rules.is_valid(vin)):
             continue
         found = recognizer.read(picture).candidates
@@ -181,13 +181,14 @@ def main() -> None:
     parser.add_argument("--no-barcode", action="store_true")
     parser.add_argument("--no-check-digit", action="store_true")
     parser.add_argument("--rendered", type=int, default=0, metavar="COUNT")
+    parser.add_argument("--kind", choices=KINDS, help="of the rendered photos, by default all")
     parser.add_argument("--others", type=int, default=0, metavar="COUNT")
     parser.add_argument("--write", type=Path, help="reader's file that gets the calibration")
     parser.add_argument("--seed", type=int, default=12345, help="of the rendered photos")
     parser.add_argument("--sheet", type=Path)
     args = parser.parse_args()
     if args.rendered:
-        rendered(VinRecognizer.load(args.models), args.rendered, args.seed, args.sheet)
+        rendered(VinRecognizer.load(args.models), args.rendered, args.seed, args.kind, args.sheet)
         return
     if args.others:
         others(VinRecognizer.load(args.models), args.others, args.seed)

@@ -94,6 +94,8 @@ _PATTERNS: dict[str, str] = {
         93Y@@@@########## AHT@@##@######### AFA@XX@@@@Y@#####
     """,
 }
+_SIGNS = "☆★◇△"
+"""What fonts for text seldom hold."""
 _YEARS = "ABCDEFGHJKLMNPRSTVWXY123456789"
 _VALUES = {
     c: int(v)
@@ -284,6 +286,28 @@ _DOT_ROWS = """
 """
 _DOTS = dict(entry.split(":") for entry in _DOT_ROWS.split())
 
+# Each glyph of the single-stroke tools - pins, scribers, mills - as lines through points xy of a 4 x 6 grid;
+# y points down. Diamonds, triangles, stars and dashes stand before and after a VIN.
+_STROKE_LINES = """
+    0:10-30-41-45-36-16-05-01-10 1:11-20-26 2:01-10-30-41-42-06-46 3:01-10-30-41-42-33-44-45-36-16-05,13-33
+    4:36-30-04-44 5:40-00-02-32-43-45-36-16-05 6:41-30-10-01-05-16-36-45-44-33-13-04 7:00-40-16
+    8:13-04-05-16-36-45-44-33-13-02-01-10-30-41-42-33 9:05-16-36-45-41-30-10-01-02-13-33-42 A:06-20-46,14-34
+    B:33-42-41-30-00-06-36-45-44-33-03 C:41-30-10-01-05-16-36-45 D:06-00-30-41-45-36-06 E:40-00-06-46,03-33
+    F:40-00-06,03-33 G:41-30-10-01-05-16-36-45-43-23 H:00-06,40-46,03-43 J:40-45-36-16-05 K:00-06,40-03-46
+    L:00-06-46 M:06-00-23-40-46 N:06-00-46-40 P:06-00-30-41-42-33-03 R:06-00-30-41-42-33-03,23-46
+    S:41-30-10-01-02-13-33-44-45-36-16-05 T:00-40,20-26 U:00-05-16-36-45-40 V:00-26-40 W:00-16-23-36-40
+    X:00-46,40-06 Y:00-23-40,23-26 Z:00-40-06-46 I:20-26 O:10-30-41-45-36-16-05-01-10 -:13-33
+    *:02-44,42-04,21-25
+    ◇:20-43-26-03-20 △:06-20-46-06 /:06-40 .:26-26
+"""
+_STROKES = {
+    sign: [
+        np.array([(int(xy[0]), int(xy[1])) for xy in line.split("-")], np.float32)
+        for line in lines.split(",")
+    ]
+    for sign, lines in (entry.split(":") for entry in _STROKE_LINES.split())
+}
+
 
 @functools.cache
 def _font_paths() -> dict[str, Path]:
@@ -337,10 +361,56 @@ def _dot_glyph(character: str, size: int, dot: int) -> Mask:
     )
 
 
+def _rounded_off(points: Floats, radius: float) -> Floats:
+    """Return a line through ``points`` (N x 2) whose corners are bows that begin ``radius`` before them."""
+    if not radius:
+        return points
+    closed = bool((points[0] == points[-1]).all()) and len(points) > 2
+    if closed:  # the corner at the seam is one as well
+        points = np.concatenate([(points[:1] + points[1:2]) / 2, points[1:], (points[:1] + points[1:2]) / 2])
+    parts = [points[:1]]
+    for before, corner, after in zip(points, points[1:], points[2:], strict=False):
+        reach = [min(radius / max(float(np.hypot(*(p - corner))), 1e-6), 0.5) for p in (before, after)]
+        begin, end = corner + (before - corner) * reach[0], corner + (after - corner) * reach[1]
+        along = np.linspace(0, 1, 5, dtype=np.float32)[:, None]
+        parts.append(begin * (1 - along) ** 2 + corner * 2 * along * (1 - along) + end * along**2)
+    return np.concatenate([*parts, points[-1:]]).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=4096)
+def _stroke_glyph(character: str, size: int, width: int, dot: int, rounding: int) -> Mask:
+    """Draw a single-stroke glyph ``size`` pixels high.
+
+    ``width`` is the stroke's in percent of that height, ``dot`` the distance of pin marks in percent of their
+    diameter (0: one groove), ``rounding`` the corners' radius in tenths of the grid's cells.
+    """
+    fine, edge = 4, 0.1
+    height = size * fine
+    box = np.array([height * 0.6, height], np.float32)
+    image = np.zeros((height, round(float(box[0]))), np.uint8)
+    thick = max(2, round(height * width / 100))
+    for line in _STROKES.get(character, []):
+        points = _rounded_off(line, rounding / 10) / np.array((4, 6), np.float32)
+        points = (points * (1 - 2 * edge) + edge) * (box - 1)
+        if not dot:
+            cv2.polylines(image, [np.rint(points).astype(np.int32)], False, 255, thick, cv2.LINE_AA)
+            continue
+        lengths = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+        count = max(2, round(float(lengths[-1]) / (thick * dot / 100)) + 1)
+        along = np.linspace(0, lengths[-1], count)
+        for x, y in zip(*(np.interp(along, lengths, points[:, axis]) for axis in (0, 1)), strict=True):
+            cv2.circle(image, (round(float(x)), round(float(y))), max(1, thick // 2), 255, -1, cv2.LINE_AA)
+    small = (max(3, image.shape[1] // fine), size)
+    return np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 @dataclass(frozen=True)
 class Style:
-    """How a line is set: a font's name (``dots`` for the 5 x 7 matrix), the glyph height, pitch and
-    weight.
+    """How a line is set: a font's name, the glyph height, pitch and weight.
+
+    ``dots`` stands for the 5 x 7 matrix, ``strokes`` for a single-stroke tool; ``dot`` is how their marks
+    stand (see ``_dot_glyph`` and ``_stroke_glyph``), ``bold`` then the stroke's width in percent of the
+    height.
     """
 
     font: str
@@ -351,6 +421,7 @@ class Style:
     squeeze: float
     bold: int
     dot: int = 90
+    rounding: int = 0
 
 
 def draw_style(rng: Rng, size: int) -> Style:
@@ -392,6 +463,21 @@ def draw_style(rng: Rng, size: int) -> Style:
     return Style(_pick_font(_LASER, rng), size, pitch, mono, squeeze, bold)
 
 
+def draw_struck_style(rng: Rng, size: int) -> Style:
+    """Return the type of a VIN about ``size`` pixels high that is struck, pinned or milled into metal."""
+    kind = rng.random()
+    pitch = float(rng.uniform(0.52, 0.95))
+    if kind < 0.15:
+        return Style("dots", size, pitch, True, float(rng.uniform(0.8, 1.2)), 0, int(rng.integers(40, 95)))
+    if kind < 0.75:
+        pinned = rng.random() < 0.55
+        spacing = int(rng.integers(75, 190)) if pinned else 0
+        width = int(rng.integers(6, 12) if pinned else rng.integers(5, 17))
+        rounding = int(rng.integers(0, 11))
+        return Style("strokes", size, pitch, True, float(rng.uniform(0.75, 1.25)), width, spacing, rounding)
+    return draw_style(rng, size)
+
+
 def set_line(text: str, style: Style) -> tuple[Mask, list[tuple[int, int]]]:
     """Return the ink of ``text`` (rows x columns) and, for each character, where it begins and ends in x."""
     glyphs: list[tuple[Mask, int]] = []
@@ -401,9 +487,15 @@ def set_line(text: str, style: Style) -> tuple[Mask, list[tuple[int, int]]]:
             glyphs.append(
                 (np.pad(mask, ((round(style.size * 0.2), round(style.size * 0.35)), (0, 0))), mask.shape[1])
             )
+        elif style.font == "strokes" and (character in _STROKES or character == " "):
+            mask = _stroke_glyph(character, round(style.size * 0.75), style.bold, style.dot, style.rounding)
+            glyphs.append(
+                (np.pad(mask, ((round(style.size * 0.2), round(style.size * 0.35)), (0, 0))), mask.shape[1])
+            )
         else:
-            name = "DejaVuSans" if style.font == "dots" or character in "☆★" else style.font
-            glyphs.append(_glyph(name, style.size, character, style.bold))
+            drawn = style.font in {"dots", "strokes"}
+            name = "DejaVuSans" if drawn or character in _SIGNS else style.font
+            glyphs.append(_glyph(name, style.size, character, 0 if drawn else style.bold))
     rows = max(mask.shape[0] for mask, _ in glyphs)
     at = 2.0
     spans: list[tuple[int, int]] = []
@@ -415,7 +507,8 @@ def set_line(text: str, style: Style) -> tuple[Mask, list[tuple[int, int]]]:
         x = max(0, min(x, line.shape[1] - mask.shape[1]))
         part = line[: mask.shape[0], x : x + mask.shape[1]]
         np.maximum(part, mask, out=part)
-        spans.append((x + style.bold, x + style.bold + advance))
+        inset = 0 if style.font in {"dots", "strokes"} else style.bold
+        spans.append((x + inset, x + inset + advance))
         at += max(step, 2.0)
     line = line[:, : min(line.shape[1], max(spans[-1][1] + 4, round(at)))]
     if abs(style.squeeze - 1) > 0.02:
@@ -499,11 +592,14 @@ def _written(vin: str, rng: Rng) -> str:
     return text.lower() if rng.random() < 0.03 else text
 
 
-def _dressed(vin: str, rng: Rng) -> tuple[str, slice]:
+def _dressed(vin: str, rng: Rng, struck: bool = False) -> tuple[str, slice]:
     """Return the VIN as written with what hugs it - stars, a prefix - and where in that it stands."""
-    text = _written(vin, rng)
+    text = vin if struck else _written(vin, rng)
     kind = rng.random()
     before = after = ""
+    if struck:
+        before = str(rng.choice(["", "*", "-", "◇", "△", "☆"], p=(0.4, 0.2, 0.15, 0.12, 0.05, 0.08)))
+        return before + text + before, slice(len(before), len(before) + len(text))
     if 0.6 <= kind < 0.8:
         before = str(rng.choice(["*", "*", "☆", "★", "-", "<", "#", "/", "* ", "- ", "•"]))
         after = before[::-1] if rng.random() < 0.9 else ""
@@ -560,26 +656,78 @@ def _paint(layout: _Layout, ground: Floats, ink: Floats, mark: Floats) -> Pixels
     return np.clip(face, 0, 255).astype(np.uint8)
 
 
-def _emboss(layer: Mask, face: Pixels, rng: Rng, depth: float) -> Pixels:
-    """Mark pressed into (or out of) the face, under raking light: shading follows the slope of the blurred
-    ink.
+def _shaded(slope_x: Floats, slope_y: Floats, lights: Sequence[NDArray[np.float64]], gloss: float) -> Floats:
+    """Return how bright a surface of these slopes is (rows x columns): matt and, by ``gloss``, mirroring.
+
+    A light is its direction (x, y, z), its strength and how sharply it is mirrored.
     """
-    relief = cv2.GaussianBlur(layer.astype(np.float32), (0, 0), float(rng.uniform(0.7, 1.6)))
-    angle = rng.uniform(0, 2 * math.pi)
-    shade = cv2.Sobel(relief, cv2.CV_32F, 1, 0, scale=math.cos(angle)) + cv2.Sobel(
-        relief, cv2.CV_32F, 0, 1, scale=math.sin(angle)
+    inverse = 1 / np.sqrt(slope_x**2 + slope_y**2 + 1)
+    bright = np.full_like(slope_x, 0.35)
+    for x, y, z, strength, sharp in lights:
+        bright += np.float32(strength) * np.maximum((z - x * slope_x - y * slope_y) * inverse, 0)
+        half = np.array([x, y, z + 1.0])
+        half /= np.linalg.norm(half)
+        mirrored = np.maximum((half[2] - half[0] * slope_x - half[1] * slope_y) * inverse, 0)
+        bright += np.float32(strength * gloss) * mirrored ** np.float32(sharp)
+    return np.asarray(bright, np.float32)
+
+
+def strike(layer: Mask, face: Pixels, rng: Rng) -> Pixels:
+    """Strike ``layer`` into the face, or press it out: grooves with burrs on a curved, more or less
+    glossy surface, under one to three lights.
+
+    What the marks change in the light is scaled to a contrast that can still be read: the light from the
+    wrong side leaves nothing, and nobody sends that photo.
+    """
+    height, width = layer.shape
+    ink = layer.astype(np.float32) / 255
+    wide = float(rng.uniform(0.6, 1.7))
+    relief = cv2.GaussianBlur(ink, (0, 0), wide)
+    if rng.random() < 0.5:  # what the tool pushed aside stands up round the groove
+        relief = relief - np.float32(rng.uniform(0.3, 0.8)) * cv2.GaussianBlur(ink, (0, 0), wide * 2.2)
+    relief = relief * np.float32(rng.choice([-1, 1]) * rng.uniform(1.5, 5))
+    brushed = cv2.blur(rng.normal(0, 1, (height, width)).astype(np.float32), (31, 1))
+    # A surface's own slopes: curved as a panel or bent as a thin plate, so that lights lie somewhere on it.
+    bent = float(rng.uniform(0, 0.2) if rng.random() < 0.6 else 0.0)
+    tilt_x, tilt_y = rng.normal(0, 0.15, 2)
+    own_x = _field(rng, height, width, 2) * bent + tilt_x
+    own_y = _field(rng, height, width, 2) * bent + tilt_y + brushed * float(max(rng.uniform(-0.3, 0.35), 0))
+    lights = []
+    for _ in range(int(rng.integers(1, 4))):
+        angle, up = rng.uniform(0, 2 * math.pi), math.radians(float(rng.uniform(15, 75)))
+        direction = (math.cos(angle) * math.cos(up), math.sin(angle) * math.cos(up), math.sin(up))
+        lights.append(np.array([*direction, rng.uniform(0.3, 1), np.exp(rng.uniform(1.5, 4.5))]))
+    gloss = float(rng.uniform(0, 1.5))
+    slope_x = cv2.Sobel(relief, cv2.CV_32F, 1, 0, scale=0.25)
+    slope_y = cv2.Sobel(relief, cv2.CV_32F, 0, 1, scale=0.25)
+    plain = _shaded(own_x.astype(np.float32), own_y.astype(np.float32), lights, gloss)
+    marked = _shaded(
+        (own_x + slope_x).astype(np.float32), (own_y + slope_y).astype(np.float32), lights, gloss
     )
-    dark = relief * float(rng.uniform(-0.25, 0.12))  # paint or dirt in the grooves
-    return np.clip(face.astype(np.float32) + (shade * depth * 0.5 + dark)[:, :, None], 0, 255).astype(
-        np.uint8
-    )
+    change = marked - plain
+    if rng.random() < 0.5:  # dirt or paint in the groove, or bare metal where paint is gone
+        change += cv2.GaussianBlur(ink, (0, 0), 0.6) * np.float32(rng.normal(0, 0.4))
+    near = cv2.dilate(layer, np.ones((3, 3), np.uint8)) > 60
+    contrast = float(np.sqrt((change[near] ** 2).mean())) if near.any() else 0.0
+    wanted = float(np.exp(rng.uniform(math.log(18), math.log(80))))
+    lit = face.astype(np.float32) * (plain / max(float(plain.mean()), 1e-3))[:, :, None]
+    lit += (change * np.float32(wanted / max(contrast, 1e-3)))[:, :, None]
+    if rng.random() < 0.2:  # rust, or the dust of years
+        spots = np.clip(_field(rng, height, width, max(4, width // 40)) - float(rng.uniform(0.6, 1.6)), 0, 1)
+        color = np.array((35, 70, 120) if rng.random() < 0.6 else (150, 155, 160), np.float32)
+        lit += (color - lit) * (spots * float(rng.uniform(0.3, 0.9)))[:, :, None]
+    for _ in range(int(rng.integers(0, 6)) if rng.random() < 0.3 else 0):
+        a, b = rng.uniform(0, 1, (2, 2)) * (width, height)
+        shade = float(rng.uniform(60, 255))
+        cv2.line(lit, (int(a[0]), int(a[1])), (int(b[0]), int(b[1])), (shade, shade, shade), 1, cv2.LINE_AA)
+    return np.clip(lit, 0, 255).astype(np.uint8)
 
 
 def _metal(rng: Rng, height: int, width: int) -> Pixels:
     """Bare, brushed or painted sheet metal."""
-    base = np.full((height, width, 3), rng.uniform(70, 220) + rng.normal(0, 8, 3), np.float32)
-    if rng.random() < 0.4:
-        base[:] = rng.uniform(20, 210, 3)
+    base = np.full((height, width, 3), rng.uniform(50, 205) + rng.normal(0, 6, 3), np.float32)
+    if rng.random() < 0.15:
+        base[:] = rng.uniform(20, 200, 3)
     grain = rng.normal(0, 1, (max(2, height // 2), max(2, width // 2))).astype(np.float32)
     if rng.random() < 0.5:
         grain = np.asarray(cv2.blur(grain, (25, 1)) * 4, np.float32)
@@ -620,8 +768,9 @@ class _Column:
 
 def _label(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
     """Draw a door label or maker's plate: lines, the VIN among the first, marks and codes at the sides."""
-    style = draw_style(rng, size)
-    dressed, place = _dressed(vin, rng) if vin else (draw_other(rng), slice(0))
+    struck = bool(rng.random() < 0.2)
+    style = draw_struck_style(rng, size) if struck else draw_style(rng, size)
+    dressed, place = _dressed(vin, rng, struck) if vin else (draw_other(rng), slice(0))
     line, spans = set_line(dressed, style)
     gap = float(rng.uniform(0.95, 1.7))
     left = int(size * rng.uniform(0.4, 3.0)) if rng.random() < 0.5 else int(size * rng.uniform(0.2, 0.8))
@@ -639,6 +788,7 @@ def _label(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
         style.squeeze * 0.9,
         style.bold,
         style.dot,
+        style.rounding,
     )
     column = _Column(left, layout.print.shape[1], size, pitch, bool(rng.random() < 0.4))
     for row in range(rows):
@@ -658,7 +808,7 @@ def _label(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
     if rng.random() < 0.22:
         _code(layout, rng, column, vin, row=rows - 1 if at < rows - 2 else 0, taken=at)
     _rules(layout, rng)
-    face = _printed_or_stamped(layout, rng)
+    face = _printed_or_struck(layout, rng, struck)
     if rng.random() < 0.15:  # black film cut out round the text, on a silver ground
         face = np.asarray(
             cv2.copyMakeBorder(face, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(200, 200, 200)), np.uint8
@@ -738,12 +888,11 @@ def _rules(layout: _Layout, rng: Rng) -> None:
             cv2.line(layout.print, (0, y), (width, y), 255, int(rng.integers(1, 3)))
 
 
-def _printed_or_stamped(layout: _Layout, rng: Rng) -> Pixels:
-    """Paint the label's face; one in five has its marks stamped into it."""
-    stamped = rng.random() < 0.2
+def _printed_or_struck(layout: _Layout, rng: Rng, struck: bool) -> Pixels:
+    """Paint the label's face; where ``struck``, its marks are struck into it."""
     ground, ink = _colors(rng)
     shade = np.clip(ink + rng.normal(0, 25, 3) * (rng.random() < 0.2), 0, 255).astype(np.float32)
-    if not stamped:
+    if not struck:
         return _paint(layout, ground, ink, shade)
     hidden = layout.marks
     layout.marks = np.zeros_like(hidden)
@@ -751,7 +900,7 @@ def _printed_or_stamped(layout: _Layout, rng: Rng) -> Pixels:
     if rng.random() < 0.7:
         metal = _metal(rng, *layout.print.shape)
         face = np.where(layout.print[:, :, None] > 128, face, metal)
-    return _emboss(hidden, face, rng, float(rng.uniform(0.5, 1.6)))
+    return strike(hidden, face, rng)
 
 
 def _strip(rng: Rng, vin: str | None, size: int) -> Sheet:
@@ -796,7 +945,7 @@ def _strip(rng: Rng, vin: str | None, size: int) -> Sheet:
         if rng.random() < 0.5:
             face = np.asarray(face * float(rng.uniform(0.15, 0.6)), np.uint8)
         if rng.random() < 0.5:
-            face = _emboss(np.maximum(layout.marks, layout.print), face, rng, float(rng.uniform(0.6, 2.0)))
+            face = strike(np.maximum(layout.marks, layout.print), face, rng)
         else:
             weight = np.maximum(layout.marks, layout.print).astype(np.float32)[:, :, None] / 255
             contrast = float(rng.uniform(50, 180)) * (1 if face.mean() < 120 else -1)
@@ -808,20 +957,19 @@ def _strip(rng: Rng, vin: str | None, size: int) -> Sheet:
     )
 
 
-def _stamp(rng: Rng, vin: str | None, size: int) -> Sheet:
+def _stamp(rng: Rng, vin: str | None, size: int, close: bool) -> Sheet:
     """A number stamped, pin-marked or milled into the body itself; the sheet is the metal and goes on all
     round.
     """
-    text, place = _dressed(vin, rng) if vin else (draw_other(rng), slice(0))
-    style = draw_style(rng, size)
-    if rng.random() < 0.4:
-        style = Style("dots", size, float(rng.uniform(0.7, 1.1)), True, 1.0, 0, int(rng.integers(40, 80)))
+    text, place = _dressed(vin, rng, struck=True) if vin else (draw_other(rng), slice(0))
+    style = draw_struck_style(rng, size)
     line, spans = set_line(text, style)
-    if style.font != "dots" and rng.random() < 0.3:  # single strokes made of pin marks
-        grid = (np.indices(line.shape) // max(2, size // 9)).sum(axis=0) % 2
-        line = np.asarray(line * grid, np.uint8)
+    if rng.random() < 0.3:  # by hand, one punch a character, or unevenly
+        depths = rng.uniform(0.45, 1, len(spans))
+        for (begin, end), depth in zip(spans, depths, strict=True):
+            line[:, begin:end] = line[:, begin:end] * float(depth)
     # Most are in a panel that fills the photo; the others on a plate, or in a window of the carpet.
-    margin = int(size * (rng.uniform(0.5, 2.5) if rng.random() < 0.4 else rng.uniform(5, 14)))
+    margin = int(size * (rng.uniform(0.5, 2.5) if close or rng.random() < 0.4 else rng.uniform(5, 14)))
     width, height = line.shape[1] + 2 * margin, line.shape[0] + 2 * margin
     layout = _Layout(rng, width, height)
     if vin:
@@ -829,7 +977,7 @@ def _stamp(rng: Rng, vin: str | None, size: int) -> Sheet:
     else:
         layout.put(layout.marks, line, margin, margin)
     face = _metal(rng, height, width)
-    face = _emboss(layout.marks, face, rng, float(rng.uniform(0.5, 1.8)))
+    face = strike(layout.marks, face, rng)
     return Sheet(face, np.full((height, width), 255, np.uint8), layout.corners, vin or "")
 
 
@@ -882,21 +1030,32 @@ def _paper(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
     return Sheet(face, np.full((height, width), 255, np.uint8), layout.corners, vin or "")
 
 
+KINDS = ("label", "dashboard", "stamped", "paper")
+"""What VINs are drawn on."""
+
+
 def draw_sheet(
-    rng: Rng, vin: str | None, size: int | None = None, rows: tuple[int, int] = (3, 10)
+    rng: Rng,
+    vin: str | None,
+    size: int | None = None,
+    rows: tuple[int, int] = (3, 10),
+    close: bool = False,
+    kind: str | None = None,
 ) -> tuple[Sheet, bool]:
     """Return a sheet that bears ``vin`` (or, where None, other text only) and whether it lies behind glass.
 
-    ``size`` is the height of its characters in pixels, ``rows`` the bounds of a label's number of lines.
+    ``size`` is the height of its characters in pixels, ``rows`` the bounds of a label's number of lines;
+    ``close`` says that only the VIN's line is wanted, ``kind`` which of `KINDS` is (by default each as often
+    as such photos are sent).
     """
     size = size or int(rng.integers(18, 34))
-    kind = rng.random()
-    if kind < 0.45:
+    kind = kind or str(rng.choice(KINDS, p=(0.45, 0.23, 0.2, 0.12)))
+    if kind == "label":
         return _label(rng, vin, size, int(rng.integers(*rows))), bool(rng.random() < 0.06)
-    if kind < 0.68:
+    if kind == "dashboard":
         return _strip(rng, vin, size), bool(rng.random() < 0.85)
-    if kind < 0.88:
-        return _stamp(rng, vin, size), False
+    if kind == "stamped":
+        return _stamp(rng, vin, size, close), False
     return _paper(rng, vin, size, int(rng.integers(*rows))), False
 
 
@@ -1035,10 +1194,10 @@ def _moved(corners: Floats, matrix: Floats) -> Floats:
     )
 
 
-def _photograph(rng: Rng, vin: str | None) -> tuple[Pixels, Floats | None]:
+def _photograph(rng: Rng, vin: str | None, kind: str | None = None) -> tuple[Pixels, Floats | None]:
     width = int(rng.integers(256, 640))
     height = int(np.clip(width * np.exp(rng.normal(0, 0.25)), 200, 640))
-    sheet, glass = draw_sheet(rng, vin)
+    sheet, glass = draw_sheet(rng, vin, kind=kind)
     turn = draw_turn(rng)
     share = float(np.clip(np.exp(rng.normal(-0.85, 0.45)), 0.12, 0.95))
     for _ in range(8):
@@ -1069,13 +1228,15 @@ def _lay(picture: Pixels, sheet: Sheet, matrix: Floats) -> None:
     cv2.copyTo(np.asarray(face), np.where(alpha > 127, np.uint8(255), np.uint8(0)), picture)
 
 
-def render_photo(rng: Rng) -> tuple[Pixels, Floats, str]:
-    """A photo with one VIN: BGR pixels, the corners (4 x 2, pixels) of its 17 characters in reading order
-    (top left of the text first, then clockwise as one reads it), and the VIN.
+def render_photo(rng: Rng, kind: str | None = None) -> tuple[Pixels, Floats, str]:
+    """Return a photo with one VIN, on one of `KINDS` if given.
+
+    BGR pixels, the corners (4 x 2, pixels) of its 17 characters in reading order (top left of the text first,
+    then clockwise as one reads it), and the VIN.
     """
     while True:
         vin = draw_vin(rng)
-        picture, corners = _photograph(rng, vin)
+        picture, corners = _photograph(rng, vin, kind)
         height, width = picture.shape[:2]
         if corners is not None and corners.min() >= 0 and (corners <= (width, height)).all():
             return picture, corners, vin
@@ -1106,17 +1267,22 @@ def jittered(corners: Floats, rng: Rng, amount: float = 1.0) -> Floats:
 
 
 def render_line(rng: Rng) -> tuple[Pixels, str]:
-    """Return a line as the reader gets it, cut by a detector's corners (48 x 384 BGR), and what it says in
-    ``ALPHABET``.
+    """Return a line as the reader gets it, cut by a detector's corners (48 x 384 BGR), and what it says."""
+    picture, corners, text = photograph_line(rng)
+    return cut(picture, jittered(corners, rng)), text
 
-    Characters are 6 to 45 pixels high before the cut. One line in sixteen is not a VIN, so that the reader
+
+def photograph_line(rng: Rng) -> tuple[Pixels, Floats, str]:
+    """Return a line as a photo shows it, its corners (4 x 2, pixels) and what it says in ``ALPHABET``.
+
+    Characters are 6 to 45 pixels high. One line in sixteen is not a VIN, so that the reader
     does not learn to see seventeen characters everywhere; its text leaves out what the alphabet does not
     hold.
     """
     vin = draw_vin(rng)
     if rng.random() < 0.06:
         vin = "".join(rng.choice(list(ALPHABET), int(rng.integers(5, 15))))
-    sheet, glass = draw_sheet(rng, vin, rows=(2, 5))
+    sheet, glass = draw_sheet(rng, vin, rows=(2, 5), close=True)
     assert sheet.corners is not None
     text = sheet.corners
     tall = float(
@@ -1149,7 +1315,7 @@ def render_line(rng: Rng) -> tuple[Pixels, str]:
             cv2.resize(cv2.resize(picture, shape, interpolation=cv2.INTER_AREA), (width, height)), np.uint8
         )
     picture = _camera(rng, _light(rng, picture, glass), steady=tall < 14)
-    return cut(picture, jittered(seen, rng)), vin
+    return picture, seen, vin
 
 
 # ------------------------------------------------------------------------------------------- samples

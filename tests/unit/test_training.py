@@ -10,8 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from carsight.vin.rules import ALPHABET
 from training.model_files import pack_stem
 from training.quantize import float_weights, quantize
+from training.render_vins import Style, set_line, strike
 from training.scenes import Scene, Scenes, box_quad
 
 
@@ -104,3 +106,28 @@ def test_a_close_up_shows_one_target_whole_and_nothing_is_lost_from_sight() -> N
         assert len(seen.vehicles) == 0
         assert len(seen.unsure_vehicles) == 1
     assert len(sizes) > 10
+
+
+@pytest.mark.parametrize("dot", [0, 150])
+def test_a_single_stroke_tool_writes_every_character_of_a_vin_otherwise(dot: int) -> None:
+    style = Style("strokes", 40, 0.8, True, 1.0, 9, dot, 3)
+    drawn = {}
+    for character in ALPHABET:
+        line, ((begin, end),) = set_line(character, style)
+        drawn[character] = line[:, begin:end] > 128
+        assert 0.03 < drawn[character].mean() < 0.5
+    for one in ALPHABET:
+        for other in ALPHABET[: ALPHABET.index(one)]:
+            assert np.count_nonzero(drawn[one] ^ drawn[other]) > 10, one + other
+
+
+def test_struck_marks_can_be_seen_whatever_the_light() -> None:
+    marks, _ = set_line("1M8GDM9AXKP042788", Style("strokes", 30, 0.8, True, 1.0, 10))
+    marks = np.pad(marks, 30)
+    plain = np.full((*marks.shape, 3), 128, np.uint8)
+    near = marks > 60
+    for seed in range(12):
+        rng, same = np.random.default_rng(seed), np.random.default_rng(seed)
+        change = strike(marks, plain, rng).astype(int) - strike(np.zeros_like(marks), plain, same)
+        assert np.abs(change[near]).mean() > 5
+        assert np.abs(change[:15]).mean() < 3

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -424,6 +425,9 @@ def test_a_list(body: bytes, content_type: str, query: dict[str, list[str]], ima
         (b'"a', "text/csv", "Not valid CSV"),
         (b"Name of the picture\nhttps://photos.example/a.jpg\n", "text/csv", "Row 1 names no image"),
         (b"\xff\xfea", "text/csv", "UTF-16"),
+        (b"url\n" + b"a\n" * 10_001, "text/csv", "1 to 10000"),
+        (b"a.b\n\n" * 10_001, "text/csv", "1 to 10000"),
+        (b"[" + b",".join([b"{}"] * 100_000) + b"]", "application/json", "must be JSON"),
         (b'{"api": "faces", "images": ["a"]}', "application/json", "plate or vin"),
         (b'{"api": null, "images": ["a"], "regions": 3}', "application/json", "regions"),
         (b'{"images": ["a"], "regions": ["x", null]}', "application/json", "regions"),
@@ -439,6 +443,22 @@ def test_a_list_that_cannot_be_read(body: bytes, content_type: str, message: str
         parse_batch(body, content_type, {"api": ["plate"]})
 
 
+def test_as_many_rows_as_may_be_are_taken() -> None:
+    for head in (b"", b"url\n"):
+        assert len(parse_batch(head + b"a.b\n" * 10_000, "text/csv", {"api": ["plate"]}).images) == 10_000
+
+
+def test_millions_of_rows_are_not_kept() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRequest):
+            parse_batch(b"a.b\n" * 300_000, "text/csv", {"api": ["plate"]})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000_000
+
+
 @pytest.mark.parametrize("api", [["null", "null"], ["null"], [""], ["plate", "null"]])
 def test_a_parameter_that_is_no_api_is_refused_whatever_the_body_says(api: list[str]) -> None:
     with pytest.raises(InvalidRequest, match="plate or vin"):
@@ -452,5 +472,6 @@ def test_a_batch_of_another_key_is_not_there(pipeline: Pipeline) -> None:
     sent = event(path=f"/v1/batches/{batch}", method="GET", headers={"x-api-key": other})
     assert pipeline.ask(sent)[0] == 404
     assert ask(pipeline, "GET", f"/v1/batches/{batch}")[0] == 200
-    assert ask(pipeline, "GET", "/v1/batches/unknown")[0] == 404
+    for unknown in ("unknown", "0" * 32, "0" * 3000, "%00", f"{batch}%20", batch.upper()):
+        assert ask(pipeline, "GET", f"/v1/batches/{unknown}")[0] == 404
     assert ask(pipeline, "DELETE", f"/v1/batches/{batch}")[0] == 405

@@ -7,6 +7,7 @@ import gzip
 import ipaddress
 import ssl
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -440,6 +441,29 @@ def test_what_arrives_is_counted_on_the_wire(
     with pytest.raises(InvalidImage):
         fetch(f"{site[0]}/raw-endless", loopback=True)
     assert sum(counted) < MAX_BYTES + 2 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("raw", "again"),
+    [
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X: x\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+)
+def test_so_are_its_lines(site: tuple[str, type[Site]], raw: bytes, again: bytes) -> None:
+    site[1].raw, site[1].again = raw, again * 1000
+    start = time.process_time()
+    with pytest.raises(InvalidImage) as refusal:
+        fetch(f"{site[0]}/raw-endless", loopback=True)
+    assert refusal.value.note == "could not be reached: HTTPException"
+    assert time.process_time() - start < 1
+
+
+def test_a_photo_in_chunks_of_a_kilobyte_is_fetched(site: tuple[str, type[Site]]) -> None:
+    site[1].raw = OK + b"Transfer-Encoding: chunked\r\n\r\n" + (b"400\r\n" + b"x" * 1024 + b"\r\n") * 9000
+    site[1].raw += b"0\r\n\r\n"
+    assert len(fetch(f"{site[0]}/raw", loopback=True)) == 9000 * 1024
 
 
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate"])

@@ -431,6 +431,13 @@ def test_a_url_goes_through_the_guard() -> None:
         load(UrlSource("http://169.254.169.254/latest/meta-data/"))
 
 
+@pytest.mark.parametrize("key", ["\ud800", "a" * 1025, "\0\ud800\udfff"])
+def test_a_key_that_no_object_can_have_is_refused(key: str) -> None:
+    settings = Settings(table_name="carsight", allowed_buckets=frozenset({"photos"}))
+    with pytest.raises(InvalidImage):
+        Deployment(settings).images.load(S3Source("photos", key))
+
+
 @pytest.mark.parametrize("source", [S3Source("photos", "a.jpg"), S3Source("", ""), S3Source("photos", "")])
 def test_no_bucket_is_allowed_unless_listed(source: S3Source) -> None:
     with pytest.raises(InvalidImage):

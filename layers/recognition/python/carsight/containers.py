@@ -11,7 +11,7 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from carsight import bounds
 from carsight.formats import (
     AVIF,
     BMP,
@@ -45,12 +46,6 @@ FINE_PIXELS = 25_000_000
 """A larger picture is halved while it is converted, so that it never lies in memory twice."""
 
 _STRIP_ROWS = 256
-_MAX_PIECES = 50_000
-"""How many chunks, blocks or entries a file may be cut into: libraries go through them one by one, in
-Python."""
-_MAX_RUN_LENGTH_BYTES = 1_000_000
-"""Pillow decodes run lengths of a BMP in Python."""
-
 _ADAM7 = (
     (0, 0, 8, 8),
     (4, 0, 8, 8),
@@ -93,11 +88,9 @@ def read(kind: Format, data: bytes) -> Decoded:
     Raises:
         ImageError: damaged, cut short, or over a bound.
     """
-    _check_pieces(kind, data)
+    data = bounds.essential(kind, data)
     if kind is HEIC:
         return _heic(data)
-    if kind is PNG:
-        data = _essential(data)
     with _refusing(kind):
         module, name = _PILLOW[kind]
         picture: Image.Image = getattr(import_module(f"PIL.{module}"), name)(io.BytesIO(data))
@@ -110,7 +103,7 @@ def read(kind: Format, data: bytes) -> Decoded:
             if kind is TIFF:  # Pillow has turned it
                 (width, height), turned = picture.size, 1
         if kind is PNG and not _whole_png(picture, data):
-            raise ImageError(_damaged(kind))
+            raise ImageError(bounds.damaged(kind))
         with _refusing(kind):
             return _gathered(_strips(picture), width, height, turned)
 
@@ -125,104 +118,7 @@ def _refusing(kind: Format) -> Iterator[None]:
             f"The {kind.name} picture declares more than {kind.max_pixels / 1e6:g} megapixels"
         ) from error
     except Exception as error:
-        raise ImageError(_damaged(kind)) from error
-
-
-def _damaged(kind: Format) -> str:
-    return (
-        f"This {kind.name} picture cannot be decoded to its last row: it is damaged, cut short or of a rare "
-        "sort; send the original, or a JPEG made of it"
-    )
-
-
-# -- bounds --------------------------------------------------------------------------------------------------
-
-
-def _check_pieces(kind: Format, data: bytes) -> None:
-    """Refuse a file cut into so many pieces that going through them takes longer than decoding a picture."""
-    try:
-        if kind is WEBP:
-            check_size(*_webp_size(data), kind.max_pixels, "The WebP picture")
-        elif kind is PNG:
-            _count(_png_chunks(data), kind)
-        elif kind is GIF:
-            _count(_gif_blocks(data), kind)
-        elif kind is TIFF:
-            _count(_tiff_strips(data), kind)
-        elif kind is BMP:
-            header, compression = *struct.unpack_from("<I", data, 14), *struct.unpack_from("<I", data, 30)
-            if header >= 40 and compression in (1, 2) and len(data) > _MAX_RUN_LENGTH_BYTES:
-                raise ImageError("This BMP picture is run-length encoded and large; send it as PNG or JPEG")
-    except (struct.error, IndexError) as error:
-        raise ImageError(_damaged(kind)) from error
-
-
-def _count(pieces: Iterable[object], kind: Format) -> None:
-    for n, _ in enumerate(pieces):
-        if n > _MAX_PIECES:
-            raise ImageError(f"This {kind.name} picture is cut into too many pieces; save it again")
-
-
-def _webp_size(data: bytes) -> tuple[int, int]:
-    """RFC 9649: the canvas of an extended file, or the size of the only frame.
-
-    libwebp allots two canvases before it decodes anything.
-    """
-    chunk = data[12:16]
-    if chunk == b"VP8X":
-        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
-    if chunk == b"VP8L":
-        (bits,) = struct.unpack_from("<I", data, 21)
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    width, height = struct.unpack_from("<HH", data, 26)
-    return width & 0x3FFF, height & 0x3FFF
-
-
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Name, beginning and end of the content of each chunk, up to the last."""
-    at = 8
-    while at + 8 <= len(data):
-        (length,) = struct.unpack_from(">I", data, at)
-        name = data[at + 4 : at + 8]
-        yield name, at + 8, at + 8 + length
-        if name == b"IEND":
-            return
-        at += 12 + length
-
-
-def _essential(data: bytes) -> bytes:
-    """Return a PNG without the chunks that its first picture does not need: Pillow refuses it for each."""
-    parts = [
-        data[begin - 8 : end + 4]
-        for name, begin, end in _png_chunks(data)
-        if name in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND")
-    ]
-    return data[:8] + b"".join(parts)
-
-
-def _gif_blocks(data: bytes) -> Iterator[int]:
-    """Yield the places of the blocks before the first picture's data, which Pillow reads in Python."""
-    at = 13 + (3 * 2 << (data[10] & 7) if data[10] & 0x80 else 0)
-    while at < len(data) and data[at] == 0x21:  # an extension: a label and blocks
-        at += 2
-        while size := data[at]:
-            yield at
-            at += size + 1
-        at += 1
-        yield at
-
-
-def _tiff_strips(data: bytes) -> range:
-    """TIFF 6.0, section 2: as many as the first directory says that there are strips or tiles."""
-    order = "<" if data[:2] == b"II" else ">"
-    (at,) = struct.unpack_from(f"{order}I", data, 4)
-    (entries,) = struct.unpack_from(f"{order}H", data, at)
-    counts = [0]
-    for entry in range(at + 2, at + 2 + 12 * entries, 12):
-        tag, _, count = struct.unpack_from(f"{order}HHI", data, entry)
-        if tag in (273, 324):
-            counts.append(count)
-    return range(max(counts))
+        raise ImageError(bounds.damaged(kind)) from error
 
 
 def _whole_png(picture: Image.Image, data: bytes) -> bool:
@@ -242,7 +138,7 @@ def _whole_png(picture: Image.Image, data: bytes) -> bool:
         missing += rows * (1 + -(-columns * bits // 8)) if columns > 0 and rows > 0 else 0
     stream = zlib.decompressobj()
     try:
-        for name, begin, end in _png_chunks(data):
+        for name, begin, end in bounds.png_chunks(data):
             part = data[begin:end] if name == b"IDAT" else b""
             while part and missing > 0:
                 missing -= len(stream.decompress(part, 1 << 20))
@@ -303,7 +199,6 @@ def _gathered(strips: Iterator[Pixels], width: int, height: int, turned: int = 1
 
 def _strips(picture: Image.Image) -> Iterator[Pixels]:
     """Yield the picture from top to bottom, ``_STRIP_ROWS`` rows at a time, BGR."""
-    width, height = picture.size
     darkest, brightest = _range(picture)
     # Some programs leave the fourth channel of an opaque picture empty.
     seen = (
@@ -311,8 +206,7 @@ def _strips(picture: Image.Image) -> Iterator[Pixels]:
         or picture.mode not in ("RGBA", "LA", "PA")
         or bool(picture.getchannel("A").getextrema()[1])
     )
-    for y in range(0, height, _STRIP_ROWS):
-        strip = picture.crop((0, y, width, min(y + _STRIP_ROWS, height)))
+    for strip in _cut(picture):
         if picture.mode.startswith(("I", "F")):
             gray = (np.asarray(strip, np.float32) - darkest) * (255 / max(brightest - darkest, 1e-9))
             yield np.repeat(np.clip(gray, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
@@ -330,13 +224,20 @@ def _range(picture: Image.Image) -> tuple[float, float]:
     """
     if not picture.mode.startswith(("I", "F")):
         return 0, 255
-    pixels = np.asarray(picture)
-    least, most = float(pixels.min()), float(pixels.max())
-    if not np.isfinite((least, most)).all():
-        raise ImageError(_damaged(TIFF))
+    ends = np.array([(strip.min(), strip.max()) for strip in map(np.asarray, _cut(picture))], np.float64)
+    if not np.isfinite(ends).all():
+        raise ImageError(bounds.damaged(TIFF))
+    least, most = float(ends.min()), float(ends.max())
     if picture.mode == "F":
         return min(least, 0.0), 1.0 if most <= 1 else 255.0 if most <= 255 else most
     return min(least, 0.0), float(2 ** max(int(most).bit_length(), 8) - 1)
+
+
+def _cut(picture: Image.Image) -> Iterator[Image.Image]:
+    """Yield ``picture`` from top to bottom, ``_STRIP_ROWS`` rows at a time."""
+    width, height = picture.size
+    for y in range(0, height, _STRIP_ROWS):
+        yield picture.crop((0, y, width, min(y + _STRIP_ROWS, height)))
 
 
 def _over_white(pixels: Pixels, premultiplied: bool) -> Pixels:

@@ -13,6 +13,7 @@ import io
 import re
 import struct
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,7 +28,13 @@ _COEFFICIENT_BYTES = 200_000_000
 """Of a picture in several scans libjpeg keeps all coefficients, two bytes each."""
 _SCAN_BLOCKS = 12_000_000
 """How many blocks of 8 x 8 all scans together may visit, however little they hold: 30 ns each. The usual ten
-scans of 50 megapixels visit 7 million."""
+scans of 50 megapixels visit 7 million, or 11 with ``_REFINING``."""
+_REFINING = 3
+"""As how many visits one counts that refines coefficients: libjpeg looks at each of them, 80 ns a block."""
+_AGAIN = 4
+"""How often a picture in several scans is decoded when libjpeg has something to say of it."""
+_MAX_SEGMENTS = 20_000
+"""Markers before a scan, or from the first scan on; a profile of 16 MB takes 255 segments."""
 
 _SOI, _EOI, _SOS, _DRI = 0xD8, 0xD9, 0xDA, 0xDD
 _APP0, _APP1, _APP14 = 0xE0, 0xE1, 0xEE
@@ -38,8 +45,11 @@ _BARE = frozenset({0x01, *range(0xD0, 0xD8)})
 """Markers without a segment."""
 _SEQUENTIAL = frozenset({0xC0, 0xC1})
 
-_AFTER_SCAN = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
-"""The next marker after entropy-coded data, which holds only escaped FF and restart markers."""
+_AFTER_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+"""The next marker after entropy-coded data, which holds only escaped FF and restart markers. Bytes that fill
+up before it stay with the data: a pattern that took any number of them would try each beginning."""
+
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
 
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
@@ -53,6 +63,7 @@ _MISSING = re.compile(r"premature end of data|bad Huffman code|instead of RST|ba
 _DAMAGED = (
     "Rows of the picture are missing or damaged: the file was cut short or changed on its way; send it again"
 )
+_NO_SCAN = "The JPEG ends before its picture begins; send the original"
 
 
 @dataclass(slots=True)
@@ -95,7 +106,7 @@ class Jpeg:
                 "The JPEG has frame headers that contradict each other; save it again as another"
             )
         self._sent = self._data = data
-        self._repaired = self._unusual = False
+        self._repaired = self._unusual = self._warns = False
         self.width: int
         self.height: int
         self.bytes_a_pixel: int
@@ -119,6 +130,8 @@ class Jpeg:
         """
         if self._unusual:
             return self._decoded_by_pillow(factor)
+        if self._warns:
+            return self._decoded_leniently(factor)
         try:
             return self._decoded(factor)
         except ValueError as error:
@@ -126,11 +139,17 @@ class Jpeg:
                 raise ImageError(_DAMAGED) from error
             if not self._repaired:
                 self._repair(error)
+                if not self._header.one_scan:
+                    self._bounded()
         try:
             return self._decoded(factor)
         except ValueError as error:
             if not _HARMLESS.search(str(error)):
                 raise ImageError(_DAMAGED) from error
+        self._warns = True
+        return self._decoded_leniently(factor)
+
+    def _decoded_leniently(self, factor: int) -> Pixels:
         # libjpeg tells only its first warning, which may hide that rows are missing behind it.
         pixels = self._decoded(factor, strict=False)
         if self._lacks_intervals() or (not self._header.one_scan and _ends_blank(pixels, factor)):
@@ -213,9 +232,12 @@ class Jpeg:
         data, visited = self._sent, 0
         for begin, end in _walk(data, self._header.scan):
             if data[begin + 1] == _SOS:
-                names = data[begin + 5 : min(begin + 5 + 2 * data[begin + 4], end) : 2]
-                visited += sum(blocks.get(name, 0) for name in names)
-        if visited > _SCAN_BLOCKS:
+                last = begin + 5 + 2 * data[begin + 4]
+                names = data[begin + 5 : min(last, end) : 2]
+                # The high bits of the last byte say which bit was known before (T.81, B.2.3).
+                refines = data[last : last + 1] != b"\0" and data[last + 2 : last + 3] > b"\x0f"
+                visited += sum(blocks.get(name, 0) for name in names) * (_REFINING if refines else 1)
+        if visited > _SCAN_BLOCKS // (_AGAIN if self._repaired else 1):
             raise ImageError("The JPEG has too many scans for its size; save it again as a baseline JPEG")
         return held
 
@@ -227,31 +249,27 @@ class Jpeg:
         alone = len(header.components) == 1
         across, down = (1 if alone else max(one[n] for one in header.components) for n in (1, 2))
         units = -(-self.width // (8 * across)) * -(-self.height // (8 * down))
-        return len(_RESTART.findall(self._data, header.scan)) < -(-units // header.restart) - 1
+        return sum(1 for _ in _RESTART.finditer(self._data, header.scan)) < -(-units // header.restart) - 1
 
 
 def _header(data: bytes) -> _Header:
     """ITU-T T.81, annex B: the marker segments up to the first scan, read as leniently as libjpeg does."""
-    header, at = _Header(), 2
+    header = _Header()
     try:
-        while True:
-            at, marker = _next_marker(data, at)
-            if marker in _BARE:
-                continue
+        for marker, begin, end in _segments(data, 2):
             if marker in (_SOI, _EOI):
-                break
-            (length,) = struct.unpack_from(">H", data, at)
+                raise ImageError("The JPEG holds no picture; send the original")
             if marker == _SOS:
-                header.scan = at - 2
-                header.one_scan = header.frame in _SEQUENTIAL and data[at + 2] == len(header.components)
+                header.scan = begin
+                header.one_scan = header.frame in _SEQUENTIAL and data[begin + 4] == len(header.components)
                 return header
-            segment = data[at - 2 : at + length]
+            segment = data[begin:end]
             if marker in _FRAMES:
                 header.frame, header.frames = marker, header.frames + 1
-                header.size = struct.unpack_from(">HH", data, at + 3)
+                header.size = struct.unpack_from(">HH", data, begin + 5)
                 header.components = [
                     (data[n], data[n + 1] >> 4, data[n + 1] & 15)
-                    for n in range(at + 8, at + 8 + 3 * data[at + 7], 3)
+                    for n in range(begin + 10, begin + 10 + 3 * data[begin + 9], 3)
                 ]
             if marker == _DRI:
                 (header.restart,) = struct.unpack_from(">H", segment, 4)
@@ -261,45 +279,44 @@ def _header(data: bytes) -> _Header:
                 header.kept.append(segment)
             elif marker == _APP1 and not header.exif and segment[4:8] == b"Exif":
                 header.exif = segment[4:]
-            at += length
     except (struct.error, IndexError) as error:
-        raise ImageError("The JPEG ends before its picture begins; send the original") from error
-    raise ImageError("The JPEG holds no picture; send the original")
+        raise ImageError(_NO_SCAN) from error
+    raise ImageError(_NO_SCAN)
 
 
-def _next_marker(data: bytes, at: int) -> tuple[int, int]:
-    """Return the place behind the next marker and the marker, whatever stands before it."""
-    while True:
-        at = data.find(b"\xff", at)
-        if at < 0:
-            raise IndexError
-        while data[at] == 0xFF:
-            at += 1
-        if data[at]:
-            return at + 1, data[at]
+def _segments(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, beginning and end of each segment, whatever stands between them; scans with their data.
+
+    An end that is declared may lie beyond that of ``data``. Raises ``ImageError`` after ``_MAX_SEGMENTS``.
+    """
+    for _ in range(_MAX_SEGMENTS):
+        found = _MARKER.search(data, at)
+        if found is None:
+            return
+        begin, marker = found.start(), data[found.start() + 1]
+        at = begin + 2
+        if marker in _BARE:
+            continue
+        if marker not in (_SOI, _EOI):
+            if len(data) < at + 3:
+                return
+            at += int.from_bytes(data[at : at + 2])
+        if marker == _SOS:
+            found = _AFTER_SCAN.search(data, max(at, begin + 5))
+            at = found.start() if found else len(data)
+        yield marker, begin, at
+    raise ImageError("The JPEG is cut into too many segments; save it again as another")
 
 
 def _walk(data: bytes, scan: int) -> list[tuple[int, int]]:
     """Beginning and end of each scan, with its entropy-coded data, and of each table, from ``scan`` on."""
     parts: list[tuple[int, int]] = []
-    at = scan
-    while True:
-        try:
-            after, marker = _next_marker(data, at)
-            if marker in (_SOI, _EOI):
-                return parts
-            if marker in _BARE:
-                at = after
-                continue
-            (length,) = struct.unpack_from(">H", data, after)
-        except (struct.error, IndexError):
-            return parts
-        at = after + length
-        if marker == _SOS:
-            found = _AFTER_SCAN.search(data, at)
-            at = found.start() if found else len(data)
+    for marker, begin, end in _segments(data, scan):
+        if marker in (_SOI, _EOI):
+            break
         if marker == _SOS or marker in _TABLES:
-            parts.append((after - 2, min(at, len(data))))
+            parts.append((begin, min(end, len(data))))
+    return parts
 
 
 def _rewritten(data: bytes, header: _Header) -> bytes:

@@ -122,7 +122,9 @@ def _jpeg(data: bytes) -> Photo:
         return Photo(width, height, upright(file.decode(factor), file.orientation), 1 / factor, finer)
 
     fine, working = 1, _reduction(width, height)
-    while fine < working and width * height * file.bytes_a_pixel // fine**2 + file.held > _HELD_BYTES:
+    # A picture that is turned lies in memory twice for a moment.
+    each = file.bytes_a_pixel if file.orientation == 1 else max(file.bytes_a_pixel, 6)
+    while fine < working and width * height * each // fine**2 + file.held > _HELD_BYTES:
         fine *= 2
     return at(working, (lambda: at(fine)) if fine < working else None)
 

@@ -11,6 +11,7 @@ so that no worker ever holds more than ten rows.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 CHUNK_ROWS = 10
+
+_ID = re.compile("[0-9a-f]{32}")
 
 KEPT = timedelta(days=30)
 """How long a batch is known."""
@@ -188,6 +191,8 @@ class Batches:
 
     def get(self, batch_id: str) -> Batch | None:
         """Return the batch, if there is one."""
+        if not _ID.fullmatch(batch_id):
+            return None
         with _reaching_the_table():
             answer = self._client.get_item(TableName=self._table, Key=_key(batch_id), ConsistentRead=True)
         return Batch.from_item(answer["Item"]) if "Item" in answer else None

@@ -76,7 +76,11 @@ class Storage:
         Raises ``ObjectGone`` where it is not there any more or (by ``etag``) not the same any more,
         ``ImageTooLarge``, and ``StoreUnavailable`` for whatever else goes wrong.
         """
-        if len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
+        try:
+            encoded = key.encode()
+        except UnicodeEncodeError:  # JSON may hold half a character
+            raise ObjectGone("key is no text") from None
+        if len(encoded) > MAX_KEY_BYTES:
             raise ObjectGone("key too long")
         which: Any = {"Bucket": bucket, "Key": key}
         if version:

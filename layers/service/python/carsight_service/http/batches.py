@@ -7,6 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel
@@ -18,6 +19,8 @@ from carsight_service.contract.errors import InvalidRequest, checked_regions
 
 MAX_ROWS = 10_000
 MAX_ROW_CHARACTERS = 2048
+MAX_BRACKETS = 100_000
+"""Of a JSON list, in its texts too."""
 
 _COLUMNS = (
     *dict.fromkeys(name.replace("_", "").lower() for name in IMAGE_FIELDS),
@@ -53,10 +56,14 @@ def parse_batch(body: bytes, content_type: str, query: Mapping[str, Sequence[str
 
 
 def _json_list(text: str) -> Mapping[str, Any]:
+    refused = InvalidRequest("The list must be JSON, or CSV with the content type text/csv")
+    # A list of texts holds few brackets, and each that is read as JSON's takes up to 200 bytes.
+    if text.count("{") + text.count("[") > MAX_BRACKETS:
+        raise refused
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        raise InvalidRequest("The list must be JSON, or CSV with the content type text/csv") from None
+        raise refused from None
     return value if isinstance(value, dict) else {"images": value}
 
 
@@ -85,8 +92,10 @@ def _csv_column(text: str) -> list[str]:
         delimiter = max(_DELIMITERS, key=first.count)
     try:
         lines = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
-        rows = [row for row in lines if any(cell.strip() for cell in row)]
-    except (csv.Error, TypeError) as error:
+        filled = (row for row in lines if any(cell.strip() for cell in row))
+        # As many as may be, the head, and one that is too many: millions of rows take 200 MB.
+        rows = list(islice(filled, MAX_ROWS + 2))
+    except (csv.Error, TypeError, ValueError) as error:
         raise InvalidRequest(f"Not valid CSV: {error}") from None
     if not rows:
         return []

@@ -1,0 +1,215 @@
+"""What a picture's file may make its decoder do: looked at before anything is decoded.
+
+Libraries go through the pieces of a file, and some keep what no picture needs. So a file is brought down to
+its first picture, and is refused where the work or the memory that it asks for is out of all proportion.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable, Iterator
+
+from carsight.formats import BMP, GIF, PNG, TIFF, WEBP, Format, ImageError, TooManyPixels, check_size
+
+_MAX_PIECES = 50_000
+"""How many chunks, blocks, strips or values a file may be cut into: libraries go through them one by one, in
+Python."""
+_MAX_RUN_LENGTH_BYTES = 1_000_000
+"""Pillow decodes run lengths of a BMP in Python."""
+
+
+def damaged(kind: Format) -> str:
+    """Return what is told of a picture of ``kind`` that its decoder does not read to its end."""
+    return (
+        f"This {kind.name} picture cannot be decoded to its last row: it is damaged, cut short or of a rare "
+        "sort; send the original, or a JPEG made of it"
+    )
+
+
+def essential(kind: Format, data: bytes) -> bytes:
+    """Return a file of the first picture in ``data`` alone, as far as it matters to the decoder of ``kind``.
+
+    Raises:
+        ImageError: over a bound, or broken where its first picture is described.
+    """
+    try:
+        if kind is WEBP:
+            check_size(*_webp_size(data), kind.max_pixels, "The WebP picture")
+        elif kind is PNG:
+            return _png(data)
+        elif kind is GIF:
+            _count(_gif_blocks(data), kind)
+        elif kind is TIFF:
+            return _tiff(data)
+        elif kind is BMP:
+            header, compression = *struct.unpack_from("<I", data, 14), *struct.unpack_from("<I", data, 30)
+            if header >= 40 and compression in (1, 2) and len(data) > _MAX_RUN_LENGTH_BYTES:
+                raise ImageError("This BMP picture is run-length encoded and large; send it as PNG or JPEG")
+    except (struct.error, LookupError, ArithmeticError) as error:
+        raise ImageError(damaged(kind)) from error
+    return data
+
+
+def _count(pieces: Iterable[object], kind: Format) -> None:
+    for n, _ in enumerate(pieces):
+        if n > _MAX_PIECES:
+            raise ImageError(_too_many_pieces(kind))
+
+
+def _too_many_pieces(kind: Format) -> str:
+    return f"This {kind.name} picture is cut into too many pieces; save it again"
+
+
+# -- WebP, PNG, GIF ------------------------------------------------------------------------------------------
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """RFC 9649: the canvas of an extended file, or the size of the only frame.
+
+    libwebp allots two canvases before it decodes anything.
+    """
+    chunk = data[12:16]
+    if chunk == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if chunk == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, beginning and end of the content of each chunk of a PNG, up to the last."""
+    at = 8
+    while at + 8 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        name = data[at + 4 : at + 8]
+        yield name, at + 8, at + 8 + length
+        if name == b"IEND":
+            return
+        at += 12 + length
+
+
+def _png(data: bytes) -> bytes:
+    """Return a PNG without the chunks that its first picture does not need: Pillow refuses it for each."""
+    _count(png_chunks(data), PNG)
+    parts = [
+        data[begin - 8 : end + 4]
+        for name, begin, end in png_chunks(data)
+        if name in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND")
+    ]
+    return data[:8] + b"".join(parts)
+
+
+def _gif_blocks(data: bytes) -> Iterator[int]:
+    """Yield the places of the blocks before the first picture's data, which Pillow reads in Python."""
+    at = 13 + (3 * 2 << (data[10] & 7) if data[10] & 0x80 else 0)
+    while at < len(data) and data[at] == 0x21:  # an extension: a label and blocks
+        at += 2
+        while size := data[at]:
+            yield at
+            at += size + 1
+        at += 1
+        yield at
+
+
+# -- TIFF ----------------------------------------------------------------------------------------------------
+
+_WIDTH, _LENGTH, _BITS, _COMPRESSION, _SAMPLES = 256, 257, 258, 259, 277
+_STRIPS, _STRIP_BYTES, _TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_BYTES = 273, 279, 322, 323, 324, 325
+_TABLES = 347
+_TAGS = frozenset(
+    {
+        *(_WIDTH, _LENGTH, _BITS, _COMPRESSION, _SAMPLES, _STRIPS, _STRIP_BYTES),
+        *(_TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_BYTES, _TABLES),
+        262,  # photometric interpretation
+        266,  # fill order
+        274,  # orientation
+        278,  # rows per strip
+        284,  # planar configuration
+        292,  # options of group 3
+        293,  # options of group 4
+        317,  # predictor
+        320,  # color map
+        332,  # ink set
+        338,  # extra samples
+        339,  # sample format
+        *(529, 530, 531, 532),  # YCbCr coefficients, subsampling, positioning; reference black and white
+    }
+)
+"""What decoding needs of a directory (TIFF 6.0). Pillow and libtiff read whatever else is there, and Pillow
+what it refers to."""
+
+_JPEG = 7
+_COMPRESSIONS = {1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 50000, 50001}
+"""None, CCITT, LZW, JPEG, deflate, PackBits, Zstandard and WebP. Not the JPEG of TIFF 6.0 itself, which its
+authors have withdrawn."""
+
+_INTEGERS = {1: "B", 3: "H", 4: "I"}
+_MAX_TILE_PIXELS = 5_000_000
+_MAX_SAMPLE_BYTES = 100_000_000
+"""Of all pixels as they are stored: 25 megapixels of RGBA or of floats."""
+_OTHER_FRAMES = re.compile(rb"\xff[\xc2\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]")
+"""Of a JPEG that is not sequential; libtiff goes through a hundred scans of one."""
+_MAX_SCANS = 4
+
+
+def _tiff(data: bytes) -> bytes:
+    """Return a TIFF with one directory, of the tags that decoding needs, behind its data."""
+    order = "<" if data[:2] == b"II" else ">"
+    (at,) = struct.unpack_from(f"{order}I", data, 4)
+    (entries,) = struct.unpack_from(f"{order}H", data, at)
+    kept: dict[int, bytes] = {}
+    for entry in range(at + 2, at + 2 + 12 * entries, 12):
+        tag, _, count = struct.unpack_from(f"{order}HHI", data, entry)
+        if tag in _TAGS and tag not in kept:
+            kept[tag] = data[entry : entry + 12]
+            if count > _MAX_PIECES and tag != _TABLES:
+                raise ImageError(_too_many_pieces(TIFF))
+    _check_tiff({tag: _integers(data, entry, order) for tag, entry in kept.items() if tag != _TABLES}, data)
+    padding = b"\0" * (len(data) % 2)
+    directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept[tag] for tag in sorted(kept))
+    begin = struct.pack(f"{order}I", len(data) + len(padding))
+    return data[:4] + begin + data[8:] + padding + directory + bytes(4)
+
+
+def _integers(data: bytes, entry: bytes, order: str) -> tuple[int, ...]:
+    """Return the values of a directory's entry, empty where they are no unsigned integers."""
+    _, kind, count, at = struct.unpack(f"{order}HHII", entry)
+    letter = _INTEGERS.get(kind)
+    if letter is None:
+        return ()
+    layout = f"{order}{count}{letter}"
+    return struct.unpack_from(layout, *((entry, 8) if struct.calcsize(layout) <= 4 else (data, at)))
+
+
+def _check_tiff(values: dict[int, tuple[int, ...]], data: bytes) -> None:
+    """Refuse a directory that asks for more work or memory than its picture needs."""
+    width, height = values[_WIDTH][0], values[_LENGTH][0]
+    check_size(width, height, TIFF.max_pixels, "The TIFF picture")
+    if (values.get(_COMPRESSION) or (1,))[0] not in _COMPRESSIONS:
+        raise ImageError(damaged(TIFF))
+    samples, bits = values.get(_SAMPLES) or (1,), values.get(_BITS) or (1,)
+    stored = width * height * samples[0] * max(bits) // 8
+    if stored > _MAX_SAMPLE_BYTES:
+        raise TooManyPixels(
+            f"The TIFF picture takes {stored / 1e6:,.0f} MB as it is stored, more than the limit of "
+            f"{_MAX_SAMPLE_BYTES / 1e6:g}; send a smaller one, or 8 bits a channel"
+        )
+    if _TILES in values:
+        across, down = values[_TILE_WIDTH][0], values[_TILE_LENGTH][0]
+        tiles = -(-width // across) * -(-height // down)
+        if across * down > _MAX_TILE_PIXELS or across * down * tiles > 2 * TIFF.max_pixels:
+            raise ImageError("The tiles of this TIFF picture are too large for it; save it again")
+    pieces = [
+        *zip(values.get(_STRIPS, ()), values.get(_STRIP_BYTES, ()), strict=False),
+        *zip(values.get(_TILES, ()), values.get(_TILE_BYTES, ()), strict=False),
+    ]
+    if sum(length for _, length in pieces) > 2 * len(data):
+        raise ImageError(damaged(TIFF))
+    if values.get(_COMPRESSION) == (_JPEG,):
+        for begin, length in pieces:
+            piece = data[begin : begin + length]
+            if _OTHER_FRAMES.search(piece) or piece.count(b"\xff\xda") > _MAX_SCANS:
+                raise ImageError(damaged(TIFF))

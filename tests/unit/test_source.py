@@ -6,6 +6,7 @@ import base64
 import json
 import random
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -15,7 +16,7 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as some
 
 from carsight_service.contract.api import MAX_IMAGE_BYTES
-from carsight_service.contract.errors import ImageTooLarge, InvalidImage, envelope
+from carsight_service.contract.errors import ImageTooLarge, InvalidImage, InvalidRequest, envelope
 from carsight_service.deployment import Deployment
 from carsight_service.http.request import Request, canonical_path, parse_request
 from carsight_service.images import (
@@ -24,6 +25,7 @@ from carsight_service.images import (
     S3Source,
     UnusableSource,
     UrlSource,
+    b64decode,
 )
 from carsight_service.settings import Links, Settings
 from tests.events import MULTIPART, event, form
@@ -501,3 +503,125 @@ def test_no_request_is_our_fault(
     if isinstance(request.source, Base64Source | BytesSource):
         with suppress(InvalidImage):
             load(request.source)
+
+
+# -- the short cut past json ---------------------------------------------------------------------------------
+
+LONG = base64.b64encode(random.Random(2).randbytes(4500)).decode()
+_NAMES = ("image", "image_url", "upload", "key", "regions", "config", "x")
+_CUT = base64.b64encode(random.Random(3).randbytes(33)).decode()
+_PIECES = (
+    *(
+        _CUT,
+        _CUT + "=",
+        _CUT[:-1],
+        _CUT.replace("+", "-"),
+        _CUT[:30] + "\\n" + _CUT[30:],
+        _CUT[:8] + "\n" + _CUT,
+    ),
+    *(
+        f"data:image/jpeg;base64,{_CUT}",
+        f"DATA:;BASE64,{_CUT}",
+        f"data:a\\u0062;base64,{_CUT}",
+        f"data:,{_CUT}",
+    ),
+    *(f"https://photos.example/{_CUT}", _CUT + "%20", _CUT + "\x00", "\u00fc" + _CUT, "QUJD", ""),
+    *(f'"{name}": "' for name in _NAMES),
+    *(f'"{name}"' for name in _NAMES),
+    *('", "image": "', '\\"', "\\", '"', ":", ",", "{", "}", "[", "]", " ", "\n", "\t"),
+    *("1e9", "NaN", "null", "\ufeff", "\ud800"),
+)
+
+
+def _members(before: list[Any], image: tuple[str, Any], behind: list[Any], nested: bool) -> str:
+    pairs = [*before, image, *behind]
+    members = ",".join(f"{json.dumps(name)} : {json.dumps(value)}" for name, value in pairs)
+    return f'{{"x": {{{members}}}}}' if nested else f"{{{members}}}"
+
+
+_IMAGES = some.sampled_from([_CUT, _CUT, f"data:image/jpeg;base64,{_CUT}"])
+_VALUES = (
+    _IMAGES | some.sampled_from(["QUJD", "", None, 7, [_CUT], {"image": _CUT}, '"image": "']) | some.text()
+)
+_PAIRS = some.lists(some.tuples(some.sampled_from(_NAMES), _VALUES), max_size=2)
+_OBJECTS = some.builds(
+    _members,
+    _PAIRS,
+    some.tuples(some.sampled_from(_NAMES[:3]), _IMAGES),
+    _PAIRS,
+    some.sampled_from([False] * 5 + [True]),
+)
+
+
+@some.composite
+def _nearly_json(draw: some.DrawFn) -> str:
+    """Return JSON with an image in it, from which something was taken out or into which something was put."""
+    text = draw(_OBJECTS)
+    for _ in range(draw(some.sampled_from([0, 1, 1, 2]))):
+        at = draw(some.integers(0, len(text)) | some.integers(0, 60))
+        text = text[:at] + draw(some.sampled_from(_PIECES)) + text[at + draw(some.integers(0, 3)) :]
+    return text
+
+
+def outcome(body: str, content_type: str, is_base64: bool) -> object:
+    """All that comes of a body: key, hints, the image's bytes or what its sender is told."""
+    request = parsed(body.encode("utf-8", "replace") if is_base64 else body, content_type)
+    image: object = request.source
+    if isinstance(image, Base64Source | BytesSource | UnusableSource):
+        try:
+            image = load(image)
+        except (InvalidImage, ImageTooLarge) as error:
+            image = type(error), error.detail
+    try:
+        fingerprint = request.fingerprint()
+    except InvalidRequest as error:
+        fingerprint = error.message
+    return request.source, image, request.key, request.regions, fingerprint
+
+
+@pytest.mark.parametrize("is_base64", [False, True])
+@hypothesis(max_examples=500, deadline=None, derandomize=True)
+@given(
+    body=_nearly_json()
+    | some.lists(some.sampled_from(_PIECES), max_size=9).map(lambda drawn: "{" + "".join(drawn)),
+    content_type=some.sampled_from(["application/json", "application/x-www-form-urlencoded", "text/plain"]),
+)
+def test_cutting_the_image_out_reads_a_body_as_json_does(
+    is_base64: bool, body: str, content_type: str
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("carsight_service.http.request._MIN_CUT", 16)
+        quickly = outcome(body, content_type, is_base64)
+        patch.setattr("carsight_service.http.request._without_image", lambda text: None)
+        patch.setattr("carsight_service.images.b64decode", partial(base64.b64decode, validate=True))
+        assert quickly == outcome(body, content_type, is_base64)
+
+
+@pytest.mark.parametrize("before", ["", "data:image/jpeg;base64,"])
+@pytest.mark.parametrize("head", ['{"image": "', '{"key":"k","regions":["de"],\n"upload"\t:"'])
+def test_an_image_is_cut_out_of_its_json(before: str, head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing as long as a photo is given to ``json``."""
+    loads, seen = json.loads, []
+
+    def counted(text: str) -> Any:
+        seen.append(len(text))
+        return loads(text)
+
+    monkeypatch.setattr("carsight_service.http.request.json.loads", counted)
+    request = parsed(f'{head}{before}{LONG}", "key": "secret"}}')
+    assert request.source == Base64Source(LONG)
+    assert load(request.source) == base64.b64decode(LONG)
+    assert request.key == "secret"
+    assert seen and max(seen) < 200
+
+
+@hypothesis(max_examples=1000, deadline=None, derandomize=True)
+@given(some.text("QUJD+/-_= \n!\u00fc", max_size=40).map(lambda text: text.rstrip("=")))
+def test_base64_is_decoded_as_the_standard_library_does(text: str) -> None:
+    def decoded(decode: Any) -> object:
+        try:
+            return decode(text + "=" * (-len(text) % 4))
+        except ValueError:
+            return None
+
+    assert decoded(b64decode) == decoded(partial(base64.b64decode, validate=True))

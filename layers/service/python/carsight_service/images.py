@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from carsight_service.aws.fetch import fetch
@@ -39,6 +38,8 @@ class Base64Source:
     """The image as base64, decoded when the request has been paid for."""
 
     text: str
+    data: bytes | None = field(default=None, repr=False, compare=False)
+    """What it stands for, where that is known already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def percent_decoded(text: str) -> bytes:
 
 def image_source(value: object) -> ImageSource | None:
     """Return what ``value`` points at, None where there is nothing."""
-    if value is None or isinstance(value, UnusableSource):
+    if value is None or isinstance(value, (UnusableSource, Base64Source)):
         return value
     if isinstance(value, bytes):
         return BytesSource(value) if value else None
@@ -96,6 +97,30 @@ def image_source(value: object) -> ImageSource | None:
     return Base64Source(text) if text else None
 
 
+_DATA_URI = re.compile(r"data:[a-z0-9/;=.+-]*;base64,", re.IGNORECASE)
+
+
+def decoded_source(text: str) -> Base64Source | None:
+    """Return ``image_source(text)`` where that is nothing but base64, decoded already.
+
+    None for anything else: other characters than those of base64, but for a plain ``data:...;base64,`` before
+    them, or not as many as come of whole bytes.
+    """
+    head = _DATA_URI.match(text, 0, 100)
+    packed = text[head.end() :] if head else text
+    try:
+        return Base64Source(packed, b64decode(packed))
+    except ValueError:
+        return None
+
+
+def b64decode(text: str) -> bytes:
+    """Decode ``text``, whole groups of four of base64 and nothing else; ``ValueError`` for anything else."""
+    import pybase64  # the account function reads no photos, and does without
+
+    return pybase64.b64decode(text, validate=True)
+
+
 class ImageLoader:
     """Brings the bytes of an image, whatever its source; safe to share between threads."""
 
@@ -113,8 +138,8 @@ class ImageLoader:
                 return fetch(url, loopback=self._settings.local_fetch)
             case S3Source(bucket, key):
                 return self._object(bucket, key)
-            case Base64Source(text):
-                return _bounded(_decoded(text))
+            case Base64Source(text, data):
+                return _bounded(_decoded(text) if data is None else data)
             case BytesSource(data):
                 return _bounded(data)
             case UnusableSource(detail):
@@ -146,7 +171,7 @@ def _decoded(text: str) -> bytes:
 
 
 def _unpacked(packed: str) -> bytes:
-    return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
+    return b64decode(packed + "=" * (-len(packed) % 4))
 
 
 def _mistake(packed: str) -> str:

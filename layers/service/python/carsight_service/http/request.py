@@ -13,10 +13,12 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from itertools import chain, islice
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -29,6 +31,8 @@ from carsight_service.images import (
     S3Source,
     UnusableSource,
     UrlSource,
+    b64decode,
+    decoded_source,
     image_source,
     percent_decoded,
 )
@@ -60,6 +64,12 @@ _SECRET_HEADERS = ("x-api-key", "authorization", "cookie", "referer")
 _PARAMETER = re.compile(r';\s*([^\s;="]+?)(\*?)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)', re.DOTALL)
 """Name, asterisk of an extended value (RFC 8187), value."""
 
+_IMAGE_NAME = re.compile(rf'"({"|".join(_IMAGE_FIELDS)})"[ \t\n\r]*+:[ \t\n\r]*+"')
+_MAX_HEAD_OF_JSON = 4096
+"""Of JSON, the characters in which an image's name is looked for; others are read in the usual way."""
+_MIN_CUT = 4096
+"""Characters of an image that are worth being cut out of its JSON."""
+
 _CHARSETS = ("utf-8", "iso-8859-1", "us-ascii")
 
 Fields = Mapping[str, list[Any]]
@@ -89,14 +99,17 @@ class Request:
         """The body's bytes."""
         if not self._is_base64:
             return self._raw_body.encode("utf-8", "replace")
-        try:
-            return base64.b64decode(self._raw_body)
-        except ValueError:
-            return b""
+        with suppress(ValueError):
+            return b64decode(self._raw_body)
+        with suppress(ValueError):
+            return base64.b64decode(self._raw_body)  # bears what the gateway never sends
+        return b""
 
     @cached_property
     def _fields(self) -> Fields:
-        return _body_fields(self.content_type, self.body)
+        # Text of ASCII alone, which says so at no cost, is the same whether it is encoded and decoded or not.
+        is_text = not self._is_base64 and self._raw_body.isascii()
+        return _body_fields(self.content_type, self._raw_body if is_text else self.body)
 
     @cached_property
     def key(self) -> str | None:
@@ -243,19 +256,20 @@ def _unescaped(text: str) -> str:
 # -- the body ------------------------------------------------------------------------------------------------
 
 
-def _body_fields(content_type: str, body: bytes) -> Fields:
+def _body_fields(content_type: str, body: bytes | str) -> Fields:
     """Return the fields of a body. A bare image, URL or base64 text is a field named ``image``.
 
     The bytes decide and the declared type only helps: clients send JSON as ``text/plain`` and ``curl -d``
     calls everything a form.
     """
     kind, parameters = _header(content_type)
-    if kind == "multipart/form-data":
-        return _multipart(parameters.get("boundary", ""), body)
-    if kind.startswith("image/"):
-        return {"image": [body]}
+    if kind == "multipart/form-data" or kind.startswith("image/"):
+        data = body.encode() if isinstance(body, str) else body
+        if kind == "multipart/form-data":
+            return _multipart(parameters.get("boundary", ""), data)
+        return {"image": [data]}
     try:
-        text = body.decode("utf-8-sig").strip()
+        text = body.strip() if isinstance(body, str) else body.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         return {"image": [body]}
     if kind == "application/x-www-form-urlencoded" and not text.startswith(("{", "[", '"')):
@@ -274,7 +288,7 @@ def _json(text: str) -> Fields:
     if not text.startswith(("{", "[", '"')):
         return {"image": [text]}
     try:
-        value = json.loads(text)
+        value = _without_image(text) or json.loads(text)
     except json.JSONDecodeError as error:
         return {"image": [UnusableSource(_mistake(text, error))]}
     except (ValueError, RecursionError):
@@ -288,6 +302,35 @@ def _json(text: str) -> Fields:
             for name, member in members.items()
         }
     return {"image": [value]} if isinstance(value, str) else {}
+
+
+def _without_image(text: str) -> dict[str, Any] | None:
+    """Return what ``json.loads`` does, with an image of base64 decoded; None where this way does not lead.
+
+    A photo's base64 is cut out and JSON read without it: it is most of the text, and needs no looking at but
+    by the decoder. A word stands in its place, which is no JSON but within quotes and which nobody can guess.
+    Where it comes back as the whole value of its name, the quotes were that value's own, as base64 holds
+    neither quotes nor escapes.
+    """
+    named = _IMAGE_NAME.search(text, 0, _MAX_HEAD_OF_JSON)
+    if named is None:
+        return None
+    start = named.end()
+    end = text.find('"', start)
+    if end - start < _MIN_CUT:
+        return None
+    source = decoded_source(text[start:end])
+    if source is None:
+        return None
+    word = f"x{token_hex(16)}"
+    try:
+        value = json.loads(f"{text[:start]}{word}{text[end:]}")
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or value.get(named[1]) != word:
+        return None
+    value[named[1]] = source
+    return value
 
 
 def _mistake(text: str, error: json.JSONDecodeError) -> str:

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 import boto3
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from local import state
 from local.stores import credentials, queue_url, serve
 from local.template import create_table, read_template
 
@@ -35,8 +34,8 @@ TABLE, UPLOADS, RESULTS = "carsight-local", "carsight-local-uploads", "carsight-
 DEMO_KEY = "demo"
 
 
-STATE = ENDPOINT.parent / "state"
-"""What the last run left: keys, usage, uploads and results. ``make clean`` forgets it."""
+STATE = ENDPOINT.parent / "stores"
+"""What the last run left: keys, usage, uploads, queues and results. ``make clean`` forgets it."""
 
 
 class _Quiet(WSGIRequestHandler):
@@ -113,8 +112,9 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, interrupt)
     signal.signal(signal.SIGINT, interrupt)
+    kept = STATE.is_dir()
     with ExitStack() as stack:
-        environment = _environment(stack.enter_context(serve()))
+        environment = _environment(stack.enter_context(serve(STATE)))
         os.environ.update(environment)
         # The functions read their settings when they are imported.
         from local.gateway import Gateway
@@ -123,8 +123,6 @@ def main() -> None:
         template = read_template()
         create_table(boto3.client("dynamodb"), TABLE)
         create_buckets(UPLOADS, RESULTS)
-        kept = state.restore(STATE, TABLE, (UPLOADS, RESULTS))
-        stack.callback(state.save, STATE, TABLE, (UPLOADS, RESULTS))
         worker = Worker(template, environment)
         profile = _seed()
         gateway = Gateway(template)

@@ -1,8 +1,4 @@
-"""DynamoDB, S3, SQS, SNS and EventBridge, embedded: a moto server in a process of its own.
-
-It answers one request at a time. With threads, moto lets conditional writes race: of 200 parallel writes
-against a limit of 100 it let 102 through.
-"""
+"""DynamoDB, S3, SQS, SNS and EventBridge, embedded: a ministack server in a process of its own."""
 
 from __future__ import annotations
 
@@ -12,23 +8,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-# The server ends with the process that started it, however that ends: its standard input is then closed.
-_SERVER = """
-import os, socket, sys, threading
-from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import make_server
-threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
-server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=False)
-server.socket.listen(socket.SOMAXCONN)
-print(server.port, flush=True)
-server.serve_forever()
-"""
-
-
-_ACCOUNT = "123456789012"
+from local import server
 
 
 def queue_name(resource: str) -> str:
@@ -38,7 +22,7 @@ def queue_name(resource: str) -> str:
 
 def queue_url(address: str, resource: str) -> str:
     """Where the queue ``resource`` of the template is, once the embedded stores have it."""
-    return f"{address}/{_ACCOUNT}/{queue_name(resource)}"
+    return f"{address}/{server.ACCOUNT}/{queue_name(resource)}"
 
 
 def credentials(address: str) -> dict[str, str]:
@@ -53,12 +37,12 @@ def credentials(address: str) -> dict[str, str]:
 
 
 @contextmanager
-def serve() -> Iterator[str]:
-    """Run a server until the block is left; yield its address."""
-    # moto would send what it does not know to AWS, and itself by the endpoint of the process that starts it.
-    environment = {name: value for name, value in os.environ.items() if name != "AWS_ENDPOINT_URL"}
+def serve(state: Path | None = None) -> Iterator[str]:
+    """Run a server until the block is left, and yield its address. What it holds is kept in ``state``."""
+    # The server would call AWS itself by the settings of the process that starts it.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     process = subprocess.Popen(
-        [sys.executable, "-c", _SERVER],
+        [sys.executable, server.__file__, *([str(state)] if state else [])],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -72,16 +56,19 @@ def serve() -> Iterator[str]:
         _wait_for(address)
         yield address
     finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
+        process.stdin.close()  # it writes down what it holds
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         process.stdout.close()
 
 
 def _wait_for(address: str) -> None:
     for _ in range(100):
         try:
-            with urlopen(f"{address}/moto-api/", timeout=5):
+            with urlopen(f"{address}/_ministack/health", timeout=5):
                 return
         except URLError:
             time.sleep(0.1)

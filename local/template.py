@@ -37,7 +37,9 @@ def read_template() -> dict[str, Any]:
 
 
 def create_table(dynamodb: DynamoDBClient, name: str) -> None:
-    """Create the template's key table, called ``name``."""
+    """Create the template's key table, called ``name``, unless it is there."""
+    if name in dynamodb.list_tables()["TableNames"]:
+        return
     resources = read_template()["Resources"].values()
     properties = next(r["Properties"] for r in resources if r["Type"] == "AWS::DynamoDB::Table")
     dynamodb.create_table(

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 
-_POLL_SECONDS = 0.5
-"""The embedded server answers one request at a time: it must not wait for messages itself."""
+_POLL_SECONDS = 2
+"""How long the stores wait for a message before they say that there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ class EventSource:
     batch_size: int
     seconds: float
 
-    def drain(self, sqs: SQSClient) -> int:
+    def drain(self, sqs: SQSClient, wait: int = 0) -> int:
         """Hand what lies in the queue to the function, and delete what it does not report as failed.
 
-        Answers with how many messages there were.
+        Waits up to ``wait`` seconds for a message. Answers with how many there were.
         """
         taken = 0
-        while records := self._receive(sqs):
+        while records := self._receive(sqs, wait):
             taken += len(records)
             answer = self.handler({"Records": records}, LambdaContext.of(self.function, self.seconds))
             failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
@@ -53,9 +53,12 @@ class EventSource:
                     sqs.delete_message(QueueUrl=self.url, ReceiptHandle=record["receiptHandle"])
         return taken
 
-    def _receive(self, sqs: SQSClient) -> list[dict[str, Any]]:
+    def _receive(self, sqs: SQSClient, wait: int) -> list[dict[str, Any]]:
         answer = sqs.receive_message(
-            QueueUrl=self.url, MaxNumberOfMessages=self.batch_size, MessageSystemAttributeNames=["All"]
+            QueueUrl=self.url,
+            MaxNumberOfMessages=self.batch_size,
+            MessageSystemAttributeNames=["All"],
+            WaitTimeSeconds=wait,
         )
         return [
             {
@@ -97,17 +100,17 @@ class Worker:
             thread.join(timeout=5)
 
     def _work(self, source: EventSource) -> None:
-        while not self._stop.wait(_POLL_SECONDS):
+        while not self._stop.is_set():
             try:
-                source.drain(self._sqs)
+                source.drain(self._sqs, _POLL_SECONDS)
             except Exception:
                 # As on Lambda: a function that fails takes none of its messages, and others go on.
-                if not self._stop.is_set():
+                if not self._stop.wait(_POLL_SECONDS):
                     sys.excepthook(*sys.exc_info())
 
 
 def create_queues(template: Mapping[str, Any]) -> None:
-    """Create the queues of the template, the dead-letter queues first."""
+    """Create the queues of the template, the dead-letter queues first, or bring them up to date."""
     sqs = boto3.client("sqs")
     queues = {name: one for name, one in template["Resources"].items() if one["Type"] == "AWS::SQS::Queue"}
     for name, queue in sorted(queues.items(), key=lambda item: "RedrivePolicy" in item[1]["Properties"]):
@@ -118,7 +121,8 @@ def create_queues(template: Mapping[str, Any]) -> None:
             dead = sqs.get_queue_url(QueueName=queue_name(_named(redrive["deadLetterTargetArn"])))["QueueUrl"]
             policy = {"deadLetterTargetArn": _arn(sqs, dead), "maxReceiveCount": redrive["maxReceiveCount"]}
             attributes["RedrivePolicy"] = json.dumps(policy)
-        sqs.create_queue(QueueName=queue_name(name), Attributes=attributes)
+        url = sqs.create_queue(QueueName=queue_name(name))["QueueUrl"]
+        sqs.set_queue_attributes(QueueUrl=url, Attributes=attributes)
 
 
 def create_buckets(*buckets: str) -> None:

@@ -8,7 +8,9 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 from tests.e2e.conftest import ROOT, Running
@@ -47,6 +49,41 @@ def test_keys_usage_uploads_and_results_outlive_a_restart(tmp_path: Path) -> Non
     kept = again.get_object(Bucket=settings["RESULTS_BUCKET"], Key=name)
     assert (kept["Body"].read(), kept["ContentType"]) == (b"{}", "application/json")
     assert second.stop() == 0
+
+
+def test_a_run_that_is_killed_loses_no_more_than_its_last_seconds(tmp_path: Path) -> None:
+    first = Running(tmp_path)
+    key, account = first.keyring().create(owner="kept@example.com", tier="pro")
+    ask(f"{first.url}/platerecognition", PHOTO.read_bytes(), key)
+    settings = first.settings()
+    name = "a+b ü/photo.jpg"
+    first.client("s3").put_object(
+        Bucket=settings["UPLOADS_BUCKET"],
+        Key=f"incoming/{account.profile.key_id}/plate/{name}",
+        Body=PHOTO.read_bytes(),
+    )
+    time.sleep(3)
+    first.kill()
+
+    second = Running(tmp_path)
+    assert used(second, key) >= 1
+    result = f"{account.profile.key_id}/plate/{name}.json"
+    found = wait_for(second.client("s3"), settings["RESULTS_BUCKET"], result)
+    assert json.loads(found)["status"] == 200
+    assert used(second, key) == 2
+    assert second.stop() == 0
+
+
+def wait_for(s3: Any, bucket: str, key: str) -> bytes:
+    """The object ``key`` once it is there: read before the kill, or after it."""
+    for _ in range(60):
+        try:
+            body: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        except s3.exceptions.NoSuchKey:
+            time.sleep(1)
+        else:
+            return body
+    raise TimeoutError(key)
 
 
 def test_each_request_is_one_readable_line(tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""The server that ``stores.serve`` starts: ministack, kept on disk while it runs.
+
+ministack writes its objects down at once and everything else when it is stopped. Here everything else follows
+about a second behind each change, so that a run that is killed loses no more than that. It ends with the
+process that started it, however that ends: its standard input is then closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+ACCOUNT = "123456789012"
+
+_PAUSE = 1.0
+"""Seconds between two writings, or twenty times what the last one took."""
+
+
+async def _serve(listening: socket.socket) -> None:
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config
+    from ministack import app as stores
+    from ministack.core import persistence
+
+    changed, stop = asyncio.Event(), asyncio.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await stores.app(scope, receive, send)
+        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD"):
+            changed.set()
+
+    async def keep() -> None:
+        while persistence.PERSIST_STATE:
+            await changed.wait()
+            changed.clear()
+            start = time.perf_counter()
+            # On the thread that answers requests, too: none is seen half done.
+            persistence.save_all(stores._build_persistence_save_dict())
+            await asyncio.sleep(max(_PAUSE, 20 * (time.perf_counter() - start)))
+
+    loop = asyncio.get_running_loop()
+
+    def until_the_end() -> None:
+        sys.stdin.read()
+        loop.call_soon_threadsafe(stop.set)
+
+    threading.Thread(target=until_the_end, daemon=True).start()
+    keeping = asyncio.create_task(keep())
+    config = Config()
+    config.bind = [f"fd://{listening.fileno()}"]
+    config.graceful_timeout = 0
+    print(listening.getsockname()[1], flush=True)
+    await serve(application, config, shutdown_trigger=stop.wait)
+    keeping.cancel()
+
+
+def main() -> None:
+    """Serve on a free port of this machine; state is kept in the folder that the one argument names."""
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    listening.listen(socket.SOMAXCONN)
+    # Settings that ministack reads when it is imported.
+    os.environ.update(
+        # The same in each run, as queues are kept by their address; callers are told the one that they used.
+        GATEWAY_PORT="4566",
+        MINISTACK_ACCOUNT_ID=ACCOUNT,
+        LOG_LEVEL="ERROR",
+        SFTP_ENABLED="0",
+        IOT_MTLS_ENABLED="0",
+    )
+    if len(sys.argv) > 1:
+        folder = Path(sys.argv[1])
+        os.environ.update(
+            PERSIST_STATE="1", STATE_DIR=str(folder), S3_PERSIST="1", S3_DATA_DIR=str(folder / "s3")
+        )
+    asyncio.run(_serve(listening))
+
+
+if __name__ == "__main__":
+    main()

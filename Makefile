@@ -76,9 +76,11 @@ benchmark: $(VENV)/ready .images/packages ## CPU-time of a cold start and of a w
 $(VENV)/ready: requirements/dev.txt
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo 'Python 3.11 or newer with venv is needed: apt-get install python3-venv, or make PYTHON=... $@' >&2; exit 1; }
+	@[ ! -L $(VENV) ] || { echo '$(VENV) is a link to $(shell readlink $(VENV)), which would be emptied:' \
+	  'remove the link, or `touch $@` if what it holds will do.' >&2; exit 1; }
 	@echo 'Installing into $(VENV), once: some 130 packages, 1 GB.'
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/pip install --disable-pip-version-check --progress-bar off --require-hashes -r requirements/dev.txt | \
+	@$(BIN)/pip install --disable-pip-version-check --progress-bar off --no-deps --require-hashes -r requirements/dev.txt | \
 	  awk '/^(Collecting|Installing)/ { printf "\r  %d packages", n += /^Collecting/; fflush() } END { print "" }'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . # the carsight command
 	@touch $@
@@ -106,6 +108,7 @@ findings: ## Ask outside software again, outside CI: which of findings/ no longe
 lock: ## Resolve requirements/*.in anew (needs uv)
 	for name in recognition account dev sam; do \
 	  uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \
+	    $$([ $$name != dev ] || echo --override requirements/overrides.in) \
 	    requirements/$$name.in -o requirements/$$name.txt; done
 
 clean:

@@ -1,6 +1,6 @@
-"""CarsXE's own clients against Carsight.
+"""CarsXE's own clients against Carsight, and one of Plate Recognizer's.
 
-The Python and the npm client run as they are published, apart from their base URL. The requests of the
+The Python and the npm clients run as they are published, apart from their base URL. The requests of the
 others are replayed byte for byte.
 """
 
@@ -61,25 +61,32 @@ def python_client(gateway: Running) -> Ask:
     return ask
 
 
-def node_client(gateway: Running, folder: Path) -> Ask:
-    """``carsxe-api`` from npm."""
+def run_node(script: str, given: Mapping[str, Any], folder: Path) -> list[Any]:
+    """What ``script`` of ``tests/clients`` makes of what it is ``given``."""
     node = shutil.which("node")
     if node is None or not (NODE_CLIENT / "node_modules").is_dir():
         pytest.skip("needs node, and `npm ci` in tests/clients")
+    answers = folder / "answers.json"
+    subprocess.run(
+        [node, script, str(answers)],
+        cwd=NODE_CLIENT,
+        input=json.dumps(given),
+        text=True,
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    made: list[Any] = json.loads(answers.read_text(encoding="utf-8"))
+    return made
+
+
+def node_client(gateway: Running, folder: Path) -> Ask:
+    """``carsxe-api`` from npm."""
 
     def ask(api: Api, key: str, image: str) -> Body:
         method = {Api.PLATE: "plateImageRecognition", Api.VIN: "vinOcr"}[api]
         calls = {"baseUrl": gateway.url, "calls": [{"key": key, "method": method, "image": image}]}
-        answers = folder / "answers.json"
-        subprocess.run(
-            [node, "call.mjs", str(answers)],
-            cwd=NODE_CLIENT,
-            input=json.dumps(calls),
-            text=True,
-            check=True,
-            capture_output=True,
-        )
-        answer: Body = json.loads(answers.read_text(encoding="utf-8"))[0]
+        answer: Body = run_node("call.mjs", calls, folder)[0]
         return answer
 
     return ask
@@ -216,6 +223,46 @@ def test_a_client_over_its_limit_is_told_so(ask: Ask, keyring: Keyring, api: Api
         else "Enable overage billing in your dashboard billing preferences to continue with overage charges"
     )
     assert answer["usage"] == {"current": 0, "limit": 0, "remaining": 0}
+
+
+# -- Plate Recognizer's: node-red-contrib-plate-recognizer 1.0.3 from npm ------------------------------------
+
+DATA = TESTS / "data"
+
+
+def node_red(gateway: Running, folder: Path, token: str, *calls: Mapping[str, Any]) -> list[Any]:
+    """What a node sends and shows for each of ``calls``."""
+    paths = {"plate-recognizer": "/v1/plate-reader/", "plate-statistics": "/v1/statistics/"}
+    usual = {"makeAndModel": True, "statusText": "plates", "cameraId": "gate"}
+    made = [
+        {**call, "settings": {**usual, **call.get("settings", {}), "url": gateway.url + paths[call["type"]]}}
+        for call in calls
+    ]
+    return run_node("node_red.mjs", {"token": token, "calls": made}, folder)
+
+
+def test_node_red_reads_plates_and_its_usage(gateway: Running, keyring: Keyring, tmp_path: Path) -> None:
+    key, _ = keyring.create(owner="o", tier="pro")
+    hints = {"regionFilter": True, "regionList": '["us-ca", "th-37"]'}
+    photo = {"type": "plate-recognizer", "photo": str(DATA / "plate_us.jpg"), "settings": hints}
+    none = {"type": "plate-recognizer", "photo": str(DATA / "no_plate.jpg")}
+    read, empty, statistics = node_red(gateway, tmp_path, key, photo, none, {"type": "plate-statistics"})
+    sent, failed = read["sent"]
+    assert failed is None
+    assert (sent["payload"]["status"], sent["payload"]["camera_id"]) == (200, "gate")
+    (plate,) = sent["payload"]["results"]
+    assert read["shown"] == plate["plate"].upper() == "7KMR204"
+    assert plate.keys() >= {"color", "orientation", "model_make"}
+    assert (empty["sent"][0]["payload"]["results"], empty["shown"]) == ([], "")
+    assert statistics["sent"]["payload"]["usage"]["calls"] == 2
+
+
+def test_node_red_sends_a_refusal_to_its_second_output(gateway: Running, tmp_path: Path) -> None:
+    (refused,) = node_red(
+        gateway, tmp_path, "unknown", {"type": "plate-recognizer", "photo": str(DATA / "plate_us.jpg")}
+    )
+    assert refused["sent"][0] is None
+    assert refused["sent"][1]["image"]
 
 
 # -- the others, byte for byte -------------------------------------------------------------------------------

@@ -342,7 +342,7 @@ def test_a_batch_says_where_its_cars_may_be_from(pipeline: Pipeline) -> None:
 
 
 def _all_visible(pipeline: Pipeline) -> None:
-    """What a dead worker held comes back; moto forgets it when the queue's timeout is set anew."""
+    """What a dead worker held comes back."""
     pipeline.sqs.set_queue_attributes(QueueUrl=pipeline.plate_queue, Attributes={"VisibilityTimeout": "1"})
 
 

@@ -29,7 +29,7 @@ LIMIT, REQUESTS = 50, 200
 
 @pytest.fixture
 def service(table: str, dynamodb: DynamoDBClient) -> Service:
-    """The service over the embedded stores: moto in this process would let conditional writes race."""
+    """The service over the embedded stores: in this process, moto would let conditional writes race."""
     return Service(table, dynamodb)
 
 

@@ -1,6 +1,4 @@
-"""The labeled photos, as every training step reads them: one JSON object a line, image paths relative to
-it.
-"""
+"""The labeled photos, as every training reads them: one JSON object a line, image paths relative to it."""
 
 from __future__ import annotations
 
@@ -36,6 +34,16 @@ TYPE_OF_LABEL = {
 """CarsXE's word for each body that the labels name."""
 
 
+def box_iou(a: Sequence[float] | NDArray[np.floating], b: Sequence[float] | NDArray[np.floating]) -> float:
+    """Return the intersection over union of two boxes (xmin, ymin, xmax, ymax), 0..1."""
+    wide = min(a[2], b[2]) - max(a[0], b[0])
+    high = min(a[3], b[3]) - max(a[1], b[1])
+    if wide <= 0 or high <= 0:
+        return 0.0
+    both = wide * high
+    return float(both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both))
+
+
 def tiled(tiles: Sequence[Pixels], columns: int, fill: int = 0) -> Pixels:
     """Pictures of one size side by side, ``columns`` in a row; what is left of the last row is ``fill``."""
     whole = [*tiles, *[np.full_like(tiles[0], fill)] * (-len(tiles) % columns)]
@@ -43,7 +51,7 @@ def tiled(tiles: Sequence[Pixels], columns: int, fill: int = 0) -> Pixels:
 
 
 def read_labels(folder: Path, split: str | None = None) -> list[dict[str, Any]]:
-    """The objects of ``folder``/labels.jsonl, only those of ``split`` ("train" or "val") where one is named.
+    """Return the objects of ``folder``/labels.jsonl, or those of ``split`` ("train" or "val") alone.
 
     Raises:
         FileNotFoundError: ``folder`` has no labels.jsonl.
@@ -58,7 +66,7 @@ PHOTO_FOLDERS = ("photos", "openimages2")
 
 
 def read_photo_labels(data: Path, split: str, only: str | None = None) -> list[tuple[Path, dict[str, Any]]]:
-    """The labeled photos of ``data``/plates, each with the folder that its image's path is relative to."""
+    """Return the labeled photos of ``data``/plates, each with the folder of its image's path."""
     folders = [data / "plates" / name for name in PHOTO_FOLDERS if only in (None, name)]
     present = [folder for folder in folders if (folder / "labels.jsonl").exists()]
     return [(folder, label) for folder in present for label in read_labels(folder, split)]

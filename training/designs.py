@@ -78,7 +78,10 @@ def _state(
     name_below: bool = False,
     scenery: bool = True,
 ) -> Design:
-    """A plate of a US state or a Canadian province: 12 x 6 inches, its name above or below, a slogan opposite."""
+    """Return the design of a US state or a Canadian province.
+
+    12 x 6 inches, its name above or below, a slogan opposite.
+    """
     top, bottom = (slogans, (name,)) if name_below else ((name,), slogans)
     return Design(
         code, plates, ink, paper, gradient, (300, 150), 68, "", "us", None, False, top, bottom, words or ink,
@@ -366,8 +369,9 @@ _CONSONANTS, _VOWELS = "BCDFGHJKLMNPRSTVWXYZ", "AEIOU"
 
 @dataclasses.dataclass(frozen=True)
 class Token:
-    """A piece of a row: `kind` is char, stack (small, on each other), small (not text), gap, dash, dot or
-    emblem.
+    """A piece of a row.
+
+    `kind` is char, stack (small, on each other), small (not text), gap, dash, dot or emblem.
     """
 
     kind: str
@@ -379,7 +383,7 @@ _DIGITS = {"#": (0, 10), "%": (1, 10)}
 
 
 def fill_pattern(pattern: str, letters: str, rng: np.random.Generator) -> tuple[list[list[Token]], str]:
-    """A random text of a pattern (see regions.toml): its rows of tokens, and the text as a reader answers it."""
+    """Draw a text of a pattern (see regions.toml): its rows of tokens, and what a reader answers."""
     rows: list[list[Token]] = [[]]
     for part in re.findall(r"\{[^}]*\}|<[^>]*>|.", pattern):
         if part == "|":
@@ -409,8 +413,9 @@ def fill_pattern(pattern: str, letters: str, rng: np.random.Generator) -> tuple[
 
 
 def vanity_pattern(rng: np.random.Generator) -> str:
-    """A text that an owner could have chosen: something to pronounce, perhaps with digits; or a special series,
-    whose small stacked letters and emblem stand before or behind the number.
+    """Draw a text that an owner could have chosen: something to pronounce, perhaps with digits.
+
+    Or one of a special series, whose small stacked letters and emblem stand before or behind the number.
     """
     if rng.random() < 0.45:
         stack = "{" + str(rng.choice(["@@", "@@", "@@@", "##", "@#"])) + "}"

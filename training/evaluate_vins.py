@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,9 @@ from carsight.vin import rules
 from carsight.vin.line_reader import Calibration
 from carsight.vin.ranking import Prior
 from carsight.vin.recognizer import VinRecognizer, VinTuning
-from training.data import read_image, read_labels, tiled
-from training.metadata import describe
+from training.calibration import platt
+from training.data import box_iou, read_image, read_labels, tiled
+from training.model_files import describe
 from training.render_numbers import render_other
 from training.render_vins import KINDS, render_photo
 from training.vin_reader import load_lines
@@ -49,22 +49,15 @@ class Given(Detector):
         self.corners: list[Any] = []
 
     def detect(self, pixels: Pixels) -> list[Detection]:
+        """Return the given lines."""
         quads = [np.array(c, np.float32) for c in self.corners]
         return [Detection("target", 1.0, np.concatenate([q.min(axis=0), q.max(axis=0)]), q) for q in quads]
-
-
-def overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two boxes (xmin, ymin, xmax, ymax)."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    both = max(width, 0) * max(height, 0)
-    whole = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both
-    return both / whole if whole > 0 else 0.0
 
 
 def answers(
     recognizer: VinRecognizer, data: Path, split: str, given: Given | None, lines: Path | None
 ) -> list[dict[str, Any]]:
-    """One row for each photo with a sure text: what was answered, how surely, where, and at what cost."""
+    """Return for each photo with a sure text what was answered, how surely, where, and at what cost."""
     known = {line.image: line.corners for line in load_lines(lines.parent)} if lines else {}
     rows = []
     for label in read_labels(data, split):
@@ -86,7 +79,7 @@ def answers(
         if result.candidates:
             first = result.candidates[0]
             box = [first.box.xmin, first.box.ymin, first.box.xmax, first.box.ymax]
-            best = max((overlap(box, v["box"]) for v in label["vins"] if v.get("box")), default=None)
+            best = max((box_iou(box, v["box"]) for v in label["vins"] if v.get("box")), default=None)
             row |= {"vin": first.vin, "confidence": first.confidence, "source": first.source, "iou": best}
             row["right"] = first.vin in truths
         rows.append(row)
@@ -94,7 +87,7 @@ def answers(
 
 
 def summary(rows: list[dict[str, Any]], threshold: float) -> dict[str, float]:
-    """Shares of right, wrong and refused at ``threshold``, and of right answers whose box overlaps by 0.3."""
+    """Return the shares of right, wrong and refused at ``threshold``, and of right boxes (IoU 0.3)."""
     given = [row for row in rows if row.get("confidence", -1) >= threshold]
     right = [row for row in given if row["right"]]
     boxed = [row for row in right if row["iou"] is not None]
@@ -106,23 +99,6 @@ def summary(rows: list[dict[str, Any]], threshold: float) -> dict[str, float]:
         "none": round((len(rows) - len(given)) / count, 4),
         "box": round(sum(row["iou"] >= 0.3 for row in boxed) / max(len(boxed), 1), 4),
     }
-
-
-def fit(rows: list[dict[str, Any]]) -> tuple[float, float]:
-    """Slope and offset of the logistic regression of "right" on the logit of the confidence, ridge towards
-    (1, 0).
-    """
-    known = [(row["confidence"], row["right"]) for row in rows if row.get("source") == "text"]
-    if not known:
-        return 1.0, 0.0
-    p = np.clip(np.array([k[0] for k in known]), 1e-6, 1 - 1e-6)
-    x, y = np.log(p / (1 - p)), np.array([k[1] for k in known], float)
-    slope, offset = 1.0, 0.0
-    for _ in range(3000):
-        error = 1 / (1 + np.exp(-(slope * x + offset))) - y
-        slope -= 0.01 * (float((error * x).mean()) + 0.02 * (slope - 1))
-        offset -= 0.05 * float(error.mean())
-    return round(slope, 3), round(offset, 3)
 
 
 def rendered(recognizer: VinRecognizer, count: int, seed: int, kind: str | None, sheet: Path | None) -> None:
@@ -170,6 +146,7 @@ def others(recognizer: VinRecognizer, count: int, seed: int) -> None:
 
 
 def main() -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -208,12 +185,13 @@ def main() -> None:
     if given is not None:
         recognizer = VinRecognizer(given, given, reader, tuning)
     rows = answers(recognizer, args.data, args.split, given, args.lines)
-    slope, offset = fit(rows)
+    by_text = [row for row in rows if row.get("source") == "text"]
+    scores, right = [row["confidence"] for row in by_text], [row["right"] for row in by_text]
+    slope, offset = platt(scores, right, ridge=0.02)
     print("fit", slope, offset, "shipped", shipped, reader.threshold)
     used = Calibration(slope, offset) if args.write else shipped
-    for row in rows:
-        if row.get("source") == "text":
-            row["confidence"] = used(row["confidence"])
+    for row in by_text:
+        row["confidence"] = used(row["confidence"])
     if args.write:
         calibration = json.dumps({"slope": slope, "offset": offset})
         describe(args.write, {"calibration": calibration, "threshold": str(reader.threshold)})

@@ -45,14 +45,16 @@ LARGEST = 64
 """Largest magnitude of an integer weight: two products with activations, 2 x 255 x 64, fit 16 bits."""
 
 
-def describe(path: Path, metadata: Mapping[str, str]) -> None:
-    """Write ``metadata`` into the model at ``path``, beside what it holds already."""
+def describe(path: Path, metadata: Mapping[str, str]) -> dict[str, str]:
+    """Add or replace ``metadata`` in the model at ``path``; return all that it holds then."""
     model = onnx.load(path)
     kept = {entry.key: entry.value for entry in model.metadata_props} | dict(metadata)
-    del model.metadata_props[:]
-    for key, value in kept.items():
-        model.metadata_props.add(key=key, value=value)
-    onnx.save(model, path)
+    if metadata:
+        del model.metadata_props[:]
+        for key, value in kept.items():
+            model.metadata_props.add(key=key, value=value)
+        onnx.save(model, path)
+    return kept
 
 
 def finish(path: Path) -> None:
@@ -160,7 +162,6 @@ def over_blocks(
 ) -> tuple[NDArray[np.integer], list[int]]:
     """Return the weights (O x C x k x k) of a strided convolution as those over blocks, and its pads.
 
-
     The image is padded by whole blocks instead of by ``pad`` pixels, so the kernel gets the difference as
     leading weights of nothing.
     """
@@ -189,12 +190,18 @@ def _stem(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, onnx.NodeProto]:
 
 
 def main() -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(
-        description="Finish quantized models in place: metadata, and packed stems."
+        description="Finish quantized models in place (narrow weights, packed stems); print or set metadata."
     )
     parser.add_argument("models", type=Path, nargs="+")
-    for path in parser.parse_args().models:
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="metadata to write")
+    args = parser.parse_args()
+    values = dict(value.split("=", 1) for value in args.set)
+    for path in args.models:
         finish(path)
+        for name, value in describe(path, values).items():
+            print(f"{path.name}: {name}={value}")
 
 
 if __name__ == "__main__":

@@ -46,9 +46,7 @@ def _from_top_left(corners: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _around(pixels: Pixels, corners: NDArray[np.float32]) -> tuple[Pixels, NDArray[np.float32]]:
-    """Return the part of the photo that augmentation may need, shrunk where the plate is larger than 220 px
-    across.
-    """
+    """Return the part of the photo that augmentation may need, its plate at most 220 pixels across."""
     (x0, y0), (x1, y1) = corners.min(axis=0), corners.max(axis=0)
     margin = 0.35 * max(x1 - x0, y1 - y0)
     left, top = int(max(x0 - margin, 0)), int(max(y0 - margin, 0))
@@ -66,7 +64,7 @@ def clean_text(text: str) -> str | None:
 
 
 def read_photos(data: Path, split: str) -> list[Plate]:
-    """Every surely read plate of the labeled photos."""
+    """Return every surely read plate of the labeled photos."""
     plates = []
     for folder, label in read_photo_labels(data, split):
         texts = [plate for plate in label["plates"] if plate.get("text") and not plate.get("unsure")]
@@ -89,7 +87,7 @@ def read_photos(data: Path, split: str) -> list[Plate]:
 
 
 def read_crops(folder: Path, split: str, unlabeled: bool = False) -> list[Plate]:
-    """The labeled crops (`folder`: plates/crops); with `unlabeled` those without a text, with text ""."""
+    """Return the labeled crops of `folder`; with `unlabeled` those without a text, with text ""."""
     plates = []
     for label in read_labels(folder, split):
         text = clean_text(label["text"]) if label.get("text") else ""
@@ -107,7 +105,7 @@ def read_crops(folder: Path, split: str, unlabeled: bool = False) -> list[Plate]
 
 
 def read_plates(data: Path, split: str) -> list[Plate]:
-    """All labeled plates of a split; `data` is the folder that holds `plates`."""
+    """Return all labeled plates of a split; `data` is the folder that holds `plates`."""
     return read_photos(data, split) + read_crops(data / "plates" / "crops", split)
 
 

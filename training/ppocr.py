@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -24,7 +25,8 @@ import torch.nn.functional as F
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from training.rounding import plain_weights
+from training.quantize import float_weights, quantize
+from training.rounding import plain_weights, round_weights
 
 HEIGHT = 48
 """Height of the input in pixels; the only one the weights were trained for."""
@@ -42,6 +44,9 @@ PERCENTILE = 99.999
 """Share of activations, in per cent, that a quantized reader's ranges hold: with the rare outliers in, the
 steps left for the others are so coarse that answers change twice as much."""
 
+FROZEN = ("stem", "blocks.0.", "blocks.1.", "blocks.2.")
+"""Layers of the body that keep the published weights."""
+
 _NEW_OPSET = 20
 """First ONNX opset with a Gelu operator, which ONNX Runtime runs about as fast as a ReLU convolution
 allows."""
@@ -58,6 +63,7 @@ class SqueezeExcite(nn.Module):
         self.up = nn.Conv2d(channels // 4, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return ``x``, weighed."""
         gate: Tensor = self.up(F.relu(self.down(x.mean((2, 3), keepdim=True))))
         return x * F.hardsigmoid(gate)
 
@@ -77,6 +83,7 @@ class Block(nn.Module):
         self.residual = stride == (1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output, with ``x`` added where it keeps its shape."""
         x = self.depthwise(x)
         if self.excite is not None:
             x = self.excite(x)
@@ -98,6 +105,7 @@ class Attention(nn.Module):
         self.heads = heads
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the time steps (B, T, 120), each having seen the others."""
         batch, steps, width = x.shape
         size = width // self.heads
         q, k, v = self.qkv(self.norm1(x)).reshape(batch, steps, 3, self.heads, size).permute(2, 0, 3, 1, 4)
@@ -143,7 +151,7 @@ class Body(nn.Module):
         self.norm = nn.LayerNorm(FEATURES, eps=1e-6)
 
     def maps(self, x: Tensor) -> Tensor:
-        """(B, 3, 48, W) -> feature maps (B, 384, 3, W / 4)."""
+        """Map (B, 3, 48, W) to feature maps (B, 384, 3, W / 4)."""
         x = F.pad(F.relu(self.stem1(x)), (0, 1, 0, 1))
         y = F.pad(F.relu(self.stem2(x)), (0, 1, 0, 1))
         x = torch.cat([F.max_pool2d(x, 2, 1), F.relu(self.stem3(y))], 1)
@@ -151,7 +159,7 @@ class Body(nn.Module):
         return result
 
     def steps(self, maps: Tensor) -> Tensor:
-        """Feature maps (B, 384, 3, W / 4) -> time steps (B, W / 8, 120)."""
+        """Map feature maps (B, 384, 3, W / 4) to time steps (B, W / 8, 120)."""
         maps = F.avg_pool2d(maps, (3, 2))
         shortcut = F.silu(self.skip(maps))
         x = F.silu(self.narrow(maps))
@@ -162,13 +170,24 @@ class Body(nn.Module):
         return result
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the time steps of images."""
         result: Tensor = self.steps(self.maps(x))
         return result
 
     def quantized(self) -> list[nn.Module]:
-        """The convolutions that an INT8 model has in INT8: not the depthwise ones, the gates and the neck."""
+        """Return what an INT8 model has in INT8: no depthwise convolutions, no gates, no neck."""
         blocks = [layer for block in self.blocks for layer in (block.expand, block.project)]
         return [self.stem1, self.stem2, self.stem3, self.stem4, self.stem5, *blocks]
+
+    def prepare(self) -> list[nn.Parameter]:
+        """Compute with weights as INT8 will hold them; freeze the first layers and return what may learn.
+
+        Edges are edges, and the first layers' large maps are the dearest to train.
+        """
+        round_weights(self.quantized())
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(not name.startswith(FROZEN))
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def train(self, mode: bool = True) -> Body:
         """Switch the mode, but leave the batch norms on the statistics of their large original training."""
@@ -180,8 +199,9 @@ class Body(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class OldHead:
-    """The published classifier: `weight` (18710, 120), `bias` (18710,), `characters` its labels, blank
-    first.
+    """The published classifier.
+
+    `weight` (18710, 120), `bias` (18710,), `characters` its labels, blank first.
     """
 
     weight: Array
@@ -209,7 +229,7 @@ def default_weights() -> Path:
 
 
 def load_body(path: Path | None = None) -> tuple[Body, OldHead]:
-    """The published net and its classifier from the ONNX file at `path` (by default the installed wheel's).
+    """Return the published net and its classifier, of the file at `path` or of the installed wheel.
 
     The exported graph has lost most layer names, so layers are matched by their order, which the shapes
     confirm. Raises ValueError where the file is not that net.
@@ -352,6 +372,7 @@ class RegionHead(nn.Module):
         return torch.cat([maps.mean(3).flatten(1), cells.flatten(1)], 1)
 
     def forward(self, image: Tensor, maps: Tensor) -> Tensor:
+        """Return the regions' logits."""
         logits: Tensor = self.out(F.dropout(self.scale(self.look(image, maps)), 0.3, self.training))
         return logits
 
@@ -370,13 +391,14 @@ class Reader(nn.Module):
         self.region = RegionHead(regions) if regions else None
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the logits of the text and of the region."""
         maps = self.body.maps(image)
         logits = self.head(self.body.steps(maps))
         return logits, None if self.region is None else self.region(image, maps)
 
 
 def to_input(crops: Iterable[npt.NDArray[np.uint8]]) -> Tensor:
-    """BGR crops of one size (48 x W x 3) -> the net's input (B, 3, 48, W)."""
+    """Turn BGR crops of one size (48 x W x 3) into the net's input (B, 3, 48, W)."""
     stack = np.stack(list(crops)).astype(np.float32)
     return torch.from_numpy(stack.transpose(0, 3, 1, 2) / 127.5 - 1).contiguous(
         memory_format=torch.channels_last
@@ -384,7 +406,7 @@ def to_input(crops: Iterable[npt.NDArray[np.uint8]]) -> Tensor:
 
 
 def ctc_loss(logits: Tensor, texts: Sequence[str], alphabet: str) -> Tensor:
-    """Mean over the batch of the CTC loss per character, in float32; texts may only use the alphabet."""
+    """Return the batch's mean CTC loss per character, in float32; texts may only use the alphabet."""
     targets = torch.tensor([alphabet.index(character) + 1 for text in texts for character in text])
     lengths = torch.tensor([len(text) for text in texts])
     steps = torch.full((len(texts),), logits.shape[1])
@@ -402,9 +424,7 @@ def greedy(logits: Tensor, alphabet: str) -> list[str]:
 
 
 def export(reader: Reader, path: Path, width: int = 160, metadata: dict[str, str] | None = None) -> None:
-    """Write the reader as ONNX with dynamic batch and width: input `image`, outputs `logits` (and
-    `regions`).
-    """
+    """Write the reader as ONNX, batch and width free: input `image`, outputs `logits` (and `regions`)."""
     reader = copy.deepcopy(reader).eval().float()
     plain_weights(reader)
     names = ["logits"] if reader.region is None else ["logits", "regions"]
@@ -425,3 +445,57 @@ def export(reader: Reader, path: Path, width: int = 160, metadata: dict[str, str
         model.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
+
+
+def float_nodes(path: Path) -> list[str]:
+    """Return the convolutions of an exported reader to keep in float.
+
+    The gates of squeeze-and-excitation, the depthwise convolutions and the neck before the attention: they
+    hold little of the arithmetic, and in INT8 they lost two of a hundred plates.
+    """
+    graph = onnx.load(str(path)).graph
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    kept = [node.name for node in convolutions[-3:]]
+    for node in convolutions:
+        outputs, inputs, *kernel = shapes[node.input[1]]
+        if inputs == 1 or (kernel == [1, 1] and max(outputs, inputs) == 4 * min(outputs, inputs)):
+            kept.append(node.name)
+    return list(dict.fromkeys(kept))
+
+
+def quantize_reader(exact: Path, out: Path, crops: Iterable[npt.NDArray[np.uint8]]) -> None:
+    """Write the INT8 twin of the reader ``exact``, with the activations' ranges of ``crops`` of one width."""
+    feeds = ({"image": to_input([crop]).contiguous().numpy()} for crop in crops)
+    quantize(exact, out, feeds, float_nodes(exact), ("Conv",), PERCENTILE)
+
+
+def recovered(model: Path, alphabet: str) -> tuple[Reader, list[str]]:
+    """Return the reader in ``model``, and its regions where it has any.
+
+    Its first layers were not trained, so those are the published ones to the last bit.
+    """
+    metadata = {entry.key: entry.value for entry in onnx.load(str(model)).metadata_props}
+    regions: list[str] = json.loads(metadata.get("regions", "[]"))
+    reader = Reader(alphabet, len(regions) or None)
+    weights = float_weights(model)
+    state = reader.state_dict()
+    for name, norm in (("narrow", reader.body.narrow[1]), ("along", reader.body.along[1])):
+        assert isinstance(norm, nn.BatchNorm2d)
+        state[f"body.{name}.1.weight"].fill_((1 + norm.eps) ** 0.5)
+        state[f"body.{name}.1.bias"].copy_(torch.from_numpy(weights.pop(f"body.{name}.0.weight_bias")))
+        state[f"body.{name}.1.running_mean"].zero_()
+        state[f"body.{name}.1.running_var"].fill_(1.0)
+    for name, value in weights.items():
+        published = name.startswith(tuple(f"body.{layer}" for layer in FROZEN))
+        if published:
+            step = (
+                np.abs(value).reshape(len(value), -1).max(axis=1).reshape(-1, *[1] * (value.ndim - 1)) / 127
+            )
+            off = np.abs(state[name].numpy() - value)
+            if name.endswith("weight") and (off > 0.51 * step + 1e-6).any():
+                raise ValueError(f"{name} is not the published one")
+        else:
+            state[name].copy_(torch.from_numpy(value))
+    reader.load_state_dict(state)
+    return reader.eval(), regions

@@ -105,7 +105,7 @@ def quantize(
 
 
 def _from_blocks(weight: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The 3 x 3 kernels, of stride 2 with a pixel's padding, that these are over blocks of 2 x 2 pixels."""
+    """Return the 3 x 3 kernels of stride 2, padded by a pixel, that these are over blocks of 2 x 2."""
     outputs, channels, rows, columns = weight.shape
     if (channels, rows, columns) != (12, 2, 2):
         raise ValueError(f"not a stem of 3 x 3 over blocks of 2 x 2: {weight.shape}")

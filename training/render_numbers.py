@@ -97,7 +97,7 @@ def code(payload: str, kind: str, module: int, height: int = 60) -> Mask:
 
 
 def _label(rng: Rng) -> Pixels:
-    """A parcel's or product's label, an order, an invoice: words, numbers behind them, perhaps a code."""
+    """Draw a parcel's or product's label, an order, an invoice: words, numbers, perhaps a code."""
     width, height = int(rng.integers(500, 1400)), int(rng.integers(300, 900))
     dark = bool(rng.random() < 0.25)
     face = np.full((height, width, 3), rng.uniform(10, 60) if dark else rng.uniform(200, 250), np.uint8)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,12 +23,13 @@ from PIL import Image, ImageDraw, ImageFont
 from carsight.plate.reader import HEIGHT, rectify
 from carsight.plate.reader import TWO_ROWS as TWO_ROWS_WIDTH
 from training import designs
+from training.camera import spoil_plate
 from training.data import Pixels, read_image, read_labels, tiled
 from training.designs import Color, Design, Token, fill_pattern, vanity_pattern
+from training.fonts import font_files
 
 Mask = NDArray[np.floating]
 
-_FOLDERS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"))
 
 # Families by use. Debian packages fonts-roadgeek, -opendin, -ocr-b, -b612, -bebas-neue, -national-park,
 # -liberation and -dejavu; files of npm @fontsource packages widen the choice where they are found.
@@ -105,22 +105,13 @@ class Crop:
 
 
 @functools.cache
-def _font_files() -> dict[str, Path]:
-    folders = (*_FOLDERS, *(Path(p) for p in os.environ.get("PLATE_FONTS", "").split(":") if p))
-    suffixes = (".ttf", ".otf", ".woff")
-    return {
-        file.stem: file for folder in folders for file in sorted(folder.rglob("*")) if file.suffix in suffixes
-    }
-
-
-@functools.cache
 def _family(name: str) -> tuple[str, ...]:
     wanted = (
         sorted({font for family in _FONTS.values() for font in family} | set(_ANY))
         if name == "any"
         else _FONTS[name]
     )
-    found = tuple(font for font in wanted if font in _font_files())
+    found = tuple(font for font in wanted if font in font_files())
     if not found:
         raise OSError("no fonts for plates: install the Debian packages that training/render_plates.py names")
     return found
@@ -142,10 +133,10 @@ def _line(font: str, text: str) -> Mask:
 
 @functools.cache
 def _face(font: str) -> ImageFont.FreeTypeFont:
-    face = ImageFont.truetype(str(_font_files()[font]), 64)
+    face = ImageFont.truetype(str(font_files()[font]), 64)
     _, top, _, bottom = face.getbbox("H")
     # Fonts of other scripts may have no H.
-    return ImageFont.truetype(str(_font_files()[font]), round(64 * 64 / ((bottom - top) or 48)))
+    return ImageFont.truetype(str(font_files()[font]), round(64 * 64 / ((bottom - top) or 48)))
 
 
 def _foreign(region: str, count: int, rng: np.random.Generator) -> Mask:
@@ -155,15 +146,13 @@ def _foreign(region: str, count: int, rng: np.random.Generator) -> Mask:
     """
     script = {"jp": "kanji" if count > 1 else "kana", "kr": "hangul", "cn": "hanzi"}.get(region, "arabic")
     font, signs = _SCRIPTS[script]
-    if font not in _font_files() or rng.random() < 0.2:
+    if font not in font_files() or rng.random() < 0.2:
         return _strokes(rng)
     return _line(font, str(rng.choice(list(signs))))
 
 
 def _strokes(rng: np.random.Generator, size: int = 48) -> Mask:
-    """Something like a Chinese or Arabic sign: the reader must learn to pass over what it has no letters
-    for.
-    """
+    """Draw something like a Chinese or Arabic sign: the reader must learn to pass over it."""
     mask = np.zeros((size, size), np.uint8)
     curved = rng.random() < 0.35
     for _ in range(int(rng.integers(3, 9))):
@@ -195,9 +184,7 @@ def _strokes(rng: np.random.Generator, size: int = 48) -> Mask:
 
 
 def _blend(canvas: Pixels, mask: Mask, x: int, y: int, color: Sequence[float]) -> None:
-    """Paint `color` through `mask`, whose top left goes to (x, y); what lies outside the canvas is cut
-    off.
-    """
+    """Paint `color` through `mask`, whose top left goes to (x, y), as far as it is on the canvas."""
     x0, y0 = max(x, 0), max(y, 0)
     x1, y1 = min(x + mask.shape[1], canvas.shape[1]), min(y + mask.shape[0], canvas.shape[0])
     if x1 <= x0 or y1 <= y0:
@@ -432,7 +419,7 @@ def _bands(
 
 
 def _expiry(canvas: Pixels, right: float, rng: np.random.Generator) -> None:
-    """The yellow or red strip of a temporary German plate: day, month and year on each other at the right."""
+    """Draw the strip of a temporary German plate: day, month and year on each other at the right."""
     height, width = canvas.shape[:2]
     x, wide = round(right - width * 0.085), round(width * 0.085)
     color = (40, 190, 240) if rng.random() < 0.7 else (40, 40, 200)
@@ -445,7 +432,7 @@ def _expiry(canvas: Pixels, right: float, rng: np.random.Generator) -> None:
 
 @functools.cache
 def _present(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in names if name in _font_files())
+    return tuple(name for name in names if name in font_files())
 
 
 def _words(
@@ -641,7 +628,7 @@ def _joined(masks: list[Mask], axis: int) -> Mask:
 
 
 def _emblem(canvas: Pixels, x: float, y: float, wide: float, tall: float, rng: np.random.Generator) -> None:
-    """A seal, a coat of arms or a small map between characters; sometimes nothing but the gap."""
+    """Draw a seal, a coat of arms or a small map between characters; sometimes nothing but the gap."""
     if rng.random() < 0.2:
         return
     color = rng.uniform(20, 235, 3).tolist()
@@ -747,91 +734,6 @@ def _frame(plate: Pixels, rng: np.random.Generator) -> Pixels:
     return plate
 
 
-def degrade(photo: Pixels, rng: np.random.Generator, strength: float = 1.0) -> Pixels:
-    """What light, lens, sensor and storage do to a photo of a plate. `strength` 0..1 scales how often and how
-    much.
-    """
-    image = photo.astype(np.float32)
-    height, width = image.shape[:2]
-    if rng.random() < 0.35 * strength:
-        image *= _shade(width, height, rng)
-    if rng.random() < 0.12 * strength:
-        image = _infrared(image, rng)
-    elif rng.random() < 0.5 * strength:
-        image *= np.exp(rng.normal(0, 0.08, 3)).astype(np.float32)
-    contrast, shift = np.exp(rng.normal(0, 0.3 * strength)), rng.normal(0, 25 * strength)
-    image = (image - 110) * contrast + 110 + shift
-    if rng.random() < 0.15 * strength:
-        image = image * rng.uniform(0.2, 0.6) + rng.uniform(0, 30)
-    if rng.random() < 0.5 * strength:
-        sigma = float(rng.uniform(0.3, 0.8 + width / 280))
-        image = cv2.GaussianBlur(image, (0, 0), sigma)
-    if rng.random() < 0.22 * strength:
-        image = _motion(image, rng)
-    if rng.random() < 0.1 * strength:
-        _glare(image, rng)
-    if rng.random() < 0.5 * strength:
-        noise = rng.normal(0, rng.uniform(2, 14), image.shape[:2] if rng.random() < 0.5 else image.shape)
-        image += noise.astype(np.float32)[..., None] if noise.ndim == 2 else noise.astype(np.float32)
-    result = np.clip(image, 0, 255).astype(np.uint8)
-    if rng.random() < 0.6 * strength:
-        quality = int(rng.integers(18, 92))
-        result = np.asarray(
-            cv2.imdecode(
-                cv2.imencode(".jpg", result, (cv2.IMWRITE_JPEG_QUALITY, quality))[1], cv2.IMREAD_COLOR
-            ),
-            np.uint8,
-        )
-    return result
-
-
-def _shade(width: int, height: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return a shadow's edge or uneven light, as a factor per pixel."""
-    angle = rng.uniform(0, 2 * np.pi)
-    x, y = np.meshgrid(
-        np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)
-    )
-    distance = (
-        x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle)) - np.float32(rng.uniform(-0.7, 0.7))
-    )
-    edge = 1 / (1 + np.exp(-distance * np.float32(rng.choice([2.0, 8.0, 30.0]))))
-    low = np.float32(rng.uniform(0.3, 0.8))
-    factor: NDArray[np.float32] = (low + (1 - low) * edge)[..., None]
-    return factor
-
-
-def _infrared(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Night: gray or one color, dark round the plate, which shines."""
-    gray = image @ np.array([0.25, 0.45, 0.3], np.float32)
-    gray = np.clip((gray - 90) * rng.uniform(0.6, 1.4) + rng.uniform(60, 150), 0, 255)
-    tint = (
-        np.array([1, 1, 1])
-        if rng.random() < 0.6
-        else np.array([[0.5, 1, 0.4], [1, 0.8, 0.75], [0.8, 0.8, 1]])[rng.integers(3)]
-    )
-    return np.asarray(gray[..., None] * tint.astype(np.float32), np.float32)
-
-
-def _motion(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    length = int(rng.integers(2, 3 + image.shape[1] // 40))
-    kernel = np.zeros((length, length), np.float32)
-    angle = rng.normal(0, 0.5) if rng.random() < 0.7 else rng.uniform(0, np.pi)
-    center, reach = (length - 1) / 2, length / 2
-    a = (round(center - reach * np.cos(angle)), round(center - reach * np.sin(angle)))
-    b = (round(center + reach * np.cos(angle)), round(center + reach * np.sin(angle)))
-    cv2.line(kernel, a, b, 1.0)
-    return np.asarray(cv2.filter2D(image, -1, kernel / max(float(kernel.sum()), 1)), np.float32)
-
-
-def _glare(image: NDArray[np.float32], rng: np.random.Generator) -> None:
-    height, width = image.shape[:2]
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    cx, cy, reach = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.05, 0.3) * width
-    image += (np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * reach**2)) * rng.uniform(60, 220))[
-        ..., None
-    ].astype(np.float32)
-
-
 def jitter(
     corners: NDArray[np.float32], rng: np.random.Generator, amount: float = 1.0
 ) -> NDArray[np.float32]:
@@ -862,7 +764,7 @@ def _shares() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def render(rng: np.random.Generator, two_rows: bool, backgrounds: Backgrounds | None = None) -> Crop:
-    """A rendered crop, rectified as the reader gets it; half of those that can on one of `backgrounds`."""
+    """Render a crop, rectified as the reader gets it; half of those that can on one of `backgrounds`."""
     one, two = _shares()
     design = (
         designs.TWO_ROWS[rng.choice(len(two), p=two)]
@@ -879,7 +781,9 @@ def render_design(design: Design, rng: np.random.Generator, background: Pixels |
     plate, text, _ = draw_plate(design, rng, background=background)
     photo, corners = photograph(plate, rng)
     return Crop(
-        rectify(degrade(photo, rng), jitter(corners, rng), design in designs.TWO_ROWS), text, design.region
+        rectify(spoil_plate(photo, rng), jitter(corners, rng), design in designs.TWO_ROWS),
+        text,
+        design.region,
     )
 
 
@@ -895,6 +799,7 @@ def sheet(crops: Sequence[tuple[Pixels, str]], columns: int = 6) -> Pixels:
 
 
 def main() -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

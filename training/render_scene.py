@@ -33,9 +33,7 @@ _SAMPLES: tuple[tuple[str, str, str, Color, int], ...] = (
 
 
 def draw_scene(plate: Pixels | None, body: Color, rng: np.random.Generator) -> Pixels:
-    """Return a 1280 x 720 BGR photo of a hatchback in ``body`` color (BGR, 0..255), ``plate`` (BGR) on its
-    tailgate.
-    """
+    """Draw a hatchback in ``body`` color (BGR, 0..255) with ``plate`` (BGR): 1280 x 720 BGR."""
     canvas = _background(rng)
     _car(canvas, np.array(body))
     if plate is not None:
@@ -71,7 +69,7 @@ def _car(canvas: Pixels, body: NDArray[np.float64]) -> None:
         _fill(canvas, [(2 * _MIDDLE - x, y) for x, y in points], color, soft)
 
     def whole(half: Points, color: Color, soft: float = 0.8) -> None:
-        """A symmetric shape from its left half, top to bottom."""
+        """Return a symmetric shape from its left half, top to bottom."""
         _fill(canvas, half + [(2 * _MIDDLE - x, y) for x, y in reversed(half)], color, soft)
 
     def tone(factor: float) -> Color:
@@ -129,6 +127,7 @@ def _fill(canvas: NDArray[Any], points: Points, color: Color, soft: float) -> No
 
 
 def main() -> None:
+    """Run the command."""
     from training.designs import ONE_ROW
     from training.render_plates import draw_plate
 

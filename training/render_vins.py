@@ -1,11 +1,10 @@
-"""Draws VINs where they are found: labels, maker's plates, dashboards behind glass, stamped metal, papers,
-screens.
+"""Draws VINs where they are found: labels, plates, dashboards, stamped metal, papers, screens.
 
     python -m training.render_vins --out sheet.png [--count 24] [--seed 0] [--lines]
 
 writes a sheet of what the detector (or, with ``--lines``, the reader) is taught, and with ``--samples DIR``
-the photos that the tests read. No VIN drawn here is a
-real one but by chance: the maker's prefix is real, the rest is drawn at random.
+the photos that the tests read. No VIN drawn here is a real one but by chance: the maker's prefix is real, the
+rest is drawn at random.
 
 A ``Sheet`` is the flat object - the label, the plate, the strip - with three layers: its colors, what was
 printed by other means than the VIN, and the VIN's own marks. It is lit, and seen by a camera through one
@@ -28,8 +27,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from carsight.vin.line_reader import cut
-from carsight.vin.rules import ALPHABET
+from carsight.vin.rules import ALPHABET, check_digit
+from training.camera import compressed, sharpened
 from training.data import Pixels, tiled
+from training.fonts import font_files
 
 Rng = np.random.Generator
 Floats = NDArray[np.float32]
@@ -97,12 +98,6 @@ _PATTERNS: dict[str, str] = {
 _SIGNS = "☆★◇△"
 """What fonts for text seldom hold."""
 _YEARS = "ABCDEFGHJKLMNPRSTVWXY123456789"
-_VALUES = {
-    c: int(v)
-    for c, v in zip("0123456789ABCDEFGHJKLMNPRSTUVWXYZ", "012345678912345678123457923456789", strict=True)
-}
-_WEIGHTS = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
-
 _MAKERS = """\
 VOLKSWAGEN AG
 ADAM OPEL AG
@@ -208,12 +203,6 @@ Production Date 0#.20##
 """.splitlines()
 
 
-def check_digit(vin: str) -> str:
-    """Return the character that 49 CFR 565.15 asks for at position 9 of the 17 characters ``vin``."""
-    rest = sum(_VALUES[c] * w for c, w in zip(vin, _WEIGHTS, strict=True)) % 11
-    return "X" if rest == 10 else str(rest)
-
-
 def draw_vin(rng: Rng) -> str:
     """Return a VIN as makers write them: most from a known pattern, one in six any 17 characters at all."""
     if rng.random() < 0.16:
@@ -249,7 +238,6 @@ def draw_other(rng: Rng) -> str:
 
 # -------------------------------------------------------------------------------------------- glyphs
 
-_FOLDERS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path.home() / ".local/share/fonts")
 # Families that stand for what is seen on cars; those not installed are left out. Debian packages
 # fonts-opendin, -ocr-a, -ocr-b, -b612, -bebas-neue, -national-park, -roadgeek, -liberation, -dejavu; npm
 # @fontsource/* where found.
@@ -309,28 +297,18 @@ _STROKES = {
 }
 
 
-@functools.cache
-def _font_paths() -> dict[str, Path]:
-    return {
-        path.stem: path
-        for folder in _FOLDERS
-        for path in sorted(folder.rglob("*"))
-        if path.suffix in {".otf", ".ttf", ".woff"}
-    }
-
-
 @functools.lru_cache(maxsize=512)
 def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(_font_paths()[name]), size)
+    return ImageFont.truetype(str(font_files()[name]), size)
 
 
 def _pick_font(names: str, rng: Rng) -> str:
-    return str(rng.choice([name for name in names.split() if name in _font_paths()]))
+    return str(rng.choice([name for name in names.split() if name in font_files()]))
 
 
 @functools.lru_cache(maxsize=8192)
 def _glyph(name: str, size: int, character: str, bold: int) -> tuple[Mask, int]:
-    """The ink of one character, from the ascender line down (rows x columns), and its advance in pixels."""
+    """Return a character's ink, from the ascender line down (rows x columns), and its advance in pixels."""
     font = _font(name, size)
     advance = max(1, round(font.getlength(character)))
     image = Image.new("L", (advance + 2 * bold + 2, round(size * 1.3)), 0)
@@ -523,8 +501,9 @@ def set_line(text: str, style: Style) -> tuple[Mask, list[tuple[int, int]]]:
 
 @dataclass
 class Sheet:
-    """A flat thing with text. ``pixels`` is its face; ``corners`` (4 x 2) those of the VIN's 17 characters
-    on it.
+    """A flat thing with text.
+
+    ``pixels`` is its face; ``corners`` (4 x 2) those of the VIN's 17 characters on it.
     """
 
     pixels: Pixels
@@ -552,9 +531,7 @@ class _Layout:
     def words(
         self, text: str, x: int, y: int, size: int, font: str | None = None, width: int | None = None
     ) -> int:
-        """Print ``text`` with its left end at x; answers where it ends. ``width``: squeeze to at most
-        that.
-        """
+        """Print ``text``, at most ``width`` wide, with its left end at x; return where it ends."""
         style = Style(
             font or _pick_font(_WORDS, self.rng), size, 0.02, False, float(self.rng.uniform(0.8, 1.15)), 0
         )
@@ -629,9 +606,7 @@ def barcode(text: str, kind: str, height: int) -> Mask:
 
 
 def _colors(rng: Rng) -> tuple[Floats, Floats]:
-    """Ground and ink (BGR, 0..255) of a printed label: dark on light, light on dark, silver on black, odd
-    ones.
-    """
+    """Draw ground and ink (BGR, 0..255) of a label: dark on light, the reverse, silver on black, odd ones."""
     kind = rng.random()
     tint = rng.normal(0, 5, 3)
     if kind < 0.38:
@@ -673,8 +648,9 @@ def _shaded(slope_x: Floats, slope_y: Floats, lights: Sequence[NDArray[np.float6
 
 
 def strike(layer: Mask, face: Pixels, rng: Rng) -> Pixels:
-    """Strike ``layer`` into the face, or press it out: grooves with burrs on a curved, more or less
-    glossy surface, under one to three lights.
+    """Strike ``layer`` into the face, or press it out: grooves with burrs under one to three lights.
+
+    The surface is curved, and more or less glossy.
 
     What the marks change in the light is scaled to a contrast that can still be read: the light from the
     wrong side leaves nothing, and nobody sends that photo.
@@ -904,7 +880,7 @@ def _printed_or_struck(layout: _Layout, rng: Rng, struck: bool) -> Pixels:
 
 
 def _strip(rng: Rng, vin: str | None, size: int) -> Sheet:
-    """A dashboard strip behind the windscreen: one line, often rounded, with stars or a barcode beside it."""
+    """Draw a dashboard strip: one line, often rounded, with stars or a barcode beside it."""
     style = draw_style(rng, size)
     dressed, place = _dressed(vin, rng) if vin else (draw_other(rng), slice(0))
     line, spans = set_line(dressed, style)
@@ -958,9 +934,7 @@ def _strip(rng: Rng, vin: str | None, size: int) -> Sheet:
 
 
 def _stamp(rng: Rng, vin: str | None, size: int, close: bool) -> Sheet:
-    """A number stamped, pin-marked or milled into the body itself; the sheet is the metal and goes on all
-    round.
-    """
+    """Draw a number stamped, pin-marked or milled into the body: the sheet is metal and has no edge."""
     text, place = _dressed(vin, rng, struck=True) if vin else (draw_other(rng), slice(0))
     style = draw_struck_style(rng, size)
     line, spans = set_line(text, style)
@@ -982,7 +956,7 @@ def _stamp(rng: Rng, vin: str | None, size: int, close: bool) -> Sheet:
 
 
 def _paper(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
-    """A registration paper or a screen: many lines left and right of the VIN, tables, light or dark."""
+    """Draw a registration paper or a screen: many lines left and right of the VIN, tables, light or dark."""
     style = Style(_pick_font(_LASER + _SLAB, rng), size, 0.02, False, 1.0, 0)
     text, place = _dressed(vin, rng) if vin else (draw_other(rng), slice(0))
     line, spans = set_line(text, style)
@@ -1138,21 +1112,17 @@ def _camera(rng: Rng, picture: Pixels, steady: bool = False) -> Pixels:
         )
         picture = np.asarray(cv2.filter2D(picture, -1, kernel / kernel.sum()), np.uint8)
     elif kind < 0.5:
-        soft = cv2.GaussianBlur(picture, (0, 0), 1.2)
-        picture = np.asarray(cv2.addWeighted(picture, 1.8, soft, -0.8, 0), np.uint8)
+        picture = sharpened(picture, 1.2, 0.8)
     if rng.random() < 0.5:
         noise = rng.standard_normal((*picture.shape[:2], 1), np.float32) * float(rng.uniform(1, 9))
         picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.6:
-        coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))])[1]
-        picture = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
+        picture = compressed(picture, int(rng.integers(35, 95)))
     return picture
 
 
 def _homography(rng: Rng, sheet: Sheet, height: int, width: int, turn: float, share: float) -> Floats:
-    """From the sheet to the photo: the text ``share`` of the photo's width long, turned by ``turn``
-    radians.
-    """
+    """Draw a view: the text ``share`` of the photo's width long, turned by ``turn`` radians."""
     rows, columns = sheet.pixels.shape[:2]
     source = np.array([(0, 0), (columns, 0), (columns, rows), (0, rows)], np.float64)
     text = sheet.corners if sheet.corners is not None else source
@@ -1251,9 +1221,10 @@ def render_without(rng: Rng) -> Pixels:
 
 
 def jittered(corners: Floats, rng: Rng, amount: float = 1.0) -> Floats:
-    """``corners`` (4 x 2) as a detector gives them: ends off by a twentieth of the line's length, the whole
-    shifted, tilted and stretched by a fifth of its height (deviations, times ``amount``), as measured on
-    real photos.
+    """Return ``corners`` (4 x 2) as a detector would give them.
+
+    The ends are off by a twentieth of the line's length, the whole is shifted, tilted and stretched by a
+    fifth of its height (deviations, times ``amount``), as measured on real photos.
     """
     along, down = corners[1] - corners[0], corners[3] - corners[0]
     left, right = rng.normal(0, 0.045 * amount, 2)
@@ -1377,9 +1348,7 @@ def _words(layout: _Layout, texts: Sequence[str], x: int, y: int, size: int, pit
 
 
 def _samples(folder: Path) -> None:
-    """The photos of tests/data: a door label with a barcode, a maker's plate, and a label that bears no
-    VIN.
-    """
+    """Write the photos of tests/data: a door label with a barcode, a maker's plate, a label without a VIN."""
     rng = np.random.default_rng(0)
     door = _Layout(rng, 1240, 480)
     _words(door, _DOOR_LABEL, 30, 20, 34, 50, "LiberationSansNarrow-Bold")

@@ -33,6 +33,7 @@ class RoundedConv2d(nn.Conv2d):
     """A convolution that computes with its weights rounded. Its parameters are those of the plain one."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Convolve ``x`` with the rounded weights."""
         return F.conv2d(
             x, rounded(self.weight), self.bias, self.stride, self.padding, self.dilation, self.groups
         )

@@ -18,7 +18,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data import TYPE_OF_LABEL, VEHICLE_TYPES, Pixels, read_image, read_labels, read_photo_labels
+from training.camera import spoil_frame
+from training.data import (
+    TYPE_OF_LABEL,
+    VEHICLE_TYPES,
+    Pixels,
+    box_iou,
+    read_image,
+    read_labels,
+    read_photo_labels,
+)
 from training.render_vins import render_photo, render_without
 
 Floats = NDArray[np.float32]
@@ -64,22 +73,13 @@ def box_quad(box: Sequence[float] | Floats) -> Floats:
 
 
 def loose(quad: Floats) -> Floats:
-    """The box that the labelers of most photos would have drawn round ``quad`` (4 x 2): a tenth wider and a
-    fifth higher than the corners' extent, the middle of what the photos with both show.
+    """Return the box that the labelers of most photos would have drawn round ``quad`` (4 x 2).
+
+    It is a tenth wider and a fifth higher than the corners' extent, the middle of what photos with both show.
     """
     low, high = quad.min(axis=0), quad.max(axis=0)
     margin = (high - low) * np.array([0.05, 0.1], np.float32)
     return np.concatenate([low - margin, high + margin]).astype(np.float32)
-
-
-def box_iou(a: Sequence[float] | Floats, b: Sequence[float] | Floats) -> float:
-    """Intersection over union of two boxes, 0..1."""
-    wide = min(a[2], b[2]) - max(a[0], b[0])
-    high = min(a[3], b[3]) - max(a[1], b[1])
-    if wide <= 0 or high <= 0:
-        return 0.0
-    both = wide * high
-    return float(both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both))
 
 
 def _clockwise(points: Floats) -> Floats:
@@ -243,8 +243,9 @@ def _holds(outer: Sequence[float] | Floats, inner: Sequence[float] | Floats) -> 
 
 @dataclass
 class Sample:
-    """A square training image and its truth. Rows beyond the true ones are zero and marked by ``valid``
-    false.
+    """A square training image and its truth.
+
+    Rows beyond the true ones are zero and marked by ``valid`` false.
     """
 
     image: Pixels
@@ -319,7 +320,7 @@ class Scenes:
                 sample = self._sample(self._scenes[order.pop()], self._size)
             if self._lines:
                 sample.quads = readable(sample.quads)
-            sample.image = spoil(sample.image, self._rng)
+            sample.image = spoil_frame(sample.image, self._rng)
             yield sample.padded()
 
     def _photo(self, path: Path) -> Pixels:
@@ -625,38 +626,3 @@ def _join(tiles: list[Sample], half: int) -> Sample:
         image, moved("boxes", 2), moved("quads", 1), joined("cornered"), joined("rows"), moved("unsure", 2),
         moved("vehicles", 2), joined("types"), moved("unsure_vehicles", 2),
     )  # fmt: skip
-
-
-def spoil(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """Light, lens, sensor and compression: what stands between a scene and its file."""
-    if rng.random() < 0.15:
-        gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-        image = cv2.merge([gray, gray, gray]).astype(np.uint8)
-    kind = rng.random()
-    if kind < 0.08:  # night: dark, with little light left in one color
-        gain, power = rng.uniform(0.25, 0.6), rng.uniform(0.9, 1.6)
-    elif kind < 0.14:  # against the light: the dark parts go under
-        gain, power = rng.uniform(0.7, 1.1), rng.uniform(1.5, 2.6)
-    else:
-        gain, power = rng.uniform(0.75, 1.25), math.exp(rng.normal(0, 0.25))
-    ramp = np.linspace(0, 1, 256) ** power * gain * 255 + rng.normal(0, 8)
-    tint = 1 + rng.normal(0, 0.06, 3) * (rng.random() < 0.5)
-    table = np.clip(ramp[:, None] * tint, 0, 255).astype(np.uint8)
-    image = cv2.LUT(image, np.ascontiguousarray(table).reshape(1, 256, 3)).astype(np.uint8)
-    blur = rng.random()
-    if blur < 0.12:
-        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 1.8))).astype(np.uint8)
-    elif blur < 0.17:
-        length = int(rng.integers(3, 9))
-        kernel = np.zeros((length, length), np.float32)
-        kernel[length // 2] = 1 / length
-        spun = cv2.getRotationMatrix2D((length / 2 - 0.5, length / 2 - 0.5), float(rng.uniform(0, 180)), 1)
-        kernel = cv2.warpAffine(kernel, spun, (length, length)).astype(np.float32)
-        image = cv2.filter2D(image, -1, kernel / max(float(kernel.sum()), 1e-3)).astype(np.uint8)
-    if rng.random() < 0.15:
-        noise = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(2, 14))
-        image = np.clip(image + noise, 0, 255).astype(np.uint8)
-    if rng.random() < 0.25:
-        _, packed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 90))])
-        image = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
-    return image

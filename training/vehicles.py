@@ -1,4 +1,4 @@
-"""Train the vehicle classifier: ``python -m training.vehicles --data DIR --detector WORK --work DIR``.
+"""The vehicle classifier: body, color and side of a vehicle that the detector has found.
 
 It looks at a vehicle's box, stretched to a small square, with the detector's own trunk - trained already on
 many more vehicles than have a labeled body - and one linear layer each for body, color and side.
@@ -6,13 +6,12 @@ many more vehicles than have a labeled body - and one linear layer each for body
 
 from __future__ import annotations
 
-import argparse
 import json
-import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +22,8 @@ from torch import Tensor, nn
 
 from carsight.plate.vehicles import SIDE, cut
 from carsight.runtime import session
+from training.camera import spoil_frame
+from training.config import VehicleConfig
 from training.data import (
     COLORS,
     ORIENTATIONS,
@@ -32,14 +33,18 @@ from training.data import (
     read_image,
     read_photo_labels,
 )
-from training.detector import Conv, Net, fold_batch_norms
+from training.loop import Figures, Task
 from training.model_files import finish
-from training.quantize import quantize
+from training.nets import Conv, VehicleNet, fold_batch_norms, load_folded, restore_norms
+from training.quantize import float_weights, quantize
 from training.rounding import round_weights
-from training.scenes import spoil
 
 UNKNOWN = -1
 _HEADS = (("type", VEHICLE_TYPES), ("color", COLORS), ("orientation", ORIENTATIONS))
+_TRUNK = ("stem", "middle", "deep")
+
+Batch = tuple[Tensor, Tensor]
+"""Views (B, 3, 128, 128) and answers (B, 3), -1 where nobody knows."""
 
 
 @dataclass
@@ -51,25 +56,105 @@ class Labeled:
     answers: tuple[int, int, int]
 
 
-class Looks(nn.Module):
-    """Images (B, 3, 128, 128), BGR 0..1, to raw scores of body (B, 7), color (B, 13) and side (B, 2)."""
+class Vehicles(Task[VehicleConfig, Batch]):
+    """Names what a vehicle looks like. Its ``--start`` may be a detector's, whose trunk it takes."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        trunk = Net()
-        self.stem, self.middle, self.deep = trunk.stem, trunk.middle, trunk.deep
-        self.color_side = Conv(48, 48, 2)
-        self.drop = nn.Dropout(0.3)
-        # Color needs the early features, before the trunk has learnt to overlook it.
-        self.type_head = nn.Linear(128, len(VEHICLE_TYPES))
-        self.color_head = nn.Linear(48, len(COLORS))
-        self.orientation_head = nn.Linear(128, len(ORIENTATIONS))
+    def labeled(self, split: str) -> list[Labeled]:
+        """Return the vehicles of which something is known."""
+        return labeled(self.data, split)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        fine = self.stem(images)
-        shape = self.drop(self.deep(self.middle(fine)).mean((2, 3)))
-        paint = self.drop(self.color_side(fine).mean((2, 3)))
-        return self.type_head(shape), self.color_head(paint), self.orientation_head(shape)
+    def net(self) -> VehicleNet:
+        """Return the untrained net."""
+        return VehicleNet()
+
+    def prepare(self, net: nn.Module) -> list[dict[str, Any]]:
+        """Round the weights as INT8 will hold them; the trunk knows its work and learns more slowly."""
+        round_weights(module[0] for module in net.modules() if isinstance(module, Conv))
+        trunk: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for name, parameter in net.named_parameters():
+            trunk[name.split(".")[0] in _TRUNK].append(parameter)
+        return [
+            {"params": trunk[False], "share": 1.0},
+            {"params": trunk[True], "share": self.config.trunk_rate},
+        ]
+
+    def batches(self, rng: np.random.Generator, size: int) -> Iterator[Batch]:
+        """Yield varied views of the labeled vehicles."""
+        while True:
+            chosen = rng.choice(len(self.training), self.config.batch, replace=False)
+            pixels, answers = zip(*(_varied(self.training[int(i)], rng) for i in chosen), strict=True)
+            images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float().div_(255)
+            yield images.contiguous(memory_format=torch.channels_last), torch.tensor(answers)
+
+    def images(self, batch: Batch) -> Tensor:
+        """Return the views."""
+        return batch[0]
+
+    def loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
+        """Return the cross entropy of each answer that is known."""
+        _, answers = batch
+        return {
+            name: F.cross_entropy(
+                values.float(),
+                answers[:, i],
+                weight=self._weights[i],
+                ignore_index=UNKNOWN,
+                label_smoothing=0.05,
+            )
+            for i, ((name, _), values) in enumerate(zip(_HEADS, outputs, strict=True))
+            if bool((answers[:, i] >= 0).any())
+        }
+
+    @cached_property
+    def _weights(self) -> list[Tensor]:
+        """The weight of each answer: a little more for the rare.
+
+        With none they are never answered, with much of it too often.
+        """
+        weights = []
+        for i, (_, words) in enumerate(_HEADS):
+            known = [v.answers[i] for v in self.training if v.answers[i] >= 0]
+            counts = np.bincount(known, minlength=len(words)) + 1.0
+            weights.append(torch.tensor((counts.mean() / counts) ** 0.25, dtype=torch.float32))
+        return weights
+
+    def figures(self, net: nn.Module) -> Figures:
+        """Measure ``net`` as the file that it would be."""
+        self.write(net, self.work / "float.onnx")
+        return self.judge(self.work / "float.onnx")
+
+    def judge(self, model: Path) -> Figures:
+        """Measure ``model`` on the labeled boxes."""
+        return figures(model, self.validation)
+
+    def write(self, net: nn.Module, path: Path) -> None:
+        """Write ``net`` for one view at a time."""
+        torch.onnx.export(
+            fold_batch_norms(net),
+            (torch.zeros(1, 3, SIDE, SIDE),),
+            str(path),
+            input_names=["image"],
+            output_names=[name for name, _ in _HEADS],
+            opset_version=20,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+    def quantize(self, exact: Path, out: Path) -> None:
+        """Quantize the convolutions."""
+        views = (cut(vehicle.pixels, vehicle.box) for vehicle in self.training[::6])
+        feeds = ({"image": cv2.dnn.blobFromImage(view, 1 / 255)} for view in views)
+        quantize(exact, out, feeds, op_types=("Conv", "Relu"))
+        finish(out)
+
+    def recovered(self, model: Path) -> VehicleNet:
+        """Return the net of ``model``, its folded normalizations put back with statistics of views."""
+        net = self.net()
+        load_folded(net, float_weights(model))
+        stream = self.batches(np.random.default_rng(self.config.seed), 0)
+        restore_norms(net, (self.images(batch) for batch in stream), 24)
+        return net
 
 
 def labeled(data: Path, split: str) -> list[Labeled]:
@@ -121,92 +206,11 @@ def _varied(vehicle: Labeled, rng: np.random.Generator) -> tuple[Pixels, tuple[i
         view = cv2.resize(
             cv2.resize(view, (small, small), interpolation=cv2.INTER_AREA), (SIDE, SIDE)
         ).astype(np.uint8)
-    view = spoil(view, rng)
+    view = spoil_frame(view, rng)
     kind, color, side = vehicle.answers
     # Color cannot be told from a gray picture.
     gray = bool(np.ptp(view.astype(np.int16), axis=2).max() < 12)
     return view, (kind, UNKNOWN if gray else color, side)
-
-
-def views(vehicles: list[Labeled], batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of varied views without end: images (B, 3, 128, 128) and answers (B, 3)."""
-    rng = np.random.default_rng(seed)
-    while True:
-        chosen = rng.choice(len(vehicles), batch, replace=False)
-        pixels, answers = zip(*(_varied(vehicles[int(i)], rng) for i in chosen), strict=True)
-        images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float().div_(255)
-        yield images.contiguous(memory_format=torch.channels_last), torch.tensor(answers)
-
-
-def _loss(raw: tuple[Tensor, ...], answers: Tensor, weights: list[Tensor]) -> Tensor:
-    terms = [
-        F.cross_entropy(
-            values.float(), answers[:, i], weight=weights[i], ignore_index=UNKNOWN, label_smoothing=0.05
-        )
-        for i, values in enumerate(raw)
-        if bool((answers[:, i] >= 0).any())
-    ]
-    return torch.stack(terms).sum()
-
-
-def train(args: argparse.Namespace) -> None:
-    """Train for ``args.epochs`` and write ``args.work``/looks.onnx."""
-    torch.manual_seed(args.seed)
-    torch.set_num_threads(args.threads)
-    args.work.mkdir(parents=True, exist_ok=True)
-    net = Looks()
-    if args.start:
-        net.load_state_dict(torch.load(args.start, weights_only=True)["net"])
-    else:
-        trunk = torch.load(args.detector / "last.pt", weights_only=True)["average"]
-        net.load_state_dict(
-            {k: v for k, v in trunk.items() if k.split(".")[0] in ("stem", "middle", "deep")}, strict=False
-        )
-    round_weights(module[0] for module in net.modules() if isinstance(module, Conv))
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    vehicles = labeled(args.data, "train")
-    weights = []
-    for i, (_, words) in enumerate(_HEADS):
-        counts = (
-            np.bincount([v.answers[i] for v in vehicles if v.answers[i] >= 0], minlength=len(words)) + 1.0
-        )
-        # A little weight for the rare: with none they are never answered, with much of it too often.
-        weights.append(torch.tensor((counts.mean() / counts) ** 0.25, dtype=torch.float32))
-    heads = [p for name, p in net.named_parameters() if name.split(".")[0] not in ("stem", "middle", "deep")]
-    rest = [p for name, p in net.named_parameters() if name.split(".")[0] in ("stem", "middle", "deep")]
-    optimizer = torch.optim.AdamW([{"params": heads}, {"params": rest}], weight_decay=0.05)
-    steps = args.epochs * len(vehicles) // args.batch
-    stream = views(vehicles, args.batch, args.seed)
-    total, step, share, began = 0.0, 0, 0.0, time.monotonic()
-    while share < 1:
-        share = min(1.0, max(step / steps, (time.monotonic() - began) / (args.minutes * 60)))
-        net.train()
-        rate = args.rate * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * share))
-        optimizer.param_groups[0]["lr"], optimizer.param_groups[1]["lr"] = rate, rate * 0.5
-        images, answers = next(stream)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            raw = net(images)
-        value = _loss(raw, answers, weights)
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(value)
-        optimizer.step()
-        total += value.item()
-        step += 1
-        if step % 100 == 0:
-            print(f"{step}/{steps} loss {total / 100:.3f}", flush=True)
-            total = 0.0
-    torch.save({"net": net.state_dict(), "step": step}, args.work / "last.pt")
-    torch.onnx.export(
-        fold_batch_norms(net),
-        (torch.zeros(1, 3, SIDE, SIDE),),
-        str(args.work / "looks.onnx"),
-        input_names=["image"],
-        output_names=[name for name, _ in _HEADS],
-        opset_version=20,
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
 
 
 def figures(model: Path, vehicles: list[Labeled]) -> dict[str, float]:
@@ -220,36 +224,3 @@ def figures(model: Path, vehicles: list[Labeled]) -> dict[str, float]:
             asked[name] += answer >= 0
             right[name] += answer >= 0 and int(np.asarray(values).argmax()) == answer
     return {name: round(right[name] / max(asked[name], 1), 4) for name in right}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True)
-    begin = parser.add_mutually_exclusive_group(required=True)
-    begin.add_argument("--detector", type=Path, help="a detector's --work folder, whose trunk to begin with")
-    begin.add_argument("--start", type=Path, help="last.pt of another run, to begin with")
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--release", type=Path, help="where the INT8 model goes")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="end by then, whatever the epochs")
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    if not (args.work / "looks.onnx").exists():
-        train(args)
-    judged = labeled(args.data, "val")
-    print("fp32", figures(args.work / "looks.onnx", judged), flush=True)
-    if args.release:
-        feeds = (
-            {"image": cv2.dnn.blobFromImage(cut(v.pixels, v.box), 1 / 255)}
-            for v in labeled(args.data, "train")[::6]
-        )
-        quantize(args.work / "looks.onnx", args.release, feeds, op_types=("Conv", "Relu"))
-        finish(args.release)
-        print("int8", figures(args.release, judged), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,49 +1,37 @@
-"""Trains the VIN reader: PP-OCRv6 small's body with a 33-character CTC head, on real and rendered lines.
-
-    python -m training.vin_reader lines  --data DIR --work DIR
-    python -m training.vin_reader train  --data DIR --work DIR [--steps 2400]
-    python -m training.vin_reader export --data DIR --work DIR --out reader.onnx
+"""The VIN reader: PP-OCRv6 small's body with a 33-character CTC head, on real and rendered lines.
 
 ``lines`` writes WORK/lines.jsonl: where each line lies and what it says. The labeled boxes are upright
 rectangles round lines that may be tilted, and most have no text, so the newest net is asked: for a line with
 text the corners under which the text is likeliest, for one without also its text, kept where several cuts
-agree (``pseudo``). Run it again after a first training and train on. ``train`` resumes from WORK/reader.pt
-where that exists and logs to standard output.
+agree (``pseudo``). The next training has lines of its own, which the net of this one labels.
 """
 
 from __future__ import annotations
 
-import argparse
-import copy
 import json
 import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
-import onnx
 import torch
+from torch import Tensor, nn
 
 from carsight import ctc
 from carsight.runtime import session
 from carsight.vin import rules as vin_rules
 from carsight.vin.line_reader import WIDTH, LineReader, LineReading, cut, decode, text_probabilities
 from carsight.vin.rules import ALPHABET
+from training import ppocr
+from training.camera import spoil_line
+from training.config import VinReaderConfig
 from training.data import Pixels, read_image, read_labels
-from training.ppocr import PERCENTILE, Reader, ctc_loss, export, to_input
-from training.quantize import quantize
+from training.loop import Figures, Task
+from training.model_files import describe
 from training.render_vins import Floats, Rng, jittered, render_line
-from training.rounding import round_weights
-
-BATCH = 16
-_REAL_SHARE = 0.65
-"""Share of real lines in a batch; the rest are rendered."""
-
-_FROZEN = ("stem", "blocks.0.", "blocks.1.", "blocks.2.")
-"""Layers that keep their weights: they see edges, which VINs have in common with what they learned from."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +48,14 @@ class Line:
     score: float
 
 
-# --------------------------------------------------------------------------------------------- lines
+# -- lines ---------------------------------------------------------------------------------------------------
 
 
 def possible_corners(box: Sequence[float]) -> list[Floats]:
-    """Corners that a VIN line inside the upright ``box`` may have: level, and where the box is too high for
-    a level line, tilted either way so that a line of common proportions just fits. A box higher than wide
-    is read downwards.
+    """Return the corners that a VIN line inside the upright ``box`` may have.
+
+    Level, and where the box is too high for a level line, tilted either way so that a line of common
+    proportions just fits. A box higher than wide is read downwards.
     """
     x0, y0, x1, y1 = box
     width, height = x1 - x0, y1 - y0
@@ -95,16 +84,16 @@ def possible_corners(box: Sequence[float]) -> list[Floats]:
 
 @torch.no_grad()
 def probabilities(
-    reader: Reader, crops: Sequence[Pixels]
+    reader: ppocr.Reader, crops: Sequence[Pixels]
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """Return the net's CTC output for crops (B x T x 34, rows sum to 1)."""
     with torch.autocast("cpu", torch.bfloat16, enabled=False):
-        logits, _ = reader(to_input(crops))
+        logits, _ = reader(ppocr.to_input(crops))
     return ctc.softmax(logits.double().numpy())
 
 
-def read_lines(reader: Reader, data: Path, seed: int = 0) -> Iterator[Line]:
-    """Every labeled VIN line of ``data`` that has or can be given a text."""
+def read_lines(reader: ppocr.Reader, data: Path, seed: int = 0) -> Iterator[Line]:
+    """Yield every labeled VIN line of ``data`` that has or can be given a text."""
     rng = np.random.default_rng(seed)
     for label in sorted(read_labels(data), key=lambda label: not any(v.get("text") for v in label["vins"])):
         pixels: Pixels | None = None
@@ -151,50 +140,16 @@ def _certainty(reading: LineReading) -> float:
     return reading.share * reading.texts[0][1] if reading.texts else 0.0
 
 
-# --------------------------------------------------------------------------------------------- train
-
-
-def spoil(pixels: Pixels, rng: Rng) -> Pixels:
-    """Return a real photo as another camera, light or distance would have given it."""
-    picture = pixels
-    if rng.random() < 0.4:  # further away
-        zoom = float(rng.uniform(0.55, 0.95)), float(rng.uniform(0.55, 0.95))
-        small = cv2.resize(picture, None, fx=zoom[0], fy=zoom[1], interpolation=cv2.INTER_AREA)
-        picture = np.asarray(cv2.resize(small, (pixels.shape[1], pixels.shape[0])), np.uint8)
-    if rng.random() < 0.25:
-        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.3, 1.0))), np.uint8)
-    if rng.random() < 0.2:
-        soft = cv2.GaussianBlur(picture, (0, 0), 1.0)
-        picture = np.asarray(cv2.addWeighted(picture, 1.7, soft, -0.7, 0), np.uint8)
-    values = picture.astype(np.float32)
-    if rng.random() < 0.7:
-        values = (values - values.mean()) * float(np.exp(rng.normal(0, 0.3))) + values.mean() * float(
-            np.exp(rng.normal(0, 0.25))
-        )
-        values += rng.normal(0, 8, 3)
-    if rng.random() < 0.3:  # light across the line
-        slope = rng.normal(0, 40, 2)
-        y, x = np.mgrid[-0.5 : 0.5 : values.shape[0] * 1j, -0.5 : 0.5 : values.shape[1] * 1j]
-        values += (x * slope[0] + y * slope[1])[:, :, None]
-    if rng.random() < 0.25:
-        values = 255 - values
-    if rng.random() < 0.4:
-        values += rng.standard_normal(values.shape, np.float32) * float(rng.uniform(1, 9))
-    picture = np.clip(values, 0, 255).astype(np.uint8)
-    if rng.random() < 0.3:
-        coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 95))])[1]
-        picture = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
-    return picture
+# -- samples -------------------------------------------------------------------------------------------------
 
 
 class Samples:
-    """An endless stream of training lines: the real ones drawn so that rare makers are not drowned, and
-    rendered.
-    """
+    """Draws training lines: real ones, so that rare makers are not drowned, and rendered ones."""
 
-    def __init__(self, data: Path, lines: Sequence[Line], seed: int) -> None:
-        self._rng = np.random.default_rng(seed)
-        self._lines = [line for line in lines if line.split == "train"]
+    def __init__(self, data: Path, lines: Sequence[Line], rng: Rng, real: float) -> None:
+        self._rng = rng
+        self._share = real
+        self._lines = list(lines)
         self._parts: list[tuple[Pixels, Floats]] = []
         makers: dict[str, int] = {}
         for line in self._lines:
@@ -209,200 +164,145 @@ class Samples:
         self._weights = weights / weights.sum()
 
     def real(self) -> tuple[Pixels, str]:
+        """Return a real line, photographed anew, and its text."""
         index = int(self._rng.choice(len(self._lines), p=self._weights))
         pixels, corners = self._parts[index]
-        return cut(spoil(pixels, self._rng), jittered(corners, self._rng)), self._lines[index].text
+        return cut(spoil_line(pixels, self._rng), jittered(corners, self._rng)), self._lines[index].text
 
     def batch(self, size: int) -> tuple[list[Pixels], list[str]]:
+        """Return ``size`` lines and their texts."""
         pairs = [
-            self.real() if self._rng.random() < _REAL_SHARE else render_line(self._rng) for _ in range(size)
+            self.real() if self._rng.random() < self._share else render_line(self._rng) for _ in range(size)
         ]
         return [pixels for pixels, _ in pairs], [text for _, text in pairs]
 
 
-def validate(reader: Reader, data: Path, lines: Sequence[Line]) -> dict[str, float]:
-    """Share of validation lines (sure texts) read right by themselves, by kind: no rules, corners as
-    bad as a detector's.
-    """
+def validate(reader: ppocr.Reader, data: Path, lines: Sequence[Line]) -> dict[str, float]:
+    """Return the share of ``lines`` read right by themselves, by kind: no rules, corners as a detector's."""
     reader.eval()
     rng = np.random.default_rng(0)
     right: dict[str, list[bool]] = {}
     for line in lines:
-        if line.split == "val" and line.source == "label":
-            corners = jittered(np.array(line.corners, np.float32), rng)
-            crop = cut(read_image(data / line.image), corners)
-            texts = decode(probabilities(reader, [crop]), 1)[0].texts
-            hit = bool(texts) and texts[0][0] == line.text
-            right.setdefault(line.kind, []).append(hit)
-            right.setdefault("all", []).append(hit)
+        corners = jittered(np.array(line.corners, np.float32), rng)
+        crop = cut(read_image(data / line.image), corners)
+        texts = decode(probabilities(reader, [crop]), 1)[0].texts
+        hit = bool(texts) and texts[0][0] == line.text
+        right.setdefault(line.kind, []).append(hit)
+        right.setdefault("all", []).append(hit)
     return {kind: round(float(np.mean(hits)), 4) for kind, hits in sorted(right.items())}
 
 
-def train(data: Path, work: Path, steps: int, seed: int, rate: float, minutes: float) -> None:
-    """Train on from WORK/reader.pt, or from the published weights, for ``steps`` steps or ``minutes``."""
-    torch.set_num_threads(1)
-    torch.manual_seed(seed)
-    lines = load_lines(work)
-    reader = Reader(ALPHABET)
-    round_weights(reader.body.quantized())
-    for name, parameter in reader.body.named_parameters():
-        parameter.requires_grad_(not name.startswith(_FROZEN))
-    average = copy.deepcopy(reader)
-    trained = [p for p in reader.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, rate, weight_decay=0.01)
-    step, spent = 0, 0.0
-    saved = work / "reader.pt"
-    if saved.exists():
-        state = torch.load(saved, weights_only=True)
-        reader.load_state_dict(state["net"])
-        average.load_state_dict(state["model"])
-        if state["steps"] == steps:
-            optimizer.load_state_dict(state["optimizer"])
-            step, spent = state["step"], state["spent"]
-    reader.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    samples = Samples(data, lines, seed + step)
-    print("lines", len(samples._lines), "untrained", validate(average, data, lines), flush=True)
-    started = began = time.time()
-    total = share = 0.0
-    while share < 1:
-        share = min(1.0, max(step / steps, (spent + time.time() - started) / (minutes * 60)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 60) * (0.5 + 0.5 * math.cos(math.pi * share))
-        crops, texts = samples.batch(BATCH)
-        reader.train()
-        with torch.autocast("cpu", torch.bfloat16):
-            logits, _ = reader(to_input(crops))
-        loss = ctc_loss(logits, texts, ALPHABET)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(trained, 5.0)
-        optimizer.step()
-        step += 1
-        total += loss.item()
-        keep = min(0.99, 1 - 1 / (step + 1))
-        with torch.no_grad():
-            for kept, new in zip(average.parameters(), reader.parameters(), strict=True):
-                kept.lerp_(new, 1 - keep)
-        if step % 25 == 0:
-            print(
-                f"{step}/{steps} loss {total / 25:.4f} {25 * BATCH / (time.time() - began):.1f} lines/s",
-                flush=True,
-            )
-            began, total = time.time(), 0.0
-        if step % 75 == 0 or share == 1:
-            print(step, validate(average, data, lines), flush=True)
-            state = {
-                "net": reader.state_dict(),
-                "model": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-            }
-            torch.save(
-                {**state, "step": step, "steps": steps, "spent": spent + time.time() - started},
-                saved.with_suffix(".new"),
-            )
-            saved.with_suffix(".new").replace(saved)
-            began = time.time()
+# -- the task ------------------------------------------------------------------------------------------------
+
+Batch = tuple[list[Pixels], list[str]]
 
 
-# ---------------------------------------------------------------------------------------------- main
+class VinReaderTask(Task[VinReaderConfig, Batch]):
+    """Reads the line that may be a VIN."""
+
+    def label_lines(self, start: Path | None, seed: int) -> None:
+        """Label the lines that this folder's training learns from, with the net of ``start``."""
+        torch.set_num_threads(self.config.threads)
+        self.work.mkdir(parents=True, exist_ok=True)
+        found: dict[str, int] = {}
+        reader = self.net()
+        if start is not None:
+            self.begin_with(reader, start)
+        with (self.work / _LINES).open("w", encoding="utf-8", buffering=1) as file:
+            for line in read_lines(reader.eval(), self._folder, seed):
+                file.write(json.dumps(asdict(line)) + "\n")
+                found[line.source] = found.get(line.source, 0) + 1
+        print(found)
+
+    @property
+    def _folder(self) -> Path:
+        return self.data / "vin"
+
+    def labeled(self, split: str) -> list[Line]:
+        """Return the lines that ``lines`` has found; for validation those with a sure text."""
+        lines = [line for line in load_lines(self.work) if line.split == split]
+        return [line for line in lines if split == "train" or line.source == "label"]
+
+    def net(self) -> ppocr.Reader:
+        """Return PP-OCR's body with a head for the alphabet of VINs."""
+        return ppocr.Reader(ALPHABET)
+
+    def prepare(self, net: nn.Module) -> list[dict[str, Any]]:
+        """Round the weights as INT8 will hold them, and leave the first layers alone."""
+        assert isinstance(net, ppocr.Reader)
+        return [{"params": [*net.body.prepare(), *net.head.parameters()], "share": 1.0}]
+
+    def batches(self, rng: np.random.Generator, size: int) -> Iterator[Batch]:
+        """Yield crops of lines and their texts."""
+        samples = Samples(self._folder, self.training, rng, self.config.real)
+        while True:
+            yield samples.batch(self.config.batch)
+
+    def images(self, batch: Batch) -> Tensor:
+        """Return the crops."""
+        return ppocr.to_input(batch[0])
+
+    def loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
+        """Return the loss of the texts."""
+        return {"text": ppocr.ctc_loss(outputs[0], batch[1], ALPHABET)}
+
+    def figures(self, net: nn.Module) -> Figures:
+        """Measure ``net`` by itself, on corners as bad as a detector's."""
+        assert isinstance(net, ppocr.Reader)
+        return validate(net, self._folder, self.validation)
+
+    def judge(self, model: Path) -> Figures:
+        """Measure production's reader with ``model``, on the best corners that are known."""
+        reader = LineReader(session(model))
+        right, spent = [], 0.0
+        for line in self.validation:
+            crop = self._crop(line)
+            began = time.process_time()
+            texts = reader.read([crop])[0].texts
+            spent += time.process_time() - began
+            right.append(bool(texts) and texts[0][0] == line.text)
+        count = max(len(right), 1)
+        return {
+            "lines": len(right),
+            "right": round(sum(right) / count, 4),
+            "cpu_ms": round(spent / count * 1000, 1),
+        }
+
+    def _crop(self, line: Line) -> Pixels:
+        return cut(read_image(self._folder / line.image), np.array(line.corners, np.float32))
+
+    def write(self, net: nn.Module, path: Path) -> None:
+        """Write ``net``."""
+        assert isinstance(net, ppocr.Reader)
+        ppocr.export(net, path, WIDTH)
+        describe(path, _METADATA)
+
+    def quantize(self, exact: Path, out: Path) -> None:
+        """Quantize with the ranges of training lines; ``evaluate_vins`` calibrates."""
+        chosen = np.random.default_rng(0).permutation(len(self.training))[:300]
+        ppocr.quantize_reader(exact, out, [self._crop(self.training[i]) for i in chosen])
+        describe(out, _METADATA)
+
+    def recovered(self, model: Path) -> nn.Module:
+        """Return the net of ``model``."""
+        net, _ = ppocr.recovered(model, ALPHABET)
+        return net
 
 
-def ship(data: Path, work: Path, out: Path) -> None:
-    """Export the averaged net, quantize it on training lines, and print what that costs on validation
-    lines.
-    """
-    exact = work / "reader-fp32.onnx"
-    net = load_reader(work)
-    round_weights(net.body.quantized())
-    export(net, exact, WIDTH)
-    lines = [line for line in load_lines(work) if line.split == "train"]
-    chosen = np.random.default_rng(0).permutation(len(lines))[:300]
-    crops = [cut(read_image(data / lines[i].image), np.array(lines[i].corners, np.float32)) for i in chosen]
-    feeds = ({"image": to_input([crop]).contiguous().numpy()} for crop in crops)
-    quantize(exact, out, feeds, float_nodes(exact), ("Conv",), PERCENTILE)
-    model = onnx.load(str(out))
-    model.metadata_props.add(key="alphabet", value=ALPHABET)
-    model.metadata_props.add(
-        key="licence", value="Apache-2.0; fine-tuned from PP-OCRv6 small (PaddleOCR, Apache-2.0)"
-    )
-    onnx.save(model, str(out))
-    judged = [line for line in load_lines(work) if line.split == "val" and line.source == "label"]
-    for path in (exact, out):
-        reader = LineReader(session(path))
-        began = time.process_time()
-        readings = [
-            reader.read([cut(read_image(data / line.image), np.array(line.corners, np.float32))])[0]
-            for line in judged
-        ]
-        spent = (time.process_time() - began) / len(judged) * 1000
-        right = [
-            bool(r.texts) and r.texts[0][0] == line.text for r, line in zip(readings, judged, strict=True)
-        ]
-        print(path.name, "right", round(float(np.mean(right)), 4), "cpu ms", round(spent, 1), flush=True)
-
-
-def float_nodes(path: Path) -> list[str]:
-    """Nodes of the exported net to keep in float: the gates of squeeze-and-excitation, the depthwise
-    convolutions and the neck. They hold little of the arithmetic, and in INT8 they lose characters.
-    """
-    graph = onnx.load(str(path)).graph
-    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    kept = [node.name for node in convolutions[-3:]]
-    for node in convolutions:
-        outputs, inputs, *kernel = shapes[node.input[1]]
-        if inputs == 1 or (kernel == [1, 1] and max(outputs, inputs) == 4 * min(outputs, inputs)):
-            kept.append(node.name)
-    return list(dict.fromkeys(kept))
+_LINES = "lines.jsonl"
+_METADATA = {
+    "alphabet": ALPHABET,
+    "licence": "Apache-2.0; fine-tuned from PP-OCRv6 small (PaddleOCR, Apache-2.0)",
+    "calibration": json.dumps({"slope": 1.0, "offset": 0.0}),
+    "threshold": "0.9",
+}
+"""What a new model says of itself; its calibration is ``evaluate_vins``'s to fit."""
 
 
 def load_lines(work: Path) -> list[Line]:
     """Return what ``lines`` wrote."""
     return [
         Line(**json.loads(row))
-        for row in (work / "lines.jsonl").read_text(encoding="utf-8").splitlines()
+        for row in (work / _LINES).read_text(encoding="utf-8").splitlines()
         if row.endswith("}")
     ]
-
-
-def load_reader(work: Path) -> Reader:
-    """Return the averaged weights of WORK/reader.pt, or the published ones with the restricted head."""
-    reader = Reader(ALPHABET)
-    if (work / "reader.pt").exists():
-        reader.load_state_dict(torch.load(work / "reader.pt", weights_only=True)["model"])
-    return reader.eval()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("what", choices=["lines", "train", "export"])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the labeled VIN photos")
-    parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--steps", type=int, default=2400)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rate", type=float, default=2e-4)
-    parser.add_argument("--minutes", type=float, default=math.inf, help="end by then, whatever the steps")
-    args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
-    if args.what == "lines":
-        torch.set_num_threads(1)
-        found: dict[str, int] = {}
-        with (args.work / "lines.jsonl").open("w", encoding="utf-8", buffering=1) as file:
-            for line in read_lines(load_reader(args.work), args.data, args.seed):
-                file.write(json.dumps(asdict(line)) + "\n")
-                found[line.source] = found.get(line.source, 0) + 1
-        print(found)
-    elif args.what == "train":
-        train(args.data, args.work, args.steps, args.seed, args.rate, args.minutes)
-    else:
-        if args.out is None:
-            parser.error("export needs --out")
-        torch.set_num_threads(1)
-        ship(args.data, args.work, args.out)
-
-
-if __name__ == "__main__":
-    main()

@@ -35,48 +35,25 @@ _METERING = Config(
 _SIGNING = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
 
 
+def _client(service: str, config: Config) -> Any:
+    """Return an attribute that is a client of ``service``, made when it is first asked for."""
+    return cached_property(lambda _: Session().create_client(service, config=config))
+
+
 class Clients:
     """The clients of one process. A client may be replaced by assigning another to its name."""
 
-    @cached_property
-    def metering(self) -> DynamoDBClient:
-        """DynamoDB for metering: it answers or fails within seconds and leaves repeating to its caller.
+    metering: DynamoDBClient = _client("dynamodb", _METERING)
+    """DynamoDB for metering: it answers or fails within seconds and leaves repeating to its caller.
 
-        The SDK would repeat a write whose answer was lost, and so count a request twice.
-        """
-        client: DynamoDBClient = _client("dynamodb", _METERING)
-        return client
+    The SDK would repeat a write whose answer was lost, and so count a request twice."""
 
-    @cached_property
-    def dynamodb(self) -> DynamoDBClient:
-        """DynamoDB, for writes that may be repeated where the answer to the first was lost."""
-        client: DynamoDBClient = _client("dynamodb", _BACKGROUND)
-        return client
+    dynamodb: DynamoDBClient = _client("dynamodb", _BACKGROUND)
+    """DynamoDB, for writes that may be repeated where the answer to the first was lost."""
 
-    @cached_property
-    def s3(self) -> S3Client:
-        """S3, by its regional address: the global one redirects, and a form does not survive that."""
-        client: S3Client = _client("s3", _BACKGROUND.merge(_SIGNING))
-        return client
+    s3: S3Client = _client("s3", _BACKGROUND.merge(_SIGNING))
+    """S3, by its regional address: the global one redirects, and a form does not survive that."""
 
-    @cached_property
-    def sqs(self) -> SQSClient:
-        """SQS."""
-        client: SQSClient = _client("sqs", _BACKGROUND)
-        return client
-
-    @cached_property
-    def sns(self) -> SNSClient:
-        """SNS."""
-        client: SNSClient = _client("sns", _BACKGROUND)
-        return client
-
-    @cached_property
-    def events(self) -> EventBridgeClient:
-        """EventBridge."""
-        client: EventBridgeClient = _client("events", _BACKGROUND)
-        return client
-
-
-def _client(service: str, config: Config) -> Any:
-    return Session().create_client(service, config=config)
+    sqs: SQSClient = _client("sqs", _BACKGROUND)
+    sns: SNSClient = _client("sns", _BACKGROUND)
+    events: EventBridgeClient = _client("events", _BACKGROUND)

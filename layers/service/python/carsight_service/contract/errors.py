@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from carsight_service.contract.api import IMAGE_FIELDS, Api
 
@@ -69,6 +69,20 @@ class ServiceError(Exception):
         """Further fields of the envelope."""
         self.headers: dict[str, str] = dict(headers or {})
         """Further headers of the answer."""
+
+
+class ErrorOfApi(ServiceError):
+    """An error that CarsXE's two APIs answer with a status or a message of their own."""
+
+    statuses: ClassVar[Mapping[Api, int]] = {}
+    messages: ClassVar[Mapping[Api, str]] = {}
+
+    def __init__(self, api: Api, *, detail: str = "", extra: Mapping[str, Any] | None = None) -> None:
+        if self.statuses:
+            self.status = self.statuses[api]
+        if self.messages:
+            self.message = self.messages[api]
+        super().__init__(detail=detail, extra=extra)
 
 
 def envelope(error: ServiceError, request_id: str, links: Links) -> dict[str, Any]:
@@ -178,26 +192,23 @@ class RequestTimedOut(ServiceError):
     detail = "Nothing was counted. A smaller image, such as 2,000 pixels on its longer side, takes less time."
 
 
-class InternalError(ServiceError):
+class InternalError(ErrorOfApi):
     """Our fault; the log has the reason under the answer's ``request_id``."""
 
     status = 500
     code = "internal_error"
     detail = "The fault is the service's and nothing was counted. Where it stays, report the request_id."
     outcome = Outcome.FAULT
-
-    def __init__(self, api: Api) -> None:
-        self.message = {
-            Api.PLATE: "Could not get information at this time",
-            Api.VIN: "Internal server error",
-        }[api]
-        super().__init__()
+    messages: ClassVar = {
+        Api.PLATE: "Could not get information at this time",
+        Api.VIN: "Internal server error",
+    }
 
 
 # -- keys and usage ------------------------------------------------------------------------------------------
 
 
-class MissingKey(ServiceError):
+class MissingKey(ErrorOfApi):
     """The request carries no API key."""
 
     code = "missing_api_key"
@@ -207,13 +218,10 @@ class MissingKey(ServiceError):
         "Send the key as the query parameter key, as the header x-api-key, as Authorization: Token KEY, or "
         "as the member key of a JSON body."
     )
-
-    def __init__(self, api: Api) -> None:
-        self.status = {Api.PLATE: 401, Api.VIN: 400}[api]
-        super().__init__()
+    statuses: ClassVar = {Api.PLATE: 401, Api.VIN: 400}
 
 
-class UnknownKey(ServiceError):
+class UnknownKey(ErrorOfApi):
     """No such key, or one that has been disabled; a caller is not told which."""
 
     code = "unknown_api_key"
@@ -222,10 +230,7 @@ class UnknownKey(ServiceError):
     detail = (
         "Check the key for missing characters, and ask whoever runs this service whether it is still enabled."
     )
-
-    def __init__(self, api: Api) -> None:
-        self.status = {Api.PLATE: 401, Api.VIN: 404}[api]
-        super().__init__()
+    statuses: ClassVar = {Api.PLATE: 401, Api.VIN: 404}
 
 
 class InactiveKey(ServiceError):
@@ -311,7 +316,7 @@ class StoreUnavailable(ServiceError):
 # -- the image -----------------------------------------------------------------------------------------------
 
 
-class MissingImage(ServiceError):
+class MissingImage(ErrorOfApi):
     """The request carries no image."""
 
     status = 400
@@ -320,10 +325,7 @@ class MissingImage(ServiceError):
         f"The request holds no image. Fields accepted: {', '.join(IMAGE_FIELDS)} (a URL or base64, in JSON "
         "or a form), upload or image (a form's file); or send the URL, the base64 or the image as the body."
     )
-
-    def __init__(self, api: Api) -> None:
-        self.message = {Api.PLATE: "Missing upload URL", Api.VIN: "Missing image data"}[api]
-        super().__init__()
+    messages: ClassVar = {Api.PLATE: "Missing upload URL", Api.VIN: "Missing image data"}
 
 
 class InvalidImage(ServiceError):
@@ -370,7 +372,7 @@ class NoTextDetected(ServiceError):
     )
 
 
-class NothingFound(ServiceError):
+class NothingFound(ErrorOfApi):
     """The photo holds text or a car, but no plate or no VIN good enough to answer with.
 
     The envelope's ``reason``, ``figure`` and ``needed`` are those of ``carsight.refusal.Refusal``.
@@ -379,6 +381,10 @@ class NothingFound(ServiceError):
     status = 404
     code = "nothing_found"
     outcome = Outcome.NOT_FOUND
+    messages: ClassVar = {
+        Api.PLATE: "No plates detected in image",
+        Api.VIN: "No valid VIN candidates found in the image",
+    }
 
     def __init__(
         self,
@@ -387,15 +393,11 @@ class NothingFound(ServiceError):
         figure: float | None = None,
         needed: float | None = None,
     ) -> None:
-        self.message = {
-            Api.PLATE: "No plates detected in image",
-            Api.VIN: "No valid VIN candidates found in the image",
-        }[api]
         if reason is None:
             reason = "no_plate" if api is Api.PLATE else "no_vin"
         figures = {"figure": figure, "needed": needed}
         known = {name: round(value, 3) for name, value in figures.items() if value is not None}
-        super().__init__(detail=REASONS[reason], extra={"reason": reason, **known})
+        super().__init__(api, detail=REASONS[reason], extra={"reason": reason, **known})
 
 
 REASONS: dict[Reason, str] = {

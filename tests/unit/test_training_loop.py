@@ -1,0 +1,214 @@
+"""The configuration of a training and its command; and the loop, where Torch is installed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from training.__main__ import TASKS, main, parser
+from training.calibration import platt
+from training.config import FILE, PLATE_DETECTOR, VIN_READER, ConfigError
+
+# -- the configuration ---------------------------------------------------------------------------------------
+
+
+def test_a_training_keeps_its_configuration_and_goes_on_with_it(tmp_path: Path) -> None:
+    begun = PLATE_DETECTOR.settle(tmp_path, {"steps": 8900, "seed": 4, "start": "plates/checkpoint.pt"})
+    assert json.loads((tmp_path / FILE).read_text(encoding="utf-8"))["seed"] == 4
+    assert PLATE_DETECTOR.settle(tmp_path, {}) == begun
+    assert PLATE_DETECTOR.saved_in(tmp_path) == begun
+
+
+def test_what_would_make_it_another_training_is_refused(tmp_path: Path) -> None:
+    begun = PLATE_DETECTOR.settle(tmp_path, {"rate": 1.5e-3})
+    with pytest.raises(ConfigError, match=r"begun with rate 0\.0015, not 0\.001: choose another --work"):
+        PLATE_DETECTOR.settle(tmp_path, {"rate": 1e-3})
+    assert PLATE_DETECTOR.saved_in(tmp_path) == begun
+
+
+def test_when_to_stop_and_how_to_work_may_change(tmp_path: Path) -> None:
+    PLATE_DETECTOR.settle(tmp_path, {"minutes": 10.0})
+    changed = PLATE_DETECTOR.settle(tmp_path, {"minutes": 40.0, "workers": 0})
+    assert (changed.minutes, changed.workers) == (40.0, 0)
+    assert PLATE_DETECTOR.saved_in(tmp_path) == changed
+
+
+def test_another_tasks_folder_is_refused(tmp_path: Path) -> None:
+    PLATE_DETECTOR.settle(tmp_path, {})
+    with pytest.raises(ConfigError, match="another task's: it holds last_size, mosaic, size"):
+        VIN_READER.saved_in(tmp_path)
+
+
+def test_every_field_is_described_and_of_a_type_that_json_keeps() -> None:
+    for config in (entry.config for entry in TASKS.values()):
+        for each in dataclasses.fields(config):
+            assert each.metadata["help"]
+        assert type(config)(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+# -- the command ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_verb_of_every_task_can_be_asked_for(task: str) -> None:
+    for word, verb in TASKS[task].verbs.items():
+        needed = [name for name, about in verb.options.items() if about.get("required")]
+        options = [part for name in needed for part in (f"--{name}", "model.onnx")]
+        args = parser().parse_args([task, word, "--data", "d", "--work", "w", *options])
+        assert (args.task, args.verb) == (task, word)
+
+
+def test_only_what_was_said_becomes_part_of_the_configuration() -> None:
+    options = ["--data", "d", "--work", "w", "--last-size", "320", "--minutes", "5"]
+    args = vars(parser().parse_args(["plate-detector", "train", *options]))
+    rest = {name: value for name, value in args.items() if name not in ("task", "verb", "data", "work")}
+    assert rest == {"last_size": 320, "minutes": 5.0}
+
+
+def test_a_run_that_was_begun_otherwise_ends_with_a_sentence(tmp_path: Path) -> None:
+    PLATE_DETECTOR.settle(tmp_path, {"seed": 4})
+    with pytest.raises(SystemExit, match="was begun with seed 4, not 5"):
+        main(["plate-detector", "train", "--data", "d", "--work", str(tmp_path), "--seed", "5"])
+
+
+# -- calibration ---------------------------------------------------------------------------------------------
+
+
+def test_scores_become_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(1, 2, 20_000)
+    right = rng.random(len(logits)) < 1 / (1 + np.exp(-(0.6 * logits - 0.4)))
+    slope, offset = platt((1 / (1 + np.exp(-logits))).tolist(), right.tolist())
+    assert slope == pytest.approx(0.6, abs=0.03)
+    assert offset == pytest.approx(-0.4, abs=0.05)
+
+
+def test_scores_that_tell_all_or_nothing_get_a_finite_calibration() -> None:
+    assert platt([], []) == (1.0, 0.0)
+    for scores, right in (([0.2, 0.9], [False, True]), ([0.9, 0.8], [True, True]), ([0.5], [False])):
+        assert all(np.isfinite(platt(scores, right)))
+    slope, _ = platt([0.2, 0.9] * 20, [False, True] * 20, ridge=0.02)
+    assert 1 < slope < 10
+
+
+# -- the loop ------------------------------------------------------------------------------------------------
+
+
+class Unasked:
+    """What the loop does not ask of a task."""
+
+    labeled: Any = None
+    judge: Any = None
+    write: Any = None
+    quantize: Any = None
+    recovered: Any = None
+
+
+@pytest.fixture
+def line_task() -> Any:
+    """A task that fits ``y = 2 x + 1``, with what the loop needs of Torch."""
+    torch = pytest.importorskip(
+        "torch", reason="training takes Torch, which the development environment lacks"
+    )
+    from training.loop import Task
+
+    class Line(Unasked, Task[Any, Any]):
+        def net(self) -> Any:
+            return torch.nn.Linear(1, 1)
+
+        def prepare(self, net: Any) -> list[dict[str, Any]]:
+            return [{"params": list(net.parameters()), "share": 1.0, "weight_decay": 0.0}]
+
+        def batches(self, rng: np.random.Generator, size: int) -> Iterator[Any]:
+            while True:
+                yield torch.from_numpy(rng.normal(0, 1, (self.config.batch, 1)).astype(np.float32))
+
+        def images(self, batch: Any) -> Any:
+            return batch
+
+        def loss(self, outputs: Any, batch: Any) -> dict[str, Any]:
+            return {"square": ((outputs.float() - 2 * batch - 1) ** 2).mean()}
+
+        def figures(self, net: Any) -> dict[str, Any]:
+            return {"slope": round(float(net.weight), 2), "offset": round(float(net.bias), 2)}
+
+    return Line
+
+
+def trained(line_task: Any, work: Path, **given: Any) -> list[dict[str, Any]]:
+    """The rows of figures that a training leaves."""
+    options = {"steps": 300, "rate": 0.05, "decay": 0.9, "every": 100, "workers": 0}
+    config = VIN_READER.settle(work, {**options, **given})
+    line_task(work, work, config).train()
+    return [json.loads(row) for row in (work / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_loop_learns_and_logs(line_task: Any, tmp_path: Path) -> None:
+    rows = trained(line_task, tmp_path)
+    assert [row["step"] for row in rows] == [100, 200, 300]
+    assert (rows[-1]["slope"], rows[-1]["offset"]) == (pytest.approx(2, abs=0.1), pytest.approx(1, abs=0.1))
+
+
+def test_a_training_that_was_cut_off_goes_on(line_task: Any, tmp_path: Path) -> None:
+    class Died(Exception):
+        pass
+
+    class Mortal(line_task):  # type: ignore[misc]
+        def loss(self, outputs: Any, batch: Any) -> dict[str, Any]:
+            self.learned = getattr(self, "learned", 0) + 1
+            if self.learned == 150:
+                raise Died
+            return dict(super().loss(outputs, batch))
+
+    with pytest.raises(Died):
+        trained(Mortal, tmp_path)
+    rows = trained(line_task, tmp_path)
+    assert [row["step"] for row in rows] == [100, 200, 300]
+    assert rows[-1]["slope"] == pytest.approx(2, abs=0.1)
+
+
+def test_a_finished_training_is_left_alone(line_task: Any, tmp_path: Path) -> None:
+    rows = trained(line_task, tmp_path, steps=100)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    assert trained(line_task, tmp_path, steps=100) == rows
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_time_ends_a_training_too(line_task: Any, tmp_path: Path) -> None:
+    rows = trained(line_task, tmp_path, steps=10**9, minutes=0.01)
+    assert 0 < rows[-1]["step"] < 10**9
+
+
+def test_a_training_begins_with_the_weights_of_another(line_task: Any, tmp_path: Path) -> None:
+    trained(line_task, tmp_path / "first", steps=300)
+    rows = trained(line_task, tmp_path / "next", steps=1, every=1, start=str(tmp_path / "first"))
+    assert rows[-1]["slope"] == pytest.approx(2, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("last.pt", lambda weights: {"net": weights, "average": weights}),
+        ("reader.pt", lambda weights: {"net": {}, "model": weights}),
+        (
+            "checkpoint.pt",
+            lambda weights: {"average": {"n_averaged": 3, **{f"module.{k}": v for k, v in weights.items()}}},
+        ),
+        ("last.pt", lambda weights: {"net": weights, "step": 1598}),
+    ],
+)
+def test_checkpoints_of_before_can_be_begun_with(
+    line_task: Any, tmp_path: Path, name: str, layout: Any
+) -> None:
+    import torch
+
+    weights = {"weight": torch.tensor([[7.0]]), "bias": torch.tensor([3.0])}
+    torch.save(layout(weights), tmp_path / name)
+    task = line_task(tmp_path, tmp_path, VIN_READER)
+    assert task.figures(task.trained) == {"slope": 7.0, "offset": 3.0}

@@ -98,11 +98,13 @@ def test_a_month_is_alerted_at_80_90_and_100_per_cent_once_each(
     november = at(table, dynamodb, 11)
     for number in range(1, 91):
         try:
-            usage = november.consume(key, Api.PLATE)
+            november.consume_by_id(key_id(key), Api.PLATE, f"upload-{number}")
         except LimitExceeded:
             continue
         if number % 3 == 0:
-            november.give_back(usage)  # so that 40, 45 and 50 are each reached more than once
+            november.refund(
+                key_id(key), Api.PLATE, f"upload-{number}"
+            )  # so that 40, 45 and 50 are each reached more than once
     records = mailbox.records()
     reached = Counter(record["dynamodb"]["NewImage"].get("used", {}).get("N") for record in records)
     assert reached["40"] > 1
@@ -168,13 +170,12 @@ def test_a_rotated_key_is_not_alerted_for_what_its_predecessor_used(
         at(table, dynamodb, 11).consume(key, Api.PLATE)
     mailbox.deliver(mailbox.records())
     new, _ = keyring.rotate(key_id(key))
-    usage = at(table, dynamodb, 11).consume(new, Api.PLATE)
-    at(table, dynamodb, 11).give_back(usage)
-    at(table, dynamodb, 11).give_back(usage)
+    for _ in range(2):
+        at(table, dynamodb, 11).consume_by_id(key_id(new), Api.PLATE, "upload")
+        at(table, dynamodb, 11).refund(key_id(new), Api.PLATE, "upload")
     mailbox.deliver(mailbox.records())
     assert mailbox.thresholds() == [80, 90]
-    for _ in range(2):
-        at(table, dynamodb, 11).consume(new, Api.PLATE)
+    at(table, dynamodb, 11).consume(new, Api.PLATE)
     mailbox.deliver(mailbox.records())
     assert mailbox.thresholds() == []
 

@@ -1,63 +1,85 @@
-"""Two hundred requests at once against an allowance of fifty: exact every time, through the endpoint."""
+"""Two hundred requests at once against an allowance of fifty: exact every time, through the endpoint.
+
+Each race is run over the embedded stores and, more often, over ``FakeDynamo``, where threads really race;
+``python -m benchmarks.counting races`` runs a hundred of each.
+"""
 
 from __future__ import annotations
 
 import itertools
 import random
-import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from carsight_service import reading
 from carsight_service.contract.api import Answer, Api
-from carsight_service.contract.errors import LimitExceeded, NothingFound
+from carsight_service.contract.errors import NothingFound, ServiceError
 from carsight_service.http.endpoint import Endpoint
-from carsight_service.metering.model import key_id, partition
+from carsight_service.metering.keyring import Keyring
+from carsight_service.metering.meter_store import MeterStore
+from carsight_service.metering.model import Grant, Usage, key_id
+from tests.dynamo import FakeDynamo
 from tests.events import Invocation, event
-from tests.fakes import BODY, NOW, PHOTO, PLATES, Reply, Service, deploy
+from tests.fakes import PHOTO, PLATES, Reply, Service, deploy
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 LIMIT, REQUESTS = 50, 200
 
+USAGE = Usage(Api.PLATE, "", "", "pro", "2026-03", current=0, limit=0, overage=False)
+
 
 @pytest.fixture
-def service(table: str, dynamodb: DynamoDBClient) -> Service:
-    """The service over the embedded stores: in this process, moto would let conditional writes race."""
-    return Service(table, dynamodb)
+def repetition(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
 
 
-def ask_at_once(service: Service, key: str, failing: Iterable[bool] = (False,)) -> list[Reply]:
-    """The answers to ``REQUESTS`` requests made at once; ``failing``, repeated, says which hold no plate."""
-    fails = itertools.cycle(failing)
+@pytest.fixture
+def service(repetition: int, request: pytest.FixtureRequest) -> Service:
+    """The service over a store; each race that uses it is repeated."""
+    if repetition == 0:
+        return Service(request.getfixturevalue("table"), request.getfixturevalue("dynamodb"))
+    return Service("carsight-races", fake(FakeDynamo(seed=repetition, pause=0.002)))
+
+
+def fake(client: FakeDynamo) -> DynamoDBClient:
+    return cast("DynamoDBClient", client)
+
+
+repeated = pytest.mark.parametrize("repetition", range(11), indirect=True)
+
+
+def ask_at_once(service: Service, key: str, costs: Iterable[bool] = (True,)) -> list[Reply]:
+    """The answers to ``REQUESTS`` requests made at once; ``costs``, repeated, says which show a plate."""
 
     def recognize(image: bytes, regions: Sequence[str]) -> Answer:
-        if next(fails):
+        if image.endswith(b"nothing"):
             raise NothingFound(Api.PLATE)
         return PLATES
 
     endpoint = Endpoint(service.deployment, Api.PLATE, recognize)
 
-    def ask(_: int) -> Reply:
-        sent = event(BODY, query=f"key={key}")
+    def ask(costs: bool) -> Reply:
+        sent = event(PHOTO if costs else PHOTO + b" nothing", "image/jpeg", query=f"key={key}")
         return Reply.of(endpoint.handle(sent, Invocation()))
 
     with ThreadPoolExecutor(32) as pool:
-        return list(pool.map(ask, range(REQUESTS)))
+        return list(pool.map(ask, itertools.islice(itertools.cycle(costs), REQUESTS)))
 
 
 def statuses(replies: list[Reply]) -> Counter[int]:
     return Counter(reply.status for reply in replies)
 
 
-@pytest.mark.parametrize("repetition", range(10))
-def test_a_limit_of_50_answers_50_of_200(service: Service, repetition: int) -> None:
+@repeated
+def test_a_limit_of_50_answers_50_of_200(service: Service) -> None:
     key = service.key(limits={Api.PLATE: LIMIT}, overage=False)
     replies = ask_at_once(service, key)
     assert statuses(replies) == {200: LIMIT, 429: REQUESTS - LIMIT}
@@ -67,10 +89,8 @@ def test_a_limit_of_50_answers_50_of_200(service: Service, repetition: int) -> N
     assert service.used(key, Api.PLATE) == LIMIT
 
 
-@pytest.mark.parametrize("repetition", range(10))
-def test_each_month_s_50_are_answered_when_the_month_turns_between_them(
-    service: Service, repetition: int
-) -> None:
+@repeated
+def test_each_month_s_50_are_answered_when_the_month_turns_between_them(service: Service) -> None:
     key = service.key(limits={Api.PLATE: LIMIT}, overage=False)
     asked = itertools.count()
 
@@ -88,66 +108,84 @@ def test_each_month_s_50_are_answered_when_the_month_turns_between_them(
     assert statuses(replies) == {200: before + LIMIT, 429: REQUESTS - before - LIMIT}
 
 
-@pytest.mark.parametrize("limit", [1, 20])
-def test_photos_that_cost_nothing_refuse_none_that_can_be_paid(
-    service: Service, limit: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As many readable photos as units are left, among twice as many without a plate, all at once."""
-    monkeypatch.setattr(reading, "PATIENCE", 25.0)  # however slow this machine is just now
-    key = service.key(limits={Api.PLATE: limit}, overage=False)
-    kinds = [False] * limit + [True] * (2 * limit)
-    random.Random(limit).shuffle(kinds)
-
-    def recognize(image: bytes, regions: Sequence[str]) -> Answer:
-        time.sleep(0.05)
-        if image.endswith(b"nothing"):
-            raise NothingFound(Api.PLATE)
-        return PLATES
-
-    endpoint = Endpoint(service.deployment, Api.PLATE, recognize)
-
-    def ask(empty: bool) -> int:
-        body = PHOTO + b" nothing" if empty else PHOTO
-        sent = event(body, "image/jpeg", query=f"key={key}")
-        return Reply.of(endpoint.handle(sent, Invocation())).status
-
-    with ThreadPoolExecutor(8) as pool:
-        answered = list(pool.map(ask, kinds))
-    assert [status for status, empty in zip(answered, kinds, strict=True) if not empty] == [200] * limit
-    assert service.used(key, Api.PLATE) == limit
-    assert service.store.consume(service.key(), Api.PLATE).current == 1
-    item = service.client.get_item(
-        TableName=service.table, Key={"pk": {"S": partition(key_id(key))}, "sk": {"S": "API#plate"}}
-    )["Item"]
-    assert [name for name in item if ":" in name] == []
-
-
-def test_a_call_that_died_near_the_limit_gives_its_unit_to_the_next(service: Service) -> None:
-    key = service.key(limits={Api.PLATE: 2}, overage=False)
-    service.store.consume(key, Api.PLATE, patience=1)
-    service.store.consume(key, Api.PLATE, patience=1)
-    start = time.monotonic()
-    with pytest.raises(LimitExceeded):  # they may still be answered
-        service.store.consume(key, Api.PLATE, patience=0.5)
-    assert time.monotonic() - start > 0.4
-    later = deploy(service.table, service.client, lambda: NOW + timedelta(minutes=2)).meters
-    for _ in range(2):
-        usage = later.consume(key, Api.PLATE, patience=1)
-        later.settle(usage.key_id, Api.PLATE, [usage.ticket])
-    start = time.monotonic()
-    with pytest.raises(LimitExceeded):  # nothing is open: no waiting
-        later.consume(key, Api.PLATE, patience=10)
-    assert time.monotonic() - start < 5
-    assert service.used(key, Api.PLATE) == 2
-
-
-@pytest.mark.parametrize("repetition", range(10))
-def test_what_failed_is_given_back_and_leaves_room(service: Service, repetition: int) -> None:
+@repeated
+def test_photos_that_cost_nothing_refuse_none_that_can_be_paid(service: Service, repetition: int) -> None:
+    """As many readable photos as units are left, among three times as many that show no plate."""
     key = service.key(limits={Api.PLATE: LIMIT}, overage=False)
-    replies = ask_at_once(service, key, failing=(True, False, True))
+    costs = [True] * LIMIT + [False] * (REQUESTS - LIMIT)
+    random.Random(repetition).shuffle(costs)
+    replies = ask_at_once(service, key, costs)
+    assert [reply.status for reply, cost in zip(replies, costs, strict=True) if cost] == [200] * LIMIT
+    assert statuses(replies).keys() <= {200, 404, 429}
+    assert service.used(key, Api.PLATE) == LIMIT
+
+
+@repeated
+def test_what_failed_has_cost_nothing_and_leaves_room(service: Service) -> None:
+    key = service.key(limits={Api.PLATE: LIMIT}, overage=False)
+    replies = ask_at_once(service, key, costs=(False, True, False))
     counts = statuses(replies)
     assert set(counts) <= {200, 404, 429}
     assert service.used(key, Api.PLATE) == counts[200] <= LIMIT
     left = LIMIT - counts[200]
     assert statuses(ask_at_once(service, key)) == Counter({200: left, 429: REQUESTS - left})
     assert service.used(key, Api.PLATE) == LIMIT
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_the_store_loses_or_does_late_only_a_200_costs(seed: int) -> None:
+    """One write of eight never arrives, or its answer does not, or it arrives long after it was given up."""
+    client = FakeDynamo(seed=seed, lose=0.125)
+    service = Service("carsight-late", fake(client))
+    key = service.key(limits={Api.PLATE: 150}, overage=False)
+    replies = ask_at_once(service, key)
+    assert statuses(replies).keys() == {200, 429, 503}
+    answered = statuses(replies)[200]
+    client.lose = 0
+    service.store.consume(service.key(), Api.PLATE)  # undoes what could not be undone at once
+    client.land()
+    assert service.used(key, Api.PLATE) == answered == 150
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_fake_store_writes_what_the_embedded_one_does(
+    table: str, dynamodb: DynamoDBClient, seed: int
+) -> None:
+    """The same random work on both: the same outcomes, and in the end the same items."""
+    client = FakeDynamo()
+    outcomes: list[list[Any]] = []
+    months = [datetime(2026, month, 2, tzinfo=UTC) for month in (3, 4, 5)]
+    for table_name, used in ((table, dynamodb), ("fake", fake(client))):
+        random_work = random.Random(seed)
+        now = [months[0]]
+        keyring = Keyring(table_name, used, partial(min, now))
+        store = MeterStore(table_name, used, partial(min, now))
+        keyring.create(owner="o", tier="pro", limits={Api.PLATE: 6}, overage=seed % 4 == 0, key="cs_key")
+        seen = []
+        for _ in range(25):
+            ticket = f"t{random_work.randrange(3)}"
+            grant = Grant(Api.PLATE, ticket, 2, replace(USAGE, key_id=key_id("cs_key")))
+            work: list[Callable[[], Any]] = [
+                partial(store.consume, "cs_key", Api.PLATE),
+                partial(store.admit, "cs_key", Api.PLATE),
+                partial(store.take, key_id("cs_key"), Api.PLATE, 2, ticket),
+                partial(store.close, grant, 1),
+                partial(store.refund, key_id("cs_key"), Api.PLATE, ticket),
+                partial(store.settle, key_id("cs_key"), Api.PLATE, [ticket]),
+            ]
+            if random_work.random() < 0.1:
+                now[0] = months[min(months.index(now[0]) + 1, 2)]  # what both clocks say
+            try:
+                seen.append(random_work.choice(work)())
+            except ServiceError as error:
+                seen.append(error.message)
+        outcomes.append(seen)
+    assert outcomes[0] == outcomes[1]
+    stored = {(item["pk"]["S"], item["sk"]["S"]): item for item in dynamodb.scan(TableName=table)["Items"]}
+    assert stored.keys() == client.items.keys()
+    for name, item in client.items.items():
+        written, embedded = (
+            {name: value for name, value in one.items() if not name.startswith("call:")}
+            for one in (item, stored[name])
+        )
+        assert {name: value for name, value in written.items() if value} == embedded

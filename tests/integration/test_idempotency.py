@@ -65,15 +65,14 @@ class Gate:
 def metered(
     store: MeterStore, key: str, error: ServiceError | None = None, gate: Gate | None = None
 ) -> Callable[[], dict[str, Any]]:
-    """A request as the endpoint makes it: counted, computed, given back where it fails."""
+    """A request as the endpoint makes it: computed, and counted unless it fails."""
 
     def call() -> dict[str, Any]:
+        if error:
+            raise error
         usage = store.consume(key, Api.PLATE)
         if gate:
             gate.pass_through()
-        if error:
-            store.give_back(usage)
-            raise error
         return {"statusCode": 200, "headers": usage.headers, "body": '{"success":true,"plate":"ä"}'}
 
     return call

@@ -50,14 +50,14 @@ def test_a_failing_call_leaves_nothing_for_the_garbage_collector(error: Exceptio
 class Free:
     """A charge that is none."""
 
-    def take(self) -> Usage:
+    def begin(self) -> Usage:
         return Usage(Api.PLATE, "", "", "pro", "2026-11", current=1, limit=1, overage=False)
 
-    def give_back(self, usage: Usage) -> Usage:
+    def abandon(self, usage: Usage) -> Usage:
         return usage
 
-    def settle(self, usage: Usage) -> None:
-        pass
+    def complete(self, usage: Usage) -> Usage:
+        return usage
 
 
 @pytest.mark.usefixtures("no_collector")

@@ -1,13 +1,14 @@
 """From a charged unit to an answer: one way for a call, an upload and a row of a batch.
 
-    charge -> load -> recognize -> answer -> log
+    begin the charge -> load -> recognize -> complete the charge -> answer -> log
 
-Whatever does not end in a 200 gives its unit back. ``Charge`` says how a unit is counted and given back; how
-an answer reaches whoever asked is the caller's business.
+Only a 200 is charged. ``Charge`` says when and how a unit is counted; how an answer reaches whoever asked is
+the caller's business.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 Recognize = Callable[[bytes, Sequence[str]], Answer]
 """Makes a 200 out of an image's bytes and the caller's region codes, or raises a ``ServiceError``."""
 
-PATIENCE = 3.0
-"""Seconds that a call waits for a unit that an open request may give back."""
-
 Answered = TypeVar("Answered")
 
 
@@ -44,56 +42,54 @@ Answered = TypeVar("Answered")
 
 
 class Charge(Protocol):
-    """One unit of an allowance: counted before a photo is read, given back unless it is answered with 200."""
+    """One unit of an allowance, for one photo; only a 200 costs it."""
 
-    def take(self) -> Usage:
-        """Count the unit. Raises the contract's errors where it may not be; nothing is counted then."""
+    def begin(self) -> Usage:
+        """Say where usage stands before the photo is read. Raises the contract's errors where it may not."""
         ...
 
-    def give_back(self, usage: Usage) -> Usage:
-        """Take back what ``take`` has counted, and say where usage stands."""
+    def abandon(self, usage: Usage) -> Usage:
+        """End it without a 200: nothing is charged. Says where usage stands."""
         ...
 
-    def settle(self, usage: Usage) -> None:
-        """Note that what ``take`` has counted has been answered with a 200. Never raises."""
+    def complete(self, usage: Usage) -> Usage:
+        """End it with a 200, which is at hand. Says where usage stands; where it raises, there is no 200."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ByKey:
-    """The unit of a call: its key is at hand, and it is made once."""
+    """The unit of a call: counted once its answer is at hand, so that what ends before has cost nothing."""
 
     meters: MeterStore
     key: str = field(repr=False)
     api: Api
+    until: float = math.inf
+    """When the answer has to be there (``time.monotonic``)."""
 
-    def take(self) -> Usage:
-        """Count the unit; near the end of an allowance, wait a moment for one that is given back."""
-        return self.meters.consume(self.key, self.api, patience=PATIENCE)
+    def begin(self) -> Usage:
+        """See that the key is served and has a unit left."""
+        return self.meters.admit(self.key, self.api)
 
-    def give_back(self, usage: Usage) -> Usage:
-        """Give the unit back; never raises."""
-        return self.meters.give_back(usage)
+    def abandon(self, usage: Usage) -> Usage:
+        """Do nothing: nothing has been counted."""
+        return usage
 
-    def settle(self, usage: Usage) -> None:
-        """Take the ticket of one of the last units out of the meter."""
-        if usage.ticket:
-            try:
-                self.meters.settle(usage.key_id, usage.api, [usage.ticket])
-            except StoreUnavailable as error:
-                logger.warning("ticket not settled", extra={"key": usage.prefix, "reason": error.note})
+    def complete(self, usage: Usage) -> Usage:
+        """Count the unit. Others may have taken the last one meanwhile."""
+        return self.meters.consume(self.key, self.api, until=self.until)
 
 
 @dataclass(frozen=True, slots=True)
 class ByTicket:
-    """The unit of work that may be begun several times: its ticket counts once."""
+    """The unit of work that may be begun several times: counted before it, and its ticket counts once."""
 
     meters: MeterStore
     key_id: str
     api: Api
     ticket: str
 
-    def take(self) -> Usage:
+    def begin(self) -> Usage:
         """Count the unit, unless the ticket has been counted before."""
         try:
             return self.meters.consume_by_id(self.key_id, self.api, self.ticket)
@@ -103,13 +99,14 @@ class ByTicket:
                 self.meters.refund(self.key_id, self.api, self.ticket)
             raise
 
-    def give_back(self, usage: Usage) -> Usage:
+    def abandon(self, usage: Usage) -> Usage:
         """Give the unit back. Raises ``StoreUnavailable``: the work is to be done again then."""
         self.meters.refund(self.key_id, self.api, self.ticket)
         return usage
 
-    def settle(self, usage: Usage) -> None:
+    def complete(self, usage: Usage) -> Usage:
         """Leave the ticket: whoever does the work takes it out once its result is where it belongs."""
+        return usage
 
 
 # -- what is read --------------------------------------------------------------------------------------------
@@ -167,24 +164,22 @@ class Reader:
     def attempt(self, work: Work, charge: Charge) -> tuple[dict[str, Any], Usage]:
         """Return the body of a 200 that has been paid for, and where usage stands.
 
-        Raises a ``ServiceError`` in every other case; the unit has been given back then.
+        Raises a ``ServiceError`` in every other case; nothing has been charged then.
         """
         with stage("keys"):
-            usage = charge.take()
+            usage = charge.begin()
         work.log_fields.update(tier=usage.tier, key=usage.prefix)
         try:
             body = within(work.seconds, partial(self._body, work))
         except Exception as error:
             refused = translate(error, self.api)
             with stage("keys"):
-                refused.headers |= charge.give_back(usage).headers
+                refused.headers |= charge.abandon(usage).headers
             if refused is error:
                 raise
             raise refused from error
-        if usage.ticket:
-            with stage("keys"):
-                charge.settle(usage)
-        return body, usage
+        with stage("keys"):
+            return body, charge.complete(usage)
 
     def _body(self, work: Work) -> dict[str, Any]:
         with stage("load"):

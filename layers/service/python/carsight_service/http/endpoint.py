@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     from carsight_service.lambda_types import Context, Event, Response
 
 SECONDS_TO_ANSWER = 2.0
-"""How long before the function's own timeout a request is given up, so that its unit can be given back."""
+"""How long before the function's own timeout an answer has to be there."""
+
+SECONDS_TO_COUNT = 5.0
+"""How long before that a photo has to be read: as long as the store may take to count it."""
 
 
 MAX_ECHO_CHARACTERS = 200
@@ -100,14 +104,16 @@ class Endpoint:
     def _read(
         self, request: Request, dialect: Dialect, key: str, context: Context, log_fields: dict[str, Any]
     ) -> Response:
+        seconds = context.get_remaining_time_in_millis() / 1000 - SECONDS_TO_ANSWER
         work = Work(
             request_id=request.request_id,
             load=partial(self._load, request, log_fields),
             recognize=partial(self._recognized, request, dialect),
-            seconds=context.get_remaining_time_in_millis() / 1000 - SECONDS_TO_ANSWER,
+            seconds=seconds - SECONDS_TO_COUNT,
             log_fields=log_fields,
         )
-        body, usage = self._reader.attempt(work, ByKey(self._meters, key, self._api))
+        charge = ByKey(self._meters, key, self._api, time.monotonic() + seconds)
+        body, usage = self._reader.attempt(work, charge)
         return respond(200, dialect.finish(body, usage), usage.headers)
 
     def _recognized(self, request: Request, dialect: Dialect, image: bytes, regions: Sequence[str]) -> Answer:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
 import random
 import secrets
 import time
+from collections import deque
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import (
@@ -68,17 +71,34 @@ _RETRYABLE_CODES = {
 """Errors by which DynamoDB says that it has *not* written."""
 
 
-_SPARE = 25
-"""The last units of an allowance, which are counted with tickets: as many requests may be open beside one."""
+_KNOWN_SECONDS = 5.0
+"""For how long a key that was seen to be served is not looked up again before a photo is read: the write that
+counts the call looks again in any case."""
 
-_CALL = "call-"
-"""What the ticket of a call begins with; then comes when it was begun, in Unix seconds."""
+_KNOWN_KEYS = 1_000
+"""Of how many meters a process remembers what it saw last."""
 
-_OPEN_SECONDS = 60
-"""After how long a call that has left its ticket has died: a function is stopped after half of it."""
+_AMPLE = 100
+"""Units left from which on a key need not be looked up again."""
 
-_POLL_SECONDS = (0.1, 0.3)
-"""Between two looks at whether a unit has been given back."""
+_MARK = "call:"
+"""What the marks of calls begin with."""
+
+_MAX_MARKS = 32
+"""Marks of others in a meter from which on a call leaves none: an item over 1 KB makes every write dearer."""
+
+_MARK_SECONDS = 120
+"""After how long a mark says nothing any more, and the next write takes it out."""
+
+_MAX_REMOVED = 8
+"""Old marks that one write takes out."""
+
+_STORE_SECONDS = 5.0
+"""What one write may take: the client's read timeout."""
+
+
+class _AnswerLost(StoreUnavailable):
+    """A write of which nobody knows whether it has been made."""
 
 
 class _ConditionFailed(Exception):
@@ -87,6 +107,139 @@ class _ConditionFailed(Exception):
     def __init__(self, item: dict[str, Any] | None) -> None:
         super().__init__("condition failed")
         self.item = item
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What a counting write adds to its expressions, so that it can be recognized."""
+
+    set: str = ""
+    remove: str = ""
+    condition: str = ""
+    names: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticket:
+    """Tells that work which may be begun again has been counted: it stays until that work is settled."""
+
+    ticket: str
+
+    def left(self, period: str, written: str, units: int) -> _Left:
+        """Leave the period, which the update writes as ``written``; one unit goes without saying."""
+        several = units > 1
+        return _Left(
+            set=f", #ticket = {written}" + (", #units = :units" if several else ""),
+            condition=" AND attribute_not_exists(#ticket)",
+            names=_ticket_names(self.ticket) if several else {"#ticket": _ticket(self.ticket)},
+        )
+
+    def counted(self, item: Mapping[str, Any]) -> int:
+        """Return how many units have been counted with it."""
+        if _ticket(self.ticket) not in item:
+            return 0
+        return int(item[_units(self.ticket)]["N"]) if _units(self.ticket) in item else 1
+
+
+@dataclass(slots=True)
+class _Mark:
+    """Tells the write of a call from the later ones of its slot, so that it can be made again or undone.
+
+    A slot's numbers grow: a write that comes late, after a later one of its slot, fails. Nobody takes a mark
+    out at once: the slot's next call writes over it.
+    """
+
+    name: str
+    number: int
+    stale: tuple[str, ...] = ()
+    """Names of others' marks that are old enough to go."""
+    period: str = ""
+    """In which it was tried last."""
+    ticket: str = ""
+
+    def left(self, period: str, written: str, units: int) -> _Left:
+        """Leave the number."""
+        self.period = period
+        stale = {f"#stale{n}": name for n, name in enumerate(self.stale)}
+        return _Left(
+            set=", #mark = :number",
+            remove=f" REMOVE {', '.join(stale)}" if stale else "",
+            condition=" AND (attribute_not_exists(#mark) OR #mark < :number)",
+            names={"#mark": self.name} | stale,
+            values={":number": {"N": str(self.number)}},
+        )
+
+    def counted(self, item: Mapping[str, Any]) -> int:
+        """Return 1 where the write has been made before."""
+        return int(self.number_in(item) == self.number)
+
+    def number_in(self, item: Mapping[str, Any]) -> int:
+        """Return the number that a meter has under this name; 0 for none."""
+        return int(item[self.name]["N"]) if self.name in item else 0
+
+
+_Trace = _Ticket | _Mark
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A name for the marks of calls, one after the other."""
+
+    name: str
+    last: int = 0
+
+    def next(self, now: float) -> int:
+        """Return a number above all before: milliseconds since 1970. Undoing one takes the one after it."""
+        self.last = max(self.last + 2, int(now * 1000))
+        return self.last
+
+
+class _Slots:
+    """The names under which the calls of one process leave marks; as many as there are calls at once."""
+
+    def __init__(self) -> None:
+        self._process = secrets.token_urlsafe(4)
+        self._numbers = itertools.count()
+        self._free: deque[_Slot] = deque()
+
+    def take(self) -> _Slot:
+        """Return a slot that no other call has."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return _Slot(f"{_MARK}{self._process}{next(self._numbers)}")
+
+    def put_back(self, slot: _Slot) -> None:
+        """Let others have ``slot``."""
+        self._free.append(slot)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """A call whose unit may have been counted, though it was not answered with a 200."""
+
+    key_id: str
+    api: Api
+    mark: _Mark
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A meter as a process saw it last."""
+
+    meter: Meter
+    marks: Mapping[str, int]
+    seen: float
+
+    def is_fresh(self, month: str) -> bool:
+        """Whether it need not be looked up again before a photo is read."""
+        meter = self.meter
+        return (
+            time.monotonic() - self.seen < _KNOWN_SECONDS
+            and (meter.overage or meter.remaining >= _AMPLE)
+            and meter.period in (month, LIFETIME)
+        )
 
 
 class MeterStore:
@@ -100,52 +253,141 @@ class MeterStore:
         self.table_name = table_name
         self.client = client
         self._clock = clock
+        self._slots = _Slots()
+        self._lost: deque[_Lost] = deque(maxlen=_KNOWN_KEYS)
+        self._known: dict[tuple[str, Api], _Known] = {}
 
-    def consume(self, key: str, api: Api, *, patience: float = 0.0) -> Usage:
-        """Count one request of ``key`` and say where its usage stands.
+    def admit(self, key: str, api: Api) -> Usage:
+        """Say where the usage of ``key`` stands, before something is read for it. Nothing is counted.
+
+        Raises what ``consume`` would, as far as can be known. A key that has been seen to be served, with
+        many units left, is believed for some seconds: ``consume`` decides.
+        """
+        meter_id, now = key_id(key), self._clock()
+        known = self._known.get((meter_id, api))
+        month = month_of(now)
+        meter = known.meter if known and known.is_fresh(month) else self._look_up(meter_id, api)
+        if meter.period != LIFETIME and meter.period < month:
+            meter = meter.turned_over(month, used=0)
+        if meter.remaining < 1 and not meter.overage:
+            raise LimitExceeded(Usage.of(meter), now)
+        return Usage.of(meter)
+
+    def consume(self, key: str, api: Api, *, until: float = math.inf) -> Usage:
+        """Count one request of ``key``, whose answer is at hand, and say where its usage stands.
 
         Raises the contract's ``UnknownKey``, ``InactiveKey``, ``BlockedKey``, ``PlanWithoutApi`` or
-        ``LimitExceeded``; nothing is counted then.
-
-        With ``patience`` a request is refused only for what others have been answered with: while requests
-        are open that may still give their unit back, it waits for so many seconds at most. The last units of
-        an allowance are counted with tickets for that, which ``settle`` or ``give_back`` takes out.
+        ``LimitExceeded``; nothing is counted then. Nor is it where ``StoreUnavailable`` is raised: a write
+        whose answer was lost is made again, which counts once, and where that brings no answer either it is
+        undone, now or by a later call of this process. ``until`` (``time.monotonic``) is when an answer has
+        to be there.
         """
-        meter = key_id(key)
+        meter_id = key_id(key)
+        self._undo_lost(until)
+        slot = self._slots.take()
         try:
-            return self._take(meter, api, 1, None, follow=False, spare=_SPARE if patience else 0).usage
-        except LimitExceeded as error:
-            if not patience or (error.usage.remaining == 0 and not self._may_be_given_back(meter, api)):
-                raise
-        ticket = f"{_CALL}{int(self._clock().timestamp())}-{secrets.token_hex(4)}"
-        deadline = time.monotonic() + patience
-        while True:
+            mark = self._mark(slot, meter_id, api)
             try:
-                usage = self._take(meter, api, 1, ticket, follow=False).usage
-            except LimitExceeded:
-                if time.monotonic() > deadline or not self._may_be_given_back(meter, api):
+                return self._take(meter_id, api, 1, mark, follow=False).usage
+            except _AnswerLost:
+                if mark is None:
+                    logger.warning("a unit may have been counted without an answer", extra={"api": api})
                     raise
-                time.sleep(random.uniform(*_POLL_SECONDS))
-            else:
-                return replace(usage, ticket=ticket)
+            try:
+                if time.monotonic() + _STORE_SECONDS < until:
+                    return self._take(meter_id, api, 1, mark, follow=False).usage
+                raise StoreUnavailable("no time to count")
+            except ServiceError:
+                self._lost.append(_Lost(meter_id, api, mark))
+                self._undo_lost(until)
+                raise
+        except ServiceError:
+            self._known.pop((meter_id, api), None)
+            raise
+        finally:
+            self._slots.put_back(slot)
 
-    def _may_be_given_back(self, key_id: str, api: Api) -> bool:
-        """Whether a unit is left by now, or a request is open that has one; a dead one gives it back here."""
-        found = self._call(
-            "get_item", TableName=self.table_name, Key=_meter_key(key_id, api), ConsistentRead=True
-        )
-        item = found.get("Item")
-        if item is None:
-            return False
+    def _mark(self, slot: _Slot, key_id: str, api: Api) -> _Mark | None:
+        """Return what a call will leave in the meter; None where too many others have left theirs."""
         now = self._clock().timestamp()
-        is_open = Meter.from_item(item).remaining >= 1
-        for name in item:
-            if name.startswith(_ticket(_CALL)):
-                is_open = True
-                ticket = name.removeprefix(_ticket(""))
-                if now - int(ticket.removeprefix(_CALL).partition("-")[0]) > _OPEN_SECONDS:
-                    self._refund(key_id, api, ticket, 1)
-        return is_open
+        number = slot.next(now)
+        known = self._known.get((key_id, api))
+        marks = {name: left for name, left in known.marks.items() if name != slot.name} if known else {}
+        stale = [name for name, left in marks.items() if left / 1000 < now - _MARK_SECONDS]
+        if len(marks) - len(stale) >= _MAX_MARKS:
+            return None
+        return _Mark(slot.name, number, tuple(stale[:_MAX_REMOVED]))
+
+    def _undo_lost(self, until: float) -> None:
+        """Undo calls that were answered with an error while their unit may have been counted."""
+        for _ in range(len(self._lost)):
+            if time.monotonic() + _STORE_SECONDS > until:
+                return
+            try:
+                lost = self._lost.popleft()
+            except IndexError:
+                return  # another thread is at it
+            try:
+                self._undo(lost.key_id, lost.api, lost.mark)
+            except StoreUnavailable:
+                self._lost.append(lost)
+                return
+
+    def _undo(self, key_id: str, api: Api, mark: _Mark) -> None:
+        """Give back the unit of ``mark``, or see to it that its write fails if it is made after all.
+
+        Either leaves a later number under the same name. Undoing twice is undoing once.
+        """
+        for _ in range(_MAX_ATTEMPTS):
+            try:
+                seen = self._write_over(key_id, api, mark, None)
+            except _ConditionFailed as failed:
+                if failed.item is None or mark.number_in(failed.item) > mark.number:
+                    return  # no such meter, or undone before
+                try:
+                    seen = self._write_over(key_id, api, mark, failed.item)
+                except _ConditionFailed:
+                    continue
+                if mark.number_in(seen) == mark.number:
+                    # The month has turned since: the unit was counted in the past one.
+                    self._take_from_history(Meter.from_item(seen).account, api, mark.period, 1)
+            if successor := successor_of(seen):
+                self._undo(successor, api, mark)
+            return
+
+    def _write_over(self, key_id: str, api: Api, mark: _Mark, seen: dict[str, Any] | None) -> dict[str, Any]:
+        """Leave a later number than ``mark``'s in the meter, and return the meter as it was.
+
+        Gives the unit back, if it has been counted in the meter's period; with ``seen``, only the number is
+        written, if the meter's number and period are still as in there.
+        """
+        names = {"#mark": mark.name, "#period": "period"}
+        values = {":next": {"N": str(mark.number + 1)}}
+        if seen is None:
+            update = "SET #mark = :next, #used = #used - :one, #remaining = #remaining + :one"
+            condition = "#mark = :number AND #period IN (:period, :lifetime) AND #used >= :one"
+            names |= attribute_names("used", "remaining")
+            values |= {":number": {"N": str(mark.number)}, ":one": {"N": "1"}}
+            values |= {":period": {"S": mark.period}, ":lifetime": {"S": LIFETIME}}
+        else:
+            update, condition = "SET #mark = :next", "#period = :period AND attribute_not_exists(#mark)"
+            values |= {":period": seen["period"]}
+            if mark.name in seen:
+                condition = "#period = :period AND #mark = :number"
+                values |= {":number": seen[mark.name]}
+        answer = self._call(
+            "update_item",
+            TableName=self.table_name,
+            Key=_meter_key(key_id, api),
+            UpdateExpression=update,
+            ConditionExpression=condition,
+            ExpressionAttributeNames=names,
+            ExpressionAttributeValues=values,
+            ReturnValues="ALL_OLD",
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
+        old: dict[str, Any] = answer["Attributes"]
+        return old
 
     def consume_by_id(self, key_id: str, api: Api, ticket: str | None = None) -> Usage:
         """``consume`` for a key or account known by its id alone, as in the path of an upload.
@@ -154,7 +396,7 @@ class MeterStore:
         the meter, and a second call that finds it there counts nothing. It stays until ``settle`` or
         ``refund``. What an older key of the account has begun is counted to the key of today.
         """
-        return self._take(key_id, api, 1, ticket, follow=True).usage
+        return self._take(key_id, api, 1, _Ticket(ticket) if ticket else None, follow=True).usage
 
     def take(self, key_id: str, api: Api, units: int, ticket: str) -> Grant:
         """Count as many of ``units`` as the allowance holds, for work of several photos.
@@ -162,7 +404,7 @@ class MeterStore:
         Raises as ``consume`` does; ``LimitExceeded`` where not even one is left. A second call with a ticket
         that is still in the meter counts nothing and returns what the first was granted. ``close`` ends it.
         """
-        return self._take(key_id, api, units, ticket, follow=True)
+        return self._take(key_id, api, units, _Ticket(ticket), follow=True)
 
     def close(self, grant: Grant, read: int) -> None:
         """End the work of ``grant``: ``read`` of its units stay counted, the others are given back."""
@@ -171,10 +413,8 @@ class MeterStore:
         else:
             self.settle(grant.usage.key_id, grant.api, [grant.ticket])
 
-    def _take(
-        self, key_id: str, api: Api, units: int, ticket: str | None, *, follow: bool, spare: int = 0
-    ) -> Grant:
-        """Count ``units``, or as many as are left; with ``spare``, only where that leaves so many."""
+    def _take(self, key_id: str, api: Api, units: int, trace: _Trace | None, *, follow: bool) -> Grant:
+        """Count ``units``, or as many as are left, once for each ``trace``."""
         if not is_key_id(key_id):
             raise UnknownKey(api)
         now = self._clock()
@@ -203,17 +443,17 @@ class MeterStore:
         # goes back.
         for _ in range(_MAX_ATTEMPTS):
             try:
-                return self._granted(self._count(key_id, api, period, ticket, wanted, spare), ticket, wanted)
+                return self._granted(self._count(key_id, api, period, trace, wanted), trace, wanted)
             except _ConditionFailed as failed:
                 item = failed.item
             if follow and (successor := successor_of(item)):
                 key_id = successor
                 continue
-            if item and ticket and _ticket(ticket) in item:
-                return self._granted(Usage.of(Meter.from_item(item)), ticket, _units_of(item, ticket))
+            if item and trace and (counted := trace.counted(item)):
+                return self._granted(Usage.of(Meter.from_item(item)), trace, counted)
             meter = self._servable(item, api)
             if meter.period in (period, LIFETIME):
-                if meter.remaining < 1 + spare and not meter.overage:
+                if meter.remaining < 1 and not meter.overage:
                     raise LimitExceeded(Usage.of(meter), now)
                 # Fewer are left than were wanted; or the item has changed for the better since, which only a
                 # fresh write can tell.
@@ -222,36 +462,17 @@ class MeterStore:
             if meter.period > period:
                 period = meter.period
                 continue
-            if meter.limit < 1 + spare and not meter.overage:
-                raise LimitExceeded(Usage.of(meter.turned_over(period, used=0) if spare else meter), now)
+            if meter.limit < 1 and not meter.overage:
+                raise LimitExceeded(Usage.of(meter), now)
             wanted = units if meter.overage else min(units, meter.limit)
             try:
-                return self._granted(self._turn_over(meter, period, ticket, wanted), ticket, wanted)
+                return self._granted(self._turn_over(meter, period, trace, wanted), trace, wanted)
             except _ConditionFailed:
                 continue
         raise StoreUnavailable("the meter kept changing under this request")
 
-    def _granted(self, usage: Usage, ticket: str | None, units: int) -> Grant:
-        return Grant(usage.api, ticket or "", units, usage)
-
-    def give_back(self, usage: Usage) -> Usage:
-        """Take back the unit that ``usage`` counted, in its own period, and say where usage stands.
-
-        Never raises: the caller already has an error to answer with. A unit not given back is logged.
-        """
-        try:
-            return self._give_back(usage)
-        except ServiceError as error:
-            logger.exception(
-                "refund failed",
-                extra={
-                    "prefix": usage.prefix,
-                    "api": usage.api,
-                    "period": usage.period,
-                    "reason": error.note,
-                },
-            )
-            return usage
+    def _granted(self, usage: Usage, trace: _Trace | None, units: int) -> Grant:
+        return Grant(usage.api, trace.ticket if trace else "", units, usage)
 
     def refund(self, key_id: str, api: Api, ticket: str) -> None:
         """Give back the unit that was counted with ``ticket``, once however often it is called."""
@@ -326,10 +547,26 @@ class MeterStore:
 
     def authorize(self, key: str, api: Api) -> None:
         """Raise what ``consume`` would, but for the limit; nothing is counted or written."""
+        self._look_up(key_id(key), api)
+
+    def _look_up(self, key_id: str, api: Api) -> Meter:
+        """Return a meter whose key is served. Raises the contract's errors for any other."""
         answer = self._call(
-            "get_item", TableName=self.table_name, Key=_meter_key(key_id(key), api), ConsistentRead=True
+            "get_item", TableName=self.table_name, Key=_meter_key(key_id, api), ConsistentRead=True
         )
-        self._servable(answer.get("Item"), api)
+        item = answer.get("Item")
+        meter = self._servable(item, api)
+        self._remember(meter, item or {})
+        return meter
+
+    def _remember(self, meter: Meter, item: Mapping[str, Any]) -> None:
+        """Keep what a read or a write has shown of a meter that is served."""
+        marks = {name: int(item[name]["N"]) for name in item if name.startswith(_MARK)}
+        self._known.pop((meter.key_id, meter.api), None)
+        self._known[meter.key_id, meter.api] = _Known(meter, marks, time.monotonic())
+        while len(self._known) > _KNOWN_KEYS:
+            with suppress(KeyError, StopIteration, RuntimeError):  # another thread does the same
+                del self._known[next(iter(self._known))]
 
     def account(self, key: str) -> Account:
         """Return a key's profile, usage and history, whatever it has left. Nothing is counted.
@@ -367,60 +604,65 @@ class MeterStore:
 
     # -- the writes ------------------------------------------------------------------------------------------
 
-    def _count(self, key_id: str, api: Api, period: str, ticket: str | None, units: int, spare: int) -> Usage:
-        """Count ``units`` if the key may be served in ``period``, and ``ticket`` has not been counted yet."""
+    def _count(self, key_id: str, api: Api, period: str, trace: _Trace | None, units: int) -> Usage:
+        """Count ``units`` if the key may be served in ``period``, and ``trace`` is not there yet."""
+        left = trace.left(period, "#period", units) if trace else _Left()
         answer = self._call(
             "update_item",
             TableName=self.table_name,
             Key=_meter_key(key_id, api),
-            UpdateExpression="SET #used = #used + :units, #remaining = #remaining - :units"
-            + _set_ticket(ticket, "#period", units),
+            UpdateExpression=(
+                f"SET #used = #used + :units, #remaining = #remaining - :units{left.set}{left.remove}"
+            ),
             ConditionExpression=(
                 "#status = :active AND #included = :yes AND #period IN (:period, :lifetime)"
-                " AND (#remaining >= :floor OR #overage = :yes)"
-                + (" AND attribute_not_exists(#ticket)" if ticket else "")
+                f" AND (#remaining >= :units OR #overage = :yes){left.condition}"
             ),
             ExpressionAttributeNames=attribute_names(
                 "used", "remaining", "status", "included", "period", "overage"
             )
-            | _set_names(ticket, units),
+            | left.names,
             ExpressionAttributeValues={
                 ":units": {"N": str(units)},
-                ":floor": {"N": str(units + spare)},
                 ":yes": {"BOOL": True},
                 ":active": {"S": Status.ACTIVE.value},
                 ":period": {"S": period},
                 ":lifetime": {"S": LIFETIME},
-            },
+            }
+            | left.values,
             ReturnValues="ALL_NEW",
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
-        return Usage.of(Meter.from_item(answer["Attributes"]))
+        meter = Meter.from_item(answer["Attributes"])
+        self._remember(meter, answer["Attributes"])
+        return Usage.of(meter)
 
-    def _turn_over(self, seen: Meter, period: str, ticket: str | None, units: int) -> Usage:
+    def _turn_over(self, seen: Meter, period: str, trace: _Trace | None, units: int) -> Usage:
         """Start ``period`` with this work as its first, and write down what the one before came to."""
+        left = trace.left(period, ":period", units) if trace else _Left()
         answer = self._call(
             "update_item",
             TableName=self.table_name,
             Key=_meter_key(seen.key_id, seen.api),
-            UpdateExpression="SET #period = :period, #used = :units, #remaining = #limit - :units"
-            + _set_ticket(ticket, ":period", units),
+            UpdateExpression=(
+                f"SET #period = :period, #used = :units, #remaining = #limit - :units{left.set}{left.remove}"
+            ),
             ConditionExpression=(
                 "#status = :active AND #included = :yes AND #period = :seen"
-                " AND (#limit >= :units OR #overage = :yes)"
-                + (" AND attribute_not_exists(#ticket)" if ticket else "")
+                f" AND (#limit >= :units OR #overage = :yes){left.condition}"
             ),
             ExpressionAttributeNames=attribute_names(
                 "used", "remaining", "limit", "status", "included", "period", "overage"
             )
-            | _set_names(ticket, units),
+            | left.names,
             ExpressionAttributeValues={
                 ":units": {"N": str(units)},
                 ":yes": {"BOOL": True},
                 ":active": {"S": Status.ACTIVE.value},
                 ":period": {"S": period},
                 ":seen": {"S": seen.period},
-            },
+            }
+            | left.values,
             ReturnValues="ALL_OLD",
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
@@ -440,33 +682,6 @@ class MeterStore:
                 },
             )
         return Usage.of(past.turned_over(period, used=units))
-
-    def _give_back(self, usage: Usage) -> Usage:
-        if usage.ticket:
-            return self._refund(usage.key_id, usage.api, usage.ticket, 1) or usage
-        try:
-            answer = self._call(
-                "update_item",
-                TableName=self.table_name,
-                Key=_meter_key(usage.key_id, usage.api),
-                UpdateExpression="SET #used = #used - :one, #remaining = #remaining + :one",
-                ConditionExpression="#period = :period AND #used >= :one",
-                ExpressionAttributeNames=attribute_names("used", "remaining", "period"),
-                ExpressionAttributeValues={":one": {"N": "1"}, ":period": {"S": usage.period}},
-                ReturnValues="ALL_NEW",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
-        except _ConditionFailed as failed:
-            if failed.item is None or (meter := Meter.from_item(failed.item)).period == usage.period:
-                return usage
-            # The month turned while the request was being answered: the unit was counted in the past one.
-            self._take_from_history(meter.account, usage.api, usage.period, 1)
-            return Usage.of(meter)
-        item = answer["Attributes"]
-        if successor := successor_of(item):
-            # The key was rotated while the request was being answered, and its count went along.
-            return self._give_back(Usage.of(Meter.from_item({**item, "pk": {"S": partition(successor)}})))
-        return Usage.of(Meter.from_item(item))
 
     def _take_from_history(self, account: str, api: Api, period: str, units: int) -> None:
         self._call(
@@ -505,14 +720,17 @@ class MeterStore:
                     raise _ConditionFailed(
                         cast("dict[str, Any] | None", error.response.get("Item"))
                     ) from None
-                if code not in _RETRYABLE_CODES or attempt == _CALLS:
+                if code not in _RETRYABLE_CODES:
+                    lost = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500) >= 500
+                    raise (_AnswerLost if lost else StoreUnavailable)(code) from error
+                if attempt == _CALLS:
                     raise StoreUnavailable(code) from error
             except (ConnectTimeoutError, EndpointConnectionError, ConnectionClosedError) as error:
                 # A connection that died while the function was frozen is found closed only when used again.
                 if attempt == _CALLS:
                     raise StoreUnavailable(type(error).__name__) from error
             except BotoCoreError as error:
-                raise StoreUnavailable(type(error).__name__) from error
+                raise _AnswerLost(type(error).__name__) from error
             else:
                 return answer
             time.sleep(random.uniform(0.5, 1) * 0.05 * 2**attempt)
@@ -545,20 +763,3 @@ def _units(ticket: str) -> str:
 
 def _ticket_names(ticket: str) -> dict[str, str]:
     return {"#ticket": _ticket(ticket), "#units": _units(ticket)}
-
-
-def _set_ticket(ticket: str | None, period: str, units: int) -> str:
-    """Return the part of an update that leaves ``ticket`` in the meter; one unit goes without saying."""
-    if ticket is None:
-        return ""
-    return f", #ticket = {period}" + (", #units = :units" if units > 1 else "")
-
-
-def _set_names(ticket: str | None, units: int) -> dict[str, str]:
-    if ticket is None:
-        return {}
-    return _ticket_names(ticket) if units > 1 else {"#ticket": _ticket(ticket)}
-
-
-def _units_of(item: Mapping[str, Any], ticket: str) -> int:
-    return int(item[_units(ticket)]["N"]) if _units(ticket) in item else 1

@@ -263,7 +263,7 @@ class PastUsage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """A key's usage of one API after a request was counted, given back or refused."""
+    """A key's usage of one API as a request has left or found it."""
 
     api: Api
     key_id: str
@@ -276,8 +276,6 @@ class Usage:
     limit: int
     overage: bool
     account: str = ""
-    ticket: str = ""
-    """What counted it, where that has to be settled."""
 
     @property
     def remaining(self) -> int:

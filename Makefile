@@ -8,6 +8,7 @@ PORT ?= 3000
 VENV := .venv
 BIN := $(VENV)/bin
 SAM := .venv-sam
+AUDIT := .venv-audit
 HOST_ARCH := $(subst x86_64,amd64,$(subst aarch64,arm64,$(shell uname -m)))
 ARCH ?= $(HOST_ARCH)
 SUFFIX := $(if $(filter $(HOST_ARCH),$(ARCH)),,-$(ARCH))
@@ -15,7 +16,7 @@ BASE_IMAGE ?= localhost/carsight-base$(SUFFIX)
 BUILDAH := buildah --storage-driver overlay
 export PYTHONPATH := layers/recognition/python:layers/service/python:.
 
-.PHONY: doctor findings run test lint types check images test-wheel test-images processors benchmark lock clean
+.PHONY: doctor findings run test lint audit types check images test-wheel test-images processors benchmark lock clean
 
 doctor: ## What this machine lacks, to run here and to deploy
 	@$(PYTHON) packaging/doctor.py
@@ -32,6 +33,9 @@ lint: $(VENV)/ready $(SAM)/ready ## Style, types and the template
 	$(BIN)/mypy
 	$(BIN)/cfn-lint template.yaml
 	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(SAM)/bin/sam validate --lint
+
+audit: $(AUDIT)/ready ## Hold what is locked against published advisories, where they can be reached
+	$(PYTHON) packaging/audit.py $(AUDIT)/bin/pip-audit
 
 images: $(if $(filter localhost/%,$(BASE_IMAGE)),.images/base$(SUFFIX)) ## Build both images, as root and without Docker
 	for name in plate vin; do \
@@ -90,6 +94,11 @@ $(SAM)/ready: requirements/sam.txt
 	$(SAM)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/sam.txt
 	@touch $@
 
+$(AUDIT)/ready: requirements/audit.txt
+	$(PYTHON) -m venv --clear $(AUDIT)
+	$(AUDIT)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/audit.txt
+	@touch $@
+
 $(VENV)/clients: tests/clients/package-lock.json
 	@command -v npm >/dev/null || { echo 'npm is needed for the tests: apt-get install npm' >&2; exit 1; }
 	npm ci --silent --no-audit --no-fund --prefix tests/clients
@@ -105,11 +114,18 @@ findings: ## Ask outside software again, outside CI: which of findings/ no longe
 	  esac; \
 	done; rm -f $$log
 
+# What ships is a part of what is tested: `dev` is resolved first and binds the others.
 lock: ## Resolve requirements/*.in anew (needs uv)
-	for name in recognition account dev sam; do \
-	  uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \
-	    $$([ $$name != dev ] || echo --override requirements/overrides.in) \
-	    requirements/$$name.in -o requirements/$$name.txt; done
+	for name in dev recognition account sam audit; do \
+	  case $$name in \
+	    dev) options='--override requirements/overrides.in' ;; \
+	    recognition | account) options='--constraint requirements/dev.txt' ;; \
+	    *) options= ;; \
+	  esac; \
+	  uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header $$options \
+	    requirements/$$name.in -o requirements/$$name.txt || exit; \
+	done
+	sed -i '/-c requirements.dev.txt/d' requirements/recognition.txt requirements/account.txt
 
 clean:
-	rm -rf build dist $(VENV) $(SAM) .mypy_cache .ruff_cache .pytest_cache .local .images .processors
+	rm -rf build dist $(VENV) $(SAM) $(AUDIT) .mypy_cache .ruff_cache .pytest_cache .local .images .processors

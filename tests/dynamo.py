@@ -217,6 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
     """DynamoDB's protocol over a ``FakeDynamo``, for clients in other processes."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16  # an answer in one packet: a second would wait 40 ms for the first one's receipt
     store: FakeDynamo
 
     def do_POST(self) -> None:

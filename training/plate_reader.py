@@ -257,42 +257,33 @@ def run_torch(reader: nn.Module) -> Any:
 
 def run_onnx(path: Path) -> Any:
     """Return a runner for `outputs` of an exported model."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options)
+    session = runtime.session(path)
     return lambda images: session.run(None, {"image": images.contiguous().numpy()})
 
 
-def figures(run: Any, plates: Sequence[Plate], regions: Sequence[str]) -> dict[str, Any]:
-    """Return the shares of texts, countries and states that are right, by the best path.
-
-    Texts by source, exact and folded.
-    """
+def figures(run: Any, plates: Sequence[Plate], regions: Sequence[str]) -> Figures:
+    """Return what `run` reads right by the best path, and names right by the likeliest region."""
     results = outputs(run, crops_of(plates))
-    texts = ppocr_texts([logits for logits, _ in results])
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    country, state = [0, 0], [0, 0]
-    for plate, text, (_, region_logits) in zip(plates, texts, results, strict=True):
-        for key in (plate.source, "all"):
-            counts[key][0] += 1
-            counts[key][1] += text == plate.text
-            counts[key][2] += fold(text) == fold(plate.text)
-        if plate.region and len(region_logits) == len(regions):
-            answer = regions[int(np.argmax(region_logits))]
-            country[0] += 1
-            country[1] += answer.split("-")[0] == plate.region.split("-")[0]
+    answers = [regions[int(np.argmax(logits))] for _, logits in results]
+    return _shares(plates, ppocr_texts([logits for logits, _ in results]), answers)
+
+
+def _shares(plates: Sequence[Plate], texts: Sequence[str], regions: Sequence[str]) -> Figures:
+    """Return the shares of texts (by source; exact and folded), countries and states that are right."""
+    by_source: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
+    places: dict[str, list[bool]] = {"country": [], "us_state": []}
+    for plate, text, region in zip(plates, texts, regions, strict=True):
+        for source in (plate.source, "all"):
+            by_source[source].append((text == plate.text, fold(text) == fold(plate.text)))
+        if plate.region:
+            places["country"].append(region.split("-")[0] == plate.region.split("-")[0])
             if plate.region.startswith("us-"):
-                state[0] += 1
-                state[1] += answer == plate.region
-    summary: dict[str, Any] = {
-        source: {"plates": n, "exact": round(e / n, 4), "folded": round(f / n, 4)}
-        for source, (n, e, f) in counts.items()
-    }
-    summary["country"] = round(country[1] / max(country[0], 1), 4)
-    summary["us_state"] = round(state[1] / max(state[0], 1), 4)
-    return summary
+                places["us_state"].append(region == plate.region)
+    shares: Figures = {}
+    for source, right in by_source.items():
+        exact, folded = (round(float(share), 4) for share in np.mean(right, axis=0))
+        shares[source] = {"plates": len(right), "exact": exact, "folded": folded}
+    return shares | {name: round(sum(right) / max(len(right), 1), 4) for name, right in places.items()}
 
 
 def ppocr_texts(logits: Sequence[NDArray[np.float32]]) -> list[str]:
@@ -538,38 +529,22 @@ def calibrate(path: Path, plates: Sequence[Plate], regions: Sequence[str]) -> Ca
     return calibration
 
 
-def end_figures(path: Path, plates: Sequence[Plate]) -> dict[str, Any]:
-    """Return what production's reader gets right with the model at `path`.
+def end_figures(path: Path, plates: Sequence[Plate]) -> Figures:
+    """Return what production's reader gets right with the model at `path`, and its CPU-ms a crop.
 
-    Texts by source, truths among the first five, regions; and its CPU-ms a crop.
+    `first_five` is the share of texts, folded, that are among the first five candidates.
     """
     reader = PlateReader(runtime.session(path))
     crops = crops_of(plates)
     begin = time.process_time()
     readings = [reader.read([crop])[0] for crop in crops]
     milliseconds = (time.process_time() - begin) / len(crops) * 1000
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    places = {"country": [0, 0], "us_state": [0, 0]}
-    brier = 0.0
-    for plate, reading in zip(plates, readings, strict=True):
-        text = reading.text.upper()
-        for key in (plate.source, "all"):
-            counts[key][0] += 1
-            counts[key][1] += text == plate.text
-            counts[key][2] += fold(text) == fold(plate.text)
-        counts["first five"][0] += 1
-        counts["first five"][1] += plate.text in [c.text.upper() for c in reading.candidates[:5]]
-        counts["first five"][2] += fold(plate.text) in [fold(c.text.upper()) for c in reading.candidates[:5]]
-        brier += (reading.score - (text == plate.text)) ** 2
-        if plate.region:
-            places["country"][0] += 1
-            places["country"][1] += reading.region.split("-")[0] == plate.region.split("-")[0]
-            if plate.region.startswith("us-"):
-                places["us_state"][0] += 1
-                places["us_state"][1] += reading.region == plate.region
-    summary: dict[str, Any] = {
-        source: {"plates": n, "exact": round(e / n, 4), "folded": round(f / n, 4)}
-        for source, (n, e, f) in counts.items()
+    texts = [reading.text.upper() for reading in readings]
+    pairs = list(zip(plates, readings, strict=True))
+    five = [fold(p.text) in [fold(c.text.upper()) for c in r.candidates[:5]] for p, r in pairs]
+    squares = [(r.score - (r.text.upper() == p.text)) ** 2 for p, r in pairs]
+    return _shares(plates, texts, [reading.region for reading in readings]) | {
+        "first_five": round(float(np.mean(five)), 4),
+        "brier": round(float(np.mean(squares)), 4),
+        "cpu_ms": round(milliseconds, 2),
     }
-    summary |= {key: round(right / max(n, 1), 4) for key, (n, right) in places.items()}
-    return summary | {"brier": round(brier / len(plates), 4), "cpu_ms": round(milliseconds, 2)}

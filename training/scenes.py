@@ -281,44 +281,38 @@ def _pad(array: NDArray[Any], length: int, fill: float = 0) -> NDArray[np.float3
     return out
 
 
+@dataclass
 class Scenes:
     """An endless stream of samples of ``size`` x ``size`` pixels.
 
     ``lines`` is true for VIN lines: turned by any quarter, and wider jitter.
     """
 
-    def __init__(
-        self,
-        scenes: list[Scene],
-        empty: list[Scene],
-        crops: list[tuple[list[Pixels], float, float]],
-        size: int,
-        seed: int,
-        lines: bool = False,
-        mosaic: float = 0.2,
-    ) -> None:
-        self._scenes = scenes
-        self._empty = empty
-        self._crops = crops
-        self._size = size
-        self._lines = lines
-        self._mosaic = mosaic
-        self._rng = np.random.default_rng(seed)
+    scenes: list[Scene]
+    empty: list[Scene]
+    crops: list[tuple[list[Pixels], float, float]]
+    size: int
+    seed: int
+    lines: bool = False
+    mosaic: float = 0.2
+
+    def __post_init__(self) -> None:
+        self._rng = np.random.default_rng(self.seed)
         self._photos: dict[Path, Pixels] = {}
 
     def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
         order: list[int] = []
         while True:
             if len(order) < 4:
-                order += [int(i) for i in self._rng.permutation(len(self._scenes))]
-            if self._rng.random() < self._mosaic:
-                half = self._size // 2
-                sample = _join([self._sample(self._scenes[order.pop()], half) for _ in range(4)], half)
-            elif self._empty and self._rng.random() < 0.2:
-                sample = self._sample(self._empty[int(self._rng.integers(len(self._empty)))], self._size)
+                order += [int(i) for i in self._rng.permutation(len(self.scenes))]
+            if self._rng.random() < self.mosaic:
+                half = self.size // 2
+                sample = _join([self._sample(self.scenes[order.pop()], half) for _ in range(4)], half)
+            elif self.empty and self._rng.random() < 0.2:
+                sample = self._sample(self.empty[int(self._rng.integers(len(self.empty)))], self.size)
             else:
-                sample = self._sample(self._scenes[order.pop()], self._size)
-            if self._lines:
+                sample = self._sample(self.scenes[order.pop()], self.size)
+            if self.lines:
                 sample.quads = readable(sample.quads)
             sample.image = spoil_frame(sample.image, self._rng)
             yield sample.padded()
@@ -331,7 +325,7 @@ class Scenes:
 
     def _sample(self, scene: Scene, size: int) -> Sample:
         photo = self._photo(scene.image)
-        if self._crops and len(scene.boxes) and self._rng.random() < 0.33:
+        if self.crops and len(scene.boxes) and self._rng.random() < 0.33:
             photo, scene = self._swap(photo, scene)
         if len(scene.boxes) and self._rng.random() < _CLOSE_UPS:
             photo, scene = self._close_up(photo, scene)
@@ -362,23 +356,23 @@ class Scenes:
             middle = np.array([width / 2, height / 2]) + rng.normal(0, 0.08, 2) * (width, height)
         else:
             box = scene.boxes[anchor]
-            low, high = (0.1, 0.95) if self._lines else (0.025, 0.85)
+            low, high = (0.1, 0.95) if self.lines else (0.025, 0.85)
             share = math.exp(rng.uniform(math.log(low), math.log(high)))
             sides = box[2:] - box[:2]
-            zoom = share * size / float(sides.max() if self._lines else sides[0])
+            zoom = share * size / float(sides.max() if self.lines else sides[0])
             # Far zooms show nothing but blur, and very small photos nothing at all.
             zoom = min(max(zoom, 0.5 * whole), 8.0)
             # The target's middle lands anywhere in the frame where the target still fits.
             room = np.maximum(0.5 - 0.5 * zoom * (box[2:] - box[:2]) / size, 0.02)
             offset = rng.uniform(-1, 1, 2) * room * size / zoom
             middle = (box[:2] + box[2:]) / 2 - offset
-        steep = 20.0 if self._lines else 18.0
+        steep = 20.0 if self.lines else 18.0
         angle = rng.normal(0, 5) if rng.random() < 0.7 else rng.uniform(-steep, steep)
-        if not self._lines and rng.random() < 0.06:
+        if not self.lines and rng.random() < 0.06:
             angle = rng.uniform(-40, 40)
         if anchor is not None and not scene.cornered.all():
             angle = float(np.clip(angle, -4, 4))
-        if self._lines or rng.random() < 0.08:
+        if self.lines or rng.random() < 0.08:
             # Lines come any way up; plates seldom do, and the corners tell where their text begins.
             angle += 90 * int(rng.integers(4))
         turn = math.radians(angle)
@@ -447,9 +441,9 @@ class Scenes:
         photo = photo.copy()
         quads, cornered = scene.quads.copy(), scene.cornered.copy()
         boxes, rows = scene.boxes.copy(), scene.rows.copy()
-        chances = np.array([chance for _, chance, _ in self._crops])
+        chances = np.array([chance for _, chance, _ in self.crops])
         for i in range(len(boxes)):
-            pixels, _, two = self._crops[int(rng.choice(len(chances), p=chances / chances.sum()))]
+            pixels, _, two = self.crops[int(rng.choice(len(chances), p=chances / chances.sum()))]
             crop = pixels[int(rng.integers(len(pixels)))]
             if rng.random() < 0.15:
                 # Light letters on a dark plate: rare in the crops, and often missed where their car is dark.

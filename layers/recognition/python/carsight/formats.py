@@ -35,21 +35,20 @@ class Format:
     """One kind of picture file."""
 
     name: str
-    media_type: str
     suffixes: tuple[str, ...]
     """What its files are called, in lower case; ``mimetypes`` knows the first."""
     max_pixels: int = MAX_PIXELS
     """Fewer than ``MAX_PIXELS`` where decoding takes more memory or time for each."""
 
 
-JPEG = Format("JPEG", "image/jpeg", (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"))
-PNG = Format("PNG", "image/png", (".png",), 40_000_000)
-WEBP = Format("WebP", "image/webp", (".webp",), 16_000_000)
-HEIC = Format("HEIC", "image/heic", (".heic", ".heif", ".hif"), 25_000_000)
-AVIF = Format("AVIF", "image/avif", (".avif",), 25_000_000)
-TIFF = Format("TIFF", "image/tiff", (".tif", ".tiff"), 25_000_000)
-GIF = Format("GIF", "image/gif", (".gif",))
-BMP = Format("BMP", "image/bmp", (".bmp",))
+JPEG = Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"))
+PNG = Format("PNG", (".png",), 40_000_000)
+WEBP = Format("WebP", (".webp",), 16_000_000)
+HEIC = Format("HEIC", (".heic", ".heif", ".hif"), 25_000_000)
+AVIF = Format("AVIF", (".avif",), 25_000_000)
+TIFF = Format("TIFF", (".tif", ".tiff"), 25_000_000)
+GIF = Format("GIF", (".gif",))
+BMP = Format("BMP", (".bmp",))
 
 FORMATS = (JPEG, PNG, WEBP, HEIC, AVIF, TIFF, GIF, BMP)
 NAMES = f"{', '.join(one.name for one in FORMATS[:-1])} or {FORMATS[-1].name}"

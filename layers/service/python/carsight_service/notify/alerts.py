@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -49,22 +50,15 @@ def crossed(record: Mapping[str, Any]) -> tuple[Meter, list[int]] | None:
     return (after, reached) if reached else None
 
 
+@dataclass(frozen=True)
 class Alerts:
     """Sends alerts to one SNS topic."""
 
-    def __init__(
-        self,
-        table_name: str,
-        topic_arn: str,
-        dynamodb: DynamoDBClient,
-        sns: SNSClient,
-        clock: Clock = utc_now,
-    ) -> None:
-        self._table = table_name
-        self._topic = topic_arn
-        self._dynamodb = dynamodb
-        self._sns = sns
-        self._clock = clock
+    table_name: str
+    topic_arn: str
+    dynamodb: DynamoDBClient
+    sns: SNSClient
+    clock: Clock = utc_now
 
     def handle(self, event: Event, context: object) -> dict[str, Any]:
         """Handle a batch of stream records, in order; from the first that fails on, the batch comes again."""
@@ -102,23 +96,23 @@ class Alerts:
             "sk": {"S": f"ALERT#{meter.api}#{meter.period}#{threshold}#{meter.limit}"},
         }
         try:
-            self._dynamodb.put_item(
-                TableName=self._table,
+            self.dynamodb.put_item(
+                TableName=self.table_name,
                 Item={
                     **key,
                     "event": {"S": event},
                     "sent": {"BOOL": False},
-                    "expires": expiry(self._clock(), _CLAIM_KEPT),
+                    "expires": expiry(self.clock(), _CLAIM_KEPT),
                 },
                 ConditionExpression="attribute_not_exists(pk) OR (#event = :event AND #sent = :no)",
                 ExpressionAttributeNames=attribute_names("event", "sent"),
                 ExpressionAttributeValues={":event": {"S": event}, ":no": {"BOOL": False}},
             )
-        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+        except self.dynamodb.exceptions.ConditionalCheckFailedException:
             return
         self._publish(meter, threshold)
-        self._dynamodb.update_item(
-            TableName=self._table,
+        self.dynamodb.update_item(
+            TableName=self.table_name,
             Key=key,
             UpdateExpression="SET #sent = :yes",
             ExpressionAttributeNames=attribute_names("sent"),
@@ -126,8 +120,8 @@ class Alerts:
         )
 
     def _publish(self, meter: Meter, threshold: int) -> None:
-        item = self._dynamodb.get_item(
-            TableName=self._table, Key={"pk": {"S": partition(meter.key_id)}, "sk": {"S": PROFILE}}
+        item = self.dynamodb.get_item(
+            TableName=self.table_name, Key={"pk": {"S": partition(meter.key_id)}, "sk": {"S": PROFILE}}
         ).get("Item")
         if item is None:
             return  # the key was rotated or removed since
@@ -149,8 +143,8 @@ class Alerts:
             )
             if value
         }
-        self._sns.publish(
-            TopicArn=self._topic,
+        self.sns.publish(
+            TopicArn=self.topic_arn,
             Subject=f"Carsight: {threshold} % of {api} used",
             Message=(
                 f"Key:   {profile.prefix}... {profile.label}\n"

@@ -107,24 +107,15 @@ class Upload:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+@dataclass(frozen=True)
 class UploadProcessor:
     """Reads uploads of one API; one per process, safe to share between threads."""
 
-    def __init__(
-        self,
-        deployment: Deployment,
-        reader: Reader,
-        recognize: Recognize,
-        leases: Leases,
-        announcer: Announcer,
-    ) -> None:
-        self._links = deployment.settings
-        self._meters = deployment.meters
-        self._storage = deployment.storage
-        self._reader = reader
-        self._recognize = recognize
-        self._leases = leases
-        self._announcer = announcer
+    deployment: Deployment
+    reader: Reader
+    recognize: Recognize
+    leases: Leases
+    announcer: Announcer
 
     def process(self, upload: Upload, deadline: float) -> None:
         """Read ``upload`` and put its result beside those of its key; nobody else will until ``deadline``.
@@ -134,9 +125,9 @@ class UploadProcessor:
         ticket = upload.ticket(upload.identity)
         if upload.api is None:
             error = InvalidRequest(f"Uploads lie at {INCOMING}<key id>/<{'|'.join(Api)}>/<name>")
-            self._write(upload, Result(error.status, envelope(error, ticket, self._links)))
+            self._write(upload, Result(error.status, envelope(error, ticket, self.deployment.settings)))
             return
-        lease = self._leases.take(
+        lease = self.leases.take(
             f"{upload.bucket}/{upload.key}",
             upload.identity,
             deadline - time.monotonic(),
@@ -144,32 +135,32 @@ class UploadProcessor:
         )
         if lease is None:
             logger.info("upload done before", extra={"request_id": ticket})
-            self._meters.settle(upload.key_id, upload.api, [ticket])
+            self.deployment.meters.settle(upload.key_id, upload.api, [ticket])
             return
-        with self._leases.held(lease):
+        with self.leases.held(lease):
             result = self._read(upload, upload.api, ticket, lease)
             document = self._write(upload, result)
-            self._announcer.announce("carsight.reading", upload.key_id, ticket, document)
+            self.announcer.announce("carsight.reading", upload.key_id, ticket, document)
         if result.status == 200:
-            self._meters.settle(upload.key_id, upload.api, [ticket])
+            self.deployment.meters.settle(upload.key_id, upload.api, [ticket])
 
     def give_up(self, upload: Upload) -> None:
         """Give back the unit that a worker has counted and died over."""
         if upload.api is not None:
-            self._meters.refund(upload.key_id, upload.api, upload.ticket(upload.identity))
+            self.deployment.meters.refund(upload.key_id, upload.api, upload.ticket(upload.identity))
 
     def _read(self, upload: Upload, api: Api, ticket: str, lease: Lease) -> Result:
         if lease.displaced:
             # Its worker died with the unit counted, and its photo has been replaced since.
-            self._meters.refund(upload.key_id, api, upload.ticket(lease.displaced))
+            self.deployment.meters.refund(upload.key_id, api, upload.ticket(lease.displaced))
         work = Work(
             request_id=ticket,
             load=lambda: self._load(upload),
-            recognize=self._recognize,
+            recognize=self.recognize,
             seconds=READ_SECONDS,
             log_fields={"request_id": ticket, "route": "queue"},
         )
-        result = self._reader.read(work, ByTicket(self._meters, upload.key_id, api, ticket))
+        result = self.reader.read(work, ByTicket(self.deployment.meters, upload.key_id, api, ticket))
         if isinstance(result.error, RequestTimedOut):
             raise TryLater("the photo took too long") from result.error
         if result.error and result.is_fault:
@@ -179,7 +170,7 @@ class UploadProcessor:
     def _load(self, upload: Upload) -> tuple[bytes, Sequence[str]]:
         if upload.size > MAX_IMAGE_BYTES:
             raise ImageTooLarge
-        photo = self._storage.read_photo(upload.bucket, upload.key, upload.version, upload.etag)
+        photo = self.deployment.storage.read_photo(upload.bucket, upload.key, upload.version, upload.etag)
         return photo.data, photo.regions
 
     def _write(self, upload: Upload, result: Result) -> dict[str, Any]:
@@ -196,8 +187,8 @@ class UploadProcessor:
             "size": upload.size,
             "uploaded": upload.time,
             "timings": {**result.timings, "since_upload": round(waited.total_seconds() * 1000, 3)},
-            "result": {"bucket": self._storage.results_bucket, "key": upload.result_key},
+            "result": {"bucket": self.deployment.storage.results_bucket, "key": upload.result_key},
         }
         body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-        self._storage.write_result(upload.result_key, body)
+        self.deployment.storage.write_result(upload.result_key, body)
         return document

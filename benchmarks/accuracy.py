@@ -124,13 +124,13 @@ def plate_slices(label: dict[str, Any], plate: dict[str, Any], pixels: Pixels) -
 def looks(plate: dict[str, Any], hit: Answer | None) -> Iterator[tuple[str, bool]]:
     """Yield what is asked about a labeled plate besides its text, and whether the answer to it is right."""
     region = plate.get("region") or ""
-    said = hit.region if hit else ""
+    answered = hit.region if hit else ""
     if region:
-        yield "country", said.split("-")[0] == region.split("-")[0]
+        yield "country", answered.split("-")[0] == region.split("-")[0]
     if "-" in region:
-        yield "state", said == region
+        yield "state", answered == region
         if plate["box"][3] - plate["box"][1] >= 40:
-            yield "state, 40 px and more", said == region
+            yield "state, 40 px and more", answered == region
     vehicle = plate.get("vehicle") or {}
     if not vehicle.get("box"):
         return
@@ -196,8 +196,8 @@ def plates(system: System, data: Path, split: str | None, regions: Scored | None
             if truth and hit is not None:
                 reliability.append((hit.score, folded(hit.text) == folded(truth)))
                 if len(hit.text) == len(truth):
-                    for said, meant in zip(folded(hit.text), folded(truth), strict=True):
-                        confused[meant, said] += said != meant
+                    for answer, meant in zip(folded(hit.text), folded(truth), strict=True):
+                        confused[meant, answer] += answer != meant
     order = sorted(rows, key=lambda name: (name != "all", name.split(":")[0], -rows[name].plates))
     _table(["", *_PLATE_COLUMNS], ([name, *rows[name].row()] for name in order if rows[name].plates >= 5))
     print(f"\nCPU-ms a photo: median {statistics.median(cpu):.1f}, mean {statistics.mean(cpu):.1f}")
@@ -208,7 +208,7 @@ def plates(system: System, data: Path, split: str | None, regions: Scored | None
     print()
     _table(
         ["", "labeled", "right"],
-        ([name, str(len(all_)), _percent(sum(all_), len(all_))] for name, all_ in asked.items()),
+        ([name, str(len(right)), _percent(sum(right), len(right))] for name, right in asked.items()),
     )
     _reliability(reliability)
     print("\nRegions:")

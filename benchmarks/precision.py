@@ -109,8 +109,8 @@ def main() -> None:
             f"{quick / slow:.2f} | {kept} of {nodes} |"
         )
     for name, kinds in floating.items():
-        said = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-        print(f"\n{name}, in float: {said or 'none'}")
+        listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        print(f"\n{name}, in float: {listed or 'none'}")
 
 
 if __name__ == "__main__":

@@ -112,7 +112,11 @@ class Worker:
 def create_queues(template: Mapping[str, Any]) -> None:
     """Create the queues of the template, the dead-letter queues first, or bring them up to date."""
     sqs = boto3.client("sqs")
-    queues = {name: one for name, one in template["Resources"].items() if one["Type"] == "AWS::SQS::Queue"}
+    queues = {
+        name: resource
+        for name, resource in template["Resources"].items()
+        if resource["Type"] == "AWS::SQS::Queue"
+    }
     for name, queue in sorted(queues.items(), key=lambda item: "RedrivePolicy" in item[1]["Properties"]):
         properties = queue["Properties"]
         attributes: Any = {"VisibilityTimeout": str(properties.get("VisibilityTimeout", 30))}
@@ -143,11 +147,11 @@ def announce_uploads(template: Mapping[str, Any], uploads: str) -> None:
     notified = template["Resources"]["UploadsBucket"]["Properties"]["NotificationConfiguration"]
     configurations: list[Any] = [
         {
-            "QueueArn": _arn(sqs, sqs.get_queue_url(QueueName=queue_name(_named(one["Queue"])))["QueueUrl"]),
-            "Events": [one["Event"]],
-            "Filter": {"Key": {"FilterRules": one["Filter"]["S3Key"]["Rules"]}},
+            "QueueArn": _arn(sqs, sqs.get_queue_url(QueueName=queue_name(_named(rule["Queue"])))["QueueUrl"]),
+            "Events": [rule["Event"]],
+            "Filter": {"Key": {"FilterRules": rule["Filter"]["S3Key"]["Rules"]}},
         }
-        for one in notified["QueueConfigurations"]
+        for rule in notified["QueueConfigurations"]
     ]
     s3.put_bucket_notification_configuration(
         Bucket=uploads, NotificationConfiguration={"QueueConfigurations": configurations}

@@ -146,9 +146,7 @@ def _add_fields(command: argparse.ArgumentParser, config: Config) -> None:
     """Give ``command`` an option for every field; those that are not given leave no trace."""
     types = get_type_hints(type(config))
     for each in dataclasses.fields(config):
-        kind = next(
-            one for one in (int, float, str) if one is types[each.name] or one | None == types[each.name]
-        )
+        kind = next(kind for kind in (int, float, str) if types[each.name] in (kind, kind | None))
         command.add_argument(
             f"--{each.name.replace('_', '-')}",
             type=kind,

@@ -159,8 +159,8 @@ def restore_norms(net: nn.Module, images: Iterator[Tensor], count: int) -> None:
         assert isinstance(norm, nn.BatchNorm2d)
         x = inputs[0].double()
         size = torch.tensor(float(x.numel() / x.shape[1]))
-        told = [x.sum((0, 2, 3)), (x * x).sum((0, 2, 3)), size]
-        sums[norm] = [a + b for a, b in zip(sums[norm], told, strict=True)] if norm in sums else told
+        moments = [x.sum((0, 2, 3)), (x * x).sum((0, 2, 3)), size]
+        sums[norm] = [a + b for a, b in zip(sums[norm], moments, strict=True)] if norm in sums else moments
 
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
     hooks = [norm.register_forward_pre_hook(look) for norm in norms]

@@ -237,8 +237,8 @@ def outputs(run: Any, crops: Sequence[Pixels]) -> list[tuple[NDArray[np.float32]
         for start in range(0, len(indices), 32):
             part = indices[start : start + 32]
             logits, regions = run(ppocr.to_input([crops[i] for i in part]))
-            for i, one, other in zip(part, logits, regions, strict=True):
-                results[i] = (one, other)
+            for i, text, region in zip(part, logits, regions, strict=True):
+                results[i] = (text, region)
     return results
 
 
@@ -288,7 +288,7 @@ def _shares(plates: Sequence[Plate], texts: Sequence[str], regions: Sequence[str
 
 def ppocr_texts(logits: Sequence[NDArray[np.float32]]) -> list[str]:
     """Return the best-path texts of logits of any lengths."""
-    return [ppocr.greedy(torch.from_numpy(one[None]), ALPHABET)[0] for one in logits]
+    return [ppocr.greedy(torch.from_numpy(each[None]), ALPHABET)[0] for each in logits]
 
 
 # --- the task ---

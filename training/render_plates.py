@@ -765,11 +765,11 @@ def _shares() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def render(rng: np.random.Generator, two_rows: bool, backgrounds: Backgrounds | None = None) -> Crop:
     """Render a crop, rectified as the reader gets it; half of those that can on one of `backgrounds`."""
-    one, two = _shares()
+    one_row, double = _shares()
     design = (
-        designs.TWO_ROWS[rng.choice(len(two), p=two)]
+        designs.TWO_ROWS[rng.choice(len(double), p=double)]
         if two_rows
-        else designs.ONE_ROW[rng.choice(len(one), p=one)]
+        else designs.ONE_ROW[rng.choice(len(one_row), p=one_row)]
     )
     blanks = (backgrounds or {}).get(design.region, ()) if rng.random() < 0.5 and not two_rows else ()
     blank = blanks[int(rng.integers(len(blanks)))] if blanks else None

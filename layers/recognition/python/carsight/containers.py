@@ -162,10 +162,9 @@ def _heic(data: bytes) -> Decoded:
 
     with _refusing(HEIC):
         # One thread, eight bits, BGR, no padding, the only decoder, within libheif's own bounds.
-        found = [
-            one for one in _pi_heif.load_file(data, 1, True, True, True, True, "", False) if one is not None
-        ]
-        file = BaseImage(next((one for one in found if one.primary), found[0]))
+        loaded = _pi_heif.load_file(data, 1, True, True, True, True, "", False)
+        pictures = [picture for picture in loaded if picture is not None]
+        file = BaseImage(next((picture for picture in pictures if picture.primary), pictures[0]))
         width, height = file.size
     check_size(width, height, HEIC.max_pixels, "The HEIC picture")
     with _refusing(HEIC):

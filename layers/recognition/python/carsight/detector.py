@@ -196,11 +196,11 @@ class Detector:
         if quarters % 4:
             height, width = pixels.shape[:2]
             seen = self.find(_turned(pixels, quarters % 4))
-            back = [
-                tuple(_turned_back(one, quarters, width, height) for one in each)
-                for each in (seen.targets, seen.vehicles)
+            in_photo = [
+                tuple(_turned_back(detection, quarters, width, height) for detection in detections)
+                for detections in (seen.targets, seen.vehicles)
             ]
-            return Findings(back[0], back[1], seen.evidence)
+            return Findings(in_photo[0], in_photo[1], seen.evidence)
         tuning = self._tuning
         first = self._see(_fit(pixels, tuning.side), tuning.proposal_score, self.vehicle_types)
         vehicles = [d for d in first.found if d.is_vehicle and d.score >= self._threshold]

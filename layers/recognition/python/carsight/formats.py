@@ -51,11 +51,11 @@ GIF = Format("GIF", (".gif",))
 BMP = Format("BMP", (".bmp",))
 
 FORMATS = (JPEG, PNG, WEBP, HEIC, AVIF, TIFF, GIF, BMP)
-NAMES = f"{', '.join(one.name for one in FORMATS[:-1])} or {FORMATS[-1].name}"
+NAMES = f"{', '.join(kind.name for kind in FORMATS[:-1])} or {FORMATS[-1].name}"
 LIMITS = f"{MAX_PIXELS // 10**6} megapixels ({{}})".format(
-    ", ".join(f"{one.name} {one.max_pixels // 10**6}" for one in FORMATS if one.max_pixels < MAX_PIXELS)
+    ", ".join(f"{kind.name} {kind.max_pixels // 10**6}" for kind in FORMATS if kind.max_pixels < MAX_PIXELS)
 )
-SUFFIXES = frozenset(suffix for one in FORMATS for suffix in one.suffixes)
+SUFFIXES = frozenset(suffix for kind in FORMATS for suffix in kind.suffixes)
 """What a folder is searched for; a file that is named is taken whatever it is called."""
 
 _BRANDS = {

@@ -47,8 +47,8 @@ def polygon(points: NDArray[np.floating], width: int, height: int) -> Polygon:
 def turned_back(points: NDArray[np.floating], quarters: int, width: int, height: int) -> NDArray[np.float32]:
     """Return ``points`` (N x 2) of a photo turned by ``np.rot90`` where they lie in it, width x height."""
     x, y = points[:, 0], points[:, 1]
-    ways = ((x, y), (width - y, x), (width - x, height - y), (y, height - x))
-    return np.stack(ways[quarters % 4], axis=1).astype(np.float32)
+    places = ((x, y), (width - y, x), (width - x, height - y), (y, height - x))
+    return np.stack(places[quarters % 4], axis=1).astype(np.float32)
 
 
 def sides(corners: NDArray[np.float32]) -> tuple[float, float]:

@@ -207,8 +207,8 @@ class Jpeg:
         try:
             self._measure()
         except ValueError:
-            said = str(error).rpartition("(): ")[2]
-            raise ImageError(f"The JPEG cannot be decoded ({said}); save it again as another") from error
+            reason = str(error).rpartition("(): ")[2]
+            raise ImageError(f"The JPEG cannot be decoded ({reason}); save it again as another") from error
 
     def _bounded(self) -> int:
         """Return the bytes that the coefficients of a picture in several scans take.
@@ -218,7 +218,7 @@ class Jpeg:
             ImageError: there are more scans than such a picture needs.
         """
         components = self._header.components
-        across, down = (max((one[n] for one in components), default=0) or 1 for n in (1, 2))
+        across, down = (max((component[n] for component in components), default=0) or 1 for n in (1, 2))
         columns, rows = -(-self.width // (8 * across)), -(-self.height // (8 * down))
         blocks: dict[int, int] = defaultdict(int)
         for name, h, v in components:
@@ -247,7 +247,7 @@ class Jpeg:
         if not header.one_scan or not header.restart:
             return False
         alone = len(header.components) == 1
-        across, down = (1 if alone else max(one[n] for one in header.components) for n in (1, 2))
+        across, down = (1 if alone else max(component[n] for component in header.components) for n in (1, 2))
         units = -(-self.width // (8 * across)) * -(-self.height // (8 * down))
         return sum(1 for _ in _RESTART.finditer(self._data, header.scan)) < -(-units // header.restart) - 1
 

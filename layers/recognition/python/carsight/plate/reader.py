@@ -222,14 +222,14 @@ class PlateReader:
         groups: dict[str, list[int]] = {}
         for index, (text, _) in enumerate(found):
             groups.setdefault(text.translate(_ALIKE), []).append(index)
-        weighed = list(found)
+        reweighted = list(found)
         for group in groups.values():
             if max(fits[group]) > 2 * min(fits[group]):
                 powers = [found[i][1] ** self._tuning.lookalike_trust for i in group]
                 share = sum(found[i][1] for i in group) / sum(powers)
                 for i, power in zip(group, powers, strict=True):
-                    weighed[i] = found[i][0], power * share
-        return weighed
+                    reweighted[i] = found[i][0], power * share
+        return reweighted
 
     def _scores(self, shares: NDArray[np.float64]) -> list[float]:
         """Calibrate the best share, and divide what it leaves among the others as their shares are."""

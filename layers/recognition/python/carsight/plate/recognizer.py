@@ -221,7 +221,7 @@ class PlateRecognizer:
             )
             for plate, reading, vehicle in attempt.found
         ]
-        readings.sort(key=lambda one: one.detection_score * one.score, reverse=True)
+        readings.sort(key=lambda reading: reading.detection_score * reading.score, reverse=True)
         bare = attempt.bare[: self._tuning.most_vehicles] if vehicles else ()
         return PlateReadings(
             readings,
@@ -296,9 +296,9 @@ class PlateRecognizer:
         unsure = tuning.one_row < plate.two_rows < tuning.two_rows
         ambiguous = unsure or width < tuning.square * max(height, 1.0)
         rows = (False, True) if ambiguous else (plate.two_rows > 0.5,)
-        one, *two = self._reader.read([rectify(fine.pixels, corners, each) for each in rows], regions)
-        second = bool(two) and two[0].score > tuning.two_rows_favor * one.score
-        reading = two[0] if second else one
+        single, *double = self._reader.read([rectify(fine.pixels, corners, each) for each in rows], regions)
+        second = bool(double) and double[0].score > tuning.two_rows_favor * single.score
+        reading = double[0] if second else single
         if reading.score >= tuning.sure or reading.score < tuning.hopeless:
             return reading
         upright = box_corners(plate.box * np.float32(fine.scale / photo.scale))

@@ -76,12 +76,12 @@ def find_vins(payload: str) -> list[PayloadVin]:
     elif "://" in text:
         text = urllib.parse.unquote(text)
     found: dict[str, PayloadVin] = {}
-    for one in (*_in_runs(text), *_in_groups(text)):
-        vin = one.vin.upper()
+    for candidate in (*_in_runs(text), *_in_groups(text)):
+        vin = candidate.vin.upper()
         if vin.isdigit():
             continue
-        if vin not in found or found[vin].place.value < one.place.value:
-            found[vin] = PayloadVin(vin, one.place)
+        if vin not in found or found[vin].place.value < candidate.place.value:
+            found[vin] = PayloadVin(vin, candidate.place)
     return list(found.values())
 
 

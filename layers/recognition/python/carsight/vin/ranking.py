@@ -251,10 +251,11 @@ def weigh(
         confidence = calibration(probability)
         found[vin] = VinCandidate(vin, confidence, surest.box, "text", CheckDigit.of(vin), mended)
     texts = dict(found)
-    for one in codes:
-        candidate = _with_code(one, lines, texts.get(one.code.vin), prior)
-        if one.code.vin not in found or found[one.code.vin].confidence <= candidate.confidence:
-            found[one.code.vin] = candidate
+    for barcode in codes:
+        vin = barcode.code.vin
+        candidate = _with_code(barcode, lines, texts.get(vin), prior)
+        if vin not in found or found[vin].confidence <= candidate.confidence:
+            found[vin] = candidate
     ranked = sorted(found.values(), key=lambda c: -c.confidence)
     if not ranked or ranked[0].source == "text":
         return ranked
@@ -270,11 +271,11 @@ def weigh(
 
 
 def _with_code(
-    one: RankedCode, lines: Sequence[RankedLine], same: VinCandidate | None, prior: Prior
+    barcode: RankedCode, lines: Sequence[RankedLine], same: VinCandidate | None, prior: Prior
 ) -> VinCandidate:
     """Return a barcode's VIN as a candidate, boxed by the text line that says the same or nearly so."""
-    vin, digit = one.code.vin, CheckDigit.of(one.code.vin)
-    odds = prior.odds(vin) * one.code.place.value
+    vin, digit = barcode.code.vin, CheckDigit.of(barcode.code.vin)
+    odds = prior.odds(vin) * barcode.code.place.value
     if same is not None and odds > 1:
         doubt = (1 - same.confidence) * 0.02
         # Text alone may be surer than any code is let be, and agreement makes nothing less sure.
@@ -285,4 +286,4 @@ def _with_code(
         if line.seen and sum(a != b for a, b in zip(line.seen, vin, strict=True)) <= 5:
             mended = repairs(line.seen, vin, "barcode")
             return VinCandidate(vin, confidence, line.box, "barcode", digit, mended)
-    return VinCandidate(vin, confidence, one.box, "barcode", digit)
+    return VinCandidate(vin, confidence, barcode.box, "barcode", digit)

@@ -304,7 +304,7 @@ class _Search:
             if self._full is None:
                 full = self._photo.full()
                 self._full = View.of(full, max(full.width, full.height))
-            line = max(line, self._read_in(self._full, corners, score), key=lambda one: one.certainty)
+            line = max(line, self._read_in(self._full, corners, score), key=lambda line: line.certainty)
         return line
 
     def _read_in(self, view: View, corners: Floats, score: float) -> _Line:

@@ -87,14 +87,14 @@ def _plate(reading: PlateReading) -> PlateResult:
         region=Region(code=reading.region, score=reading.region_score),
         score=reading.score,
         candidates=tuple(
-            PlateCandidate(score=one.score, plate=one.text)
-            for rank, one in enumerate(reading.candidates)
-            if rank == 0 or one.score >= _LEAST
+            PlateCandidate(score=candidate.score, plate=candidate.text)
+            for rank, candidate in enumerate(reading.candidates)
+            if rank == 0 or candidate.score >= _LEAST
         ),
         dscore=reading.detection_score,
         vehicle=_vehicle(reading.vehicle),
         polygon=reading.polygon,
-        characters=tuple(Character(character=one.text, score=one.score) for one in reading.characters),
+        characters=tuple(Character(character=sign.text, score=sign.score) for sign in reading.characters),
     )
 
 
@@ -121,8 +121,8 @@ def _vin(candidate: VinCandidate) -> VinReading:
         source=candidate.source,
         check_digit=CheckDigit(valid=check.valid, applies=check.applies),
         repairs=tuple(
-            Repair(position=one.position, from_=one.from_, to=one.to, reason=one.reason)
-            for one in candidate.repairs
+            Repair(position=repair.position, from_=repair.from_, to=repair.to, reason=repair.reason)
+            for repair in candidate.repairs
         ),
     )
 

@@ -60,7 +60,7 @@ class PlateOptions:
         if not isinstance(formats, (list, tuple)):
             raise InvalidRequest("text_formats is a list of formats, such as [a-z]{2}[0-9]{4}")
         return cls(
-            text_formats=tuple(_format(one) for one in formats[: MAX_FORMATS + 1]),
+            text_formats=tuple(_format(text) for text in formats[: MAX_FORMATS + 1]),
             regions=tuple(regions) if settings.get("region") == "strict" else (),
             on_vehicles=settings.get("detection_rule") == "strict",
             vehicles=settings.get("detection_mode") == "vehicle",
@@ -75,7 +75,7 @@ class PlateOptions:
             answer = recognize(image, regions)
             if not isinstance(answer, PlateAnswer):
                 return answer
-            left = tuple(fitted for plate in answer.results if (fitted := self._fitted(plate)) is not None)
+            left = tuple(kept for plate in answer.results if (kept := self._select(plate)) is not None)
             if isinstance(answer, PlatesAndVehicles):
                 return _with_left(answer, left)
             if not left:
@@ -84,12 +84,12 @@ class PlateOptions:
 
         return chosen
 
-    def _fitted(self, plate: PlateResult) -> PlateResult | None:
+    def _select(self, plate: PlateResult) -> PlateResult | None:
         """``plate`` with the candidates that fit, or None."""
         if self.on_vehicles and plate.vehicle.score == 0:
             return None
         code = plate.region.code
-        if self.regions and not any(code == one or code.startswith(f"{one}-") for one in self.regions):
+        if self.regions and not any(f"{code}-".startswith(f"{region}-") for region in self.regions):
             return None
         if not self.text_formats:
             return plate
@@ -101,11 +101,11 @@ class PlateOptions:
 
 def _with_left(answer: PlatesAndVehicles, left: tuple[PlateResult, ...]) -> PlatesAndVehicles:
     """``answer`` with the plates ``left``; the vehicles of the others are vehicles without a plate now."""
-    told = {plate.vehicle.box for plate in left} | {vehicle.box for vehicle in answer.vehicles}
+    shown = {plate.vehicle.box for plate in left} | {vehicle.box for vehicle in answer.vehicles}
     freed = {
         plate.vehicle.box: plate.vehicle
         for plate in answer.results
-        if plate.vehicle.score > 0 and plate.vehicle.box not in told
+        if plate.vehicle.score > 0 and plate.vehicle.box not in shown
     }
     return answer.model_copy(update={"results": left, "vehicles": (*answer.vehicles, *freed.values())})
 
@@ -115,7 +115,7 @@ def _best(plate: PlateResult, candidate: PlateCandidate) -> dict[str, Any]:
     if candidate.plate == plate.plate:
         return {}
     # The characters' own scores are those of another text: each gets that of the whole.
-    characters = tuple(Character(character=one, score=candidate.score) for one in candidate.plate)
+    characters = tuple(Character(character=sign, score=candidate.score) for sign in candidate.plate)
     return {"plate": candidate.plate, "score": candidate.score, "characters": characters}
 
 

@@ -226,7 +226,7 @@ def _leniently(recognize: Recognize, image: bytes, regions: Sequence[str]) -> An
 
 def _results(answer: Answer, mmc: bool) -> tuple[SnapshotPlate | SnapshotObject, ...]:
     if isinstance(answer, PlatesAndVehicles):
-        bare = (SnapshotObject(plate=None, vehicle=_vehicle(one, mmc)) for one in answer.vehicles)
+        bare = (SnapshotObject(plate=None, vehicle=_vehicle(vehicle, mmc)) for vehicle in answer.vehicles)
         return (*(_object(plate, mmc) for plate in answer.results), *bare)
     return tuple(_plate(plate, mmc) for plate in answer.results) if isinstance(answer, PlateAnswer) else ()
 
@@ -234,7 +234,7 @@ def _results(answer: Answer, mmc: bool) -> tuple[SnapshotPlate | SnapshotObject,
 def _plate(plate: PlateResult, mmc: bool) -> SnapshotPlate:
     lists: dict[str, Any] = {}
     if mmc:
-        (color, color_score), (side, side_score) = _looks(plate.vehicle)
+        (color, color_score), (side, side_score) = _appearance(plate.vehicle)
         lists = {
             "model_make": (ModelMake(),),
             "color": ({"color": color, "score": color_score},),
@@ -245,7 +245,7 @@ def _plate(plate: PlateResult, mmc: bool) -> SnapshotPlate:
 
 def _object(plate: PlateResult, mmc: bool) -> SnapshotObject:
     props = PlateProps(
-        plate=tuple(Value(value=one.plate, score=one.score) for one in plate.candidates),
+        plate=tuple(Value(value=text.plate, score=text.score) for text in plate.candidates),
         region=(Value(value=plate.region.code, score=plate.region.score),),
     )
     return SnapshotObject(
@@ -257,7 +257,7 @@ def _object(plate: PlateResult, mmc: bool) -> SnapshotObject:
 def _vehicle(vehicle: Vehicle, mmc: bool) -> VehicleFound:
     props = VehicleProps()
     if mmc:
-        (color, color_score), (side, side_score) = _looks(vehicle)
+        (color, color_score), (side, side_score) = _appearance(vehicle)
         props = VehicleProps(
             make_model=(ModelMake(),),
             orientation=(Value(value=side, score=side_score),),
@@ -266,7 +266,7 @@ def _vehicle(vehicle: Vehicle, mmc: bool) -> VehicleFound:
     return VehicleFound(type=vehicle.type, score=vehicle.score, box=vehicle.box, props=props)
 
 
-def _looks(vehicle: Vehicle) -> tuple[tuple[str, float], tuple[str, float]]:
+def _appearance(vehicle: Vehicle) -> tuple[tuple[str, float], tuple[str, float]]:
     """Return color and side in Snapshot's words, each with the vehicle's score; 0 where it is not clear."""
     side = {"front": "Front", "rear": "Rear"}.get(vehicle.orientation or "", "Unknown")
     return (

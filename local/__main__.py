@@ -16,11 +16,13 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from local.step_functions import MACHINE_ARN, StepFunctions, machine_of
+from local.step_functions import serve as serve_machine
 from local.stores import credentials, queue_url, serve
 from local.template import create_table, read_template
 
@@ -58,6 +60,7 @@ def _environment(address: str) -> dict[str, str]:
         "PLATE_QUEUE_URL": queue_url(address, "PlateQueue"),
         "VIN_QUEUE_URL": queue_url(address, "VinQueue"),
         "WEBHOOKS_QUEUE_URL": queue_url(address, "WebhooksQueue"),
+        "BATCHES_MACHINE_ARN": MACHINE_ARN,
         "UPLOADS_DEAD_LETTERS_URL": queue_url(address, "UploadsDeadLetters"),
         "WEBHOOKS_DEAD_LETTERS_URL": queue_url(address, "WebhooksDeadLetters"),
         "EVENT_BUS": "default",
@@ -85,6 +88,16 @@ def _seed() -> Profile:
             owner="demo@example.com", tier="pro", label="local", overage=True, key=DEMO_KEY
         )
         return account.profile
+
+
+def _machine(template: dict[str, Any]) -> StepFunctions:
+    """Return what runs batches: a few children at a time, by the functions' own handlers."""
+    from local.gateway import import_handler
+
+    names = ("PlateWorkerFunction", "VinWorkerFunction", "BatchesFunction")
+    handlers = {name: import_handler(template["Resources"][name]) for name in names}
+    at_once = min(4, os.cpu_count() or 1)
+    return machine_of(template, {"ResultsBucket": RESULTS}, handlers, at_once=at_once, background=True)
 
 
 def _refuse_a_taken_port(port: int) -> None:
@@ -124,6 +137,8 @@ def main() -> None:
         create_table(boto3.client("dynamodb"), TABLE)
         create_buckets(UPLOADS, RESULTS)
         worker = Worker(template, environment)
+        # Its client is made when a batch is first sent.
+        os.environ["AWS_ENDPOINT_URL_SFN"] = stack.enter_context(serve_machine(_machine(template)))
         profile = _seed()
         gateway = Gateway(template)
         server = make_server("127.0.0.1", port, gateway, threaded=True, request_handler=_Quiet)

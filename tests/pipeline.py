@@ -7,9 +7,10 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import boto3
+import pytest
 
 from carsight_service.aws.clients import Clients
 from carsight_service.contract.api import Answer, Api
@@ -20,7 +21,11 @@ from carsight_service.metering.keyring import Keyring
 from carsight_service.metering.model import key_id
 from carsight_service.notify.subscribers import Webhooks
 from carsight_service.notify.webhooks import Announcer, Deliverer
+from carsight_service.queue import results
+from carsight_service.queue.results import BatchJobs
 from carsight_service.queue.worker import Worker
+from local.step_functions import MACHINE_ARN, StepFunctions, machine_of
+from local.template import read_template
 from local.worker import EventSource
 from tests.events import Invocation
 from tests.fakes import PLATES, VINS, deploy
@@ -56,6 +61,9 @@ class Pipeline:
     def __init__(self, table: str, dynamodb: DynamoDBClient) -> None:
         self.table, self.dynamodb = table, dynamodb
         self.later = timedelta()
+        self.patch = pytest.MonkeyPatch()
+        """Undone when the test ends."""
+        self.patch.setattr(results, "SETTLING_SECONDS", 0.0)
         self.recognized: list[bytes] = []
         self.regions: list[tuple[str, ...]] = []
         self.keyring = Keyring(table, dynamodb)
@@ -71,6 +79,7 @@ class Pipeline:
         )
         self.clients = Clients()
         self.deployment = self.deploy()
+        self.states = self.machine()
         self.workers = {api: self.worker(api, self.deployment) for api in Api}
         self.webhooks = Webhooks(table, dynamodb)
         self.announcer = Announcer(
@@ -85,9 +94,23 @@ class Pipeline:
             "plate_queue_url": self.plate_queue,
             "vin_queue_url": self.vin_queue,
             "webhooks_queue_url": self.webhooks_queue,
+            "batches_machine_arn": MACHINE_ARN,
             "local_fetch": True,
         }
         return deploy(self.table, self.dynamodb, self._now, self.clients, **(settings | changed))
+
+    def machine(self, **options: Any) -> StepFunctions:
+        """Return the state machine of batches; its children are the workers of today."""
+        jobs = BatchJobs(self.deployment)
+        handlers = {
+            "PlateWorkerFunction": lambda event, context: self.workers[Api.PLATE].handle(event, context),
+            "VinWorkerFunction": lambda event, context: self.workers[Api.VIN].handle(event, context),
+            "BatchesFunction": jobs.handle,
+        }
+        values = {"ResultsBucket": self.results}
+        machine = machine_of(read_template(), values, handlers, **{"sleep": lambda _: None, **options})
+        self.clients.states = cast("Any", machine)
+        return machine
 
     def worker(self, api: Api, deployment: Deployment) -> Worker:
         """Return the worker of ``api``."""
@@ -105,6 +128,7 @@ class Pipeline:
 
     def close(self) -> None:
         """Leave nothing that another test would find."""
+        self.patch.undo()
         for bucket in (UPLOADS, self.results):
             for item in self.s3.list_objects_v2(Bucket=bucket).get("Contents", []):
                 self.s3.delete_object(Bucket=bucket, Key=item["Key"])
@@ -147,13 +171,14 @@ class Pipeline:
         return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
     def drain(self) -> None:
-        """Have the workers deal with everything in their queues."""
+        """Have the workers deal with everything in their queues, and with every batch."""
         sources = [
             EventSource(url, api, self.workers[api].handle, batch_size=2, seconds=SECONDS)
             for api, url in ((Api.PLATE, self.plate_queue), (Api.VIN, self.vin_queue))
         ]
         while any(source.drain(self.sqs) for source in sources):
             pass
+        self.states.drain()
 
     def result(self, name: str) -> dict[str, Any]:
         """Return an object of the results bucket, by its name under the key."""

@@ -115,6 +115,7 @@ def send_everything(sender: Sender, key: str, refused: list[str], server: str) -
     sender.send("POST", f"/v1/uploads?key={key}", json.dumps({"api": "plate", "key": key}))
     sender.send("POST", f"/v1/batches?key={key}", json.dumps({"api": "plate", "images": [signed, gone]}))
     sender.send("POST", f"/v1/batches?key={key}", json.dumps({"api": key, "images": [signed]}))
+    sender.send("POST", f"/v1/batches?key={key}", json.dumps({"api": "plate", "list": signed}))
 
 
 @pytest.fixture(scope="module")

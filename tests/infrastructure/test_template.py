@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cfnlint.api
 import pytest
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 
+from carsight_service.batch_store import ENDS
 from carsight_service.contract.api import Api
 from carsight_service.http import openapi
 from carsight_service.http.routes import ROUTES
+from carsight_service.queue.batches import AHEAD, ANSWER_BYTES, CHILD_SECONDS, PATIENT_ATTEMPTS, SECONDS_A_ROW
+from carsight_service.queue.messages import TryLater
 from carsight_service.settings import Settings
 from local.template import read_template
 
@@ -40,7 +45,7 @@ def resources(template: dict[str, Any]) -> dict[str, Resource]:
         properties = resource.get("Properties", {})
         if properties.get("PackageType") == "Image":
             properties["ImageUri"] = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/carsight:tag"
-        for name in ("CodeUri", "ContentUri"):
+        for name in ("CodeUri", "ContentUri", "DefinitionUri"):
             if name in properties:
                 properties[name] = "s3://bucket/key"
     translated = Translator({}, Parser()).translate(packaged, defaults)
@@ -72,6 +77,10 @@ def of_type(resources: dict[str, Resource], kind: str) -> dict[str, Any]:
 
 def functions(resources: dict[str, Resource]) -> dict[str, Any]:
     return of_type(resources, "AWS::Lambda::Function")
+
+
+def machines(resources: dict[str, Resource]) -> dict[str, Any]:
+    return of_type(resources, "AWS::StepFunctions::StateMachine")
 
 
 def statements(resources: dict[str, Resource]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -224,11 +233,21 @@ def test_environments_are_what_the_settings_read(resources: dict[str, Resource])
         assert not settings.tracing
 
 
+OF_A_LOG = {"logs:CreateLogStream", "logs:PutLogEvents"}
+OF_NO_LOG = {f"logs:{verb}LogDelivery" for verb in ("Create", "Get", "Update", "Delete")} | {
+    "logs:ListLogDeliveries",
+    "logs:PutResourcePolicy",
+    "logs:DescribeResourcePolicies",
+    "logs:DescribeLogGroups",
+}
+"""What Step Functions asks for to have its logs delivered."""
+
 # -- permissions ---------------------------------------------------------------------------------------------
 
 
 def test_every_function_has_a_role_of_its_own(resources: dict[str, Resource]) -> None:
     roles = [about["Role"]["Fn::GetAtt"][0] for about in functions(resources).values()]
+    roles += [one["RoleArn"]["Fn::GetAtt"][0] for one in machines(resources).values()]
     assert sorted(roles) == sorted(of_type(resources, "AWS::IAM::Role"))
 
 
@@ -242,22 +261,22 @@ def test_no_role_takes_a_policy_that_is_not_written_here(resources: dict[str, Re
 def test_every_statement_names_its_actions_and_its_resources(resources: dict[str, Resource]) -> None:
     for role, statement in statements(resources):
         said = f"{role}.{statement['Sid']}"
-        actions = listed(statement["Action"])
+        actions = set(listed(statement["Action"]))
         assert not [action for action in actions if "*" in action], said
-        if all(action.startswith("xray:") for action in actions):
-            continue  # X-Ray's actions know no resources
+        if all(action.startswith("xray:") or action in OF_NO_LOG for action in actions):
+            continue  # X-Ray's actions and the delivery of logs know no resources
         for resource in listed(statement["Resource"]):
             # A resource by name, or keys in a bucket by prefix: `${Bucket.Arn}/prefix/*`.
             text = resource.get("Fn::Sub", "") if isinstance(resource, dict) else resource
-            if isinstance(text, str):
-                assert "*" not in text.partition("/")[0], said
+            if isinstance(text, str):  # or the executions of a machine by name
+                assert "*" not in text.removesuffix(":*").partition("/")[0], said
 
 
 def test_a_function_writes_to_its_own_log_alone(resources: dict[str, Resource]) -> None:
     logs: dict[str, Any] = {}
     for role, statement in statements(resources):
         for action in listed(statement["Action"]):
-            if action.startswith("logs:"):
+            if action in OF_A_LOG:
                 logs.setdefault(role, set()).add(statement["Resource"]["Fn::GetAtt"][0])
     for about in functions(resources).values():
         assert logs[about["Role"]["Fn::GetAtt"][0]] == {about["LoggingConfig"]["LogGroup"]["Ref"]}
@@ -295,6 +314,9 @@ def test_logs_are_kept_as_long_as_said(resources: dict[str, Resource]) -> None:
     groups = of_type(resources, "AWS::Logs::LogGroup")
     assert all(group["RetentionInDays"] == 30 for group in groups.values())
     used = {about["LoggingConfig"]["LogGroup"]["Ref"] for about in functions(resources).values()}
+    for machine in machines(resources).values():
+        (destination,) = machine["LoggingConfiguration"]["Destinations"]
+        used.add(destination["CloudWatchLogsLogGroup"]["LogGroupArn"]["Fn::GetAtt"][0])
     assert used | {"AccessLogs"} == set(groups)
 
 
@@ -400,6 +422,75 @@ def test_nothing_is_lost_silently(resources: dict[str, Resource]) -> None:
 
 def test_queues_are_encrypted(resources: dict[str, Resource]) -> None:
     assert all(queue["SqsManagedSseEnabled"] for queue in of_type(resources, "AWS::SQS::Queue").values())
+
+
+# -- batches -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def definition() -> dict[str, Any]:
+    """The state machine's definition, as it is written."""
+    text = (ROOT / "statemachines" / "batch.asl.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def maps(definition: dict[str, Any]) -> dict[str, Any]:
+    return {name: state for name, state in definition["States"].items() if state["Type"] == "Map"}
+
+
+def test_the_definition_is_one_that_step_functions_takes(
+    definition: dict[str, Any], resources: dict[str, Resource]
+) -> None:
+    (machine,) = machines(resources).values()
+    assert machine["DefinitionS3Location"] == {"Bucket": "bucket", "Key": "key"}
+    named = set(re.findall(r"\$\{(\w+)}", json.dumps(definition)))
+    assert named == set(machine["DefinitionSubstitutions"])
+    plain = copy.deepcopy(definition)
+    for state in maps(plain).values():
+        state["MaxConcurrency"] = 100  # cfn-lint knows no expression here
+    properties = {"RoleArn": "arn:aws:iam::123456789012:role/batches", "Definition": plain}
+    properties |= {"DefinitionSubstitutions": dict.fromkeys(named, "carsight")}
+    one = {"M": {"Type": "AWS::StepFunctions::StateMachine", "Properties": properties}}
+    assert cfnlint.api.lint(json.dumps({"Resources": one}), regions=["us-east-1"]) == []
+
+
+def test_the_maps_differ_in_their_readers_alone(definition: dict[str, Any]) -> None:
+    rest = []
+    for name, state in maps(definition).items():
+        assert state["Label"] == name
+        rest.append({field: value for field, value in state.items() if field not in ("Label", "ItemReader")})
+        rest[-1]["ItemSelector"] = set(state["ItemSelector"])
+    assert len(rest) == 3
+    assert rest[1:] == rest[:-1]
+
+
+def test_a_map_that_fails_can_be_redriven(definition: dict[str, Any]) -> None:
+    """A state whose error is caught is over: Step Functions goes on only with one that has not been left."""
+    assert not any("Catch" in state for state in definition["States"].values())
+
+
+def test_every_end_of_a_batch_is_told(definition: dict[str, Any], template: dict[str, Any]) -> None:
+    assert {state["Next"] for state in maps(definition).values()} == {"Finish"}
+    rule = template["Resources"]["BatchesFunction"]["Properties"]["Events"]["Ended"]["Properties"]["Pattern"]
+    assert rule["source"] == ["aws.states"]
+    assert set(rule["detail"]["status"]) == set(ENDS)
+    assert rule["detail"]["stateMachineArn"] == [{"Ref": "Batches"}]
+
+
+def test_a_child_has_time_for_its_rows_and_for_trying_again(
+    definition: dict[str, Any], resources: dict[str, Resource]
+) -> None:
+    worker = functions(resources)["PlateWorkerFunction"]
+    for state in maps(definition).values():
+        (child,) = state["ItemProcessor"]["States"].values()
+        rows = state["ItemBatcher"]["MaxItemsPerBatch"]
+        assert rows / AHEAD * SECONDS_A_ROW < CHILD_SECONDS < child["TimeoutSeconds"] < worker["Timeout"]
+        assert TryLater.__name__ in child["Retry"][0]["ErrorEquals"]
+        assert child["Retry"][1]["ErrorEquals"] == ["States.ALL"]
+        assert child["Retry"][1]["MaxAttempts"] > PATIENT_ATTEMPTS
+        # What a child echoes of its rows leaves room for what it has to say of them.
+        assert state["ItemBatcher"]["MaxInputBytesPerBatch"] <= ANSWER_BYTES / 2 < 256 * 1024 / 2
 
 
 # -- watching and outputs ------------------------------------------------------------------------------------

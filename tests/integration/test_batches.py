@@ -5,24 +5,31 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import random
 import threading
 import tracemalloc
 from collections.abc import Iterator
-from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+import urllib3
 from botocore.exceptions import ClientError
 
-from carsight_service.batch_store import Batches, FinishedBatch, JoinBatch
+from carsight_service.aws.storage import Photo, Storage
+from carsight_service.batch_store import Batches
 from carsight_service.contract.api import Api
-from carsight_service.contract.errors import InvalidRequest
+from carsight_service.contract.errors import InvalidRequest, StoreUnavailable
 from carsight_service.http.batches import parse_batch
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.notify.webhooks import Announcer
-from carsight_service.queue.batches import BatchWorker
-from tests.events import event
+from carsight_service.queue.batches import ANSWER_BYTES, BatchWorker, Outcomes, fitting, lines_of
+from carsight_service.queue.leases import Leases
+from carsight_service.queue.messages import TryLater
+from carsight_service.queue.results import BatchJobs
+from tests.events import Invocation, event
+from tests.fakes import PLATES
 from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline
 
 
@@ -70,10 +77,11 @@ def submit(pipeline: Pipeline, images: list[str], api: Api = Api.PLATE) -> str:
     return str(said["id"])
 
 
-def batches_of(pipeline: Pipeline) -> Batches:
-    """The batches of the deployment."""
-    of = pipeline.deployment
-    return Batches(pipeline.table, pipeline.dynamodb, of.clock, of.storage, of.queues)
+def show(pipeline: Pipeline, batch: str) -> dict[str, Any]:
+    """What is told of a batch."""
+    status, said = ask(pipeline, "GET", f"/v1/batches/{batch}")
+    assert status == 200
+    return dict(said)
 
 
 def lines(pipeline: Pipeline, batch: str) -> list[dict[str, Any]]:
@@ -137,14 +145,11 @@ def test_every_row_is_there_whatever_became_of_it(pipeline: Pipeline, host: str)
         8,
     )
     assert said["finished"] >= said["created"]
-    assert set(said["results"]) == {"jsonl", "csv"}
+    assert set(said["results"]) == {"jsonl", "csv", "manifest"}
+    assert (said["pending"], said["running"], said["detail"]) == (0, 0, None)
     assert pipeline.used() == 4
     assert pipeline.tickets() == []
-    assert sorted(name.rsplit("/", 1)[1] for name in pipeline.names()) == [
-        "list.jsonl",
-        "result.csv",
-        "result.jsonl",
-    ]
+    assert pipeline.result(f"batches/{batch}/manifest.json")["read"] == 4
     pipeline.s3.delete_object(Bucket=UPLOADS, Key=f"incoming/{'0' * 64}/plate/theirs.jpg")
 
 
@@ -171,117 +176,491 @@ def test_a_limit_that_is_reached_on_the_way(pipeline: Pipeline) -> None:
 # -- at least once, and only once ----------------------------------------------------------------------------
 
 
-def chunk(pipeline: Pipeline) -> dict[str, Any]:
-    """A message of the plate queue, as Lambda hands it over; it stays in the queue's hands."""
-    (message,) = pipeline.sqs.receive_message(QueueUrl=pipeline.plate_queue)["Messages"]
-    record = {
-        "messageId": message["MessageId"],
-        "receiptHandle": message["ReceiptHandle"],
-        "body": message["Body"],
-        "attributes": {"ApproximateReceiveCount": "1"},
-    }
-    return {"Records": [record]}
+def a_list(pipeline: Pipeline, rows: int, every: int = 7) -> list[str]:
+    """So many rows, one in ``every`` of which names nothing."""
+    photo = pipeline.put("car.jpg")
+    return ["nothing" if row % every == 0 else photo for row in range(1, rows + 1)]
 
 
-def test_chunks_that_come_twice_are_read_and_counted_once(pipeline: Pipeline) -> None:
-    pipeline.create_key()
-    batch = submit(pipeline, [pipeline.put("car.jpg")] * 14)
-    first, second = chunk(pipeline), chunk(pipeline)
-    for _ in range(2):
-        assert pipeline.handle(first) == []
-    assert ask(pipeline, "GET", f"/v1/batches/{batch}")[1]["done"] == 10
-    for _ in range(2):
-        assert pipeline.handle(second) == []
-    pipeline.drain()
-    assert pipeline.handle(first) == []
-    assert len(lines(pipeline, batch)) == 14
-    assert len(pipeline.recognized) == pipeline.used() == 14
+def check_whole(pipeline: Pipeline, batch: str, images: list[str]) -> None:
+    """Each row of the list is in the result once, in its order, and each that was read is charged once."""
+    rows = lines(pipeline, batch)
+    assert [row["row"] for row in rows] == list(range(1, len(images) + 1))
+    assert [row["input"] for row in rows] == images
+    assert [row["status"] for row in rows] == [400 if image == "nothing" else 200 for image in images]
+    read = sum(image != "nothing" for image in images)
+    said = show(pipeline, batch)
+    assert (said["state"], said["rows"], said["read"], said["done"]) == (
+        "finished",
+        len(images),
+        read,
+        len(images),
+    )
+    assert pipeline.used() == read
     assert pipeline.tickets() == []
+    assert len(table(pipeline, batch)) == len(images)
 
 
-@pytest.mark.parametrize(
-    ("owner", "name", "after"),
-    [
-        (MeterStore, "consume_by_id", True),
-        (BatchWorker, "_row", True),
-        (Batches, "add", False),
-        (Batches, "add", True),
-        (MeterStore, "settle", False),
-        (Batches, "send_join", False),
-        (Batches, "finish", False),
-        (Batches, "finish", True),
-    ],
-)
-def test_a_worker_that_dies_on_a_chunk(pipeline: Pipeline, owner: Any, name: str, after: bool) -> None:
+POINTS = [
+    (MeterStore, "take"),
+    (BatchWorker, "_row"),
+    (Outcomes, "put"),
+    (Batches, "add"),
+    (MeterStore, "close"),
+    (Leases, "complete"),
+]
+"""Where a worker may die over a child: before each of these, or behind it."""
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(("owner", "name"), POINTS)
+def test_a_worker_that_dies_over_a_child(pipeline: Pipeline, owner: Any, name: str, after: bool) -> None:
     pipeline.create_key()
-    batch = submit(pipeline, [pipeline.put("car.jpg"), "nothing", pipeline.put("car.jpg")])
-    message, real = chunk(pipeline), getattr(owner, name)
+    images = a_list(pipeline, 12)
+    batch, real = submit(pipeline, images), getattr(owner, name)
     with pytest.MonkeyPatch.context() as patch:
 
-        def dies(*arguments: Any) -> None:
+        def dies(*arguments: Any, **more: Any) -> None:
             patch.undo()
             if after:
-                real(*arguments)
+                real(*arguments, **more)
             raise Died
 
         patch.setattr(owner, name, dies)
-        with pytest.raises(Died):
-            pipeline.handle(message)
-            pipeline.drain()
-    pipeline.later = timedelta(hours=1)
-    _all_visible(pipeline)
-    assert pipeline.handle(message) == []
+        pipeline.drain()
+    check_whole(pipeline, batch, images)
+
+
+def test_twenty_deaths_lose_double_and_miscount_nothing(pipeline: Pipeline) -> None:
+    pipeline.create_key(overage=True)
+    images = a_list(pipeline, 1200)
+    batch = submit(pipeline, images)
+    chance, deaths = random.Random(17), 0
+
+    def mortal(name: str, real: Any) -> Any:
+        def dying(*arguments: Any, **more: Any) -> Any:
+            nonlocal deaths
+            dies = deaths < 20 and chance.random() < (0.005 if name == "_row" else 0.15)
+            deaths += dies
+            answer = None if dies and chance.random() < 0.5 else real(*arguments, **more)
+            if dies:
+                raise Died
+            return answer
+
+        return dying
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Storage, "read_photo", lambda *_: Photo(PHOTO, ()))
+        for owner, name in POINTS:
+            patch.setattr(owner, name, mortal(name, getattr(owner, name)))
+        pipeline.drain()
+    assert deaths == 20
+    check_whole(pipeline, batch, images)
+
+
+def a_child(pipeline: Pipeline, batch: str, images: list[str], **more: Any) -> dict[str, Any]:
+    """What Step Functions invokes a worker with."""
+    items = [{"row": row, "input": image} for row, image in enumerate(images, 1)]
+    return {
+        "Items": items,
+        "BatchInput": {"batch": batch, "api": "plate"},
+        "run": "one",
+        "attempt": 0,
+        **more,
+    }
+
+
+def test_a_child_that_is_run_twice_is_read_once(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    images = a_list(pipeline, 9)
+    batch = submit(pipeline, images)
+    worker, child = pipeline.workers[Api.PLATE], a_child(pipeline, batch, images)
+    first = worker.handle(child, Invocation(300_000))
+    assert worker.handle(child | {"run": "another"}, Invocation(300_000)) == first
+    assert worker.handle(child, Invocation(300_000)) == first
+    assert len(pipeline.recognized) == pipeline.used() == 8
     pipeline.drain()
-    assert [row["status"] for row in lines(pipeline, batch)] == [200, 400, 200]
-    said = ask(pipeline, "GET", f"/v1/batches/{batch}")[1]
-    assert (said["state"], said["read"], said["failed"]) == ("finished", 2, 1)
-    assert pipeline.used() == 2
-    assert pipeline.tickets() == []
+    check_whole(pipeline, batch, images)
 
 
+def test_a_child_that_is_run_twice_at_once_waits(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    images = a_list(pipeline, 9)
+    batch = submit(pipeline, images)
+    worker, child = pipeline.workers[Api.PLATE], a_child(pipeline, batch, images)
+    row = BatchWorker._row
+
+    def meanwhile(*arguments: Any) -> Any:
+        patch.undo()
+        with pytest.raises(TryLater):
+            worker.handle(child | {"run": "another"}, Invocation(300_000))
+        return row(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BatchWorker, "_row", meanwhile)
+        assert len(worker.handle(child, Invocation(300_000))) == 9
+    assert pipeline.used() == 8
+
+
+def test_a_child_whose_invocation_is_taken_for_lost_counts_once(pipeline: Pipeline) -> None:
+    """The first goes on while the same execution tries again."""
+    pipeline.create_key()
+    images = a_list(pipeline, 9)
+    batch = submit(pipeline, images)
+    worker, child = pipeline.workers[Api.PLATE], a_child(pipeline, batch, images)
+    put = Outcomes.put
+
+    def meanwhile(*arguments: Any) -> Any:
+        patch.undo()
+        assert len(worker.handle(child | {"attempt": 1}, Invocation(300_000))) == 9
+        return put(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Outcomes, "put", meanwhile)
+        assert len(worker.handle(child, Invocation(300_000))) == 9
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+
+
+@pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize(
-    ("owner", "name", "after"),
-    [
-        (Announcer, "announce", False),
-        (Announcer, "announce", True),
-        (Batches, "finish", False),
-        (Batches, "finish", True),
-        (BatchWorker, "_delete_parts", False),
-    ],
+    ("owner", "name"), [(BatchJobs, "_join"), (Announcer, "announce"), (Batches, "end"), (Leases, "complete")]
 )
-def test_a_finished_batch_is_announced_and_its_parts_are_gone(
+def test_whoever_dies_over_a_result_has_it_announced_under_one_name(
     pipeline: Pipeline, owner: Any, name: str, after: bool
 ) -> None:
     pipeline.create_key()
-    announced: list[tuple[Any, ...]] = []
-    announce = Announcer.announce
+    batch = submit(pipeline, [pipeline.put("car.jpg")])
+    announced = deliveries(pipeline)
+    real, jobs = getattr(owner, name), BatchJobs._finish
     with pytest.MonkeyPatch.context() as patch:
 
-        def announces(self: Announcer, *said: Any) -> None:
-            announce(self, *said)
-            announced.append(said)
-
-        patch.setattr(Announcer, "announce", announces)
-        batch = submit(pipeline, [pipeline.put("car.jpg")])
-        real = getattr(owner, name)
-        with pytest.MonkeyPatch.context() as dying:
-
-            def dies(*arguments: Any) -> None:
-                dying.undo()
+        def finishes(*arguments: Any) -> Any:
+            def dies(*inner: Any, **more: Any) -> None:
+                patch.undo()
                 if after:
-                    real(*arguments)
+                    real(*inner, **more)
                 raise Died
 
-            dying.setattr(owner, name, dies)
-            with pytest.raises(Died):
-                pipeline.drain()
-        pipeline.later = timedelta(hours=1)
-        again = {"messageId": "1", "receiptHandle": "1", "attributes": {"ApproximateReceiveCount": "2"}}
-        join = JoinBatch(api=Api.PLATE, batch=FinishedBatch(id=batch)).model_dump_json()
-        assert pipeline.handle({"Records": [{**again, "body": join}]}) == []
-    assert ask(pipeline, "GET", f"/v1/batches/{batch}")[1]["state"] == "finished"
-    assert {said[2] for said in announced if said[0] == "carsight.batch"} == {batch}
-    assert not [name for name in pipeline.names() if "/parts/" in name]
+            patch.setattr(owner, name, dies)
+            return jobs(*arguments)
+
+        patch.setattr(BatchJobs, "_finish", finishes)
+        pipeline.drain()
+    said = show(pipeline, batch)
+    assert (said["state"], said["read"]) == ("finished", 1)
+    assert set(announced) == {batch}
+    assert len(announced) <= 2
+
+
+def deliveries(pipeline: Pipeline) -> list[str]:
+    """The deliveries of batches that are announced from now on."""
+    announced: list[str] = []
+    announce = Announcer.announce
+
+    def announces(self: Announcer, kind: str, key: str, delivery: str, detail: Any) -> None:
+        announce(self, kind, key, delivery, detail)
+        announced.append(delivery)
+
+    pipeline.patch.setattr(Announcer, "announce", announces)
+    return announced
+
+
+# -- stopped, failed, redriven -------------------------------------------------------------------------------
+
+
+def test_a_stopped_batch_keeps_what_it_has_read_and_can_be_redriven(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    images = a_list(pipeline, 130)
+    batch, announced = submit(pipeline, images), deliveries(pipeline)
+    read = BatchWorker.read
+    children = 0
+
+    def stops(*arguments: Any) -> Any:
+        nonlocal children
+        children += 1
+        answer = read(*arguments)
+        if children == 2:
+            status, said = ask(pipeline, "DELETE", f"/v1/batches/{batch}")
+            assert (status, said["state"]) == (200, "cancelled")
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BatchWorker, "read", stops)
+        pipeline.drain()
+    said = show(pipeline, batch)
+    assert (said["state"], said["rows"], said["done"], said["read"]) == ("cancelled", 130, 100, 86)
+    assert [row["row"] for row in lines(pipeline, batch)] == list(range(1, 101))
+    assert pipeline.used() == len(pipeline.recognized) == 86
+    assert ask(pipeline, "DELETE", f"/v1/batches/{batch}")[0] == 200
+
+    status, said = ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")
+    assert (status, said["state"], said["results"]) == (200, "running", None)
+    assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 400
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+    assert len(pipeline.recognized) == pipeline.used()
+    assert announced == [batch, f"{batch}-1"]
+    assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[1]["code"] == "invalid_request"
+
+
+def test_rows_that_are_being_read_when_a_batch_is_stopped_cost_nothing(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    images = a_list(pipeline, 5)
+    batch = submit(pipeline, images)
+    rows = BatchWorker._rows
+
+    def stopped(*arguments: Any) -> Any:
+        answer = rows(*arguments)
+        ask(pipeline, "DELETE", f"/v1/batches/{batch}")
+        pipeline.drain()
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BatchWorker, "_rows", stopped)
+        with pytest.raises(TryLater):
+            pipeline.workers[Api.PLATE].handle(a_child(pipeline, batch, images), Invocation(300_000))
+    said = show(pipeline, batch)
+    assert (said["state"], said["done"], pipeline.used(), pipeline.tickets()) == ("cancelled", 0, 0, [])
+    assert lines(pipeline, batch) == []
+    ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+
+
+@pytest.mark.parametrize("rows", [60, 101 * 50])
+def test_a_child_that_fails_for_good(pipeline: Pipeline, rows: int) -> None:
+    """One child of two is too many, one of a hundred and one is not: its rows say that they were not read."""
+    pipeline.create_key(overage=True)
+    photo = pipeline.put("car.jpg")
+    images = ["nothing"] * (rows - 55) + [photo] * 55
+    batch = submit(pipeline, images)
+    read = BatchWorker.read
+
+    def dies(self: BatchWorker, event: Any, deadline: float) -> Any:
+        if event["Items"][0]["row"] == 1:
+            pipeline.deployment.meters.take(KEY_ID, Api.PLATE, 50, f"{batch[:12]}-1.")
+            raise Died
+        return read(self, event, deadline)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BatchWorker, "read", dies)
+        pipeline.drain()
+    said = show(pipeline, batch)
+    result = lines(pipeline, batch)
+    assert pipeline.used() == said["read"] == sum(row["status"] == 200 for row in result)
+    assert pipeline.tickets() == []
+    if rows > 60:
+        assert (said["state"], said["read"], said["failed"]) == ("finished", 55, rows - 55)
+        assert [row["row"] for row in result] == list(range(1, rows + 1))
+        assert {row["code"] for row in result[:50]} == {"internal_error"}
+        return
+    assert (said["state"], said["rows"], said["done"]) == ("failed", 60, 10)
+    assert [row["row"] for row in result] == list(range(51, 61))
+    looked_at = len(pipeline.recognized)
+    ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+    assert len(pipeline.recognized) == looked_at + 45
+
+
+def test_a_store_that_stops_is_waited_for(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    images = a_list(pipeline, 5)
+    batch = submit(pipeline, images)
+    refusals = 0
+    real = pipeline.dynamodb.update_item
+
+    def refused(**arguments: Any) -> Any:
+        nonlocal refusals
+        refusals += 1
+        if refusals < 4:
+            raise ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, "UpdateItem")
+        return real(**arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.dynamodb, "update_item", refused)
+        pipeline.drain()
+    check_whole(pipeline, batch, images)
+
+
+def test_a_row_whose_store_does_not_answer_ends_as_it_is(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    photo, broken = pipeline.put("car.jpg"), pipeline.put("broken.jpg")
+    batch = submit(pipeline, [photo, broken, photo])
+    read_photo = Storage.read_photo
+    tries = 0
+
+    def fails(self: Storage, bucket: str, key: str, *more: Any) -> Any:
+        nonlocal tries
+        if key == broken:
+            tries += 1
+            raise StoreUnavailable("object not readable: SlowDown")
+        return read_photo(self, bucket, key, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Storage, "read_photo", fails)
+        pipeline.drain()
+    assert [row["status"] for row in lines(pipeline, batch)] == [200, 503, 200]
+    assert (tries, pipeline.used(), pipeline.tickets()) == (5, 2, [])
+
+
+# -- lists that lie elsewhere --------------------------------------------------------------------------------
+
+
+def put_list(pipeline: Pipeline, name: str, body: bytes) -> str:
+    """A list in a bucket that the deployment lists; answers with its address."""
+    pipeline.s3.put_object(Bucket=UPLOADS, Key=name, Body=body)
+    return f"s3://{UPLOADS}/{name}"
+
+
+def send(pipeline: Pipeline, address: str, **more: Any) -> Any:
+    return ask(pipeline, "POST", "/v1/batches", json.dumps({"api": "plate", "list": address, **more}))
+
+
+@pytest.fixture
+def listing(pipeline: Pipeline) -> Pipeline:
+    """A pipeline that may read lists, and photos, of its uploads bucket."""
+    pipeline.create_key()
+    pipeline.deployment = pipeline.deploy(allowed_buckets=frozenset({UPLOADS}))
+    pipeline.workers = {api: pipeline.worker(api, pipeline.deployment) for api in Api}
+    pipeline.states = pipeline.machine()
+    return pipeline
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.jsonl"])
+def test_a_list_in_a_bucket(listing: Pipeline, name: str) -> None:
+    photo = listing.put("car.jpg")
+    body = f"id;image_url;regions\nA1;{photo};us-ca,gb\nB2;nothing;\n\n;{photo};\n"
+    if name.endswith("jsonl"):
+        rows = [
+            {"id": "A1", "image": photo, "regions": ["us-ca", "GB"]},
+            {"id": "B2", "url": "nothing"},
+            photo,
+        ]
+        body = "\n".join(map(json.dumps, rows))
+    status, said = send(listing, put_list(listing, name, body.encode()), regions=["de"])
+    assert (status, said["state"], said["rows"], said["done"], said["pending"]) == (
+        200,
+        "running",
+        None,
+        0,
+        None,
+    )
+    listing.drain()
+    found = lines(listing, said["id"])
+    assert [(row["row"], row.get("id"), row["status"]) for row in found] == [
+        (1, "A1", 200),
+        (2, "B2", 400),
+        (3, None, 200),
+    ]
+    assert listing.regions == [("us-ca", "gb"), ("de",)]
+    assert [row["id"] for row in table(listing, said["id"])] == ["A1", "B2", ""]
+    assert show(listing, said["id"])["rows"] == 3
+
+
+def test_every_object_under_a_prefix(listing: Pipeline) -> None:
+    for number in range(3):
+        listing.s3.put_object(Bucket=UPLOADS, Key=f"fleet/{number} ü.jpg", Body=PHOTO)
+    listing.s3.put_object(Bucket=UPLOADS, Key="fleeting.jpg", Body=PHOTO)
+    status, said = send(listing, f"s3://{UPLOADS}/fleet/")
+    assert (status, said["rows"]) == (200, None)
+    listing.drain()
+    assert [row["input"] for row in lines(listing, said["id"])] == [
+        f"s3://{UPLOADS}/fleet/{n} ü.jpg" for n in range(3)
+    ]
+
+
+def test_a_list_that_is_sent_with_a_form(listing: Pipeline) -> None:
+    status, form = ask(listing, "POST", "/v1/batches/lists", json.dumps({"format": "csv"}))
+    assert (status, form["max_bytes"], form["expires_in"]) == (200, 2 * 1024**3, 3600)
+    body, content_type = urllib3.encode_multipart_formdata(
+        {**form["fields"], "file": ("list.csv", f"{listing.put('car.jpg')}\n".encode())}
+    )
+    assert send(listing, form["list"])[0] == 400  # not there yet
+    address = f"{os.environ['AWS_ENDPOINT_URL']}/{listing.results}"
+    sent = urllib3.request("POST", address, body=body, headers={"content-type": content_type})
+    assert sent.status in (200, 204)
+    status, said = send(listing, form["list"])
+    assert status == 200
+    listing.drain()
+    assert [row["status"] for row in lines(listing, said["id"])] == [200]
+    assert (
+        ask(listing, "POST", "/v1/batches/lists", json.dumps({"format": "exe"}))[1]["code"]
+        == "invalid_request"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "message"),
+    [
+        ("list.jsonl", b"", "no rows"),
+        ("list.csv", b"image\n", "no rows"),
+        ("list.jsonl", b'"a.jpg"\n{"image": 3}\n', "Row 2"),
+        ("list.jsonl", b'"a.jpg"\n\n"b.jpg"\n{', "Row 3 is not JSON"),
+        ("list.jsonl", b'{"image": "a.jpg", "regions": "' + b"x" * 20 + b'"}', "Row 1: regions"),
+        ("list.jsonl", b'{"image": "a.jpg", "id": {}}', "Row 1: id"),
+        ("list.jsonl", b'"' + b"x" * 100_000 + b'"', "65,536"),
+        ("list.csv", b"id,url\n1,a.jpg\n2\n", "Row 2"),
+        ("list.csv", b'url\n"a.jpg', "Not valid CSV"),
+        ("list.csv", b"url\n\xff.jpg\n", "UTF-8"),
+        ("list.parquet", b"nothing of the kind", "not Parquet"),
+        ("list.xlsx", b"PK", "called .jsonl"),
+    ],
+)
+def test_a_list_that_is_refused_at_once(listing: Pipeline, name: str, body: bytes, message: str) -> None:
+    status, said = send(listing, put_list(listing, name, body))
+    assert (status, said["code"]) == (400, "invalid_request")
+    assert message in said["message"]
+    assert not [name for name in listing.names() if "batches/" in name]
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (f"s3://{UPLOADS}/nowhere.csv", "NoSuchKey"),
+        (f"s3://{UPLOADS}/nowhere/", "no object"),
+        ("s3://theirs/list.csv", "not among those"),
+        ("https://example.com/list.csv", "list must be"),
+        (f"lists/{'0' * 32}.csv", "NoSuchKey"),
+        ("lists/../list.csv", "list must be"),
+    ],
+)
+def test_an_address_of_no_list(listing: Pipeline, address: str, message: str) -> None:
+    status, said = send(listing, address)
+    assert (status, said["code"]) == (400, "invalid_request")
+    assert message in said["message"]
+
+
+def test_a_broken_row_far_down_ends_a_batch_before_anything_is_read(listing: Pipeline) -> None:
+    photo = listing.put("car.jpg")
+    rows = [json.dumps(photo)] * 1500 + ["{}"]
+    announced = deliveries(listing)
+    status, said = send(listing, put_list(listing, "list.jsonl", "\n".join(rows).encode()))
+    assert status == 200
+    listing.drain()
+    said = show(listing, said["id"])
+    assert (said["state"], said["done"]) == ("failed", 0)
+    assert said["detail"].startswith("Row 1501 must be")
+    assert listing.recognized == []
+    assert announced == [said["id"]]
+    assert ask(listing, "POST", f"/v1/batches/{said['id']}/redrive")[1]["code"] == "invalid_request"
+
+
+def test_an_answer_that_is_too_large_leaves_out_what_is_least(pipeline: Pipeline) -> None:
+    row = {"row": 1, "input": "x", "status": 200, **PLATES.body("id", 1.0)}
+    reading = row["results"][0]
+    row["results"] = [reading | {"candidates": [{"score": 1, "plate": "9djc652"}] * 9}] * 2
+    few = fitting(lines_of([row] * 3))
+    assert few == [row] * 3
+    fit = ANSWER_BYTES // len(lines_of([row | {"results": [reading] * 2}]))
+    many = fitting(lines_of([row] * (fit - 1)))
+    assert len(lines_of([row] * (fit - 1))) > ANSWER_BYTES
+    assert [len(reading["candidates"]) for reading in many[0]["results"]] == [1, 1]
+    assert many[0]["results"][0]["characters"]
+    most = fitting(lines_of([row | {"results": [reading] * 40}] * 50))
+    assert len(json.dumps(most)) < 256 * 1024
+    assert (most[0]["truncated"], len(most[0]["results"])) == (40, 1)
 
 
 def test_a_batch_survives_a_rotation(pipeline: Pipeline) -> None:
@@ -307,22 +686,23 @@ def test_a_batch_survives_a_rotation(pipeline: Pipeline) -> None:
     assert lines(pipeline, said["id"])[0]["status"] == 200
 
 
-@pytest.mark.parametrize("operation", ["get_item", "put_item", "update_item"])
-def test_a_table_that_is_throttled_is_a_503(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, operation: str
-) -> None:
+def test_a_table_that_is_throttled_is_a_503(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline.create_key()
     batch = submit(pipeline, ["a"])
 
     def refused(**_: Any) -> None:
-        raise ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, operation)
+        raise ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, "GetItem")
 
-    monkeypatch.setattr(pipeline.dynamodb, operation, refused)
-    body = json.dumps({"api": "plate", "images": ["a"]})
-    answers = [ask(pipeline, "POST", "/v1/batches", body)]
-    if operation == "get_item":
-        answers.append(ask(pipeline, "GET", f"/v1/batches/{batch}"))
-    for status, said in answers:
+    for operation in ("get_item", "put_item"):
+        monkeypatch.setattr(pipeline.dynamodb, operation, refused)
+    for method, path in (
+        ("POST", ""),
+        ("GET", f"/{batch}"),
+        ("DELETE", f"/{batch}"),
+        ("POST", f"/{batch}/redrive"),
+    ):
+        body = json.dumps({"api": "plate", "images": ["a"]})
+        status, said = ask(pipeline, method, f"/v1/batches{path}", body)
         assert (status, said["code"]) == (503, "key_store_unavailable")
 
 
@@ -341,42 +721,18 @@ def test_a_batch_says_where_its_cars_may_be_from(pipeline: Pipeline) -> None:
     assert pipeline.regions == [("us-ca", "gb")]
 
 
-def _all_visible(pipeline: Pipeline) -> None:
-    """What a dead worker held comes back."""
-    pipeline.sqs.set_queue_attributes(QueueUrl=pipeline.plate_queue, Attributes={"VisibilityTimeout": "1"})
-
-
-def test_a_batch_that_cannot_be_sent_whole_is_not_begun(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_that_cannot_be_begun_is_none(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline.create_key()
-    images = [pipeline.put("car.jpg")] * 150
-    refused: list[str] = []
 
-    class Refusing:
-        def send_message_batch(self, **arguments: Any) -> Any:
-            if len(refused) == 1:
-                raise ConnectionError
-            refused.append("once")
-            return pipeline.sqs.send_message_batch(**arguments)
+    def refused(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, "StartExecution")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.clients, "sqs", Refusing())
-        status, said = ask(pipeline, "POST", "/v1/batches", json.dumps({"api": "plate", "images": images}))
-    assert (status, said["code"]) == (500, "internal_error")
+        patch.setattr(pipeline.states, "start_execution", refused)
+        status, said = ask(pipeline, "POST", "/v1/batches", json.dumps({"api": "plate", "images": ["a"]}))
+    assert (status, said["code"]) == (503, "key_store_unavailable")
     pipeline.drain()
     assert (pipeline.used(), pipeline.recognized) == (0, [])
-
-
-def test_chunks_wait_until_the_batch_has_been_sent(pipeline: Pipeline) -> None:
-    pipeline.create_key()
-    batch = submit(pipeline, [pipeline.put("car.jpg")])
-    message = chunk(pipeline)
-    store = batches_of(pipeline)
-    store._change(batch, "preparing")
-    assert pipeline.handle(message) == [message["Records"][0]["messageId"]]
-    store._change(batch, "running")
-    assert pipeline.handle(message) == []
 
 
 # -- what is asked for ---------------------------------------------------------------------------------------
@@ -403,7 +759,7 @@ def test_chunks_wait_until_the_batch_has_been_sent(pipeline: Pipeline) -> None:
 )
 def test_a_list(body: bytes, content_type: str, query: dict[str, list[str]], images: list[str]) -> None:
     request = parse_batch(body, content_type, query)
-    assert (request.api, request.images) == (Api.PLATE, images)
+    assert (request.api, [row.image for row in request.rows]) == (Api.PLATE, images)
 
 
 @pytest.mark.parametrize(
@@ -445,7 +801,7 @@ def test_a_list_that_cannot_be_read(body: bytes, content_type: str, message: str
 
 def test_as_many_rows_as_may_be_are_taken() -> None:
     for head in (b"", b"url\n"):
-        assert len(parse_batch(head + b"a.b\n" * 10_000, "text/csv", {"api": ["plate"]}).images) == 10_000
+        assert len(parse_batch(head + b"a.b\n" * 10_000, "text/csv", {"api": ["plate"]}).rows) == 10_000
 
 
 def test_millions_of_rows_are_not_kept() -> None:
@@ -474,4 +830,6 @@ def test_a_batch_of_another_key_is_not_there(pipeline: Pipeline) -> None:
     assert ask(pipeline, "GET", f"/v1/batches/{batch}")[0] == 200
     for unknown in ("unknown", "0" * 32, "0" * 3000, "%00", f"{batch}%20", batch.upper()):
         assert ask(pipeline, "GET", f"/v1/batches/{unknown}")[0] == 404
-    assert ask(pipeline, "DELETE", f"/v1/batches/{batch}")[0] == 405
+    for method, path in (("DELETE", ""), ("POST", "/redrive")):
+        sent = event(path=f"/v1/batches/{batch}{path}", method=method, headers={"x-api-key": other})
+        assert pipeline.ask(sent)[0] == 404

@@ -1,11 +1,13 @@
-"""What is known of a batch: its item in the table, its list in S3, and the messages to its workers.
+"""What is known of a batch: its item in the table, its objects in S3, and its execution in Step Functions.
 
-A list is stored as JSON Lines and cut into chunks of ten rows, each a message that names its range of bytes,
-so that no worker ever holds more than ten rows.
+The state machine ``Batches`` (``statemachines/batch.asl.json``) reads a batch: its execution is called like
+the batch, its map hands some fifty rows at a time to the plate or the VIN worker. The item says whose the
+batch is and how it ended; while it runs, the map run says how far it is.
 
-    <account id>/batches/<id>/list.jsonl
-                              parts/00000.jsonl ...      until they have been joined
-                              result.jsonl, result.csv
+    <account id>/batches/<id>/list.jsonl      the rows, where they do not lie elsewhere
+                              map/...         what the map writes: JSON Lines, and a manifest
+                              result.jsonl, result.csv, manifest.json
+    parts/<id>/<first row>.jsonl              the outcome of each child, kept for as long as it may run again
 """
 
 from __future__ import annotations
@@ -13,73 +15,40 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
-from pydantic import BaseModel
 
-from carsight_service.aws.dynamo import Clock, attribute_names, expiry
-from carsight_service.aws.queues import Queues
-from carsight_service.aws.storage import Storage
+from carsight_service.aws.dynamo import attribute_names, expiry
 from carsight_service.contract.api import Api
-from carsight_service.contract.errors import StoreUnavailable
+from carsight_service.contract.errors import InvalidRequest, StoreUnavailable
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
-CHUNK_ROWS = 10
+    from carsight_service.deployment import Deployment
 
 _ID = re.compile("[0-9a-f]{32}")
 
 KEPT = timedelta(days=30)
 """How long a batch is known."""
 
+State = Literal["running", "finished", "failed", "cancelled"]
+
+ENDS: Mapping[str, State] = {"FAILED": "failed", "TIMED_OUT": "failed", "ABORTED": "cancelled"}
+"""What an execution's status means for its batch; one that has succeeded says so once it has results."""
+
 
 @dataclass(frozen=True, slots=True)
-class BatchRequest:
-    """What ``POST /v1/batches`` asks for."""
+class List:
+    """Where the rows of a batch are."""
 
-    api: Api
-    images: Sequence[str]
-    regions: Sequence[str] = ()
-
-
-class Chunk(BaseModel):
-    """Rows of a batch: their number, and their first and last byte in the list."""
-
-    id: str
-    """The batch."""
-    chunk: int
-    start: int
-    end: int
-
-
-class ReadChunk(BaseModel):
-    """The message that has a chunk read."""
-
-    api: Api
-    batch: Chunk
-
-
-class FinishedBatch(BaseModel):
-    """A batch of which every row has been read."""
-
-    id: str
-    chunk: None = None
-
-
-class JoinBatch(BaseModel):
-    """The message that has the results of a batch joined."""
-
-    api: Api
-    batch: FinishedBatch
-
-
-State = Literal["preparing", "running", "finished", "cancelled"]
+    kind: Literal["rows", "jsonl", "csv", "parquet", "prefix"]
+    """``rows`` are JSON Lines that have been looked at, each as ``contract.lists.Row.line`` writes it."""
+    bucket: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,182 +61,233 @@ class Batch:
     key_id: str
     """The key that it was submitted with."""
     api: Api
-    regions: tuple[str, ...]
-    """Region codes that the caller expects in its photos."""
-    state: State
-    rows: int
-    done: frozenset[int]
-    """Numbers of the chunks whose results are in, from 0."""
-    read: int
-    """Rows answered with a 200, and so counted."""
-    failed: int
     created: str
     """ISO 8601, UTC."""
-    finished: str | None
+    regions: tuple[str, ...] = ()
+    """Region codes that the caller expects in its photos."""
+    state: State = "running"
+    rows: int | None = None
+    """None until the list has been counted."""
+    read: int = 0
+    """Rows answered with a 200, and so counted."""
+    failed: int = 0
+    finished: str | None = None
+    detail: str | None = None
+    """Why it has failed, for whoever submitted it."""
+    redrives: int = 0
 
     @property
-    def chunks(self) -> int:
-        """How many chunks the list was cut into."""
-        return -(-self.rows // CHUNK_ROWS)
-
-    @property
-    def complete(self) -> bool:
-        """Whether all results are in, joined or not."""
-        return len(self.done) == self.chunks
+    def delivery(self) -> str:
+        """What tells the announcement of its end from others: each redrive ends anew."""
+        return f"{self.id}-{self.redrives}" if self.redrives else self.id
 
     def object(self, name: str) -> str:
         """Return the key of one of its objects in the results bucket."""
         return f"{self.account}/batches/{self.id}/{name}"
 
-    def part(self, chunk: int) -> str:
-        """Return the key of the results of one chunk."""
-        return self.object(f"parts/{chunk:05}.jsonl")
+    def part(self, first_row: int | str = "") -> str:
+        """Return the key of the outcome of the child that begins with ``first_row``; without, of all."""
+        return f"parts/{self.id}/" + (f"{int(first_row):08}.jsonl" if first_row else "")
+
+    def ticket(self, first_row: int | str = "") -> str:
+        """Return the ticket of the child that begins with ``first_row``; without, how all begin."""
+        return f"{self.id[:12]}-{first_row}"
+
+    def to_item(self) -> dict[str, Any]:
+        """Return the item that holds it."""
+        fields = asdict(self) | {"regions": ",".join(self.regions)}
+        known = {name: _attribute(value) for name, value in fields.items() if value not in (None, "")}
+        return _key(known.pop("id")["S"]) | known
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> Self:
         """Return the batch held by a DynamoDB item."""
-        return cls(
-            id=item["pk"]["S"].removeprefix("BATCH#"),
-            account=item["account"]["S"] if "account" in item else item["key_id"]["S"],
-            key_id=item["key_id"]["S"],
-            api=Api(item["api"]["S"]),
-            regions=tuple(item["regions"]["S"].split(",")) if "regions" in item else (),
-            state=item["state"]["S"],
-            rows=int(item["rows"]["N"]),
-            done=frozenset(map(int, item["done"]["NS"])) if "done" in item else frozenset(),
-            read=int(item["read"]["N"]),
-            failed=int(item["failed"]["N"]),
-            created=item["created"]["S"],
-            finished=item["finished"]["S"] if "finished" in item else None,
-        )
+        known: dict[str, Any] = {
+            name: int(item[name]["N"]) if "N" in item[name] else item[name]["S"]
+            for name in cls.__dataclass_fields__
+            if name in item
+        }
+        known["api"] = Api(known["api"])
+        known["regions"] = tuple(filter(None, known.get("regions", "").split(",")))
+        return cls(id=item["pk"]["S"].removeprefix("BATCH#"), **known)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A batch, and how many of its rows wait and are being read; None where the engine has not begun."""
+
+    batch: Batch
+    pending: int | None = 0
+    running: int | None = 0
 
 
 class Batches:
     """The batches of one deployment.
 
-    Methods raise ``StoreUnavailable`` where the table is throttled or out of reach, and botocore's errors for
-    buckets and queues.
+    Methods raise ``StoreUnavailable`` where the table or Step Functions is throttled or out of reach, and
+    botocore's errors for buckets.
     """
 
-    def __init__(
-        self, table_name: str, client: DynamoDBClient, clock: Clock, storage: Storage, queues: Queues
-    ) -> None:
-        self._table = table_name
-        self._client = client
-        self._clock = clock
-        self._storage = storage
-        self._queues = queues
+    def __init__(self, deployment: Deployment) -> None:
+        self._table = deployment.settings.table_name
+        self._client = deployment.aws.dynamodb
+        self._clock = deployment.clock
+        self._aws = deployment.aws
+        self._machine = deployment.settings.batches_machine_arn or ""
 
-    def submit(self, account: str, key_id: str, request: BatchRequest) -> Batch:
-        """Store the list and send its chunks to the workers. Nothing is counted yet.
+    # -- its execution ---------------------------------------------------------------------------------------
 
-        The workers wait until everything has been sent: a batch that could not be sent whole is cancelled,
-        and none of its rows is read.
-        """
-        batch = Batch(
-            id=secrets.token_hex(16),
-            account=account,
-            key_id=key_id,
-            api=request.api,
-            regions=tuple(request.regions),
-            state="preparing",
-            rows=len(request.images),
-            done=frozenset(),
-            read=0,
-            failed=0,
-            created=self._now(),
-            finished=None,
-        )
-        lines = [json.dumps(image, ensure_ascii=False).encode() + b"\n" for image in request.images]
-        self._storage.write_result(batch.object("list.jsonl"), b"".join(lines), "application/jsonl")
-        self._put(batch)
+    def new(self, account: str, key_id: str, api: Api, regions: tuple[str, ...], rows: int | None) -> Batch:
+        """Return a batch that has not been begun; nobody knows of it yet."""
+        return Batch(secrets.token_hex(16), account, key_id, api, self._now(), regions, rows=rows)
+
+    def begin(self, batch: Batch, rows: List) -> None:
+        """Note the batch and have its rows read. Nothing is counted yet."""
+        with _reaching():
+            item = batch.to_item() | {"expires": expiry(self._clock(), KEPT)}
+            self._client.put_item(TableName=self._table, Item=item)
+        wanted = {"account": batch.account, "api": batch.api, "list": asdict(rows)}
         try:
-            self._send(batch.api, *_chunk_messages(batch, lines))
+            with _reaching():
+                self._aws.states.start_execution(
+                    stateMachineArn=self._machine, name=batch.id, input=json.dumps(wanted)
+                )
         except Exception:
-            self._change(batch.id, "cancelled")
+            self.end(batch, "cancelled")
             raise
-        self._change(batch.id, "running")
-        return self.get(batch.id) or batch
+
+    def progress(self, batch: Batch) -> Progress:
+        """Return how far a batch is. One whose end has not been noted yet is over all the same."""
+        if batch.state != "running":
+            return Progress(batch)
+        try:
+            with _reaching():
+                status = self._aws.states.describe_execution(executionArn=self._execution(batch))["status"]
+        except _Refused:  # forgotten, which comes long after its end
+            return Progress(replace(batch, state="cancelled"))
+        if status in ENDS:
+            return Progress(replace(batch, state=ENDS[status]))
+        with _reaching():
+            runs = self._aws.states.list_map_runs(executionArn=self._execution(batch))["mapRuns"]
+            if not runs:
+                return Progress(batch, None, None)
+            counts = self._aws.states.describe_map_run(mapRunArn=runs[0]["mapRunArn"])["itemCounts"]
+        return Progress(batch, counts["pending"], counts["running"])
+
+    def stop(self, batch: Batch) -> None:
+        """Read no more rows of a batch; one that has ended is left as it is."""
+        if batch.state == "running":
+            with suppress(_Refused), _reaching():
+                self._aws.states.stop_execution(
+                    executionArn=self._execution(batch), cause="Stopped by its owner"
+                )
+
+    def redrive(self, batch: Batch) -> Batch:
+        """Read what has not been read of a batch that failed or was stopped.
+
+        Raises ``InvalidRequest`` where it is another, or has ended too long ago.
+        """
+        refused = InvalidRequest(
+            "Only a batch that has failed or been stopped, within 14 days, can be redriven; one that was "
+            "stopped just now may need a minute to come to rest"
+        )
+        again: dict[str, Any] = {
+            "state": "running",
+            "redrives": batch.redrives + 1,
+            "finished": None,
+            "detail": None,
+        }
+        if batch.state not in ("failed", "cancelled") or not self._update(batch, **again):
+            raise refused
+        running = replace(batch, **again)
+        try:
+            with _reaching():
+                self._aws.states.redrive_execution(
+                    executionArn=self._execution(batch), clientToken=running.delivery
+                )
+        except Exception as error:
+            self._update(running, **{name: getattr(batch, name) for name in again})
+            if isinstance(error, _Refused):
+                raise refused from error
+            raise
+        return running
+
+    def _execution(self, batch: Batch) -> str:
+        return f"{self._machine.replace(':stateMachine:', ':execution:')}:{batch.id}"
+
+    # -- its item --------------------------------------------------------------------------------------------
 
     def get(self, batch_id: str) -> Batch | None:
         """Return the batch, if there is one."""
         if not _ID.fullmatch(batch_id):
             return None
-        with _reaching_the_table():
+        with _reaching():
             answer = self._client.get_item(TableName=self._table, Key=_key(batch_id), ConsistentRead=True)
         return Batch.from_item(answer["Item"]) if "Item" in answer else None
 
-    def add(self, batch: Batch, chunk: int, read: int, failed: int) -> None:
-        """Add a chunk's numbers, unless they have been added before."""
-        with suppress(_Refused), _reaching_the_table():
+    def add(self, batch: Batch, read: int, failed: int) -> None:
+        """Add a child's numbers, for whoever watches: the result has the exact ones."""
+        with suppress(_Refused), _reaching():
             self._client.update_item(
                 TableName=self._table,
                 Key=_key(batch.id),
-                UpdateExpression="ADD #done :chunks, #read :read, #failed :failed",
-                ConditionExpression="attribute_exists(pk) AND NOT contains(#done, :chunk)",
-                ExpressionAttributeNames=attribute_names("done", "read", "failed"),
+                UpdateExpression="ADD #read :read, #failed :failed",
+                ConditionExpression="#state = :running",
+                ExpressionAttributeNames=attribute_names("read", "failed", "state"),
                 ExpressionAttributeValues={
-                    ":chunks": {"NS": [str(chunk)]},
-                    ":chunk": {"N": str(chunk)},
                     ":read": {"N": str(read)},
                     ":failed": {"N": str(failed)},
+                    ":running": {"S": "running"},
                 },
             )
 
-    def finish(self, batch: Batch) -> None:
-        """Note that the results have been joined."""
-        self._change(batch.id, "finished", finished=self._now())
+    def note(self, batch: Batch, **fields: Any) -> None:
+        """Set fields of a batch: its ``rows``, or the ``detail`` of why it is going to fail."""
+        self._update(batch, **fields)
 
-    def send_join(self, batch: Batch) -> None:
-        """Have the results of a complete batch joined."""
-        self._send(batch.api, JoinBatch(api=batch.api, batch=FinishedBatch(id=batch.id)))
+    def end(self, batch: Batch, state: State, **fields: Any) -> bool:
+        """Note how a batch has ended; False where it has been redriven since."""
+        return self._update(batch, state=state, finished=self._now(), **fields)
 
     def _now(self) -> str:
         return self._clock().astimezone(UTC).isoformat(timespec="seconds")
 
-    def _put(self, batch: Batch) -> None:
-        item = {
-            **_key(batch.id),
-            "account": {"S": batch.account},
-            "key_id": {"S": batch.key_id},
-            "api": {"S": batch.api.value},
-            "state": {"S": batch.state},
-            "rows": {"N": str(batch.rows)},
-            "read": {"N": "0"},
-            "failed": {"N": "0"},
-            "created": {"S": batch.created},
-            "expires": expiry(self._clock(), KEPT),
-            **({"regions": {"S": ",".join(batch.regions)}} if batch.regions else {}),
-        }
-        with _reaching_the_table():
-            self._client.put_item(TableName=self._table, Item=item)
-
-    def _change(self, batch_id: str, state: State, finished: str | None = None) -> None:
-        values = {":state": {"S": state}} | ({":finished": {"S": finished}} if finished else {})
-        with _reaching_the_table():
-            self._client.update_item(
-                TableName=self._table,
-                Key=_key(batch_id),
-                UpdateExpression="SET #state = :state" + (", #finished = :finished" if finished else ""),
-                ExpressionAttributeNames=attribute_names("state", *(["finished"] if finished else [])),
-                ExpressionAttributeValues=values,
-            )
-
-    def _send(self, api: Api, *messages: ReadChunk | JoinBatch) -> None:
-        self._queues.send(self._queues.of(api), *(message.model_dump_json() for message in messages))
+    def _update(self, batch: Batch, **fields: Any) -> bool:
+        """Set ``fields`` while the batch is in the state that is known here; False where it is in another."""
+        names = {f"#{name}": name for name in fields} | attribute_names("state", "redrives")
+        values = {f":{name}": _attribute(value) for name, value in fields.items() if value is not None}
+        sets = ", ".join(f"#{name} = :{name}" for name, value in fields.items() if value is not None)
+        gone = ", ".join(f"#{name}" for name, value in fields.items() if value is None)
+        try:
+            with _reaching():
+                self._client.update_item(
+                    TableName=self._table,
+                    Key=_key(batch.id),
+                    UpdateExpression=(f"SET {sets}" if sets else "") + (f" REMOVE {gone}" if gone else ""),
+                    ConditionExpression="#state = :was AND #redrives = :before",
+                    ExpressionAttributeNames=names,
+                    ExpressionAttributeValues=values
+                    | {":was": _attribute(batch.state), ":before": _attribute(batch.redrives)},
+                )
+        except _Refused:
+            return False
+        return True
 
 
 class _Refused(Exception):
-    """A write's condition did not hold."""
+    """A condition did not hold: a write's, or Step Functions' own."""
+
+
+_REFUSALS = {"ConditionalCheckFailedException", "ExecutionDoesNotExist", "ExecutionNotRedrivable"}
 
 
 @contextmanager
-def _reaching_the_table() -> Iterator[None]:
+def _reaching() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
         code = error.response["Error"]["Code"]
-        if code == "ConditionalCheckFailedException":
+        if code in _REFUSALS:
             raise _Refused from None
         raise StoreUnavailable(code) from error
     except BotoCoreError as error:
@@ -278,12 +298,5 @@ def _key(batch_id: str) -> dict[str, Any]:
     return {"pk": {"S": f"BATCH#{batch_id}"}, "sk": {"S": "BATCH"}}
 
 
-def _chunk_messages(batch: Batch, lines: Sequence[bytes]) -> list[ReadChunk]:
-    """One message a chunk."""
-    messages, start = [], 0
-    for chunk in range(batch.chunks):
-        size = sum(map(len, lines[chunk * CHUNK_ROWS : (chunk + 1) * CHUNK_ROWS]))
-        part = Chunk(id=batch.id, chunk=chunk, start=start, end=start + size - 1)
-        messages.append(ReadChunk(api=batch.api, batch=part))
-        start += size
-    return messages
+def _attribute(value: str | int) -> Any:
+    return {"N": str(value)} if isinstance(value, int) else {"S": str(value)}

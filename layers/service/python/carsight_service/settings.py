@@ -51,13 +51,16 @@ class Settings(Links):
     """Bucket that takes the readings of uploads and batches; never the one that triggers them."""
 
     plate_queue_url: str | None = None
-    """Queue of the plate worker: S3 announces every upload here, beside chunks of plate batches."""
+    """Queue of the plate worker: S3 announces every upload here."""
 
     vin_queue_url: str | None = None
-    """Queue of the VIN worker: uploads passed on by the plate worker, and chunks of VIN batches."""
+    """Queue of the VIN worker: uploads passed on by the plate worker."""
 
     webhooks_queue_url: str | None = None
     """Queue of the readings that keys with a webhook are told of."""
+
+    batches_machine_arn: str | None = None
+    """Step Functions' state machine that reads batches."""
 
     alerts_topic_arn: str | None = None
     """SNS topic of usage alerts."""

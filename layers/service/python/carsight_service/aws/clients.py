@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sns import SNSClient
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_stepfunctions import SFNClient
 
 _BACKGROUND = Config(
     connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 3, "mode": "standard"}
@@ -57,3 +58,4 @@ class Clients:
     sqs: SQSClient = _client("sqs", _BACKGROUND)
     sns: SNSClient = _client("sns", _BACKGROUND)
     events: EventBridgeClient = _client("events", _BACKGROUND)
+    states: SFNClient = _client("stepfunctions", _BACKGROUND)

@@ -191,11 +191,11 @@ def _batch(deployment: Deployment, options: argparse.Namespace) -> None:
         for _ in _polls(float("inf")):
             bar.n = batch["done"]
             bar.set_postfix(read=batch["read"], failed=batch["failed"])
-            if batch["state"] in ("finished", "cancelled"):
+            if batch["state"] != "running":
                 break
             batch = client.call("GET", f"/v1/batches/{quote(batch['id'])}")
     if batch["results"] is None:
-        raise CommandError("the batch could not be sent to the queue; send it again")
+        raise CommandError(batch.get("detail") or f"the batch is {batch['state']}; send it again")
     files = {}
     for kind, address in batch["results"].items():
         file = options.output / f"batch-{batch['id']}.{kind}"

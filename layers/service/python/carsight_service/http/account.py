@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from carsight_service.batch_store import Batches
+from carsight_service.batch_store import Batch, Batches, Progress
 from carsight_service.contract.api import Api, CurrentUsage, PastUsage, UsageReport, User, Validation
 from carsight_service.contract.errors import (
     InvalidRequest,
@@ -19,7 +19,7 @@ from carsight_service.contract.errors import (
     PlanWithoutApi,
 )
 from carsight_service.http import openapi, page, snapshot
-from carsight_service.http.batches import BatchAnswer, parse_batch
+from carsight_service.http.batches import BatchAnswer, offer_list, parse_batch, submit
 from carsight_service.http.request import Request, parse_request, request_id_of
 from carsight_service.http.responses import refuse, respond
 from carsight_service.http.routes import ROUTES, Route
@@ -56,8 +56,7 @@ class Call:
     @property
     def batches(self) -> Batches:
         """The batches of the deployment."""
-        of = self.deployment
-        return Batches(of.settings.table_name, of.aws.dynamodb, of.clock, of.storage, of.queues)
+        return Batches(self.deployment)
 
 
 Handler = Callable[[Call], "Response"]
@@ -168,27 +167,52 @@ def offer_upload(call: Call) -> Response:
     return respond(200, offered.model_dump(mode="json"))
 
 
+def offer_batch_list(call: Call) -> Response:
+    """``POST /v1/batches/lists``: a form to send a long list with."""
+    account = call.account().profile.account
+    offered = offer_list(call.deployment, account, call.request.body, call.request_id)
+    return respond(200, offered.model_dump(mode="json"))
+
+
 def submit_batch(call: Call) -> Response:
     """``POST /v1/batches``: a list of images to be read in the background."""
     account = call.account()
     request = parse_batch(call.request.body, call.request.content_type, call.request.query)
     _require_api(account, request.api)
     profile = account.profile
-    batch = call.batches.submit(profile.account, profile.key_id, request)
-    return respond(
-        200, BatchAnswer.of(batch, call.deployment.storage, call.request_id).model_dump(mode="json")
-    )
+    batch = submit(call.deployment, profile.account, profile.key_id, request)
+    return _about(call, Progress(batch, None, None))
 
 
 def show_batch(call: Call) -> Response:
     """``GET /v1/batches/<id>``: how far a batch is, and where its results are."""
-    account = call.account()
+    return _about(call, call.batches.progress(_batch(call)))
+
+
+def stop_batch(call: Call) -> Response:
+    """``DELETE /v1/batches/<id>``: no more rows of a batch are read."""
+    batch = _batch(call)
+    call.batches.stop(batch)
+    return _about(call, call.batches.progress(batch))
+
+
+def redrive_batch(call: Call) -> Response:
+    """``POST /v1/batches/<id>/redrive``: what has not been read of a batch is."""
+    return _about(call, Progress(call.batches.redrive(_batch(call)), None, None))
+
+
+def _batch(call: Call) -> Batch:
+    """Return the batch that the path names. Raises ``NotFound`` where it is not the key's account's."""
+    profile = call.account().profile
     batch = call.batches.get(call.parameters["id"])
-    if batch is None or batch.account not in (account.profile.account, account.profile.key_id):
+    if batch is None or batch.account not in (profile.account, profile.key_id):
         raise NotFound
-    return respond(
-        200, BatchAnswer.of(batch, call.deployment.storage, call.request_id).model_dump(mode="json")
-    )
+    return batch
+
+
+def _about(call: Call, progress: Progress) -> Response:
+    answer = BatchAnswer.of(progress, call.deployment.storage, call.request_id)
+    return respond(200, answer.model_dump(mode="json"))
 
 
 def _require_api(account: model.Account, api: Api) -> None:
@@ -231,8 +255,11 @@ HANDLERS: Mapping[str, Handler] = {
     "usage": usage,
     "statistics": statistics,
     "offerUpload": offer_upload,
+    "offerList": offer_batch_list,
     "submitBatch": submit_batch,
     "showBatch": show_batch,
+    "stopBatch": stop_batch,
+    "redriveBatch": redrive_batch,
     "openapiJson": openapi_json,
     "openapiYaml": openapi_yaml,
     "index": partial(_page, page.index),

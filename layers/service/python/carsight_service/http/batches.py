@@ -1,151 +1,228 @@
-"""``/v1/batches``: what a list of images may look like, and what is told of the batch that it becomes."""
+"""``/v1/batches``: what is asked for, and what is told of the batch that it becomes."""
 
 from __future__ import annotations
 
-import codecs
-import csv
 import io
 import json
+import re
+import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel
+from botocore.exceptions import ClientError
+from pydantic import BaseModel, ValidationError
 
-from carsight_service.aws.storage import Storage
-from carsight_service.batch_store import Batch, BatchRequest, State
-from carsight_service.contract.api import IMAGE_FIELDS, Api, region_codes
-from carsight_service.contract.errors import InvalidRequest, checked_regions
+from carsight_service.batch_store import Batch, Batches, List, Progress, State
+from carsight_service.contract.api import Api
+from carsight_service.contract.errors import InvalidRequest
+from carsight_service.contract.lists import Row, parse_regions, parse_row, read_rows
 
-MAX_ROWS = 10_000
-MAX_ROW_CHARACTERS = 2048
+if TYPE_CHECKING:
+    from carsight_service.aws.storage import Storage
+    from carsight_service.deployment import Deployment
+
+MAX_BODY_ROWS = 10_000
+"""Of a list in the body of a request; a longer one is sent to S3 first."""
+
 MAX_BRACKETS = 100_000
 """Of a JSON list, in its texts too."""
 
-_COLUMNS = (
-    *dict.fromkeys(name.replace("_", "").lower() for name in IMAGE_FIELDS),
-    *("url", "photo", "photourl", "picture", "link", "key"),
-)
-"""Of a CSV's first line: its letters alone, whatever their case, so that ``Image URL`` is a name too."""
+MAX_LIST_BYTES = 2 * 1024**3
+LIST_SECONDS = 3600
+"""How long a list may be sent with a form."""
 
-_DELIMITERS = ",;\t|"
-"""A spreadsheet writes the one that its country leaves free: a semicolon where the comma is decimal."""
+_ROWS_LOOKED_AT = 1000
+"""Of a list in S3, before its batch is accepted; the rest is looked at before its first photo is read."""
+
+Format = Literal["jsonl", "csv", "parquet"]
+
+_SENT = re.compile(r"lists/[0-9a-f]{32}\.(jsonl|csv|parquet)")
+_NAMED = re.compile(r"s3://([^/]+)/(.*)", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRequest:
+    """What ``POST /v1/batches`` asks for: rows, or the address of a list of them."""
+
+    api: Api
+    rows: Sequence[Row] = ()
+    regions: tuple[str, ...] = ()
+    address: str = ""
 
 
 def parse_batch(body: bytes, content_type: str, query: Mapping[str, Sequence[str]]) -> BatchRequest:
-    """Read a list: a JSON object ``{"api", "images"}``, or a JSON list or CSV with ``?api=`` beside.
+    """Read a request: ``{"api", "images"}``, ``{"api", "list"}``, or a list alone with ``?api=`` beside.
 
-    A CSV has one image a line: in the column that its first line calls ``image_url``, ``image``, ``url`` or
-    ``key``, or without such a line in the first. ``regions``, in the object or the query, are hints for all.
+    A list alone is JSON, JSON Lines or CSV. ``regions``, in the object or the query, are hints for all rows.
     Raises ``InvalidRequest`` where there are no images, too many, or one that can be neither URL nor key.
     """
-    # Spreadsheets save "Unicode text" as UTF-16, with the mark that tells which.
-    encoding = "utf-16" if body[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-    try:
-        text = body.decode(encoding)
-    except UnicodeDecodeError:
-        raise InvalidRequest("The list must be UTF-8, or UTF-16 with a byte order mark") from None
-    listed: Mapping[str, Any] = (
-        {"images": _csv_column(text)} if "csv" in content_type.lower() else _json_list(text)
-    )
-    apis = [*([listed["api"]] if listed.get("api") is not None else []), *query.get("api", ())]
+    kind = content_type.lower()
+    asked: Mapping[str, Any] = {}
+    if "csv" in kind or "jsonl" in kind or "ndjson" in kind:
+        rows = list(
+            islice(read_rows(io.BytesIO(body), "csv" if "csv" in kind else "jsonl"), MAX_BODY_ROWS + 1)
+        )
+    else:
+        asked = _json_object(body)
+        images = asked.get("images")
+        if asked.get("list") is not None and images is None:
+            images = []
+        if not isinstance(images, list) or len(images) > MAX_BODY_ROWS:
+            raise _no_list()
+        rows = [parse_row(image, number) for number, image in enumerate(images, 1)]
+    address = asked.get("list", "")
+    if not isinstance(address, str) or bool(address) == bool(rows) or len(rows) > MAX_BODY_ROWS:
+        raise _no_list()
+    apis = [*([asked["api"]] if asked.get("api") is not None else []), *query.get("api", ())]
     if not apis or any(api not in tuple(Api) for api in apis):
         raise InvalidRequest(f"api must be {' or '.join(Api)}")
-    regions = _regions(listed.get("regions", list(query.get("regions", ()))))
-    return BatchRequest(Api(apis[0]), _images(listed.get("images")), regions)
+    hints = asked.get("regions", list(query.get("regions", ())))
+    return BatchRequest(Api(apis[0]), rows, parse_regions(hints), address)
 
 
-def _json_list(text: str) -> Mapping[str, Any]:
-    refused = InvalidRequest("The list must be JSON, or CSV with the content type text/csv")
-    # A list of texts holds few brackets, and each that is read as JSON's takes up to 200 bytes.
-    if text.count("{") + text.count("[") > MAX_BRACKETS:
+def _no_list() -> InvalidRequest:
+    return InvalidRequest(
+        f"images must be a list of 1 to {MAX_BODY_ROWS} URLs or S3 keys, or list the address of a list in S3"
+    )
+
+
+def _json_object(body: bytes) -> Mapping[str, Any]:
+    refused = InvalidRequest(
+        "The list must be JSON, or CSV with the content type text/csv, JSON Lines with application/jsonl"
+    )
+    # A list holds few brackets, and each that is read as JSON's takes up to 200 bytes.
+    if body.count(b"{") + body.count(b"[") > MAX_BRACKETS:
         raise refused
     try:
-        value = json.loads(text)
+        value = json.loads(body)
     except (ValueError, RecursionError):
         raise refused from None
     return value if isinstance(value, dict) else {"images": value}
 
 
-def _images(images: object) -> list[str]:
-    if not isinstance(images, list) or not 1 <= len(images) <= MAX_ROWS:
-        raise InvalidRequest(f"images must be a list of 1 to {MAX_ROWS} URLs or S3 keys")
-    for row, image in enumerate(images, 1):
-        if not isinstance(image, str) or not 1 <= len(image.strip()) <= MAX_ROW_CHARACTERS:
-            raise InvalidRequest(f"Row {row} must be a URL or S3 key of 1 to {MAX_ROW_CHARACTERS} characters")
-    return [image.strip().encode("utf-8", "replace").decode() for image in images]
-
-
-def _regions(hints: object) -> tuple[str, ...]:
-    hints = hints.split(",") if isinstance(hints, str) else hints or []
-    if not isinstance(hints, list) or not all(isinstance(hint, str) for hint in hints):
-        raise InvalidRequest("regions must be a list of region codes such as us-ca or de")
-    return checked_regions(region_codes(hints))
-
-
-def _csv_column(text: str) -> list[str]:
-    """Return the images of a CSV. Raises ``InvalidRequest`` where no column can be told to hold them."""
-    first, _, rest = text.partition("\n")
-    if first.strip().lower().startswith("sep="):  # a spreadsheet's own word for its delimiter
-        delimiter, text = first.strip()[4:5] or ",", rest
+def submit(deployment: Deployment, account: str, key_id: str, request: BatchRequest) -> Batch:
+    """Have the rows of a request read. Raises ``InvalidRequest`` where its list cannot be."""
+    batches, storage = Batches(deployment), deployment.storage
+    batch = batches.new(account, key_id, request.api, request.regions, len(request.rows) or None)
+    if request.address:
+        rows = _find_list(deployment, account, request.address)
     else:
-        delimiter = max(_DELIMITERS, key=first.count)
-    try:
-        lines = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
-        filled = (row for row in lines if any(cell.strip() for cell in row))
-        # As many as may be, the head, and one that is too many: millions of rows take 200 MB.
-        rows = list(islice(filled, MAX_ROWS + 2))
-    except (csv.Error, TypeError, ValueError) as error:
-        raise InvalidRequest(f"Not valid CSV: {error}") from None
-    if not rows:
-        return []
-    named = ["".join(filter(str.isalnum, name.lower())) for name in rows[0]]
-    column = next((named.index(name) for name in _COLUMNS if name in named), None)
-    if column is not None:
-        del rows[0]
-    elif _names_an_image(rows[0][0]):
-        column = 0
+        rows = List("rows", storage.results_bucket, batch.object("list.jsonl"))
+        storage.write_result(rows.key, b"".join(row.line() for row in request.rows), "application/jsonl")
+    batches.begin(batch, rows)
+    return batch
+
+
+def _find_list(deployment: Deployment, account: str, address: str) -> List:
+    """Return the list at ``address``, and look at its beginning."""
+    s3 = deployment.aws.s3
+    if sent := _SENT.fullmatch(address):
+        bucket, key, form = deployment.storage.results_bucket, f"{account}/{address}", sent[1]
+    elif named := _NAMED.fullmatch(address):
+        bucket, key = named[1], named[2]
+        form = "prefix" if not key or key.endswith("/") else key.rpartition(".")[2].lower()
+        if bucket not in deployment.settings.allowed_buckets:
+            raise InvalidRequest(f"The bucket {bucket[:63]} is not among those that this deployment reads")
     else:
         raise InvalidRequest(
-            f"Row 1 names no image: {rows[0][0][:80]!r} is no URL, no S3 key, and no column of them such as "
-            "image_url"
+            "list must be s3://bucket/list.jsonl, .csv or .parquet, s3://bucket/prefix/, or a list sent"
         )
-    return [row[column] if column < len(row) else "" for row in rows]
+    try:
+        if form == "prefix":
+            if not s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents"):
+                raise InvalidRequest(f"There is no object under {address[:200]}")
+            return List("prefix", bucket, key)
+        if form not in ("jsonl", "csv", "parquet"):
+            raise InvalidRequest("A list is called .jsonl, .csv or .parquet; a prefix ends with a slash")
+        body: Any = s3.get_object(Bucket=bucket, Key=key)["Body"]
+    except ClientError as error:
+        raise InvalidRequest(f"{address[:200]} cannot be read: {error.response['Error']['Code']}") from error
+    with body:
+        if form == "parquet":
+            if body.read(4) != b"PAR1":
+                raise InvalidRequest("The list is not Parquet")
+            return List("parquet", bucket, key)
+        if not list(islice(read_rows(body, form), _ROWS_LOOKED_AT)):
+            raise InvalidRequest("The list has no rows")
+    return List("csv" if form == "csv" else "jsonl", bucket, key)
 
 
-def _names_an_image(cell: str) -> bool:
-    """Whether ``cell`` may be a URL or a key: these have a slash or a dot, the head of a column has none."""
-    return "/" in cell or "." in cell
+class ListRequest(BaseModel):
+    """The body of ``POST /v1/batches/lists``."""
+
+    format: Format
+
+
+class ListOffer(BaseModel):
+    """What ``POST /v1/batches/lists`` answers: a form to send a list with, and what to call it afterwards."""
+
+    success: Literal[True] = True
+    list: str
+    """The member ``list`` of ``POST /v1/batches``, once the list has been sent."""
+    url: str
+    fields: dict[str, str]
+    """To be sent before the field ``file``."""
+    max_bytes: int = MAX_LIST_BYTES
+    expires_in: int = LIST_SECONDS
+    """Seconds."""
+    request_id: str
+
+
+def offer_list(deployment: Deployment, account: str, body: bytes, request_id: str) -> ListOffer:
+    """Make a presigned POST for one list. Raises ``InvalidRequest`` for a format that is none."""
+    try:
+        wanted = ListRequest.model_validate_json(body)
+    except ValidationError:
+        raise InvalidRequest("format must be jsonl, csv or parquet") from None
+    name = f"lists/{secrets.token_hex(16)}.{wanted.format}"
+    form = deployment.aws.s3.generate_presigned_post(
+        Bucket=deployment.storage.results_bucket,
+        Key=f"{account}/{name}",
+        Conditions=[["content-length-range", 1, MAX_LIST_BYTES]],
+        ExpiresIn=LIST_SECONDS,
+    )
+    return ListOffer(list=name, url=form["url"], fields=form["fields"], request_id=request_id)
 
 
 class BatchAnswer(BaseModel):
-    """What ``POST /v1/batches`` and ``GET /v1/batches/<id>`` answer."""
+    """What every route of a batch answers."""
 
     success: Literal[True] = True
     id: str
     api: Api
     state: State
-    """``finished`` when all rows are in and joined; ``cancelled`` where it could not be sent to the queue."""
-    rows: int
+    """``finished`` when all rows are in and joined; ``failed`` and ``cancelled`` ones may be redriven."""
+    rows: int | None
+    """None until a list that lies in S3 has been counted."""
     done: int
     """Rows with a result, ``read`` and ``failed`` together."""
     read: int
     """Rows answered with a 200; only these are counted against the limit."""
     failed: int
+    pending: int | None
+    """Rows that wait; None where reading has not begun."""
+    running: int | None
+    """Rows that are being read."""
     created: str
     finished: str | None
-    results: dict[Literal["jsonl", "csv"], str] | None
-    """Addresses of the finished results, for an hour; ask again for new ones."""
+    detail: str | None
+    """Why it has failed."""
+    results: dict[Literal["jsonl", "csv", "manifest"], str] | None
+    """Addresses of the results, for an hour; ask again for new ones."""
     request_id: str
 
     @classmethod
-    def of(cls, batch: Batch, storage: Storage, request_id: str) -> Self:
-        """Return the answer for ``batch``."""
-        results: dict[Literal["jsonl", "csv"], str] | None = None
-        if batch.state == "finished":
+    def of(cls, progress: Progress, storage: Storage, request_id: str) -> Self:
+        """Return the answer for a batch and how far it is."""
+        batch = progress.batch
+        results: dict[Literal["jsonl", "csv", "manifest"], str] | None = None
+        if batch.finished:
             results = {
                 "jsonl": storage.result_url(batch.object("result.jsonl")),
                 "csv": storage.result_url(batch.object("result.csv")),
+                "manifest": storage.result_url(batch.object("manifest.json")),
             }
         return cls(
             id=batch.id,
@@ -155,8 +232,11 @@ class BatchAnswer(BaseModel):
             done=batch.read + batch.failed,
             read=batch.read,
             failed=batch.failed,
+            pending=progress.pending,
+            running=progress.running,
             created=batch.created,
             finished=batch.finished,
+            detail=batch.detail,
             results=results,
             request_id=request_id,
         )

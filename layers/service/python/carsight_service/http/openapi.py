@@ -48,7 +48,8 @@ from carsight_service.contract.errors import (
     UnknownRegions,
     envelope,
 )
-from carsight_service.http.batches import MAX_ROWS, BatchAnswer
+from carsight_service.contract.lists import MAX_ROWS
+from carsight_service.http.batches import MAX_BODY_ROWS, BatchAnswer, ListOffer, ListRequest
 from carsight_service.http.routes import ROUTES, Operation, Route
 from carsight_service.http.snapshot import SnapshotAnswer, Statistics
 from carsight_service.http.uploads import UploadOffer, UploadRequest
@@ -66,6 +67,7 @@ ANSWERS = (
     UsageReport,
     UploadOffer,
     BatchAnswer,
+    ListOffer,
 )
 
 _JSON = "application/json"
@@ -280,14 +282,29 @@ _IMAGE_FORM: Document = {
 }
 
 
+_IMAGE_NAME: Document = {
+    "type": "string",
+    "minLength": 1,
+    "description": "An image's URL, `s3://bucket/key`, or its key in the uploads bucket.",
+}
+
 _IMAGES: Document = {
     "type": "array",
     "minItems": 1,
-    "maxItems": MAX_ROWS,
+    "maxItems": MAX_BODY_ROWS,
     "items": {
-        "type": "string",
-        "minLength": 1,
-        "description": "An image's URL, or its key in the uploads bucket.",
+        "anyOf": [
+            _IMAGE_NAME,
+            {
+                "type": "object",
+                "required": ["image"],
+                "properties": {
+                    "image": _IMAGE_NAME,
+                    "id": {"type": "string", "description": "Yours; comes back in the row of the result."},
+                    "regions": _ref("schemas", "Regions"),
+                },
+            },
+        ]
     },
 }
 
@@ -312,8 +329,21 @@ _BODIES: Document = {
             _JSON: {
                 "schema": {
                     "type": "object",
-                    "required": ["api", "images"],
-                    "properties": {"api": {"enum": [api.value for api in Api]}, "images": _IMAGES},
+                    "description": "Either the images, or where a list of them is.",
+                    "required": ["api"],
+                    "properties": {
+                        "api": {"enum": [api.value for api in Api]},
+                        "images": _IMAGES,
+                        "list": {
+                            "type": "string",
+                            "description": (
+                                "`s3://bucket/list.jsonl`, `.csv` or `.parquet`, or `s3://bucket/prefix/` "
+                                "for every object under it, in a bucket that the deployment lists; or the "
+                                f"`list` that `/v1/batches/lists` has named. Up to {MAX_ROWS:,} rows."
+                            ),
+                        },
+                        "regions": _ref("schemas", "Regions"),
+                    },
                 },
                 "example": {
                     "api": "plate",
@@ -327,7 +357,15 @@ _BODIES: Document = {
                 },
                 "example": "image_url\nhttps://example.com/1.jpg\n",
             },
+            "application/jsonl": {
+                "schema": {"type": "string", "description": "A row a line; the API is the parameter `api`."},
+                "example": '{"id": "0815", "image": "https://example.com/1.jpg"}\n',
+            },
         },
+    },
+    "List": {
+        "required": True,
+        "content": {_JSON: {"schema": _ref("schemas", ListRequest.__name__)}},
     },
 }
 """By the name that an ``Operation`` has for its body."""
@@ -452,7 +490,11 @@ Reads licence plates and VINs from photos; speaks CarsXE's recognition API, erro
 def document() -> Document:
     """Return the description as one JSON-like object."""
     _, definitions = models_json_schema(
-        [*((model, "serialization") for model in ANSWERS), (UploadRequest, "validation")],
+        [
+            *((model, "serialization") for model in ANSWERS),
+            (UploadRequest, "validation"),
+            (ListRequest, "validation"),
+        ],
         ref_template="#/components/schemas/{model}",
     )
     schemas = {

@@ -196,6 +196,19 @@ ROUTES: Sequence[Route] = (
         },
     ),
     Route(
+        "/v1/batches/lists",
+        "Uploads",
+        {
+            "POST": Operation(
+                "offerList",
+                "A form to send a long list to S3 with",
+                "ListOffer",
+                errors=lambda: [InvalidRequest("format must be jsonl, csv or parquet")],
+                body="List",
+            )
+        },
+    ),
+    Route(
         "/v1/batches/{id}",
         "Uploads",
         {
@@ -204,6 +217,29 @@ ROUTES: Sequence[Route] = (
                 "How far a batch is, and where its results are",
                 "BatchAnswer",
                 errors=lambda: [NotFound()],
+                parameters=("id",),
+            ),
+            "DELETE": Operation(
+                "stopBatch",
+                "Stop a batch; what it has read remains",
+                "BatchAnswer",
+                errors=lambda: [NotFound()],
+                parameters=("id",),
+            ),
+        },
+    ),
+    Route(
+        "/v1/batches/{id}/redrive",
+        "Uploads",
+        {
+            "POST": Operation(
+                "redriveBatch",
+                "Read what has not been read of a batch that failed or was stopped",
+                "BatchAnswer",
+                errors=lambda: [
+                    NotFound(),
+                    InvalidRequest("Only a batch that has failed ... can be redriven"),
+                ],
                 parameters=("id",),
             )
         },

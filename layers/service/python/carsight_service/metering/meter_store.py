@@ -413,6 +413,20 @@ class MeterStore:
         else:
             self.settle(grant.usage.key_id, grant.api, [grant.ticket])
 
+    def granted(self, key_id: str, api: Api, beginning: str) -> list[Grant]:
+        """Return what is counted under tickets with this ``beginning``: work that has not been closed."""
+        answer = self._call(
+            "get_item", TableName=self.table_name, Key=_meter_key(key_id, api), ConsistentRead=True
+        )
+        item = answer.get("Item")
+        if successor := successor_of(item):
+            return self.granted(successor, api, beginning)
+        if item is None:
+            return []
+        usage = Usage.of(Meter.from_item(item))
+        tickets = [name[len(_ticket("")) :] for name in item if name.startswith(_ticket(beginning))]
+        return [Grant(api, ticket, _Ticket(ticket).counted(item), usage) for ticket in tickets]
+
     def _take(self, key_id: str, api: Api, units: int, trace: _Trace | None, *, follow: bool) -> Grant:
         """Count ``units``, or as many as are left, once for each ``trace``."""
         if not is_key_id(key_id):

@@ -1,150 +1,260 @@
-"""Batches behind the queue: chunks of a list are read, and their results joined.
+"""A child of a batch's map: some fifty rows are read, counted under one ticket, and answered together.
 
-A chunk's rows are one object of results; whoever finishes the last chunk sends one more message, and who
-takes that one joins the parts into ``result.jsonl`` and ``result.csv``.
+Step Functions may run a child twice, at once or after its worker died. What a child has come to is one object
+of the results bucket, written once; whoever finds it answers with it. In the order in which a worker may die,
+and what the next run finds:
 
-Messages may come twice and workers may die. Each row is counted under a ticket of its own, each chunk is done
-under a lease, and one conditional write adds a chunk's numbers to the batch together with the chunk's number
-in the set of those that are done: a chunk can neither be missed nor added twice.
+    lease taken          its own lease, where it is the same child tried again; another's runs out
+    units taken          the ticket is in the meter: the same units, not counted again
+    outcome stored       nothing is read; what is left is to settle the ticket
+    ticket closed        nothing left of it; the outcome is the answer
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Self
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from carsight_service.aws.clients import Clients
+from botocore.exceptions import ClientError
+from pydantic import BaseModel, Field
+
 from carsight_service.aws.storage import upload_prefix
-from carsight_service.batch_store import CHUNK_ROWS, Batch, Batches, Chunk
-from carsight_service.contract.api import Api
-from carsight_service.contract.errors import InvalidImage, StoreUnavailable
+from carsight_service.batch_store import Batch, Batches
+from carsight_service.contract.errors import (
+    InternalError,
+    InvalidImage,
+    InvalidRequest,
+    LimitExceeded,
+    ServiceError,
+    StoreUnavailable,
+    envelope,
+)
+from carsight_service.contract.lists import Row, parse_row
+from carsight_service.deadline import within
 from carsight_service.images import S3Source, UrlSource
-from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.leases import Leases
 from carsight_service.queue.messages import TryLater
-from carsight_service.reading import ByTicket, Reader, Recognize, Result, Work
+from carsight_service.reading import Recognize, forget_frames, translate
+from carsight_service.telemetry import logger, stage, timed
 
 if TYPE_CHECKING:
     from carsight_service.deployment import Deployment
+    from carsight_service.lambda_types import Event
+    from carsight_service.metering.model import Grant
 
 SECONDS_A_ROW = 12.0
 """What one row may take: a fetch is given up after 8."""
 
-_PARTS_AHEAD = 16
-_WRITE_BYTES = 8 * 1024 * 1024
-"""S3 takes parts of 5 MB and more."""
+CHILD_SECONDS = 120.0
+"""What a child may take, fifty rows whose hosts do not answer included; its lease lasts no longer."""
+
+AHEAD = 8
+"""Photos that are fetched while one is read."""
+
+PATIENT_ATTEMPTS = 4
+"""How often a child is tried again where a row's store does not answer; then the row ends as it is."""
+
+ANSWER_BYTES = 240_000
+"""What a child answers with at most: Step Functions takes 256 KiB."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class ChildRow(BaseModel):
+    """One row, as the map hands it over."""
+
+    row: int
+    """Its place in the list, from 1."""
+    input: Any
+    """What ``contract.lists.parse_row`` takes."""
+
+
+class ChildBatch(BaseModel):
+    """What all children of a batch are told."""
+
+    batch: str
+
+
+class Child(BaseModel):
+    """What Step Functions invokes a worker with; the names are its own."""
+
+    items: list[ChildRow] = Field(alias="Items", min_length=1)
+    of: ChildBatch = Field(alias="BatchInput")
+    run: str
+    """Names the child's execution, which tries again where a worker dies."""
+    attempt: int = 0
+
+    @property
+    def first(self) -> int:
+        """The row that names the child: the map cuts a list in the same way whenever it is run."""
+        return self.items[0].row
+
+
+class Outcomes:
+    """What children have come to, each in an object that is written once."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._s3 = deployment.aws.s3
+        self._bucket = deployment.storage.results_bucket
+        self._meters = deployment.meters
+
+    def get(self, key: str) -> bytes | None:
+        """Return the rows of an outcome as JSON Lines, None where there is none."""
+        try:
+            return self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+        except self._s3.exceptions.NoSuchKey:
+            return None
+
+    def put(self, key: str, rows: bytes) -> bytes:
+        """Store an outcome unless there is one; answers with the one that is there."""
+        try:
+            self._s3.put_object(Bucket=self._bucket, Key=key, Body=rows, IfNoneMatch="*")
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "PreconditionFailed" or (found := self.get(key)) is None:
+                raise
+            return found
+        return rows
+
+    def all(self, batch: Batch) -> Iterator[bytes]:
+        """Yield the outcomes of a batch, in the order of its list, a few of them in memory."""
+        listed = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=batch.part())
+        keys = (found["Key"] for page in listed for found in page.get("Contents", ()))
+        with fetched_ahead(self.get, keys) as outcomes:
+            for _, outcome in outcomes:
+                yield outcome.result() or b""
+
+    def settle(self, batch: Batch, first_row: int | str = "") -> None:
+        """Close what workers that died have left open: the tickets of one child, or of all of a batch."""
+        for grant in self._meters.granted(batch.account, batch.api, batch.ticket(first_row)):
+            outcome = self.get(batch.part(grant.ticket.split("-")[1].rstrip(".")))
+            self._meters.close(grant, readings(outcome) if outcome else 0)
 
 
 class BatchWorker:
-    """Reads chunks of batches of one API; one per process, safe to share between threads."""
+    """Reads children of batches of one API; one per process, safe to share between threads."""
 
-    def __init__(
-        self,
-        deployment: Deployment,
-        reader: Reader,
-        recognize: Recognize,
-        batches: Batches,
-        leases: Leases,
-        announcer: Announcer,
-    ) -> None:
+    def __init__(self, deployment: Deployment, recognize: Recognize, leases: Leases) -> None:
         self._deployment = deployment
         self._storage = deployment.storage
         self._meters = deployment.meters
-        self._reader = reader
         self._recognize = recognize
-        self._batches = batches
+        self._batches = Batches(deployment)
+        self._outcomes = Outcomes(deployment)
         self._leases = leases
-        self._announcer = announcer
 
-    def read(self, chunk: Chunk, deadline: float) -> None:
-        """Read the rows of a chunk before ``deadline``, and have the batch joined where it is the last.
+    def read(self, event: Event, deadline: float) -> list[dict[str, Any]]:
+        """Read the rows of a child before ``deadline``; answers with the rows of its result.
 
-        Raises ``TryLater`` where it is to be tried again later, and whatever is our fault.
+        Raises ``TryLater`` where another run is at it, and whatever is our fault: both are tried again.
         """
-        batch = self._running(chunk.id)
-        if batch is None:
-            return
-        if chunk.chunk not in batch.done:
-            self._under_lease(batch, str(chunk.chunk), deadline, lambda: self._read(batch, chunk, deadline))
-        self._meters.settle(batch.account, batch.api, _tickets(batch, chunk))
+        child = Child.model_validate(event)
+        batch = self._batches.get(child.of.batch)
+        if batch is None or batch.state != "running":
+            raise TryLater("the batch was stopped")
+        seconds = min(CHILD_SECONDS, deadline - time.monotonic())
+        name = f"batch/{batch.id}/{child.first}"
+        lease = self._leases.take(name, batch.id, seconds, holder=child.run)
+        if lease is None:
+            return fitting(self._outcomes.get(batch.part(child.first)) or b"")
+        with self._leases.held(lease), timed(self._deployment.timer) as stages:
+            outcome = self._outcomes.get(batch.part(child.first))
+            if outcome is None:
+                outcome = self._read(batch, child, time.monotonic() + seconds)
+            else:
+                self._outcomes.settle(batch, f"{child.first}.")
+        read = readings(outcome)
+        milliseconds = {name: round(value, 1) for name, value in stages.items()}
+        logger.info(
+            "rows read",
+            extra={
+                "batch": batch.id,
+                "row": child.first,
+                "rows": len(child.items),
+                "read": read,
+                "ms": milliseconds,
+            },
+        )
+        return fitting(outcome)
+
+    def _read(self, batch: Batch, child: Child, deadline: float) -> bytes:
+        ticket = batch.ticket(f"{child.first}.")
+        try:
+            with stage("keys"):
+                grant = self._meters.take(batch.account, batch.api, len(child.items), ticket)
+        except StoreUnavailable:
+            raise
+        except ServiceError as refused:  # the key, its plan or its limit: that is every row's answer
+            rows = [self._refused(batch, item, refused) for item in child.items]
+            return self._stored(batch, child, rows)
+        rows = self._rows(batch, child, grant, deadline)
         now = self._batches.get(batch.id)
-        if now and now.complete and now.state == "running":
-            self._batches.send_join(now)
+        if now is None or now.state != "running":
+            # It was stopped meanwhile: its result has been written, and holds what was counted.
+            self._meters.close(grant, 0)
+            raise TryLater("the batch was stopped")
+        outcome = self._stored(batch, child, rows)
+        with stage("keys"):
+            self._meters.close(grant, readings(outcome))
+        return outcome
 
-    def give_up(self, chunk: Chunk) -> None:
-        """Give back what workers have counted for rows of a chunk and died over."""
-        batch = self._batches.get(chunk.id)
-        if batch is not None and chunk.chunk not in batch.done:
-            for ticket in _tickets(batch, chunk):
-                self._meters.refund(batch.account, batch.api, ticket)
+    def _stored(self, batch: Batch, child: Child, rows: Sequence[Mapping[str, Any]]) -> bytes:
+        mine = lines_of(rows)
+        with stage("store"):
+            outcome = self._outcomes.put(batch.part(child.first), mine)
+        if outcome is mine:
+            read = readings(mine)
+            self._batches.add(batch, read, len(rows) - read)
+        return outcome
 
-    def join(self, batch_id: str, deadline: float) -> None:
-        """Join what has been read of a batch, and announce it. Raises as ``read`` does."""
-        batch = self._running(batch_id)
-        if batch is None:
-            return
-        if batch.state == "running":
-            self._under_lease(batch, "result", deadline, lambda: self._join(batch))
-        # Last, and again where a worker has died before: they can be joined until the batch is finished.
-        self._delete_parts(batch)
+    def _rows(self, batch: Batch, child: Child, grant: Grant, deadline: float) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        read = 0
+        with fetched_ahead(partial(self._fetch, batch), child.items) as photos:
+            for item, photo in photos:
+                if time.monotonic() + SECONDS_A_ROW > deadline:
+                    raise TryLater("no time for another row")
+                try:
+                    rows.append(self._row(batch, item, photo, grant if read == grant.units else None))
+                    read += 1
+                except Exception as error:
+                    refused = translate(error, batch.api)
+                    if isinstance(refused, StoreUnavailable) and child.attempt < PATIENT_ATTEMPTS:
+                        raise
+                    rows.append(self._refused(batch, item, refused))
+                    forget_frames(error)
+        return rows
 
-    def _running(self, batch_id: str) -> Batch | None:
-        """Return the batch, None where nothing is left to do. Raises ``TryLater`` until it has been sent."""
-        batch = self._batches.get(batch_id)
-        if batch is None or batch.state == "cancelled":
-            return None
-        if batch.state == "preparing":
-            raise TryLater("the batch is still being sent to the queue")
-        return batch
+    def _row(
+        self, batch: Batch, item: ChildRow, photo: Future[tuple[Row, bytes]], used_up: Grant | None
+    ) -> dict[str, Any]:
+        """Read one row, unless its child's units are ``used_up``. Raises whatever it cannot be read for."""
+        if used_up:
+            raise LimitExceeded(used_up.usage, self._deployment.clock())
+        start = self._deployment.timer()
 
-    def _under_lease(self, batch: Batch, name: str, deadline: float, work: Callable[[], None]) -> None:
-        seconds = deadline - time.monotonic()
-        lease = self._leases.take(f"batch/{batch.id}/{name}", batch.id, seconds)
-        if lease is not None:
-            with self._leases.held(lease):
-                work()
+        def read() -> dict[str, Any]:
+            with stage("load"):
+                row, image = photo.result()
+            answer = self._recognize(image, row.regions or batch.regions)
+            milliseconds = (self._deployment.timer() - start) * 1000
+            return _about(item) | {"status": 200} | answer.body(f"{batch.id}-{item.row}", milliseconds)
 
-    # -- a chunk ---------------------------------------------------------------------------------------------
+        return within(SECONDS_A_ROW, read)
 
-    def _read(self, batch: Batch, chunk: Chunk, deadline: float) -> None:
-        span = f"bytes={chunk.start}-{chunk.end}"
-        answer = self._deployment.aws.s3.get_object(
-            Bucket=self._storage.results_bucket, Key=batch.object("list.jsonl"), Range=span
-        )
-        images = [json.loads(line) for line in answer["Body"].read().split(b"\n")[:-1]]
-        rows = []
-        for row, image in enumerate(images, chunk.chunk * CHUNK_ROWS + 1):
-            if time.monotonic() + SECONDS_A_ROW > deadline:
-                raise TryLater("no time for another row")
-            result = self._row(batch, row, image)
-            rows.append({"row": row, "input": image, "status": result.status, **result.body})
-        body = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
-        self._storage.write_result(batch.part(chunk.chunk), body, "application/jsonl")
-        read = sum(row["status"] == 200 for row in rows)
-        self._batches.add(batch, chunk.chunk, read, len(rows) - read)
+    def _refused(self, batch: Batch, item: ChildRow, error: ServiceError) -> dict[str, Any]:
+        body = envelope(error, f"{batch.id}-{item.row}", self._deployment.settings)
+        return _about(item) | {"status": error.status} | body
 
-    def _row(self, batch: Batch, row: int, image: str) -> Result:
-        """Read one row. One that makes us fail is a failure too: it must not hold up the others."""
-        request_id = f"{batch.id}-{row}"
-        work = Work(
-            request_id=request_id,
-            load=lambda: (self._load(image, batch), batch.regions),
-            recognize=self._recognize,
-            seconds=SECONDS_A_ROW,
-            log_fields={"request_id": request_id, "route": "queue"},
-        )
-        charge = ByTicket(self._meters, batch.account, batch.api, _ticket(batch, row))
-        result = self._reader.read(work, charge)
-        if isinstance(result.error, StoreUnavailable):
-            raise result.error
-        return result
+    def _fetch(self, batch: Batch, item: ChildRow) -> tuple[Row, bytes]:
+        row = parse_row(item.input, item.row)
+        return row, self._load(row.image, batch)
 
     def _load(self, image: str, batch: Batch) -> bytes:
         """Return the bytes that a row names.
@@ -164,160 +274,85 @@ class BatchWorker:
             raise InvalidImage("not an upload of this account")
         return self._storage.read_photo(bucket, key).data
 
-    # -- the result ------------------------------------------------------------------------------------------
 
-    def _join(self, batch: Batch) -> None:
-        """Join the parts in the order of the list, a few at a time."""
-        columns = _COLUMNS_OF[batch.api]
-        parts = (batch.part(chunk) for chunk in range(batch.chunks))
-        with ExitStack() as stack:
-            pool = stack.enter_context(ThreadPoolExecutor(_PARTS_AHEAD))
-            lines = stack.enter_context(self._writer(batch.object("result.jsonl"), "application/jsonl"))
-            table = stack.enter_context(self._writer(batch.object("result.csv"), "text/csv; charset=utf-8"))
-            table.write(_csv_line(columns))
-            for part in self._in_order(pool, parts):
-                lines.write(part)
-                for line in part.split(b"\n")[:-1]:
-                    table.write(_csv_line(_cells(json.loads(line), columns)))
-        # Announced before it is known to be finished: a worker that dies in between does both again, the
-        # announcement under the same delivery id.
-        self._announcer.announce("carsight.batch", batch.account, batch.id, self._summary(batch))
-        self._batches.finish(batch)
-
-    def _delete_parts(self, batch: Batch) -> None:
-        parts = [batch.part(chunk) for chunk in range(batch.chunks)]
-        for start in range(0, len(parts), 1000):
-            self._deployment.aws.s3.delete_objects(
-                Bucket=self._storage.results_bucket,
-                Delete={"Objects": [{"Key": key} for key in parts[start : start + 1000]], "Quiet": True},
-            )
-
-    def _writer(self, key: str, content_type: str) -> _ObjectWriter:
-        return _ObjectWriter(self._deployment.aws, self._storage.results_bucket, key, content_type)
-
-    def _in_order(self, pool: ThreadPoolExecutor, keys: Iterable[str]) -> Iterator[bytes]:
-        """Return the objects of ``keys``, in order, with no more than ``_PARTS_AHEAD`` in memory."""
-        ahead: deque[Future[bytes]] = deque()
-        s3, bucket = self._deployment.aws.s3, self._storage.results_bucket
-
-        def get(key: str) -> bytes:
-            return s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-
-        for key in keys:
-            ahead.append(pool.submit(get, key))
-            if len(ahead) == _PARTS_AHEAD:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-
-    def _summary(self, batch: Batch) -> dict[str, Any]:
-        """Return what is announced of a finished batch."""
-        return {
-            "id": batch.id,
-            "api": batch.api,
-            "rows": batch.rows,
-            "read": batch.read,
-            "failed": batch.failed,
-            "created": batch.created,
-            "result": {
-                "bucket": self._storage.results_bucket,
-                "jsonl": batch.object("result.jsonl"),
-                "csv": batch.object("result.csv"),
-            },
-        }
+def unread(batch: Batch, item: ChildRow, links: Any) -> dict[str, Any]:
+    """Return the row of a result that no worker came to the end of."""
+    error = InternalError(batch.api)
+    return _about(item) | {"status": error.status} | envelope(error, f"{batch.id}-{item.row}", links)
 
 
-def _ticket(batch: Batch, row: int) -> str:
-    return f"{batch.id}-{row}"
+def _about(item: ChildRow) -> dict[str, Any]:
+    """Return what a row of the result begins with: which row of the list it is."""
+    try:
+        row = parse_row(item.input, item.row)
+    except InvalidRequest:
+        return {"row": item.row, "input": item.input}
+    return {"row": item.row, **({} if row.id is None else {"id": row.id}), "input": row.image}
 
 
-def _tickets(batch: Batch, chunk: Chunk) -> list[str]:
-    rows = range(chunk.chunk * CHUNK_ROWS + 1, min((chunk.chunk + 1) * CHUNK_ROWS, batch.rows) + 1)
-    return [_ticket(batch, row) for row in rows]
+def lines_of(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return rows as JSON Lines."""
+    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
 
 
-class _ObjectWriter:
-    """An object of the results bucket that is written piece by piece; it appears when the block is left."""
-
-    def __init__(self, aws: Clients, bucket: str, key: str, content_type: str) -> None:
-        self._s3 = aws.s3
-        self._which: Any = {"Bucket": bucket, "Key": key}
-        self._content_type = content_type
-
-    def __enter__(self) -> Self:
-        self._buffer = bytearray()
-        self._parts: list[Any] = []
-        upload = self._s3.create_multipart_upload(**self._which, ContentType=self._content_type)
-        self._which["UploadId"] = upload["UploadId"]
-        return self
-
-    def write(self, data: bytes) -> None:
-        """Add ``data`` at the end."""
-        self._buffer += data
-        if len(self._buffer) >= _WRITE_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        number = len(self._parts) + 1
-        part = self._s3.upload_part(**self._which, PartNumber=number, Body=bytes(self._buffer))
-        self._parts.append({"PartNumber": number, "ETag": part["ETag"]})
-        self._buffer.clear()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self._s3.abort_multipart_upload(**self._which)
-            return
-        if self._buffer or not self._parts:
-            self._flush()
-        self._s3.complete_multipart_upload(**self._which, MultipartUpload={"Parts": self._parts})
+def readings(outcome: bytes) -> int:
+    """Return how many rows of an outcome were answered with a 200, and so are charged."""
+    return sum(json.loads(line)["status"] == 200 for line in outcome.splitlines())
 
 
-_FIRST_COLUMNS = ("row", "input", "status", "code", "message")
-_COLUMNS_OF: Mapping[Api, Sequence[str]] = {
-    Api.PLATE: (
-        *_FIRST_COLUMNS,
-        *(
-            "plate",
-            "score",
-            "dscore",
-            "region",
-            "region_score",
-            "vehicle_type",
-            "xmin",
-            "ymin",
-            "xmax",
-            "ymax",
-        ),
-        "plates",
-    ),
-    Api.VIN: (
-        *_FIRST_COLUMNS,
-        *("vin", "confidence", "source", "check_digit_valid", "xmin", "ymin", "xmax", "ymax"),
-    ),
-}
-"""Of a result's CSV. ``plate`` and what follows is the first of ``plates``, which are separated by blanks."""
+def fitting(outcome: bytes) -> list[dict[str, Any]]:
+    """Return the rows of an outcome, without what it takes too much room to pass on.
+
+    Candidates go first, then what tells of single characters, then plates behind the first of a row, which
+    says so then.
+    """
+    rows: list[dict[str, Any]] = [json.loads(line) for line in outcome.splitlines()]
+    for shorten in (_without_candidates, _without_characters, _with_one_plate):
+        if sum(len(json.dumps(row, ensure_ascii=False).encode()) + 1 for row in rows) <= ANSWER_BYTES:
+            break
+        for row in rows:
+            shorten(row)
+    return rows
 
 
-def _cells(row: Mapping[str, Any], columns: Sequence[str]) -> list[Any]:
-    """Return a row of results in the order of ``columns``; what it does not have is empty."""
-    flat = dict(row)
-    if row["status"] == 200 and "results" in row:
-        first = row["results"][0]
-        flat |= {name: first[name] for name in ("plate", "score", "dscore")} | first["box"]
-        flat |= {"region": first["region"]["code"], "region_score": first["region"]["score"]}
-        flat |= {"vehicle_type": first["vehicle"]["type"]}
-        flat |= {"plates": " ".join(result["plate"] for result in row["results"])}
-    elif row["status"] == 200:
-        flat |= row["box"] | {"check_digit_valid": row["check_digit"]["valid"]}
-    return [flat.get(column, "") for column in columns]
+def _readings(row: dict[str, Any]) -> list[dict[str, Any]]:
+    return row.get("results") or [row]
 
 
-def _csv_line(cells: Sequence[Any]) -> bytes:
-    """One line (RFC 4180). Text that a spreadsheet would take for a formula gets an apostrophe before it."""
-    line = io.StringIO()
-    safe = [f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell for cell in cells]
-    csv.writer(line).writerow(safe)
-    return line.getvalue().encode()
+def _without_candidates(row: dict[str, Any]) -> None:
+    for reading in _readings(row):
+        if "candidates" in reading:
+            reading["candidates"] = reading["candidates"][:1]
 
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+def _without_characters(row: dict[str, Any]) -> None:
+    for reading in _readings(row):
+        for name in ("characters", "polygon", "repairs"):
+            reading.pop(name, None)
+
+
+def _with_one_plate(row: dict[str, Any]) -> None:
+    if len(row.get("results", ())) > 1:
+        row["truncated"] = len(row["results"])
+        row["results"] = row["results"][:1]
+
+
+@contextmanager
+def fetched_ahead(
+    fetch: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[Iterator[tuple[Item, Future[Result]]]]:
+    """Call ``fetch`` for ``AHEAD`` of ``items`` in threads; yields each item with what it comes to."""
+    pool = ThreadPoolExecutor(AHEAD)
+
+    def in_order() -> Iterator[tuple[Item, Future[Result]]]:
+        ahead: deque[tuple[Item, Future[Result]]] = deque()
+        for item in items:
+            ahead.append((item, pool.submit(fetch, item)))
+            if len(ahead) == AHEAD:
+                yield ahead.popleft()
+        yield from ahead
+
+    try:
+        yield in_order()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -63,16 +63,19 @@ class Leases:
         self._client = client
         self._clock = clock
 
-    def take(self, name: str, identity: str, seconds: float, sequence: str = "") -> Lease | None:
+    def take(
+        self, name: str, identity: str, seconds: float, sequence: str = "", holder: str = ""
+    ) -> Lease | None:
         """Take a lease on the work ``identity`` under ``name``, for ``seconds`` and a margin.
 
-        None where there is nothing to do: it is done, or later work has taken its place.
+        None where there is nothing to do: it is done, or later work has taken its place. A ``holder`` that is
+        given has the lease again, whatever became of it before: it begins anew only after it has died.
 
         Raises ``TryLater`` where somebody else holds the lease.
         """
         now = self._clock()
         until = now.timestamp() + seconds + _MARGIN_SECONDS
-        holder = secrets.token_hex(8)
+        holder = holder or secrets.token_hex(8)
         try:
             answer = self._client.update_item(
                 TableName=self._table,

@@ -1,4 +1,4 @@
-"""What lies in a worker's queue: what S3 says of an upload, and what a batch asks for."""
+"""What lies in a worker's queue: what S3 says of an upload."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter
-
-from carsight_service.batch_store import JoinBatch, ReadChunk
 
 
 class TryLater(Exception):
@@ -67,23 +65,17 @@ class S3Notification(_FromS3):
 def _kind(message: Any) -> str:
     if not isinstance(message, dict):
         return ""
-    if "batch" in message:
-        batch = message["batch"]
-        return "join" if isinstance(batch, dict) and batch.get("chunk") is None else "chunk"
     return "uploads" if "Records" in message else "test"
 
 
 Message = Annotated[
-    Annotated[ReadChunk, Tag("chunk")]
-    | Annotated[JoinBatch, Tag("join")]
-    | Annotated[S3Notification, Tag("uploads")]
-    | Annotated[S3TestEvent, Tag("test")],
+    Annotated[S3Notification, Tag("uploads")] | Annotated[S3TestEvent, Tag("test")],
     Discriminator(_kind),
 ]
 
-_ADAPTER: TypeAdapter[ReadChunk | JoinBatch | S3Notification | S3TestEvent] = TypeAdapter(Message)
+_ADAPTER: TypeAdapter[S3Notification | S3TestEvent] = TypeAdapter(Message)
 
 
-def parse_message(body: str) -> ReadChunk | JoinBatch | S3Notification | S3TestEvent:
+def parse_message(body: str) -> S3Notification | S3TestEvent:
     """Parse a queue's message. Raises ``pydantic.ValidationError`` where it is none that is sent here."""
     return _ADAPTER.validate_json(body)

@@ -1,4 +1,4 @@
-"""What takes messages out of a worker's queue: uploads announced by S3, and chunks of batches.
+"""What a worker is invoked with: uploads announced by S3, from its queue, or a child of a batch's map.
 
 The same images as the HTTP functions, with another command. A message that could not be dealt with is
 reported alone (``ReportBatchItemFailures``) and comes back after five seconds, ten, twenty; what fails to
@@ -11,7 +11,6 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from carsight_service.batch_store import Batches, JoinBatch, ReadChunk
 from carsight_service.contract.api import Api
 from carsight_service.lambda_types import Context, Event, Record, partial_failures
 from carsight_service.notify.subscribers import Webhooks
@@ -43,7 +42,7 @@ class GivenUp(Exception):
 
 
 class Worker:
-    """Deals with the messages of one API's queue; one per process."""
+    """Deals with one API's uploads and batches; one per process."""
 
     def __init__(self, deployment: Deployment, api: Api, recognize: Recognize) -> None:
         table, aws = deployment.settings.table_name, deployment.aws
@@ -51,14 +50,18 @@ class Worker:
         leases = Leases(table, aws.dynamodb, deployment.clock)
         webhooks = Webhooks(table, aws.dynamodb)
         announcer = Announcer(deployment.settings, aws, webhooks, deployment.queues)
-        batches = Batches(table, aws.dynamodb, deployment.clock, deployment.storage, deployment.queues)
         self._api = api
         self._queues = deployment.queues
         self._uploads = UploadProcessor(deployment, reader, recognize, leases, announcer)
-        self._batches = BatchWorker(deployment, reader, recognize, batches, leases, announcer)
+        self._batches = BatchWorker(deployment, recognize, leases)
 
-    def handle(self, event: Event, context: Context) -> dict[str, Any]:
-        """Deal with the messages of one SQS event, one after the other; answers with those that failed."""
+    def handle(self, event: Event, context: Context) -> Any:
+        """Deal with the messages of one SQS event, one after the other; answers with those that failed.
+
+        A child of a map is answered with the rows of its result.
+        """
+        if "Items" in event:
+            return self._batches.read(event, self._deadline(context))
         return partial_failures(
             event["Records"],
             identifier=lambda record: str(record["messageId"]),
@@ -66,15 +69,15 @@ class Worker:
             failed=self._postpone,
         )
 
+    @staticmethod
+    def _deadline(context: Context) -> float:
+        return time.monotonic() + context.get_remaining_time_in_millis() / 1000 - SECONDS_TO_ANSWER
+
     def _process(self, context: Context, record: Record) -> None:
         if int(record["attributes"]["ApproximateReceiveCount"]) > TRIES:
             self._give_up(record)
-        deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - SECONDS_TO_ANSWER
+        deadline = self._deadline(context)
         match parse_message(record["body"]):
-            case ReadChunk(batch=chunk):  # of this API alone: they are sent to its queue
-                self._batches.read(chunk, deadline)
-            case JoinBatch(batch=batch):
-                self._batches.join(batch.id, deadline)
             case S3Notification(records=records):
                 for uploaded in records:
                     if uploaded.event_name.startswith("ObjectCreated:"):
@@ -83,8 +86,6 @@ class Worker:
     def _give_up(self, record: Record) -> None:
         """Give back what a message has been charged by workers that died over it. Raises ``GivenUp``."""
         match parse_message(record["body"]):
-            case ReadChunk(batch=chunk):
-                self._batches.give_up(chunk)
             case S3Notification(records=records):
                 for uploaded in records:
                     self._uploads.give_up(Upload.of(uploaded))

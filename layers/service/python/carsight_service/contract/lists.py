@@ -1,0 +1,178 @@
+"""Lists of images: what a batch may be made of, row by row, as JSON, JSON Lines or CSV.
+
+A list is read as a stream, so that one of ten million rows takes no more memory than one of ten.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from carsight_service.contract.api import IMAGE_FIELDS, region_codes
+from carsight_service.contract.errors import InvalidRequest, checked_regions
+
+MAX_ROWS = 10_000_000
+MAX_ROW_CHARACTERS = 2048
+MAX_ID_CHARACTERS = 200
+
+_MAX_LINE_CHARACTERS = 65_536
+
+_IMAGE_COLUMNS = (
+    *dict.fromkeys(name.replace("_", "").lower() for name in IMAGE_FIELDS),
+    *("url", "photo", "photourl", "picture", "link", "key"),
+)
+"""Letters and digits of a column's or a member's name, whatever their case: ``Image URL`` is one too."""
+
+_DELIMITERS = ",;\t|"
+"""A spreadsheet writes the one that its country leaves free: a semicolon where the comma is decimal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a list."""
+
+    image: str
+    """An http(s) URL, ``s3://bucket/key``, or the key of an upload."""
+    id: str | int | None = None
+    """The caller's own name for it, which comes back in the result."""
+    regions: tuple[str, ...] = ()
+    """Where this car may be from; those of the whole list where there are none."""
+
+    def line(self) -> bytes:
+        """Return the row as a line of JSON Lines, which ``parse_row`` reads again."""
+        value: Any = self.image
+        if self.id is not None or self.regions:
+            value = {"image": self.image}
+            value |= {} if self.id is None else {"id": self.id}
+            value |= {"regions": ",".join(self.regions)} if self.regions else {}
+        return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+
+
+def parse_row(value: object, number: int) -> Row:
+    """Return the row that ``value`` is: the image alone, or an object that names it, perhaps with more.
+
+    Raises ``InvalidRequest``, with the row's ``number``, where it names no image.
+    """
+    named: Mapping[str, object] = {"image": value}
+    if isinstance(value, Mapping):
+        named = {_letters(str(name)): cell for name, cell in value.items()}
+    image = next((named[name] for name in _IMAGE_COLUMNS if name in named), None)
+    if not isinstance(image, str) or not 1 <= len(image.strip()) <= MAX_ROW_CHARACTERS:
+        raise InvalidRequest(
+            f"Row {number} must be a URL or S3 key of 1 to {MAX_ROW_CHARACTERS} characters, or an object "
+            "with one as its image"
+        )
+    identity = named.get("id")
+    if identity is not None and not (
+        isinstance(identity, str | int) and len(str(identity)) <= MAX_ID_CHARACTERS
+    ):
+        raise InvalidRequest(f"Row {number}: id must be text of at most {MAX_ID_CHARACTERS} characters")
+    try:
+        regions = parse_regions(named.get("regions"))
+    except InvalidRequest as error:
+        raise InvalidRequest(f"Row {number}: {error.message}") from None
+    image = image.strip().encode("utf-8", "replace").decode()
+    return Row(image, None if identity == "" else identity, regions)
+
+
+def parse_regions(hints: object) -> tuple[str, ...]:
+    """Return region codes of a list, or of text with commas between. Raises ``InvalidRequest``."""
+    hints = hints.split(",") if isinstance(hints, str) else hints or []
+    if not isinstance(hints, list) or not all(isinstance(hint, str) for hint in hints):
+        raise InvalidRequest("regions must be a list of region codes such as us-ca or de")
+    return checked_regions(region_codes(hints))
+
+
+def read_rows(stream: Any, form: str) -> Iterator[Row]:
+    """Yield the rows of a list that is ``jsonl`` or ``csv``, in UTF-8, or UTF-16 with its mark.
+
+    ``stream`` has ``readinto``: a file, a ``BytesIO``, or what botocore calls a body. Raises
+    ``InvalidRequest`` at the first row that cannot be one; nothing behind it has been looked at.
+    """
+    reader = io.BufferedReader(stream, 1 << 18)
+    # Spreadsheets save "Unicode text" as UTF-16, with the mark that tells which.
+    encoding = "utf-16" if reader.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    number = 0
+    try:
+        for value in _VALUES[form](_lines(io.TextIOWrapper(reader, encoding, newline=""))):
+            number += 1
+            yield parse_row(value, number)
+    except UnicodeDecodeError:
+        raise InvalidRequest("The list must be UTF-8, or UTF-16 with a byte order mark") from None
+    except csv.Error as error:
+        raise InvalidRequest(f"Not valid CSV behind row {number}: {error}") from None
+
+
+def bounded_rows(stream: Any, form: str) -> Iterator[Row]:
+    """Yield as ``read_rows`` does. Raises ``InvalidRequest`` for no row too, or more than a batch takes."""
+    number = 0
+    for number, row in enumerate(read_rows(stream, form), 1):
+        if number > MAX_ROWS:
+            raise InvalidRequest(f"The list has more than {MAX_ROWS:,} rows")
+        yield row
+    if not number:
+        raise InvalidRequest("The list has no rows")
+
+
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+    while line := text.readline(_MAX_LINE_CHARACTERS):
+        if len(line) == _MAX_LINE_CHARACTERS:
+            raise InvalidRequest(f"The list has a line of more than {_MAX_LINE_CHARACTERS:,} characters")
+        yield line
+
+
+def _json_values(lines: Iterator[str]) -> Iterator[object]:
+    """Yield what each line of JSON Lines holds; empty lines are none."""
+    for number, line in enumerate((line for line in lines if line.strip()), 1):
+        try:
+            yield json.loads(line)
+        except (ValueError, RecursionError):
+            raise InvalidRequest(f"Row {number} is not JSON") from None
+
+
+def _csv_values(lines: Iterator[str]) -> Iterator[object]:
+    """Yield the rows of a CSV, by the names in its first line; without such a line, its first column."""
+    first = next(lines, "")
+    if first.strip().lower().startswith("sep="):  # a spreadsheet's own word for its delimiter
+        delimiter = first.strip()[4:5] or ","
+    else:
+        delimiter, lines = max(_DELIMITERS, key=first.count), chain([first], lines)
+    try:
+        cells = csv.reader(lines, strict=True, delimiter=delimiter)
+    except (TypeError, ValueError) as error:
+        raise csv.Error(str(error)) from None
+    rows = (row for row in cells if any(cell.strip() for cell in row))
+    head = next(rows, None)
+    if head is None:
+        return
+    columns = [_letters(name) for name in head]
+    if not set(columns) & set(_IMAGE_COLUMNS):
+        if not _names_an_image(head[0]):
+            raise InvalidRequest(
+                f"Row 1 names no image: {head[0][:80]!r} is no URL, no S3 key, and no column of them such as "
+                "image_url"
+            )
+        columns, rows = ["image"], chain([head], rows)  # type: ignore[assignment]  # an iterator as well
+    for row in rows:
+        yield dict(zip(columns, row, strict=False))
+
+
+_VALUES: Mapping[str, Callable[[Iterator[str]], Iterator[object]]] = {
+    "jsonl": _json_values,
+    "csv": _csv_values,
+}
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
+
+
+def _names_an_image(cell: str) -> bool:
+    """Whether ``cell`` may be a URL or a key: these have a slash or a dot, the head of a column has none."""
+    return "/" in cell or "." in cell

@@ -1,0 +1,575 @@
+"""Step Functions on one machine: the state machine of ``template.yaml``, and what is used of its API.
+
+It knows what the definition uses and no more, and refuses a definition that says anything else: what would
+be overlooked here must not be deployed. Children run a few at a time, in this process. Whether too many have
+failed is looked at when all have run; AWS looks at it as they fail.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.exceptions import ClientError
+from jsonata.jsonata import Jsonata
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from local.gateway import LambdaContext
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+ROOT = Path(__file__).resolve().parents[1]
+
+DATA_BYTES = 256 * 1024
+"""What a state may take and give."""
+
+MACHINE_ARN = "arn:aws:states:us-east-1:123456789012:stateMachine:carsight-local-batches"
+
+Function = Callable[[Any, float], Any]
+"""A Lambda function: an event and the seconds that it may take, and what it answers."""
+
+_FIELDS: Mapping[str, set[str]] = {
+    "Choice": {"Choices", "Default"},
+    "Succeed": set(),
+    "Task": {"Resource", "Arguments", "Output", "TimeoutSeconds", "Retry", "Next", "End"},
+    "Map": {
+        *(
+            "Label",
+            "ItemReader",
+            "ItemSelector",
+            "ItemBatcher",
+            "MaxConcurrency",
+            "ToleratedFailurePercentage",
+        ),
+        *("ItemProcessor", "ResultWriter", "Next", "End"),
+    },
+}
+_LAMBDA = "arn:aws:states:::lambda:invoke"
+
+
+_COUNTS = ("pending", "running", "succeeded", "failed", "timedOut", "aborted", "total", "resultsWritten")
+
+
+class StateFailed(Exception):
+    """A state has failed for good, by this name."""
+
+    def __init__(self, name: str, cause: str) -> None:
+        super().__init__(f"{name}: {cause}")
+        self.name, self.cause = name, cause
+
+
+class Stopped(Exception):
+    """The execution was stopped."""
+
+
+@dataclass(eq=False)
+class MapRun:
+    """The children of one map, by their place."""
+
+    arn: str
+    folder: str
+    succeeded: set[int] = field(default_factory=set)
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTS, 0))
+    files: list[dict[str, Any]] = field(default_factory=list)
+    """What has succeeded, as the manifest names it."""
+
+
+@dataclass(eq=False)
+class Execution:
+    """One execution of the machine; ``state`` is where it is, and where a redrive goes on."""
+
+    arn: str
+    name: str
+    state: str
+    data: Any
+    status: str = "RUNNING"
+    redrives: int = 0
+    cause: str = ""
+    run: MapRun | None = None
+    started: float = field(default_factory=time.time)
+
+
+def read_definition(template: Mapping[str, Any], machine: str, values: Mapping[str, str]) -> dict[str, Any]:
+    """Return the definition of a state machine of the template, ``values`` in the place of its resources.
+
+    What ``DefinitionSubstitutions`` takes from a resource or a parameter is looked up in ``values``.
+    """
+    properties = template["Resources"][machine]["Properties"]
+    text = (ROOT / properties["DefinitionUri"]).read_text(encoding="utf-8")
+    for name, reference in properties["DefinitionSubstitutions"].items():
+        resource = reference["Ref"] if "Ref" in reference else reference["Fn::GetAtt"][0]
+        text = text.replace(f"${{{name}}}", values.get(resource, resource))
+    definition: dict[str, Any] = json.loads(text)
+    _refuse_what_is_not_known(definition["States"])
+    return definition
+
+
+def machine_of(
+    template: Mapping[str, Any],
+    values: Mapping[str, str],
+    handlers: Mapping[str, Callable[[Any, LambdaContext], Any]],
+    **options: Any,
+) -> StepFunctions:
+    """Return the template's state machine over the ``handlers`` of its functions, by their names there."""
+    resources, functions = template["Resources"], {}
+    for name, handler in handlers.items():
+        functions[name] = partial(
+            _invoke, name, handler, float(resources[name]["Properties"].get("Timeout", 28))
+        )
+    defaults = {name: str(about["Default"]) for name, about in template["Parameters"].items()}
+    (machine,) = (name for name, one in resources.items() if one["Type"] == "AWS::Serverless::StateMachine")
+
+    def ended(event: dict[str, Any]) -> None:
+        for name in functions:
+            for trigger in resources[name]["Properties"].get("Events", {}).values():
+                if trigger["Type"] == "EventBridgeRule":
+                    _try_thrice(functions[name], event)
+
+    return StepFunctions(
+        read_definition(template, machine, {**defaults, **values}), functions, ended, **options
+    )
+
+
+def _invoke(
+    name: str, handler: Callable[[Any, LambdaContext], Any], timeout: float, event: Any, _: float
+) -> Any:
+    return handler(event, LambdaContext.of(name, timeout))
+
+
+def _try_thrice(function: Function, event: Any) -> None:
+    """Invoke a function as Lambda does where nobody waits for its answer."""
+    for attempt in range(3):
+        try:
+            function(event, 0.0)
+        except Exception:
+            if attempt == 2:
+                sys.excepthook(*sys.exc_info())
+        else:
+            return
+
+
+@contextmanager
+def serve(machine: StepFunctions) -> Iterator[str]:
+    """Answer requests for ``machine`` until the block is left; yield the address."""
+    server = make_server("127.0.0.1", 0, machine, threaded=True, request_handler=_Quiet)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        pass
+
+
+def _refuse_what_is_not_known(states: Mapping[str, Any]) -> None:
+    for name, state in states.items():
+        unknown = set(state) - {"Type", "Comment"} - _FIELDS[state["Type"]]
+        if unknown:
+            raise ValueError(f"{name}: {', '.join(sorted(unknown))} is not known here")
+        if state["Type"] == "Map":
+            _refuse_what_is_not_known(state["ItemProcessor"]["States"])
+
+
+@cache
+def _compiled(expression: str) -> Jsonata:
+    return Jsonata(expression)
+
+
+def evaluate(value: Any, states: Mapping[str, Any]) -> Any:
+    """Return ``value`` with each ``{% expression %}`` evaluated; ``states`` is JSONata's ``$states``."""
+    if isinstance(value, dict):
+        return {name: evaluate(part, states) for name, part in value.items()}
+    if isinstance(value, list):
+        return [evaluate(part, states) for part in value]
+    if not (isinstance(value, str) and value.startswith("{%")):
+        return value
+    expression = _compiled(value.removeprefix("{%").removesuffix("%}").strip())
+    frame = expression.create_frame()
+    frame.bind("states", states)
+    return expression.evaluate(None, frame)
+
+
+class StepFunctions:
+    """One state machine, with botocore's names for what can be asked of it."""
+
+    def __init__(
+        self,
+        definition: Mapping[str, Any],
+        functions: Mapping[str, Function],
+        ended: Callable[[dict[str, Any]], object],
+        *,
+        at_once: int = 1,
+        background: bool = False,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._definition = definition
+        self._functions = functions
+        self._ended = ended
+        self._at_once = at_once
+        self._background = background
+        self._sleep = sleep
+        self._s3 = boto3.client("s3")
+        self._executions: dict[str, Execution] = {}
+        self._waiting: deque[Execution] = deque()
+
+    # -- the API ---------------------------------------------------------------------------------------------
+
+    def start_execution(self, *, stateMachineArn: str, name: str, input: str) -> dict[str, Any]:  # noqa: A002, N803
+        """Start an execution, once by each name."""
+        arn = f"{stateMachineArn.replace(':stateMachine:', ':execution:')}:{name}"
+        if arn not in self._executions:
+            execution = Execution(arn, name, self._definition["StartAt"], json.loads(input))
+            self._executions[arn] = execution
+            self._begin(execution)
+        return {"executionArn": arn, "startDate": self._executions[arn].started}
+
+    def describe_execution(self, *, executionArn: str) -> dict[str, Any]:  # noqa: N803
+        """Say how an execution is."""
+        execution = self._find(executionArn)
+        return {
+            "executionArn": executionArn,
+            "stateMachineArn": executionArn.rpartition(":")[0].replace(":execution:", ":stateMachine:"),
+            "name": execution.name,
+            "status": execution.status,
+            "startDate": execution.started,
+            "redriveCount": execution.redrives,
+            **({"cause": execution.cause} if execution.cause else {}),
+        }
+
+    def stop_execution(self, *, executionArn: str, cause: str = "") -> dict[str, Any]:  # noqa: N803
+        """Begin no more children of an execution."""
+        execution = self._find(executionArn)
+        if execution.status == "RUNNING":
+            execution.status, execution.cause = "ABORTED", cause
+        return {"stopDate": time.time()}
+
+    def redrive_execution(self, *, executionArn: str, clientToken: str = "") -> dict[str, Any]:  # noqa: N803
+        """Go on with an execution where it failed or was stopped."""
+        execution = self._find(executionArn)
+        if execution.status not in ("FAILED", "ABORTED"):
+            raise _error("ExecutionNotRedrivable", f"it is {execution.status}", "RedriveExecution")
+        execution.status, execution.redrives = "RUNNING", execution.redrives + 1
+        self._begin(execution)
+        return {"redriveDate": time.time()}
+
+    def list_map_runs(self, *, executionArn: str) -> dict[str, Any]:  # noqa: N803
+        """Say which map an execution runs."""
+        execution = self._find(executionArn)
+        runs = [execution.run] if execution.run else []
+        return {
+            "mapRuns": [
+                {
+                    "executionArn": executionArn,
+                    "mapRunArn": run.arn,
+                    "stateMachineArn": run.arn.rpartition("/")[0],
+                    "startDate": execution.started,
+                }
+                for run in runs
+            ]
+        }
+
+    def describe_map_run(self, *, mapRunArn: str) -> dict[str, Any]:  # noqa: N803
+        """Say how far a map is."""
+        for execution in self._executions.values():
+            if execution.run and execution.run.arn == mapRunArn:
+                return {
+                    "mapRunArn": mapRunArn,
+                    "executionArn": execution.arn,
+                    "status": execution.status,
+                    "startDate": execution.started,
+                    "maxConcurrency": self._at_once,
+                    "toleratedFailurePercentage": 0.0,
+                    "toleratedFailureCount": 0,
+                    "itemCounts": execution.run.counts,
+                    "executionCounts": execution.run.counts,
+                }
+        raise _error("ResourceNotFound", mapRunArn, "DescribeMapRun")
+
+    def _find(self, arn: str) -> Execution:
+        if arn not in self._executions:
+            raise _error("ExecutionDoesNotExist", arn, "DescribeExecution")
+        return self._executions[arn]
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer botocore's requests, as a WSGI application."""
+        operation = re.sub(r"(?<!^)(?=[A-Z])", "_", environ["HTTP_X_AMZ_TARGET"].rpartition(".")[2]).lower()
+        arguments = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+        try:
+            status, answer = "200 OK", getattr(self, operation)(**arguments)
+        except ClientError as error:
+            status, answer = (
+                "400 Bad Request",
+                {
+                    "__type": error.response["Error"]["Code"],
+                    "message": error.response["Error"]["Message"],
+                },
+            )
+        body = json.dumps(answer).encode()
+        start_response(
+            status, [("content-type", "application/x-amz-json-1.0"), ("content-length", str(len(body)))]
+        )
+        return [body]
+
+    # -- an execution ----------------------------------------------------------------------------------------
+
+    def _begin(self, execution: Execution) -> None:
+        if self._background:
+            threading.Thread(target=self._run, args=(execution,), name=execution.name, daemon=True).start()
+        else:
+            self._waiting.append(execution)
+
+    def drain(self) -> None:
+        """Run every execution that has been started or redriven to its end."""
+        while self._waiting:
+            self._run(self._waiting.popleft())
+
+    def _run(self, execution: Execution) -> None:
+        try:
+            self._walk(execution)
+        except Stopped:
+            pass
+        except StateFailed as failed:
+            execution.status, execution.cause = "FAILED", str(failed)
+        if execution.status in ("FAILED", "ABORTED"):
+            detail = {"name": execution.name, "status": execution.status, "redriveCount": execution.redrives}
+            self._ended({"source": "aws.states", "detail": {"executionArn": execution.arn, **detail}})
+
+    def _walk(self, execution: Execution) -> None:
+        while True:
+            if execution.status != "RUNNING":
+                raise Stopped
+            state = self._definition["States"][execution.state]
+            context = {
+                "Execution": {
+                    "Id": execution.arn,
+                    "Name": execution.name,
+                    "RedriveCount": execution.redrives,
+                },
+                "State": {"Name": execution.state, "RetryCount": 0},
+            }
+            states = {"input": execution.data, "context": context}
+            if state["Type"] == "Choice":
+                execution.state = next(
+                    (one["Next"] for one in state["Choices"] if evaluate(one["Condition"], states) is True),
+                    state["Default"],
+                )
+                continue
+            if state["Type"] == "Succeed":
+                execution.status = "SUCCEEDED"
+                return
+            run = self._task if state["Type"] == "Task" else self._map
+            output = run(execution, state, states)
+            if state.get("End"):
+                execution.status = "SUCCEEDED"
+                return
+            execution.state, execution.data = state["Next"], output
+
+    def _task(self, execution: Execution, state: Mapping[str, Any], states: dict[str, Any]) -> Any:
+        """Invoke a function, again and again as the state says."""
+        assert state["Resource"] == _LAMBDA
+        tried: dict[int, int] = {}
+        while True:
+            try:
+                arguments = evaluate(state["Arguments"], states)
+                answer = self._functions[arguments["FunctionName"]](
+                    _transferred(arguments["Payload"]), float(state["TimeoutSeconds"])
+                )
+                return evaluate(state["Output"], {**states, "result": {"Payload": _transferred(answer)}})
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # a worker that dies is an error of its function
+                name = error.name if isinstance(error, StateFailed) else type(error).__name__
+                index, retrier = next(
+                    (
+                        (index, retrier)
+                        for index, retrier in enumerate(state["Retry"])
+                        if {name, "States.ALL"} & set(retrier["ErrorEquals"])
+                    ),
+                    (-1, {"MaxAttempts": 0}),
+                )
+                attempt = tried.get(index, 0)
+                if attempt == retrier["MaxAttempts"]:
+                    raise StateFailed(name, str(error)) from error
+            tried[index] = attempt + 1
+            longest = min(
+                retrier["IntervalSeconds"] * retrier["BackoffRate"] ** attempt, retrier["MaxDelaySeconds"]
+            )
+            self._sleep(random.uniform(0, longest))
+            if execution.status != "RUNNING":
+                raise Stopped
+            states["context"]["State"]["RetryCount"] += 1
+
+    # -- a map -----------------------------------------------------------------------------------------------
+
+    def _map(self, execution: Execution, state: Mapping[str, Any], states: dict[str, Any]) -> Any:
+        writer = evaluate(state["ResultWriter"]["Arguments"], states)
+        if execution.run is None:
+            identity = str(uuid.uuid4())
+            machine = execution.arn.replace(":execution:", ":mapRun:").rpartition(":")[0]
+            arn = f"{machine}/{state['Label']}:{identity}"
+            execution.run = MapRun(arn, f"{writer['Prefix']}/{identity}")
+        run = execution.run
+        run.counts = dict.fromkeys(_COUNTS, 0)
+        with tempfile.TemporaryFile() as rows, tempfile.TemporaryFile() as failures:
+
+            def take(children: deque[tuple[int, Any, Future[Any]]]) -> None:
+                number, child, future = children.popleft()
+                size = len(child["Items"])
+                run.counts["running"] -= size
+                try:
+                    result = future.result()
+                except StateFailed as failed:
+                    record = {"Input": json.dumps(child), "Error": failed.name, "Cause": failed.cause}
+                    failures.write(json.dumps({**record, "Status": "FAILED"}).encode() + b"\n")
+                    run.counts["failed"] += size
+                    return
+                for row in result if isinstance(result, list) else [result]:
+                    rows.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+                run.succeeded.add(number)
+                run.counts["succeeded"] += size
+
+            try:
+                self._children(execution, run, state, states, take)
+            finally:
+                manifest = self._write(run, writer["Bucket"], rows, failures)
+        if run.counts["failed"] * 100 > state["ToleratedFailurePercentage"] * run.counts["total"]:
+            raise StateFailed("States.ExceedToleratedFailureThreshold", f"{run.counts['failed']} rows")
+        details = {"Bucket": writer["Bucket"], "Key": manifest}
+        return {"MapRunArn": run.arn, "ResultWriterDetails": details}
+
+    def _children(
+        self,
+        execution: Execution,
+        run: MapRun,
+        state: Mapping[str, Any],
+        states: dict[str, Any],
+        take: Callable[[deque[tuple[int, Any, Future[Any]]]], None],
+    ) -> None:
+        """Run the children of a map that have not succeeded yet; ``take`` has the oldest that are running."""
+        processor = state["ItemProcessor"]
+        child_state = processor["States"][processor["StartAt"]]
+        ahead: deque[tuple[int, Any, Future[Any]]] = deque()
+        at_once = min(self._at_once, evaluate(state["MaxConcurrency"], states))
+
+        def child_of(data: Any) -> Any:
+            name = f"{execution.arn.replace(':execution:', ':express:')}/{state['Label']}:{uuid.uuid4()}"
+            context = {"Execution": {"Id": name}, "State": {"Name": processor["StartAt"], "RetryCount": 0}}
+            return self._task(execution, child_state, {"input": data, "context": context})
+
+        with ThreadPoolExecutor(at_once) as pool:
+            for number, data in enumerate(self._batches(state, states)):
+                size = len(data["Items"])
+                run.counts["total"] += size
+                if number in run.succeeded:
+                    run.counts["succeeded"] += size
+                    continue
+                while len(ahead) >= at_once:
+                    take(ahead)
+                if execution.status != "RUNNING":
+                    break
+                run.counts["running"] += size
+                ahead.append((number, data, pool.submit(child_of, data)))
+            while ahead:
+                take(ahead)
+        if execution.status != "RUNNING":
+            raise Stopped
+
+    def _batches(self, state: Mapping[str, Any], states: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield what the children are handed: so many items, and what all of them are told."""
+        batcher = state["ItemBatcher"]
+        shared = evaluate(batcher["BatchInput"], states)
+        items: list[Any] = []
+        size = 0
+        for index, value in enumerate(self._items(state["ItemReader"], states)):
+            context = {**states["context"], "Map": {"Item": {"Index": index, "Value": value}}}
+            item = evaluate(state["ItemSelector"], {**states, "context": context})
+            length = len(json.dumps(item, ensure_ascii=False).encode())
+            if items and (
+                len(items) == batcher["MaxItemsPerBatch"] or size + length > batcher["MaxInputBytesPerBatch"]
+            ):
+                yield {"BatchInput": shared, "Items": items}
+                items, size = [], 0
+            items.append(item)
+            size += length
+        if items:
+            yield {"BatchInput": shared, "Items": items}
+
+    def _items(self, reader: Mapping[str, Any], states: dict[str, Any]) -> Iterator[Any]:
+        arguments = evaluate(reader["Arguments"], states)
+        kind = reader.get("ReaderConfig", {}).get("InputType")
+        if reader["Resource"].endswith("listObjectsV2"):
+            for page in self._s3.get_paginator("list_objects_v2").paginate(**arguments):
+                for found in page.get("Contents", ()):
+                    yield {"Key": found["Key"], "Size": found["Size"], "Etag": found["ETag"]}
+            return
+        body = self._s3.get_object(**arguments)["Body"]
+        if kind == "JSONL":
+            with tempfile.TemporaryFile() as file:  # the reading may take hours
+                for part in body.iter_chunks(1 << 20):
+                    file.write(part)
+                file.seek(0)
+                for line in file:
+                    yield json.loads(line)
+        elif kind == "PARQUET":
+            yield from _parquet(body.read())
+        else:
+            raise ValueError(f"{kind} is not known here")
+
+    def _write(self, run: MapRun, bucket: str, rows: Any, failures: Any) -> str:
+        """Write the results of the children that have just run; answers with the manifest's key."""
+        named: dict[str, list[Any]] = {"FAILED": [], "PENDING": [], "SUCCEEDED": run.files}
+        for kind, file in (("SUCCEEDED", rows), ("FAILED", failures)):
+            if size := file.tell():
+                file.seek(0)
+                key = f"{run.folder}/{kind}_{len(named[kind])}.jsonl"
+                self._s3.put_object(Bucket=bucket, Key=key, Body=file)
+                named[kind].append({"Key": key, "Size": size})
+        manifest = {"DestinationBucket": bucket, "MapRunArn": run.arn, "ResultFiles": named}
+        key = f"{run.folder}/manifest.json"
+        self._s3.put_object(Bucket=bucket, Key=key, Body=json.dumps(manifest).encode())
+        return key
+
+
+def _parquet(data: bytes) -> Iterator[Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise StateFailed(
+            "States.ItemReaderFailed", "Parquet is read by AWS itself; here it takes `pip install pyarrow`"
+        ) from None
+    for batch in pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data)).iter_batches():
+        yield from batch.to_pylist()
+
+
+def _transferred(value: Any) -> Any:
+    """Return ``value`` as it comes out of a state. Raises ``StateFailed`` where it is too large."""
+    text = json.dumps(value, ensure_ascii=False)
+    if len(text.encode()) > DATA_BYTES:
+        raise StateFailed("States.DataLimitExceeded", f"{len(text):,} characters")
+    return json.loads(text)
+
+
+def _error(code: str, message: str, operation: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": message}}, operation)

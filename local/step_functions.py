@@ -436,16 +436,17 @@ class StepFunctions:
             def take(children: deque[tuple[int, Any, Future[Any]]]) -> None:
                 number, child, future = children.popleft()
                 size = len(child["Items"])
-                run.counts["running"] -= size
                 try:
                     result = future.result()
                 except StateFailed as failed:
+                    run.counts["running"] -= size
                     record = {"Input": json.dumps(child), "Error": failed.name, "Cause": failed.cause}
                     failures.write(json.dumps({**record, "Status": "FAILED"}).encode() + b"\n")
                     run.counts["failed"] += size
                     return
                 for row in result if isinstance(result, list) else [result]:
                     rows.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+                run.counts["running"] -= size
                 run.succeeded.add(number)
                 run.counts["succeeded"] += size
 

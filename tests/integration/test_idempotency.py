@@ -84,7 +84,7 @@ def used(store: MeterStore, key: str) -> int:
 
 def ask(store: MeterStore, key: str, call: Callable[[], dict[str, Any]], **changed: Any) -> dict[str, Any]:
     asked = {"api": Api.PLATE, "key": key, "token": "t", "fingerprint": "f", **changed}
-    return Retries(store).once(context=Context(), call=call, **asked)
+    return Retries(store.table_name, store.client).once(context=Context(), call=call, **asked)
 
 
 def test_a_retry_gets_the_stored_answer_and_is_not_counted(store: MeterStore, key: str) -> None:
@@ -159,16 +159,16 @@ def test_neither_key_nor_token_is_stored(store: MeterStore, key: str, table: str
 
 def test_the_client_is_the_same_after_many_requests(store: MeterStore, key: str) -> None:
     """Powertools adds handlers to its client with every layer; each made every call a little slower."""
-    retries = Retries(store)
+    retries = Retries(store.table_name, store.client)
 
     def ask_again(number: int) -> None:
         retries.once(Api.PLATE, key, str(number), "f", Context(), metered(store, key))
 
     ask_again(0)
-    size = len(pickle.dumps([str(store.client.meta.events._emitter._handlers)]))  # type: ignore[attr-defined]
+    size = len(pickle.dumps([str(store.client.meta.events._emitter._handlers)]))
     for number in range(1, 20):
         ask_again(number)
-    assert len(pickle.dumps([str(store.client.meta.events._emitter._handlers)])) == size  # type: ignore[attr-defined]
+    assert len(pickle.dumps([str(store.client.meta.events._emitter._handlers)])) == size
     assert used(store, key) == 20
 
 

@@ -59,8 +59,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(table: str, dynamodb: DynamoDBClient, clock: Clock) -> MeterStore:
-    return MeterStore(table, dynamodb, clock)
+def store(table: str, clock: Clock) -> MeterStore:
+    return MeterStore(table, Clients().meters, clock)
 
 
 @pytest.fixture
@@ -544,6 +544,8 @@ def test_without_the_table_nothing_is_served(dynamodb: DynamoDBClient, error: Ex
 
 def test_a_server_that_is_gone_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(StoreUnavailable):
+        MeterStore("unused", Clients().meters).consume("key", Api.PLATE)
     with pytest.raises(StoreUnavailable):
         MeterStore("unused", Clients().metering).consume("key", Api.PLATE)
 

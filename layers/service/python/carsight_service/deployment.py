@@ -47,7 +47,7 @@ class Deployment:
     @cached_property
     def meters(self) -> MeterStore:
         """Keys and their usage."""
-        return MeterStore(self.settings.table_name, self.aws.metering, self.clock)
+        return MeterStore(self.settings.table_name, self.aws.meters, self.clock)
 
     @cached_property
     def images(self) -> ImageLoader:

@@ -1,16 +1,16 @@
 """AWS clients, each made when it is first needed and shared by all threads.
 
 botocore's own: boto3 makes the same ones and adds an eighth to a cold start for transfers and resources that
-nobody uses.
+nobody uses. botocore itself is imported by the first of them; a request that is only counted needs none.
 """
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from botocore.config import Config
-from botocore.session import Session
+from carsight_service.aws.dynamo_client import CONNECT_SECONDS, READ_SECONDS, DynamoClient
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -20,29 +20,45 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
 
-_BACKGROUND = Config(
-    connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 3, "mode": "standard"}
-)
+_Options = dict[str, Any]
+
+_BACKGROUND: _Options = {
+    "connect_timeout": 2,
+    "read_timeout": 10,
+    "retries": {"total_max_attempts": 3, "mode": "standard"},
+}
 """More patient than a request: what fails here is done again by another function a little later."""
 
-_METERING = Config(
-    connect_timeout=1,
-    read_timeout=5,
-    retries={"total_max_attempts": 1, "mode": "standard"},
-    max_pool_connections=64,
-    tcp_keepalive=True,
-)
+_METERING: _Options = {
+    "connect_timeout": CONNECT_SECONDS,
+    "read_timeout": READ_SECONDS,
+    "retries": {"total_max_attempts": 1, "mode": "standard"},
+    "max_pool_connections": 64,
+    "tcp_keepalive": True,
+}
 
-_SIGNING = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
+_SIGNING: _Options = {"signature_version": "s3v4", "s3": {"addressing_style": "virtual"}}
 
 
-def _client(service: str, config: Config) -> Any:
+def _client(service: str, options: _Options) -> Any:
     """Return an attribute that is a client of ``service``, made when it is first asked for."""
-    return cached_property(lambda _: Session().create_client(service, config=config))
+
+    def made(_: object) -> Any:
+        from botocore.config import Config
+        from botocore.session import Session
+
+        return Session().create_client(service, config=Config(**options))
+
+    return cached_property(made)
 
 
 class Clients:
     """The clients of one process. A client may be replaced by assigning another to its name."""
+
+    @cached_property
+    def meters(self) -> DynamoDBClient | DynamoClient:
+        """DynamoDB for the calls that every request waits for; botocore's where only that can make it."""
+        return DynamoClient.from_environment(os.environ) or self.metering
 
     metering: DynamoDBClient = _client("dynamodb", _METERING)
     """DynamoDB for metering: it answers or fails within seconds and leaves repeating to its caller.
@@ -52,7 +68,7 @@ class Clients:
     dynamodb: DynamoDBClient = _client("dynamodb", _BACKGROUND)
     """DynamoDB, for writes that may be repeated where the answer to the first was lost."""
 
-    s3: S3Client = _client("s3", _BACKGROUND.merge(_SIGNING))
+    s3: S3Client = _client("s3", _BACKGROUND | _SIGNING)
     """S3, by its regional address: the global one redirects, and a form does not survive that."""
 
     sqs: SQSClient = _client("sqs", _BACKGROUND)

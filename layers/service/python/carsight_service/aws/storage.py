@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from carsight_service.aws.clients import Clients
 from carsight_service.contract.api import MAX_IMAGE_BYTES, region_codes
 from carsight_service.contract.errors import ImageTooLarge, ObjectGone, StoreUnavailable
@@ -87,6 +85,8 @@ class Storage:
             which["VersionId"] = version
         elif etag:
             which["IfMatch"] = f'"{etag}"'
+        from botocore.exceptions import BotoCoreError, ClientError  # calls that name no object do without
+
         try:
             answer = self._aws.s3.get_object(**which)
             with answer["Body"] as body:

@@ -99,7 +99,7 @@ class Endpoint:
     def _retries(self) -> Retries:
         from carsight_service.http.idempotency import Retries  # a heavy import, and few requests need it
 
-        return Retries(self._meters)
+        return Retries(self._deployment.settings.table_name, self._deployment.aws.metering)
 
     def _read(
         self, request: Request, dialect: Dialect, key: str, context: Context, log_fields: dict[str, Any]

@@ -31,9 +31,9 @@ from carsight_service.metering.model import key_id
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import DataRecord
+    from mypy_boto3_dynamodb import DynamoDBClient
 
     from carsight_service.lambda_types import Context, Response
-    from carsight_service.metering.meter_store import MeterStore
 
 KEPT_SECONDS = 24 * 60 * 60
 """How long an answer is kept for retries."""
@@ -56,14 +56,14 @@ logger = logging.getLogger(__name__)
 class Retries:
     """Stored answers; one per process, as every layer of Powertools adds handlers to its client."""
 
-    def __init__(self, meters: MeterStore) -> None:
+    def __init__(self, table_name: str, client: DynamoDBClient) -> None:
         self._records = _Records(
-            meters.table_name,
+            table_name,
             key_attr="pk",
             sort_key_attr="sk",
             expiry_attr="expires",
             in_progress_expiry_attr="in_progress_expires",
-            boto3_client=meters.client,
+            boto3_client=client,
         )
 
     def once(

@@ -12,17 +12,10 @@ from collections import deque
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
-
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionClosedError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
-)
+from typing import TYPE_CHECKING, Any
 
 from carsight_service.aws.dynamo import Clock, attribute_names, utc_now
+from carsight_service.aws.dynamo_client import failure
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import (
     BlockedKey,
@@ -52,6 +45,8 @@ from carsight_service.metering.model import (
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+    from carsight_service.aws.dynamo_client import DynamoClient
 
 logger = logging.getLogger(__name__)
 
@@ -249,9 +244,11 @@ class MeterStore:
     ever answered unmetered.
     """
 
-    def __init__(self, table_name: str, client: DynamoDBClient, clock: Clock = utc_now) -> None:
+    def __init__(
+        self, table_name: str, client: DynamoDBClient | DynamoClient, clock: Clock = utc_now
+    ) -> None:
         self.table_name = table_name
-        self.client = client
+        self.client: Any = client
         self._clock = clock
         self._slots = _Slots()
         self._lost: deque[_Lost] = deque(maxlen=_KNOWN_KEYS)
@@ -728,23 +725,16 @@ class MeterStore:
         while True:
             try:
                 answer: dict[str, Any] = getattr(self.client, operation)(**arguments)
-            except ClientError as error:
-                code = error.response["Error"]["Code"]
-                if code == "ConditionalCheckFailedException":
-                    raise _ConditionFailed(
-                        cast("dict[str, Any] | None", error.response.get("Item"))
-                    ) from None
-                if code not in _RETRYABLE_CODES:
-                    lost = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500) >= 500
-                    raise (_AnswerLost if lost else StoreUnavailable)(code) from error
-                if attempt == _CALLS:
-                    raise StoreUnavailable(code) from error
-            except (ConnectTimeoutError, EndpointConnectionError, ConnectionClosedError) as error:
+            except Exception as error:
+                failed = failure(error)
+                if failed.code == "ConditionalCheckFailedException":
+                    raise _ConditionFailed(failed.item) from None
                 # A connection that died while the function was frozen is found closed only when used again.
+                may_repeat = failed.code in _RETRYABLE_CODES or not failed.is_sent
+                if not may_repeat:
+                    raise (StoreUnavailable if failed.is_answered else _AnswerLost)(failed.code) from error
                 if attempt == _CALLS:
-                    raise StoreUnavailable(type(error).__name__) from error
-            except BotoCoreError as error:
-                raise _AnswerLost(type(error).__name__) from error
+                    raise StoreUnavailable(failed.code) from error
             else:
                 return answer
             time.sleep(random.uniform(0.5, 1) * 0.05 * 2**attempt)

@@ -1,0 +1,285 @@
+"""The client for the calls that every request waits for: its signature, its errors, its connections."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import botocore.auth
+import botocore.credentials
+import pytest
+from botocore.awsrequest import AWSRequest
+from hypothesis import given
+from hypothesis import settings as hypothesis
+from hypothesis import strategies as some
+
+from carsight_service.aws import dynamo_client
+from carsight_service.aws.clients import Clients
+from carsight_service.aws.dynamo_client import (
+    AnswerLost,
+    Credentials,
+    DynamoClient,
+    NotSent,
+    Refused,
+    failure,
+)
+from carsight_service.contract.api import Api
+from carsight_service.metering.keyring import Keyring
+from carsight_service.metering.meter_store import MeterStore
+
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+    "AWS_DEFAULT_REGION": "eu-central-1",
+}
+
+
+def client(url: str) -> DynamoClient:
+    made = DynamoClient.from_environment(ENVIRONMENT | {"AWS_ENDPOINT_URL": url})
+    assert made is not None
+    return made
+
+
+# -- the signature -------------------------------------------------------------------------------------------
+
+
+@hypothesis(max_examples=200, deadline=None, derandomize=True)
+@given(
+    secret=some.text("abcXYZ019/+", min_size=1, max_size=60),
+    token=some.just("") | some.text("abcXYZ019/+=", min_size=1, max_size=400),
+    region=some.sampled_from(["us-east-1", "eu-central-1", "us-gov-west-1"]),
+    url=some.sampled_from(["", "http://127.0.0.1:4566", "https://dynamodb.example:8443/"]),
+    body=some.binary(max_size=300),
+    moment=some.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)),
+    operation=some.sampled_from(["UpdateItem", "GetItem", "Query"]),
+)
+def test_a_call_is_signed_as_botocore_signs_it(
+    secret: str, token: str, region: str, url: str, body: bytes, moment: datetime, operation: str
+) -> None:
+    environment = {
+        "AWS_ACCESS_KEY_ID": "AKID",
+        "AWS_SECRET_ACCESS_KEY": secret,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_SESSION_TOKEN": token,
+        "AWS_ENDPOINT_URL": url,
+    }
+    made = DynamoClient.from_environment(environment)
+    assert made is not None
+    ours = made._signed(operation, body, f"{moment:%Y%m%dT%H%M%SZ}")
+    request = AWSRequest(
+        "POST",
+        url.rstrip("/") + "/" if url else f"https://dynamodb.{region}.amazonaws.com/",
+        {"content-type": ours["content-type"], "x-amz-target": ours["x-amz-target"]},
+        body,
+    )
+    keys = botocore.credentials.Credentials("AKID", secret, token or None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.auth.get_current_datetime", lambda: moment.replace(tzinfo=UTC))
+        botocore.auth.SigV4Auth(keys, "dynamodb", region).add_auth(request)
+    theirs = {name.lower(): value for name, value in request.headers.items()}
+    assert {name: value for name, value in ours.items() if name != "host"} == theirs
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"AWS_ACCESS_KEY_ID": ""},
+        {"AWS_SECRET_ACCESS_KEY": ""},
+        {"AWS_DEFAULT_REGION": ""},
+        {"AWS_DEFAULT_REGION": "cn-north-1"},
+        {"AWS_DEFAULT_REGION": "eusc-de-east-1"},
+        {"AWS_PROFILE": "work"},
+        {"AWS_USE_FIPS_ENDPOINT": "true"},
+        {"HTTPS_PROXY": "http://proxy:3128"},
+        {"https_proxy": "http://proxy:3128"},
+        {"AWS_ENDPOINT_URL": "http://user@127.0.0.1:1/"},
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1:1/path"},
+    ],
+)
+def test_what_is_not_ordinary_is_not_for_this_client(
+    changed: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert DynamoClient.from_environment(ENVIRONMENT) is not None
+    assert DynamoClient.from_environment(ENVIRONMENT | changed) is None
+
+
+def test_a_proxy_is_none_where_it_is_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,.amazonaws.com")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert DynamoClient.from_environment(ENVIRONMENT | {"https_proxy": "http://proxy:3128"}) is not None
+    local = ENVIRONMENT | {"HTTP_PROXY": "http://proxy:3128", "AWS_ENDPOINT_URL": "http://127.0.0.1:4566"}
+    assert DynamoClient.from_environment(local) is not None
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    assert DynamoClient.from_environment(local) is None
+
+
+def test_what_is_not_ordinary_is_botocore_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "cn-north-1")
+    made = Clients()
+    assert made.meters is made.metering
+
+
+def test_secrets_are_not_shown() -> None:
+    assert "secret" not in repr(Credentials("AKID", "secret", "secret too"))
+
+
+# -- against the embedded table ------------------------------------------------------------------------------
+
+
+def test_both_clients_read_and_write_the_same(aws: str, table: str) -> None:
+    clients = Clients()
+    assert isinstance(clients.meters, DynamoClient)
+    key, _ = Keyring(table, clients.metering).create(owner="owner@example.com", tier="pro")
+    by_hand, by_botocore = MeterStore(table, clients.meters), MeterStore(table, clients.metering)
+    assert by_hand.account(key) == by_botocore.account(key)
+    with pytest.raises(Refused) as ours:
+        clients.meters.update_item(TableName=table, Key={"pk": {"S": "a"}, "sk": {"S": "b"}}, **_NEVER)
+    with pytest.raises(Exception) as theirs:
+        clients.metering.update_item(TableName=table, Key={"pk": {"S": "a"}, "sk": {"S": "b"}}, **_NEVER)
+    assert failure(ours.value) == failure(theirs.value)
+    with pytest.raises(Refused) as ours:
+        clients.meters.get_item(TableName="not-there", Key={"pk": {"S": "a"}})
+    assert ours.value.code == "ResourceNotFoundException"
+    by_hand.authorize(key, Api.PLATE)
+
+
+_NEVER: dict[str, Any] = {
+    "UpdateExpression": "SET x = :x",
+    "ConditionExpression": "attribute_exists(y)",
+    "ExpressionAttributeValues": {":x": {"S": "x"}},
+    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+}
+
+
+# -- against a server that fails -----------------------------------------------------------------------------
+
+Answer = Callable[[socket.socket], None]
+
+
+@contextmanager
+def server(*answers: Answer) -> Iterator[tuple[str, list[bytes]]]:
+    """A server whose connections are handled by one of ``answers`` each; its address, and what it got."""
+    got: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            for answer in answers:
+                with suppress(OSError), listening.accept()[0] as connection:
+                    got.append(connection.recv(65536))
+                    answer(connection)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", got
+        listening.close()
+        thread.join(5)
+
+
+def answer(status: int, body: bytes, *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} Whatever", f"content-length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def says(*answers: bytes) -> Answer:
+    """Send the first of ``answers``, and each other one after another request; close the connection then."""
+
+    def handle(connection: socket.socket) -> None:
+        for number, sent in enumerate(answers):
+            if number:
+                connection.recv(65536)
+            connection.sendall(sent)
+
+    return handle
+
+
+CONDITION = (
+    b'{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException","Item":{"a":{"S":"b"}}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code", "item", "is_answered"),
+    [
+        (400, CONDITION, "ConditionalCheckFailedException", {"a": {"S": "b"}}, True),
+        (
+            400,
+            b'{"__type":"com.amazon.coral.service#ThrottlingException"}',
+            "ThrottlingException",
+            None,
+            True,
+        ),
+        (500, b'{"__type":"x#InternalServerError","message":"?"}', "InternalServerError", None, False),
+        (503, b"<html>busy</html>", "503", None, False),
+        (403, b"[]", "403", None, True),
+        (200, b"[]", "200", None, True),
+    ],
+)
+def test_what_dynamodb_refuses(status: int, body: bytes, code: str, item: Any, is_answered: bool) -> None:
+    with server(says(answer(status, body))) as (url, _), pytest.raises(Refused) as refused:
+        client(url).get_item(TableName="table")
+    met = failure(refused.value)
+    assert (met.code, met.item, met.is_sent, met.is_answered) == (code, item, True, is_answered)
+
+
+def test_a_connection_is_used_again_until_it_is_closed() -> None:
+    twice = says(answer(200, b'{"n":1}'), answer(200, b'{"n":2}'))
+    with server(twice, says(answer(200, b'{"n":3}'))) as (url, got):
+        made = client(url)
+        assert [made.query(TableName="t")["n"] for _ in range(2)] == [1, 2]
+        assert len(got) == 1
+        assert made.query(TableName="t")["n"] == 3
+    assert got[0].startswith(b"POST / HTTP/1.1\r\n")
+    assert got[0].endswith(b'{"TableName": "t"}')
+    assert b"\r\nx-amz-target: DynamoDB_20120810.Query\r\n" in got[0]
+    assert got[0].lower().count(b"\r\nhost:") == 1
+
+
+def test_closed_without_a_word_is_not_sent() -> None:
+    with server(lambda connection: None) as (url, _), pytest.raises(NotSent) as error:
+        client(url).query(TableName="t")
+    assert not failure(error.value).is_sent
+
+
+def test_nobody_there_is_not_sent() -> None:
+    with pytest.raises(NotSent, match="ConnectionRefusedError"):
+        client("http://127.0.0.1:9").query(TableName="t")
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{",
+        b"what?\r\n\r\n",
+        answer(200, b"{}", f"x-amz-crc32: {zlib.crc32(b'{}') + 1}"),
+    ],
+)
+def test_half_an_answer_is_lost(answered: bytes) -> None:
+    with server(says(answered)) as (url, _), pytest.raises(AnswerLost) as error:
+        client(url).query(TableName="t")
+    met = failure(error.value)
+    assert met.is_sent and not met.is_answered
+
+
+def test_an_answer_that_comes_too_late_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dynamo_client, "READ_SECONDS", 0.05)
+    done = threading.Event()
+
+    def wait(connection: socket.socket) -> None:
+        done.wait(5)
+
+    with server(wait) as (url, _):
+        with pytest.raises(AnswerLost, match="TimeoutError"):
+            client(url).query(TableName="t")
+        done.set()
+
+
+def test_the_checksum_of_a_whole_answer_is_right() -> None:
+    with server(says(answer(200, b"{}", f"x-amz-crc32: {zlib.crc32(b'{}')}"))) as (url, _):
+        assert client(url).query(TableName="t") == {}

@@ -315,6 +315,11 @@ def test_the_carrier_is_the_smallest_vehicle_with_the_plate_low_on_it(
     assert carrier(PLATE, vehicles) is (None if expected is None else vehicles[expected])
 
 
+def test_a_doubtful_part_of_a_vehicle_does_not_win_by_its_size() -> None:
+    whole, part = thing("SUV", [20, 20, 380, 220], 0.8), thing("Sedan", [100, 80, 240, 210], 0.6)
+    assert carrier(PLATE, [part, whole]) is whole
+
+
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_the_carrier_of_a_photo_that_lies_on_its_side_is_the_same(quarters: int) -> None:
     def lying(found: Detection) -> Detection:

@@ -82,9 +82,15 @@ OpenCV only transforms pixels here and never decodes. Pillow asks OpenJPEG for i
 imported."""
 
 
+EMPTIED = ("numpy/_core/_add_newdocs.py", "numpy/_core/_add_newdocs_scalars.py")
+"""Modules that are imported for what they do to others: they write docstrings for whoever reads them."""
+
+
 def prune(packages: Path) -> None:
     """Take out of the folder ``packages`` what no request needs."""
     remove_unused(packages)
+    for module in EMPTIED:
+        (packages / module).write_text("", encoding="utf-8")
     trim_descriptions(packages)
     replace_libraries(packages)
 

@@ -56,8 +56,6 @@ def feeds() -> Iterator[Feeds]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runtime, "session", lambda path: Recorder(real(path), found[path.stem]))
         plates, vins = PlateRecognizer.load(), VinRecognizer.load()
-        for given in found.values():
-            given.clear()  # of the warm-up
         assert plates.read(decode((PHOTOS / "plate_us.jpg").read_bytes()))
         assert vins.read(decode((PHOTOS / "vin_plate.jpg").read_bytes())).candidates
     yield found

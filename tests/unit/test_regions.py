@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,16 @@ def test_codes_are_countries_or_their_states() -> None:
     assert {"us", "us-ca", "gb", "de", "br-sp", "ca-on", "au-vic", "pk"} <= regions.CODES
     assert all(re.fullmatch(r"[a-z]{2}(-[a-z]{2,3})?", code) for code in regions.CODES)
     assert all(code.partition("-")[0] in regions.CODES for code in regions.CODES)
+
+
+def test_a_compiled_table_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regions, "_COMPILED", tmp_path / "regions.json")
+    written = regions._table()
+    regions.compile_table()
+    assert (tmp_path / "regions.json").stat().st_size > 10_000
+    assert regions._table() == written
+    monkeypatch.setattr(regions, "_SOURCE", tmp_path / "regions.toml")
+    assert regions._table() == written
 
 
 @pytest.mark.parametrize(

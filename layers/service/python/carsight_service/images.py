@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from carsight_service.aws.fetch import fetch
 from carsight_service.aws.storage import Storage
 from carsight_service.contract.api import MAX_IMAGE_BYTES
 from carsight_service.contract.errors import ImageTooLarge, InvalidImage, ObjectGone, StoreUnavailable
@@ -135,6 +134,8 @@ class ImageLoader:
         """
         match source:
             case UrlSource(url):
+                from carsight_service.aws.fetch import fetch  # most photos come with their request
+
                 return fetch(url, loopback=self._settings.local_fetch)
             case S3Source(bucket, key):
                 return self._object(bucket, key)

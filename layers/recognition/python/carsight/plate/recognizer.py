@@ -171,21 +171,19 @@ class PlateRecognizer:
 
     @classmethod
     def load(cls, models: Path = runtime.MODELS, tuning: PlateTuning | None = None) -> PlateRecognizer:
-        """Open the models in the folder ``models`` and run each once, so that the first photo is fast.
+        """Open the models in the folder ``models``.
 
         Raises:
             onnxruntime.capi.onnxruntime_pybind11_state.NoSuchFile: A model is not there.
             KeyError: A model's metadata is not complete.
         """
         tuning = tuning or PlateTuning()
-        recognizer = cls(
+        return cls(
             Detector(runtime.session(models / "plate_detector.onnx"), tuning.detector),
             PlateReader(runtime.session(models / "plate_reader.onnx"), tuning.reader),
             VehicleClassifier(runtime.session(models / "plate_vehicle.onnx"), tuning.classifier),
             tuning,
         )
-        recognizer._warm_up()
-        return recognizer
 
     def read(
         self, image: PhotoSource, regions: Sequence[str] = (), *, vehicles: bool = False
@@ -336,14 +334,6 @@ class PlateRecognizer:
             color=attributes.color,
             orientation=attributes.orientation,
         )
-
-    def _warm_up(self) -> None:
-        """Run every net once, on as little as it takes: the first inference makes ready what others use."""
-        gray = np.full((64, 160, 3), 114, np.uint8)
-        self._detector.detect(gray)
-        self._reader.read([gray[:48]])
-        box = np.array([0, 0, 160, 64], np.float32)
-        self._classifier.classify(gray, Detection("vehicle", 1.0, box, box_corners(box)))
 
 
 _HALF_TURN = str.maketrans("oqil69mw", "001196wm")

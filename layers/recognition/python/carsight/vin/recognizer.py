@@ -156,7 +156,7 @@ class VinRecognizer:
 
     @classmethod
     def load(cls, models: Path = runtime.MODELS, tuning: VinTuning | None = None) -> VinRecognizer:
-        """Open the models in the folder ``models`` and run each once: the first photo finds them warm."""
+        """Open the models in the folder ``models``."""
         tuning = tuning or VinTuning()
         session = runtime.session(models / "vin_detector.onnx")
         # A line is always looked at twice: the reader needs its corners to a twentieth of its length. Closer,
@@ -177,11 +177,7 @@ class VinRecognizer:
             )
             for side, score, count in zip(tuning.sides, tuning.scores, (tuning.lines, 2), strict=True)
         )
-        recognizer = cls(near, far, LineReader(runtime.session(models / "vin_reader.onnx")), tuning)
-        blank = np.full((64, 128, 3), 128, np.uint8)
-        near.detect(blank)
-        recognizer.reader.read([blank[:48, :64].repeat(6, axis=1)])
-        return recognizer
+        return cls(near, far, LineReader(runtime.session(models / "vin_reader.onnx")), tuning)
 
     def read(self, image: PhotoSource) -> VinResult:
         """Read the VINs of ``image``, usually one. ``open_photo`` tells what it may be and what is raised."""

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import InvalidRequest, NotFound, PlanWithoutApi
-from carsight_service.http import snapshot
 
 if TYPE_CHECKING:
     from carsight_service.contract.errors import ServiceError
@@ -51,10 +50,12 @@ class Dialect:
 
 
 class SnapshotDialect(Dialect):
-    """Plate Recognizer's Snapshot API."""
+    """Plate Recognizer's Snapshot API, imported when a request speaks it."""
 
     def recognize(self, recognize: Recognize, request: Request) -> Recognize:
         """Answer as Snapshot does."""
+        from carsight_service.http import snapshot
+
         return snapshot.as_snapshot(recognize, request)
 
     def tells_of_vehicles(self, request: Request) -> bool:
@@ -63,10 +64,14 @@ class SnapshotDialect(Dialect):
 
     def finish(self, body: dict[str, Any], usage: Usage) -> dict[str, Any]:
         """Add what has been used."""
+        from carsight_service.http import snapshot
+
         return snapshot.with_usage(body, usage)
 
     def refusal(self, error: ServiceError) -> ServiceError:
         """Refuse a key with 403."""
+        from carsight_service.http import snapshot
+
         return snapshot.as_refusal(error)
 
     def key_for_nobody(self, settings: Settings) -> str | None:

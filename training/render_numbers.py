@@ -88,6 +88,8 @@ def _ink(rng: Rng, dark: bool) -> tuple[int, int, int]:
 
 def code(payload: str, kind: str, module: int, height: int = 60) -> Mask:
     """Draw a barcode, dark on light, ``module`` pixels a module, linear ones ``height`` pixels high."""
+    if kind in {"Code39", "Code93"}:
+        payload = payload.replace(":", "-")  # their only sign of `draw_number` that these lack
     made = zxingcpp.create_barcode(payload, getattr(zxingcpp.BarcodeFormat, kind))
     drawn = np.asarray(zxingcpp.write_barcode_to_image(made, scale=1), np.uint8)
     if kind.startswith("Code"):

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from carsight.vin.rules import ALPHABET
 from training.model_files import pack_stem
 from training.quantize import float_weights, quantize
+from training.render_numbers import code
 from training.render_vins import Style, set_line, strike
 from training.scenes import Scene, Scenes, box_quad
 
@@ -131,3 +132,8 @@ def test_struck_marks_can_be_seen_whatever_the_light() -> None:
         change = strike(marks, plain, rng).astype(int) - strike(np.zeros_like(marks), plain, same)
         assert np.abs(change[near]).mean() > 5
         assert np.abs(change[:15]).mean() < 3
+
+
+@pytest.mark.parametrize("kind", ["Code39", "Code93", "Code128", "DataMatrix", "QRCode", "PDF417", "Aztec"])
+def test_every_number_can_be_drawn_in_every_code(kind: str) -> None:
+    assert code("AA:BB:CC:00:11:22", kind, 2).std() > 50

@@ -87,3 +87,31 @@ def test_a_tilted_line_is_cut_level() -> None:
     assert crop[12:36, 20:300].mean() < 40
     assert crop[:3].mean() > 215
     assert crop[-3:].mean() > 215
+
+
+def test_small_text_is_cut_from_the_same_place_when_it_is_enlarged() -> None:
+    photo = np.full((60, 200, 3), 200, np.uint8)
+    for x in range(30, 170, 8):  # the bars of a line whose characters have 8 pixels
+        photo[24:34, x : x + 4] = 20
+    corners = np.array([(30, 24), (170, 24), (170, 34), (30, 34)], np.float32)
+    plain, enlarged = vin_text.cut(photo, corners), vin_text.cut_enlarged(photo, corners)
+    assert enlarged.shape == plain.shape
+    rows = [crop[24].mean(axis=1) - crop[24].mean() for crop in (plain, enlarged)]
+    shifts = [float((rows[0] * np.roll(rows[1], shift)).sum()) for shift in range(-8, 9)]
+    assert abs(int(np.argmax(shifts)) - 8) <= 1
+    assert enlarged[24].std() > plain[24].std()
+    outside = vin_text.cut_enlarged(photo, corners + 500)
+    assert outside.shape == plain.shape
+
+
+def test_cuts_that_disagree_are_less_sure_together() -> None:
+    one = vin_text.LineReading(
+        1.0, (("1M8GDM9AXKP042788", 0.98), ("1M8GDM9AXKP042768", 0.02)), "first", (0.1, 0.9)
+    )
+    other = vin_text.LineReading(0.5, (("1M8GDM9AXKP042768", 1.0),), "other")
+    both = vin_text.pooled([one, other])
+    assert (both.share, both.greedy, both.span) == (0.75, "first", (0.1, 0.9))
+    assert [text for text, _ in both.texts] == ["1M8GDM9AXKP042788", "1M8GDM9AXKP042768"]
+    assert [p for _, p in both.texts] == pytest.approx([0.49 / 0.75, 0.26 / 0.75])
+    nothing = vin_text.LineReading(0.0, (), "")
+    assert vin_text.pooled([nothing, nothing]) == nothing

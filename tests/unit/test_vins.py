@@ -127,6 +127,37 @@ def test_no_check_digit_is_asked_where_none_applies(monkeypatch: pytest.MonkeyPa
     assert first.check_digit == CheckDigit(valid=False, applies=False)
 
 
+class Twice(Told):
+    """Says one thing of single crops, another of several at a time."""
+
+    def __init__(self, single: LineReading, several: LineReading) -> None:
+        super().__init__(single)
+        self.several = several
+        self.crops = 0
+
+    def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
+        self.crops += len(crops)
+        return [self.answer if len(crops) == 1 else self.several] * len(crops)
+
+
+@pytest.mark.parametrize(("pitch", "crops"), [(6.0, 3), (9.0, 1)])
+def test_small_text_is_believed_only_where_enlarged_cuts_say_the_same(pitch: float, crops: int) -> None:
+    other = UNCHECKED[:16] + "6"
+    quad = QUAD.copy()
+    quad[1:3, 0] = 100 + 17 * pitch
+    detector = Blind(quad)
+    whole = (0.05 + 0.33 * 20 / (17 * pitch)) / (1.1 + 0.66 * 20 / (17 * pitch))
+    sure, unsure = (
+        LineReading(0.98, ((text, 0.99),), text, (whole, 1 - whole)) for text in (UNCHECKED, other)
+    )
+    reader = Twice(sure, sure)
+    found = VinRecognizer(detector, detector, reader).read(np.full((200, 400, 3), 128, np.uint8))
+    assert found.candidates[0].vin == UNCHECKED
+    assert reader.crops == crops
+    found = VinRecognizer(detector, detector, Twice(sure, unsure)).read(np.full((200, 400, 3), 128, np.uint8))
+    assert bool(found.candidates) == (crops == 1)
+
+
 def test_a_doubtful_reading_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     doubtful = reading(*((CHECKED[:13] + f"{n:04d}", 0.01) for n in range(48)), share=0.4)
     result = recognized(doubtful, None, monkeypatch)

@@ -12,7 +12,7 @@ import heapq
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -52,6 +52,22 @@ def grown(
 def cut(pixels: Pixels, corners: NDArray[np.floating], *margins: float) -> Pixels:
     """Cut the line within ``corners`` (4 x 2, pixels) level and with its ``margins``: 48 x 384, BGR."""
     return straighten(pixels, grown(corners, *margins), WIDTH, HEIGHT, 0.0)
+
+
+def cut_enlarged(pixels: Pixels, corners: NDArray[np.floating], *margins: float) -> Pixels:
+    """Cut as `cut` does, from pixels that Lanczos' filter has doubled: small text comes out sharper.
+
+    OpenCV's cubic warp does as well, and is not equal to the bit on every processor.
+    """
+    outer = grown(corners, *margins)
+    x0, y0 = np.maximum(np.floor(outer.min(axis=0)).astype(int) - 4, 0)
+    x1, y1 = np.ceil(outer.max(axis=0)).astype(int) + 5
+    part = pixels[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+    if part.size == 0:
+        return cut(pixels, corners, *margins)
+    doubled = cv2.resize(part, None, fx=2, fy=2, interpolation=cv2.INTER_LANCZOS4)
+    inside = (np.asarray(corners, np.float32) - np.array((x0, y0), np.float32) + 0.5) * 2 - 0.5
+    return cut(np.asarray(doubled, np.uint8), inside, *margins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +143,23 @@ def decode(probabilities: Doubles, count: int = 48) -> list[LineReading]:
         span = _span(matrix, texts[0][0]) if texts else None
         readings.append(LineReading(float(share), tuple(texts), greedy, span, centers))
     return readings
+
+
+def pooled(readings: Sequence[LineReading]) -> LineReading:
+    """Return what several cuts of one line say together, placed as the first of ``readings`` is.
+
+    The probabilities of a text are averaged: what a single cut is sure of by mistake, the others doubt.
+    """
+    count = len(readings)
+    share = sum(reading.share for reading in readings) / count
+    if not share:
+        return readings[0]
+    together: dict[str, float] = {}
+    for reading in readings:
+        for text, probability in reading.texts:
+            together[text] = together.get(text, 0.0) + reading.share * probability / count
+    texts = ((text, min(1.0, joint / share)) for text, joint in together.items())
+    return replace(readings[0], share=share, texts=tuple(sorted(texts, key=lambda item: -item[1])))
 
 
 _NEGLIGIBLE = 1e-6

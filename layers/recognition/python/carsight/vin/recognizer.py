@@ -7,6 +7,7 @@ sure of: a wrong VIN does more harm than none.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from carsight.photo import Photo, PhotoSource, Pixels, open_photo
 from carsight.refusal import Refusal
 from carsight.vin import barcodes, text_lines
 from carsight.vin.barcodes import BarcodeVin
-from carsight.vin.line_reader import LineReader, LineReading, cut, grown, trimmed
+from carsight.vin.line_reader import LineReader, LineReading, cut, cut_enlarged, grown, pooled, trimmed
 from carsight.vin.ranking import (
     CheckDigit,
     Prior,
@@ -86,7 +87,6 @@ class VinTuning:
     hard_effort: float = 25.0
     cuts: tuple[tuple[CropMargins, ...], ...] = (
         (
-            CropMargins(),
             CropMargins(left=0.07, right=0.07, sides=0.1),
             CropMargins(sides=-0.18),
             CropMargins(left=0.02, right=0.02, down=-0.35),
@@ -106,6 +106,12 @@ _WORKING_SIDE = 1600
 
 _FULL_TEXT = 28.0
 """Lines lower than this many pixels are read in the photo at full size, where it is searched smaller."""
+
+_FEW_PIXELS = 8.0
+"""Pixels a character takes of the line, below which it is read from enlarged cuts too."""
+
+_ENLARGED = (0.35, 0.25)
+"""Margins above and below of those cuts, in line heights."""
 
 _FAR_OFF = 0.9
 """A text this much shorter than the detector's line shows that the line was drawn too long."""
@@ -304,13 +310,31 @@ class _Search:
         return line
 
     def _read_in(self, view: View, corners: Floats, score: float) -> _Line:
-        (reading,) = self._recognizer.reader.read([cut(view.pixels, view.from_photo(corners))])
+        inside = view.from_photo(corners)
+        (reading,) = self._recognizer.reader.read([cut(view.pixels, inside)])
         if is_cut(reading, grown(corners), (self._photo.width, self._photo.height)):
             return _Line(corners, score, reading, ())
         line = _Line(corners, score, reading, rank_by_posterior(reading, self._tuning.prior))
+        whole = view.width >= self._photo.width
+        if whole and self._is_small(line, inside) and self._pay(len(_ENLARGED)):
+            cuts = [cut_enlarged(view.pixels, inside, 0.05, 0.33, sides) for sides in _ENLARGED]
+            line = self._pooled(line, self._recognizer.reader.read(cuts))
+            reading = line.reading
         if line.certainty >= self._tuning.sure and reading.span is not None:
             line = replace(line, corners=trimmed(corners, reading.span))  # "VIN:" is not a part of it
         return line
+
+    def _is_small(self, line: _Line, inside: Floats) -> bool:
+        """Whether ``line``, ``inside`` in pixels, may be a VIN and has too few of them for one cut."""
+        span = line.reading.span
+        if span is None or line.certainty < self._tuning.promising:
+            return False
+        return _length(trimmed(inside, span)) < _FEW_PIXELS * LENGTH
+
+    def _pooled(self, line: _Line, others: Sequence[LineReading]) -> _Line:
+        """Return ``line`` as read from its own cut and ``others`` together."""
+        reading = pooled([line.reading, *others])
+        return replace(line, reading=reading, ranked=rank_by_posterior(reading, self._tuning.prior))
 
     def _keep(self, *lines: _Line) -> None:
         self.lines += lines
@@ -413,15 +437,25 @@ class _Search:
         )
 
     def _recut(self) -> None:
-        """Read a doubtful line from several cuts: what they agree on is surer, what they contradict less."""
+        """Read a doubtful line from several cuts: what they agree on is surer, what they contradict less.
+
+        Those of the first round are of the same characters and count as one reading; of those of the second
+        at most one is, so that each counts for itself.
+        """
         if self._certainty < self._tuning.promising:
             return
-        corners = self._best.corners
-        for cuts in self._tuning.cuts:
+        line = self._best
+        for last, cuts in enumerate(self._tuning.cuts):
             if not self._pay(len(cuts)):
                 break
-            for reading in self._recognizer.reader.read([self._cut(corners, margins) for margins in cuts]):
-                self._keep(_Line(corners, 0.0, reading, rank_by_posterior(reading, self._tuning.prior)))
+            crops = [self._cut(line.corners, margins) for margins in cuts]
+            readings = self._recognizer.reader.read(crops)
+            if last:
+                ranked = (rank_by_posterior(reading, self._tuning.prior) for reading in readings)
+                self._keep(*(_Line(line.corners, 0.0, *one) for one in zip(readings, ranked, strict=True)))
+            else:
+                self.lines = [other for other in self.lines if other is not line]
+                self._keep(self._pooled(line, readings))
             if self._certainty > self._tuning.likely:
                 break
 

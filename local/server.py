@@ -28,36 +28,42 @@ async def _serve(listening: socket.socket) -> None:
     from ministack import app as stores
     from ministack.core import persistence
 
-    changed, stop = asyncio.Event(), asyncio.Event()
+    changed, never = asyncio.Event(), asyncio.Event()
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         await stores.app(scope, receive, send)
         if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD"):
             changed.set()
 
+    def save() -> None:
+        # On the thread that answers requests, too: none is seen half done. Without a folder, nothing is done.
+        persistence.save_all(stores._build_persistence_save_dict())
+
     async def keep() -> None:
-        while persistence.PERSIST_STATE:
+        while True:
             await changed.wait()
             changed.clear()
             start = time.perf_counter()
-            # On the thread that answers requests, too: none is seen half done.
-            persistence.save_all(stores._build_persistence_save_dict())
+            save()
             await asyncio.sleep(max(_PAUSE, 20 * (time.perf_counter() - start)))
+
+    def end() -> None:
+        # At once: what still waits for a message would be waited for.
+        save()
+        os._exit(0)
 
     loop = asyncio.get_running_loop()
 
     def until_the_end() -> None:
         sys.stdin.read()
-        loop.call_soon_threadsafe(stop.set)
+        loop.call_soon_threadsafe(end)
 
     threading.Thread(target=until_the_end, daemon=True).start()
     keeping = asyncio.create_task(keep())
     config = Config()
     config.bind = [f"fd://{listening.fileno()}"]
-    config.graceful_timeout = 0
     print(listening.getsockname()[1], flush=True)
-    await serve(application, config, shutdown_trigger=stop.wait)
-    keeping.cancel()
+    await asyncio.gather(keeping, serve(application, config, shutdown_trigger=never.wait))
 
 
 def main() -> None:

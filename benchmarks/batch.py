@@ -88,7 +88,7 @@ def start(part: str, api: str, engine: str, photos: str) -> None:
 
 
 def invoke(event: Any, seconds: int) -> tuple[Any, float, float, float]:
-    """Answer one event; with it, the MB that were held at most, and CPU seconds: ours, and of bare readings."""
+    """Answer one event; with it the MB held at most, and CPU seconds: ours, and of bare readings."""
     peak, done = [resident()], threading.Event()
 
     def watch() -> None:
@@ -185,8 +185,9 @@ def run(rows: int, parts: Parts, machine: Any, api: str) -> dict[str, Any]:
 def report(rows: int, said: dict[str, Any], took: dict[str, list[tuple[float, float, float]]]) -> None:
     """Print one run."""
     print(
-        f"\n{rows:,} rows in {said['seconds']:.0f} s: {said['state']}, {said['read']:,} read, {said['failed']:,} "
-        f"not; lost {said['lost']}, doubled or wrong {said['doubled or wrong']}, charged {said['used']:,} in all\n"
+        f"\n{rows:,} rows in {said['seconds']:.0f} s: {said['state']}, {said['read']:,} read, "
+        f"{said['failed']:,} not; lost {said['lost']}, doubled or wrong {said['doubled or wrong']}, "
+        f"charged {said['used']:,} in all\n"
     )
     print("| part | MB, first tenth | MB, last tenth | CPU-ms a row |")
     print("|---|---:|---:|---:|")

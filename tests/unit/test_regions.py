@@ -61,6 +61,17 @@ def test_zeros_and_letters_stand_where_the_country_puts_them(right: str, wrong: 
     assert regions.plausibilities(wrong, (code,))[0] < 0.1
 
 
+@pytest.mark.parametrize("number", ["SBA1234G", "SGX1M", "E23H"])
+def test_a_check_letter_of_singapore_tells_its_plates_from_britains(number: str) -> None:
+    assert regions.singapore_letter(number[:-1]) == number[-1]
+
+
+def test_a_text_with_singapores_check_letter_fits_it_best() -> None:
+    singapore, britain = regions.plausibilities("SBA123A", ("sg", "gb"))
+    assert singapore > britain == 1
+    assert regions.plausibilities("SBA123B", ("sg",))[0] < 0.1
+
+
 def test_no_series_is_listed_twice_and_states_have_their_countrys() -> None:
     for code in regions.CODES:
         series = regions.rules(code).series

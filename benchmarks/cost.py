@@ -1,6 +1,10 @@
 """Memory size against latency and cost, worked out from what the other benchmarks measured.
 
     python -m benchmarks.cost --warm 25 --cold 400 [--waiting 8] [--cold-share 0.01]
+    python -m benchmarks.cost --batch 16 [--waiting 80]
+
+``--batch`` is what a million rows of a batch cost, by CPU-milliseconds a row (``benchmarks.batch``), with
+``--waiting`` for each photo: as children of a map, and as messages of ten rows that fetch one after another.
 
 ``--warm`` and ``--cold`` are CPU-milliseconds on one core: of a warm request (``benchmarks.warm``), and from
 a function's start to its first answer (``benchmarks.cold``). ``--waiting`` are milliseconds that a request
@@ -27,20 +31,90 @@ PER_MILLION = {
 """Dollars for a million requests, whatever their duration."""
 
 
+ROWS_A_CHILD = 50
+ROWS_A_MESSAGE = 10
+AHEAD = 8
+WRITE_UNIT, READ_UNIT = 0.625, 0.125
+"""Dollars for a million units of DynamoDB, on demand."""
+
+S3_PUT, S3_GET = 5.00, 0.40
+METER_BYTES, TICKET_BYTES = 500, 70
+"""Of a meter's item, and of each ticket of a child or a row in it."""
+
+
+def dollars_of_compute(row_milliseconds: float) -> float:
+    """Return what reading a million rows costs in a function of one vCPU."""
+    return row_milliseconds * 1000 * MEGABYTES_PER_VCPU / 1024 * GB_SECOND["x86_64"]
+
+
+def write_units(tickets: int) -> int:
+    """Return how many units one write of a meter takes while so many tickets are open in it."""
+    return -(-(METER_BYTES + tickets * TICKET_BYTES) // 1024)
+
+
+def batch(work: float, waiting: float, at_once: int = 100) -> dict[str, tuple[float, float]]:
+    """Return what a million rows cost as children of a map, and as messages with a ticket a row; by item."""
+    children, messages = 1_000_000 / ROWS_A_CHILD, 1_000_000 / ROWS_A_MESSAGE
+    row = max(work, waiting / AHEAD)
+    seconds = row * ROWS_A_CHILD / 1000
+    one = 1 / 1_000_000
+    return {
+        "Step Functions: children, and a transition for each": (children * (1.00 * one + 0.000025), 0.0),
+        "Step Functions: their seconds, at 64 MB": (children * seconds * 0.0625 * 0.00001667, 0.0),
+        "SQS: send, receive, delete": (0.0, messages * 3 * 0.40 * one),
+        "Lambda, requests": (children * 0.20 * one, messages / 2 * 0.20 * one),
+        "Lambda, reading": (dollars_of_compute(row), dollars_of_compute(work + waiting)),
+        "counting": (
+            children * 2 * write_units(at_once) * WRITE_UNIT * one,
+            # Ten workers, each halfway through its rows.
+            (1_000_000 * write_units(10 * ROWS_A_MESSAGE // 2) + messages) * WRITE_UNIT * one,
+        ),
+        "leases and progress": (
+            children * (3 * WRITE_UNIT + 2 * READ_UNIT) * one,
+            messages * (3 * WRITE_UNIT + 2 * READ_UNIT) * one,
+        ),
+        "S3: photos": (S3_GET, S3_GET),
+        "S3: outcomes of children, parts of messages": (
+            children * (S3_PUT + S3_GET) * one,
+            messages * (S3_PUT + S3_GET) * one,
+        ),
+        "logs: 0.4 KB a child, 2 KB a row": (children * 0.4 * 0.0000005, 1.00),
+    }
+
+
 def milliseconds(work: float, waiting: float, memory: int) -> float:
     """How long a request of ``work`` CPU-milliseconds takes in a function of ``memory`` MB."""
     return work / min(1.0, memory / MEGABYTES_PER_VCPU) + waiting
+
+
+def show_batch(items: dict[str, tuple[float, float]]) -> None:
+    """Print what a million rows cost, item by item."""
+    print("| dollars for a million rows | children of a map | messages of ten rows |")
+    print("|---|---:|---:|")
+    for name, (child, message) in items.items():
+        print(f"| {name} | {child:.3f} | {message:.3f} |")
+    engine = [sum(cost[way] for name, cost in items.items() if name[:3] in ("Ste", "SQS")) for way in (0, 1)]
+    print(f"| **the engine** | **{engine[0]:.2f}** | **{engine[1]:.2f}** |")
+    totals = [sum(cost[way] for cost in items.values()) for way in (0, 1)]
+    print(f"| **all** | **{totals[0]:.2f}** | **{totals[1]:.2f}** |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--warm", type=float, required=True)
-    parser.add_argument("--cold", type=float, required=True)
-    parser.add_argument("--waiting", type=float, default=8.0)
+    parser.add_argument("--warm", type=float)
+    parser.add_argument("--cold", type=float)
+    parser.add_argument("--waiting", type=float)
+    parser.add_argument("--batch", type=float, help="CPU-milliseconds of one row")
     parser.add_argument("--cold-share", type=float, default=0.01, help="of requests that start a function")
     options = parser.parse_args()
+    if options.batch:
+        show_batch(batch(options.batch, 80.0 if options.waiting is None else options.waiting))
+        return
+    if options.warm is None or options.cold is None:
+        parser.error("either --batch, or --warm and --cold")
+    options.waiting = 8.0 if options.waiting is None else options.waiting
     fixed = sum(PER_MILLION.values()) / 1000
     names = list(GB_SECOND)
     heads = "".join(f" {name}: compute | {name}: all |" for name in names)

@@ -591,45 +591,40 @@ def test_a_list_that_is_sent_with_a_form(listing: Pipeline) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "body", "message"),
-    [
-        ("list.jsonl", b"", "no rows"),
-        ("list.csv", b"image\n", "no rows"),
-        ("list.jsonl", b'"a.jpg"\n{"image": 3}\n', "Row 2"),
-        ("list.jsonl", b'"a.jpg"\n\n"b.jpg"\n{', "Row 3 is not JSON"),
-        ("list.jsonl", b'{"image": "a.jpg", "regions": "' + b"x" * 20 + b'"}', "Row 1: regions"),
-        ("list.jsonl", b'{"image": "a.jpg", "id": {}}', "Row 1: id"),
-        ("list.jsonl", b'"' + b"x" * 100_000 + b'"', "65,536"),
-        ("list.csv", b"id,url\n1,a.jpg\n2\n", "Row 2"),
-        ("list.csv", b'url\n"a.jpg', "Not valid CSV"),
-        ("list.csv", b"url\n\xff.jpg\n", "UTF-8"),
-        ("list.parquet", b"nothing of the kind", "not Parquet"),
-        ("list.xlsx", b"PK", "called .jsonl"),
-    ],
+BROKEN_LISTS = (
+    ("list.jsonl", b"", "no rows"),
+    ("list.csv", b"image\n", "no rows"),
+    ("list.jsonl", b'"a.jpg"\n{"image": 3}\n', "Row 2"),
+    ("list.jsonl", b'"a.jpg"\n\n"b.jpg"\n{', "Row 3 is not JSON"),
+    ("list.jsonl", b'{"image": "a.jpg", "regions": "' + b"x" * 20 + b'"}', "Row 1: regions"),
+    ("list.jsonl", b'{"image": "a.jpg", "id": {}}', "Row 1: id"),
+    ("list.jsonl", b'"' + b"x" * 100_000 + b'"', "65,536"),
+    ("list.csv", b"id,url\n1,a.jpg\n2\n", "Row 2"),
+    ("list.csv", b'url\n"a.jpg', "Not valid CSV"),
+    ("list.csv", b"url\n\xff.jpg\n", "UTF-8"),
+    ("list.parquet", b"nothing of the kind", "not Parquet"),
+    ("list.xlsx", b"PK", "called .jsonl"),
 )
-def test_a_list_that_is_refused_at_once(listing: Pipeline, name: str, body: bytes, message: str) -> None:
-    status, said = send(listing, put_list(listing, name, body))
-    assert (status, said["code"]) == (400, "invalid_request")
-    assert message in said["message"]
+NO_LISTS = (
+    (f"s3://{UPLOADS}/nowhere.csv", "NoSuchKey"),
+    (f"s3://{UPLOADS}/nowhere/", "no object"),
+    ("s3://theirs/list.csv", "not among those"),
+    ("https://example.com/list.csv", "list must be"),
+    (f"lists/{'0' * 32}.csv", "NoSuchKey"),
+    ("lists/../list.csv", "list must be"),
+)
+
+
+def test_a_list_that_is_refused_at_once(listing: Pipeline) -> None:
+    broken = [
+        (put_list(listing, f"{number}/{name}", body), said)
+        for number, (name, body, said) in enumerate(BROKEN_LISTS)
+    ]
+    for address, message in (*broken, *NO_LISTS):
+        status, said = send(listing, address)
+        assert (status, said["code"]) == (400, "invalid_request"), address
+        assert message in said["message"], address
     assert not [name for name in listing.names() if "batches/" in name]
-
-
-@pytest.mark.parametrize(
-    ("address", "message"),
-    [
-        (f"s3://{UPLOADS}/nowhere.csv", "NoSuchKey"),
-        (f"s3://{UPLOADS}/nowhere/", "no object"),
-        ("s3://theirs/list.csv", "not among those"),
-        ("https://example.com/list.csv", "list must be"),
-        (f"lists/{'0' * 32}.csv", "NoSuchKey"),
-        ("lists/../list.csv", "list must be"),
-    ],
-)
-def test_an_address_of_no_list(listing: Pipeline, address: str, message: str) -> None:
-    status, said = send(listing, address)
-    assert (status, said["code"]) == (400, "invalid_request")
-    assert message in said["message"]
 
 
 def test_a_broken_row_far_down_ends_a_batch_before_anything_is_read(listing: Pipeline) -> None:

@@ -74,15 +74,41 @@ def test_a_batch_is_followed_to_its_end(carsight: Carsight, gateway: Running, tm
     carsight("upload", PHOTOS / "plate_us.jpg")
     uploaded = f"incoming/{gateway.settings()['key_id']}/plate/plate_us.jpg"
     (tmp_path / "list.csv").write_text(f"gate,image_url\n1,{uploaded}\n2,https://10.0.0.1/car.jpg\n")
-    shown = carsight("batch", "list.csv", "--json")
+    shown = carsight("batch", "create", "list.csv", "--json")
     assert (shown.returncode, shown.stderr) == (0, "")
     batch = json.loads(shown.stdout)
     assert (batch["state"], batch["rows"], batch["read"], batch["failed"]) == ("finished", 2, 1, 1)
     with Path(tmp_path / batch["results"]["csv"]).open(encoding="utf-8", newline="") as file:
         first, second = csv.DictReader(file)
     assert (first["status"], second["code"]) == ("200", "invalid_image")
-    again = carsight("batch", batch["id"])
-    assert batch["id"] in again.stdout
+    with Path(tmp_path / batch["results"]["manifest"]).open(encoding="utf-8") as file:
+        assert json.load(file)["id"] == batch["id"]
+    _, told = carsight("batch", "status", batch["id"]).stdout.splitlines()
+    assert told.split()[:5] == [batch["id"], "finished", "2", "1", "1"]
+    (tmp_path / "again").mkdir()
+    fetched = carsight("batch", "results", batch["id"], "--output", "again")
+    assert f"again/batch-{batch['id']}.jsonl" in fetched.stdout
+    assert len((tmp_path / "again" / f"batch-{batch['id']}.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_list_in_the_bucket_and_a_long_one(carsight: Carsight, gateway: Running, tmp_path: Path) -> None:
+    carsight("upload", PHOTOS / "plate_us.jpg")
+    bucket = gateway.settings()["UPLOADS_BUCKET"]
+    photo = f"s3://{bucket}/incoming/{gateway.settings()['key_id']}/plate/plate_us.jpg"
+    rows = json.dumps({"image": photo, "id": "gate 7"}) + "\n"
+    gateway.client("s3").put_object(Bucket=bucket, Key="lists/today.jsonl", Body=rows.encode())
+    by_address = carsight(
+        "batch", "create", f"s3://{bucket}/lists/today.jsonl", "--regions", "us-ca", "--json"
+    )
+    # Too many lines for a request.
+    (tmp_path / "long.csv").write_text(f"image_url\n{photo}\n" + "\n" * 10_000)
+    by_form = carsight("batch", "create", "long.csv", "--json")
+    for shown in (by_address, by_form):
+        assert (shown.returncode, shown.stderr) == (0, "")
+        batch = json.loads(shown.stdout)
+        assert (batch["state"], batch["rows"], batch["read"]) == ("finished", 1, 1)
+    read = json.loads((tmp_path / json.loads(by_address.stdout)["results"]["jsonl"]).read_text())
+    assert (read["id"], read["results"][0]["region"]["code"]) == ("gate 7", "us-ca")
 
 
 def test_what_failed_for_good_is_brought_back(carsight: Carsight, gateway: Running) -> None:
@@ -105,7 +131,7 @@ def test_the_secret_of_a_webhook_is_shown_once(carsight: Carsight) -> None:
     assert (refused.returncode, refused.stdout) == (1, "")
 
 
-@pytest.mark.parametrize("arguments", [("upload", "nowhere.jpg"), ("batch", "nowhere.json")])
+@pytest.mark.parametrize("arguments", [("upload", "nowhere.jpg"), ("batch", "create", "nowhere.json")])
 def test_a_file_that_is_not_there(carsight: Carsight, arguments: tuple[str, ...]) -> None:
     shown = carsight(*arguments)
     assert (shown.returncode, shown.stdout) == (1, "")

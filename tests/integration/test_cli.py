@@ -259,8 +259,11 @@ def test_a_stack_is_found_by_its_outputs(aws: str, capsys: pytest.CaptureFixture
 
 def test_redrive_finds_what_a_short_poll_misses(capsys: pytest.CaptureFixture[str]) -> None:
     """SQS asks some of its servers at a short poll and all of them at a long one."""
-    waiting = {"uploads": ['{"api": "plate"}', '{"api": "vin"}'], "webhooks": ["{}"]}
-    sent: list[tuple[str, str]] = []
+    key = "0123456789abcdef" * 4
+    upload = f'{{"Records":[{{"s3":{{"object":{{"key":"incoming/{key}/vin/a+b.jpg"}}}}}}]}}'
+    delivery = f'{{"key_id":"{key}","delivery":"1","body":"{{}}"}}'
+    waiting = {"uploads": ['{"Event": "s3:TestEvent"}', upload], "webhooks": [delivery]}
+    sent: list[tuple[str, str, str | None]] = []
 
     class Queues:
         def receive_message(self, **asked: Any) -> dict[str, Any]:
@@ -268,7 +271,7 @@ def test_redrive_finds_what_a_short_poll_misses(capsys: pytest.CaptureFixture[st
             return {"Messages": [{"MessageId": m, "Body": m, "ReceiptHandle": m} for m in messages]}
 
         def send_message(self, **asked: Any) -> None:
-            sent.append((asked["QueueUrl"], asked["MessageBody"]))
+            sent.append((asked["QueueUrl"], asked["MessageBody"], asked.get("MessageGroupId")))
 
         def delete_message(self, **asked: Any) -> None:
             waiting[asked["QueueUrl"]].remove(asked["ReceiptHandle"])
@@ -281,12 +284,12 @@ def test_redrive_finds_what_a_short_poll_misses(capsys: pytest.CaptureFixture[st
         "UPLOADS_DEAD_LETTERS_URL": "uploads",
         "WEBHOOKS_DEAD_LETTERS_URL": "webhooks",
         "PLATE_QUEUE_URL": "plates",
-        "VIN_QUEUE_URL": "vins",
         "WEBHOOKS_QUEUE_URL": "deliveries",
     }
     _redrive(Deployment(Session(), resources), argparse.Namespace(json=True))  # type: ignore[arg-type]
     assert json.loads(capsys.readouterr().out) == {"uploads": 2, "webhooks": 1}
-    assert sent == [("plates", '{"api": "plate"}'), ("vins", '{"api": "vin"}'), ("deliveries", "{}")]
+    test_event = '{"Event": "s3:TestEvent"}'
+    assert sent == [("plates", test_event, None), ("plates", upload, key), ("deliveries", delivery, key)]
 
 
 def test_the_command_runs_without_the_functions_environment(tmp_path: Path) -> None:

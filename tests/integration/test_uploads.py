@@ -69,11 +69,20 @@ def test_s3_says_that_the_bucket_is_connected(pipeline: Pipeline) -> None:
     assert pipeline.names() == []
 
 
+def groups(pipeline: Pipeline, queue: str) -> list[str | None]:
+    """To whom the messages of ``queue`` belong; they are visible again at once."""
+    found = pipeline.sqs.receive_message(
+        QueueUrl=queue, MessageSystemAttributeNames=["MessageGroupId"], VisibilityTimeout=0
+    )
+    return [message.get("Attributes", {}).get("MessageGroupId") for message in found["Messages"]]
+
+
 def test_a_vin_is_passed_on_to_its_own_worker(pipeline: Pipeline) -> None:
     pipeline.create_key()
     pipeline.put("label.jpg", api=Api.VIN)
     assert pipeline.handle(read_event("upload_of_a_vin")) == []
     assert pipeline.names() == []
+    assert groups(pipeline, pipeline.vin_queue) == [KEY_ID]
     pipeline.drain()
     assert pipeline.result("vin/label.jpg.json")["vin"] == "JHLRD77874C026456"
     assert (pipeline.used(Api.PLATE), pipeline.used(Api.VIN)) == (0, 1)

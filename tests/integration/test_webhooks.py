@@ -79,7 +79,9 @@ def test_a_reading_is_delivered_and_signed(pipeline: Pipeline, receiver: Receive
     webhook = pipeline.webhooks.set(KEY_ID, receiver.url, plain=True)
     pipeline.put("gate 7/car.jpg")
     assert pipeline.handle(read_event("upload")) == []
-    assert pipeline.deliver(taken(pipeline)) == {"batchItemFailures": []}
+    event = taken(pipeline)
+    assert [record["attributes"]["MessageGroupId"] for record in event["Records"]] == [KEY_ID]
+    assert pipeline.deliver(event) == {"batchItemFailures": []}
     ((headers, body),) = receiver.received
     assert verify(webhook.secret, headers[SIGNATURE], body)
     said = json.loads(body)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -13,9 +12,6 @@ from carsight_service.contract.api import Api
 
 if TYPE_CHECKING:
     from carsight_service.settings import Settings
-
-_MESSAGES_AT_ONCE = 10
-_ATTEMPTS = 3
 
 logger = logging.getLogger(__name__)
 
@@ -31,21 +27,13 @@ class Queues:
         """Return the address of the queue of an API's worker."""
         return {Api.PLATE: self._settings.plate_queue_url, Api.VIN: self._settings.vin_queue_url}[api] or ""
 
-    def send(self, url: str, *bodies: str) -> None:
-        """Send ``bodies``. Raises ``RuntimeError`` where the queue refuses a part of them."""
-        for start in range(0, len(bodies), _MESSAGES_AT_ONCE):
-            self._send(url, bodies[start : start + _MESSAGES_AT_ONCE])
+    def send(self, url: str, body: str, group: str) -> None:
+        """Send ``body``, which belongs to the key with the id ``group``.
 
-    def _send(self, url: str, bodies: Sequence[str]) -> None:
-        for _ in range(_ATTEMPTS):
-            answer = self._aws.sqs.send_message_batch(
-                QueueUrl=url,
-                Entries=[{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies)],
-            )
-            bodies = [bodies[int(failed["Id"])] for failed in answer.get("Failed", ())]
-            if not bodies:
-                return
-        raise RuntimeError("the queue refused a part of the messages")
+        SQS keeps the messages of one group from delaying those of others ("fair queues"), in standard queues
+        and without an order among them.
+        """
+        self._aws.sqs.send_message(QueueUrl=url, MessageBody=body, MessageGroupId=group)
 
     def return_after(self, url: str, receipt: str, seconds: int) -> None:
         """Have the message of ``receipt`` back in ``seconds``, not after the queue's visibility timeout.

@@ -13,10 +13,10 @@ from carsight_service.cli.output import CommandError
 COMMANDS = {
     "read": ("read", "read photos on this machine, without a deployment"),
     "upload": ("photos", "send photos to the uploads bucket and show their readings"),
-    "batch": ("photos", "read a list of URLs or S3 keys in the background"),
+    "batch": ("batches", "read lists of photos in the background, up to ten million"),
     "keys": ("keys", "API keys and their usage"),
     "webhooks": ("queues", "where readings are announced"),
-    "redrive": ("queues", "retry what failed for good: uploads, batches and webhook deliveries"),
+    "redrive": ("queues", "retry what failed for good: uploads and webhook deliveries"),
 }
 """Each command with the module that defines it and what it does. The module's function of the command's name
 completes the command's parser; only the module of the command that is run is imported, so that ``read`` needs

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from carsight_service.cli.deployment import Deployment, add_options, command
 from carsight_service.cli.output import CommandError, print_json, print_table
-from carsight_service.contract.api import Api
 from carsight_service.metering.keyring import Keyring
 from carsight_service.notify.subscribers import Webhooks
 
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 2
 """A long poll asks all of a queue's servers; a short one may find nothing where messages wait."""
+
+_KEY_ID = re.compile(r'(?:incoming/|"key_id":")([0-9a-f]{64})\b')
+"""In what S3 says of an upload, and in a delivery."""
 
 
 def redrive(parser: argparse.ArgumentParser) -> None:
@@ -48,14 +50,15 @@ def webhooks(parser: argparse.ArgumentParser) -> None:
 def _redrive(deployment: Deployment, options: argparse.Namespace) -> None:
     sqs: SQSClient = deployment.session.client("sqs", endpoint_url=deployment.endpoint)
     moved = {}
-    for what, dead_letters in (
-        ("uploads", "UPLOADS_DEAD_LETTERS_URL"),
-        ("webhooks", "WEBHOOKS_DEAD_LETTERS_URL"),
+    # S3 announces VINs to the plate queue, too: its worker passes them on.
+    for what, dead_letters, home in (
+        ("uploads", "UPLOADS_DEAD_LETTERS_URL", "PLATE_QUEUE_URL"),
+        ("webhooks", "WEBHOOKS_DEAD_LETTERS_URL", "WEBHOOKS_QUEUE_URL"),
     ):
         moved[what] = 0
         for message in _messages(sqs, deployment.resource(dead_letters)):
-            home = deployment.resource(_home(what, message["Body"]))
-            sqs.send_message(QueueUrl=home, MessageBody=message["Body"])
+            body = message["Body"]
+            sqs.send_message(QueueUrl=deployment.resource(home), MessageBody=body, **_group(body))
             sqs.delete_message(
                 QueueUrl=deployment.resource(dead_letters), ReceiptHandle=message["ReceiptHandle"]
             )
@@ -79,18 +82,10 @@ def _messages(sqs: SQSClient, url: str) -> Iterator[Any]:
                 yield message
 
 
-def _home(what: str, body: str) -> str:
-    """Name the queue that a message came from.
-
-    S3 announces VINs to the plate queue too: its worker passes them on.
-    """
-    if what == "webhooks":
-        return "WEBHOOKS_QUEUE_URL"
-    try:
-        api = json.loads(body).get("api")
-    except (ValueError, AttributeError):
-        api = None
-    return "VIN_QUEUE_URL" if api == Api.VIN else "PLATE_QUEUE_URL"
+def _group(body: str) -> Any:
+    """Name the key that a message belongs to, as an argument of ``send_message``."""
+    found = _KEY_ID.search(body)
+    return {"MessageGroupId": found[1]} if found else {}
 
 
 # -- webhooks ------------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ class Announcer:
         if self._settings.webhooks_queue_url and self._webhooks.find(key_id):
             body = json.dumps({"type": kind, "detail": json.loads(text)})
             message = Message(key_id=key_id, delivery=delivery, body=body)
-            self._queues.send(self._settings.webhooks_queue_url, message.model_dump_json())
+            self._queues.send(self._settings.webhooks_queue_url, message.model_dump_json(), key_id)
 
     def _put_event(self, bus: str, kind: str, text: str) -> None:
         answer = self._aws.events.put_events(

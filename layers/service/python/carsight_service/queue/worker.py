@@ -96,7 +96,7 @@ class Worker:
         if upload.api not in (self._api, None):
             # S3 filters by prefix and suffix alone and cannot tell plates from VINs behind a key's id.
             passed_on = S3Notification(records=[record]).model_dump_json(by_alias=True, exclude_unset=True)
-            self._queues.send(self._queues.of(upload.api), passed_on)
+            self._queues.send(self._queues.of(upload.api), passed_on, upload.key_id)
             return
         if time.monotonic() + UPLOAD_SECONDS > deadline:
             raise TryLater("no time for another upload")

@@ -1,0 +1,239 @@
+"""``carsight batch``: lists in, results out, by the public API."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import mimetypes
+import re
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from carsight_service.cli.client import Client, add_api, add_caller, polls
+from carsight_service.cli.deployment import Deployment, add_options, command
+from carsight_service.cli.output import CommandError, print_json, print_table
+
+INLINE_BYTES, INLINE_ROWS = 4_000_000, 10_000
+"""What a list may have that is sent with the request; a longer one is put into the bucket first."""
+
+_FORMATS = {".csv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+_TYPES = {"csv": "text/csv", "jsonl": "application/jsonl"}
+_ID = re.compile(r"[0-9a-f]{32}")
+_FINAL = ("finished", "failed", "cancelled")
+_FILES = {"jsonl": "jsonl", "csv": "csv", "manifest": "manifest.json"}
+"""Ending of each kind of result."""
+
+Batch = dict[str, Any]
+
+
+def batch(parser: argparse.ArgumentParser) -> None:
+    """Complete ``carsight batch``."""
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+
+    def action(
+        name: str, text: str, run: Callable[[Client, argparse.Namespace], Batch]
+    ) -> argparse.ArgumentParser:
+        added = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        add_caller(added)
+        add_options(added)
+        added.set_defaults(run=command(lambda deployment, options: _shown(deployment, options, run)))
+        return added
+
+    create = action("create", "send a list, watch it being read, and fetch the results", _create)
+    create.add_argument(
+        "list",
+        metavar="LIST",
+        help="a file (CSV, JSON, JSON Lines, Parquet), s3://bucket/list.csv, or s3://bucket/photos/",
+    )
+    add_api(create)
+    create.add_argument("--regions", metavar="CODES", help="where the cars may be from, such as us-ca,de")
+    for added in (create, action("redrive", "read what a failed or stopped batch has not read", _redrive)):
+        added.add_argument("--detach", action="store_true", help="print the batch's id and do not wait")
+        _add_output(added)
+        if added is not create:
+            _add_id(added)
+    _add_id(action("status", "tell how far a batch is", _status))
+    watch = action("watch", "watch a batch until it ends, and fetch the results", _watch)
+    _add_id(watch)
+    _add_output(watch)
+    _add_id(action("stop", "stop a batch; what has been read of it stays", _stop))
+    results = action("results", "fetch the results of a batch that has ended", _fetch)
+    _add_id(results)
+    _add_output(results)
+
+
+def _add_id(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", type=_batch_id, help="what `create` has printed")
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, default=Path(), metavar="DIR", help="where to put the results")
+
+
+def _batch_id(text: str) -> str:
+    if _ID.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no batch's id: 32 digits and letters a to f")
+    return text
+
+
+def _shown(
+    deployment: Deployment,
+    options: argparse.Namespace,
+    run: Callable[[Client, argparse.Namespace], Batch],
+) -> None:
+    """Do what ``run`` does and print how the batch stands then."""
+    made = run(Client(deployment, options.key), options)
+    files = made.pop("files", None)
+    if options.json:
+        print_json(made if files is None else {**made, "results": files})
+    elif getattr(options, "detach", False):
+        print(made["id"])
+    else:
+        columns = ("id", "state", "rows", "read", "failed", "pending", "running")
+        names = [name for name in columns if made.get(name) is not None]
+        print_table([name.upper() for name in names], [[made[name] for name in names]])
+        print("\n".join((files or {}).values()), end="\n" if files else "")
+    if made["state"] == "failed":
+        raise CommandError(made.get("detail") or "the batch has failed")
+
+
+# -- actions -------------------------------------------------------------------------------------------------
+
+
+def _create(client: Client, options: argparse.Namespace) -> Batch:
+    wanted = {"api": options.api, **({"regions": options.regions} if options.regions else {})}
+    if options.list.startswith("s3://"):
+        return _begun(client, options, _call(client, "", wanted | {"list": options.list}))
+    path = Path(options.list)
+    if not path.is_file():
+        raise CommandError(f"{path} is no file")
+    form = _FORMATS.get(path.suffix.lower())
+    if form is None and path.suffix.lower() != ".json":
+        raise CommandError(f"{path.name}: a list is called .csv, .json, .jsonl or .parquet")
+    if form is None or (form in _TYPES and _fits(path)):
+        query = "&".join(f"{name}={value}" for name, value in wanted.items())
+        content_type = _TYPES.get(form or "", "application/json")
+        made = client.call("POST", f"/v1/batches?{query}", path.read_bytes(), content_type)
+    else:
+        made = _call(client, "", wanted | {"list": _put(client, path, form)})
+    return _begun(client, options, made)
+
+
+def _redrive(client: Client, options: argparse.Namespace) -> Batch:
+    return _begun(client, options, _call(client, f"/{options.id}/redrive", {}))
+
+
+def _begun(client: Client, options: argparse.Namespace, made: Batch) -> Batch:
+    return made if options.detach else _followed(client, options, made)
+
+
+def _status(client: Client, options: argparse.Namespace) -> Batch:
+    return client.call("GET", f"/v1/batches/{options.id}")
+
+
+def _watch(client: Client, options: argparse.Namespace) -> Batch:
+    return _followed(client, options, _status(client, options))
+
+
+def _stop(client: Client, options: argparse.Namespace) -> Batch:
+    return client.call("DELETE", f"/v1/batches/{options.id}")
+
+
+def _fetch(client: Client, options: argparse.Namespace) -> Batch:
+    made = _status(client, options)
+    if made["state"] not in _FINAL:
+        raise CommandError(f"the batch has not ended yet: carsight batch watch {options.id}")
+    return _with_files(client, made, options.output)
+
+
+def _call(client: Client, path: str, body: Mapping[str, Any]) -> Batch:
+    return client.call("POST", f"/v1/batches{path}", json.dumps(body).encode(), "application/json")
+
+
+# -- lists ---------------------------------------------------------------------------------------------------
+
+
+def _fits(path: Path) -> bool:
+    """Return whether the list at ``path`` may be sent with the request."""
+    if path.stat().st_size > INLINE_BYTES:
+        return False
+    with path.open("rb") as file:
+        return sum(1 for _ in file) <= INLINE_ROWS
+
+
+def _put(client: Client, path: Path, form: str) -> str:
+    """Put the list at ``path`` where the service takes it from; return its name there."""
+    body = json.dumps({"format": form}).encode()
+    offer = client.call("POST", "/v1/batches/lists", body, "application/json")
+    if path.stat().st_size > offer["max_bytes"]:
+        raise CommandError(f"{path.name} has more than {offer['max_bytes']:,} bytes")
+    sent = _Form(offer["fields"], path)
+    headers = {"content-type": sent.content_type, "content-length": str(sent.length)}
+    answer = client.send("POST", offer["url"], sent, headers)
+    if answer.status not in (200, 201, 204):
+        raise CommandError(f"the bucket answered {answer.status}")
+    name: str = offer["list"]
+    return name
+
+
+class _Form:
+    """A form with a file at its end (RFC 7578), read while it is sent: lists may be larger than memory."""
+
+    def __init__(self, fields: Mapping[str, str], path: Path) -> None:
+        boundary = secrets.token_hex(16)
+        parts = [
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+            for name, value in fields.items()
+        ]
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        parts.append(
+            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="list{path.suffix}"\r\n'
+            f"Content-Type: {kind}\r\n\r\n"
+        )
+        self._path, self._head, self._end = path, "".join(parts).encode(), f"\r\n--{boundary}--\r\n".encode()
+        self.content_type = f"multipart/form-data; boundary={boundary}"
+        self.length = len(self._head) + path.stat().st_size + len(self._end)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._head
+        with self._path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                yield piece
+        yield self._end
+
+
+# -- watching ------------------------------------------------------------------------------------------------
+
+
+def _followed(client: Client, options: argparse.Namespace, made: Batch) -> Batch:
+    """Show how far a batch is until it ends, and fetch its results."""
+    from tqdm import tqdm
+
+    with tqdm(total=made["rows"], initial=made["done"], unit="row", disable=None, leave=False) as bar:
+        try:
+            for _ in polls():
+                bar.total = made["rows"]
+                bar.update(made["done"] - bar.n)
+                bar.set_postfix(read=made["read"], failed=made["failed"])
+                if made["state"] in _FINAL:
+                    break
+                made = client.call("GET", f"/v1/batches/{made['id']}")
+        except KeyboardInterrupt:
+            bar.close()
+            print(f"carsight: the batch goes on; see `carsight batch watch {made['id']}`", file=sys.stderr)
+            raise
+    return _with_files(client, made, options.output)
+
+
+def _with_files(client: Client, made: Batch, folder: Path) -> Batch:
+    """Fetch the results of a batch that has ended; they are its ``files`` then."""
+    files = {}
+    for kind, ending in _FILES.items():
+        if address := (made["results"] or {}).get(kind):
+            file = folder / f"batch-{made['id']}.{ending}"
+            client.download(address, file)
+            files[kind] = str(file)
+    return {**made, "files": files}

@@ -1,0 +1,102 @@
+"""The public API of a deployment, as commands call it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
+from urllib3.exceptions import HTTPError
+
+from carsight_service.cli.deployment import Deployment
+from carsight_service.cli.output import CommandError
+from carsight_service.contract.api import Api
+
+AT_ONCE = 8
+"""Requests."""
+
+_POLL_SECONDS = (0.25, 0.5, 1.0, 2.0)
+
+
+def add_caller(parser: argparse.ArgumentParser) -> None:
+    """Add the option that tells a command its key."""
+    parser.add_argument(
+        "--key", default=os.environ.get("CARSIGHT_KEY"), help="API key (default: $CARSIGHT_KEY)"
+    )
+
+
+def add_api(parser: argparse.ArgumentParser) -> None:
+    """Add the option that tells a command what to read."""
+    parser.add_argument("--api", type=Api, choices=list(Api), default=Api.PLATE, metavar="|".join(Api))
+
+
+def polls(patience: float = float("inf")) -> Iterator[None]:
+    """Yield now and then, less and less often, for ``patience`` seconds."""
+    end, turn = time.monotonic() + patience, 0
+    while time.monotonic() < end:
+        yield
+        time.sleep(_POLL_SECONDS[min(turn, len(_POLL_SECONDS) - 1)])
+        turn += 1
+
+
+class Client:
+    """The public API of a deployment, called with one key. Safe to share between threads."""
+
+    def __init__(self, deployment: Deployment, key: str | None) -> None:
+        local = deployment.resources.get("key") if deployment.endpoint else None
+        self._key = key or local
+        if not self._key:
+            raise CommandError("which key? Give --key or set CARSIGHT_KEY")
+        self._url = deployment.resource("url" if deployment.endpoint else "API_URL").rstrip("/")
+        self._http = PoolManager(
+            maxsize=AT_ONCE, retries=Retry(3, redirect=False), timeout=Timeout(connect=5, read=60)
+        )
+
+    def call(
+        self, method: str, path: str, body: bytes | None = None, content_type: str = ""
+    ) -> dict[str, Any]:
+        """Make one request. Raises ``CommandError`` with the answer's message where it is not a 200."""
+        headers = {"x-api-key": self._key or ""} | ({"content-type": content_type} if content_type else {})
+        answer = self.send(method, f"{self._url}{path}", body, headers)
+        payload: dict[str, Any] = {}
+        with suppress(ValueError):
+            payload = json.loads(answer.data)
+        if answer.status != 200:
+            said = " ".join(payload[name] for name in ("message", "detail") if name in payload)
+            raise CommandError(f"{path.partition('?')[0]} answered {answer.status}: {said}")
+        return payload
+
+    def send(
+        self, method: str, url: str, body: bytes | Iterable[bytes] | None = None, headers: Any = None
+    ) -> BaseHTTPResponse:
+        """Send a request to any address. Raises ``CommandError`` where there is no answer."""
+        with _answering(url):
+            return self._http.request(method, url, body=body, headers=headers)
+
+    def download(self, url: str, path: Path) -> None:
+        """Write what is at ``url`` to ``path``, whole or not at all. Raises ``CommandError``."""
+        part = path.with_name(f"{path.name}.part")
+        with _answering(url), self._http.request("GET", url, preload_content=False) as answer:
+            if answer.status != 200:
+                raise CommandError(f"{url.partition('?')[0]} answered {answer.status}")
+            try:
+                with part.open("wb") as file:
+                    for piece in answer.stream(1 << 20):
+                        file.write(piece)
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _answering(url: str) -> Iterator[None]:
+    try:
+        yield
+    except HTTPError as error:
+        raise CommandError(f"no answer from {url.partition('?')[0]}: {type(error).__name__}") from error

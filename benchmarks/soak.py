@@ -227,7 +227,7 @@ def child(api: str, requests: int, seed: int) -> None:
     cv2.setNumThreads(1)
     rows = csv.writer(os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8"))
     gc.collect()
-    with Path(os.environ.get("SOAK_LOG", os.devnull)).open("w") as log, redirect_stdout(log):
+    with Path(os.devnull).open("w") as log, redirect_stdout(log):
         soak(api, requests, seed, rows.writerow)
 
 
@@ -246,7 +246,8 @@ def run(requests: int, seed: int) -> list[list[str]]:
 
         keyring = Keyring(TABLE, Clients().metering)
         keyring.create(owner="soak@example.com", tier="pro", overage=True, key=KEY)
-        environment = {**os.environ, "TABLE_NAME": TABLE, "LOCAL_FETCH": "true"}
+        # As functions/Dockerfile sets it.
+        environment = {**os.environ, "TABLE_NAME": TABLE, "LOCAL_FETCH": "true", "MALLOC_ARENA_MAX": "1"}
         command = [sys.executable, "-m", "benchmarks.soak", "--seed", str(seed)]
         children = [
             subprocess.Popen(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import os
 import random
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -11,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,12 +37,15 @@ from carsight_service.contract.errors import (
     StoreUnavailable,
     UnknownKey,
 )
+from carsight_service.metering.journal import Journal
 from carsight_service.metering.keyring import Keyring, KeyringError
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.metering.model import PastUsage, Status, Usage, key_id, partition
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+PYTHONPATH = str(Path(__file__).resolve().parents[2] / "layers" / "service" / "python")
 
 NOVEMBER = datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC)
 DECEMBER = datetime(2026, 12, 1, 0, 0, 1, tzinfo=UTC)
@@ -696,6 +704,69 @@ def marks(dynamodb: DynamoDBClient, table: str, key: str) -> list[str]:
         TableName=table, Key={"pk": {"S": partition(key_id(key))}, "sk": {"S": "API#plate"}}
     )["Item"]
     return [name for name in item if ":" in name]
+
+
+def test_what_a_dead_process_was_counting_is_undone_by_the_next(
+    keyring: Keyring, table: str, dynamodb: DynamoDBClient, clock: Clock, tmp_path: Path
+) -> None:
+    """The first call of a process is answered, in the second it is killed once the unit is counted."""
+    key, other = make(keyring, limit=5), make(keyring, limit=5)
+    program = f"""
+import os
+from datetime import datetime
+from pathlib import Path
+from carsight_service.aws.clients import Clients
+from carsight_service.contract.api import Api
+from carsight_service.metering.journal import Journal
+from carsight_service.metering.meter_store import MeterStore
+journal = Journal(Path({str(tmp_path)!r}), {table!r})
+now = datetime.fromisoformat({clock.now.isoformat()!r})
+store = MeterStore({table!r}, Clients().metering, lambda: now, journal)
+store.consume({key!r}, Api.PLATE)
+store.answered()
+store.consume({key!r}, Api.PLATE)
+os.kill(os.getpid(), 9)
+"""
+    alive = MeterStore(table, dynamodb, clock, Journal(tmp_path, table))
+    alive.consume(other, Api.PLATE)  # has noted this, and is not dead
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
+    killed = subprocess.run([sys.executable, "-c", program], env=environment, check=False)
+    assert (killed.returncode, usage_of(keyring, key).current) == (-9, 2)
+    MeterStore(table, dynamodb, clock, Journal(tmp_path, "another table")).consume(other, Api.PLATE)
+    assert usage_of(keyring, key).current == 2
+    for _ in range(2):
+        MeterStore(table, dynamodb, clock, Journal(tmp_path, table)).consume(other, Api.PLATE)
+        assert usage_of(keyring, key).current == 1
+    assert usage_of(keyring, other).current == 4
+    del alive
+    gc.collect()
+    assert [path for path in tmp_path.iterdir() if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    "note", ["", "nonsense", "a b c d e", f"{'a' * 64} plate used 1 2026-11", "\0" * 300]
+)
+def test_a_journal_of_nonsense_is_passed_over(
+    keyring: Keyring, table: str, dynamodb: DynamoDBClient, clock: Clock, tmp_path: Path, note: str
+) -> None:
+    key = make(keyring, limit=5)
+    named = Journal(tmp_path, table)
+    named.open()
+    (tmp_path / f"{next(tmp_path.iterdir()).name[:16]}-dead").write_text(note, encoding="ascii")
+    store = MeterStore(table, dynamodb, clock, Journal(tmp_path, table))
+    assert store.consume(key, Api.PLATE).current == 1
+
+
+def test_without_a_folder_calls_are_counted_without_a_journal(
+    keyring: Keyring, table: str, dynamodb: DynamoDBClient, clock: Clock, tmp_path: Path
+) -> None:
+    key = make(keyring, limit=5)
+    (tmp_path / "a file").touch()
+    for folder in (tmp_path / "a file", tmp_path / "no" / "folder"):
+        store = MeterStore(table, dynamodb, clock, Journal(folder, table))
+        store.consume(key, Api.PLATE)
+        store.answered()
+    assert usage_of(keyring, key).current == 2
 
 
 def bytes_of(value: Any) -> int:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from carsight_service import telemetry
@@ -18,6 +19,7 @@ from carsight_service.aws.clients import Clients
 from carsight_service.aws.dynamo import Clock, utc_now
 from carsight_service.aws.storage import Storage
 from carsight_service.images import ImageLoader
+from carsight_service.metering.journal import Journal
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.settings import Settings
 from carsight_service.telemetry import Timer
@@ -47,7 +49,9 @@ class Deployment:
     @cached_property
     def meters(self) -> MeterStore:
         """Keys and their usage."""
-        return MeterStore(self.settings.table_name, self.aws.meters, self.clock)
+        name = self.settings.table_name
+        journal = Journal(Path(os.environ.get("TMPDIR", "/tmp")) / "carsight-calls", name)
+        return MeterStore(name, self.aws.meters, self.clock, journal)
 
     @cached_property
     def images(self) -> ImageLoader:

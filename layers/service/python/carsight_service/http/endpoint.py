@@ -67,6 +67,7 @@ class Endpoint:
             partial(self._answer, event, context, log_fields),
             partial(self._refuse, log_fields),
         )
+        self._meters.answered()
         return response
 
     def _refuse(self, log_fields: dict[str, Any], error: ServiceError) -> Response:

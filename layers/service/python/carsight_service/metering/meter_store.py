@@ -7,6 +7,7 @@ import logging
 import math
 import random
 import secrets
+import threading
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from carsight_service.aws.dynamo_client import DynamoClient
+    from carsight_service.metering.journal import Journal
 
 logger = logging.getLogger(__name__)
 
@@ -179,10 +181,12 @@ _Trace = _Ticket | _Mark
 
 @dataclass(slots=True)
 class _Slot:
-    """A name for the marks of calls, one after the other."""
+    """A name for the marks of calls, one after the other, and a line of the journal."""
 
     name: str
+    line: int
     last: int = 0
+    noted: bool = False
 
     def next(self, now: float) -> int:
         """Return a number above all before: milliseconds since 1970. Undoing one takes the one after it."""
@@ -191,23 +195,37 @@ class _Slot:
 
 
 class _Slots:
-    """The names under which the calls of one process leave marks; as many as there are calls at once."""
+    """The slots of one process. A thread keeps one for as long as it lives, and leaves it to another then."""
 
     def __init__(self) -> None:
         self._process = secrets.token_urlsafe(4)
         self._numbers = itertools.count()
         self._free: deque[_Slot] = deque()
+        self._threads = threading.local()
 
-    def take(self) -> _Slot:
-        """Return a slot that no other call has."""
+    def mine(self) -> _Slot:
+        """Return this thread's slot."""
         try:
-            return self._free.pop()
-        except IndexError:
-            return _Slot(f"{_MARK}{self._process}{next(self._numbers)}")
+            seat: _Seat = self._threads.seat
+        except AttributeError:
+            try:
+                slot = self._free.pop()
+            except IndexError:
+                line = next(self._numbers)
+                slot = _Slot(f"{_MARK}{self._process}{line}", line)
+            seat = self._threads.seat = _Seat(slot, self._free)
+        return seat.slot
 
-    def put_back(self, slot: _Slot) -> None:
-        """Let others have ``slot``."""
-        self._free.append(slot)
+
+@dataclass(slots=True)
+class _Seat:
+    """A thread's hold on a slot."""
+
+    slot: _Slot
+    free: deque[_Slot]
+
+    def __del__(self) -> None:
+        self.free.append(self.slot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +235,18 @@ class _Lost:
     key_id: str
     api: Api
     mark: _Mark
+
+    def note(self) -> str:
+        """Return it as a line of the journal."""
+        return " ".join((self.key_id, self.api, self.mark.name, str(self.mark.number), self.mark.period))
+
+    @classmethod
+    def of(cls, note: str) -> _Lost:
+        """Return what ``note`` holds. Raises ``ValueError`` where that is nothing of the kind."""
+        key_id, api, name, number, period = note.split(" ")
+        if not is_key_id(key_id) or not name.startswith(_MARK):
+            raise ValueError("not a note of a call")
+        return cls(key_id, Api(api), _Mark(name, int(number), period=period))
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,11 +275,17 @@ class MeterStore:
     """
 
     def __init__(
-        self, table_name: str, client: DynamoDBClient | DynamoClient, clock: Clock = utc_now
+        self,
+        table_name: str,
+        client: DynamoDBClient | DynamoClient,
+        clock: Clock = utc_now,
+        journal: Journal | None = None,
     ) -> None:
         self.table_name = table_name
         self.client: Any = client
         self._clock = clock
+        self._journal = self._unopened = journal
+        self._opening = threading.Lock()
         self._slots = _Slots()
         self._lost: deque[_Lost] = deque(maxlen=_KNOWN_KEYS)
         self._known: dict[tuple[str, Api], _Known] = {}
@@ -281,42 +317,65 @@ class MeterStore:
         """
         meter_id = key_id(key)
         self._undo_lost(until)
-        slot = self._slots.take()
-        try:
-            mark = self._mark(slot, meter_id, api)
+        slot = self._slots.mine()
+        mark = self._mark(slot, meter_id, api)
+        if mark is None:
             try:
-                return self._take(meter_id, api, 1, mark, follow=False).usage
+                return self._take(meter_id, api, 1, None, follow=False).usage
             except _AnswerLost:
-                if mark is None:
-                    logger.warning("a unit may have been counted without an answer", extra={"api": api})
-                    raise
+                logger.warning("a unit may have been counted without an answer", extra={"api": api})
+                raise
+        call = _Lost(meter_id, api, mark)
+        self._note(slot, call)
+        try:
+            return self._take(meter_id, api, 1, mark, follow=False).usage
+        except _AnswerLost:
             try:
-                if time.monotonic() + _STORE_SECONDS < until:
-                    return self._take(meter_id, api, 1, mark, follow=False).usage
-                raise StoreUnavailable("no time to count")
+                if time.monotonic() + _STORE_SECONDS > until:
+                    raise
+                return self._take(meter_id, api, 1, mark, follow=False).usage
             except ServiceError:
-                self._lost.append(_Lost(meter_id, api, mark))
+                # The first write may still arrive, whatever became of the second.
+                self._lost.append(call)
                 self._undo_lost(until)
+                if call not in self._lost:
+                    self._note(slot, None)
                 raise
         except ServiceError:
             self._known.pop((meter_id, api), None)
+            self._note(slot, None)
             raise
-        finally:
-            self._slots.put_back(slot)
+
+    def answered(self) -> None:
+        """Note that what this thread has counted last has been answered."""
+        slot = self._slots.mine()
+        if slot.noted:
+            self._note(slot, None)
+
+    def _note(self, slot: _Slot, call: _Lost | None) -> None:
+        """Note in the journal that ``call`` is being counted, or that nothing is."""
+        if self._journal:
+            self._journal.note(slot.line, call.note() if call else "")
+            slot.noted = call is not None
 
     def _mark(self, slot: _Slot, key_id: str, api: Api) -> _Mark | None:
         """Return what a call will leave in the meter; None where too many others have left theirs."""
-        now = self._clock().timestamp()
-        number = slot.next(now)
+        now = self._clock()
+        number = slot.next(now.timestamp())
         known = self._known.get((key_id, api))
         marks = {name: left for name, left in known.marks.items() if name != slot.name} if known else {}
-        stale = [name for name, left in marks.items() if left / 1000 < now - _MARK_SECONDS]
+        stale = [name for name, left in marks.items() if left / 1000 < now.timestamp() - _MARK_SECONDS]
         if len(marks) - len(stale) >= _MAX_MARKS:
             return None
-        return _Mark(slot.name, number, tuple(stale[:_MAX_REMOVED]))
+        return _Mark(slot.name, number, tuple(stale[:_MAX_REMOVED]), month_of(now))
 
     def _undo_lost(self, until: float) -> None:
-        """Undo calls that were answered with an error while their unit may have been counted."""
+        """Undo calls that have had no 200 while their unit may have been counted."""
+        with self._opening:
+            journal, self._unopened = self._unopened, None
+            for note in journal.open() if journal else ():
+                with suppress(ValueError):
+                    self._lost.append(_Lost.of(note))
         for _ in range(len(self._lost)):
             if time.monotonic() + _STORE_SECONDS > until:
                 return

@@ -108,7 +108,7 @@ class VehicleNet(nn.Module):
         self.stem, self.middle, self.deep = trunk.stem, trunk.middle, trunk.deep
         self.color_side = Conv(48, 48, 2)
         self.drop = nn.Dropout(0.3)
-        # Color needs the early features, before the trunk has learnt to overlook it.
+        # Color needs the early features, before the trunk has learned to overlook it.
         self.type_head = nn.Linear(128, len(VEHICLE_TYPES))
         self.color_head = nn.Linear(48, len(COLORS))
         self.orientation_head = nn.Linear(128, len(ORIENTATIONS))

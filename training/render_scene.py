@@ -1,7 +1,7 @@
 """A drawn photo of the rear of a parked car, carrying a given plate.
 
 No photo of the training sets may be handed on, so the samples that ship with the repository are made here:
-plain shapes, shading, grain and a lens's softness, enough for a detector that learnt from real cars.
+plain shapes, shading, grain and a lens's softness, enough for a detector that learned from real cars.
 
     python -m training.render_scene --out tests/data
 """
@@ -77,7 +77,7 @@ def _car(canvas: Pixels, body: NDArray[np.float64]) -> None:
         return b, g, r
 
     whole([(300, 640), (320, 668), (560, 676)], (30, 30, 32), 14)  # shadow on the ground
-    both([(345, 560), (345, 655), (425, 662), (430, 560)], (22, 22, 24), 1.5)  # tyres
+    both([(345, 560), (345, 655), (425, 662), (430, 560)], (22, 22, 24), 1.5)  # tires
     whole(
         [(452, 172), (420, 190), (372, 318), (340, 350), (322, 420), (320, 560), (338, 606), (420, 622)],
         tone(1.0),

@@ -229,7 +229,7 @@ def _fill(pattern: str, rng: Rng) -> str:
 
 
 def draw_other(rng: Rng) -> str:
-    """Return a line of the same labels that is no VIN: approvals, weights, tyres, telephones, sentences."""
+    """Return a line of the same labels that is no VIN: approvals, weights, tires, telephones, sentences."""
     if rng.random() < 0.2:
         return str(rng.choice(_SENTENCES if rng.random() < 0.5 else _MAKERS))
     letters = {"#": "0123456789", "@": ALPHABET[10:]}
@@ -1307,7 +1307,7 @@ _PLATE = (
     "1 -  1120 kg",
     "2 -  1110 kg",
 )
-_TYRES = (
+_TIRES = (
     "TIRE AND LOADING INFORMATION",
     "SEATING CAPACITY   TOTAL 5   FRONT 2   REAR 3",
     "ORIGINAL TIRE SIZE      COLD TIRE PRESSURE",
@@ -1361,12 +1361,12 @@ def _samples(folder: Path) -> None:
     line, spans = set_line("WVWZZZ1KZ7M047185", Style("OSP-DIN", 62, 0.04, False, 1.05, 0))
     plate.vin(line, spans, 60, 30 + 2 * 84)
     cv2.rectangle(plate.print, (14, 14), (985, 625), 255, 3)
-    tyres = _Layout(rng, 1100, 460)
-    _words(tyres, _TYRES, 40, 24, 40, 60, "LiberationSans-Bold")
+    tires = _Layout(rng, 1100, 460)
+    _words(tires, _TIRES, 40, 24, 40, 60, "LiberationSans-Bold")
     for name, layout, dark, turn in (
         ("vin_label", door, False, 0.05),
         ("vin_plate", plate, True, -0.09),
-        ("label_without_vin", tyres, False, 0.03),
+        ("label_without_vin", tires, False, 0.03),
     ):
         quality = [cv2.IMWRITE_JPEG_QUALITY, 62]
         cv2.imwrite(str(folder / f"{name}.jpg"), _sample(layout, dark, turn, 1), quality)

@@ -1,4 +1,4 @@
-"""Training scenes for the detector: labeled photos, turned, zoomed, lit and spoilt as real ones are.
+"""Training scenes for the detector: labeled photos, turned, zoomed, lit and spoiled as real ones are.
 
 A ``Scene`` is a photo with everything known about it; ``Scenes`` is an endless stream of square training
 samples cut from them. The same code serves plates with vehicles, and the lines that hold a VIN: the things

@@ -292,7 +292,7 @@ class VinReaderTask(Task[VinReaderConfig, Batch]):
 _LINES = "lines.jsonl"
 _METADATA = {
     "alphabet": ALPHABET,
-    "licence": "Apache-2.0; fine-tuned from PP-OCRv6 small (PaddleOCR, Apache-2.0)",
+    "license": "Apache-2.0; fine-tuned from PP-OCRv6 small (PaddleOCR, Apache-2.0)",
     "calibration": json.dumps({"slope": 1.0, "offset": 0.0}),
     "threshold": "0.9",
 }

@@ -526,7 +526,7 @@ _OTHERS = 2
 _UNSEEN = 0.12
 """How far outside the photo the middle of an end character may be, in parts of the pitch.
 
-At 0, 84 of 100 photos cut to their labelled box are read; so 87, and none that is cut through its last
+At 0, 84 of 100 photos cut to their labeled box are read; so 87, and none that is cut through its last
 character is read wrongly.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 Clock = Callable[[], datetime]
 """The time now, in UTC."""
@@ -17,6 +18,17 @@ def utc_now() -> datetime:
 def expiry(after: datetime, kept: timedelta) -> dict[str, str]:
     """Return the ``expires`` attribute (the table's TTL, in Unix seconds) of an item kept for ``kept``."""
     return {"N": str(int((after + kept).timestamp()))}
+
+
+def item_of(**values: str | int) -> dict[str, Any]:
+    """Return ``values`` as an item of the table holds them: text, whole numbers, true and false."""
+    return {name: _attribute(value) for name, value in values.items()}
+
+
+def _attribute(value: str | int) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"S": str(value)}  # of an enum's member the text alone
+    return {"BOOL": value} if isinstance(value, bool) else {"N": str(value)}
 
 
 def attribute_names(*attributes: str) -> dict[str, str]:

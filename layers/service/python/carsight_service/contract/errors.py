@@ -120,8 +120,8 @@ class NotFound(ServiceError):
     code = "not_found"
     message = "Not found"
     detail = (
-        "There is nothing at this path, or not for this key. GET /openapi.json describes every path; uploads "
-        "and batches are shown to the key that made them."
+        "There is nothing at this path, or nothing that this key may see. GET /openapi.json describes every "
+        "path; uploads and batches are shown only to the key that made them."
     )
 
 
@@ -197,7 +197,7 @@ class InternalError(ErrorOfApi):
 
     status = 500
     code = "internal_error"
-    detail = "The fault is the service's and nothing was counted. Where it stays, report the request_id."
+    detail = "The fault is the service's and nothing was counted. If it persists, report the request_id."
     outcome = Outcome.FAULT
     messages: ClassVar = {
         Api.PLATE: "Could not get information at this time",
@@ -347,7 +347,8 @@ class ImageTooLarge(ServiceError):
     code = "image_too_large"
     message = "Image is too large."
     detail = (
-        "Send at most 10 MB, or 6 MB where the image is part of the request; 2,000 pixels a side are enough."
+        "Send at most 10 MB, or 6 MB where the image is part of the request; 2,000 pixels on the longer side "
+        "are enough."
     )
 
 
@@ -406,7 +407,8 @@ REASONS: dict[Reason, str] = {
         "view, sharp and at least 100 pixels wide."
     ),
     "plate_too_small": (
-        "There is a plate, but with too few pixels to read. Send the photo in its full size, or go nearer."
+        "There is a plate, but with too few pixels to read. Send the photo in its full size, or take one "
+        "from closer up."
     ),
     "illegible": (
         "There is something to read, but it is too blurred, dark, dirty or covered. Send a sharper photo, "
@@ -417,7 +419,7 @@ REASONS: dict[Reason, str] = {
         "sharp and in one line, or the label's code."
     ),
     "not_sure": (
-        "There may be a VIN, but a character could as well be another. Send a sharper photo, nearer and "
+        "There may be a VIN, but a character could also be another one. Send a sharper photo, closer up and "
         "without glare."
     ),
 }

@@ -151,7 +151,7 @@ def error_responses(errors: Iterable[ServiceError]) -> Document:
 
 _ERROR: Document = {
     "type": "object",
-    "description": "Every answer but a 200. More fields may be added.",
+    "description": "Every answer other than a 200. More fields may be added.",
     "required": ["success", "message", "code", "request_id"],
     "properties": {
         "success": {"const": False},
@@ -185,7 +185,7 @@ _LIMIT_ERROR: Document = {
 
 _NOTHING_FOUND: Document = {
     **_ERROR,
-    "description": "Nothing was found in the photo, or this path is no route.",
+    "description": "Nothing was found in the photo, or there is no such path.",
     "properties": {
         **_ERROR["properties"],
         "reason": {
@@ -236,8 +236,8 @@ _OPTIONS: Document = {
         "type": "array",
         "items": {"type": "string"},
         "description": (
-            "Plates only: answer no text but such as fits one of these, such as `[a-z]{2}[0-9]{2}[a-z]{3}`. "
-            "Letters, digits and classes, each perhaps with `{2}`, `{1,3}` or `?` behind it."
+            "Plates only: answer only texts that match one of these, such as `[a-z]{2}[0-9]{2}[a-z]{3}`: "
+            "letters, digits and classes, each optionally followed by `{2}`, `{1,3}` or `?`."
         ),
     },
     "config": {
@@ -267,7 +267,10 @@ _IMAGE_REQUEST: Document = {
     "minProperties": 1,
     "properties": {
         **{name: _ref("schemas", "ImageText") for name in IMAGE_FIELDS},
-        "key": {"type": "string", "description": "The API key, where no other place is possible."},
+        "key": {
+            "type": "string",
+            "description": "The API key, where it has no other place.",
+        },
         **_OPTIONS,
         **_SNAPSHOT_OPTIONS,
     },
@@ -276,7 +279,7 @@ _IMAGE_REQUEST: Document = {
 
 _IMAGE_FORM: Document = {
     "type": "object",
-    "description": "One image as the file `upload` or `image`; a file of another name does as well.",
+    "description": "One image as the file `upload` or `image`; a file of another name is taken too.",
     "minProperties": 1,
     "properties": {"upload": _BINARY, "image": _BINARY, **_OPTIONS, **_SNAPSHOT_OPTIONS},
 }
@@ -398,12 +401,15 @@ _PARAMETERS: Document = {
 _HEADERS: Document = {
     "x-usage-current": {"schema": {"type": "integer"}, "description": "Requests counted in this period."},
     "x-usage-limit": {"schema": {"type": "integer"}, "description": "The allowance for this period."},
-    "x-usage-remaining": {"schema": {"type": "integer"}, "description": "What is left of it, at least 0."},
+    "x-usage-remaining": {
+        "schema": {"type": "integer"},
+        "description": "What is left of it, at least 0.",
+    },
     "idempotent-replayed": {
         "schema": {"const": "true"},
-        "description": "There where the answer is a stored one.",
+        "description": "Present where the answer is a stored one.",
     },
-    "allow": {"schema": {"type": "string"}, "description": "The methods that this path takes."},
+    "allow": {"schema": {"type": "string"}, "description": "The methods that this path accepts."},
 }
 
 _SECURITY_SCHEMES: Document = {
@@ -417,7 +423,7 @@ _SECURITY_SCHEMES: Document = {
         "type": "apiKey",
         "in": "header",
         "name": "x-api-key",
-        "description": "Better: queries end up in logs.",
+        "description": "Preferable: query strings end up in logs.",
     },
 }
 
@@ -476,13 +482,13 @@ def _errors(route: Route, operation: Operation) -> list[ServiceError]:
 
 
 _DESCRIPTION = """\
-Reads licence plates and VINs from photos; speaks CarsXE's recognition API, errors included.
+Reads license plates and VINs from photos; speaks CarsXE's recognition API, errors included.
 
-* Success is exactly 200. Every answer is a non-empty JSON object; fields may be added.
+* Only 200 is a success. Every answer is a non-empty JSON object; fields may be added.
 * Only a 200 is counted. Every request that reached a key's allowance is answered with `x-usage-*` headers.
 * A trailing slash and the prefix `/eu` are accepted on every path. The key may also be sent as
   `Authorization: Bearer ...` or `Authorization: Token ...`, or as the JSON member `key`.
-* A path that is none of these is answered with 404 and the same envelope.
+* Any other path is answered with 404 and the same envelope.
 """
 
 

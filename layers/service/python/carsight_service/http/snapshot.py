@@ -1,4 +1,4 @@
-"""Plate Recognizer's Snapshot API, whose plate object CarsXE's is: a neighbour whose clients are welcome.
+"""Plate Recognizer's Snapshot API, whose plate object CarsXE's is: a neighbor whose clients are welcome.
 
 ``POST /v1/plate-reader/`` takes what ``/platerecognition`` takes (its clients send
 ``Authorization: Token KEY`` and a multipart file ``upload``) and answers in Snapshot's way: a photo without a

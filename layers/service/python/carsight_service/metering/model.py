@@ -29,12 +29,12 @@ import re
 import secrets
 import string
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from carsight_service.aws.dynamo import attribute_names, expiry
+from carsight_service.aws.dynamo import attribute_names, expiry, item_of
 from carsight_service.contract.api import Api
 
 LIFETIME = "lifetime"
@@ -125,6 +125,11 @@ def _account_of(item: Mapping[str, Any]) -> str:
     return item["account"]["S"] if "account" in item else _key_id_of(item)
 
 
+def _but_identity(record: Meter | Profile) -> dict[str, Any]:
+    """Return the fields of ``record`` that its item's key does not say."""
+    return {name: value for name, value in asdict(record).items() if name not in ("key_id", "api")}
+
+
 @dataclass(frozen=True, slots=True)
 class Meter:
     """One key's allowance for one API: the item that every request writes once.
@@ -177,20 +182,8 @@ class Meter:
 
     def to_item(self) -> dict[str, Any]:
         """Return the DynamoDB item that holds this meter."""
-        return {
-            "pk": {"S": partition(self.key_id)},
-            "sk": {"S": meter_sk(self.api)},
-            "account": {"S": self.account},
-            "prefix": {"S": self.prefix},
-            "status": {"S": self.status.value},
-            "tier": {"S": self.tier},
-            "included": {"BOOL": self.included},
-            "period": {"S": self.period},
-            "limit": {"N": str(self.limit)},
-            "used": {"N": str(self.used)},
-            "remaining": {"N": str(self.remaining)},
-            "overage": {"BOOL": self.overage},
-        }
+        key = {"pk": partition(self.key_id), "sk": meter_sk(self.api)}
+        return item_of(**key, **_but_identity(self), remaining=self.remaining)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,17 +218,7 @@ class Profile:
 
     def to_item(self) -> dict[str, Any]:
         """Return the DynamoDB item that holds this profile."""
-        return {
-            "pk": {"S": partition(self.key_id)},
-            "sk": {"S": PROFILE},
-            "account": {"S": self.account},
-            "prefix": {"S": self.prefix},
-            "owner": {"S": self.owner},
-            "label": {"S": self.label},
-            "tier": {"S": self.tier},
-            "status": {"S": self.status.value},
-            "created": {"S": self.created},
-        }
+        return item_of(pk=partition(self.key_id), sk=PROFILE, **_but_identity(self))
 
 
 @dataclass(frozen=True, slots=True)

@@ -280,20 +280,9 @@ def draw_plate(
     emboss = float(rng.uniform(0.1, 0.5)) if rng.random() < 0.5 else 0.0
     stretch = float(rng.uniform(0.85, 1.2))
     for row, y0, y1, size in bands:
-        _row(
-            canvas,
-            row,
-            design.region,
-            font,
-            size,
-            (left, right),
-            (y0 + y1) / 2,
-            ink,
-            paper,
-            stretch,
-            emboss,
-            rng,
-        )
+        tracking, gap = size * float(rng.uniform(0.08, 0.24)), size * float(rng.uniform(0.2, 0.55))
+        lettering = _Lettering(design.region, font, size, stretch, tracking, gap)
+        _row(canvas, row, lettering, (left, right), (y0 + y1) / 2, _Paint(ink, paper, emboss), rng)
     if rng.random() < design.bolts:
         _bolts(canvas, rng)
     return canvas, text, len(rows)
@@ -508,6 +497,31 @@ def _bolts(canvas: Pixels, rng: np.random.Generator) -> None:
                 )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Lettering:
+    """How a row's characters are made and set, pixels."""
+
+    region: str
+    font: str
+    size: float
+    """Their height."""
+    stretch: float
+    """How much wider than the font's they are."""
+    tracking: float
+    """What is left between two of them."""
+    gap: float
+    """What is left between two groups of them, besides."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Paint:
+    """The colors of a row (BGR, 0..255), and how much of its edges catches the light, 0..1."""
+
+    ink: NDArray[np.float64]
+    paper: NDArray[np.float64]
+    emboss: float
+
+
 class _Piece(NamedTuple):
     """A sign of a row: what it looks like, its size, and how far below the row's middle it stands."""
 
@@ -522,23 +536,22 @@ _BAR = np.ones((4, 4), np.float32)
 """A dash or a dot."""
 
 
-def _pieces(
-    token: Token, region: str, font: str, size: float, gap: float, stretch: float, rng: np.random.Generator
-) -> list[_Piece]:
-    """Return what a token of a row ``size`` pixels high looks like."""
+def _pieces(token: Token, lettering: _Lettering, rng: np.random.Generator) -> list[_Piece]:
+    """Return what a token of a row looks like."""
+    size = lettering.size
     match token.kind:
         case "char":
-            mask = _line(font, token.text)
+            mask = _line(lettering.font, token.text)
             if token.text in "1I" and mask.shape[1] < mask.shape[0] * 0.2:
                 return [_Piece(mask, mask.shape[1] / 64 * size, size)]
-            return [_Piece(mask, mask.shape[1] / mask.shape[0] * size * stretch, size)]
+            return [_Piece(mask, mask.shape[1] / mask.shape[0] * size * lettering.stretch, size)]
         case "stack" | "small":
-            return _small_pieces(token, region, font, size, gap, stretch, rng)
+            return _small_pieces(token, lettering, rng)
         case "gap":
-            return [_Piece(None, gap, 0)]
+            return [_Piece(None, lettering.gap, 0)]
         case "dash" | "dot":
             if rng.random() < 0.25:
-                return [_Piece(None, gap, 0)]
+                return [_Piece(None, lettering.gap, 0)]
             wide = size * (0.13 if token.kind == "dot" else float(rng.uniform(0.14, 0.3)))
             down = 0.0 if token.kind == "dash" or rng.random() < 0.5 else size * 0.4
             return [_Piece(_BAR, wide, size * 0.12, down)]
@@ -546,25 +559,28 @@ def _pieces(
     return [_Piece(np.zeros((1, 1), np.float32), wide, tall)]
 
 
-def _small_pieces(
-    token: Token, region: str, font: str, size: float, gap: float, stretch: float, rng: np.random.Generator
-) -> list[_Piece]:
+def _small_pieces(token: Token, lettering: _Lettering, rng: np.random.Generator) -> list[_Piece]:
     """Return small signs: one above the other, or side by side."""
+    size = lettering.size
     if token.kind == "small" and token.text.isalpha():
         return [_Piece(_captioned(token.text, rng), size * float(rng.uniform(0.7, 1.1)), size * 0.9)]
     marks = [
-        _mark(_foreign(region, token.text.count("*"), rng) if c == "*" else _line(font, c))
+        _mark(
+            _foreign(lettering.region, token.text.count("*"), rng) if c == "*" else _line(lettering.font, c)
+        )
         for c in token.text
         if c not in "-."
     ]
     if token.kind == "stack" or ("*" not in token.text and rng.random() < 0.5):
         share = min(1.0, len(marks) / max(len(marks), 2))
-        return [_Piece(_joined(marks, 0), size * 0.4 * stretch, size * share, -size * (1 - share) / 2)]
+        return [
+            _Piece(_joined(marks, 0), size * 0.4 * lettering.stretch, size * share, -size * (1 - share) / 2)
+        ]
     line = _joined(marks, 1)
     tall = size * float(rng.uniform(0.6, 1.05) if "*" in token.text else rng.uniform(0.35, 0.8))
     before: list[_Piece] = []
     if token.text[0] in "-." and rng.random() < 0.8:
-        before = [_Piece(None, gap * 0.4, 0), _Piece(_BAR, size * 0.13, size * 0.12)]
+        before = [_Piece(None, lettering.gap * 0.4, 0), _Piece(_BAR, size * 0.13, size * 0.12)]
     down = float(rng.uniform(-0.3, 0.3)) * (size - tall)
     return [*before, _Piece(line, line.shape[1] / 64 * tall, tall, down)]
 
@@ -572,21 +588,15 @@ def _small_pieces(
 def _row(
     canvas: Pixels,
     row: list[Token],
-    region: str,
-    font: str,
-    size: float,
+    lettering: _Lettering,
     columns: tuple[float, float],
     middle: float,
-    ink: NDArray[np.float64],
-    paper: NDArray[np.float64],
-    stretch: float,
-    emboss: float,
+    paint: _Paint,
     rng: np.random.Generator,
 ) -> None:
-    """One row of text, centered, squeezed where it would not fit."""
-    tracking = size * float(rng.uniform(0.08, 0.24))
-    gap = size * float(rng.uniform(0.2, 0.55))
-    pieces = [piece for token in row for piece in _pieces(token, region, font, size, gap, stretch, rng)]
+    """Draw one row of text, centered, squeezed where it would not fit."""
+    size, tracking = lettering.size, lettering.tracking
+    pieces = [piece for token in row for piece in _pieces(token, lettering, rng)]
     total = sum(piece[1] + tracking for piece in pieces) - tracking
     room = (columns[1] - columns[0]) * float(rng.uniform(0.86, 0.97))
     squeeze = min(1.0, room / total)
@@ -595,7 +605,7 @@ def _row(
         total = sum(piece[1] + tracking for piece in pieces) - tracking
     spare = columns[1] - columns[0] - total * squeeze
     x = columns[0] + spare * float(np.clip(rng.normal(0.5, 0.12), 0.05, 0.95))
-    light = np.clip(paper + (60 if paper.mean() < 140 else -90), 0, 255)
+    light = np.clip(paint.paper + (60 if paint.paper.mean() < 140 else -90), 0, 255)
     for sign, wide, tall, down in pieces:
         wide *= squeeze
         y = middle + down - tall / 2
@@ -603,9 +613,9 @@ def _row(
             _emblem(canvas, x, y, wide, tall, rng)
         elif sign is not None:
             scaled = _scaled(sign, wide, tall)
-            if emboss:
-                _blend(canvas, scaled * np.float32(emboss), round(x) + 1, round(y) + 1, light.tolist())
-            _blend(canvas, scaled, round(x), round(y), ink.tolist())
+            if paint.emboss:
+                _blend(canvas, scaled * np.float32(paint.emboss), round(x) + 1, round(y) + 1, light.tolist())
+            _blend(canvas, scaled, round(x), round(y), paint.ink.tolist())
         x += wide + tracking * squeeze
 
 

@@ -14,7 +14,6 @@ homography.
 from __future__ import annotations
 
 import argparse
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,477 +23,27 @@ import cv2
 import numpy as np
 import zxingcpp
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from carsight.vin.line_reader import cut
-from carsight.vin.rules import ALPHABET, check_digit
+from carsight.vin.rules import ALPHABET
 from training.camera import compressed, sharpened
 from training.data import Pixels, tiled
-from training.fonts import font_files
+from training.vin_glyphs import (
+    DOTS,
+    LASER,
+    SLAB,
+    WORDS,
+    Style,
+    draw_struck_style,
+    draw_style,
+    pick_font,
+    set_line,
+)
+from training.vin_texts import MAKERS, draw_other, draw_vin
 
 Rng = np.random.Generator
 Floats = NDArray[np.float32]
 Mask = NDArray[np.uint8]
-
-# --------------------------------------------------------------------------------------------- texts
-
-# Maker's prefix and the pattern of the rest: # digit, @ letter, * either, Y model year, = the check digit.
-_PATTERNS: dict[str, str] = {
-    "zzz": """
-        WVWZZZ@@ZY@###### WVWZZZ#@ZY@###### WV1ZZZ#@ZY@###### WV2ZZZ#@ZY@###### WVGZZZ#@ZY@######
-        WAUZZZ#@#Y@###### WAUZZZ@#*Y@###### WP1ZZZ#*ZY@@##### WP0ZZZ##ZY@###### TMBZZZ#@ZY@######
-        TMB@@#@@*Y@###### VSSZZZ#@ZY@###### XW8ZZZ#@ZY@###### XW8ZZZ@@ZY@###### XW8AC2NH#YK######
-        XW8@@#@@#Y@###### TRUZZZ#@#Y@###### 3VWZZZ#@ZY@###### XW8AN4N*#Y@######
-    """,
-    "europe": """
-        W0L0@@@######@### W0L0@@@########## W0LP@#@@######### W0VZ@#@#*######## WDB#######@######
-        WDD#######@###### WDC#######@###### WDF#######@###### W1K#######@###### WBA@@#######@####
-        WBA##@@########## WBS@@#######@#### WF0@XX@@@@Y@##### WF0*XXG@**Y@##### WMW@@#######@####
-        WME#######@###### VF1@@@@#########@ VF1*@***######### VF3##@##@######## VF3*****@########
-        VF7#@###@######## VF7*****@######## VR3*****@######## UU1*@***######### ZFA###00000######
-        ZAR###000######## YV1@@######2##### YV4@@######1##### YS3@@##@######### SAL@@##@#@@######
-        SAJ@@##@#@@###### SB1@@##@######### SJN@@##@######### TSM@@@##@######## SHH@@#####U######
-        VNK@@#####@###### U5Y@@###@@@###### U6Y@@###@@@###### TMA@@###@@@###### NMT@@##@#########
-        NM0@XX@@@@Y@##### VSK@@@@########## VSS@@@@@######### VN1@@@@########## VV9##############
-    """,
-    "russia": """
-        XWE@@###@@@###### XWEFC41#*@####### XWEH@@##@@000#### XWEE25##@@@###### XWEKN81#@@000####
-        XWF@@@@@@@@###### XWB#@##@@@@###### XTA@@#####@###### XTAGFL110@@###### XTAKS0@5L@#######
-        XTA###########*** X7L@@@@@@######## X7LASRA########## X7LHSRG@N######## X9L##########****
-        X9L212300######## X9F*XX@@@@Y@##### X4X@@#####@@##### X96############## XTH##############
-        XTT############## XW7@@##@#0@###### XUF@@####@@###### XUU@@###@@@###### X2M@@@@@@@@######
-        XZG@@##@#@@###### XZGFF##@#MA###### Z94@@##@@@@###### Z94C241@@@@###### Z94K241CBNR######
-        Z8T@@@@@@@@###### Z8N@@@@########## Z6F*XX@@@@Y@##### RUMK@@#*#@@###### Y4K#####@@@######
-        Y3W@@@@@*######## MX1@@####@@###### MX1TF69V9MA###### MXC@@@@@*@@###### XWK@@#####@######
-        XWW@@@@@*@@###### XW9############## X3X@@#####@@#####
-    """,
-    "checked": """
-        1G1@@###=Y####### 1GC@@@@#=Y@###### 1FM@@##@=Y@@##### 1FA@@#@*=Y####### 1FT@@#@*=Y@@#####
-        1HG@@#@##Y@###### 1HGCM#@##Y@###### 1N4@@#@@=Y@###### 1J4@@###=Y@###### 1C4@@@@@=Y@######
-        1C6@@#@@=Y@###### 1D7@@##@=Y@###### 1VW@@#@#=Y@###### 1B3@@##@=Y@###### 1GT@@@@#=Y@######
-        1GN@@@@#=Y@###### 1M1@@##@=Y@###### 1XP@@#@@=Y@###### 2HG@@#@##Y@###### 2HG@@#@*=Y@######
-        2T1@@##@=Y@###### 2T3@@@@@=Y@###### 2C3@@@@@=Y@###### 2G1@@###=Y####### 2FM@@##@=Y@@#####
-        3VW@@#@@=Y@###### 3N1@@#@@=Y@###### 3FA@@#@*=Y@@##### 3GN@@@@#=Y@###### 4T1@@##@=Y@######
-        4S3@@@@#=Y####### 4JG@@#@@=Y@###### 5YJ@@#@#=Y@###### 5UX@@#@#=Y@###### 5XY@@###=Y@######
-        5NP@@#@#=Y@###### 5FN@@###=Y@###### 5TD@@##@=Y@###### 5J6@@###=Y@###### 7SA@@#@#=Y@######
-        LVV@@###=Y@###### LVVDB11B=MD###### LVVDB21B=MD###### LVTDB2#B=Y@###### LVZA53P9=MC######
-        LVZ@@##@=Y@###### LS5A#@##=Y@###### LFB@@###=Y@###### LFV@@#@@=Y@###### LFP@@###=Y@######
-        LGX@@###=Y@###### LGW@@###=Y@###### LSV@@#@#=Y@###### LB3@@###=Y@###### LMG@@###=Y@######
-        LSJ@@###=Y@###### LBE@@###=Y@###### LJD@@###=Y@###### LHG@@###=Y@###### JHL@@###=Y@######
-        JHM@@###=Y@###### JN1@@##@=Y@###### JTD@@##@=Y@###### JTE@@##@=Y@###### JTM@@##@=Y@######
-        JM1@@###=Y@###### JF1@@###=Y@###### KMH@@##@=Y@###### KM8@@##@=Y@###### KNA@@###=Y@######
-        KND@@###=Y@###### WBA@@#@#=Y@###### WA1@@#@@=Y@###### WVW@@#@@=Y@###### WDD@@#@@=Y@######
-        YV1@@###=Y####### SAL@@##@=Y@###### ZFF@@##@=Y#######
-    """,
-    "asia": """
-        JMB@@@#@@######## JMB@@@@@@@@###### JMZ@@#####@###### JM7@@#####@###### JN1@@@@@@@#######
-        JSA@@@##@######## JTJ@@##@######### JTMKD31V######### JT1@@##@######### JF1@@#@@@@@######
-        KMH@@##@@@@###### KMJ@@##@@@@###### KNE@@###@@@###### KN3@@###@@@###### KL1@@##@@@@######
-        KPT@@##@@@@###### MAL@@##@@@@###### MA3@@@##@######## MR0@@##@######### 6T1@@##@#########
-        6G1@@##@######### 8AG@@####@@###### 8AP############## 9BW@@##@#@@###### 9BG@@####@@######
-        93Y@@@@########## AHT@@##@######### AFA@XX@@@@Y@#####
-    """,
-}
-_SIGNS = "☆★◇△"
-"""What fonts for text seldom hold."""
-_YEARS = "ABCDEFGHJKLMNPRSTVWXY123456789"
-_MAKERS = """\
-VOLKSWAGEN AG
-ADAM OPEL AG
-OPEL
-DAIMLERCHRYSLER AG
-DAIMLER AG
-BMW AG
-AUDI AG
-RENAULT
-AUTOMOBILES PEUGEOT
-AUTOMOBILES CITROEN
-TOYOTA MOTOR CORPORATION
-HYUNDAI MOTOR COMPANY
-KIA MOTORS
-MITSUBISHI MOTORS CORPORATION
-Mazda Motor Corporation
-NISSAN MOTOR CO., LTD.
-CHERY AUTOMOBILE CO.,LTD.CHINA
-CHINA FIRST AUTOMOBILE GROUP COMPANY
-GEELY
-VAUXHALL MOTORS LTD
-FORD MOTOR COMPANY
-SKODA AUTO a.s.
-VOLVO
-ООО «ЗАВОД»
-ООО "ЭЛЛАДА"
-ЗАО «АВТОЗАВОД»
-ПАО «ЗАВОД»
-ООО «МОТОР РУС»
-АВТОЗАВОД
-FABRIQUE EN FRANCE
-HONDA MOTOR CO., LTD.
-FUJI HEAVY INDUSTRIES LTD.
-TESLA, INC.
-GENERAL MOTORS LLC
-MFD. BY FCA US LLC
-Mercedes-Benz
-SUZUKI MOTOR CORPORATION
-""".splitlines()
-_SENTENCES = """\
-THIS VEHICLE CONFORMS TO ALL APPLICABLE
-FEDERAL MOTOR VEHICLE SAFETY AND
-BUMPER STANDARDS IN EFFECT ON THE DATE
-OF MANUFACTURE SHOWN ABOVE
-SAFETY, BUMPER AND THEFT PREVENTION
-Идентификационный номер
-разрешенная максимальная масса
-ДВИГАТЕЛЬ
-MADE IN GERMANY
-Made in Belarus
-TYPE: PASSENGER CAR
-NAMEPLATE
-ПРЕДПРИЯТИЕ ИЗГОТОВИТЕЛЬ
-VEHICLE IDENTIFICATION NUMBER
-Gross vehicle weight
-TIRE AND LOADING INFORMATION
-SEATING CAPACITY
-COLD TIRE INFLATION PRESSURE
-Fahrgestellnummer
-numero de chassis
-COLOR TRIM AXLE TRANS
-""".splitlines()
-
-
-# Lines without a VIN: # is a digit, @ a letter.
-_OTHER = """\
-e##*98/14*####*##
-e#*2001/116*####*##
-e#*2007/46*####*##
-e##*KS07/46*####*##
-TC RU E-RU.MT02.#####
-TC RU E-CN.MT42.#####.P#
-E-RU.АЯ04.B.#####
-РОСС RU.MT02.E#####
-1##0 kg
-2##5 kg
-2##0 KG
-1- ##0 kg
-2- 1##0 kg
-1-0##0
-2-1##5 Kg
-1- 1##0 кг
-2##0 кг
-GVWR 5##0 LB
-GAWR FRT 2##5 LB
-P2#5/#5R1# 9#H 230 KPA / 33 PSI
-1#5/65R15 88T 2.# BAR
-+# (###) ###-##-##
-1-800-###-####
-MODEL @@@##-@#@@@
-TYP ##@
-TYPE @@##
-ENGINE @#@@
-МОДЕЛЬ ###@
-COLOR @#@ TRIM @@##
-Z2@@ @@@@
-###@##@ ###
-C/TR @#@@-##
-DATE 0#/20##
-MFD 1#-20##
-Production Date 0#.20##
-0#/1#
-""".splitlines()
-
-
-def draw_vin(rng: Rng) -> str:
-    """Return a VIN as makers write them: most from a known pattern, one in six any 17 characters at all."""
-    if rng.random() < 0.16:
-        weights = np.where([c.isdigit() for c in ALPHABET], 1.6, 1.0)
-        return "".join(rng.choice(list(ALPHABET), 17, p=weights / weights.sum()))
-    kind = str(rng.choice(list(_PATTERNS), p=(0.2, 0.17, 0.25, 0.3, 0.08)))
-    pattern = str(rng.choice(_PATTERNS[kind].split()))
-    if kind != "checked" and rng.random() < 0.25:  # other makers of the same kind
-        pattern = pattern[:2] + _fill("*", rng) + pattern[3:]
-    if rng.random() < 0.2:  # and other habits
-        at = int(rng.integers(3, 9))
-        pattern = pattern[:at] + "*" + pattern[at + 1 :]
-    vin = _fill(pattern, rng)
-    return vin[:8] + check_digit(vin) + vin[9:] if kind == "checked" else vin
-
-
-def _fill(pattern: str, rng: Rng) -> str:
-    draw: dict[str, str] = {"#": "0123456789", "@": ALPHABET[10:], "*": ALPHABET, "Y": _YEARS, "=": "0"}
-    # a letter that belongs to the maker's prefix stays, even where it is a sign of the pattern
-    head, tail = pattern[:3], pattern[3:]
-    return head.replace("*", str(rng.choice(list(ALPHABET)))) + "".join(
-        str(rng.choice(list(draw[c]))) if c in draw else c for c in tail
-    )
-
-
-def draw_other(rng: Rng) -> str:
-    """Return a line of the same labels that is no VIN: approvals, weights, tires, telephones, sentences."""
-    if rng.random() < 0.2:
-        return str(rng.choice(_SENTENCES if rng.random() < 0.5 else _MAKERS))
-    letters = {"#": "0123456789", "@": ALPHABET[10:]}
-    return "".join(str(rng.choice(list(letters.get(c, c)))) for c in str(rng.choice(_OTHER)))
-
-
-# -------------------------------------------------------------------------------------------- glyphs
-
-# Families that stand for what is seen on cars; those not installed are left out. Debian packages
-# fonts-opendin, -ocr-a, -ocr-b, -b612, -bebas-neue, -national-park, -roadgeek, -liberation, -dejavu; npm
-# @fontsource/* where found.
-_LASER = """
-    OCRB OCRBS OCRB OSP-DIN OSP-DIN LiberationSansNarrow-Regular LiberationSansNarrow-Bold
-    LiberationSans-Regular LiberationSans-Bold LiberationMono-Regular LiberationMono-Bold DejaVuSansMono
-    DejaVuSansMono-Bold DejaVuSansCondensed DejaVuSansCondensed-Bold DejaVuSans B612Mono-Regular
-    B612Mono-Bold B612-Regular RG2014B RG2014C RG2014D BebasNeue-Book BebasNeue-Regular NationalPark-Regular
-    share-tech-mono-latin-400-normal saira-semi-condensed-latin-500-normal
-    barlow-semi-condensed-latin-600-normal rajdhani-latin-700-normal roboto-condensed-latin-600-normal
-    overpass-latin-600-normal fira-sans-condensed-latin-600-normal chakra-petch-latin-600-normal
-    saira-condensed-latin-500-normal LiberationSans-Italic LiberationSans-BoldItalic RG2014E
-"""
-_SLAB = """
-    LiberationSerif-Bold LiberationSerif-Regular DejaVuSerif DejaVuSerif-Bold OCRA
-"""
-_STROKE = """
-    BebasNeue-Light BebasNeue-Thin NationalPark-Thin DejaVuSans-ExtraLight OCRB
-    share-tech-mono-latin-400-normal OSP-DIN B612Mono-Regular
-"""
-_WORDS = """
-    DejaVuSansCondensed-Bold DejaVuSans LiberationSansNarrow-Bold LiberationSans-Bold LiberationSans-Regular
-    DejaVuSansMono LiberationMono-Regular DejaVuSerif
-"""
-
-# Each glyph of the 5 x 7 matrix printers: seven rows of five dots, the high bit at the left.
-_DOT_ROWS = """
-    0:0E11131519110E 1:040C040404040E 2:0E11010204081F 3:1F02040201110E 4:02060A121F0202 5:1F101E0101110E
-    6:0608101E11110E 7:1F010204080808 8:0E11110E11110E 9:0E11110F01020C A:0E11111F111111 B:1E11111E11111E
-    C:0E11101010110E D:1E11111111111E E:1F10101E10101F F:1F10101E101010 G:0E11101711110F H:1111111F111111
-    J:0702020202120C K:11121418141211 L:1010101010101F M:111B1515111111 N:11191513111111 P:1E11111E101010
-    R:1E11111E141211 S:0F10100E01011E T:1F040404040404 U:1111111111110E V:11111111110A04 W:11111115151B11
-    X:11110A040A1111 Y:11110A04040404 Z:1F01020408101F *:00150E1F0E1500
-"""
-_DOTS = dict(entry.split(":") for entry in _DOT_ROWS.split())
-
-# Each glyph of the single-stroke tools - pins, scribers, mills - as lines through points xy of a 4 x 6 grid;
-# y points down. Diamonds, triangles, stars and dashes stand before and after a VIN.
-_STROKE_LINES = """
-    0:10-30-41-45-36-16-05-01-10 1:11-20-26 2:01-10-30-41-42-06-46 3:01-10-30-41-42-33-44-45-36-16-05,13-33
-    4:36-30-04-44 5:40-00-02-32-43-45-36-16-05 6:41-30-10-01-05-16-36-45-44-33-13-04 7:00-40-16
-    8:13-04-05-16-36-45-44-33-13-02-01-10-30-41-42-33 9:05-16-36-45-41-30-10-01-02-13-33-42 A:06-20-46,14-34
-    B:33-42-41-30-00-06-36-45-44-33-03 C:41-30-10-01-05-16-36-45 D:06-00-30-41-45-36-06 E:40-00-06-46,03-33
-    F:40-00-06,03-33 G:41-30-10-01-05-16-36-45-43-23 H:00-06,40-46,03-43 J:40-45-36-16-05 K:00-06,40-03-46
-    L:00-06-46 M:06-00-23-40-46 N:06-00-46-40 P:06-00-30-41-42-33-03 R:06-00-30-41-42-33-03,23-46
-    S:41-30-10-01-02-13-33-44-45-36-16-05 T:00-40,20-26 U:00-05-16-36-45-40 V:00-26-40 W:00-16-23-36-40
-    X:00-46,40-06 Y:00-23-40,23-26 Z:00-40-06-46 I:20-26 O:10-30-41-45-36-16-05-01-10 -:13-33
-    *:02-44,42-04,21-25
-    ◇:20-43-26-03-20 △:06-20-46-06 /:06-40 .:26-26
-"""
-_STROKES = {
-    sign: [
-        np.array([(int(xy[0]), int(xy[1])) for xy in line.split("-")], np.float32)
-        for line in lines.split(",")
-    ]
-    for sign, lines in (entry.split(":") for entry in _STROKE_LINES.split())
-}
-
-
-@functools.lru_cache(maxsize=512)
-def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(font_files()[name]), size)
-
-
-def _pick_font(names: str, rng: Rng) -> str:
-    return str(rng.choice([name for name in names.split() if name in font_files()]))
-
-
-@functools.lru_cache(maxsize=8192)
-def _glyph(name: str, size: int, character: str, bold: int) -> tuple[Mask, int]:
-    """Return a character's ink, from the ascender line down (rows x columns), and its advance in pixels."""
-    font = _font(name, size)
-    advance = max(1, round(font.getlength(character)))
-    image = Image.new("L", (advance + 2 * bold + 2, round(size * 1.3)), 0)
-    ImageDraw.Draw(image).text((bold + 1, round(size * 0.1)), character, 255, font, stroke_width=bold)
-    return np.asarray(image), advance
-
-
-@functools.lru_cache(maxsize=1024)
-def _dot_glyph(character: str, size: int, dot: int) -> Mask:
-    """Return a 5 x 7 glyph ``size`` pixels high; ``dot`` is a dot's diameter in percent of the pitch."""
-    rows = _DOTS.get(character, "00000000000000")
-    pitch = 8
-    image = np.zeros((7 * pitch, 5 * pitch), np.uint8)
-    for y in range(7):
-        bits = int(rows[2 * y : 2 * y + 2], 16)
-        for x in range(5):
-            if bits >> (4 - x) & 1:
-                cv2.circle(
-                    image,
-                    (x * pitch + pitch // 2, y * pitch + pitch // 2),
-                    round(pitch * dot / 200),
-                    255,
-                    -1,
-                    cv2.LINE_AA,
-                )
-    return np.asarray(
-        cv2.resize(image, (max(3, round(size * 5 / 7)), size), interpolation=cv2.INTER_AREA), np.uint8
-    )
-
-
-def _rounded_off(points: Floats, radius: float) -> Floats:
-    """Return a line through ``points`` (N x 2) whose corners are bows that begin ``radius`` before them."""
-    if not radius:
-        return points
-    closed = bool((points[0] == points[-1]).all()) and len(points) > 2
-    if closed:  # the corner at the seam is one as well
-        points = np.concatenate([(points[:1] + points[1:2]) / 2, points[1:], (points[:1] + points[1:2]) / 2])
-    parts = [points[:1]]
-    for before, corner, after in zip(points, points[1:], points[2:], strict=False):
-        reach = [min(radius / max(float(np.hypot(*(p - corner))), 1e-6), 0.5) for p in (before, after)]
-        begin, end = corner + (before - corner) * reach[0], corner + (after - corner) * reach[1]
-        along = np.linspace(0, 1, 5, dtype=np.float32)[:, None]
-        parts.append(begin * (1 - along) ** 2 + corner * 2 * along * (1 - along) + end * along**2)
-    return np.concatenate([*parts, points[-1:]]).astype(np.float32)
-
-
-@functools.lru_cache(maxsize=4096)
-def _stroke_glyph(character: str, size: int, width: int, dot: int, rounding: int) -> Mask:
-    """Draw a single-stroke glyph ``size`` pixels high.
-
-    ``width`` is the stroke's in percent of that height, ``dot`` the distance of pin marks in percent of their
-    diameter (0: one groove), ``rounding`` the corners' radius in tenths of the grid's cells.
-    """
-    fine, edge = 4, 0.1
-    height = size * fine
-    box = np.array([height * 0.6, height], np.float32)
-    image = np.zeros((height, round(float(box[0]))), np.uint8)
-    thick = max(2, round(height * width / 100))
-    for line in _STROKES.get(character, []):
-        points = _rounded_off(line, rounding / 10) / np.array((4, 6), np.float32)
-        points = (points * (1 - 2 * edge) + edge) * (box - 1)
-        if not dot:
-            cv2.polylines(image, [np.rint(points).astype(np.int32)], False, 255, thick, cv2.LINE_AA)
-            continue
-        lengths = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
-        count = max(2, round(float(lengths[-1]) / (thick * dot / 100)) + 1)
-        along = np.linspace(0, lengths[-1], count)
-        for x, y in zip(*(np.interp(along, lengths, points[:, axis]) for axis in (0, 1)), strict=True):
-            cv2.circle(image, (round(float(x)), round(float(y))), max(1, thick // 2), 255, -1, cv2.LINE_AA)
-    small = (max(3, image.shape[1] // fine), size)
-    return np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-@dataclass(frozen=True)
-class Style:
-    """How a line is set: a font's name, the glyph height, pitch and weight.
-
-    ``dots`` stands for the 5 x 7 matrix, ``strokes`` for a single-stroke tool; ``dot`` is how their marks
-    stand (see ``_dot_glyph`` and ``_stroke_glyph``), ``bold`` then the stroke's width in percent of the
-    height.
-    """
-
-    font: str
-    size: int
-    pitch: float
-    """Space between characters, in parts of the size; with ``mono`` the whole pitch of a character."""
-    mono: bool
-    squeeze: float
-    bold: int
-    dot: int = 90
-    rounding: int = 0
-
-
-def draw_style(rng: Rng, size: int) -> Style:
-    """Return the type of a VIN line about ``size`` pixels high."""
-    kind = rng.random()
-    if kind < 0.13:
-        return Style(
-            "dots",
-            size,
-            float(rng.uniform(0.78, 1.15)),
-            True,
-            float(rng.uniform(0.75, 1.3)),
-            0,
-            int(rng.integers(60, 135)),
-        )
-    if kind < 0.2:
-        return Style(
-            _pick_font(_SLAB, rng),
-            size,
-            float(rng.uniform(0.0, 0.14)),
-            False,
-            float(rng.uniform(0.8, 1.3)),
-            0,
-        )
-    if kind < 0.35:
-        bold = int(rng.integers(0, max(1, size // 14) + 1))
-        return Style(
-            _pick_font(_STROKE, rng),
-            size,
-            float(rng.uniform(0.6, 0.95)),
-            True,
-            float(rng.uniform(0.8, 1.7)),
-            bold,
-        )
-    mono = bool(rng.random() < 0.35)
-    bold = int(rng.random() < 0.25)
-    pitch = float(rng.uniform(0.62, 0.95)) if mono else float(rng.uniform(-0.01, 0.16))
-    squeeze = float(np.exp(rng.normal(0, 0.22)))
-    return Style(_pick_font(_LASER, rng), size, pitch, mono, squeeze, bold)
-
-
-def draw_struck_style(rng: Rng, size: int) -> Style:
-    """Return the type of a VIN about ``size`` pixels high that is struck, pinned or milled into metal."""
-    kind = rng.random()
-    pitch = float(rng.uniform(0.52, 0.95))
-    if kind < 0.15:
-        return Style("dots", size, pitch, True, float(rng.uniform(0.8, 1.2)), 0, int(rng.integers(40, 95)))
-    if kind < 0.75:
-        pinned = rng.random() < 0.55
-        spacing = int(rng.integers(75, 190)) if pinned else 0
-        width = int(rng.integers(6, 12) if pinned else rng.integers(5, 17))
-        rounding = int(rng.integers(0, 11))
-        return Style("strokes", size, pitch, True, float(rng.uniform(0.75, 1.25)), width, spacing, rounding)
-    return draw_style(rng, size)
-
-
-def set_line(text: str, style: Style) -> tuple[Mask, list[tuple[int, int]]]:
-    """Return the ink of ``text`` (rows x columns) and, for each character, where it begins and ends in x."""
-    glyphs: list[tuple[Mask, int]] = []
-    for character in text:
-        if style.font == "dots" and (character in _DOTS or character == " "):
-            mask = _dot_glyph(character, round(style.size * 0.75), style.dot)
-            glyphs.append(
-                (np.pad(mask, ((round(style.size * 0.2), round(style.size * 0.35)), (0, 0))), mask.shape[1])
-            )
-        elif style.font == "strokes" and (character in _STROKES or character == " "):
-            mask = _stroke_glyph(character, round(style.size * 0.75), style.bold, style.dot, style.rounding)
-            glyphs.append(
-                (np.pad(mask, ((round(style.size * 0.2), round(style.size * 0.35)), (0, 0))), mask.shape[1])
-            )
-        else:
-            drawn = style.font in {"dots", "strokes"}
-            name = "DejaVuSans" if drawn or character in _SIGNS else style.font
-            glyphs.append(_glyph(name, style.size, character, 0 if drawn else style.bold))
-    rows = max(mask.shape[0] for mask, _ in glyphs)
-    at = 2.0
-    spans: list[tuple[int, int]] = []
-    width = sum(max(mask.shape[1], round(style.size * 1.2)) for mask, _ in glyphs) + 8
-    line = np.zeros((rows, width + len(text) * max(0, round(style.size * style.pitch))), np.uint8)
-    for mask, advance in glyphs:
-        step = style.pitch * style.size if style.mono else advance + style.pitch * style.size
-        x = round(at + ((step - advance) / 2 if style.mono else 0))
-        x = max(0, min(x, line.shape[1] - mask.shape[1]))
-        part = line[: mask.shape[0], x : x + mask.shape[1]]
-        np.maximum(part, mask, out=part)
-        inset = 0 if style.font in {"dots", "strokes"} else style.bold
-        spans.append((x + inset, x + inset + advance))
-        at += max(step, 2.0)
-    line = line[:, : min(line.shape[1], max(spans[-1][1] + 4, round(at)))]
-    if abs(style.squeeze - 1) > 0.02:
-        columns = max(8, round(line.shape[1] * style.squeeze))
-        spans = [(round(a * columns / line.shape[1]), round(b * columns / line.shape[1])) for a, b in spans]
-        line = np.asarray(cv2.resize(line, (columns, line.shape[0]), interpolation=cv2.INTER_AREA), np.uint8)
-    return line, spans
-
 
 # -------------------------------------------------------------------------------------------- sheets
 
@@ -533,7 +82,7 @@ class _Layout:
     ) -> int:
         """Print ``text``, at most ``width`` wide, with its left end at x; return where it ends."""
         style = Style(
-            font or _pick_font(_WORDS, self.rng), size, 0.02, False, float(self.rng.uniform(0.8, 1.15)), 0
+            font or pick_font(WORDS, self.rng), size, 0.02, False, float(self.rng.uniform(0.8, 1.15)), 0
         )
         line, _ = set_line(text or " ", style)
         if width is not None and line.shape[1] > width:
@@ -755,7 +304,7 @@ def _label(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
     layout = _Layout(rng, left + line.shape[1] + right, pitch * (rows + 1) + size // 2)
     at = int(rng.choice([1, 1, 2, 2, 2, 3, 4])) if rng.random() < 0.75 else int(rng.integers(0, rows + 1))
     at = min(at, rows - 1)
-    font = _pick_font(_WORDS, rng)
+    font = pick_font(WORDS, rng)
     other = Style(
         style.font,
         max(8, round(size * rng.uniform(0.7, 1.05))),
@@ -769,7 +318,7 @@ def _label(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
     column = _Column(left, layout.print.shape[1], size, pitch, bool(rng.random() < 0.4))
     for row in range(rows):
         if row != at:
-            text = draw_other(rng) if row else str(rng.choice(_MAKERS))
+            text = draw_other(rng) if row else str(rng.choice(MAKERS))
             _other_line(layout, rng, column, text, column.y(row), font, other)
             continue
         x, y = column.x(line.shape[1]), column.y(row)
@@ -801,7 +350,7 @@ def _other_line(
     """Set a line that is no VIN: as the marks are, or in words of another font, perhaps in two columns."""
     left, width, size = column.left, column.width, column.size
     if rng.random() < 0.5:
-        if any(c in _DOTS or c == " " for c in text) and rng.random() < 0.6 and text.isascii():
+        if any(c in DOTS or c == " " for c in text) and rng.random() < 0.6 and text.isascii():
             mark, _ = set_line(text, style)
             mark = mark[:, : width - left // 2]
             x = max(2, column.x(mark.shape[1])) if column.centered else left
@@ -957,7 +506,7 @@ def _stamp(rng: Rng, vin: str | None, size: int, close: bool) -> Sheet:
 
 def _paper(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
     """Draw a registration paper or a screen: many lines left and right of the VIN, tables, light or dark."""
-    style = Style(_pick_font(_LASER + _SLAB, rng), size, 0.02, False, 1.0, 0)
+    style = Style(pick_font(LASER + SLAB, rng), size, 0.02, False, 1.0, 0)
     text, place = _dressed(vin, rng) if vin else (draw_other(rng), slice(0))
     line, spans = set_line(text, style)
     width = int(line.shape[1] * rng.uniform(1.1, 2.6))

@@ -14,8 +14,9 @@ from carsight.vin.rules import ALPHABET
 from training.model_files import pack_stem
 from training.quantize import float_weights, quantize
 from training.render_numbers import code
-from training.render_vins import Style, set_line, strike
+from training.render_vins import strike
 from training.scenes import Scene, Scenes, box_quad
+from training.vin_glyphs import Style, set_line
 
 
 @pytest.fixture

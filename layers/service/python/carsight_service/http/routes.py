@@ -136,6 +136,13 @@ def _reading(
     return Route(path, "Recognition", {"POST": post}, api, dialect)
 
 
+def _single(
+    path: str, tag: Tag, method: str, name: str, summary: str, answer: str = "", **more: Any
+) -> Route:
+    """Return a route with one operation."""
+    return Route(path, tag, {method: Operation(name, summary, answer, **more)})
+
+
 _READ_VIN = ("Read the VIN of a photo", "VinAnswer")
 _VALIDATE = ("Whether a key would be served, and whose it is", "Validation")
 
@@ -158,60 +165,46 @@ ROUTES: Sequence[Route] = (
         "Keys",
         {"GET": Operation("validateKey", *_VALIDATE), "POST": Operation("validateKeyByPost", *_VALIDATE)},
     ),
-    Route(
-        "/v1/usage", "Keys", {"GET": Operation("usage", "What a key has used, now and before", "UsageReport")}
-    ),
-    Route(
+    _single("/v1/usage", "Keys", "GET", "usage", "What a key has used, now and before", "UsageReport"),
+    _single(
         "/v1/statistics",
         "Keys",
-        {
-            "GET": Operation(
-                "statistics",
-                "What a key has used of plates, for clients of Plate Recognizer",
-                "Statistics",
-                errors=lambda: [PlanWithoutApi()],
-            )
-        },
+        "GET",
+        "statistics",
+        "What a key has used of plates, for clients of Plate Recognizer",
+        "Statistics",
+        errors=lambda: [PlanWithoutApi()],
     ),
-    Route(
+    _single(
         "/v1/uploads",
         "Uploads",
-        {
-            "POST": Operation(
-                "offerUpload",
-                "A form to send one photo to S3 with, and where its reading will be",
-                "UploadOffer",
-                errors=lambda: [InvalidRequest("name: Field required"), PlanWithoutApi()],
-                body="Upload",
-            )
-        },
+        "POST",
+        "offerUpload",
+        "A form to send one photo to S3 with, and where its reading will be",
+        "UploadOffer",
+        errors=lambda: [InvalidRequest("name: Field required"), PlanWithoutApi()],
+        body="Upload",
     ),
-    Route(
+    _single(
         "/v1/batches",
         "Uploads",
-        {
-            "POST": Operation(
-                "submitBatch",
-                "Have a list of images read in the background",
-                "BatchAnswer",
-                errors=lambda: [InvalidRequest("api must be plate or vin"), PlanWithoutApi()],
-                body="Batch",
-                parameters=("api",),
-            )
-        },
+        "POST",
+        "submitBatch",
+        "Have a list of images read in the background",
+        "BatchAnswer",
+        errors=lambda: [InvalidRequest("api must be plate or vin"), PlanWithoutApi()],
+        body="Batch",
+        parameters=("api",),
     ),
-    Route(
+    _single(
         "/v1/batches/lists",
         "Uploads",
-        {
-            "POST": Operation(
-                "offerList",
-                "A form to send a long list to S3 with",
-                "ListOffer",
-                errors=lambda: [InvalidRequest("format must be jsonl, csv or parquet")],
-                body="List",
-            )
-        },
+        "POST",
+        "offerList",
+        "A form to send a long list to S3 with",
+        "ListOffer",
+        errors=lambda: [InvalidRequest("format must be jsonl, csv or parquet")],
+        body="List",
     ),
     Route(
         "/v1/batches/{id}",
@@ -233,28 +226,25 @@ ROUTES: Sequence[Route] = (
             ),
         },
     ),
-    Route(
+    _single(
         "/v1/batches/{id}/redrive",
         "Uploads",
-        {
-            "POST": Operation(
-                "redriveBatch",
-                "Read what has not been read of a batch that failed or was stopped",
-                "BatchAnswer",
-                errors=lambda: [
-                    NotFound(),
-                    InvalidRequest("Only a batch that has failed ... can be redriven"),
-                ],
-                parameters=("id",),
-            )
-        },
+        "POST",
+        "redriveBatch",
+        "Read what has not been read of a batch that failed or was stopped",
+        "BatchAnswer",
+        errors=lambda: [
+            NotFound(),
+            InvalidRequest("Only a batch that has failed ... can be redriven"),
+        ],
+        parameters=("id",),
     ),
-    Route("/openapi.json", "Description", {"GET": Operation("openapiJson", "This description")}),
-    Route("/openapi.yaml", "Description", {"GET": Operation("openapiYaml", "This description")}),
-    Route("/", "Pages", {"GET": Operation("index", "A page to read photos on")}),
-    Route("/docs", "Pages", {"GET": Operation("docs", "The API, to be read and tried")}),
-    Route("/docs/swagger-ui.js", "Pages", {"GET": Operation("docsScript", "The script of /docs")}),
-    Route("/docs/swagger-ui.css", "Pages", {"GET": Operation("docsStyle", "The style of /docs")}),
+    _single("/openapi.json", "Description", "GET", "openapiJson", "This description"),
+    _single("/openapi.yaml", "Description", "GET", "openapiYaml", "This description"),
+    _single("/", "Pages", "GET", "index", "A page to read photos on"),
+    _single("/docs", "Pages", "GET", "docs", "The API, to be read and tried"),
+    _single("/docs/swagger-ui.js", "Pages", "GET", "docsScript", "The script of /docs"),
+    _single("/docs/swagger-ui.css", "Pages", "GET", "docsStyle", "The style of /docs"),
 )
 
 READING_ROUTES: Mapping[str, Route] = {route.path: route for route in ROUTES if route.api is not None}

@@ -538,7 +538,7 @@ class StepFunctions:
             raise ValueError(f"{kind} is not known here")
 
     def _write(self, run: MapRun, bucket: str, rows: Any, failures: Any) -> str:
-        """Write the results of the children that have just run; answers with the manifest's key."""
+        """Write the results of the children that have just run; return the manifest's key."""
         named: dict[str, list[Any]] = {"FAILED": [], "PENDING": [], "SUCCEEDED": run.files}
         for kind, file in (("SUCCEEDED", rows), ("FAILED", failures)):
             if size := file.tell():

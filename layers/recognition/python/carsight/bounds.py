@@ -20,7 +20,7 @@ _MAX_RUN_LENGTH_BYTES = 1_000_000
 
 
 def damaged(kind: Format) -> str:
-    """Return what is told of a picture of ``kind`` that its decoder does not read to its end."""
+    """Return the message for a picture of ``kind`` that its decoder cannot read to its end."""
     return (
         f"This {kind.name} picture cannot be decoded to its last row: it is damaged, cut short or of a rare "
         "sort; send the original, or a JPEG made of it"

@@ -227,7 +227,7 @@ def forget_frames(error: BaseException | None) -> None:
 
 
 def translate(error: Exception, api: Api) -> ServiceError:
-    """Return what a caller is told of ``error``; the log gets the whole of what nobody expected."""
+    """Return the answer to ``error``; an unexpected one is logged with its traceback."""
     if isinstance(error, ServiceError):
         return error
     if isinstance(error, OutOfTime):

@@ -51,7 +51,7 @@ class PlateTuning:
     text scores ``turned``, and is not what the photo's own is upside down: "1000" may be "0001" as well, and
     then the photo is believed to be upright.
 
-    Vehicles without a plate: at most ``most_vehicles`` are told of, since each takes time.
+    Vehicles without a plate: at most ``most_vehicles`` are described, since each takes time.
     """
 
     fine_height: float = 24.0

@@ -427,7 +427,7 @@ REASONS: dict[Reason, str] = {
 
 
 def unreadable(error: ImageError) -> ServiceError:
-    """Return what the sender of a photo is told of ``error``."""
+    """Return the answer to a photo that ``error`` keeps from being read."""
     return (ImageTooLarge if error.too_large else InvalidImage)(detail=f"{error}.")
 
 

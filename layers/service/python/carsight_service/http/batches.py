@@ -1,4 +1,4 @@
-"""``/v1/batches``: what is asked for, and what is told of the batch that it becomes."""
+"""``/v1/batches``: what is asked for, and what is answered about the batch that it becomes."""
 
 from __future__ import annotations
 

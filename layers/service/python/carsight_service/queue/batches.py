@@ -1,7 +1,7 @@
 """A child of a batch's map: some fifty rows are read, counted under one ticket, and answered together.
 
 Step Functions may run a child twice, at once or after its worker died. What a child has come to is one object
-of the results bucket, written once; whoever finds it answers with it. In the order in which a worker may die,
+of the results bucket, written once; whoever finds it returns it. In the order in which a worker may die,
 and what the next run finds:
 
     lease taken          its own lease, where it is the same child tried again; another's runs out
@@ -61,7 +61,7 @@ PATIENT_ATTEMPTS = 4
 """How often a child is tried again where a row's store does not answer; then the row ends as it is."""
 
 ANSWER_BYTES = 240_000
-"""What a child answers with at most: Step Functions takes 256 KiB."""
+"""The largest result of a child: Step Functions takes 256 KiB."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -113,7 +113,7 @@ class Outcomes:
             return None
 
     def put(self, key: str, rows: bytes) -> bytes:
-        """Store an outcome unless there is one; answers with the one that is there."""
+        """Store an outcome unless there is one; return the one that is there."""
         try:
             self._s3.put_object(Bucket=self._bucket, Key=key, Body=rows, IfNoneMatch="*")
         except ClientError as error:
@@ -150,7 +150,7 @@ class BatchWorker:
         self._leases = leases
 
     def read(self, event: Event, deadline: float) -> list[dict[str, Any]]:
-        """Read the rows of a child before ``deadline``; answers with the rows of its result.
+        """Read the rows of a child before ``deadline``; return the rows of its result.
 
         Raises ``TryLater`` where another run is at it, and whatever is our fault: both are tried again.
         """

@@ -132,7 +132,7 @@ class BatchJobs:
         return ended
 
     def _join(self, batch: Batch, manifest: str) -> tuple[int, int, list[dict[str, Any]]]:
-        """Write the results; answers with how many rows were read, how many not, and the map's own files."""
+        """Write the results; return how many rows were read, how many were not, and the map's own files."""
         named: Mapping[str, Any] = {}
         if manifest:
             named = json.loads(self._outcomes.get(manifest) or b"")["ResultFiles"]

@@ -56,7 +56,7 @@ class Worker:
         self._batches = BatchWorker(deployment, recognize, leases)
 
     def handle(self, event: Event, context: Context) -> Any:
-        """Deal with the messages of one SQS event, one after the other; answers with those that failed.
+        """Deal with the messages of one SQS event, one after the other; return those that failed.
 
         A child of a map is answered with the rows of its result.
         """

@@ -162,7 +162,7 @@ def run(rows: int, parts: Parts, machine: Any, api: str) -> dict[str, Any]:
     begun, cpu = time.perf_counter(), time.process_time()
     batches.begin(batch, List("jsonl", RESULTS, f"{account}/lists/list.jsonl"))
     machine.drain()
-    seconds, own = time.perf_counter() - begun, time.process_time() - cpu
+    seconds, own, held = time.perf_counter() - begun, time.process_time() - cpu, resident()
     ended = batches.get(batch.id)
     assert ended is not None
     body = deployment.aws.s3.get_object(Bucket=RESULTS, Key=batch.object("result.jsonl"))["Body"]
@@ -178,7 +178,7 @@ def run(rows: int, parts: Parts, machine: Any, api: str) -> dict[str, Any]:
         "used": next(usage.current for usage in meters if usage.api == api),
         "seconds": seconds,
         "own": own,
-        "held": resident(),
+        "held": held,
     }
 
 

@@ -258,6 +258,26 @@ def test_twenty_deaths_lose_double_and_miscount_nothing(pipeline: Pipeline) -> N
     check_whole(pipeline, batch, images)
 
 
+def test_a_photo_that_ends_its_worker_each_time_is_a_row_of_the_result(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    images = a_list(pipeline, 60)
+    images[3] = images[40] = pipeline.put("fatal.jpg", PHOTO + b" fatal")
+    batch = submit(pipeline, images)
+    row = BatchWorker._row
+
+    def dies(self: BatchWorker, batch: Any, item: Any, *more: Any) -> Any:
+        if item.input == images[3]:
+            raise Died
+        return row(self, batch, item, *more)
+
+    pipeline.patch.setattr(BatchWorker, "_row", dies)
+    pipeline.drain()
+    expected = {"nothing": 400, images[3]: 500}
+    assert [row["status"] for row in lines(pipeline, batch)] == [expected.get(image, 200) for image in images]
+    said = show(pipeline, batch)
+    assert (said["state"], said["read"], pipeline.used(), pipeline.tickets()) == ("finished", 50, 50, [])
+
+
 def a_child(pipeline: Pipeline, batch: str, images: list[str], **more: Any) -> dict[str, Any]:
     """What Step Functions invokes a worker with."""
     items = [{"row": row, "input": image} for row, image in enumerate(images, 1)]

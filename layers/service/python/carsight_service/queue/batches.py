@@ -8,6 +8,9 @@ and what the next run finds:
     units taken          the ticket is in the meter: the same units, not counted again
     outcome stored       nothing is read; what is left is to settle the ticket
     ticket closed        nothing left of it; the outcome is the answer
+
+A photo that ends its worker each time ends as a row too: from the third attempt on, each row is noted in the
+lease before it is read, and the one that was being read when the worker died is left out.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ from carsight_service.contract.errors import (
 from carsight_service.contract.lists import Row, parse_row
 from carsight_service.deadline import within
 from carsight_service.images import S3Source, UrlSource
-from carsight_service.queue.leases import Leases
+from carsight_service.queue.leases import Lease, Leases
 from carsight_service.queue.messages import TryLater
 from carsight_service.reading import Recognize, forget_frames, translate
 from carsight_service.telemetry import logger, stage, timed
@@ -59,6 +62,9 @@ AHEAD = 8
 
 PATIENT_ATTEMPTS = 4
 """How often a child is tried again where a row's store does not answer; then the row ends as it is."""
+
+SUSPICIOUS_ATTEMPTS = 2
+"""From which attempt on a child notes which row it reads; one that ends its worker then is left out."""
 
 ANSWER_BYTES = 240_000
 """The largest result of a child: Step Functions takes 256 KiB."""
@@ -166,7 +172,7 @@ class BatchWorker:
         with self._leases.held(lease), timed(self._deployment.timer) as stages:
             outcome = self._outcomes.get(batch.part(child.first))
             if outcome is None:
-                outcome = self._read(batch, child, time.monotonic() + seconds)
+                outcome = self._read(batch, child, lease, time.monotonic() + seconds)
             else:
                 self._outcomes.settle(batch, f"{child.first}.")
         read = readings(outcome)
@@ -183,7 +189,7 @@ class BatchWorker:
         )
         return fitting(outcome)
 
-    def _read(self, batch: Batch, child: Child, deadline: float) -> bytes:
+    def _read(self, batch: Batch, child: Child, lease: Lease, deadline: float) -> bytes:
         ticket = batch.ticket(f"{child.first}.")
         try:
             with stage("keys"):
@@ -193,7 +199,14 @@ class BatchWorker:
         except ServiceError as refused:  # the key, its plan or its limit: that is every row's answer
             rows = [self._refused(batch, item, refused) for item in child.items]
             return self._stored(batch, child, rows)
-        rows = self._rows(batch, child, grant, deadline)
+        noting = child.attempt >= SUSPICIOUS_ATTEMPTS
+        fatal = [int(row) for row in lease.note.split(",") if row]
+        try:
+            rows = self._rows(batch, child, grant, deadline, fatal, lease if noting else None)
+        except Exception:
+            if noting:  # no row's fault
+                self._leases.note(lease, ",".join(map(str, fatal)))
+            raise
         now = self._batches.get(batch.id)
         if now is None or now.state != "running":
             # It was stopped meanwhile: its result has been written, and holds what was counted.
@@ -213,13 +226,27 @@ class BatchWorker:
             self._batches.add(batch, read, len(rows) - read)
         return outcome
 
-    def _rows(self, batch: Batch, child: Child, grant: Grant, deadline: float) -> list[dict[str, Any]]:
+    def _rows(
+        self,
+        batch: Batch,
+        child: Child,
+        grant: Grant,
+        deadline: float,
+        fatal: Sequence[int],
+        noted: Lease | None,
+    ) -> list[dict[str, Any]]:
+        """Read the rows of a child but those that were ``fatal`` to its worker; each is ``noted`` before."""
         rows: list[dict[str, Any]] = []
         read = 0
         with fetched_ahead(partial(self._fetch, batch), child.items) as photos:
             for item, photo in photos:
                 if time.monotonic() + SECONDS_A_ROW > deadline:
                     raise TryLater("no time for another row")
+                if item.row in fatal:
+                    rows.append(self._refused(batch, item, InternalError(batch.api)))
+                    continue
+                if noted:
+                    self._leases.note(noted, ",".join(map(str, [*fatal, item.row])))
                 try:
                     rows.append(self._row(batch, item, photo, grant if read == grant.units else None))
                     read += 1

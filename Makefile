@@ -16,7 +16,7 @@ BASE_IMAGE ?= localhost/carsight-base$(SUFFIX)
 BUILDAH := buildah --storage-driver overlay
 export PYTHONPATH := layers/recognition/python:layers/service/python:.
 
-.PHONY: doctor findings run test lint audit types check images test-wheel test-images processors benchmark lock clean
+.PHONY: doctor findings run test lint audit types check images hostile fuzz test-wheel test-images processors benchmark lock clean
 
 doctor: ## What this machine lacks, to run here and to deploy
 	@$(PYTHON) packaging/doctor.py
@@ -62,6 +62,15 @@ processors: $(VENV)/ready .processors/ready ## Read sample photos on emulated pr
 .processors/ready: requirements/recognition.txt tests/processors/rig.sh $(wildcard packaging/slim/*) | $(VENV)/ready
 	@tests/processors/rig.sh $(@D) $(BIN)/python
 	@touch $@
+
+hostile: $(VENV)/ready ## Send N hostile calls (5,000) of a SEED (1), and say what the worst of each kind has cost
+	$(BIN)/python -W ignore -m tests.hostile.campaign --count $(or $(N),5000) --seed $(or $(SEED),1) --out hostile.json
+
+fuzz: $(VENV)/ready ## Fuzz what takes bytes apart, SECONDS (600) for each target; needs Python 3.11 to 3.13 on Linux
+	$(BIN)/pip install --quiet --disable-pip-version-check atheris==3.0.0
+	for target in header container items multipart text head; do \
+	  $(BIN)/python -W ignore -m tests.hostile.fuzz.fuzz $$target $(or $(SECONDS),600) || exit; \
+	done
 
 benchmark: $(VENV)/ready .images/packages ## CPU-time of a cold start and of a warm request, stage by stage
 	$(BIN)/python -m benchmarks.cold --packages .images/packages

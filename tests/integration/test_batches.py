@@ -814,6 +814,11 @@ def test_a_list_that_cannot_be_read(body: bytes, content_type: str, message: str
         parse_batch(body, content_type, {"api": ["plate"]})
 
 
+def test_half_a_character_is_none() -> None:
+    listed = parse_batch(b'{"api": "plate", "images": ["\\ud800"], "regions": ["u\\udc00"]}', "", {})
+    assert (listed.images, listed.regions) == (["?"], ("u?",))
+
+
 def test_as_many_rows_as_may_be_are_taken() -> None:
     for head in (b"", b"url\n"):
         assert len(parse_batch(head + b"a.b\n" * 10_000, "text/csv", {"api": ["plate"]}).rows) == 10_000

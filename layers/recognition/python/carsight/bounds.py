@@ -10,7 +10,20 @@ import re
 import struct
 from collections.abc import Iterable, Iterator
 
-from carsight.formats import BMP, GIF, PNG, TIFF, WEBP, Format, ImageError, TooManyPixels, check_size
+from carsight import heif
+from carsight.formats import (
+    AVIF,
+    BMP,
+    GIF,
+    HEIC,
+    PNG,
+    TIFF,
+    WEBP,
+    Format,
+    ImageError,
+    TooManyPixels,
+    check_size,
+)
 
 _MAX_PIECES = 50_000
 """How many chunks, blocks, strips or values a file may be cut into: libraries go through them one by one, in
@@ -42,11 +55,13 @@ def essential(kind: Format, data: bytes) -> bytes:
             _count(_gif_blocks(data), kind)
         elif kind is TIFF:
             return _tiff(data)
+        elif kind in (HEIC, AVIF):
+            return _heif(kind, data)
         elif kind is BMP:
             header, compression = *struct.unpack_from("<I", data, 14), *struct.unpack_from("<I", data, 30)
             if header >= 40 and compression in (1, 2) and len(data) > _MAX_RUN_LENGTH_BYTES:
                 raise ImageError("This BMP picture is run-length encoded and large; send it as PNG or JPEG")
-    except (struct.error, LookupError, ArithmeticError) as error:
+    except (struct.error, LookupError, ArithmeticError, heif.Malformed) as error:
         raise ImageError(damaged(kind)) from error
     return data
 
@@ -142,8 +157,8 @@ _TAGS = frozenset(
 what it refers to."""
 
 _JPEG = 7
-_COMPRESSIONS = {1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 50000, 50001}
-"""None, CCITT, LZW, JPEG, deflate, PackBits, Zstandard and WebP. Not the JPEG of TIFF 6.0 itself, which its
+_COMPRESSIONS = {1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 50000}
+"""None, CCITT, LZW, JPEG, deflate, PackBits and Zstandard. Not the JPEG of TIFF 6.0 itself, which its
 authors have withdrawn."""
 
 _INTEGERS = {1: "B", 3: "H", 4: "I"}
@@ -213,3 +228,17 @@ def _check_tiff(values: dict[int, tuple[int, ...]], data: bytes) -> None:
             piece = data[begin : begin + length]
             if _OTHER_FRAMES.search(piece) or piece.count(b"\xff\xda") > _MAX_SCANS:
                 raise ImageError(damaged(TIFF))
+
+
+# -- HEIC and AVIF -------------------------------------------------------------------------------------------
+
+
+def _heif(kind: Format, data: bytes) -> bytes:
+    """Return a file without its film. Twice the pixels are decoded of a picture with its transparency."""
+    pixels = heif.decoded_pixels(data)
+    if pixels > 2 * kind.max_pixels:
+        raise TooManyPixels(
+            f"The {kind.name} picture is coded as {pixels / 1e6:,.1f} megapixels, whatever it declares; the "
+            f"limit is {kind.max_pixels / 1e6:g}; send a smaller one"
+        )
+    return heif.without_sequence(data)

@@ -45,7 +45,9 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 FINE_PIXELS = 25_000_000
 """A larger picture is halved while it is converted, so that it never lies in memory twice."""
 
-_STRIP_ROWS = 256
+_STRIP_PIXELS = 1_000_000
+"""How much of a picture is converted at a time."""
+
 _ADAM7 = (
     (0, 0, 8, 8),
     (4, 0, 8, 8),
@@ -173,14 +175,15 @@ def _heic(data: bytes) -> Decoded:
             pixels = pixels[:, :, [0, 0, 0, 1][: pixels.shape[2] + 2]]
         height, width = pixels.shape[:2]
     check_size(width, height, HEIC.max_pixels, "The HEIC picture")
-    strips = (pixels[y : y + _STRIP_ROWS] for y in range(0, height, _STRIP_ROWS))
+    rows = _strip_rows(width)
+    strips = (pixels[y : y + rows] for y in range(0, height, rows))
     if pixels.shape[2] == 4:
         strips = (_over_white(strip, file.mode.endswith("a")) for strip in strips)
     return _gathered(strips, width, height)
 
 
 def _gathered(strips: Iterator[Pixels], width: int, height: int, turned: int = 1) -> Decoded:
-    """Return the picture whose ``strips`` of ``_STRIP_ROWS`` rows each these are."""
+    """Return the picture whose ``strips`` of ``_strip_rows`` rows each these are."""
     factor = 1
     while width * height > FINE_PIXELS * factor**2:
         factor *= 2
@@ -197,7 +200,7 @@ def _gathered(strips: Iterator[Pixels], width: int, height: int, turned: int = 1
 
 
 def _strips(picture: Image.Image) -> Iterator[Pixels]:
-    """Yield the picture from top to bottom, ``_STRIP_ROWS`` rows at a time, BGR."""
+    """Yield the picture from top to bottom, strip by strip, BGR."""
     darkest, brightest = _range(picture)
     # Some programs leave the fourth channel of an opaque picture empty.
     seen = (
@@ -233,10 +236,16 @@ def _range(picture: Image.Image) -> tuple[float, float]:
 
 
 def _cut(picture: Image.Image) -> Iterator[Image.Image]:
-    """Yield ``picture`` from top to bottom, ``_STRIP_ROWS`` rows at a time."""
+    """Yield ``picture`` from top to bottom, strip by strip."""
     width, height = picture.size
-    for y in range(0, height, _STRIP_ROWS):
-        yield picture.crop((0, y, width, min(y + _STRIP_ROWS, height)))
+    rows = _strip_rows(width)
+    for y in range(0, height, rows):
+        yield picture.crop((0, y, width, min(y + rows, height)))
+
+
+def _strip_rows(width: int) -> int:
+    """Return how many rows a strip has: a multiple of every factor by which a picture is reduced."""
+    return max(_STRIP_PIXELS // width // 8 * 8, 8)
 
 
 def _over_white(pixels: Pixels, premultiplied: bool) -> Pixels:

@@ -6,6 +6,7 @@ collaborators and looks for none.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from collections.abc import Mapping
@@ -42,6 +43,7 @@ class Deployment:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """Make what ``environment`` describes. Raises ``pydantic.ValidationError`` where it is unusable."""
         settings = Settings.read(environment)
+        _keep_one_heap()
         if settings.tracing:
             telemetry.trace()
         return cls(settings)
@@ -69,3 +71,14 @@ class Deployment:
         from carsight_service.aws.queues import Queues  # no call needs them
 
         return Queues(self.settings, self.aws)
+
+
+def _keep_one_heap() -> None:
+    """Have glibc take all memory from one heap.
+
+    It has one for each of the first threads otherwise, and what a photo has left free in one is no use to
+    the next photo's thread: 357 MB where 240 are enough, and 99 MB left behind instead of 48.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(-8, 1)  # M_ARENA_MAX of <malloc.h>

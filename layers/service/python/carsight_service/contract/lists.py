@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from carsight_service.contract.api import IMAGE_FIELDS, region_codes
 from carsight_service.contract.errors import InvalidRequest, checked_regions
@@ -22,6 +22,8 @@ MAX_ROW_CHARACTERS = 2048
 MAX_ID_CHARACTERS = 200
 
 _MAX_LINE_CHARACTERS = 65_536
+_MAX_BLANK_ROWS = 1_100_000
+"""One after the other: a spreadsheet may write as many as it has rows, and two gigabytes take minutes."""
 
 _IMAGE_COLUMNS = (
     *dict.fromkeys(name.replace("_", "").lower() for name in IMAGE_FIELDS),
@@ -31,6 +33,8 @@ _IMAGE_COLUMNS = (
 
 _DELIMITERS = ",;\t|"
 """A spreadsheet writes the one that its country leaves free: a semicolon where the comma is decimal."""
+
+Cells = TypeVar("Cells")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,14 @@ def parse_row(value: object, number: int) -> Row:
         regions = parse_regions(named.get("regions"))
     except InvalidRequest as error:
         raise InvalidRequest(f"Row {number}: {error.message}") from None
-    image = image.strip().encode("utf-8", "replace").decode()
-    return Row(image, None if identity == "" else identity, regions)
+    if isinstance(identity, str):
+        identity = _whole(identity)
+    return Row(_whole(image.strip()), None if identity == "" else identity, regions)
+
+
+def _whole(text: str) -> str:
+    """``text`` fit to be stored: JSON may hold half a character."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def parse_regions(hints: object) -> tuple[str, ...]:
@@ -86,7 +96,7 @@ def parse_regions(hints: object) -> tuple[str, ...]:
     hints = hints.split(",") if isinstance(hints, str) else hints or []
     if not isinstance(hints, list) or not all(isinstance(hint, str) for hint in hints):
         raise InvalidRequest("regions must be a list of region codes such as us-ca or de")
-    return checked_regions(region_codes(hints))
+    return checked_regions(region_codes(map(_whole, hints)))
 
 
 def read_rows(stream: Any, form: str) -> Iterator[Row]:
@@ -129,7 +139,7 @@ def _lines(text: io.TextIOWrapper) -> Iterator[str]:
 
 def _json_values(lines: Iterator[str]) -> Iterator[object]:
     """Yield what each line of JSON Lines holds; empty lines are none."""
-    for number, line in enumerate((line for line in lines if line.strip()), 1):
+    for number, line in enumerate(_filled(lines, lambda line: bool(line.strip())), 1):
         try:
             yield json.loads(line)
         except (ValueError, RecursionError):
@@ -147,7 +157,7 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
         cells = csv.reader(lines, strict=True, delimiter=delimiter)
     except (TypeError, ValueError) as error:
         raise csv.Error(str(error)) from None
-    rows = (row for row in cells if any(cell.strip() for cell in row))
+    rows = _filled(cells, lambda row: any(cell.strip() for cell in row))
     head = next(rows, None)
     if head is None:
         return
@@ -161,6 +171,17 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
         columns, rows = ["image"], chain([head], rows)  # type: ignore[assignment]  # an iterator as well
     for row in rows:
         yield dict(zip(columns, row, strict=False))
+
+
+def _filled(rows: Iterator[Cells], is_filled: Callable[[Cells], bool]) -> Iterator[Cells]:
+    """Yield the rows that hold something."""
+    blank = 0
+    for row in rows:
+        if is_filled(row):
+            blank = 0
+            yield row
+        elif (blank := blank + 1) > _MAX_BLANK_ROWS:
+            raise InvalidRequest(f"The list has more than {_MAX_BLANK_ROWS:,} empty rows on end")
 
 
 _VALUES: Mapping[str, Callable[[Iterator[str]], Iterator[object]]] = {

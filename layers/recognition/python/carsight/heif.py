@@ -1,0 +1,360 @@
+"""HEIC and AVIF: how many pixels their decoders will make, read from the coded pictures themselves.
+
+The container says how large a picture is (``ispe``), and the decoder is told so by the coded data: nothing
+keeps the two from disagreeing, and a picture may be made of others, or of one many times. ISO 23008-12 (HEIF)
+in ISO 14496-12 (boxes), HEVC: ITU-T H.265, AV1: the AV1 bitstream specification.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+_MAX_BOXES = 20_000
+"""In one box, and references and coded units of one picture."""
+_MAX_DEPTH = 4
+"""How far a picture may be derived from others that are derived."""
+
+_DERIVED = {b"grid", b"iovl", b"iden", b"tmap"}
+"""Pictures that are made of others."""
+_HEVC, _AV1 = b"hvc1", b"av01"
+
+_STILL = {b"avis": b"avif", b"msf1": b"mif1", b"hevc": b"heic", b"hevx": b"heix"}
+"""What a file of one picture calls itself in place of one with a film."""
+
+_SPS = 33
+_SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6
+
+
+class Malformed(ValueError):
+    """No file whose primary picture can be told."""
+
+
+@dataclass
+class _File:
+    """What the ``meta`` box says of the items."""
+
+    data: bytes
+    primary: int = 0
+    kinds: dict[int, bytes] = field(default_factory=dict)
+    extents: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    """Place and length of each item's pieces in ``data``."""
+    made_of: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """Items that an item is derived from, and those that belong to it, as its transparency does."""
+    belonging: list[tuple[int, int]] = field(default_factory=list)
+    """An item, and one that belongs to it."""
+    setups: list[bytes] = field(default_factory=list)
+    """HEVC's parameter sets, as far as they stand in the container."""
+
+
+def decoded_pixels(data: bytes) -> int:
+    """Return how many pixels are decoded for the primary picture of ``data``, whatever it declares.
+
+    Raises:
+        Malformed: that cannot be told.
+    """
+    try:
+        file = _described(data)
+        if sum(length for pieces in file.extents.values() for _, length in pieces) > 4 * len(data):
+            raise Malformed
+        return _pixels(file, file.primary, 0, {})
+    except (struct.error, LookupError) as error:
+        raise Malformed from error
+
+
+def without_sequence(data: bytes) -> bytes:
+    """Return ``data`` with its film, where it has one, hidden from decoders: the primary picture is left."""
+    hidden = bytearray(data)
+    for name, begin, end in _boxes(data, 0, len(data)):
+        if name == b"moov":
+            at = data.rindex(name, 0, begin)
+            hidden[at : at + 4] = b"free"
+        elif name == b"ftyp":
+            for at in range(begin, min(end, begin + 256), 4):
+                brand = data[at : at + 4]
+                hidden[at : at + 4] = _STILL.get(brand, brand)
+    return bytes(hidden)
+
+
+# -- boxes ---------------------------------------------------------------------------------------------------
+
+
+def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, beginning and end of the content of each box between two places.
+
+    The content begins behind the name, or behind the long length where there is one.
+    """
+    for _ in range(_MAX_BOXES):
+        if at + 8 > end:
+            return
+        size, name = struct.unpack_from(">I4s", data, at)
+        begin = at + 8
+        if size == 1:
+            (size,) = struct.unpack_from(">Q", data, begin)
+            begin += 8
+        following = end if size == 0 else at + size
+        if following < begin:
+            raise Malformed
+        yield name, begin, min(following, end)
+        at = following
+    raise Malformed
+
+
+def _described(data: bytes) -> _File:
+    meta = next(((begin, end) for name, begin, end in _boxes(data, 0, len(data)) if name == b"meta"), None)
+    if meta is None:
+        raise Malformed
+    file, within, places = _File(data), 0, None
+    for name, begin, end in _boxes(data, meta[0] + 4, meta[1]):
+        version = data[begin]
+        if name == b"pitm":
+            (file.primary,) = struct.unpack_from(">I" if version else ">H", data, begin + 4)
+        elif name == b"iinf":
+            _read_kinds(file, begin + (8 if version else 6), end)
+        elif name == b"iref":
+            _read_references(file, begin + 4, end, ">I" if version else ">H")
+        elif name == b"iprp":
+            _read_setups(file, begin, end)
+        elif name == b"idat":
+            within = begin
+        elif name == b"iloc":
+            places = begin
+    if places is None:
+        raise Malformed
+    _read_places(file, places, within)
+    for item, part in file.belonging:
+        if file.kinds.get(part) in (_HEVC, _AV1, *_DERIVED):  # decoders leave others alone
+            file.made_of[item].append(part)
+    return file
+
+
+def _read_kinds(file: _File, begin: int, end: int) -> None:
+    for name, at, _ in _boxes(file.data, begin, end):
+        version = file.data[at]
+        if name == b"infe" and version in (2, 3):
+            number, _, kind = struct.unpack_from(">IH4s" if version == 3 else ">HH4s", file.data, at + 4)
+            file.kinds[number] = kind
+
+
+def _read_references(file: _File, begin: int, end: int, number: str) -> None:
+    size = struct.calcsize(number)
+    for name, at, stop in _boxes(file.data, begin, end):
+        (source,) = struct.unpack_from(number, file.data, at)
+        (count,) = struct.unpack_from(">H", file.data, at + size)
+        if at + size + 2 + size * count > stop:
+            raise Malformed
+        targets = [n for (n,) in struct.iter_unpack(number, file.data[at + size + 2 :][: size * count])]
+        if name == b"dimg":
+            file.made_of[source] += targets
+        elif name == b"auxl":
+            file.belonging += [(target, source) for target in targets]
+
+
+def _read_setups(file: _File, begin: int, end: int) -> None:
+    for name, at, stop in _boxes(file.data, begin, end):
+        if name == b"ipco":
+            file.setups += [
+                file.data[first:last]
+                for kind, first, last in _boxes(file.data, at, stop)
+                if kind in (b"hvcC", b"lhvC")
+            ]
+
+
+def _read_places(file: _File, at: int, within: int) -> None:
+    """Read ``iloc``; ``within`` is where the items of the ``meta`` box itself begin (``idat``)."""
+    data, version = file.data, file.data[at]
+    sizes = data[at + 4] >> 4, data[at + 4] & 15, data[at + 5] >> 4, data[at + 5] & 15 if version else 0
+    offset_size, length_size, base_size, index_size = sizes
+    (count,) = struct.unpack_from(">I" if version == 2 else ">H", data, at + 6)
+    at += 10 if version == 2 else 8
+    if count > _MAX_BOXES:
+        raise Malformed
+    left = _MAX_BOXES
+    for _ in range(count):
+        (number,) = struct.unpack_from(">I" if version == 2 else ">H", data, at)
+        at += 4 if version == 2 else 2
+        method = 0
+        if version:
+            method, at = data[at + 1] & 15, at + 2
+        base, at = _number(data, at + 2, base_size)
+        (pieces,) = struct.unpack_from(">H", data, at)
+        at, left = at + 2, left - pieces
+        if left < 0 or method > 1:
+            raise Malformed
+        found = []
+        for _ in range(pieces):
+            offset, at = _number(data, at + index_size, offset_size)
+            length, at = _number(data, at, length_size)
+            begin = base + offset + (within if method else 0)
+            found.append((begin, length or max(len(data) - begin, 0)))
+        file.extents[number] = found
+
+
+def _number(data: bytes, at: int, size: int) -> tuple[int, int]:
+    if at + size > len(data):
+        raise Malformed
+    return int.from_bytes(data[at : at + size]), at + size
+
+
+# -- pictures ------------------------------------------------------------------------------------------------
+
+
+def _pixels(file: _File, item: int, depth: int, known: dict[int, int]) -> int:
+    """Return how many pixels are decoded for ``item`` and all that it is made of."""
+    if item in known:
+        return known[item]
+    if depth > _MAX_DEPTH:
+        raise Malformed
+    kind = file.kinds[item]
+    if kind in _DERIVED:
+        own = 0
+    elif kind in (_HEVC, _AV1):
+        coded = b"".join(file.data[begin : begin + length] for begin, length in file.extents[item])
+        own = _hevc_pixels(coded, file.setups) if kind == _HEVC else _av1_pixels(coded)
+    else:
+        raise Malformed
+    parts = file.made_of.get(item, [])
+    if len(parts) > _MAX_BOXES:
+        raise Malformed
+    known[item] = own + sum(_pixels(file, part, depth + 1, known) for part in parts)
+    return known[item]
+
+
+class _Bits:
+    """The bits of the beginning of ``data``, from the first on."""
+
+    def __init__(self, data: bytes) -> None:
+        self._bits = "".join(f"{byte:08b}" for byte in data[:256])
+        self._at = 0
+
+    def take(self, count: int) -> int:
+        """Return the next ``count`` bits as a number."""
+        taken = self._bits[self._at : self._at + count]
+        if len(taken) < count:
+            raise Malformed
+        self._at += count
+        return int(taken, 2) if count else 0
+
+    def golomb(self) -> int:
+        """Return the next number of as many bits as there are zeros before it (H.265, 9.2)."""
+        zeros = 0
+        while not self.take(1):
+            zeros += 1
+        return (1 << zeros) - 1 + self.take(zeros)
+
+
+def _hevc_pixels(coded: bytes, setups: list[bytes]) -> int:
+    """Return pixels times pictures: the largest sequence parameter set, in the container or in the data."""
+    largest, pictures = 0, 0
+    sizes = {setup[21] % 4 + 1 for setup in setups} or {4}
+    units = [unit for setup in setups for unit in _parameter_sets(setup)]
+    for size in sizes:
+        found = list(_units(coded, size))
+        # The first bit behind the header says that a slice is a picture's first (H.265, 7.3.6.1).
+        begun = sum(unit[0] >> 1 & 63 < 32 and unit[2] >> 7 for unit in found if len(unit) > 2)
+        pictures, units = max(pictures, begun), units + found
+    for unit in units:
+        if len(unit) > 2 and unit[0] >> 1 & 63 == _SPS:
+            largest = max(largest, _hevc_size(unit))
+    return largest * max(pictures, 1)
+
+
+def _units(coded: bytes, size: int) -> Iterator[bytes]:
+    at = 0
+    for _ in range(_MAX_BOXES):
+        if at + size > len(coded):
+            return
+        length = int.from_bytes(coded[at : at + size])
+        yield coded[at + size : at + size + min(length, 512)]
+        at += size + length
+    raise Malformed
+
+
+def _parameter_sets(setup: bytes) -> Iterator[bytes]:
+    """Yield the units of an ``hvcC`` box (ISO 14496-15, 8.3.3.1)."""
+    at = 23
+    for _ in range(setup[22]):
+        (count,) = struct.unpack_from(">H", setup, at + 1)
+        at += 3
+        for _ in range(count):
+            (length,) = struct.unpack_from(">H", setup, at)
+            yield setup[at + 2 : at + 2 + length]
+            at += 2 + length
+
+
+def _hevc_size(unit: bytes) -> int:
+    """Return the pixels of a sequence parameter set (H.265, 7.3.2.2)."""
+    bits = _Bits(unit[2:].replace(b"\0\0\3", b"\0\0"))
+    bits.take(4)
+    layers = bits.take(3)
+    bits.take(1 + 96)
+    present = [(bits.take(1), bits.take(1)) for _ in range(layers)]
+    if layers:
+        bits.take(2 * (8 - layers))
+    for profile, level in present:
+        bits.take(88 * profile + 8 * level)
+    bits.golomb()
+    if bits.golomb() == 3:
+        bits.take(1)
+    return bits.golomb() * bits.golomb()
+
+
+def _av1_pixels(coded: bytes) -> int:
+    """Return pixels times frames: the largest sequence header of the data (AV1, 5.3)."""
+    largest, frames, at = 0, 0, 0
+    for _ in range(_MAX_BOXES):
+        if at >= len(coded):
+            return largest * max(frames, 1)
+        head, at = coded[at], at + 1 + (coded[at] >> 2 & 1)
+        length = len(coded) - at
+        if head & 2:
+            length, at = _leb128(coded, at)
+        kind = head >> 3 & 15
+        if kind == _SEQUENCE:
+            largest = max(largest, _av1_size(coded[at : at + min(length, 256)]))
+        frames += kind in (_FRAME, _FRAME_HEADER)
+        at += length
+    raise Malformed
+
+
+def _leb128(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for n in range(8):
+        value |= (data[at + n] & 127) << 7 * n
+        if data[at + n] < 128:
+            return value, at + n + 1
+    raise Malformed
+
+
+def _av1_size(header: bytes) -> int:
+    """Return the pixels of a sequence header (AV1, 5.5.1)."""
+    bits = _Bits(header)
+    bits.take(4)
+    if bits.take(1):  # one picture, and the short form of the header
+        bits.take(5)
+    else:
+        _skip_operating_points(bits)
+    across, down = bits.take(4) + 1, bits.take(4) + 1
+    return (bits.take(across) + 1) * (bits.take(down) + 1)
+
+
+def _skip_operating_points(bits: _Bits) -> None:
+    delays = 0
+    if bits.take(1):  # timing
+        bits.take(64)
+        if bits.take(1):
+            bits.golomb()
+        if bits.take(1):  # the decoder's model
+            delays = bits.take(5) + 1
+            bits.take(32 + 10)
+    delayed = bits.take(1)
+    for _ in range(bits.take(5) + 1):
+        bits.take(12)
+        if bits.take(5) > 7:
+            bits.take(1)
+        if delays and bits.take(1):
+            bits.take(2 * delays + 1)
+        if delayed and bits.take(1):
+            bits.take(4)

@@ -1,0 +1,161 @@
+"""HEIC and AVIF: what is decoded is counted in the coded pictures, whatever the container declares."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from carsight import heif
+from carsight.formats import ImageError, TooManyPixels
+from carsight.heif import decoded_pixels
+from carsight.photo import decode
+from tests.hostile import pictures
+from tests.hostile.pictures import Item, coded, size_box
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+HEIC = DATA / "red_corner.heic"
+SETUP, CONTENT = coded(HEIC.read_bytes(), b"hvcC")
+TILE = Item(b"hvc1", CONTENT, [size_box(120, 80), SETUP])
+
+
+def avif(width: int, height: int, **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), (90, 90, 90)).save(file, "AVIF", speed=10, **options)
+    return file.getvalue()
+
+
+def grid(rows: int, columns: int, tiles: list[int], **items: Item) -> bytes:
+    """A HEIC of ``rows`` x ``columns`` tiles of 120 x 80."""
+    width, height = 120 * columns, 80 * rows
+    layout = bytes([0, 1, rows - 1, columns - 1]) + width.to_bytes(4) + height.to_bytes(4)
+    whole = Item(b"grid", layout, [size_box(width, height)], tiles)
+    return pictures.heif(b"heic", {1: whole, **dict.fromkeys(tiles, TILE)})
+
+
+def sequence_header(width: int, height: int, chroma: int = 1, layers: int = 0) -> bytes:
+    """The beginning of HEVC's sequence parameter set (H.265, 7.3.2.2)."""
+
+    def golomb(value: int) -> str:
+        bits = f"{value + 1:b}"
+        return "0" * (len(bits) - 1) + bits
+
+    bits = f"{0:04b}{layers:03b}1" + "10" * 48
+    bits += "11" * layers + "00" * (8 - layers if layers else 0) + "01" * 48 * layers
+    bits += golomb(0) + golomb(chroma) + ("0" if chroma == 3 else "") + golomb(width) + golomb(height)
+    bits += "1" * (-len(bits) % 8)
+    plain = bytes(int(bits[at : at + 8], 2) for at in range(0, len(bits), 8))
+    return b"\x42\x01" + plain.replace(b"\0\0\0", b"\0\0\3\0").replace(b"\0\0\1", b"\0\0\3\1")
+
+
+@pytest.mark.parametrize("file", sorted(DATA.glob("*.heic")), ids=lambda file: file.stem)
+def test_a_picture_is_as_large_as_it_says(file: Path) -> None:
+    pixels = decoded_pixels(file.read_bytes())
+    assert pixels == 120 * 80 * (2 if file.stem == "transparent" else 1)
+
+
+@pytest.mark.parametrize("width, height", [(8, 8), (640, 480), (4096, 3000)])
+def test_so_is_an_avif(width: int, height: int) -> None:
+    assert decoded_pixels(avif(width, height)) == width * height
+
+
+def test_transparency_is_decoded_too() -> None:
+    pixels = np.random.default_rng(1).integers(0, 255, (64, 96, 4), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "AVIF", speed=10)
+    assert decoded_pixels(file.getvalue()) == 2 * 64 * 96
+
+
+@pytest.mark.parametrize("width, height", [(16, 8), (1920, 1080), (16_384, 12_000)])
+@pytest.mark.parametrize("chroma", [1, 3])
+@pytest.mark.parametrize("layers", [0, 1, 6])
+def test_a_sequence_header_is_read(width: int, height: int, chroma: int, layers: int) -> None:
+    assert heif._hevc_size(sequence_header(width, height, chroma, layers)) == width * height
+
+
+def test_a_sequence_header_among_the_picture_s_data_counts() -> None:
+    unit = sequence_header(16_000, 16_000)
+    larger = replace(TILE, content=len(unit).to_bytes(4) + unit + CONTENT)
+    data = pictures.heif(b"heic", {1: larger})
+    assert decoded_pixels(data) == 16_000**2
+    with pytest.raises(TooManyPixels, match=r"coded as 256\.0 megapixels"):
+        decode(data)
+
+
+def test_an_avif_that_declares_less_than_it_holds_is_refused() -> None:
+    data = avif(8000, 7000)
+    at = data.index(b"ispe") + 8
+    data = data[:at] + (640).to_bytes(4) + (480).to_bytes(4) + data[at + 8 :]
+    with pytest.raises(TooManyPixels, match=r"coded as 56\.0 megapixels"):
+        decode(data)
+
+
+def test_frames_are_counted() -> None:
+    setup, content = coded(avif(640, 480), b"av1C")
+    many = pictures.heif(b"avif", {1: Item(b"av01", content * 200, [size_box(640, 480), setup])})
+    assert decoded_pixels(many) == 200 * 640 * 480
+    with pytest.raises(TooManyPixels):
+        decode(many)
+
+
+def test_a_picture_of_tiles_is_read() -> None:
+    photo = decode(grid(2, 3, [2, 3, 4, 5, 6, 7]))
+    assert (photo.width, photo.height) == (360, 160)
+
+
+def test_a_tile_that_is_there_many_times_counts_as_often() -> None:
+    assert decoded_pixels(grid(10, 10, [2] * 100)) == 100 * 120 * 80
+    with pytest.raises(TooManyPixels):
+        decode(grid(80, 80, [2] * 6400))
+
+
+Wrong = Callable[[], bytes]
+
+MALFORMED: dict[str, Wrong] = {
+    "made of itself": lambda: pictures.heif(b"heic", {1: Item(b"grid", bytes(12), (), [1])}),
+    "made of each other": lambda: pictures.heif(
+        b"heic", {1: Item(b"iden", b"", (), [2]), 2: Item(b"iden", b"", (), [1])}
+    ),
+    "belongs to what it is made of": lambda: pictures.heif(
+        b"heic", {1: Item(b"iden", b"", (), [2]), 2: Item(b"iden", b"", (), [1], belongs_to=1)}
+    ),
+    "no such item": lambda: pictures.heif(b"heic", {1: TILE}, primary=9),
+    "made of no item": lambda: pictures.heif(b"heic", {1: Item(b"grid", bytes(12), (), [7])}),
+    "coded in another way": lambda: pictures.heif(b"heic", {1: Item(b"unci", bytes(99))}),
+    "no description": lambda: HEIC.read_bytes().replace(b"meta", b"beta"),
+    "a box that goes back": lambda: HEIC.read_bytes()[:28] + b"\0\0\0\1free" + b"\xff" * 8,
+    "boxes without end": lambda: HEIC.read_bytes()[:28] + b"\0\0\0\x08free" * 30_000,
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_what_cannot_be_told_is_refused(name: str) -> None:
+    data = MALFORMED[name]()
+    with pytest.raises(heif.Malformed):
+        decoded_pixels(data)
+    with pytest.raises(ImageError):
+        decode(data)
+
+
+@pytest.mark.parametrize("place", range(0, 370, 3))
+def test_any_byte_may_be_wrong(place: int) -> None:
+    data = bytearray(HEIC.read_bytes())
+    for value in (0, 255, data[place] ^ 1):
+        data[place] = value
+        with suppress(heif.Malformed):
+            assert decoded_pixels(bytes(data)) >= 0
+
+
+def test_of_a_film_the_picture_is_read() -> None:
+    data = avif(120, 80, save_all=True, append_images=[Image.new("RGB", (120, 80), "white")] * 3)
+    assert b"moov" in data
+    photo = decode(data)
+    assert (photo.width, photo.height) == (120, 80)
+    assert abs(int(photo.pixels.mean()) - 90) < 3

@@ -114,7 +114,7 @@ def seeds(target: str) -> list[bytes]:
     image = base64.b64encode(b"\xff\xd8\xff a photo").decode()
     return [
         json.dumps({"image": image, "key": "a", "regions": ["us"], "config": {"mmc": 1}}).encode(),
-        b"--XyZ\r\nContent-Disposition: form-data; name=\"upload\"; filename*=utf-8''a\r\n\r\nx\r\n--XyZ--\r\n",
+        b"--XyZ\r\nContent-Disposition: form-data; name=\"upload\"; filename*=a''a\r\n\r\nx\r\n--XyZ--",
         b"image=%41&key=a&regions=us",
         b"sep=;\nid;url\n1;https://photos.example/a.jpg\n",
         b'key=a&regions=us\nmultipart/form-data; boundary="x"\nToken a',

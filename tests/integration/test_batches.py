@@ -21,6 +21,7 @@ from carsight_service.aws.storage import Photo, Storage
 from carsight_service.batch_store import Batches
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import InvalidRequest, StoreUnavailable
+from carsight_service.contract.lists import Row
 from carsight_service.http.batches import parse_batch
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.notify.webhooks import Announcer
@@ -815,8 +816,17 @@ def test_a_list_that_cannot_be_read(body: bytes, content_type: str, message: str
 
 
 def test_half_a_character_is_none() -> None:
-    listed = parse_batch(b'{"api": "plate", "images": ["\\ud800"], "regions": ["u\\udc00"]}', "", {})
-    assert (listed.images, listed.regions) == (["?"], ("u?",))
+    body = b'{"api": "plate", "images": [{"url": "\\ud800", "id": "\\udfff"}], "regions": ["u\\udc00"]}'
+    listed = parse_batch(body, "", {})
+    assert (listed.rows, listed.regions) == ([Row("?", "?")], ("u?",))
+    assert listed.rows[0].line()
+
+
+@pytest.mark.parametrize("kind", ["text/csv", "application/jsonl"])
+def test_empty_rows_on_end_are_bounded(kind: str) -> None:
+    assert len(parse_batch(b"\n" * 100_000 + b'"a.b"\n', kind, {"api": ["plate"]}).rows) == 1
+    with pytest.raises(InvalidRequest, match="empty rows"):
+        parse_batch(b"\n" * 1_200_000, kind, {"api": ["plate"]})
 
 
 def test_as_many_rows_as_may_be_are_taken() -> None:

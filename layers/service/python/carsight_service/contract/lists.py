@@ -168,7 +168,7 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
                 f"Row 1 names no image: {head[0][:80]!r} is no URL, no S3 key, and no column of them such as "
                 "image_url"
             )
-        columns, rows = ["image"], chain([head], rows)  # type: ignore[assignment]  # an iterator as well
+        columns, rows = ["image"], chain([head], rows)
     for row in rows:
         yield dict(zip(columns, row, strict=False))
 

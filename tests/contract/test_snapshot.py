@@ -28,12 +28,12 @@ def post(
 
 def plates(**changes: Any) -> PlateAnswer:
     """The contract's example, otherwise read."""
-    return PLATES.model_copy(update={"results": (PLATES.results[0].model_copy(update=changes),)})
+    return PLATES.changed(results=(PLATES.results[0].changed(**changes),))
 
 
 def test_home_assistant_reads_usage_and_the_vehicles_lists(service: Service) -> None:
     (found,) = PLATES.results
-    vehicle = found.vehicle.model_copy(update={"color": "black", "orientation": "rear"})
+    vehicle = found.vehicle.changed(color="black", orientation="rear")
     service.recognition = plates(vehicle=vehicle)
     strict = json.dumps({"detection_rule": "strict", "region": "strict"})
     hints = (("regions", "us-ca"), ("camera_id", "gate"), ("mmc", "True"), ("config", strict))
@@ -160,7 +160,7 @@ def test_what_mmc_asks_for_is_among_the_vehicles_props(service: Service) -> None
 
 
 def test_a_vehicle_alone_is_an_answer_and_counts(service: Service) -> None:
-    service.recognition, service.vehicles = PLATES.model_copy(update={"results": ()}), (VAN,)
+    service.recognition, service.vehicles = PLATES.changed(results=()), (VAN,)
     key = service.key()
     (only,) = post(service, VEHICLES, key=key).body["results"]
     assert (only["plate"], only["vehicle"]["type"]) == (None, "Van")
@@ -211,7 +211,7 @@ def test_strict_regions_leave_other_plates_out(service: Service) -> None:
 def test_strict_detection_leaves_plates_without_a_vehicle_out(service: Service) -> None:
     key, strict = service.key(), ("config", '{"detection_rule": "strict"}')
     assert len(post(service, strict, key=key).body["results"]) == 1
-    vehicle = PLATES.results[0].vehicle.model_copy(update={"score": 0})
+    vehicle = PLATES.results[0].vehicle.changed(score=0)
     service.recognition = plates(vehicle=vehicle)
     assert post(service, strict, key=key).body["results"] == []
 

@@ -223,7 +223,7 @@ def environment(about: dict[str, Any]) -> dict[str, str]:
 
 
 def test_environments_are_what_the_settings_read(resources: dict[str, Resource]) -> None:
-    known = {name.upper() for name in Settings.model_fields} | {"POWERTOOLS_LOG_LEVEL"}
+    known = {name.upper() for name in Settings.names()} | {"POWERTOOLS_LOG_LEVEL"}
     for name, about in functions(resources).items():
         variables = environment(about)
         assert set(variables) <= known, name

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from carsight import runtime
 from carsight.detector import Detector, blocks
 from carsight.plate.vehicles import VehicleClassifier
-from carsight_service.contract.api import Vehicle, VehicleType
+from carsight_service.contract.api import Box, Vehicle, VehicleType
 from training.model_files import LARGEST, finish, narrow, pack_stem
 
 MODELS = runtime.MODELS
@@ -28,11 +28,11 @@ def test_vehicles_have_the_contracts_words_whichever_model_names_them() -> None:
     assert {*classifier.types, "Unknown"} == set(get_args(VehicleType))
     for color in classifier.colors:
         for orientation in classifier.orientations:
-            Vehicle.model_validate(
+            Vehicle.of(
                 {
                     "score": 0.5,
                     "type": "Van",
-                    "box": {"xmin": 0, "ymin": 0, "xmax": 1, "ymax": 1},
+                    "box": Box(xmin=0, ymin=0, xmax=1, ymax=1),
                     "color": color,
                     "orientation": orientation,
                 }

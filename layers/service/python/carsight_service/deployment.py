@@ -41,7 +41,7 @@ class Deployment:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Make what ``environment`` describes. Raises ``pydantic.ValidationError`` where it is unusable."""
+        """Make what ``environment`` describes. Raises ``ValueError`` where it is unusable."""
         settings = Settings.read(environment)
         _keep_one_heap()
         if settings.tracing:

@@ -1,35 +1,21 @@
-"""The deployment's settings: one frozen model, read from the environment when a function starts.
+"""The deployment's settings: one frozen object, read from the environment when a function starts.
 
-A missing or malformed variable raises ``pydantic.ValidationError``, so that a bad deployment fails while it
-starts and not at its first request. ``template.yaml`` sets the variables.
+A missing or malformed variable raises ``ValueError``, so that a bad deployment fails while it starts and not
+at its first request. ``template.yaml`` sets the variables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Self
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from carsight_service.parts import Part, Pattern
 
-
-def _split(value: object) -> object:
-    """Split ``"a, b"``: CloudFormation hands a CommaDelimitedList over as one string."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+WebPage = Annotated[str, Pattern(r"^https?://")]
 
 
-def _web_page(value: str) -> str:
-    if not value.startswith(("https://", "http://")):
-        raise ValueError("must be an http or https address")
-    return value
-
-
-WebPage = Annotated[str, AfterValidator(_web_page)]
-
-
-class Links(BaseModel):
+class Links(Part):
     """The web pages that messages send a key's owner to."""
-
-    model_config = ConfigDict(frozen=True)
 
     billing_url: WebPage = "https://carsxe.com/dashboard/billing"
     """Where the message for an inactive key sends its owner."""
@@ -41,7 +27,7 @@ class Links(BaseModel):
 class Settings(Links):
     """Each field is read from the environment variable of its name in upper case; an empty one is unset."""
 
-    table_name: Annotated[str, Field(min_length=3, max_length=255, pattern=r"^[A-Za-z0-9_.-]+$")]
+    table_name: Annotated[str, Pattern(r"^[A-Za-z0-9_.-]{3,255}$")]
     """DynamoDB table of keys and usage."""
 
     uploads_bucket: str | None = None
@@ -68,7 +54,7 @@ class Settings(Links):
     event_bus: str | None = None
     """EventBridge bus that is told of every reading; none where it is unset."""
 
-    allowed_buckets: Annotated[frozenset[str], BeforeValidator(_split)] = frozenset()
+    allowed_buckets: frozenset[str] = frozenset()
     """Buckets that a request may name as ``s3://bucket/key``; none unless the deployment lists them."""
 
     local_fetch: bool = False
@@ -88,6 +74,30 @@ class Settings(Links):
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:
-        """Read the settings in ``environment``. Raises ``pydantic.ValidationError`` where they are none."""
-        named = {name: environment.get(name.upper(), "") for name in cls.model_fields}
-        return cls.model_validate({name: value for name, value in named.items() if value})
+        """Read the settings in ``environment``. Raises ``ValueError`` where they are none."""
+        named = {name: environment.get(name.upper(), "") for name in cls.names()}
+        return cls.of({name: _READ.get(name, str)(value) for name, value in named.items() if value})
+
+
+def _switch(value: str) -> bool:
+    """Read ``true`` or ``false``, or another of the usual words for them, in any case."""
+    if value.lower() not in _SWITCH:
+        raise ValueError(f"{value!r} is neither true nor false")
+    return _SWITCH[value.lower()]
+
+
+_SWITCH = dict.fromkeys(("true", "1", "yes", "on", "t", "y"), True) | dict.fromkeys(
+    ("false", "0", "no", "off", "f", "n"), False
+)
+
+
+def _split(value: str) -> frozenset[str]:
+    """Split ``"a, b"``: CloudFormation hands a CommaDelimitedList over as one string."""
+    return frozenset(part.strip() for part in value.split(",") if part.strip())
+
+
+_READ: Mapping[str, Callable[[str], Any]] = {
+    "allowed_buckets": _split,
+    **dict.fromkeys(("local_fetch", "pages", "custom_metrics", "tracing"), _switch),
+}
+"""How a variable that is no text is read."""

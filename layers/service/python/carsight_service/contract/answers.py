@@ -101,7 +101,7 @@ def _plate(reading: PlateReading) -> PlateResult:
 def _vehicle(found: VehicleFound | None) -> Vehicle:
     if found is None:
         return Vehicle(score=0, type="Unknown", box=Box(xmin=0, ymin=0, xmax=0, ymax=0))
-    return Vehicle.model_validate(
+    return Vehicle.of(
         {
             "score": found.score,
             "type": found.type,

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from carsight_service.parts import NotEmpty, Number, Part, Pattern
 
 MAX_IMAGE_BYTES = 10 * 1024 * 1024
 """What an image may have, wherever it comes from."""
@@ -45,19 +45,10 @@ def region_codes(hints: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(code for code in codes if code))
 
 
-class Part(BaseModel):
-    """A part of an answer: made once, never changed.
-
-    Validators are built when they are first used: a function answers with a few of these, and starts cold.
-    """
-
-    model_config = ConfigDict(frozen=True, defer_build=True)
-
-
-Score = Annotated[float, Field(ge=0, le=1), BeforeValidator(lambda score: round(float(score), 3))]
+Score = Annotated[float, Number(0, 1, places=3)]
 """0..1, to three places as CarsXE's."""
 
-Pixel = Annotated[int, Field(ge=0)]
+Pixel = Annotated[int, Number(0)]
 """Pixels of the photo as its sender sees it upright."""
 
 Point = tuple[Pixel, Pixel]
@@ -85,7 +76,7 @@ class Answer(Part):
     def body(self, request_id: str, milliseconds: float) -> dict[str, Any]:
         """Return the JSON object to answer with, ``milliseconds`` after the image's bytes were at hand."""
         measured = {"request_id": request_id, "processing_time": round(milliseconds, 3)}
-        return self.model_copy(update=measured).model_dump(mode="json", by_alias=True, exclude_none=True)
+        return {**self.as_json(nulls=False), **measured}
 
 
 # -- plates --------------------------------------------------------------------------------------------------
@@ -128,11 +119,11 @@ class PlateResult(Part):
     """One plate of the photo."""
 
     box: Box
-    plate: Annotated[str, Field(pattern=r"^[0-9a-z]+$")]
+    plate: Annotated[str, Pattern(r"^[0-9a-z]+$")]
     region: Region
     score: Score
     """That the text is right."""
-    candidates: Annotated[tuple[PlateCandidate, ...], Field(min_length=1)]
+    candidates: Annotated[tuple[PlateCandidate, ...], NotEmpty()]
     """Best first; the first is the plate."""
     dscore: Score
     """That there is a plate."""
@@ -162,7 +153,7 @@ class PlatesAndVehicles(PlateAnswer):
 
 # -- VINs ----------------------------------------------------------------------------------------------------
 
-Vin = Annotated[str, Field(pattern=r"^[0-9A-HJ-NPR-Z]{17}$")]
+Vin = Annotated[str, Pattern(r"^[0-9A-HJ-NPR-Z]{17}$")]
 
 
 class VinBox(Part):
@@ -174,7 +165,7 @@ class VinBox(Part):
     ymax: Pixel
 
 
-Confidence = Annotated[float, Field(ge=0, le=1), BeforeValidator(lambda score: round(float(score), 6))]
+Confidence = Annotated[float, Number(0, 1, places=6)]
 """0..1; CarsXE's has many places, and how near it is to 1 matters."""
 
 
@@ -188,10 +179,8 @@ class CheckDigit(Part):
 class Repair(Part):
     """A character that was not answered as it was read. ``position`` counts from 1."""
 
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
-
-    position: Annotated[int, Field(ge=1, le=17)]
-    from_: Annotated[str, Field(alias="from")]
+    position: Annotated[int, Number(1, 17)]
+    from_: str
     to: str
     reason: str
 
@@ -214,7 +203,7 @@ class VinAnswer(Answer):
     vin: Vin
     box: VinBox
     confidence: Confidence
-    candidates: Annotated[tuple[VinReading, ...], Field(min_length=1)]
+    candidates: Annotated[tuple[VinReading, ...], NotEmpty()]
     source: Literal["text", "barcode", "both"]
     check_digit: CheckDigit
     repairs: tuple[Repair, ...]
@@ -225,10 +214,10 @@ class VinAnswer(Answer):
 
 # -- keys ----------------------------------------------------------------------------------------------------
 
-Period = Annotated[str, Field(pattern=r"^(\d{4}-\d{2}|lifetime)$")]
+Period = Annotated[str, Pattern(r"^(\d{4}-\d{2}|lifetime)$")]
 """A month, UTC, or ``lifetime`` for an allowance that is given once."""
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Number(0)]
 
 
 class User(Part):

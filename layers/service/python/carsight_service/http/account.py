@@ -114,7 +114,7 @@ def validate(call: Call) -> Response:
         key=profile.prefix,
         created=profile.created,
     )
-    return respond(200, Validation(user=user, request_id=call.request_id).model_dump(mode="json"))
+    return respond(200, Validation(user=user, request_id=call.request_id).as_json())
 
 
 def usage(call: Call) -> Response:
@@ -126,7 +126,7 @@ def usage(call: Call) -> Response:
         history=tuple(_past(past) for past in account.history),
         request_id=call.request_id,
     )
-    return respond(200, report.model_dump(mode="json"))
+    return respond(200, report.as_json())
 
 
 def statistics(call: Call) -> Response:
@@ -134,7 +134,7 @@ def statistics(call: Call) -> Response:
     plates = next((usage for usage in call.account().usage if usage.api is Api.PLATE), None)
     if plates is None:
         raise PlanWithoutApi
-    return respond(200, snapshot.statistics(plates, call.deployment.clock()).model_dump(mode="json"))
+    return respond(200, snapshot.statistics(plates, call.deployment.clock()).as_json())
 
 
 def _current(usage: model.Usage) -> CurrentUsage:

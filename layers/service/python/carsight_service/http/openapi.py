@@ -12,6 +12,7 @@ from functools import cache
 from http import HTTPStatus
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from carsight_service.contract.api import (
@@ -54,6 +55,7 @@ from carsight_service.http.routes import ROUTES, Operation, Route
 from carsight_service.http.snapshot import SnapshotAnswer, Statistics
 from carsight_service.http.uploads import UploadOffer, UploadRequest
 from carsight_service.metering.model import LIFETIME, Usage
+from carsight_service.parts import Part, model_of
 from carsight_service.settings import Links
 
 Document = dict[str, Any]
@@ -492,12 +494,17 @@ Reads license plates and VINs from photos; speaks CarsXE's recognition API, erro
 """
 
 
+def _model(answer: Any) -> type[BaseModel]:
+    model: type[BaseModel] = model_of(answer) if issubclass(answer, Part) else answer
+    return model
+
+
 @cache
 def document() -> Document:
     """Return the description as one JSON-like object."""
     _, definitions = models_json_schema(
         [
-            *((model, "serialization") for model in ANSWERS),
+            *((_model(answer), "serialization") for answer in ANSWERS),
             (UploadRequest, "validation"),
             (ListRequest, "validation"),
         ],

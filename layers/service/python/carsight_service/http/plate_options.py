@@ -80,7 +80,7 @@ class PlateOptions:
                 return _with_left(answer, left)
             if not left:
                 raise NothingFound(Api.PLATE)
-            return answer.model_copy(update={"results": left})
+            return answer.changed(results=left)
 
         return chosen
 
@@ -96,7 +96,7 @@ class PlateOptions:
         fitting = tuple(c for c in plate.candidates if any(f.fullmatch(c.plate) for f in self.text_formats))
         if not fitting:
             return None
-        return plate.model_copy(update={"candidates": fitting, **_best(plate, fitting[0])})
+        return plate.changed(candidates=fitting, **_best(plate, fitting[0]))
 
 
 def _with_left(answer: PlatesAndVehicles, left: tuple[PlateResult, ...]) -> PlatesAndVehicles:
@@ -107,7 +107,7 @@ def _with_left(answer: PlatesAndVehicles, left: tuple[PlateResult, ...]) -> Plat
         for plate in answer.results
         if plate.vehicle.score > 0 and plate.vehicle.box not in shown
     }
-    return answer.model_copy(update={"results": left, "vehicles": (*answer.vehicles, *freed.values())})
+    return answer.changed(results=left, vehicles=(*answer.vehicles, *freed.values()))
 
 
 def _best(plate: PlateResult, candidate: PlateCandidate) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from typing import Any, Literal
 from carsight_service.contract.api import (
     Answer,
     Box,
-    Part,
     PlateAnswer,
     PlateResult,
     PlatesAndVehicles,
@@ -33,6 +32,7 @@ from carsight_service.contract.api import (
 from carsight_service.contract.errors import NothingFound, ServiceError, UnknownRegions
 from carsight_service.http.request import Request
 from carsight_service.metering.model import LIFETIME, Usage
+from carsight_service.parts import Part
 from carsight_service.reading import Recognize
 
 
@@ -237,10 +237,10 @@ def _plate(plate: PlateResult, mmc: bool) -> SnapshotPlate:
         (color, color_score), (side, side_score) = _appearance(plate.vehicle)
         lists = {
             "model_make": (ModelMake(),),
-            "color": ({"color": color, "score": color_score},),
-            "orientation": ({"orientation": side, "score": side_score},),
+            "color": (Color(color=color, score=color_score),),
+            "orientation": (Orientation.of({"orientation": side, "score": side_score}),),
         }
-    return SnapshotPlate.model_validate({**plate.model_dump(), **lists})
+    return SnapshotPlate.of(plate.values() | lists)
 
 
 def _object(plate: PlateResult, mmc: bool) -> SnapshotObject:

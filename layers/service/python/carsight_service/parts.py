@@ -1,0 +1,273 @@
+"""Parts: frozen classes that are checked as their annotations say, made without importing pydantic.
+
+pydantic takes 70 CPU-milliseconds of a cold start, and a function answers with a dozen classes. So these
+check themselves, by the few kinds of annotation that occur here. pydantic is asked where it is wanted: the
+description is rendered from ``model_of`` a part, out of the same annotations.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    Self,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Check = Callable[[Any], Any]
+"""Returns what it is given, perhaps rounded. Raises ``ValueError`` or ``TypeError`` where it may not be."""
+
+
+class _Rule:
+    """What ``Annotated`` adds to a type: a check, and the words of JSON Schema for it."""
+
+    def schema(self) -> dict[str, Any]:
+        """Return what a JSON Schema says of it."""
+        return {}
+
+    def __call__(self, value: Any) -> Any:
+        """Check ``value``."""
+        raise NotImplementedError
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Check) -> dict[str, Any]:
+        return {**handler(core), **self.schema()}
+
+
+@dataclass(frozen=True)
+class Number(_Rule):
+    """Within ``least`` and ``most``, to so many ``places`` where they are given."""
+
+    least: int
+    most: int | None = None
+    places: int | None = None
+
+    def __call__(self, value: float) -> float:
+        """Round before the bounds are looked at: a probability may be 1.0000001."""
+        if self.places is not None:
+            value = round(float(value), self.places)
+        # Not a number is neither above nor below.
+        if not self.least <= value or (self.most is not None and not value <= self.most):
+            raise ValueError(f"{value} is not within {self.least} and {self.most}")
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        """Name the bounds."""
+        most = {} if self.most is None else {"maximum": self.most}
+        return {**most, "minimum": self.least}
+
+
+@dataclass(frozen=True)
+class Pattern(_Rule):
+    """A text that a regular expression matches."""
+
+    pattern: str
+
+    def __call__(self, value: str) -> str:
+        """Match from the beginning; the expression says where the text ends."""
+        if not re.match(self.pattern, value) or value.endswith("\n"):
+            raise ValueError(f"{value!r} does not match {self.pattern}")
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        """Name the expression."""
+        return {"pattern": self.pattern}
+
+
+@dataclass(frozen=True)
+class NotEmpty(_Rule):
+    """At least one."""
+
+    def __call__(self, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Count."""
+        if not value:
+            raise ValueError("at least one is needed")
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        """Say so."""
+        return {"minItems": 1}
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+class Part:
+    """Made once, with its values by name, and never changed.
+
+    Raises ``ValueError`` for a value that its annotation does not allow, ``TypeError`` for one of another
+    type, or of no name of its own. A trailing underscore of a name is not part of it in JSON.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        checks = _checks(type(self))
+        if unknown := values.keys() - checks.keys():
+            raise TypeError(f"{type(self).__name__} has no {', '.join(sorted(unknown))}")
+        for name, check in checks.items():
+            if name in values:
+                try:
+                    self.__dict__[name] = check(values[name])
+                except (TypeError, ValueError) as error:
+                    raise type(error)(f"{type(self).__name__}.{name}: {error}") from None
+            elif not hasattr(type(self), name):
+                raise ValueError(f"{type(self).__name__} needs {name}")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Make one of ``values`` whose types are not known yet."""
+        return cls(**values)
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return the names of its values, in their order."""
+        return tuple(_checks(cls))
+
+    def values(self) -> dict[str, Any]:
+        """Return its values by name."""
+        return {name: getattr(self, name) for name in _checks(type(self))}
+
+    def changed(self, **values: Any) -> Self:
+        """Return a copy with other ``values``."""
+        return type(self)(**{**self.values(), **values})
+
+    def as_json(self, *, nulls: bool = True) -> dict[str, Any]:
+        """Return a JSON object, without the values that are None where not ``nulls``."""
+        return {
+            name.removesuffix("_"): _as_json(value, nulls)
+            for name, value in self.values().items()
+            if nulls or value is not None
+        }
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is not changed once it is made")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Part) and type(self) is type(other) and self.values() == other.values()
+
+    def __hash__(self) -> int:
+        return hash((type(self), *self.values().values()))
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in self.values().items())
+        return f"{type(self).__name__}({values})"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: Check) -> Any:
+        return handler(model_of(cls))
+
+
+_MODELS: dict[type[Part], type[BaseModel]] = {}
+_CHECKS: dict[type[Part], dict[str, Check]] = {}
+
+
+def model_of(part: type[Part]) -> type[BaseModel]:
+    """Return ``part`` as pydantic has it, for the description; always the same one."""
+    if part in _MODELS:
+        return _MODELS[part]
+    from pydantic import create_model
+
+    hints = get_type_hints(part, include_extras=True)
+    fields: dict[str, Any] = {
+        name.removesuffix("_"): (hint, getattr(part, name, ...)) for name, hint in hints.items()
+    }
+    model: type[BaseModel] = create_model(
+        part.__name__, __doc__=part.__doc__, __module__=part.__module__, **fields
+    )
+    return _MODELS.setdefault(part, model)
+
+
+def _as_json(value: Any, nulls: bool) -> Any:
+    if isinstance(value, Part):
+        return value.as_json(nulls=nulls)
+    return [_as_json(each, nulls) for each in value] if isinstance(value, tuple) else value
+
+
+# -- what annotations ask for --------------------------------------------------------------------------------
+
+
+def _checks(part: type[Part]) -> dict[str, Check]:
+    """Return the check of each value of ``part``; made when it is first needed."""
+    if part not in _CHECKS:
+        hints = get_type_hints(part, include_extras=True)
+        _CHECKS[part] = {name: _check(hint) for name, hint in hints.items()}
+    return _CHECKS[part]
+
+
+def _check(hint: Any) -> Check:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _each((_check(arguments[0]), *arguments[1:]))
+    if origin is Literal:
+        return _one_of(arguments)
+    if origin is tuple:
+        return _tuple(arguments)
+    if origin is frozenset:
+        return frozenset
+    if origin in (Union, UnionType):
+        return _union(arguments)
+    return _SIMPLE.get(hint) or _instance(hint)
+
+
+def _each(checks: tuple[Check, ...]) -> Check:
+    def check(value: Any) -> Any:
+        for one in checks:
+            value = one(value)
+        return value
+
+    return check
+
+
+def _one_of(allowed: tuple[Any, ...]) -> Check:
+    def check(value: Any) -> Any:
+        if value not in allowed:
+            raise ValueError(f"{value!r} is none of {allowed}")
+        return value
+
+    return check
+
+
+def _tuple(arguments: tuple[Any, ...]) -> Check:
+    if arguments[-1] is Ellipsis:
+        every = _check(arguments[0])
+        return lambda value: tuple(every(each) for each in value)
+    checks = [_check(argument) for argument in arguments]
+    return lambda value: tuple(check(each) for check, each in zip(checks, value, strict=True))
+
+
+def _union(arguments: tuple[Any, ...]) -> Check:
+    checks = [_check(argument) for argument in arguments if argument is not NoneType]
+
+    def check(value: Any) -> Any:
+        if value is None and NoneType in arguments:
+            return None
+        for one in checks[:-1]:
+            try:
+                return one(value)
+            except (TypeError, ValueError):
+                continue
+        return checks[-1](value)
+
+    return check
+
+
+def _instance(kind: type) -> Check:
+    def check(value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise TypeError(f"{value!r} is not a {kind.__name__}")
+        return value
+
+    return check
+
+
+_SIMPLE: dict[Any, Check] = {float: float, int: operator.index}

@@ -13,8 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 BUDGET = {"plate": 390, "vin": 390}
-"""Modules that a function may have imported before its first request, the interpreter's own included. Reading
-plates takes four more: tomllib's, for the table of regions."""
+"""Modules that a function may have imported before its first request, the interpreter's own included."""
 
 NEVER = {
     "aws_lambda_powertools.utilities.idempotency": "only where a request asks for it",

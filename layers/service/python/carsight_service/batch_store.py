@@ -153,7 +153,7 @@ class Batches:
                     stateMachineArn=self._machine, name=batch.id, input=json.dumps(wanted)
                 )
         except Exception:
-            self.end(batch, "cancelled")
+            self.note(batch, state="cancelled")
             raise
 
     def progress(self, batch: Batch) -> Progress:
@@ -197,7 +197,9 @@ class Batches:
             "finished": None,
             "detail": None,
         }
-        if batch.state not in ("failed", "cancelled") or not self._update(batch, **again):
+        # Until its end has been joined, what is open in the meter is closed, and must be no redriven child's.
+        over = batch.state in ("failed", "cancelled") and batch.finished
+        if not over or not self._update(batch, **again):
             raise refused
         running = replace(batch, **again)
         try:

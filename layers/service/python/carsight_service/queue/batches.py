@@ -208,8 +208,8 @@ class BatchWorker:
                 self._leases.note(lease, ",".join(map(str, fatal)))
             raise
         now = self._batches.get(batch.id)
-        if now is None or now.state != "running":
-            # It was stopped meanwhile: its result has been written, and holds what was counted.
+        if now is None or now.state != "running" or now.redrives != batch.redrives:
+            # It was stopped meanwhile: its result has been written, and what is open has been closed.
             self._meters.close(grant, 0)
             raise TryLater("the batch was stopped")
         outcome = self._stored(batch, child, rows)

@@ -62,7 +62,7 @@ class BatchJobs:
             return self.check(event["check"], event["list"], seconds)
         ended = event.get("detail")
         if ended:
-            return self.finish(ended["name"], ended["redriveCount"], seconds, ENDS[ended["status"]])
+            return self.finish(ended["name"], ended.get("redriveCount", 0), seconds, ENDS[ended["status"]])
         return self.finish(event["finish"], event["redrives"], seconds, "finished", event["manifest"])
 
     # -- before ----------------------------------------------------------------------------------------------

@@ -27,13 +27,16 @@ class Journal:
         self._folder = folder
         self._file: int | None = None
 
-    def open(self) -> list[str]:
-        """Begin to take notes; return what processes that are dead have left. Raises nothing."""
+    def open(self, owner: str) -> list[list[str]]:
+        """Begin to take notes as ``owner``; return what dead processes have left. Raises nothing.
+
+        Of each: who it was, and the notes that are not crossed out.
+        """
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             if self._folder.stat().st_uid != os.getuid():
                 return []  # somebody else's, who might note what they like
-            left = [note for path in self._folder.glob(f"{self._prefix}-*") for note in _take_over(path)]
+            left = [notes for path in self._folder.glob(f"{self._prefix}-*") if (notes := _take_over(path))]
             path = self._folder / f"{self._prefix}-{secrets.token_hex(8)}"
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,6 +44,7 @@ class Journal:
             self._file = None
             return []
         weakref.finalize(self, _close, self._file, path)
+        self.note(-1, owner)
         return left
 
     def note(self, line: int, text: str) -> None:
@@ -48,7 +52,7 @@ class Journal:
         if self._file is not None:
             record = text.encode("ascii").ljust(_RECORD_BYTES if text else 1, b"\0")
             with contextlib.suppress(OSError):  # a full disk keeps nobody from being answered
-                os.pwrite(self._file, record, line * _RECORD_BYTES)
+                os.pwrite(self._file, record, (line + 1) * _RECORD_BYTES)
 
 
 def _take_over(path: Path) -> list[str]:

@@ -84,8 +84,12 @@ _MARK = "call:"
 _MAX_MARKS = 32
 """Marks of others in a meter from which on a call leaves none: an item over 1 KB makes every write dearer."""
 
-_MARK_SECONDS = 120
-"""After how long a mark says nothing any more, and the next write takes it out."""
+_MARK_SECONDS = 60
+"""After how long no write of a call can still arrive. Its mark may go then, and goes where there are many: as
+long as it is there, what a dead process was counting can be undone."""
+
+_MANY_MARKS = 16
+"""Marks of others in a meter from which on old ones go."""
 
 _MAX_REMOVED = 8
 """Old marks that one write takes out."""
@@ -198,7 +202,8 @@ class _Slots:
     """The slots of one process. A thread keeps one for as long as it lives, and leaves it to another then."""
 
     def __init__(self) -> None:
-        self._process = secrets.token_urlsafe(4)
+        self.process = secrets.token_urlsafe(4)
+        """What the names of this process's slots begin with."""
         self._numbers = itertools.count()
         self._free: deque[_Slot] = deque()
         self._threads = threading.local()
@@ -212,7 +217,7 @@ class _Slots:
                 slot = self._free.pop()
             except IndexError:
                 line = next(self._numbers)
-                slot = _Slot(f"{_MARK}{self._process}{line}", line)
+                slot = _Slot(f"{_MARK}{self.process}.{line}", line)
             seat = self._threads.seat = _Seat(slot, self._free)
         return seat.slot
 
@@ -286,6 +291,7 @@ class MeterStore:
         self._clock = clock
         self._journal = self._unopened = journal
         self._opening = threading.Lock()
+        self._dead: set[str] = set()  # what the marks of dead processes with nothing on its way begin with
         self._slots = _Slots()
         self._lost: deque[_Lost] = deque(maxlen=_KNOWN_KEYS)
         self._known: dict[tuple[str, Api], _Known] = {}
@@ -364,7 +370,13 @@ class MeterStore:
         number = slot.next(now.timestamp())
         known = self._known.get((key_id, api))
         marks = {name: left for name, left in known.marks.items() if name != slot.name} if known else {}
-        stale = [name for name, left in marks.items() if left / 1000 < now.timestamp() - _MARK_SECONDS]
+        old = (now.timestamp() - _MARK_SECONDS) * 1000
+        many = len(marks) > _MANY_MARKS
+        stale = [
+            name
+            for name, left in marks.items()
+            if (many and left < old) or name.partition(".")[0] in self._dead
+        ]
         if len(marks) - len(stale) >= _MAX_MARKS:
             return None
         return _Mark(slot.name, number, tuple(stale[:_MAX_REMOVED]), month_of(now))
@@ -373,9 +385,12 @@ class MeterStore:
         """Undo calls that have had no 200 while their unit may have been counted."""
         with self._opening:
             journal, self._unopened = self._unopened, None
-            for note in journal.open() if journal else ():
-                with suppress(ValueError):
-                    self._lost.append(_Lost.of(note))
+            for owner, *notes in journal.open(self._slots.process) if journal else ():
+                if not notes:
+                    self._dead.add(f"{_MARK}{owner}")
+                for note in notes:
+                    with suppress(ValueError):
+                        self._lost.append(_Lost.of(note))
         for _ in range(len(self._lost)):
             if time.monotonic() + _STORE_SECONDS > until:
                 return

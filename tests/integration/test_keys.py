@@ -753,7 +753,8 @@ def test_a_journal_of_nonsense_is_passed_over(
     key = make(keyring, limit=5)
     named = Journal(tmp_path, table)
     named.open("somebody")
-    (tmp_path / f"{next(tmp_path.iterdir()).name[:16]}-dead").write_text("dead".ljust(256, "\0") + note, encoding="ascii")
+    left = tmp_path / f"{next(tmp_path.iterdir()).name[:16]}-dead"
+    left.write_text("dead".ljust(256, "\0") + note, encoding="ascii")
     store = MeterStore(table, dynamodb, clock, Journal(tmp_path, table))
     assert store.consume(key, Api.PLATE).current == 1
 

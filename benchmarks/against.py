@@ -25,6 +25,7 @@ import contextlib  # noqa: E402
 import importlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
+import signal  # noqa: E402
 import statistics  # noqa: E402
 import subprocess  # noqa: E402
 import tempfile  # noqa: E402
@@ -398,6 +399,7 @@ def main() -> None:
     if unknown := set(rows) - set(ROWS):
         parser.error(f"no such rows: {', '.join(sorted(unknown))}")
     packages = options.packages and options.packages.resolve()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which leaves no worktree behind
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         trees = {options.revision: stack.enter_context(worktree(options.revision)), "now": ROOT}

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import botocore.auth
 import botocore.credentials
 import pytest
 from botocore.awsrequest import AWSRequest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as some
@@ -163,6 +168,14 @@ _NEVER: dict[str, Any] = {
 Answer = Callable[[socket.socket], None]
 
 
+def received(connection: socket.socket) -> bytes:
+    """One request; its head and its JSON may come one after the other."""
+    data = b""
+    while not data.endswith(b"}") and (more := connection.recv(65536)):
+        data += more
+    return data
+
+
 @contextmanager
 def server(*answers: Answer) -> Iterator[tuple[str, list[bytes]]]:
     """A server whose connections are handled by one of ``answers`` each; its address, and what it got."""
@@ -172,7 +185,7 @@ def server(*answers: Answer) -> Iterator[tuple[str, list[bytes]]]:
         def serve() -> None:
             for answer in answers:
                 with suppress(OSError), listening.accept()[0] as connection:
-                    got.append(connection.recv(65536))
+                    got.append(received(connection))
                     answer(connection)
 
         thread = threading.Thread(target=serve, daemon=True)
@@ -193,7 +206,7 @@ def says(*answers: bytes) -> Answer:
     def handle(connection: socket.socket) -> None:
         for number, sent in enumerate(answers):
             if number:
-                connection.recv(65536)
+                received(connection)
             connection.sendall(sent)
 
     return handle
@@ -283,3 +296,55 @@ def test_an_answer_that_comes_too_late_is_lost(monkeypatch: pytest.MonkeyPatch) 
 def test_the_checksum_of_a_whole_answer_is_right() -> None:
     with server(says(answer(200, b"{}", f"x-amz-crc32: {zlib.crc32(b'{}')}"))) as (url, _):
         assert client(url).query(TableName="t") == {}
+
+
+# -- over TLS ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for localhost that only whoever is told of it trusts, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "localhost.pem"
+    form, how = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    path.write_bytes(made.public_bytes(form) + key.private_bytes(form, how, serialization.NoEncryption()))
+    return path
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_a_server_has_to_be_trusted(
+    certificate: Path, is_trusted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    if is_trusted:
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+    dynamo_client._trust.cache_clear()
+
+    def serve(listening: socket.socket) -> None:
+        with suppress(OSError), context.wrap_socket(listening.accept()[0], server_side=True) as connection:
+            received(connection)
+            connection.sendall(answer(200, b'{"n":1}'))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,), daemon=True)
+        thread.start()
+        made = client(f"https://localhost:{listening.getsockname()[1]}")
+        if is_trusted:
+            assert made.query(TableName="t") == {"n": 1}
+        else:
+            with pytest.raises(NotSent, match="SSLCertVerificationError"):
+                made.query(TableName="t")
+        thread.join(5)
+    dynamo_client._trust.cache_clear()

@@ -216,8 +216,8 @@ def _followed(client: Client, options: argparse.Namespace, made: Batch) -> Batch
         try:
             for _ in polls():
                 bar.total = made["rows"]
+                bar.set_postfix_str(f"{made['read']} read, {made['failed']} failed", refresh=False)
                 bar.update(made["done"] - bar.n)
-                bar.set_postfix(read=made["read"], failed=made["failed"])
                 if made["state"] in _FINAL:
                     break
                 made = client.call("GET", f"/v1/batches/{made['id']}")

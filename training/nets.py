@@ -174,7 +174,7 @@ def restore_norms(net: nn.Module, images: Iterator[Tensor], count: int) -> None:
         variance = (squares / size - mean**2).clamp(min=1e-6)
         scale = norm.weight.double() / (1 + norm.eps) ** 0.5
         assert norm.running_mean is not None and norm.running_var is not None
-        norm.bias += (scale * mean).float()
+        norm.bias.add_((scale * mean).float())
         norm.weight.copy_(scale * (variance + norm.eps).sqrt())
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance)

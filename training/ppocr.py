@@ -26,7 +26,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from training.quantize import float_weights, quantize
-from training.rounding import plain_weights, round_weights
+from training.rounding import LARGEST, plain_weights, round_weights
 
 HEIGHT = 48
 """Height of the input in pixels; the only one the weights were trained for."""
@@ -176,7 +176,10 @@ class Body(nn.Module):
 
     def quantized(self) -> list[nn.Module]:
         """Return what an INT8 model has in INT8: no depthwise convolutions, no gates, no neck."""
-        blocks = [layer for block in self.blocks for layer in (block.expand, block.project)]
+        blocks: list[nn.Module] = []
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            blocks += [block.expand, block.project]
         return [self.stem1, self.stem2, self.stem3, self.stem4, self.stem5, *blocks]
 
     def prepare(self) -> list[nn.Parameter]:
@@ -489,9 +492,8 @@ def recovered(model: Path, alphabet: str) -> tuple[Reader, list[str]]:
     for name, value in weights.items():
         published = name.startswith(tuple(f"body.{layer}" for layer in FROZEN))
         if published:
-            step = (
-                np.abs(value).reshape(len(value), -1).max(axis=1).reshape(-1, *[1] * (value.ndim - 1)) / 127
-            )
+            largest = np.abs(value).reshape(len(value), -1).max(axis=1)
+            step = largest.reshape(-1, *[1] * (value.ndim - 1)) / LARGEST
             off = np.abs(state[name].numpy() - value)
             if name.endswith("weight") and (off > 0.51 * step + 1e-6).any():
                 raise ValueError(f"{name} is not the published one")

@@ -212,3 +212,17 @@ def test_checkpoints_of_before_can_be_begun_with(
     torch.save(layout(weights), tmp_path / name)
     task = line_task(tmp_path, tmp_path, VIN_READER)
     assert task.figures(task.trained) == {"slope": 7.0, "offset": 3.0}
+
+
+@pytest.mark.parametrize("name", ["plate_reader", "vin_reader"])
+def test_a_shipped_reader_can_be_trained_on_from(name: str) -> None:
+    """Its first layers are the published ones still, within a step of seven bits."""
+    pytest.importorskip("torch", reason="training takes Torch, which the development environment lacks")
+    pytest.importorskip("rapidocr", reason="the published weights are in its wheel")
+    from carsight.runtime import MODELS
+    from training import ppocr
+    from training.model_files import describe
+
+    model = MODELS / f"{name}.onnx"
+    reader, regions = ppocr.recovered(model, describe(model, {})["alphabet"])
+    assert (reader.region is not None) == bool(regions) == (name == "plate_reader")

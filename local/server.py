@@ -79,6 +79,8 @@ def main() -> None:
         LOG_LEVEL="ERROR",
         SFTP_ENABLED="0",
         IOT_MTLS_ENABLED="0",
+        # Where it finds Docker, it removes the containers of others of its kind when it starts.
+        DOCKER_HOST="unix:///none",
     )
     if len(sys.argv) > 1:
         folder = Path(sys.argv[1])

@@ -16,7 +16,7 @@ from hypothesis import strategies as some
 
 from carsight_service.contract.errors import InvalidImage, InvalidRequest
 from carsight_service.http.request import MAX_FIELDS, MAX_HEAD_BYTES, MAX_PARTS, parse_request
-from carsight_service.images import Base64Source, BytesSource
+from carsight_service.images import Base64Source, BytesSource, UnusableSource
 from tests.events import MULTIPART, event, form
 from tests.unit.test_source import load
 
@@ -53,6 +53,7 @@ HOSTILE: dict[str, Callable[[int], dict[str, Any]]] = {
     "regions in JSON": lambda n: event(json.dumps({"regions": ["x"] * (n // 5)})),
     "very many images": lambda n: event(json.dumps({"image": [""] * (n // 4)})),
     "deep JSON": lambda n: event('{"image": ' + "[" * n),
+    "JSON of very many objects": lambda n: event('{"image": [' + '{"":0},' * (n // 7) + "0]}"),
     "JSON of very many members": lambda n: event("{" + ",".join(f'"{i}":1' for i in range(n // 11)) + "}"),
     "base64 of blanks": lambda n: event("A " * (n // 2), "text/plain"),
     "a data address of escapes": lambda n: event("data:," + "%ff" * (n // 3), "text/plain"),
@@ -107,6 +108,15 @@ def test_memory_is_a_few_times_the_request_s(make: Callable[[int], dict[str, Any
 def test_what_is_too_much_is_said(sent: dict[str, Any], bound: int) -> None:
     with pytest.raises(InvalidRequest, match=str(bound)):
         _ = parse_request(sent).source
+
+
+def test_objects_and_lists_are_bounded_beside_a_photo_too() -> None:
+    photo = base64.b64encode(bytes(6000)).decode()
+    for extra in ("[" + "[]," * 9000 + "0]", "[" + "[]," * 11_000 + "0]"):
+        source = parse_request(event(f'{{"image": "{photo}", "x": {extra}}}')).source
+        assert isinstance(source, Base64Source) is (len(extra) < 30_000)
+        if isinstance(source, UnusableSource):
+            assert "too many objects" in source.detail
 
 
 def test_as_much_as_is_allowed_is_taken() -> None:

@@ -43,9 +43,9 @@ class Format:
 
 JPEG = Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"))
 PNG = Format("PNG", (".png",), 40_000_000)
-WEBP = Format("WebP", (".webp",), 16_000_000)
+WEBP = Format("WebP", (".webp",), 12_500_000)
 HEIC = Format("HEIC", (".heic", ".heif", ".hif"), 25_000_000)
-AVIF = Format("AVIF", (".avif",), 25_000_000)
+AVIF = Format("AVIF", (".avif",), 16_000_000)
 TIFF = Format("TIFF", (".tif", ".tiff"), 25_000_000)
 GIF = Format("GIF", (".gif",))
 BMP = Format("BMP", (".bmp",))
@@ -53,7 +53,7 @@ BMP = Format("BMP", (".bmp",))
 FORMATS = (JPEG, PNG, WEBP, HEIC, AVIF, TIFF, GIF, BMP)
 NAMES = f"{', '.join(kind.name for kind in FORMATS[:-1])} or {FORMATS[-1].name}"
 LIMITS = f"{MAX_PIXELS // 10**6} megapixels ({{}})".format(
-    ", ".join(f"{kind.name} {kind.max_pixels // 10**6}" for kind in FORMATS if kind.max_pixels < MAX_PIXELS)
+    ", ".join(f"{kind.name} {kind.max_pixels / 1e6:g}" for kind in FORMATS if kind.max_pixels < MAX_PIXELS)
 )
 SUFFIXES = frozenset(suffix for kind in FORMATS for suffix in kind.suffixes)
 """What a folder is searched for; a file that is named is taken whatever it is called."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,11 @@ def test_the_map_names_files_that_exist() -> None:
     known += [path.as_posix() for folder in folders for path in (ROOT / folder).rglob("*")]
     lost = {name for name in named if not any(path.endswith(f"/{name}") for path in known)}
     assert not lost
+
+
+def test_the_map_shows_the_layers_as_they_are() -> None:
+    shown = " ".join((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split())
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    for contract in settings["tool"]["importlinter"]["contracts"]:
+        if contract["type"] == "layers":
+            assert " → ".join(contract["layers"]) in shown, contract["name"]

@@ -656,6 +656,19 @@ def test_what_could_not_be_undone_is_undone_by_the_next_call(
     assert usage_of(keyring, key).current == 0
 
 
+def test_what_cannot_be_undone_for_long_is_not_hidden_by_later_calls(
+    keyring: Keyring, table: str, dynamodb: DynamoDBClient, clock: Clock
+) -> None:
+    key = make(keyring, limit=9)
+    client = Lossy(dynamodb, "after", "before", "before", "before")
+    store = MeterStore(table, client, clock)  # type: ignore[arg-type]
+    with pytest.raises(StoreUnavailable):
+        store.consume(key, Api.PLATE)
+    assert store.consume(key, Api.PLATE).current == 2  # the lost one is still counted
+    assert store.consume(key, Api.PLATE).current == 2
+    assert usage_of(keyring, key).current == 2
+
+
 def test_without_time_for_it_a_lost_write_is_not_made_again(
     keyring: Keyring, table: str, dynamodb: DynamoDBClient, clock: Clock
 ) -> None:

@@ -221,6 +221,12 @@ class _Slots:
             seat = self._threads.seat = _Seat(slot, self._free)
         return seat.slot
 
+    def retire_mine(self) -> None:
+        """Give this thread another slot from now on, and nobody the one that it has."""
+        seat: _Seat = self._threads.seat
+        seat.free = deque()
+        del self._threads.seat
+
 
 @dataclass(slots=True)
 class _Seat:
@@ -344,7 +350,9 @@ class MeterStore:
                 # The first write may still arrive, whatever became of the second.
                 self._lost.append(call)
                 self._undo_lost(until)
-                if call not in self._lost:
+                if call in self._lost:
+                    self._slots.retire_mine()  # a later number under its name would hide it
+                else:
                     self._note(slot, None)
                 raise
         except ServiceError:

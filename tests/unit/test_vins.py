@@ -158,6 +158,17 @@ def test_small_text_is_believed_only_where_enlarged_cuts_say_the_same(pitch: flo
     assert bool(found.candidates) == (crops == 1)
 
 
+@pytest.mark.parametrize(("by_pixels", "again"), [(0.95, False), (0.35, True)])
+def test_a_vin_that_mostly_its_rules_make_sure_is_looked_at_again(by_pixels: float, again: bool) -> None:
+    broken = [CHECKED[:16] + end for end in "01234"]
+    rest = ((text, (0.98 - by_pixels) / 5) for text in broken)
+    answer = reading((CHECKED, by_pixels), *rest, share=0.99)
+    assert rank_by_posterior(answer, Prior())[0][1] > 0.9
+    detector, reader = Blind(QUAD), Twice(answer, answer)
+    VinRecognizer(detector, detector, reader).read(np.full((200, 400, 3), 128, np.uint8))
+    assert (reader.crops > 4) == again
+
+
 def test_a_doubtful_reading_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     doubtful = reading(*((CHECKED[:13] + f"{n:04d}", 0.01) for n in range(48)), share=0.4)
     result = recognized(doubtful, None, monkeypatch)

@@ -87,6 +87,7 @@ class VinTuning:
     hard_effort: float = 25.0
     cuts: tuple[tuple[CropMargins, ...], ...] = (
         (
+            CropMargins(),
             CropMargins(left=0.07, right=0.07, sides=0.1),
             CropMargins(sides=-0.18),
             CropMargins(left=0.02, right=0.02, down=-0.35),
@@ -139,6 +140,12 @@ class _Line:
     @property
     def certainty(self) -> float:
         return self.ranked[0][1] if self.ranked else 0.0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the pixels alone speak for the likeliest VIN, not mostly what is known about VINs."""
+        seen = dict(self.reading.texts).get(self.ranked[0][0], 0.0) if self.ranked else 0.0
+        return self.reading.share * seen >= _PLAIN
 
     @property
     def is_legible(self) -> bool:
@@ -259,7 +266,8 @@ class _Search:
     @property
     def _sure(self) -> bool:
         """Whether nothing better is to be expected."""
-        return self._certainty >= self._tuning.sure or any(
+        plain = self._certainty >= self._tuning.sure and self._best.is_plain
+        return plain or any(
             self._tuning.prior.odds(code.vin) * code.place.value > _CODE_IS_SURE for code in self.codes
         )
 
@@ -439,23 +447,25 @@ class _Search:
     def _recut(self) -> None:
         """Read a doubtful line from several cuts: what they agree on is surer, what they contradict less.
 
-        Those of the first round are of the same characters and count as one reading; of those of the second
-        at most one is, so that each counts for itself.
+        Of small text those of the first round count as one reading. Elsewhere each counts for itself: on
+        struck metal cuts agree on wrong characters too, and 3 of 100 drawn photos were answered wrongly.
         """
         if self._certainty < self._tuning.promising:
             return
         line = self._best
-        for last, cuts in enumerate(self._tuning.cuts):
+        together = self._is_small(line, self.view.from_photo(line.corners))
+        for cuts in self._tuning.cuts:
             if not self._pay(len(cuts)):
                 break
             crops = [self._cut(line.corners, margins) for margins in cuts]
             readings = self._recognizer.reader.read(crops)
-            if last:
-                ranked = (rank_by_posterior(reading, self._tuning.prior) for reading in readings)
-                self._keep(*(_Line(line.corners, 0.0, *one) for one in zip(readings, ranked, strict=True)))
-            else:
+            if together:
                 self.lines = [other for other in self.lines if other is not line]
                 self._keep(self._pooled(line, readings))
+                together = False
+            else:
+                ranked = (rank_by_posterior(reading, self._tuning.prior) for reading in readings)
+                self._keep(*(_Line(line.corners, 0.0, *one) for one in zip(readings, ranked, strict=True)))
             if self._certainty > self._tuning.likely:
                 break
 
@@ -528,6 +538,13 @@ _UNSEEN = 0.12
 
 At 0, 84 of 100 photos cut to their labeled box are read; so 87, and none that is cut through its last
 character is read wrongly.
+"""
+
+_PLAIN = 0.6
+"""Probability by the pixels below which even a sure VIN is looked at again.
+
+Of 100 drawn photos of struck metal three were answered wrongly at the first look, two of them from 0.33 and
+0.58 by the pixels.
 """
 
 _FEWEST_SEEN = 9

@@ -16,7 +16,7 @@ BASE_IMAGE ?= localhost/carsight-base$(SUFFIX)
 BUILDAH := buildah --storage-driver overlay
 export PYTHONPATH := layers/recognition/python:layers/service/python:.
 
-.PHONY: doctor findings run test lint audit types check images hostile fuzz test-wheel test-images processors benchmark lock clean
+.PHONY: doctor findings run test lint audit types check images hostile soak fuzz test-wheel test-images processors benchmark lock clean
 
 doctor: ## What this machine lacks, to run here and to deploy
 	@$(PYTHON) packaging/doctor.py
@@ -63,8 +63,12 @@ processors: $(VENV)/ready .processors/ready ## Read sample photos on emulated pr
 	@tests/processors/rig.sh $(@D) $(BIN)/python
 	@touch $@
 
-hostile: $(VENV)/ready ## Send N hostile calls (5,000) of a SEED (1), and say what the worst of each kind has cost
+hostile: $(VENV)/ready ## Send N hostile calls (5,000) of a SEED (1), say what the worst of each kind has cost; races, a late store, kills
 	$(BIN)/python -W ignore -m tests.hostile.campaign --count $(or $(N),5000) --seed $(or $(SEED),1) --out hostile.json
+	for what in races late kills; do $(BIN)/python -m benchmarks.counting $$what || exit; done
+
+soak: $(VENV)/ready ## Send 100,000 requests, and plot memory and CPU time
+	$(BIN)/python -m benchmarks.soak --csv docs/soak.csv --plot docs/soak.svg
 
 fuzz: $(VENV)/ready ## Fuzz what takes bytes apart, SECONDS (600) for each target; needs Python 3.11 to 3.13 on Linux
 	$(BIN)/pip install --quiet --disable-pip-version-check atheris==3.0.0

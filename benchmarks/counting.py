@@ -95,8 +95,8 @@ def call(of: Endpoint, key: str, photo: bytes) -> int:
 # -- races ---------------------------------------------------------------------------------------------------
 
 
-def races(repetitions: int) -> None:
-    """Race for the units of a key, over and over."""
+def races(repetitions: int) -> bool:
+    """Race for the units of a key, over and over; say whether every race was exact."""
     exact: Counter[str] = Counter()
     for repetition in range(repetitions):
         for name, photos in (
@@ -112,13 +112,14 @@ def races(repetitions: int) -> None:
             exact[name] += paid[200] == used(store, key) == LIMIT and set(statuses) <= {200, 404, 429}
     for name, count in exact.items():
         print(f"{name}: {CALLERS} calls for {LIMIT} units, exact in {count} of {repetitions}")
+    return set(exact.values()) == {repetitions}
 
 
 # -- kills ---------------------------------------------------------------------------------------------------
 
 
-def kills(number: int) -> None:
-    """Kill processes while they answer, and compare what was charged with what was answered."""
+def kills(number: int) -> bool:
+    """Kill processes while they answer; say whether what was charged is what was answered."""
     photo = (ROOT / "tests" / "data" / "plate_us.jpg").read_bytes()
     store, draw = FakeDynamo(), random.Random(1)
     with serve(store) as address:
@@ -151,6 +152,7 @@ def kills(number: int) -> None:
         f"{number} processes killed, {answered} calls answered with 200; {charged} units "
         f"charged, {charged - answered} of them without a 200"
     )
+    return charged == answered
 
 
 def _serving(app: Any, asked: dict[str, Any], calls: int | None = None) -> tuple[int, int]:
@@ -180,8 +182,8 @@ def _read(pipe: int, seconds: float) -> bytes:
 # -- a store that is late ------------------------------------------------------------------------------------
 
 
-def late(calls: int) -> None:
-    """Lose writes and answers, and let writes arrive after all."""
+def late(calls: int) -> bool:
+    """Lose writes and answers, let writes arrive after all; say whether only 200s were charged."""
     store = FakeDynamo(seed=1, lose=0.02)
     of, key = endpoint(store), make_key(store, calls, overage=True)
     statuses: Counter[int] = Counter()
@@ -197,22 +199,22 @@ def late(calls: int) -> None:
         f"{calls + 1} calls, 2 % of the writes lost or late: {dict(statuses)}; {charged} units charged, "
         f"{charged - statuses[200]} of them without a 200"
     )
+    return charged == statuses[200]
 
 
 # -- cost ----------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _counted(client: Any) -> Iterator[Counter[str]]:
-    """Count the operations of a botocore client."""
-    counts: Counter[str] = Counter()
+class _Counting:
+    """A client that counts its operations."""
 
-    def count(model: Any, **_: Any) -> None:
-        counts[model.name] += 1
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.counts: Counter[str] = Counter()
 
-    client.meta.events.register("before-call.dynamodb", count)
-    yield counts
-    client.meta.events.unregister("before-call.dynamodb", count)
+    def __getattr__(self, operation: str) -> Any:
+        self.counts[operation] += 1
+        return getattr(self._client, operation)
 
 
 @contextmanager
@@ -231,7 +233,7 @@ def _served_elsewhere() -> Iterator[str]:
         os.waitpid(child, 0)
 
 
-def cost(calls: int) -> None:
+def cost(calls: int) -> bool:
     """Count what a call asks of the store, and the CPU time of all but reading the photo."""
     from carsight_service.metering.model import key_id, partition
 
@@ -240,19 +242,20 @@ def cost(calls: int) -> None:
         client = _client()
         for name, photo in (("200", PHOTO), ("404", EMPTY)):
             of, key = endpoint(None), make_key(client, 10 * calls)
-            with _counted(of._meters.client) as counts:
-                times = []
-                for _ in range(calls):
-                    start = time.process_time()
-                    call(of, key, photo)
-                    times.append((time.process_time() - start) * 1000)
+            counting = of._meters.client = _Counting(of._meters.client)
+            times = []
+            for _ in range(calls):
+                start = time.process_time()
+                call(of, key, photo)
+                times.append((time.process_time() - start) * 1000)
             where = {"pk": {"S": partition(key_id(key))}, "sk": {"S": "API#plate"}}
             item = client.get_item(TableName=TABLE, Key=where)["Item"]
-            each = {operation: round(count / calls, 3) for operation, count in counts.items()}
+            each = {operation: round(count / calls, 3) for operation, count in counting.counts.items()}
             print(
                 f"{name}: {each} a call, an item of {sum(map(_bytes, item.items()))} bytes, "
                 f"{statistics.median(times):.3f} CPU-ms"
             )
+    return True
 
 
 def _bytes(attribute: tuple[str, Any]) -> int:
@@ -273,7 +276,8 @@ def main() -> None:
     commands.add_parser("cost").add_argument("--calls", type=int, default=400, dest="number")
     options = parser.parse_args()
     os.environ["POWERTOOLS_LOG_LEVEL"] = "CRITICAL"
-    {"races": races, "kills": kills, "late": late, "cost": cost}[options.command](options.number)
+    if not {"races": races, "kills": kills, "late": late, "cost": cost}[options.command](options.number):
+        raise SystemExit("not exact")
 
 
 if __name__ == "__main__":

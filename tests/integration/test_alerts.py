@@ -6,6 +6,7 @@ import importlib
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -192,7 +193,8 @@ def test_an_alert_that_cannot_be_sent_comes_again(
         at(table, dynamodb, 11).consume(key, Api.PLATE)
     records = mailbox.records()
     with monkeypatch.context() as patch:
-        patch.setattr(mailbox.app.alerts, "_topic", "arn:aws:sns:eu-central-1:123456789012:gone")
+        gone = replace(mailbox.app.alerts, topic_arn="arn:aws:sns:eu-central-1:123456789012:gone")
+        patch.setattr(mailbox.app, "lambda_handler", gone.handle)
         assert mailbox.deliver(records) == [records[-1]["dynamodb"]["SequenceNumber"]]
     assert mailbox.deliver(records[-1:]) == []
     assert mailbox.thresholds() == [80]

@@ -80,8 +80,12 @@ class _DetectorTask(Task[ConfigOf, Tensors], Generic[ConfigOf]):
         """Yield frames of ``size`` x ``size`` pixels with their truth, by the names of ``Sample``."""
         scenes, empty = self.scenes
         seed = int(rng.integers(2**32))
-        mosaic = self.config.mosaic
-        samples = iter(Scenes(scenes, empty, self.crops, size, seed, self.lines, mosaic=mosaic))
+        yield from self._batches(
+            Scenes(scenes, empty, self.crops, size, seed, self.lines, self.config.mosaic)
+        )
+
+    def _batches(self, scenes: Scenes) -> Iterator[Tensors]:
+        samples = iter(scenes)
         while True:
             rows = [next(samples) for _ in range(self.config.batch)]
             yield {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
@@ -144,8 +148,8 @@ class _DetectorTask(Task[ConfigOf, Tensors], Generic[ConfigOf]):
         """Return the net of ``model``, its folded normalizations put back with statistics of frames."""
         net = self.net()
         load_folded(net, float_weights(model))
-        stream = self.batches(np.random.default_rng(self.config.seed), self.config.size)
-        restore_norms(net, (self.images(batch) for batch in stream), 25)
+        scenes = Scenes(self.training, [], [], self.config.size, self.config.seed, self.lines)
+        restore_norms(net, (self.images(batch) for batch in self._batches(scenes)), 25)
         return net
 
 

@@ -406,7 +406,9 @@ class PlateReaderTask(Task[PlateReaderConfig, list[Sample]]):
     def retrain_regions(self, views: int, drawn: int) -> None:
         """Train the region head alone on what the trained body sees, and put it into the checkpoint.
 
-        The weights are the mean of three runs'.
+        Its classes are those that are rendered or labeled today: a country that has been added since is among
+        them. The weights are the mean of three runs'. The checkpoint is then one to begin with and to export,
+        not to go on from.
 
         Args:
             views: How often every real plate is looked at, each time photographed anew.
@@ -414,6 +416,7 @@ class PlateReaderTask(Task[PlateReaderConfig, list[Sample]]):
         """
         torch.manual_seed(self.config.seed)
         torch.set_num_threads(self.config.threads)
+        self.regions = region_classes(self.training)
         reader = self.trained
         assert isinstance(reader, ppocr.Reader)
         head = reader.region
@@ -426,9 +429,8 @@ class PlateReaderTask(Task[PlateReaderConfig, list[Sample]]):
         runs = [_linear(seen, target, often, len(self.regions)) for _ in range(3)]
         head.out.load_state_dict({name: torch.stack([run[name] for run in runs]).mean(0) for name in runs[0]})
         weights, saved = averaged_weights(self.work)
-        new = {f"region.{name}": value for name, value in head.state_dict().items()}
-        net = {"net": saved["net"] | new} if "net" in saved else {}
-        torch.save(saved | net | {"average": weights | new}, self.work / CHECKPOINT)
+        weights |= {f"region.{name}": value for name, value in head.state_dict().items()}
+        torch.save({"average": weights, "step": saved.get("step", 0), **self.extra()}, self.work / CHECKPOINT)
         found = self.figures(reader)
         report({key: found[key] for key in ("country", "us_state")})
 

@@ -162,7 +162,9 @@ def main() -> None:
         print("  .venv/bin/carsight upload tests/data/plate_us.jpg --local")
         print("\nStop with Ctrl-C.", flush=True)
         stop.wait()
-    sys.exit(0)
+    sys.stdout.flush()
+    # At once: rows of a batch that are still being read would be waited for, and have no stores any more.
+    os._exit(0)
 
 
 if __name__ == "__main__":

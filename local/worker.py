@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
+
+_LONGEST_READING = 5
+"""Seconds that the photos being read have to be finished at the end."""
 
 _POLL_SECONDS = 2
 """How long the stores wait for a message before they say that there is none."""
@@ -96,8 +100,9 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
+        end = time.monotonic() + _LONGEST_READING
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.join(timeout=max(0, end - time.monotonic()))
 
     def _work(self, source: EventSource) -> None:
         while not self._stop.is_set():

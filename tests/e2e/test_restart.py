@@ -19,7 +19,8 @@ PHOTO = ROOT / "tests" / "data" / "plate_us.jpg"
 
 
 def ask(url: str, body: bytes | None = None, key: str = "demo") -> dict[str, object]:
-    request = Request(url, body, {"x-api-key": key, "content-type": "image/jpeg"})
+    kind = "application/json" if body and body.startswith(b"{") else "image/jpeg"
+    request = Request(url, body, {"x-api-key": key, "content-type": kind})
     with urlopen(request, timeout=60) as response:
         answer: dict[str, object] = json.loads(response.read())
     return answer
@@ -72,6 +73,18 @@ def test_a_run_that_is_killed_loses_no_more_than_its_last_seconds(tmp_path: Path
     assert json.loads(found)["status"] == 200
     assert used(second, key) == 2
     assert second.stop() == 0
+
+
+def test_it_stops_at_once_while_a_batch_is_read(tmp_path: Path) -> None:
+    running = Running(tmp_path)
+    settings = running.settings()
+    photo = f"incoming/{settings['key_id']}/plate/car.jpg"
+    running.client("s3").put_object(Bucket=settings["UPLOADS_BUCKET"], Key=photo, Body=PHOTO.read_bytes())
+    rows = json.dumps({"api": "plate", "images": [photo] * 2000}).encode()
+    batch = ask(f"{running.url}/v1/batches", rows)
+    time.sleep(2)
+    assert ask(f"{running.url}/v1/batches/{batch['id']}")["state"] == "running"
+    assert running.stop() == 0
 
 
 def wait_for(s3: Any, bucket: str, key: str) -> bytes:

@@ -68,7 +68,9 @@ class Client:
         with suppress(ValueError):
             payload = json.loads(answer.data)
         if answer.status != 200:
-            said = " ".join(payload[name] for name in ("message", "detail") if name in payload)
+            said = " ".join(
+                f"{payload[name].rstrip('.')}." for name in ("message", "detail") if name in payload
+            )
             raise CommandError(f"{path.partition('?')[0]} answered {answer.status}: {said}")
         return payload
 

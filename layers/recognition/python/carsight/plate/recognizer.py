@@ -39,7 +39,8 @@ class PlateTuning:
 
     Cuts: a reading below ``sure`` is made again from other cuts of the plate, as the corners may be at fault;
     one is longer by ``wider`` of the width at each end, one upright. Chosen on training photos: 944 of 991
-    plates right, 934 by one cut.
+    plates right, 934 by one cut. Even where the first cut says nothing the others may: of 553 validation
+    plates five more are answered.
 
     Answers: a detection that scores ``certain_plate`` and is ``least_height`` pixels high is one if its text
     scores ``legible``; a lesser one has to read like a plate, as signs and grilles look like one: its text
@@ -60,7 +61,6 @@ class PlateTuning:
     square: float = 1.8
     two_rows_favor: float = 0.6
     sure: float = 0.7
-    hopeless: float = 0.05
     wider: float = 0.06
     certain_plate: float = 0.65
     legible: float = 0.02
@@ -297,7 +297,7 @@ class PlateRecognizer:
         single, *double = self._reader.read([rectify(fine.pixels, corners, each) for each in rows], regions)
         second = bool(double) and double[0].score > tuning.two_rows_favor * single.score
         reading = double[0] if second else single
-        if reading.score >= tuning.sure or reading.score < tuning.hopeless:
+        if reading.score >= tuning.sure:
             return reading
         upright = box_corners(plate.box * np.float32(fine.scale / photo.scale))
         cuts = [_longer(corners, tuning.wider), _beginning_at(upright, corners[0])]

@@ -15,6 +15,7 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as some
 
 from carsight_service.contract.errors import InvalidImage, InvalidRequest
+from carsight_service.http.plate_options import PlateOptions
 from carsight_service.http.request import MAX_FIELDS, MAX_HEAD_BYTES, MAX_PARTS, parse_request
 from carsight_service.images import Base64Source, BytesSource, UnusableSource
 from tests.events import MULTIPART, event, form
@@ -94,6 +95,14 @@ def test_memory_is_a_few_times_the_request_s(make: Callable[[int], dict[str, Any
     finally:
         tracemalloc.stop()
     assert peak < 300_000_000 / 4
+
+
+def test_formats_take_no_time_worth_speaking_of() -> None:
+    options = PlateOptions.of({"text_formats": ["[0-z]{0,9}" * 5 + "a"] * 20}, (), ())
+    start = time.process_time()
+    for _ in range(36 * 5):  # a photo full of plates, and of candidates
+        assert not any(one.fullmatch("abcdefgh12") for one in options.text_formats)
+    assert time.process_time() - start < 0.5
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 def seeds(target: str) -> list[bytes]:
     """Return what to begin with."""
-    files = [pictures.picture(Random(n))[1] for n in range(300)]
+    files = [pictures.picture(Random(n))[1] for n in range(60)]
     files = [file for file in files if len(file) < 30_000]
     if target == "header":
         return [file[2:] for file in files if file[:2] == b"\xff\xd8"]

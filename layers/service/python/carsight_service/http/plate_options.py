@@ -27,13 +27,13 @@ from carsight_service.reading import Recognize
 MAX_FORMATS = 20
 MAX_FORMAT_CHARACTERS = 100
 
-_FORMAT = re.compile(r"(?:(?:[0-9a-z]|\[[0-9a-z-]+\]|\\d)(?:\{\d(?:,\d)?\}|\?)?)+")
+_FORMAT = re.compile(r"(?:(?:[0-9a-z]|\[(?:[0-9a-z](?:-[0-9a-z])?)+\]|\\d)(?:\{\d(?:,\d)?\}|\?)?)+")
 """Characters, classes of them and how often each may come: no groups, no alternatives, no endless repetition,
 so that a format takes no time worth speaking of, whoever wrote it.
 """
 
-_MAX_OPTIONAL = 8
-"""How many parts of one format may vary in length."""
+_MAX_OPTIONAL = 5
+"""How many parts of one format may vary in length: with 8, 20 formats and 36 plates took 1.4 seconds."""
 
 
 @dataclass(frozen=True, slots=True)

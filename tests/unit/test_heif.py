@@ -15,7 +15,7 @@ from PIL import Image
 
 from carsight import heif
 from carsight.formats import ImageError, TooManyPixels
-from carsight.heif import decoded_pixels
+from carsight.heif import decoded
 from carsight.photo import decode
 from tests.hostile import pictures
 from tests.hostile.pictures import Item, coded, size_box
@@ -40,7 +40,7 @@ def grid(rows: int, columns: int, tiles: list[int], **items: Item) -> bytes:
     return pictures.heif(b"heic", {1: whole, **dict.fromkeys(tiles, TILE)})
 
 
-def sequence_header(width: int, height: int, chroma: int = 1, layers: int = 0) -> bytes:
+def sequence_header(width: int, height: int, chroma: int = 1, layers: int = 0, deeper: int = 0) -> bytes:
     """The beginning of HEVC's sequence parameter set (H.265, 7.3.2.2)."""
 
     def golomb(value: int) -> str:
@@ -50,6 +50,7 @@ def sequence_header(width: int, height: int, chroma: int = 1, layers: int = 0) -
     bits = f"{0:04b}{layers:03b}1" + "10" * 48
     bits += "11" * layers + "00" * (8 - layers if layers else 0) + "01" * 48 * layers
     bits += golomb(0) + golomb(chroma) + ("0" if chroma == 3 else "") + golomb(width) + golomb(height)
+    bits += "1" + golomb(0) + golomb(3) * 3 + golomb(deeper) * 2
     bits += "1" * (-len(bits) % 8)
     plain = bytes(int(bits[at : at + 8], 2) for at in range(0, len(bits), 8))
     return b"\x42\x01" + plain.replace(b"\0\0\0", b"\0\0\3\0").replace(b"\0\0\1", b"\0\0\3\1")
@@ -57,34 +58,48 @@ def sequence_header(width: int, height: int, chroma: int = 1, layers: int = 0) -
 
 @pytest.mark.parametrize("file", sorted(DATA.glob("*.heic")), ids=lambda file: file.stem)
 def test_a_picture_is_as_large_as_it_says(file: Path) -> None:
-    pixels = decoded_pixels(file.read_bytes())
+    pixels = decoded(file.read_bytes()).pixels
     assert pixels == 120 * 80 * (2 if file.stem == "transparent" else 1)
 
 
 @pytest.mark.parametrize("width, height", [(8, 8), (640, 480), (4096, 3000)])
 def test_so_is_an_avif(width: int, height: int) -> None:
-    assert decoded_pixels(avif(width, height)) == width * height
+    assert decoded(avif(width, height)).pixels == width * height
 
 
 def test_transparency_is_decoded_too() -> None:
     pixels = np.random.default_rng(1).integers(0, 255, (64, 96, 4), np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "AVIF", speed=10)
-    assert decoded_pixels(file.getvalue()) == 2 * 64 * 96
+    assert decoded(file.getvalue()).pixels == 2 * 64 * 96
 
 
 @pytest.mark.parametrize("width, height", [(16, 8), (1920, 1080), (16_384, 12_000)])
 @pytest.mark.parametrize("chroma", [1, 3])
 @pytest.mark.parametrize("layers", [0, 1, 6])
 def test_a_sequence_header_is_read(width: int, height: int, chroma: int, layers: int) -> None:
-    assert heif._hevc_size(sequence_header(width, height, chroma, layers)) == width * height
+    found = heif._hevc_size(sequence_header(width, height, chroma, layers))
+    assert found == (width * height, width * height * (3 if chroma == 3 else 1.5))
+
+
+@pytest.mark.parametrize("chroma, bytes_a_pixel", [(0, 2), (1, 3), (2, 4), (3, 6)])
+def test_ten_bits_take_two_bytes(chroma: int, bytes_a_pixel: int) -> None:
+    found = heif._hevc_size(sequence_header(5712, 4284, chroma, deeper=2))
+    assert found.plane_bytes == 5712 * 4284 * bytes_a_pixel
+
+
+def test_a_picture_of_many_bits_may_have_fewer_pixels() -> None:
+    unit = sequence_header(5712, 4284, chroma=3, deeper=2)
+    deep = replace(TILE, content=len(unit).to_bytes(4) + unit + CONTENT)
+    with pytest.raises(TooManyPixels, match="147 MB as it is coded"):
+        decode(pictures.heif(b"heic", {1: deep}))
 
 
 def test_a_sequence_header_among_the_picture_s_data_counts() -> None:
     unit = sequence_header(16_000, 16_000)
     larger = replace(TILE, content=len(unit).to_bytes(4) + unit + CONTENT)
     data = pictures.heif(b"heic", {1: larger})
-    assert decoded_pixels(data) == 16_000**2
+    assert decoded(data).pixels == 16_000**2
     with pytest.raises(TooManyPixels, match=r"coded as 256\.0 megapixels"):
         decode(data)
 
@@ -100,7 +115,7 @@ def test_an_avif_that_declares_less_than_it_holds_is_refused() -> None:
 def test_frames_are_counted() -> None:
     setup, content = coded(avif(640, 480), b"av1C")
     many = pictures.heif(b"avif", {1: Item(b"av01", content * 200, [size_box(640, 480), setup])})
-    assert decoded_pixels(many) == 200 * 640 * 480
+    assert decoded(many).pixels == 200 * 640 * 480
     with pytest.raises(TooManyPixels):
         decode(many)
 
@@ -111,7 +126,7 @@ def test_a_picture_of_tiles_is_read() -> None:
 
 
 def test_a_tile_that_is_there_many_times_counts_as_often() -> None:
-    assert decoded_pixels(grid(10, 10, [2] * 100)) == 100 * 120 * 80
+    assert decoded(grid(10, 10, [2] * 100)).pixels == 100 * 120 * 80
     with pytest.raises(TooManyPixels):
         decode(grid(80, 80, [2] * 6400))
 
@@ -139,7 +154,7 @@ MALFORMED: dict[str, Wrong] = {
 def test_what_cannot_be_told_is_refused(name: str) -> None:
     data = MALFORMED[name]()
     with pytest.raises(heif.Malformed):
-        decoded_pixels(data)
+        decoded(data)
     with pytest.raises(ImageError):
         decode(data)
 
@@ -150,7 +165,7 @@ def test_any_byte_may_be_wrong(place: int) -> None:
     for value in (0, 255, data[place] ^ 1):
         data[place] = value
         with suppress(heif.Malformed):
-            assert decoded_pixels(bytes(data)) >= 0
+            assert decoded(bytes(data)).pixels >= 0
 
 
 def test_of_a_film_the_picture_is_read() -> None:

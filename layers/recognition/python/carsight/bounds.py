@@ -233,12 +233,21 @@ def _check_tiff(values: dict[int, tuple[int, ...]], data: bytes) -> None:
 # -- HEIC and AVIF -------------------------------------------------------------------------------------------
 
 
+_MAX_PLANE_BYTES = 90_000_000
+"""Of brightness and color, before they are made blue, green and red, which takes nine bytes a pixel more."""
+
+
 def _heif(kind: Format, data: bytes) -> bytes:
     """Return a file without its film. Twice the pixels are decoded of a picture with its transparency."""
-    pixels = heif.decoded_pixels(data)
+    pixels, plane_bytes = heif.decoded(data)
     if pixels > 2 * kind.max_pixels:
         raise TooManyPixels(
             f"The {kind.name} picture is coded as {pixels / 1e6:,.1f} megapixels, whatever it declares; the "
             f"limit is {kind.max_pixels / 1e6:g}; send a smaller one"
+        )
+    if plane_bytes > _MAX_PLANE_BYTES:
+        raise TooManyPixels(
+            f"The {kind.name} picture takes {plane_bytes / 1e6:,.0f} MB as it is coded, more than the limit "
+            f"of {_MAX_PLANE_BYTES / 1e6:g}; send a smaller one, or 8 bits a channel"
         )
     return heif.without_sequence(data)

@@ -11,6 +11,7 @@ import struct
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 _MAX_BOXES = 20_000
 """In one box, and references and coded units of one picture."""
@@ -49,8 +50,16 @@ class _File:
     """HEVC's parameter sets, as far as they stand in the container."""
 
 
-def decoded_pixels(data: bytes) -> int:
-    """Return how many pixels are decoded for the primary picture of ``data``, whatever it declares.
+class Decoded(NamedTuple):
+    """What a decoder makes."""
+
+    pixels: int
+    plane_bytes: int
+    """What their brightness and color take before they are made blue, green and red."""
+
+
+def decoded(data: bytes) -> Decoded:
+    """Return what is decoded for the primary picture of ``data``, whatever it declares.
 
     Raises:
         Malformed: that cannot be told.
@@ -201,24 +210,25 @@ def _number(data: bytes, at: int, size: int) -> tuple[int, int]:
 # -- pictures ------------------------------------------------------------------------------------------------
 
 
-def _pixels(file: _File, item: int, depth: int, known: dict[int, int]) -> int:
-    """Return how many pixels are decoded for ``item`` and all that it is made of."""
+def _pixels(file: _File, item: int, depth: int, known: dict[int, Decoded]) -> Decoded:
+    """Return what is decoded for ``item`` and all that it is made of."""
     if item in known:
         return known[item]
     if depth > _MAX_DEPTH:
         raise Malformed
     kind = file.kinds[item]
     if kind in _DERIVED:
-        own = 0
+        own = Decoded(0, 0)
     elif kind in (_HEVC, _AV1):
         coded = b"".join(file.data[begin : begin + length] for begin, length in file.extents[item])
-        own = _hevc_pixels(coded, file.setups) if kind == _HEVC else _av1_pixels(coded)
+        own = _hevc(coded, file.setups) if kind == _HEVC else _av1(coded)
     else:
         raise Malformed
     parts = file.made_of.get(item, [])
     if len(parts) > _MAX_BOXES:
         raise Malformed
-    known[item] = own + sum(_pixels(file, part, depth + 1, known) for part in parts)
+    every = [own, *(_pixels(file, part, depth + 1, known) for part in parts)]
+    known[item] = Decoded(sum(one.pixels for one in every), sum(one.plane_bytes for one in every))
     return known[item]
 
 
@@ -245,9 +255,9 @@ class _Bits:
         return (1 << zeros) - 1 + self.take(zeros)
 
 
-def _hevc_pixels(coded: bytes, setups: list[bytes]) -> int:
-    """Return pixels times pictures: the largest sequence parameter set, in the container or in the data."""
-    largest, pictures = 0, 0
+def _hevc(coded: bytes, setups: list[bytes]) -> Decoded:
+    """Return as many as its pictures of the largest parameter set, in the container or in the data."""
+    largest, pictures = Decoded(0, 0), 0
     sizes = {setup[21] % 4 + 1 for setup in setups} or {4}
     units = [unit for setup in setups for unit in _parameter_sets(setup)]
     for size in sizes:
@@ -258,7 +268,7 @@ def _hevc_pixels(coded: bytes, setups: list[bytes]) -> int:
     for unit in units:
         if len(unit) > 2 and unit[0] >> 1 & 63 == _SPS:
             largest = max(largest, _hevc_size(unit))
-    return largest * max(pictures, 1)
+    return Decoded(largest.pixels * max(pictures, 1), largest.plane_bytes)
 
 
 def _units(coded: bytes, size: int) -> Iterator[bytes]:
@@ -284,8 +294,8 @@ def _parameter_sets(setup: bytes) -> Iterator[bytes]:
             at += 2 + length
 
 
-def _hevc_size(unit: bytes) -> int:
-    """Return the pixels of a sequence parameter set (H.265, 7.3.2.2)."""
+def _hevc_size(unit: bytes) -> Decoded:
+    """Return a picture of a sequence parameter set (H.265, 7.3.2.2)."""
     bits = _Bits(unit[2:].replace(b"\0\0\3", b"\0\0"))
     bits.take(4)
     layers = bits.take(3)
@@ -296,17 +306,25 @@ def _hevc_size(unit: bytes) -> int:
     for profile, level in present:
         bits.take(88 * profile + 8 * level)
     bits.golomb()
-    if bits.golomb() == 3:
+    chroma = bits.golomb()
+    if chroma == 3:
         bits.take(1)
-    return bits.golomb() * bits.golomb()
+    pixels = bits.golomb() * bits.golomb()
+    if bits.take(1):  # a window within it
+        _ = [bits.golomb() for _ in range(4)]
+    deep = max(bits.golomb(), bits.golomb()) > 0
+    # Gray alone, or with a quarter, half or as many of each of two colors; above eight bits two bytes.
+    halves = {0: 2, 1: 3, 2: 4}.get(chroma, 6)
+    return Decoded(pixels, pixels * halves * (1 + deep) // 2)
 
 
-def _av1_pixels(coded: bytes) -> int:
-    """Return pixels times frames: the largest sequence header of the data (AV1, 5.3)."""
+def _av1(coded: bytes) -> Decoded:
+    """Return as many as its frames of the largest sequence header of the data (AV1, 5.3)."""
     largest, frames, at = 0, 0, 0
     for _ in range(_MAX_BOXES):
         if at >= len(coded):
-            return largest * max(frames, 1)
+            # About: what depth and colors add to it is within AVIF's own limit of pixels.
+            return Decoded(largest * max(frames, 1), 2 * largest)
         head, at = coded[at], at + 1 + (coded[at] >> 2 & 1)
         length = len(coded) - at
         if head & 2:

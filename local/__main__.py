@@ -138,7 +138,9 @@ def main() -> None:
         create_buckets(UPLOADS, RESULTS)
         worker = Worker(template, environment)
         # Its client is made when a batch is first sent.
-        os.environ["AWS_ENDPOINT_URL_SFN"] = stack.enter_context(serve_machine(_machine(template)))
+        machine = _machine(template)
+        os.environ["AWS_ENDPOINT_URL_SFN"] = stack.enter_context(serve_machine(machine))
+        machine.end_what_was_interrupted(TABLE)
         profile = _seed()
         gateway = Gateway(template)
         server = make_server("127.0.0.1", port, gateway, threaded=True, request_handler=_Quiet)

@@ -331,6 +331,23 @@ class StepFunctions:
         )
         return [body]
 
+    def end_what_was_interrupted(self, table: str) -> None:
+        """Tell of batches in ``table`` that the machine of an earlier run was reading: they were stopped."""
+        pages = (
+            boto3.client("dynamodb")
+            .get_paginator("scan")
+            .paginate(
+                TableName=table,
+                FilterExpression="begins_with(pk, :batch) AND #state = :running",
+                ExpressionAttributeNames={"#state": "state"},
+                ExpressionAttributeValues={":batch": {"S": "BATCH#"}, ":running": {"S": "running"}},
+            )
+        )
+        for item in (item for page in pages for item in page["Items"]):
+            name = item["pk"]["S"].removeprefix("BATCH#")
+            detail = {"name": name, "status": "ABORTED", "redriveCount": int(item["redrives"]["N"])}
+            self._ended({"source": "aws.states", "detail": detail})
+
     # -- an execution ----------------------------------------------------------------------------------------
 
     def _begin(self, execution: Execution) -> None:

@@ -457,6 +457,19 @@ def test_rows_that_are_being_read_when_a_batch_is_stopped_cost_nothing(
     check_whole(pipeline, batch, images)
 
 
+def test_a_batch_whose_machine_is_gone_is_stopped_when_another_starts(pipeline: Pipeline) -> None:
+    """As under ``make run``, which keeps no executions: units that were open are given back."""
+    pipeline.create_key()
+    images = a_list(pipeline, 60)
+    batch = submit(pipeline, images)
+    pipeline.workers[Api.PLATE].handle(a_child(pipeline, batch, images[:50]), Invocation(300_000))
+    pipeline.deployment.meters.take(KEY_ID, Api.PLATE, 10, f"{batch[:12]}-51.")
+    pipeline.machine().end_what_was_interrupted(pipeline.table)
+    said = show(pipeline, batch)
+    assert (said["state"], said["done"], pipeline.used(), pipeline.tickets()) == ("cancelled", 50, 43, [])
+    assert len(lines(pipeline, batch)) == 50
+
+
 @pytest.mark.parametrize("rows", [60, 101 * 50])
 def test_a_child_that_fails_for_good(pipeline: Pipeline, rows: int) -> None:
     """One child of two is too many, one of a hundred and one is not: its rows say that they were not read."""

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Request
 
+from carsight_service.aws.lambda_types import Event, Response
 from carsight_service.contract.errors import ImageTooLarge
 from carsight_service.http.responses import refuse, respond
-from carsight_service.lambda_types import Event, Response
 from carsight_service.settings import Links
 
 if TYPE_CHECKING:

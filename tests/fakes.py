@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from carsight_service.aws.clients import Clients
 from carsight_service.aws.dynamo import Clock, utc_now
+from carsight_service.aws.lambda_types import Response
 from carsight_service.contract.api import (
     Answer,
     Api,
@@ -34,7 +35,6 @@ from carsight_service.contract.errors import InvalidImage
 from carsight_service.deployment import Deployment
 from carsight_service.http.account import AccountEndpoint
 from carsight_service.http.endpoint import Endpoint
-from carsight_service.lambda_types import Response
 from carsight_service.metering.keyring import Keyring
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.metering.model import key_id

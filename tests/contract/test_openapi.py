@@ -12,13 +12,13 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from carsight import formats
 from carsight.refusal import Reason
+from carsight_service.aws.lambda_types import Response
 from carsight_service.contract.api import IMAGE_FORMATS, IMAGE_LIMITS
 from carsight_service.contract.errors import ErrorOfApi, NotFound, ObjectGone, ServiceError
 from carsight_service.deployment import Deployment
 from carsight_service.http import account, openapi
 from carsight_service.http.request import FIELDS
 from carsight_service.http.routes import ROUTES
-from carsight_service.lambda_types import Response
 from carsight_service.settings import Settings
 from tests.events import Invocation, event
 

@@ -21,7 +21,7 @@ NEVER = {
     "boto3": "botocore makes the same clients",
     "botocore.session": "a request is counted by one signed POST; Powertools asks for the bare package",
     "multiprocessing": "nothing here starts processes",
-    "pydantic": "answers check themselves (carsight_service.parts)",
+    "pydantic": "answers check themselves (carsight_service.contract.parts)",
     "onnxruntime.quantization": "the models are quantized where they are trained",
     "requests": "fetches are the guarded ones of carsight_service.aws.fetch",
     "s3transfer": "objects are small enough for one request",

@@ -21,7 +21,7 @@ from carsight_service.contract.api import (
     Vehicle,
     VinAnswer,
 )
-from carsight_service.parts import Part, model_of
+from carsight_service.contract.parts import Part, model_of
 from tests.fakes import PLATES, VINS
 
 

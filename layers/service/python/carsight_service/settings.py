@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Self
 
-from carsight_service.parts import Part, Pattern
+from carsight_service.contract.parts import Part, Pattern
 
 WebPage = Annotated[str, Pattern(r"^https?://")]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from carsight_service.parts import NotEmpty, Number, Part, Pattern
+from carsight_service.contract.parts import NotEmpty, Number, Part, Pattern
 
 MAX_IMAGE_BYTES = 10 * 1024 * 1024
 """What an image may have, wherever it comes from."""

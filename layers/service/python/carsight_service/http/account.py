@@ -29,8 +29,8 @@ from carsight_service.reading import forget_frames, translate
 from carsight_service.telemetry import logger
 
 if TYPE_CHECKING:
+    from carsight_service.aws.lambda_types import Context, Event, Response
     from carsight_service.deployment import Deployment
-    from carsight_service.lambda_types import Context, Event, Response
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,9 @@ from carsight_service.http.routes import READING_ROUTES, Dialect
 from carsight_service.reading import ByKey, Reader, Recognize, Work
 
 if TYPE_CHECKING:
+    from carsight_service.aws.lambda_types import Context, Event, Response
     from carsight_service.deployment import Deployment
     from carsight_service.http.idempotency import Retries
-    from carsight_service.lambda_types import Context, Event, Response
 
 SECONDS_TO_ANSWER = 2.0
 """How long before the function's own timeout an answer has to be there."""

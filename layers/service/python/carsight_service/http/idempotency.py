@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import DataRecord
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from carsight_service.lambda_types import Context, Response
+    from carsight_service.aws.lambda_types import Context, Response
 
 KEPT_SECONDS = 24 * 60 * 60
 """How long an answer is kept for retries."""

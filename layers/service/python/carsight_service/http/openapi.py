@@ -50,12 +50,12 @@ from carsight_service.contract.errors import (
     envelope,
 )
 from carsight_service.contract.lists import MAX_ROWS
+from carsight_service.contract.parts import Part, model_of
 from carsight_service.http.batches import MAX_BODY_ROWS, BatchAnswer, ListOffer, ListRequest
 from carsight_service.http.routes import ROUTES, Operation, Route
 from carsight_service.http.snapshot import SnapshotAnswer, Statistics
 from carsight_service.http.uploads import UploadOffer, UploadRequest
 from carsight_service.metering.model import LIFETIME, Usage
-from carsight_service.parts import Part, model_of
 from carsight_service.settings import Links
 
 Document = dict[str, Any]

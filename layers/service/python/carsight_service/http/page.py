@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from carsight_service.lambda_types import Response
+    from carsight_service.aws.lambda_types import Response
 
 
 _FOLDER = Path(__file__).with_name("page")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from carsight_service.contract.errors import ServiceError, envelope
 
 if TYPE_CHECKING:
-    from carsight_service.lambda_types import Response
+    from carsight_service.aws.lambda_types import Response
     from carsight_service.settings import Links
 
 

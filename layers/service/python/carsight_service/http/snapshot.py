@@ -30,9 +30,9 @@ from carsight_service.contract.api import (
     VehicleType,
 )
 from carsight_service.contract.errors import NothingFound, ServiceError, UnknownRegions
+from carsight_service.contract.parts import Part
 from carsight_service.http.request import Request
 from carsight_service.metering.model import LIFETIME, Usage
-from carsight_service.parts import Part
 from carsight_service.reading import Recognize
 
 

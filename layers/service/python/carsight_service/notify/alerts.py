@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from carsight_service.aws.dynamo import Clock, attribute_names, expiry, utc_now
-from carsight_service.lambda_types import Event, Record, partial_failures
+from carsight_service.aws.lambda_types import Event, Record, partial_failures
 from carsight_service.metering.model import PROFILE, Meter, Profile, partition
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from pydantic import BaseModel
 
 from carsight_service.aws.clients import Clients
 from carsight_service.aws.fetch import post
+from carsight_service.aws.lambda_types import Event, Record, partial_failures
 from carsight_service.aws.queues import Queues
 from carsight_service.contract.errors import ServiceError
-from carsight_service.lambda_types import Event, Record, partial_failures
 from carsight_service.notify.subscribers import DELIVERY, SIGNATURE, Webhooks, sign
 
 if TYPE_CHECKING:

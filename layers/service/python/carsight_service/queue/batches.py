@@ -47,8 +47,8 @@ from carsight_service.reading import Recognize, forget_frames, translate
 from carsight_service.telemetry import logger, stage, timed
 
 if TYPE_CHECKING:
+    from carsight_service.aws.lambda_types import Event
     from carsight_service.deployment import Deployment
-    from carsight_service.lambda_types import Event
     from carsight_service.metering.model import Grant
 
 SECONDS_A_ROW = 12.0

@@ -27,8 +27,8 @@ from carsight_service.queue.leases import Leases
 from carsight_service.telemetry import logger
 
 if TYPE_CHECKING:
+    from carsight_service.aws.lambda_types import Context, Event
     from carsight_service.deployment import Deployment
-    from carsight_service.lambda_types import Context, Event
 
 SORTED_BYTES = 32 * 1024 * 1024
 """Results up to this size are put into the order of the list; larger ones stay as the map writes them."""

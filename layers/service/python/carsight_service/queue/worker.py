@@ -11,8 +11,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from carsight_service.aws.lambda_types import Context, Event, Record, partial_failures
 from carsight_service.contract.api import Api
-from carsight_service.lambda_types import Context, Event, Record, partial_failures
 from carsight_service.notify.subscribers import Webhooks
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.batches import BatchWorker

@@ -8,6 +8,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from hypothesis import strategies as some
 from carsight_service.contract.errors import InvalidImage, InvalidRequest
 from carsight_service.http.plate_options import PlateOptions
 from carsight_service.http.request import MAX_FIELDS, MAX_HEAD_BYTES, MAX_PARTS, parse_request
-from carsight_service.images import Base64Source, BytesSource, UnusableSource
+from carsight_service.images import Base64Source, BytesSource, UnusableSource, percent_decoded
 from tests.events import MULTIPART, event, form
 from tests.unit.test_source import load
 
@@ -188,3 +189,10 @@ def test_a_key_in_the_head_is_enough_to_know_who_asks() -> None:
     request = parse_request(event(base64.b64encode(b"x" * 1000).decode(), "text/plain", query="key=abc"))
     assert request.key == "abc"
     assert "body" not in vars(request)
+
+
+@given(some.text("%a4Fé", max_size=60), some.integers(3, 9))
+def test_escapes_are_undone_wherever_the_text_is_cut(text: str, piece: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("carsight_service.images._PIECE", piece)
+        assert percent_decoded(text) == unquote_to_bytes(text)

@@ -58,6 +58,8 @@ class UnusableSource:
 
 ImageSource = UrlSource | BytesSource | Base64Source | S3Source | UnusableSource
 
+_PIECE = 65_536
+"""Bytes that are unescaped at a time: two million escapes at once take 150 MB."""
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _DIGITS = "0123456789ABCDEFabcdef"
 _BYTES = {(a + b).encode(): bytes.fromhex(a + b) for a in _DIGITS for b in _DIGITS}
@@ -68,7 +70,14 @@ def percent_decoded(text: str) -> bytes:
 
     As ``urllib.parse`` does it, in a quarter of its memory where there are very many.
     """
-    return _ESCAPE.sub(lambda escape: _BYTES[escape[1]], text.encode("utf-8", "replace"))
+    data, parts, at = text.encode("utf-8", "replace"), [], 0
+    while at < len(data):
+        end = at + _PIECE
+        while end < len(data) and b"%" in data[end - 2 : end]:  # not within an escape
+            end += 1
+        parts.append(_ESCAPE.sub(lambda escape: _BYTES[escape[1]], data[at:end]))
+        at = end
+    return b"".join(parts)
 
 
 def image_source(value: object) -> ImageSource | None:

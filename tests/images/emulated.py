@@ -76,6 +76,7 @@ def running(image: str, command: str, stores: str) -> Iterator[str]:
         "AWS_ENDPOINT_URL": stores,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
         "AWS_LAMBDA_FUNCTION_TIMEOUT": "900",
+        "RESULTS_BUCKET": "carsight-results",
         "TABLE_NAME": TABLE,
     }
     container = run([*BUILDAH, "from", "--pull-never", f"localhost/carsight-{image}{SUFFIX}"]).strip()

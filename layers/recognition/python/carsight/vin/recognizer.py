@@ -330,10 +330,10 @@ class _Search:
             reading = line.reading
         if line.certainty >= self._tuning.sure and reading.span is not None:
             text = trimmed(corners, reading.span)
-            # "VIN:" is not a part of it. Of what fits, the detector's corners are finer: a character stands
-            # at one of 48 steps, and which of two that is depends on the processor's rounding.
-            if _length(text) < _FAR_OFF * _length(corners):
-                line = replace(line, corners=text)
+            # "VIN:" is not a part of it. Where nothing stands beside it, both tell where it ends, the text to
+            # one of 48 steps: their middle moves less from one processor's rounding to another's than either.
+            beside = _length(text) < _FAR_OFF * _length(corners)
+            line = replace(line, corners=text if beside else (text + corners) / 2)
         return line
 
     def _is_small(self, line: _Line, inside: Floats) -> bool:

@@ -6,7 +6,6 @@ collaborators and looks for none.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import time
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 from carsight_service import telemetry
 from carsight_service.aws.clients import Clients
 from carsight_service.aws.dynamo import Clock, utc_now
+from carsight_service.aws.heap import Heap
 from carsight_service.aws.storage import Storage
 from carsight_service.images import ImageLoader
 from carsight_service.metering.journal import Journal
@@ -43,7 +43,7 @@ class Deployment:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """Make what ``environment`` describes. Raises ``ValueError`` where it is unusable."""
         settings = Settings.read(environment)
-        _keep_one_heap()
+        Heap().keep_one()
         if settings.tracing:
             telemetry.trace()
         return cls(settings)
@@ -71,14 +71,3 @@ class Deployment:
         from carsight_service.aws.queues import Queues  # no call needs them
 
         return Queues(self.settings, self.aws)
-
-
-def _keep_one_heap() -> None:
-    """Have glibc take all memory from one heap.
-
-    It has one for each of the first threads otherwise, and what a photo has left free in one is no use to
-    the next photo's thread: 357 MB where 240 are enough, and 99 MB left behind instead of 48.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(-8, 1)  # M_ARENA_MAX of <malloc.h>

@@ -333,7 +333,7 @@ class _Search:
             # "VIN:" is not a part of it. Where nothing stands beside it, both tell where it ends, the text to
             # one of 48 steps: their middle moves less from one processor's rounding to another's than either.
             beside = _length(text) < _FAR_OFF * _length(corners)
-            line = replace(line, corners=text if beside else (text + corners) / 2)
+            line = replace(line, corners=text if beside else np.float32(0.5) * (text + corners))
         return line
 
     def _is_small(self, line: _Line, inside: Floats) -> bool:

@@ -11,6 +11,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from carsight_service.aws.heap import Heap
 from carsight_service.aws.lambda_types import Context, Event, Record, partial_failures
 from carsight_service.contract.api import Api
 from carsight_service.notify.subscribers import Webhooks
@@ -51,6 +52,7 @@ class Worker:
         webhooks = Webhooks(table, aws.dynamodb)
         announcer = Announcer(deployment.settings, aws, webhooks, deployment.queues)
         self._api = api
+        self._heap = Heap()
         self._queues = deployment.queues
         self._uploads = UploadProcessor(deployment, reader, recognize, leases, announcer)
         self._batches = BatchWorker(deployment, recognize, leases)
@@ -60,6 +62,12 @@ class Worker:
 
         A child of a map is answered with the rows of its result.
         """
+        try:
+            return self._handled(event, context)
+        finally:
+            self._heap.give_back()
+
+    def _handled(self, event: Event, context: Context) -> Any:
         if "Items" in event:
             return self._batches.read(event, self._deadline(context))
         return partial_failures(

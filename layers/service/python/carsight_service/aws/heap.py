@@ -1,0 +1,52 @@
+"""What the C library keeps of the memory that photos have taken."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+_ARENA_MAX = -8
+"""M_ARENA_MAX of <malloc.h>."""
+
+_STATM = Path("/proc/self/statm")
+
+SLACK = 32_000_000
+"""How many bytes a process may grow before what is free of them is given back: a trim takes up to 10 ms."""
+
+
+class Heap:
+    """glibc's heap; elsewhere, where there are no such functions, nothing is done."""
+
+    def __init__(self) -> None:
+        library = ctypes.CDLL(None)
+        self._trim = getattr(library, "malloc_trim", None)
+        self._mallopt = getattr(library, "mallopt", None)
+        self._after_last: int | None = None
+
+    def keep_one(self) -> None:
+        """Take all memory from one heap.
+
+        There is one for each of the first threads otherwise, and what a photo has left free in one is no use
+        to the next photo's thread: 357 MB where 240 are enough, and 99 MB left behind instead of 48.
+        """
+        if self._mallopt is not None:
+            self._mallopt(_ARENA_MAX, 1)
+
+    def give_back(self) -> None:
+        """Return free memory to the system where the process has grown since that was done last.
+
+        Free memory below a piece that stays is kept otherwise: 500 hostile calls left 58 MB of it.
+        """
+        if self._trim is None or not _STATM.exists():
+            return
+        if self._after_last is None:
+            self._after_last = resident_bytes()
+        elif resident_bytes() > self._after_last + SLACK:
+            self._trim(0)
+            self._after_last = resident_bytes()
+
+
+def resident_bytes() -> int:
+    """Return how much memory of this process is resident."""
+    return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,53 @@
+"""Memory that is free goes back to the system, where a process has grown."""
+
+from __future__ import annotations
+
+import pytest
+
+from carsight_service.aws import heap
+from carsight_service.aws.heap import SLACK, Heap
+
+
+@pytest.fixture
+def trimmed(monkeypatch: pytest.MonkeyPatch) -> tuple[Heap, list[int], list[int]]:
+    """A heap, the sizes that the process will have, and the calls of ``malloc_trim``."""
+    sizes: list[int] = []
+    calls: list[int] = []
+    monkeypatch.setattr(heap, "resident_bytes", lambda: sizes.pop(0))
+    one = Heap()
+    monkeypatch.setattr(one, "_trim", calls.append)
+    return one, sizes, calls
+
+
+def test_nothing_is_given_back_until_the_process_has_grown(
+    trimmed: tuple[Heap, list[int], list[int]],
+) -> None:
+    one, sizes, calls = trimmed
+    sizes += [100, 100 + SLACK]
+    one.give_back()
+    one.give_back()
+    assert calls == []
+
+
+def test_what_is_left_after_one_trim_is_what_the_next_goes_by(
+    trimmed: tuple[Heap, list[int], list[int]],
+) -> None:
+    one, sizes, calls = trimmed
+    sizes += [100, 101 + SLACK, 90 + SLACK, 91 + 2 * SLACK, 200]
+    for _ in range(3):
+        one.give_back()
+    assert (calls, sizes) == ([0, 0], [])
+
+
+def test_memory_below_a_piece_that_stays_is_given_back() -> None:
+    one = Heap()
+    if one._trim is None:
+        pytest.skip("the C library is not glibc")
+    one.give_back()
+    pieces = [bytearray(50_000) for _ in range(2_000)]
+    stays = pieces[-1]
+    full = heap.resident_bytes()
+    del pieces
+    one.give_back()
+    assert heap.resident_bytes() < full - 50_000_000
+    assert len(stays) == 50_000

@@ -19,6 +19,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from tests.serving import in_background
+
 Item = dict[str, Any]
 
 _TOKENS = re.compile(r"\s*(<>|<=|>=|[=<>(),+-]|AND\b|OR\b|IN\b|[#:]?\w+)")
@@ -255,11 +257,5 @@ class _Server(ThreadingHTTPServer):
 def serve(store: FakeDynamo) -> Iterator[str]:
     """Serve ``store`` from this process until the block is left; yield its address."""
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"store": store}))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with in_background(server):
         yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

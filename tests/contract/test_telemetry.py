@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -20,6 +19,7 @@ from carsight_service.contract.errors import InvalidImage, NothingFound
 from carsight_service.metering.model import Status, key_id, prefix_of
 from tests.events import MULTIPART, Invocation, form
 from tests.fakes import BASE64, NOW, PHOTO, ROUTES, Recognition, Service, deploy
+from tests.serving import in_background
 
 SIGNATURE = "5fd924625f6ab16a19cc9807c7c506ae1813490e4ba675f843d5a10e0baacdb8"
 
@@ -139,12 +139,8 @@ def photos(service: Service) -> Iterator[str]:
 
     service.deployment = deploy(service.table, service.client, lambda: NOW, local_fetch=True)
     server = HTTPServer(("127.0.0.1", 0), Photos)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with in_background(server):
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 @pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])

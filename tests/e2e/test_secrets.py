@@ -10,7 +10,6 @@ from functools import partial
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,6 +18,7 @@ from carsight_service.contract.api import Api
 from carsight_service.metering.model import Status, key_id
 from tests.e2e.conftest import Running
 from tests.events import form
+from tests.serving import in_background
 
 PHOTO = (Path(__file__).resolve().parents[1] / "data" / "plate_us.jpg").read_bytes()
 BASE64 = base64.b64encode(PHOTO).decode()
@@ -42,12 +42,9 @@ class Photos(BaseHTTPRequestHandler):
 @contextmanager
 def photos() -> Iterator[str]:
     """The address of a server of photos."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Photos) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Photos)
+    with in_background(server):
         yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 class Sender:

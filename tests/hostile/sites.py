@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import gzip
 import socketserver
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
 from random import Random
+
+from tests.serving import in_background
 
 SECONDS = 12.0
 """How long a server goes on; a fetch is given up after 8."""
@@ -210,12 +211,6 @@ class _Server(socketserver.ThreadingTCPServer):
 @contextmanager
 def serve() -> Iterator[str]:
     """Run the servers until the block is left; yield their address."""
-    with _Server(("127.0.0.1", 0), _Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.socket.getsockname()[1]}"
-        finally:
-            server.shutdown()
-            with suppress(RuntimeError):
-                thread.join(5)
+    server = _Server(("127.0.0.1", 0), _Handler)
+    with in_background(server):
+        yield f"http://127.0.0.1:{server.socket.getsockname()[1]}"

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import random
-import threading
 import tracemalloc
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -32,6 +31,7 @@ from carsight_service.queue.results import BatchJobs
 from tests.events import Invocation, event
 from tests.fakes import PLATES
 from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline
+from tests.serving import in_background
 
 
 class _Photos(BaseHTTPRequestHandler):
@@ -49,12 +49,9 @@ class _Photos(BaseHTTPRequestHandler):
 @pytest.fixture
 def host() -> Iterator[str]:
     """The address of a host of photos."""
-    with HTTPServer(("127.0.0.1", 0), _Photos) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    server = HTTPServer(("127.0.0.1", 0), _Photos)
+    with in_background(server):
         yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 def ask(

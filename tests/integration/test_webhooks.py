@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -17,6 +16,7 @@ from carsight_service.contract.api import Api
 from carsight_service.notify.subscribers import DELIVERY, SIGNATURE, sign, verify
 from carsight_service.notify.webhooks import MAX_DETAIL_BYTES
 from tests.pipeline import KEY_ID, Pipeline, read_event
+from tests.serving import in_background
 
 
 class Receiver(HTTPServer):
@@ -48,12 +48,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        thread = threading.Thread(target=receiver.serve_forever)
-        thread.start()
+    receiver = Receiver()
+    with in_background(receiver):
         yield receiver
-        receiver.shutdown()
-        thread.join()
 
 
 def taken(pipeline: Pipeline) -> dict[str, Any]:

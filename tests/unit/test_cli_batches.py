@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from carsight_service.cli import main
 from carsight_service.cli.batches import INLINE_ROWS
+from tests.serving import in_background
 
 ID = "0123456789abcdef" * 2
 
@@ -61,8 +61,6 @@ class _Handler(BaseHTTPRequestHandler):
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
     """The service that ``--local`` finds."""
     server = Scripted()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
     (tmp_path / ".local").mkdir()
     aws = {"AWS_ENDPOINT_URL": "", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
     endpoint = {"url": server.url, "key": "demo", "AWS_DEFAULT_REGION": "us-east-1", **aws}
@@ -71,10 +69,8 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripte
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("time.sleep", lambda _: None)
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with in_background(server):
+        yield server
 
 
 def state(state: str = "running", **changed: Any) -> dict[str, Any]:

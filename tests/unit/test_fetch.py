@@ -20,6 +20,7 @@ import pytest
 from carsight_service.aws import fetch as guard
 from carsight_service.aws.fetch import MAX_BYTES, fetch, is_public
 from carsight_service.contract.errors import InvalidImage
+from tests.serving import in_background
 
 PHOTO = b"\xff\xd8\xff\xe0 a photo"
 MESSAGE = "Invalid image data format. Must be a valid URL or base64 encoded string."
@@ -106,15 +107,11 @@ def serving(context: ssl.SSLContext | None = None) -> Iterator[tuple[int, type[S
     server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield server.server_port, Here
-    finally:
-        Here.hang_up.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with in_background(server):
+        try:
+            yield server.server_port, Here
+        finally:
+            Here.hang_up.set()
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from carsight_service.aws.dynamo import attribute_names, expiry
+from carsight_service.aws.dynamo import attribute, attribute_names, expiry
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import InvalidRequest, StoreUnavailable
 
@@ -96,7 +96,7 @@ class Batch:
     def to_item(self) -> dict[str, Any]:
         """Return the item that holds it."""
         fields = asdict(self) | {"regions": ",".join(self.regions)}
-        known = {name: _attribute(value) for name, value in fields.items() if value not in (None, "")}
+        known = {name: attribute(value) for name, value in fields.items() if value not in (None, "")}
         return _key(known.pop("id")["S"]) | known
 
     @classmethod
@@ -257,7 +257,7 @@ class Batches:
     def _update(self, batch: Batch, **fields: Any) -> bool:
         """Set ``fields`` while the batch is in the state that is known here; False where it is in another."""
         names = {f"#{name}": name for name in fields} | attribute_names("state", "redrives")
-        values = {f":{name}": _attribute(value) for name, value in fields.items() if value is not None}
+        values = {f":{name}": attribute(value) for name, value in fields.items() if value is not None}
         sets = ", ".join(f"#{name} = :{name}" for name, value in fields.items() if value is not None)
         gone = ", ".join(f"#{name}" for name, value in fields.items() if value is None)
         try:
@@ -269,7 +269,7 @@ class Batches:
                     ConditionExpression="#state = :was AND #redrives = :before",
                     ExpressionAttributeNames=names,
                     ExpressionAttributeValues=values
-                    | {":was": _attribute(batch.state), ":before": _attribute(batch.redrives)},
+                    | {":was": attribute(batch.state), ":before": attribute(batch.redrives)},
                 )
         except _Refused:
             return False
@@ -298,7 +298,3 @@ def _reaching() -> Iterator[None]:
 
 def _key(batch_id: str) -> dict[str, Any]:
     return {"pk": {"S": f"BATCH#{batch_id}"}, "sk": {"S": "BATCH"}}
-
-
-def _attribute(value: str | int) -> Any:
-    return {"N": str(value)} if isinstance(value, int) else {"S": str(value)}

@@ -38,15 +38,17 @@ class Deployment:
     clock: Clock = utc_now
     timer: Timer = time.perf_counter
     """What the stages of a request are timed with."""
+    heap: Heap = field(default_factory=Heap)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """Make what ``environment`` describes. Raises ``ValueError`` where it is unusable."""
         settings = Settings.read(environment)
-        Heap().keep_one()
+        deployment = cls(settings)
+        deployment.heap.keep_one()
         if settings.tracing:
             telemetry.trace()
-        return cls(settings)
+        return deployment
 
     @cached_property
     def meters(self) -> MeterStore:

@@ -22,10 +22,11 @@ def expiry(after: datetime, kept: timedelta) -> dict[str, str]:
 
 def item_of(**values: str | int) -> dict[str, Any]:
     """Return ``values`` as an item of the table holds them: text, whole numbers, true and false."""
-    return {name: _attribute(value) for name, value in values.items()}
+    return {name: attribute(value) for name, value in values.items()}
 
 
-def _attribute(value: str | int) -> dict[str, Any]:
+def attribute(value: str | int) -> dict[str, Any]:
+    """Return ``value`` as an attribute of an item."""
     if isinstance(value, str):
         return {"S": str(value)}  # of an enum's member the text alone
     return {"BOOL": value} if isinstance(value, bool) else {"N": str(value)}

@@ -20,7 +20,7 @@ class Heap:
 
     def __init__(self) -> None:
         library = ctypes.CDLL(None)
-        self._trim = getattr(library, "malloc_trim", None)
+        self._trim = getattr(library, "malloc_trim", None) if _STATM.exists() else None
         self._mallopt = getattr(library, "mallopt", None)
         self._after_last: int | None = None
 
@@ -38,7 +38,7 @@ class Heap:
 
         Free memory below a piece that stays is kept otherwise: 500 hostile calls left 58 MB of it.
         """
-        if self._trim is None or not _STATM.exists():
+        if self._trim is None:
             return
         if self._after_last is None:
             self._after_last = resident_bytes()

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from carsight_service.aws.heap import Heap
 from carsight_service.contract.api import Answer, Api
 from carsight_service.contract.errors import (
     InvalidRequest,
@@ -55,7 +54,6 @@ class Endpoint:
         self._deployment = deployment
         self._meters = deployment.meters  # its client is made while the function starts
         self._api = api
-        self._heap = Heap()
         self._recognize = recognize
         self._with_vehicles = with_vehicles or recognize
         self._reader = Reader(api, deployment.settings, deployment.timer)
@@ -70,7 +68,7 @@ class Endpoint:
             partial(self._refuse, log_fields),
         )
         self._meters.answered()
-        self._heap.give_back()
+        self._deployment.heap.give_back()
         return response
 
     def _refuse(self, log_fields: dict[str, Any], error: ServiceError) -> Response:

@@ -571,8 +571,8 @@ class MeterStore:
         """Give back the unit that was counted with ``ticket``, once however often it is called."""
         self._refund(key_id, api, ticket, 1)
 
-    def _refund(self, key_id: str, api: Api, ticket: str, units: int) -> Usage | None:
-        """Give back ``units`` counted with ``ticket``, and say where usage stands."""
+    def _refund(self, key_id: str, api: Api, ticket: str, units: int) -> None:
+        """Give back ``units`` counted with ``ticket``."""
         try:
             answer = self._call(
                 "update_item",
@@ -597,8 +597,7 @@ class MeterStore:
                 self._take_from_history(meter.account, api, item[_ticket(ticket)]["S"], units)
         if successor := successor_of(item):
             # The key was rotated in between, and its count went along with its tickets.
-            return self._refund(successor, api, ticket, units)
-        return Usage.of(Meter.from_item(item)) if item else None
+            self._refund(successor, api, ticket, units)
 
     def _drop(self, key_id: str, api: Api, ticket: str) -> bool:
         """Take ``ticket`` out of the meter; False where somebody else has done so."""

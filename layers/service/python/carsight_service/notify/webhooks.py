@@ -17,7 +17,7 @@ import logging
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel
 
@@ -29,6 +29,7 @@ from carsight_service.contract.errors import ServiceError
 from carsight_service.notify.subscribers import DELIVERY, SIGNATURE, Webhooks, sign
 
 if TYPE_CHECKING:
+    from carsight_service.deployment import Deployment
     from carsight_service.settings import Settings
 
 MAX_DETAIL_BYTES = 100_000
@@ -60,6 +61,12 @@ class Announcer:
         self._aws = aws
         self._webhooks = webhooks
         self._queues = queues
+
+    @classmethod
+    def of(cls, deployment: Deployment) -> Self:
+        """Make the announcer of a deployment."""
+        webhooks = Webhooks(deployment.settings.table_name, deployment.aws.dynamodb)
+        return cls(deployment.settings, deployment.aws, webhooks, deployment.queues)
 
     def announce(self, kind: str, key_id: str, delivery: str, detail: Mapping[str, Any]) -> None:
         """Tell the event bus, and the key's webhook, that ``detail`` has happened. Raises botocore's errors.

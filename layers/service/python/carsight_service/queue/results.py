@@ -20,7 +20,6 @@ from carsight_service.batch_store import ENDS, Batch, Batches, State
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import InvalidRequest
 from carsight_service.contract.lists import bounded_rows
-from carsight_service.notify.subscribers import Webhooks
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.batches import ChildRow, Outcomes, lines_of, unread
 from carsight_service.queue.leases import Leases
@@ -52,8 +51,7 @@ class BatchJobs:
         self._batches = Batches(deployment)
         self._outcomes = Outcomes(deployment)
         self._leases = Leases(settings.table_name, aws.dynamodb, deployment.clock)
-        webhooks = Webhooks(settings.table_name, aws.dynamodb)
-        self._announcer = Announcer(settings, aws, webhooks, deployment.queues)
+        self._announcer = Announcer.of(deployment)
 
     def handle(self, event: Event, context: Context) -> dict[str, Any]:
         """Do what a state of the machine asks for, or deal with the event of an execution that has ended."""

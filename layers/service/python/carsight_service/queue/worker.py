@@ -11,10 +11,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from carsight_service.aws.heap import Heap
 from carsight_service.aws.lambda_types import Context, Event, Record, partial_failures
 from carsight_service.contract.api import Api
-from carsight_service.notify.subscribers import Webhooks
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.batches import BatchWorker
 from carsight_service.queue.leases import Leases
@@ -46,13 +44,11 @@ class Worker:
     """Deals with one API's uploads and batches; one per process."""
 
     def __init__(self, deployment: Deployment, api: Api, recognize: Recognize) -> None:
-        table, aws = deployment.settings.table_name, deployment.aws
         reader = Reader(api, deployment.settings, deployment.timer)
-        leases = Leases(table, aws.dynamodb, deployment.clock)
-        webhooks = Webhooks(table, aws.dynamodb)
-        announcer = Announcer(deployment.settings, aws, webhooks, deployment.queues)
+        leases = Leases(deployment.settings.table_name, deployment.aws.dynamodb, deployment.clock)
+        announcer = Announcer.of(deployment)
         self._api = api
-        self._heap = Heap()
+        self._heap = deployment.heap
         self._queues = deployment.queues
         self._uploads = UploadProcessor(deployment, reader, recognize, leases, announcer)
         self._batches = BatchWorker(deployment, recognize, leases)

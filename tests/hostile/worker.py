@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pickle
 import re
-import socket
 import sys
 import time
 from importlib import import_module
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.events import Invocation
+from tests.offline import stay_here
 
 HANDLERS = {
     "upload/plate": "functions.plate.worker",
@@ -25,25 +25,6 @@ HANDLERS = {
     "vin": "functions.vin.app",
     "account": "functions.account.app",
 }
-
-_lookup, _connect = socket.getaddrinfo, socket.create_connection
-
-
-def _lookup_here(host: Any, *args: Any, **kwargs: Any) -> Any:
-    try:
-        if host != "localhost":
-            kwargs |= {"flags": socket.AI_NUMERICHOST}
-        return _lookup(host, *args, **kwargs)
-    except TypeError:
-        raise
-    except socket.gaierror as error:
-        raise socket.gaierror(socket.EAI_NONAME, "no name is looked up here") from error
-
-
-def _connect_here(address: Any, *args: Any, **kwargs: Any) -> socket.socket:
-    if address[0] not in ("127.0.0.1", "::1", "localhost"):
-        raise OSError("only this machine is reached from here")
-    return _connect(address, *args, **kwargs)
 
 
 def megabytes(name: str) -> float:
@@ -78,7 +59,7 @@ def main() -> None:
     calls, outcomes = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     # What handlers log goes where errors go.
     os.dup2(2, 1)
-    socket.getaddrinfo, socket.create_connection = _lookup_here, _connect_here
+    stay_here()
     handlers = {name: import_module(module).lambda_handler for name, module in HANDLERS.items()}
     idle = 0.0
     while True:

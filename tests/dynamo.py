@@ -59,18 +59,18 @@ class _Expression:
     # -- conditions ------------------------------------------------------------------------------------------
 
     def condition(self) -> bool:
-        holds = self.all_of()
-        while self.peek() == "OR":
-            self.next()
-            holds = self.all_of() or holds
-        return holds
+        return any(self.joined("OR", self.all_of))
 
     def all_of(self) -> bool:
-        holds = self.one()
-        while self.peek() == "AND":
+        return all(self.joined("AND", self.one))
+
+    def joined(self, word: str, part: Callable[[], bool]) -> list[bool]:
+        """What each ``part`` of those that ``word`` joins comes to; all are read."""
+        parts = [part()]
+        while self.peek() == word:
             self.next()
-            holds = self.one() and holds
-        return holds
+            parts.append(part())
+        return parts
 
     def one(self) -> bool:
         token = self.next()

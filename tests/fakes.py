@@ -13,24 +13,8 @@ from typing import TYPE_CHECKING, Any
 from carsight_service.aws.clients import Clients
 from carsight_service.aws.dynamo import Clock, utc_now
 from carsight_service.aws.lambda_types import Response
-from carsight_service.contract.api import (
-    Answer,
-    Api,
-    Box,
-    Character,
-    CheckDigit,
-    Image,
-    PlateAnswer,
-    PlateCandidate,
-    PlateResult,
-    PlatesAndVehicles,
-    Region,
-    Repair,
-    Vehicle,
-    VinAnswer,
-    VinBox,
-    VinReading,
-)
+from carsight_service.contract import api as contract
+from carsight_service.contract.api import Answer, Api, PlateAnswer, PlatesAndVehicles, Vehicle
 from carsight_service.contract.errors import InvalidImage
 from carsight_service.deployment import Deployment
 from carsight_service.http.account import AccountEndpoint
@@ -58,32 +42,34 @@ PHOTO = b"\xff\xd8\xff\xfb\xef\xbe a photo"  # base64: /9j/++++IGEgcGhvdG8=
 BASE64 = base64.b64encode(PHOTO).decode()
 BODY = json.dumps({"image": BASE64})
 
-PLATES = PlateAnswer(
+PLATES = contract.PlateAnswer(
     results=(
-        PlateResult(
-            box=Box(xmin=2045, ymin=1400, xmax=2732, ymax=1849),
+        contract.PlateResult(
+            box=contract.Box(xmin=2045, ymin=1400, xmax=2732, ymax=1849),
             plate="9djc652",
-            region=Region(code="us-ca", score=0.849),
+            region=contract.Region(code="us-ca", score=0.849),
             score=1,
-            candidates=(PlateCandidate(score=1, plate="9djc652"),),
+            candidates=(contract.PlateCandidate(score=1, plate="9djc652"),),
             dscore=0.928,
-            vehicle=Vehicle(score=0.963, type="Sedan", box=Box(xmin=56, ymin=0, xmax=3594, ymax=2913)),
+            vehicle=contract.Vehicle(
+                score=0.963, type="Sedan", box=contract.Box(xmin=56, ymin=0, xmax=3594, ymax=2913)
+            ),
             polygon=((2045, 1400), (2732, 1400), (2732, 1849), (2045, 1849)),
-            characters=tuple(Character(character=character, score=1) for character in "9djc652"),
+            characters=tuple(contract.Character(character=character, score=1) for character in "9djc652"),
         ),
     ),
-    image=Image(width=4032, height=3024),
+    image=contract.Image(width=4032, height=3024),
 )
 
-_VIN = VinReading(
+_VIN = contract.VinReading(
     vin="JHLRD77874C026456",
     confidence=0.983425,
-    box=VinBox(xmin=257, xmax=1673, ymin=635, ymax=793),
+    box=contract.VinBox(xmin=257, xmax=1673, ymin=635, ymax=793),
     source="text",
-    check_digit=CheckDigit(valid=True, applies=True),
-    repairs=(Repair(position=9, from_="B", to="8", reason="check digit"),),
+    check_digit=contract.CheckDigit(valid=True, applies=True),
+    repairs=(contract.Repair(position=9, from_="B", to="8", reason="check digit"),),
 )
-VINS = VinAnswer(
+VINS = contract.VinAnswer(
     vin=_VIN.vin,
     box=_VIN.box,
     confidence=_VIN.confidence,
@@ -91,7 +77,7 @@ VINS = VinAnswer(
     source=_VIN.source,
     check_digit=_VIN.check_digit,
     repairs=_VIN.repairs,
-    image=Image(width=2000, height=1500),
+    image=contract.Image(width=2000, height=1500),
 )
 
 Recognition = Answer | Exception | Callable[[], Answer]

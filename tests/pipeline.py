@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -53,6 +54,31 @@ def read_event(name: str) -> dict[str, Any]:
 
 class Died(BaseException):
     """The worker's process ends here: nothing after it runs, no error is handled."""
+
+
+@contextmanager
+def once(owner: type, name: str, instead: Callable[..., Any]) -> Iterator[None]:
+    """Have ``instead`` answer the next call of ``owner.name``, given the real one before the arguments."""
+    real = getattr(owner, name)
+    with pytest.MonkeyPatch.context() as patch:
+
+        def call(*arguments: Any, **more: Any) -> Any:
+            patch.undo()
+            return instead(real, *arguments, **more)
+
+        patch.setattr(owner, name, call)
+        yield
+
+
+def dying(owner: type, name: str, after: bool) -> AbstractContextManager[None]:
+    """Have a worker die in its next call of ``owner.name``, before it does anything or ``after`` it has."""
+
+    def dies(real: Callable[..., Any], *arguments: Any, **more: Any) -> None:
+        if after:
+            real(*arguments, **more)
+        raise Died
+
+    return once(owner, name, dies)
 
 
 class Pipeline:

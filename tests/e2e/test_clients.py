@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -268,84 +269,120 @@ def test_node_red_sends_a_refusal_to_its_second_output(gateway: Running, tmp_pat
 # -- the others, byte for byte -------------------------------------------------------------------------------
 
 
-def request(target: str, headers: Sequence[str], body: bytes, chunked: bool = False) -> bytes:
-    """An HTTP/1.1 request, with its length or in one chunk."""
-    length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}"
-    lines = [f"POST {target} HTTP/1.1", "Host: api.example", *headers, length, "Connection: close", "", ""]
-    return "\r\n".join(lines).encode() + (b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if chunked else body)
+@dataclass(frozen=True)
+class Client:
+    """How a client sends an image. ``body`` is made of a key and the image, and sent in one chunk or whole.
+
+    ``head`` is what it begins with, but for the host and the length. It names the ``path`` of an API, or the
+    ``short`` one without its version, and the ``key``.
+    """
+
+    head: str
+    body: Callable[[str, str], str]
+    chunked: bool = False
+
+    def request(self, path: str, key: str, image: str) -> bytes:
+        """The request, byte for byte."""
+        body = self.body(key, image).encode()
+        length = "Transfer-Encoding: chunked" if self.chunked else f"Content-Length: {len(body)}"
+        head = self.head.format(path=path, short=path.removeprefix("/v1"), key=key)
+        first, *headers = (line.strip() for line in head.strip().splitlines())
+        lines = [first, "Host: api.example", *headers, length, "Connection: close", "", ""]
+        sent = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if self.chunked else body
+        return "\r\n".join(lines).encode() + sent
 
 
-def go(path: str, key: str, image: str) -> bytes:
-    """``encoding/json`` by an Encoder: a newline at the end, and ``&`` escaped."""
-    body = json.dumps({"image": image}, separators=(",", ":")).replace("&", "\\u0026") + "\n"
-    headers = ["User-Agent: Go-http-client/1.1", "Content-Type: application/json", "Accept-Encoding: gzip"]
-    return request(f"{path}?key={key}&source=go", headers, body.encode())
+def tight(**members: str) -> str:
+    """JSON without spaces."""
+    return json.dumps(members, separators=(",", ":"))
 
 
-def dotnet(path: str, key: str, image: str) -> bytes:
-    """``System.Text.Json`` escapes what HTML might mind, ``+`` of base64 among it."""
-    body = json.dumps({"image": image}, separators=(",", ":"))
-    for character in "+&'<>":
-        body = body.replace(character, f"\\u{ord(character):04X}")
-    headers = ["Content-Type: application/json; charset=utf-8", "Accept: application/json"]
-    return request(f"{path}?key={key}&source=c%23", headers, body.encode(), chunked=True)
+def escaped_for_html(text: str) -> str:
+    """What ``System.Text.Json`` makes of JSON, ``+`` of base64 among it."""
+    return re.sub("[+&'<>]", lambda character: f"\\u{ord(character[0]):04X}", text)
 
 
-def java(path: str, key: str, image: str) -> bytes:
-    """``java.net.http`` asks for HTTP/2 first."""
-    headers = [
-        "Upgrade: h2c",
-        "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA",
-        "User-Agent: Java-http-client/17.0.9",
-        "Content-Type: application/json",
-    ]
-    return request(f"{path}?key={key}&source=java", headers, json.dumps({"image": image}).encode())
-
-
-def php(path: str, key: str, image: str) -> bytes:
-    """``json_encode`` escapes slashes."""
-    body = json.dumps({"upload_url": image}, separators=(",", ":")).replace("/", "\\/")
-    headers = ["User-Agent: GuzzleHttp/7", "Content-Type: application/json", "Accept: */*"]
-    return request(f"{path}?key={key}&source=php", headers, body.encode())
-
-
-def ruby(path: str, key: str, image: str) -> bytes:
-    """``Net::HTTP``, with a key of its own spelling."""
-    headers = [
-        "Content-Type: application/json",
-        "Accept-Encoding: gzip;q=1.0,deflate;q=0.6,identity;q=0.3",
-        "Accept: */*",
-        "User-Agent: Ruby",
-    ]
-    return request(f"{path}?key={key}&source=ruby", headers, json.dumps({"imageUrl": image}).encode())
-
-
-def mcp(path: str, key: str, image: str) -> bytes:
-    """The MCP servers' ``fetch``: the bare image as text, at the short path."""
-    headers = [
-        "content-type: text/plain;charset=UTF-8",
-        "accept: */*",
-        "accept-language: *",
-        "user-agent: node",
-    ]
-    return request(f"{path.removeprefix('/v1')}?key={key}&source=mcp", headers, image.encode())
-
-
-def early_npm(path: str, key: str, image: str) -> bytes:
-    """The key in the body."""
-    body = json.dumps({"key": key, "image": image}, separators=(",", ":"))
-    return request(path.removeprefix("/v1"), ["Content-Type: application/json"], body.encode())
-
-
-def careless(path: str, key: str, image: str) -> bytes:
-    """A trailing slash, the region's prefix, and words that nobody knows."""
-    body = json.dumps({"image": image, "unknown": [1, 2]}).encode()
-    return request(f"/eu{path}/?key={key}&source=cli&unknown=1", ["Content-Type: application/json"], body)
-
-
-CLIENTS = [go, dotnet, java, php, ruby, mcp, early_npm, careless]
+CLIENTS = {
+    # ``encoding/json`` by an Encoder: a newline at the end, and ``&`` escaped.
+    "go": Client(
+        """
+        POST {path}?key={key}&source=go HTTP/1.1
+        User-Agent: Go-http-client/1.1
+        Content-Type: application/json
+        Accept-Encoding: gzip
+        """,
+        lambda _, image: tight(image=image).replace("&", "\\u0026") + "\n",
+    ),
+    "dotnet": Client(
+        """
+        POST {path}?key={key}&source=c%23 HTTP/1.1
+        Content-Type: application/json; charset=utf-8
+        Accept: application/json
+        """,
+        lambda _, image: escaped_for_html(tight(image=image)),
+        chunked=True,
+    ),
+    # ``java.net.http`` asks for HTTP/2 first.
+    "java": Client(
+        """
+        POST {path}?key={key}&source=java HTTP/1.1
+        Upgrade: h2c
+        HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA
+        User-Agent: Java-http-client/17.0.9
+        Content-Type: application/json
+        """,
+        lambda _, image: json.dumps({"image": image}),
+    ),
+    # ``json_encode`` escapes slashes.
+    "php": Client(
+        """
+        POST {path}?key={key}&source=php HTTP/1.1
+        User-Agent: GuzzleHttp/7
+        Content-Type: application/json
+        Accept: */*
+        """,
+        lambda _, image: tight(upload_url=image).replace("/", "\\/"),
+    ),
+    # ``Net::HTTP``, with a key of its own spelling.
+    "ruby": Client(
+        """
+        POST {path}?key={key}&source=ruby HTTP/1.1
+        Content-Type: application/json
+        Accept-Encoding: gzip;q=1.0,deflate;q=0.6,identity;q=0.3
+        Accept: */*
+        User-Agent: Ruby
+        """,
+        lambda _, image: json.dumps({"imageUrl": image}),
+    ),
+    # The MCP servers' ``fetch``: the bare image as text, at the short path.
+    "mcp": Client(
+        """
+        POST {short}?key={key}&source=mcp HTTP/1.1
+        content-type: text/plain;charset=UTF-8
+        accept: */*
+        accept-language: *
+        user-agent: node
+        """,
+        lambda _, image: image,
+    ),
+    # The key in the body.
+    "early_npm": Client(
+        """
+        POST {short} HTTP/1.1
+        Content-Type: application/json
+        """,
+        lambda key, image: tight(key=key, image=image),
+    ),
+    # A trailing slash, the region's prefix, and words that nobody knows.
+    "careless": Client(
+        """
+        POST /eu{path}/?key={key}&source=cli&unknown=1 HTTP/1.1
+        Content-Type: application/json
+        """,
+        lambda _, image: json.dumps({"image": image, "unknown": [1, 2]}),
+    ),
+}
 PATHS = {Api.PLATE: "/platerecognition", Api.VIN: "/v1/vinocr"}
-Client = Callable[[str, str, str], bytes]
 
 
 def exchange(gateway: Running, sent: bytes) -> tuple[int, Mapping[str, str], bytes]:
@@ -361,12 +398,12 @@ def exchange(gateway: Running, sent: bytes) -> tuple[int, Mapping[str, str], byt
 
 
 @pytest.mark.parametrize("api", Api)
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
 def test_every_other_client_s_request_is_understood(
     gateway: Running, keyring: Keyring, client: Client, api: Api
 ) -> None:
     key, _ = keyring.create(owner="o", tier="pro")
-    status, headers, body = exchange(gateway, client(PATHS[api], key, in_base64(PHOTOS[api])))
+    status, headers, body = exchange(gateway, client.request(PATHS[api], key, in_base64(PHOTOS[api])))
     answer = json.loads(body)
     assert (status, answer["success"]) == (200, True)
     assert headers["content-type"] == "application/json"
@@ -374,9 +411,9 @@ def test_every_other_client_s_request_is_understood(
 
 
 @pytest.mark.parametrize("api", Api)
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
 def test_every_other_client_can_read_its_errors(gateway: Running, client: Client, api: Api) -> None:
-    status, headers, body = exchange(gateway, client(PATHS[api], "unknown", "aGVsbG8="))
+    status, headers, body = exchange(gateway, client.request(PATHS[api], "unknown", "aGVsbG8="))
     assert status == {Api.PLATE: 401, Api.VIN: 404}[api]
     assert headers["content-type"] == "application/json"
     assert json.loads(body)["message"] == UNKNOWN

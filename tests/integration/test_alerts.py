@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import ModuleType
@@ -23,6 +23,9 @@ from carsight_service.metering.model import key_id
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_sqs import SQSClient
+
+
+At = Callable[[int], MeterStore]
 
 
 class Mailbox:
@@ -86,17 +89,19 @@ def keyring(table: str, dynamodb: DynamoDBClient) -> Keyring:
     return Keyring(table, dynamodb, lambda: datetime(2026, 11, 1, tzinfo=UTC))
 
 
-def at(table: str, dynamodb: DynamoDBClient, month: int) -> MeterStore:
-    return MeterStore(table, dynamodb, lambda: datetime(2026, month, 15, tzinfo=UTC))
+@pytest.fixture
+def at(table: str, dynamodb: DynamoDBClient) -> At:
+    """The meters in the middle of a month."""
+    return lambda month: MeterStore(table, dynamodb, lambda: datetime(2026, month, 15, tzinfo=UTC))
 
 
 def test_a_month_is_alerted_at_80_90_and_100_per_cent_once_each(
-    table: str, dynamodb: DynamoDBClient, keyring: Keyring, mailbox: Mailbox
+    at: At, keyring: Keyring, mailbox: Mailbox
 ) -> None:
     key, _ = keyring.create(
         owner="fleet@example.com", tier="pro", label="gate 3", limits={Api.PLATE: 50}, overage=False
     )
-    november = at(table, dynamodb, 11)
+    november = at(11)
     for number in range(1, 91):
         try:
             november.consume_by_id(key_id(key), Api.PLATE, f"upload-{number}")
@@ -128,69 +133,59 @@ def test_a_month_is_alerted_at_80_90_and_100_per_cent_once_each(
     assert alerts[0]["MessageAttributes"]["owner"]["Value"] == "fleet@example.com"
 
 
-def test_each_month_and_each_api_is_alerted_by_itself(
-    table: str, dynamodb: DynamoDBClient, keyring: Keyring, mailbox: Mailbox
-) -> None:
+def test_each_month_and_each_api_is_alerted_by_itself(at: At, keyring: Keyring, mailbox: Mailbox) -> None:
     key, _ = keyring.create(owner="o", tier="pro", limits={Api.PLATE: 10, Api.VIN: 10})
     for month in (11, 12):
         for api in Api:
             for _ in range(9):
-                at(table, dynamodb, month).consume(key, api)
+                at(month).consume(key, api)
         mailbox.deliver(mailbox.records())
         assert mailbox.thresholds() == [80, 80, 90, 90]
 
 
-def test_overage_is_not_alerted_again(
-    table: str, dynamodb: DynamoDBClient, keyring: Keyring, mailbox: Mailbox
-) -> None:
+def test_overage_is_not_alerted_again(at: At, keyring: Keyring, mailbox: Mailbox) -> None:
     key, _ = keyring.create(owner="o", tier="pro", limits={Api.PLATE: 2}, overage=True)
     for _ in range(8):
-        at(table, dynamodb, 11).consume(key, Api.PLATE)
+        at(11).consume(key, Api.PLATE)
     mailbox.deliver(mailbox.records())
     assert mailbox.thresholds() == [80, 90, 100]
 
 
-def test_a_changed_limit_has_thresholds_of_its_own(
-    table: str, dynamodb: DynamoDBClient, keyring: Keyring, mailbox: Mailbox
-) -> None:
+def test_a_changed_limit_has_thresholds_of_its_own(at: At, keyring: Keyring, mailbox: Mailbox) -> None:
     key, _ = keyring.create(owner="o", tier="pro", limits={Api.PLATE: 10})
     for _ in range(10):
-        at(table, dynamodb, 11).consume(key, Api.PLATE)
+        at(11).consume(key, Api.PLATE)
     keyring.set(key_id(key), limits={Api.PLATE: 20})
     for _ in range(6):
-        at(table, dynamodb, 11).consume(key, Api.PLATE)
+        at(11).consume(key, Api.PLATE)
     mailbox.deliver(mailbox.records())
     assert mailbox.thresholds() == [80, 80, 90, 100]
 
 
 def test_a_rotated_key_is_not_alerted_for_what_its_predecessor_used(
-    table: str, dynamodb: DynamoDBClient, keyring: Keyring, mailbox: Mailbox
+    at: At, keyring: Keyring, mailbox: Mailbox
 ) -> None:
     key, _ = keyring.create(owner="o", tier="pro", limits={Api.PLATE: 10})
     for _ in range(8):
-        at(table, dynamodb, 11).consume(key, Api.PLATE)
+        at(11).consume(key, Api.PLATE)
     mailbox.deliver(mailbox.records())
     new, _ = keyring.rotate(key_id(key))
     for _ in range(2):
-        at(table, dynamodb, 11).consume_by_id(key_id(new), Api.PLATE, "upload")
-        at(table, dynamodb, 11).refund(key_id(new), Api.PLATE, "upload")
+        at(11).consume_by_id(key_id(new), Api.PLATE, "upload")
+        at(11).refund(key_id(new), Api.PLATE, "upload")
     mailbox.deliver(mailbox.records())
     assert mailbox.thresholds() == [80, 90]
-    at(table, dynamodb, 11).consume(new, Api.PLATE)
+    at(11).consume(new, Api.PLATE)
     mailbox.deliver(mailbox.records())
     assert mailbox.thresholds() == []
 
 
 def test_an_alert_that_cannot_be_sent_comes_again(
-    table: str,
-    dynamodb: DynamoDBClient,
-    keyring: Keyring,
-    mailbox: Mailbox,
-    monkeypatch: pytest.MonkeyPatch,
+    at: At, keyring: Keyring, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, _ = keyring.create(owner="o", tier="pro", limits={Api.PLATE: 5})
     for _ in range(4):
-        at(table, dynamodb, 11).consume(key, Api.PLATE)
+        at(11).consume(key, Api.PLATE)
     records = mailbox.records()
     with monkeypatch.context() as patch:
         gone = replace(mailbox.app.alerts, topic_arn="arn:aws:sns:eu-central-1:123456789012:gone")

@@ -8,7 +8,7 @@ import json
 import os
 import random
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -30,7 +30,7 @@ from carsight_service.queue.messages import TryLater
 from carsight_service.queue.results import BatchJobs
 from tests.events import Invocation, event
 from tests.fakes import PLATES
-from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline
+from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline, dying, once
 from tests.serving import in_background
 
 
@@ -180,6 +180,13 @@ def a_list(pipeline: Pipeline, rows: int, every: int = 7) -> list[str]:
     return ["nothing" if row % every == 0 else photo for row in range(1, rows + 1)]
 
 
+def begun(pipeline: Pipeline, rows: int, **limits: Any) -> tuple[list[str], str]:
+    """A list of so many rows, and the batch of it, of a key with ``limits``."""
+    pipeline.create_key(**limits)
+    images = a_list(pipeline, rows)
+    return images, submit(pipeline, images)
+
+
 def check_whole(pipeline: Pipeline, batch: str, images: list[str]) -> None:
     """Each row of the list is in the result once, in its order, and each that was read is charged once."""
     rows = lines(pipeline, batch)
@@ -213,26 +220,14 @@ POINTS = [
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize(("owner", "name"), POINTS)
 def test_a_worker_that_dies_over_a_child(pipeline: Pipeline, owner: Any, name: str, after: bool) -> None:
-    pipeline.create_key()
-    images = a_list(pipeline, 12)
-    batch, real = submit(pipeline, images), getattr(owner, name)
-    with pytest.MonkeyPatch.context() as patch:
-
-        def dies(*arguments: Any, **more: Any) -> None:
-            patch.undo()
-            if after:
-                real(*arguments, **more)
-            raise Died
-
-        patch.setattr(owner, name, dies)
+    images, batch = begun(pipeline, 12)
+    with dying(owner, name, after):
         pipeline.drain()
     check_whole(pipeline, batch, images)
 
 
 def test_twenty_deaths_lose_double_and_miscount_nothing(pipeline: Pipeline) -> None:
-    pipeline.create_key(overage=True)
-    images = a_list(pipeline, 1200)
-    batch = submit(pipeline, images)
+    images, batch = begun(pipeline, 1200, overage=True)
     chance, deaths = random.Random(17), 0
 
     def mortal(name: str, real: Any) -> Any:
@@ -289,9 +284,7 @@ def a_child(pipeline: Pipeline, batch: str, images: list[str], **more: Any) -> d
 
 
 def test_a_child_that_is_run_twice_is_read_once(pipeline: Pipeline) -> None:
-    pipeline.create_key()
-    images = a_list(pipeline, 9)
-    batch = submit(pipeline, images)
+    images, batch = begun(pipeline, 9)
     worker, child = pipeline.workers[Api.PLATE], a_child(pipeline, batch, images)
     first = worker.handle(child, Invocation(300_000))
     assert worker.handle(child | {"run": "another"}, Invocation(300_000)) == first
@@ -302,39 +295,29 @@ def test_a_child_that_is_run_twice_is_read_once(pipeline: Pipeline) -> None:
 
 
 def test_a_child_that_is_run_twice_at_once_waits(pipeline: Pipeline) -> None:
-    pipeline.create_key()
-    images = a_list(pipeline, 9)
-    batch = submit(pipeline, images)
+    images, batch = begun(pipeline, 9)
     worker, child = pipeline.workers[Api.PLATE], a_child(pipeline, batch, images)
-    row = BatchWorker._row
 
-    def meanwhile(*arguments: Any) -> Any:
-        patch.undo()
+    def meanwhile(row: Callable[..., Any], *arguments: Any) -> Any:
         with pytest.raises(TryLater):
             worker.handle(child | {"run": "another"}, Invocation(300_000))
         return row(*arguments)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BatchWorker, "_row", meanwhile)
+    with once(BatchWorker, "_row", meanwhile):
         assert len(worker.handle(child, Invocation(300_000))) == 9
     assert pipeline.used() == 8
 
 
 def test_a_child_whose_invocation_is_taken_for_lost_counts_once(pipeline: Pipeline) -> None:
     """The first goes on while the same execution tries again."""
-    pipeline.create_key()
-    images = a_list(pipeline, 9)
-    batch = submit(pipeline, images)
+    images, batch = begun(pipeline, 9)
     worker, child = pipeline.workers[Api.PLATE], a_child(pipeline, batch, images)
-    put = Outcomes.put
 
-    def meanwhile(*arguments: Any) -> Any:
-        patch.undo()
+    def meanwhile(put: Callable[..., Any], *arguments: Any) -> Any:
         assert len(worker.handle(child | {"attempt": 1}, Invocation(300_000))) == 9
         return put(*arguments)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Outcomes, "put", meanwhile)
+    with once(Outcomes, "put", meanwhile):
         assert len(worker.handle(child, Invocation(300_000))) == 9
     pipeline.drain()
     check_whole(pipeline, batch, images)
@@ -427,9 +410,7 @@ def test_rows_that_are_being_read_when_a_batch_is_stopped_cost_nothing(
     pipeline: Pipeline, redriven: bool
 ) -> None:
     """Nor when it runs again by then: their units have been given back, and are taken anew."""
-    pipeline.create_key()
-    images = a_list(pipeline, 5)
-    batch = submit(pipeline, images)
+    images, batch = begun(pipeline, 5)
     rows = BatchWorker._rows
 
     def stopped(*arguments: Any) -> Any:
@@ -456,9 +437,7 @@ def test_rows_that_are_being_read_when_a_batch_is_stopped_cost_nothing(
 
 def test_a_batch_whose_machine_is_gone_is_stopped_when_another_starts(pipeline: Pipeline) -> None:
     """As under ``make run``, which keeps no executions: units that were open are given back."""
-    pipeline.create_key()
-    images = a_list(pipeline, 60)
-    batch = submit(pipeline, images)
+    images, batch = begun(pipeline, 60)
     pipeline.workers[Api.PLATE].handle(a_child(pipeline, batch, images[:50]), Invocation(300_000))
     pipeline.deployment.meters.take(KEY_ID, Api.PLATE, 10, f"{batch[:12]}-51.")
     pipeline.machine().end_what_was_interrupted(pipeline.table)
@@ -504,9 +483,7 @@ def test_a_child_that_fails_for_good(pipeline: Pipeline, rows: int) -> None:
 
 
 def test_a_store_that_stops_is_waited_for(pipeline: Pipeline) -> None:
-    pipeline.create_key()
-    images = a_list(pipeline, 5)
-    batch = submit(pipeline, images)
+    images, batch = begun(pipeline, 5)
     refusals = 0
     real = pipeline.dynamodb.update_item
 

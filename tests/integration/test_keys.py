@@ -27,16 +27,8 @@ from botocore.exceptions import (
 )
 
 from carsight_service.aws.clients import Clients
+from carsight_service.contract import errors
 from carsight_service.contract.api import Api
-from carsight_service.contract.errors import (
-    BlockedKey,
-    InactiveKey,
-    LimitExceeded,
-    PlanWithoutApi,
-    ServiceError,
-    StoreUnavailable,
-    UnknownKey,
-)
 from carsight_service.metering.journal import Journal
 from carsight_service.metering.keyring import Keyring, KeyringError
 from carsight_service.metering.meter_store import MeterStore
@@ -111,19 +103,19 @@ def test_each_api_has_its_own_allowance(store: MeterStore, keyring: Keyring) -> 
 def test_an_upload_counts_by_the_key_s_id(store: MeterStore, keyring: Keyring) -> None:
     key = make(keyring, limit=1)
     assert store.consume_by_id(key_id(key), Api.PLATE).current == 1
-    with pytest.raises(LimitExceeded):
+    with pytest.raises(errors.LimitExceeded):
         store.consume(key, Api.PLATE)
 
 
 @pytest.mark.parametrize("key", ["", "no such key", "\ud800", "x" * 100_000])
 def test_an_unknown_key_is_unknown(store: MeterStore, key: str) -> None:
-    with pytest.raises(UnknownKey):
+    with pytest.raises(errors.UnknownKey):
         store.consume(key, Api.PLATE)
 
 
 @pytest.mark.parametrize("wrong_id", ["", "demo", "A" * 64, "a" * 63, "a" * 65, "../" + "a" * 61])
 def test_what_is_no_key_id_is_unknown(store: MeterStore, wrong_id: str) -> None:
-    with pytest.raises(UnknownKey):
+    with pytest.raises(errors.UnknownKey):
         store.consume_by_id(wrong_id, Api.PLATE)
 
 
@@ -135,13 +127,13 @@ def test_the_key_itself_is_stored_nowhere(keyring: Keyring, dynamodb: DynamoDBCl
 @pytest.mark.parametrize(
     ("status", "error"),
     [
-        (Status.INACTIVE, InactiveKey),
-        (Status.DISABLED, UnknownKey),
-        (Status.BLOCKED, BlockedKey),
+        (Status.INACTIVE, errors.InactiveKey),
+        (Status.DISABLED, errors.UnknownKey),
+        (Status.BLOCKED, errors.BlockedKey),
     ],
 )
 def test_only_an_active_key_is_served(
-    store: MeterStore, keyring: Keyring, status: Status, error: type[ServiceError]
+    store: MeterStore, keyring: Keyring, status: Status, error: type[errors.ServiceError]
 ) -> None:
     key = make(keyring, limit=1)
     keyring.set(key_id(key), status=status)
@@ -157,13 +149,13 @@ def test_a_key_s_state_wins_over_its_limit_and_plan(store: MeterStore, keyring: 
     key, _ = keyring.create(owner="o", tier="enterprise", limits={Api.PLATE: 0}, overage=False)
     keyring.set(key_id(key), status=Status.BLOCKED)
     for api in Api:
-        with pytest.raises(BlockedKey):
+        with pytest.raises(errors.BlockedKey):
             store.consume(key, api)
 
 
 def test_a_plan_without_the_api_is_refused(store: MeterStore, keyring: Keyring) -> None:
     key, _ = keyring.create(owner="o", tier="enterprise", limits={Api.PLATE: 5})
-    with pytest.raises(PlanWithoutApi):
+    with pytest.raises(errors.PlanWithoutApi):
         store.consume(key, Api.VIN)
     assert store.consume(key, Api.PLATE).limit == 5
 
@@ -172,7 +164,7 @@ def test_a_monthly_limit_says_how_to_go_on(store: MeterStore, keyring: Keyring, 
     clock.now = datetime(2026, 9, 3, tzinfo=UTC)
     key = make(keyring, limit=1, tier="starter")
     store.consume(key, Api.VIN)
-    with pytest.raises(LimitExceeded) as refused:
+    with pytest.raises(errors.LimitExceeded) as refused:
         store.consume(key, Api.VIN)
     assert refused.value.status == 429
     assert refused.value.message == (
@@ -188,7 +180,7 @@ def test_a_lifetime_allowance_outlives_the_month(store: MeterStore, keyring: Key
     store.consume(key, Api.PLATE)
     clock.now = DECEMBER
     assert store.consume(key, Api.PLATE).current == 2
-    with pytest.raises(LimitExceeded) as refused:
+    with pytest.raises(errors.LimitExceeded) as refused:
         store.consume(key, Api.PLATE)
     assert refused.value.message == (
         "API limit exceeded for plate_image_recognition (12/2026). Subscription tier: sandbox. "
@@ -201,7 +193,7 @@ def test_overage_is_served_and_counted(store: MeterStore, keyring: Keyring) -> N
     usages = [store.consume(key, Api.PLATE) for _ in range(5)]
     assert (usages[-1].current, usages[-1].remaining) == (5, 0)
     keyring.set(key_id(key), overage=False)
-    with pytest.raises(LimitExceeded) as refused:
+    with pytest.raises(errors.LimitExceeded) as refused:
         store.consume(key, Api.PLATE)
     assert refused.value.usage.current == 5
 
@@ -210,7 +202,7 @@ def test_a_limit_of_nothing_serves_nothing(store: MeterStore, keyring: Keyring, 
     key = make(keyring, limit=0)
     for now in (NOVEMBER, DECEMBER):
         clock.now = now
-        with pytest.raises(LimitExceeded):
+        with pytest.raises(errors.LimitExceeded):
             store.consume(key, Api.PLATE)
 
 
@@ -277,7 +269,7 @@ def test_no_more_units_are_granted_than_are_left(store: MeterStore, keyring: Key
     key = make(keyring, limit=70)
     grants = [store.take(key_id(key), Api.PLATE, 50, f"child-{n}") for n in range(2)]
     assert [grant.units for grant in grants] == [50, 20]
-    with pytest.raises(LimitExceeded):
+    with pytest.raises(errors.LimitExceeded):
         store.take(key_id(key), Api.PLATE, 50, "child-2")
     assert store.take(key_id(key), Api.PLATE, 50, "child-1").units == 20
     store.close(grants[1], read=0)
@@ -311,7 +303,7 @@ def test_many_children_at_once_are_granted_what_there_is(
     def child(number: int) -> int:
         try:
             grant = store.take(key_id(key), Api.PLATE, 50, f"child-{number}")
-        except LimitExceeded:
+        except errors.LimitExceeded:
             return 0
         store.close(grant, read=grant.units - number % 3)
         return grant.units - number % 3
@@ -365,7 +357,7 @@ def test_what_an_older_key_has_begun_is_charged_to_the_key_of_today(
     second, _ = keyring.rotate(key_id(first))
     third, _ = keyring.rotate(key_id(second))
     for old in (first, second):
-        with pytest.raises(UnknownKey):
+        with pytest.raises(errors.UnknownKey):
             store.consume(old, Api.PLATE)
         assert store.consume_by_id(key_id(old), Api.PLATE, "upload-1").current == 6
     store.close(grant, read=2)
@@ -452,7 +444,7 @@ def outcomes(calls: list[Callable[[], Any]]) -> Counter[str]:
     def outcome(call: Callable[[], Any]) -> str:
         try:
             call()
-        except ServiceError as error:
+        except errors.ServiceError as error:
             return type(error).__name__
         return "served"
 
@@ -498,7 +490,7 @@ def test_a_key_can_be_rotated_while_it_is_used(store: MeterStore, keyring: Keyri
         requests = [pool.submit(lambda: served.append(store.consume(key, Api.PLATE))) for _ in range(60)]
         new, _ = keyring.rotate(key_id(key))
         refused = [error for request in requests if (error := request.exception())]
-    assert {type(error) for error in refused} <= {UnknownKey}
+    assert {type(error) for error in refused} <= {errors.UnknownKey}
     assert usage_of(keyring, new).current == len(served) == 60 - len(refused)
 
 
@@ -544,7 +536,7 @@ UNREACHABLE = {
 def test_without_the_table_nothing_is_served(dynamodb: DynamoDBClient, error: Exception) -> None:
     store = MeterStore("unused", Broken(error, dynamodb))  # type: ignore[arg-type]
     for ask in (lambda: store.consume("key", Api.PLATE), lambda: store.account("key")):
-        with pytest.raises(StoreUnavailable) as refused:
+        with pytest.raises(errors.StoreUnavailable) as refused:
             ask()
         assert refused.value.status == 503
         assert refused.value.message == "Cannot access the internet at this time"
@@ -552,9 +544,9 @@ def test_without_the_table_nothing_is_served(dynamodb: DynamoDBClient, error: Ex
 
 def test_a_server_that_is_gone_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(errors.StoreUnavailable):
         MeterStore("unused", Clients().meters).consume("key", Api.PLATE)
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(errors.StoreUnavailable):
         MeterStore("unused", Clients().metering).consume("key", Api.PLATE)
 
 
@@ -633,7 +625,7 @@ def test_a_call_that_could_not_be_counted_for_certain_costs_nothing(
     key = make(keyring, limit=5)
     client = Lossy(dynamodb, *fates)
     store = MeterStore(table, client, clock)  # type: ignore[arg-type]
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(errors.StoreUnavailable):
         store.consume(key, Api.PLATE)
     assert usage_of(keyring, key).current == 0
     client.land()
@@ -649,7 +641,7 @@ def test_what_could_not_be_undone_is_undone_by_the_next_call(
     key, other = make(keyring, limit=5), make(keyring, limit=5)
     client = Lossy(dynamodb, fate, "before", undo)
     store = MeterStore(table, client, clock)  # type: ignore[arg-type]
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(errors.StoreUnavailable):
         store.consume(key, Api.PLATE)
     assert store.consume(other, Api.PLATE).current == 1
     client.land()
@@ -662,7 +654,7 @@ def test_what_cannot_be_undone_for_long_is_not_hidden_by_later_calls(
     key = make(keyring, limit=9)
     client = Lossy(dynamodb, "after", "before", "before", "before")
     store = MeterStore(table, client, clock)  # type: ignore[arg-type]
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(errors.StoreUnavailable):
         store.consume(key, Api.PLATE)
     assert store.consume(key, Api.PLATE).current == 2  # the lost one is still counted
     assert store.consume(key, Api.PLATE).current == 2
@@ -675,7 +667,7 @@ def test_without_time_for_it_a_lost_write_is_not_made_again(
     key = make(keyring, limit=5)
     client = Lossy(dynamodb, "after")
     store = MeterStore(table, client, clock)  # type: ignore[arg-type]
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(errors.StoreUnavailable):
         store.consume(key, Api.PLATE, until=time.monotonic() + 1)
     assert (client.calls["update_item"], usage_of(keyring, key).current) == (1, 1)
     assert store.consume(key, Api.PLATE).current == 1
@@ -690,7 +682,7 @@ def test_a_lost_call_is_undone_in_its_month(
     store = MeterStore(table, client, clock)  # type: ignore[arg-type]
     store.consume(key, Api.PLATE)
     client.fates = [fate]
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(errors.StoreUnavailable):
         store.consume(key, Api.PLATE, until=time.monotonic() + 1)
     client.land()
     clock.now = DECEMBER
@@ -705,7 +697,7 @@ def test_a_lost_call_is_undone_under_the_key_of_today(
     key, other = make(keyring, limit=5), make(keyring, limit=5)
     client = Lossy(dynamodb, "after")
     store = MeterStore(table, client, clock)  # type: ignore[arg-type]
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(errors.StoreUnavailable):
         store.consume(key, Api.PLATE, until=time.monotonic() + 1)
     new, _ = keyring.rotate(key_id(key))
     store.consume(other, Api.PLATE)
@@ -838,13 +830,13 @@ def test_what_is_no_longer_served_is_not_counted(
     key = make(keyring, limit=limit)
     assert store.admit(key, Api.PLATE).current == 0
     keyring.set(key_id(key), status=Status.BLOCKED)
-    with pytest.raises(BlockedKey):
+    with pytest.raises(errors.BlockedKey):
         store.consume(key, Api.PLATE)
-    with pytest.raises(BlockedKey):
+    with pytest.raises(errors.BlockedKey):
         store.admit(key, Api.PLATE)
     keyring.set(key_id(key), status=Status.ACTIVE, limits={Api.PLATE: 0})
     clock.now = DECEMBER
-    with pytest.raises(LimitExceeded) as refused:
+    with pytest.raises(errors.LimitExceeded) as refused:
         store.admit(key, Api.PLATE)
     assert refused.value.usage.period == "2026-12"
 
@@ -854,7 +846,7 @@ def test_a_new_month_admits_what_the_old_one_would_not(
 ) -> None:
     key = make(keyring, limit=1)
     store.consume(key, Api.PLATE)
-    with pytest.raises(LimitExceeded):
+    with pytest.raises(errors.LimitExceeded):
         store.admit(key, Api.PLATE)
     clock.now = DECEMBER
     usage = store.admit(key, Api.PLATE)

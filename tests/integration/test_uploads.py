@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import threading
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 
@@ -24,7 +25,7 @@ from carsight_service.queue.messages import TryLater
 from carsight_service.queue.uploads import UploadProcessor
 from carsight_service.queue.worker import TRIES
 from tests.events import Invocation, event
-from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline, read_event
+from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline, dying, read_event
 
 ENVELOPE = {"success", "message", "code", "request_id"}
 
@@ -278,25 +279,17 @@ def test_deliveries_at_the_same_moment(pipeline: Pipeline) -> None:
     assert pipeline.tickets() == []
 
 
-def _dies_at(where: str, patch: pytest.MonkeyPatch) -> None:
+def dying_at(where: str) -> AbstractContextManager[None]:
     """Have the worker die once: before the named step, or after it where it is called ``after ...``."""
-    owner: Any = {
+    name = where.removeprefix("after ")
+    owner = {
         "_load": UploadProcessor,
         "_write": UploadProcessor,
         "announce": Announcer,
         "consume_by_id": MeterStore,
         "settle": MeterStore,
-    }[where.removeprefix("after ")]
-    name = where.removeprefix("after ")
-    real = getattr(owner, name)
-
-    def dies(*arguments: Any) -> None:
-        patch.undo()
-        if where.startswith("after "):
-            real(*arguments)
-        raise Died
-
-    patch.setattr(owner, name, dies)
+    }[name]
+    return dying(owner, name, after=name != where)
 
 
 @pytest.mark.parametrize(
@@ -307,10 +300,8 @@ def test_a_worker_that_dies_leaves_one_result_and_one_charge(pipeline: Pipeline,
     pipeline.create_key()
     pipeline.put("gate 7/car.jpg")
     upload = read_event("upload")
-    with pytest.MonkeyPatch.context() as patch:
-        _dies_at(where, patch)
-        with pytest.raises(Died):
-            pipeline.handle(upload)
+    with dying_at(where), pytest.raises(Died):
+        pipeline.handle(upload)
     if where != "settle":  # its lease still holds
         assert pipeline.handle(upload) == [upload["Records"][0]["messageId"]]
     pipeline.later = timedelta(hours=1)
@@ -330,10 +321,8 @@ def test_a_worker_that_dies_again_and_again(pipeline: Pipeline) -> None:
         pipeline.put(name)
         key = f"incoming/{KEY_ID}/plate/gate+7/{number}.jpg"
         for _ in range(chance.randrange(5)):
-            with pytest.MonkeyPatch.context() as patch:
-                _dies_at(chance.choice(steps), patch)
-                with pytest.raises(Died):
-                    pipeline.handle(altered("upload", key=key))
+            with dying_at(chance.choice(steps)), pytest.raises(Died):
+                pipeline.handle(altered("upload", key=key))
             pipeline.later += timedelta(hours=1)
         for _ in range(chance.randrange(1, 3)):
             assert pipeline.handle(altered("upload", key=key)) == []
@@ -354,10 +343,8 @@ def test_a_photo_that_kills_every_worker_is_not_charged(pipeline: Pipeline) -> N
     pipeline.put("gate 7/car.jpg")
     message = read_event("upload")["Records"][0]["messageId"]
     for delivery in range(1, TRIES + 1):
-        with pytest.MonkeyPatch.context() as patch:
-            _dies_at("_load", patch)
-            with pytest.raises(Died):
-                pipeline.handle(nth(delivery, read_event("upload")))
+        with dying_at("_load"), pytest.raises(Died):
+            pipeline.handle(nth(delivery, read_event("upload")))
         pipeline.later += timedelta(hours=1)
     assert pipeline.used() == 1
     assert pipeline.handle(nth(TRIES + 1, read_event("upload"))) == [message]
@@ -401,10 +388,8 @@ def test_an_older_photo_of_the_same_name_comes_too_late(pipeline: Pipeline) -> N
 def test_a_photo_replaced_while_its_worker_died_is_not_charged(pipeline: Pipeline) -> None:
     pipeline.create_key()
     pipeline.put("gate 7/car.jpg")
-    with pytest.MonkeyPatch.context() as patch:
-        _dies_at("after consume_by_id", patch)
-        with pytest.raises(Died):
-            pipeline.handle(read_event("upload"))
+    with dying_at("after consume_by_id"), pytest.raises(Died):
+        pipeline.handle(read_event("upload"))
     assert pipeline.used() == 1
     body = PHOTO + b", another"
     pipeline.put("gate 7/car.jpg", body)

@@ -93,11 +93,22 @@ class DetectorConfig(Config):
     mosaic: float = option(0.1, "share of the frames that show four photos")
 
 
+_DETECTOR: dict[str, Any] = {
+    "steps": 9000, "rate": 2e-3, "warmup": 150, "floor": 0.01,
+    "clip": 10.0, "weight_decay": 0.02, "every": 1000,
+}  # fmt: skip
+
+PLATE_DETECTOR = DetectorConfig(**_DETECTOR)
+
+
 @dataclass(frozen=True, kw_only=True)
 class VinDetectorConfig(DetectorConfig):
     """The training of the detector of VIN lines."""
 
     rendered: int = option(1500, "drawn photos with a VIN, beside a fifth as many without")
+
+
+VIN_DETECTOR = VinDetectorConfig(**_DETECTOR)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +118,17 @@ class VehicleConfig(Config):
     trunk_rate: float = option(0.5, "share of the rate for the layers that the detector has too")
 
 
+VEHICLES = VehicleConfig(steps=4500, batch=32, decay=0.99, weight_decay=0.05, every=1500)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlateReaderConfig(Config):
     """The plate reader's training."""
 
     region_weight: float = option(0.25, "weight of the region's loss beside the text's")
+
+
+PLATE_READER = PlateReaderConfig(steps=2400, batch=32, rate=2.5e-4, floor=0.02, clip=2.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,13 +138,4 @@ class VinReaderConfig(Config):
     real: float = option(0.65, "share of real lines in a batch; the rest are rendered")
 
 
-_DETECTOR: dict[str, Any] = {
-    "steps": 9000, "rate": 2e-3, "warmup": 150, "floor": 0.01,
-    "clip": 10.0, "weight_decay": 0.02, "every": 1000,
-}  # fmt: skip
-
-PLATE_DETECTOR = DetectorConfig(**_DETECTOR)
-VIN_DETECTOR = VinDetectorConfig(**_DETECTOR)
-VEHICLES = VehicleConfig(steps=4500, batch=32, decay=0.99, weight_decay=0.05, every=1500)
-PLATE_READER = PlateReaderConfig(steps=2400, batch=32, rate=2.5e-4, floor=0.02, clip=2.0)
 VIN_READER = VinReaderConfig(steps=2400, rate=2e-4, warmup=60, decay=0.99, every=75)

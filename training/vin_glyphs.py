@@ -182,6 +182,10 @@ class Style:
     rounding: int = 0
 
 
+def _between(rng: Rng, low: float, high: float) -> float:
+    return float(rng.uniform(low, high))
+
+
 def draw_style(rng: Rng, size: int) -> Style:
     """Return the type of a VIN line about ``size`` pixels high."""
     kind = rng.random()
@@ -189,34 +193,22 @@ def draw_style(rng: Rng, size: int) -> Style:
         return Style(
             "dots",
             size,
-            float(rng.uniform(0.78, 1.15)),
+            _between(rng, 0.78, 1.15),
             True,
-            float(rng.uniform(0.75, 1.3)),
+            _between(rng, 0.75, 1.3),
             0,
             int(rng.integers(60, 135)),
         )
     if kind < 0.2:
-        return Style(
-            pick_font(SLAB, rng),
-            size,
-            float(rng.uniform(0.0, 0.14)),
-            False,
-            float(rng.uniform(0.8, 1.3)),
-            0,
-        )
+        return Style(pick_font(SLAB, rng), size, _between(rng, 0.0, 0.14), False, _between(rng, 0.8, 1.3), 0)
     if kind < 0.35:
         bold = int(rng.integers(0, max(1, size // 14) + 1))
         return Style(
-            pick_font(_STROKE, rng),
-            size,
-            float(rng.uniform(0.6, 0.95)),
-            True,
-            float(rng.uniform(0.8, 1.7)),
-            bold,
+            pick_font(_STROKE, rng), size, _between(rng, 0.6, 0.95), True, _between(rng, 0.8, 1.7), bold
         )
     mono = bool(rng.random() < 0.35)
     bold = int(rng.random() < 0.25)
-    pitch = float(rng.uniform(0.62, 0.95)) if mono else float(rng.uniform(-0.01, 0.16))
+    pitch = _between(rng, 0.62, 0.95) if mono else _between(rng, -0.01, 0.16)
     squeeze = float(np.exp(rng.normal(0, 0.22)))
     return Style(pick_font(LASER, rng), size, pitch, mono, squeeze, bold)
 
@@ -224,15 +216,15 @@ def draw_style(rng: Rng, size: int) -> Style:
 def draw_struck_style(rng: Rng, size: int) -> Style:
     """Return the type of a VIN about ``size`` pixels high that is struck, pinned or milled into metal."""
     kind = rng.random()
-    pitch = float(rng.uniform(0.52, 0.95))
+    pitch = _between(rng, 0.52, 0.95)
     if kind < 0.15:
-        return Style("dots", size, pitch, True, float(rng.uniform(0.8, 1.2)), 0, int(rng.integers(40, 95)))
+        return Style("dots", size, pitch, True, _between(rng, 0.8, 1.2), 0, int(rng.integers(40, 95)))
     if kind < 0.75:
         pinned = rng.random() < 0.55
         spacing = int(rng.integers(75, 190)) if pinned else 0
         width = int(rng.integers(6, 12) if pinned else rng.integers(5, 17))
         rounding = int(rng.integers(0, 11))
-        return Style("strokes", size, pitch, True, float(rng.uniform(0.75, 1.25)), width, spacing, rounding)
+        return Style("strokes", size, pitch, True, _between(rng, 0.75, 1.25), width, spacing, rounding)
     return draw_style(rng, size)
 
 

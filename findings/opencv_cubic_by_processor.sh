@@ -1,19 +1,9 @@
 #!/usr/bin/env bash
 # Of the ways in which OpenCV enlarges an 8-bit picture, cubic alone gives other pixels on other x86 processors.
-set -euo pipefail
-home=$(mktemp -d)
-trap 'rm -rf "$home"' EXIT
-[ "$(uname -m)" = x86_64 ] || { echo "needs an x86-64 machine"; exit 2; }
-emulator=$(command -v qemu-x86_64 || true)
-if [ -z "$emulator" ]; then
-  (cd "$home" && apt-get download qemu-user-static qemu-user && for deb in ./*.deb; do dpkg-deb -x "$deb" .; done) \
-    >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
-  emulator=$(ls "$home"/usr/bin/qemu-x86_64-static "$home"/usr/bin/qemu-x86_64 2>/dev/null | head -1)
-fi
-python3 -m venv "$home/venv"
-"$home/venv/bin/pip" install --quiet --disable-pip-version-check \
-  opencv-python-headless==5.0.0.93 numpy==2.4.6 >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
-cat >"$home/resize.py" <<'PYTHON'
+. "$(dirname "$0")/prepare.bash"
+with_emulator
+with_packages opencv-python-headless==5.0.0.93 numpy==2.4.6
+cat >"$home/run.py" <<'PYTHON'
 import sys
 
 import cv2
@@ -37,9 +27,7 @@ np.savez(
 )
 PYTHON
 cd "$home"
-for processor in SandyBridge Haswell; do
-  "$emulator" -cpu "$processor" venv/bin/python resize.py "$processor.npz" 2>log || { cat log; exit 2; }
-done
+emulate SandyBridge Haswell
 echo "opencv-python-headless 5.0.0.93, $("$emulator" --version | head -1)"
 echo "assumed: 8-bit results are integers of fixed-point arithmetic, equal to the bit on every processor"
 venv/bin/python - <<'PYTHON'

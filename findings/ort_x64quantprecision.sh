@@ -1,15 +1,26 @@
 #!/usr/bin/env bash
 # session.x64quantprecision, ONNX Runtime's cure for saturating INT8: silent where it does nothing, and S8S8 will not load.
 . "$(dirname "$0")/prepare.bash"
-[ "$(uname -m)" = x86_64 ] || { echo "needs an x86-64 machine"; exit 2; }
 with_emulator
 with_packages onnxruntime==1.31.1 onnx==1.23.2 numpy==2.4.6
+cat >"$home/opened.py" <<'PYTHON'
+import onnxruntime as ort
+
+
+def opened(name, level, precise="0", saved=""):
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
+    options.add_session_config_entry("session.x64quantprecision", precise)
+    options.optimized_model_filepath = saved
+    return ort.InferenceSession(f"{name}.onnx", options, providers=["CPUExecutionProvider"])
+PYTHON
 cat >"$home/models.py" <<'PYTHON'
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto as T
 from onnx import helper, numpy_helper
+from opened import opened
 
 rng = np.random.default_rng(7)
 w = (rng.integers(100, 128, (16, 16, 3, 3)) * rng.choice([1, 1, 1, -1], (16, 16, 3, 3))).astype(np.int8)
@@ -28,30 +39,22 @@ for name, kind, dtype, zero in (("u8s8", T.UINT8, np.uint8, 0), ("s8s8", T.INT8,
     model.ir_version = 9
     onnx.save(model, f"{name}.onnx")
 for level in ("EXTENDED", "ALL"):
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
-    options.optimized_model_filepath = f"saved_at_{level}.onnx"
-    ort.InferenceSession("u8s8.onnx", options, providers=["CPUExecutionProvider"])
+    opened("u8s8", level, saved=f"saved_at_{level}.onnx")
 PYTHON
 cat >"$home/run.py" <<'PYTHON'
 import json
 import sys
 
 import numpy as np
-import onnxruntime as ort
+from opened import opened
 
 x = np.random.default_rng(5).integers(200, 256, (1, 16, 16, 16))
 outputs = {}
 for name in ("u8s8", "saved_at_EXTENDED", "saved_at_ALL", "s8s8"):
     for precise in "01":
         for level in ("BASIC", "ALL"):
-            options = ort.SessionOptions()
-            options.log_severity_level = 4
-            options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
-            options.add_session_config_entry("session.x64quantprecision", precise)
             try:
-                session = ort.InferenceSession(f"{name}.onnx", options, providers=["CPUExecutionProvider"])
+                session = opened(name, level, precise)
             except Exception as error:
                 outputs[f"{name} {precise} {level}"] = type(error).__name__
                 continue
@@ -61,14 +64,12 @@ json.dump(outputs, open(sys.argv[1], "w"))
 PYTHON
 cd "$home"
 venv/bin/python models.py
-for processor in SandyBridge Haswell; do
-  "$emulator" -cpu "$processor" venv/bin/python run.py "$processor.json" 2>log || { cat log; exit 2; }
-done
+emulate SandyBridge Haswell
 venv/bin/python - <<'PYTHON'
 import json
 import sys
 
-old, avx2 = (json.load(open(f"{name}.json")) for name in ("SandyBridge", "Haswell"))
+old, avx2 = (json.load(open(name)) for name in ("SandyBridge", "Haswell"))
 
 
 def state(name, precise, level):

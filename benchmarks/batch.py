@@ -24,10 +24,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.calls import KEY, key_table
+from benchmarks.calls import KEY, SAMPLES, key_table
 
-ROOT = Path(__file__).resolve().parents[1]
-PHOTOS = {"plate": "plate_us.jpg", "vin": "vin_label.jpg"}
 UPLOADS, RESULTS = "carsight-benchmark-uploads", "carsight-benchmark-results"
 NOTHING_EVERY = 20
 """One row in so many names no photo."""
@@ -70,9 +68,9 @@ def start(part: str, api: str, engine: str, photos: str) -> None:
     if part == "jobs":
         _handle = BatchJobs(deployment).handle
         return
-    photo = (ROOT / "tests" / "data" / PHOTOS[api]).read_bytes()
+    file = SAMPLES[api]
+    photo = file.read_bytes()
     if photos == "disk":
-        file = ROOT / "tests" / "data" / PHOTOS[api]
         Storage.read_photo = lambda *_: Photo(file.read_bytes(), ())  # type: ignore[method-assign]
     recognize: Any
     if engine == "stub":
@@ -228,7 +226,7 @@ def main() -> None:
         Clients().s3.put_object(
             Bucket=UPLOADS,
             Key=f"incoming/{key_id(KEY)}/{options.api}/photo.jpg",
-            Body=(ROOT / "tests" / "data" / PHOTOS[options.api]).read_bytes(),
+            Body=SAMPLES[options.api].read_bytes(),
         )
         parts = Parts(options.api, options.engine, options.photos)
         handlers = {

@@ -7,11 +7,16 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 KEY = "cs_benchmark"
 TABLE = "carsight-benchmark"
 PATHS = {"plate": "/platerecognition", "vin": "/v1/vinocr"}
+
+_DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
+SAMPLES = {"plate": _DATA / "plate_us.jpg", "vin": _DATA / "vin_label.jpg"}
+"""The photo that is sent where none is named."""
 
 
 class Invocation:

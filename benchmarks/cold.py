@@ -25,7 +25,6 @@ import tempfile  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
-PHOTOS = {"plate": "plate_us.jpg", "vin": "vin_label.jpg"}
 
 
 def _first_answer(api: str, photo: Path) -> dict[str, float]:
@@ -129,12 +128,12 @@ def main() -> None:
         print(json.dumps(_first_answer(options.child, options.photo)))
         return
 
-    from benchmarks.calls import key_table
+    from benchmarks.calls import SAMPLES, key_table
 
     packages = options.packages and options.packages.resolve()
     with key_table():
         for api in options.api or ("plate", "vin"):
-            photo = options.photo or ROOT / "tests" / "data" / PHOTOS[api]
+            photo = options.photo or SAMPLES[api]
             print(f"\n| {api}, {photo.name} | median | least |\n|---|---|---|")
             for name, milliseconds in measure(api, photo.resolve(), options.runs, packages).items():
                 print(f"| {name} | {statistics.median(milliseconds):.1f} | {min(milliseconds):.1f} |")

@@ -17,12 +17,10 @@ from pathlib import Path
 
 import cv2
 
+from benchmarks.calls import SAMPLES
 from carsight.photo import decode
 from carsight.plate.recognizer import PlateRecognizer
 from carsight.vin.recognizer import VinRecognizer
-
-ROOT = Path(__file__).resolve().parents[1]
-PHOTOS = {"plate": "plate_us.jpg", "vin": "vin_label.jpg"}
 
 
 def megabytes() -> float:
@@ -39,7 +37,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    photo = options.photo or ROOT / "tests" / "data" / PHOTOS[options.api]
+    photo = options.photo or SAMPLES[options.api]
     encoded = photo.read_bytes()
     recognizer = PlateRecognizer.load() if options.api == "plate" else VinRecognizer.load()
     expected = recognizer.read(decode(encoded))

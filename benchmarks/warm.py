@@ -31,11 +31,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.calls import Invocation, event, key_table
+from benchmarks.calls import SAMPLES, Invocation, event, key_table
 from carsight.photo import Pixels
 
-ROOT = Path(__file__).resolve().parents[1]
-PHOTOS = {"plate": "plate_us.jpg", "vin": "vin_label.jpg"}
 STAGES = {
     "keys": "count the key's unit",
     "load": "take the photo from the request",
@@ -211,8 +209,8 @@ def main() -> None:
     if options.photo:
         photos = {path.name: path.read_bytes() for path in options.photo}
     else:
-        sample = (ROOT / "tests" / "data" / PHOTOS[options.api]).read_bytes()
-        photos = {PHOTOS[options.api]: sample, "4000 x 3000": large(sample)}
+        sample = SAMPLES[options.api]
+        photos = {sample.name: sample.read_bytes(), "4000 x 3000": large(sample.read_bytes())}
     with key_table(), Path(os.devnull).open("w") as log, redirect_stdout(log):
         systems: dict[str, Callable[[bytes], dict[str, float]]] = {"Carsight": Ours(options.api).request}
         if options.peer:

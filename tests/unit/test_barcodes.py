@@ -54,13 +54,13 @@ UNCHECKED = "WVWZZZ1KZ7M047185"
     ],
 )
 def test_the_vin_of_a_payload(payload: str, vin: str) -> None:
-    assert [found.vin for found in find_vins(payload)] == [vin]
+    assert list(find_vins(payload)) == [vin]
     assert is_believed(payload)
 
 
 def is_believed(payload: str) -> bool:
     """Whether a code with ``payload`` is answered where nothing else is read."""
-    return any(Prior().odds(found.vin) * found.place.value > 10 for found in find_vins(payload))
+    return any(Prior().odds(vin) * place.value > 10 for vin, place in find_vins(payload).items())
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_polish_papers_packed_code_is_read() -> None:
     text = ("XXX|1|C/SERIA|AB 1234567|" + UNCHECKED + "|VOLKSWAGEN|GOLF|").encode("utf-16-le")
     stream = packed([token for byte in text for token in ("1", byte)])
     payload = base64.b64encode(len(text).to_bytes(4, "little") + stream).decode()
-    assert [found.vin for found in find_vins(payload)] == [UNCHECKED]
+    assert list(find_vins(payload)) == [UNCHECKED]
     assert not find_vins(base64.b64encode(b"\xff\xff\xff\x7f" + stream).decode())  # no gigabytes for a length
 
 

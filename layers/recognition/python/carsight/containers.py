@@ -21,21 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from carsight import bounds
-from carsight.formats import (
-    AVIF,
-    BMP,
-    GIF,
-    HEIC,
-    PNG,
-    TIFF,
-    WEBP,
-    Format,
-    ImageError,
-    TooManyPixels,
-    check_size,
-    orientation,
-)
+from carsight import bounds, formats
+from carsight.formats import Format, ImageError, TooManyPixels, check_size
 
 Pixels = NDArray[np.uint8]
 
@@ -60,12 +47,12 @@ _ADAM7 = (
 """An interlaced PNG's passes: first column and row, and the step to the next."""
 
 _PILLOW = {
-    PNG: ("PngImagePlugin", "PngImageFile"),
-    WEBP: ("WebPImagePlugin", "WebPImageFile"),
-    AVIF: ("AvifImagePlugin", "AvifImageFile"),
-    TIFF: ("TiffImagePlugin", "TiffImageFile"),
-    GIF: ("GifImagePlugin", "GifImageFile"),
-    BMP: ("BmpImagePlugin", "BmpImageFile"),
+    formats.PNG: ("PngImagePlugin", "PngImageFile"),
+    formats.WEBP: ("WebPImagePlugin", "WebPImageFile"),
+    formats.AVIF: ("AvifImagePlugin", "AvifImageFile"),
+    formats.TIFF: ("TiffImagePlugin", "TiffImageFile"),
+    formats.GIF: ("GifImagePlugin", "GifImageFile"),
+    formats.BMP: ("BmpImagePlugin", "BmpImageFile"),
 }
 """Pillow's module and class for each format; ``Image.open`` would import those of all formats."""
 
@@ -91,7 +78,7 @@ def read(kind: Format, data: bytes) -> Decoded:
         ImageError: damaged, cut short, or over a bound.
     """
     data = bounds.essential(kind, data)
-    if kind is HEIC:
+    if kind is formats.HEIC:
         return _heic(data)
     with _refusing(kind):
         module, name = _PILLOW[kind]
@@ -101,10 +88,10 @@ def read(kind: Format, data: bytes) -> Decoded:
         check_size(width, height, kind.max_pixels, f"The {kind.name} picture")
         with _refusing(kind):
             picture.load()
-            turned = orientation(picture.info.get("exif", b""))
-            if kind is TIFF:  # Pillow has turned it
+            turned = formats.orientation(picture.info.get("exif", b""))
+            if kind is formats.TIFF:  # Pillow has turned it
                 (width, height), turned = picture.size, 1
-        if kind is PNG and not _whole_png(picture, data):
+        if kind is formats.PNG and not _whole_png(picture, data):
             raise ImageError(bounds.damaged(kind))
         with _refusing(kind):
             return _gathered(_strips(picture), width, height, turned)
@@ -162,19 +149,19 @@ def _heic(data: bytes) -> Decoded:
     import _pi_heif
     from pi_heif.heif import BaseImage
 
-    with _refusing(HEIC):
+    with _refusing(formats.HEIC):
         # One thread, eight bits, BGR, no padding, the only decoder, within libheif's own bounds.
         loaded = _pi_heif.load_file(data, 1, True, True, True, True, "", False)
         pictures = [picture for picture in loaded if picture is not None]
         file = BaseImage(next((picture for picture in pictures if picture.primary), pictures[0]))
         width, height = file.size
-    check_size(width, height, HEIC.max_pixels, "The HEIC picture")
-    with _refusing(HEIC):
+    check_size(width, height, formats.HEIC.max_pixels, "The HEIC picture")
+    with _refusing(formats.HEIC):
         pixels = np.atleast_3d(np.asarray(file))
         if pixels.shape[2] <= 2:  # gray, with or without transparency
             pixels = pixels[:, :, [0, 0, 0, 1][: pixels.shape[2] + 2]]
         height, width = pixels.shape[:2]
-    check_size(width, height, HEIC.max_pixels, "The HEIC picture")
+    check_size(width, height, formats.HEIC.max_pixels, "The HEIC picture")
     rows = _strip_rows(width)
     strips = (pixels[y : y + rows] for y in range(0, height, rows))
     if pixels.shape[2] == 4:
@@ -228,7 +215,7 @@ def _range(picture: Image.Image) -> tuple[float, float]:
         return 0, 255
     ends = np.array([(strip.min(), strip.max()) for strip in map(np.asarray, _cut(picture))], np.float64)
     if not np.isfinite(ends).all():
-        raise ImageError(bounds.damaged(TIFF))
+        raise ImageError(bounds.damaged(formats.TIFF))
     least, most = float(ends.min()), float(ends.max())
     if picture.mode == "F":
         return min(least, 0.0), 1.0 if most <= 1 else 255.0 if most <= 255 else most

@@ -67,7 +67,7 @@ def look(view: View, rotate: bool = True) -> list[BarcodeVin]:
         p = code.position
         points = [(q.x, q.y) for q in (p.top_left, p.top_right, p.bottom_right, p.bottom_left)]
         corners = view.to_photo(np.array(points, np.float32))
-        found += [BarcodeVin(payload.vin, corners, payload.place) for payload in find_vins(code.text)]
+        found += [BarcodeVin(vin, corners, place) for vin, place in find_vins(code.text).items()]
     return found
 
 

@@ -14,7 +14,6 @@ import binascii
 import re
 import urllib.parse
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 
 from carsight.vin import rules
@@ -55,16 +54,8 @@ class Place(Enum):
     """At the beginning or the end of a longer run of characters."""
 
 
-@dataclass(frozen=True, slots=True)
-class PayloadVin:
-    """17 characters of a payload that may be a VIN, in capitals."""
-
-    vin: str
-    place: Place
-
-
-def find_vins(payload: str) -> list[PayloadVin]:
-    """Return what may be a VIN in ``payload``, each once, where it is likeliest to be one.
+def find_vins(payload: str) -> dict[str, Place]:
+    """Return what may be a VIN in ``payload``, in capitals, each with the place where it is likeliest one.
 
     Nothing is said of makers and check digits but where 17 characters are cut out of a longer run: there both
     must hold (by chance the digit alone holds 1 time in 11, at every place of the run).
@@ -75,17 +66,17 @@ def find_vins(payload: str) -> list[PayloadVin]:
         text = paper
     elif "://" in text:
         text = urllib.parse.unquote(text)
-    found: dict[str, PayloadVin] = {}
-    for candidate in (*_in_runs(text), *_in_groups(text)):
-        vin = candidate.vin.upper()
+    found: dict[str, Place] = {}
+    for characters, place in (*_in_runs(text), *_in_groups(text)):
+        vin = characters.upper()
         if vin.isdigit():
             continue
-        if vin not in found or found[vin].place.value < candidate.place.value:
-            found[vin] = PayloadVin(vin, candidate.place)
-    return list(found.values())
+        if vin not in found or found[vin].value < place.value:
+            found[vin] = place
+    return found
 
 
-def _in_runs(text: str) -> Iterator[PayloadVin]:
+def _in_runs(text: str) -> Iterator[tuple[str, Place]]:
     """Yield what stands in one piece."""
     for match in _RUNS.finditer(text):
         run = match.group()
@@ -96,19 +87,19 @@ def _in_runs(text: str) -> Iterator[PayloadVin]:
         # Letters that no VIN holds end a run as well: what goes on there is a longer number.
         parted = not after.isalnum() and (named or not before[-1:].isalnum())
         if len(run) == rules.LENGTH and parted:
-            yield PayloadVin(run, Place.NAMED if named else Place.ALONE)
+            yield run, Place.NAMED if named else Place.ALONE
             continue
         for start in {0, len(run) - rules.LENGTH}:
             vin = run[start : start + rules.LENGTH]
             prefix = (before + run[:start])[-40:]
             # I, the VIN and a check character; or the name of the VIN, its letters running on into it
             if _NAMED.search(prefix) is not None and (start > 0 or len(run) == rules.LENGTH + 1):
-                yield PayloadVin(vin, Place.NAMED)
+                yield vin, Place.NAMED
             elif rules.is_valid(vin.upper()) and rules.known_maker(vin.upper()):
-                yield PayloadVin(vin, Place.INSIDE)
+                yield vin, Place.INSIDE
 
 
-def _in_groups(text: str) -> Iterator[PayloadVin]:
+def _in_groups(text: str) -> Iterator[tuple[str, Place]]:
     """Yield what stands in a field of its own, parted by spaces, dashes or dots."""
     for field in _FIELD.split(text):
         if not rules.LENGTH <= len(field) <= 2 * rules.LENGTH + 12:
@@ -120,7 +111,7 @@ def _in_groups(text: str) -> Iterator[PayloadVin]:
             joined, named = joined[1:], True
         one_case = joined.isupper() or joined.islower()
         if joined != bare and one_case and rules.is_vin(joined.upper()):
-            yield PayloadVin(joined, Place.NAMED if named else Place.APART)
+            yield joined, Place.NAMED if named else Place.APART
 
 
 def _unpacked(text: str) -> str | None:

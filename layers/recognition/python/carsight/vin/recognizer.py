@@ -58,18 +58,35 @@ class CropMargins:
     sides: float = 0.0
 
 
+_CUTS = (
+    (
+        CropMargins(),
+        CropMargins(left=0.07, right=0.07, sides=0.1),
+        CropMargins(sides=-0.18),
+        CropMargins(left=0.02, right=0.02, down=-0.35),
+        CropMargins(left=0.02, right=0.02, down=0.35),
+    ),
+    (
+        CropMargins(left=0.3),
+        CropMargins(right=0.3),
+        CropMargins(left=0.05, right=0.05, down=0.8),
+        CropMargins(left=0.05, right=0.05, down=-0.8),
+    ),
+)
+"""From which a line is read again, in two rounds: corners are off by about that much."""
+
+
 @dataclass(frozen=True, slots=True)
 class VinTuning:
     """What can be changed about the recognizer without training a model again.
 
     ``sure``: a reading at least this certain ends the search for a better one. ``likely``: a line less
-    certain than this may have been cut at the wrong place altogether, and ``cuts`` (in two rounds) are
-    those from which it is read again: corners are off by about that much. ``threshold`` is the lowest
-    confidence of an answer, the reader's own where None, and ``least`` that of a candidate behind the
-    first; a photo whose best is below ``doubtful`` is said to hold no VIN rather than one that is not sure.
-    ``lines`` is how many of the detector's finds are read in a look. ``effort`` bounds the search of a
-    photo, ``hard_effort`` that of one with a line at least as certain as ``promising``, in crops read (see
-    ``_Search``).
+    certain than this may have been cut at the wrong place altogether, and is read again from ``cuts``.
+    ``threshold`` is the lowest confidence of an answer, the reader's own where None, and ``least`` that of a
+    candidate behind the first; a photo whose best is below ``doubtful`` is said to hold no VIN rather than
+    one that is not sure. ``lines`` is how many of the detector's finds are read in a look. ``effort`` bounds
+    the search of a photo, ``hard_effort`` that of one with a line at least as certain as ``promising``, in
+    crops read (see ``_Search``).
     """
 
     sides: tuple[int, int] = (416, 640)
@@ -85,21 +102,7 @@ class VinTuning:
     promising: float = 0.02
     effort: float = 6.0
     hard_effort: float = 25.0
-    cuts: tuple[tuple[CropMargins, ...], ...] = (
-        (
-            CropMargins(),
-            CropMargins(left=0.07, right=0.07, sides=0.1),
-            CropMargins(sides=-0.18),
-            CropMargins(left=0.02, right=0.02, down=-0.35),
-            CropMargins(left=0.02, right=0.02, down=0.35),
-        ),
-        (
-            CropMargins(left=0.3),
-            CropMargins(right=0.3),
-            CropMargins(left=0.05, right=0.05, down=0.8),
-            CropMargins(left=0.05, right=0.05, down=-0.8),
-        ),
-    )
+    cuts: tuple[tuple[CropMargins, ...], ...] = _CUTS
 
 
 _WORKING_SIDE = 1600

@@ -6,7 +6,7 @@ behind its name, or on two lines; there the print is clear, and contrast is enou
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -41,8 +41,7 @@ _PIECE = 26
 """Height in pixels of the two lines that are set side by side in a crop."""
 
 
-@dataclass(frozen=True, slots=True)
-class TextLine:
+class TextLine(NamedTuple):
     """``corners`` (4 x 2) of a line, in pixels of the full photo, and about how many characters it has."""
 
     corners: Floats

@@ -388,11 +388,7 @@ class NothingFound(ErrorOfApi):
     }
 
     def __init__(
-        self,
-        api: Api,
-        reason: Reason | None = None,
-        figure: float | None = None,
-        needed: float | None = None,
+        self, api: Api, reason: Reason | None = None, figure: float | None = None, needed: float | None = None
     ) -> None:
         if reason is None:
             reason = "no_plate" if api is Api.PLATE else "no_vin"

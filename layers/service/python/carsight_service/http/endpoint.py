@@ -45,11 +45,7 @@ class Endpoint:
     """
 
     def __init__(
-        self,
-        deployment: Deployment,
-        api: Api,
-        recognize: Recognize,
-        with_vehicles: Recognize | None = None,
+        self, deployment: Deployment, api: Api, recognize: Recognize, with_vehicles: Recognize | None = None
     ) -> None:
         self._deployment = deployment
         self._meters = deployment.meters  # its client is made while the function starts

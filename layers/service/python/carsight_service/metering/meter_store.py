@@ -715,13 +715,10 @@ class MeterStore:
             )
             | left.names,
             ExpressionAttributeValues={
-                ":units": {"N": str(units)},
-                ":yes": {"BOOL": True},
-                ":active": {"S": Status.ACTIVE.value},
-                ":period": {"S": period},
+                **_counted(units, period),
                 ":lifetime": {"S": LIFETIME},
-            }
-            | left.values,
+                **left.values,
+            },
             ReturnValues="ALL_NEW",
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
@@ -747,14 +744,7 @@ class MeterStore:
                 "used", "remaining", "limit", "status", "included", "period", "overage"
             )
             | left.names,
-            ExpressionAttributeValues={
-                ":units": {"N": str(units)},
-                ":yes": {"BOOL": True},
-                ":active": {"S": Status.ACTIVE.value},
-                ":period": {"S": period},
-                ":seen": {"S": seen.period},
-            }
-            | left.values,
+            ExpressionAttributeValues={**_counted(units, period), ":seen": {"S": seen.period}, **left.values},
             ReturnValues="ALL_OLD",
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
@@ -834,6 +824,16 @@ def _require_served(status: Status, api: Api) -> None:
 
 def _meter_key(key_id: str, api: Api) -> dict[str, Any]:
     return {"pk": {"S": partition(key_id)}, "sk": {"S": meter_sk(api)}}
+
+
+def _counted(units: int, period: str) -> dict[str, Any]:
+    """Return the placeholders of a write that counts ``units`` in ``period``, for a key that is served."""
+    return {
+        ":units": {"N": str(units)},
+        ":yes": {"BOOL": True},
+        ":active": {"S": Status.ACTIVE.value},
+        ":period": {"S": period},
+    }
 
 
 def _ticket(ticket: str) -> str:

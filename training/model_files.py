@@ -6,18 +6,22 @@ threshold, its calibration - is written into the file by ``describe``.
 **Weights.** ``narrow`` rounds weights of 8 bits anew, to 7: those are read the same on every processor
 (docs/processors.md). What training/quantize.py writes has them already.
 
-**Stem.** ``pack_stem`` rewrites a quantized model's first convolution so that it takes pixels as they are, to
-the same numbers. A strided convolution on three channels is slow on a CPU: it gathers its input three bytes
-at a time. The same sums come from a convolution without a stride over *blocks*: each block of ``s x s``
-pixels laid into ``3 * s * s`` channels. As the quantized model's input scale is 1/255 with zero point 0, the
-bytes themselves are its quantized input, and neither a conversion to float nor a ``QuantizeLinear`` is left.
+**Stem.** ``pack_stem`` rewrites a quantized model's first convolution so that it takes a picture's bytes as
+they lie in memory, to the same numbers. A strided convolution on three channels is slow on a CPU: it gathers
+its input three bytes at a time, and has few outputs for each. The same sums come from a convolution over
+*groups* of pixels that lie side by side, as many as two outputs span, with both outputs' channels at once. As
+the quantized model's input scale is 1/255 with zero point 0, the bytes themselves are its quantized input,
+and neither a conversion to float nor a ``QuantizeLinear`` nor a copy is left.
+
+**Doubling.** ``repeat_cells`` writes the doubling of a feature map as concatenations, to the same numbers:
+ONNX Runtime's ``Resize`` of bytes takes as long as the convolution before it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +45,9 @@ METADATA: dict[str, dict[str, str]] = {
 """What every model of a kind says of itself, by the name of its file."""
 
 
+PACKED = ("plate_detector", "vin_detector", "plate_vehicle")
+"""Models that take a picture's bytes."""
+
 LARGEST = 64
 """Largest magnitude of an integer weight: two products with activations, 2 x 255 x 64, fit 16 bits."""
 
@@ -58,18 +65,16 @@ def describe(path: Path, metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def finish(path: Path) -> None:
-    """Give the model at ``path`` narrow weights and, by its name, its metadata and a detector's stem.
+    """Give the model at ``path`` narrow weights and, by its name, its metadata and a stem of bytes.
 
     What is done already stays as it is.
     """
     describe(path, METADATA.get(path.stem, {}))
     model = onnx.load(path)
     narrow(model)
-    if (
-        path.stem.endswith("detector")
-        and model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-    ):
+    if path.stem in PACKED and model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
         model = pack_stem(model)
+    repeat_cells(model)
     onnx.save(model, path)
 
 
@@ -103,14 +108,16 @@ def narrow(model: onnx.ModelProto) -> None:
 
 
 def pack_stem(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return ``model`` with its stem over blocks of uint8 pixels, bit for bit the same answers.
+    """Return ``model`` with its stem over a picture's bytes, bit for bit the same answers.
 
-    The result takes ``image``, 1 x 3ss x H/s x W/s uint8 with channels in the order (row, column, color) of
-    a block, where ``s`` is the stem's stride and the original took 1 x 3 x H x W float32, 0..1.
+    The result takes ``image``, 1 x H x W/2s x 6s uint8, where ``s`` is the stem's stride and the original
+    took 1 x 3 x H x W float32, 0..1: the pixels (H x W x 3) as they are, in groups of 2s. W is a multiple of
+    2s.
 
     Raises:
         ValueError: The model does not begin with ``QuantizeLinear`` (1/255, zero point 0) and one
-            ``QLinearConv`` of equal strides, without dilation or groups; or it is packed already.
+            ``QLinearConv`` of equal strides, without dilation or groups, that leaves no pixel out; or it is
+            packed already.
     """
     packed = onnx.ModelProto()
     packed.CopyFrom(model)
@@ -130,52 +137,130 @@ def pack_stem(model: onnx.ModelProto) -> onnx.ModelProto:
     if attributes.get("group", 1) != 1 or attributes.get("dilations", [1, 1]) != [1, 1] or stride < 2:
         raise ValueError("the stem is grouped, dilated or without a stride")
     weights, zero = constants[conv.input[3]], constants[conv.input[5]]
-    blocks, pads = over_blocks(weights, zero, stride, top)
-    name = f"{conv.input[3]}_blocks"
-    graph.initializer.append(numpy_helper.from_array(blocks, name))
-    replaced = helper.make_node(
-        "QLinearConv",
-        [INPUT, *conv.input[1:3], name, *conv.input[4:]],
-        conv.output,
-        conv.name,
-        strides=[1, 1],
-        dilations=[1, 1],
-        group=1,
-        pads=pads,
-        kernel_shape=blocks.shape[2:],
-    )
-    at = list(graph.node).index(conv)
-    graph.node.remove(conv)
-    graph.node.insert(at, replaced)
+    grouped, pads = over_groups(weights, zero, stride, top)
+
+    def twice(name: str, value: NDArray[np.generic]) -> str:
+        if value.ndim:
+            graph.initializer.append(numpy_helper.from_array(np.tile(value, 2), f"{name}_twice"))
+            return f"{name}_twice"
+        return name
+
+    name = f"{conv.input[3]}_groups"
+    shape = numpy_helper.from_array(np.array([0, 0, -1, len(weights)], np.int64), "stem_shape")
+    graph.initializer.extend([numpy_helper.from_array(grouped, name), shape])
+    scales, zeros, bias = (
+        [
+            twice(each, constants[each])
+            for each in (conv.input[at] for at in (4, 5, 8) if at < len(conv.input))
+        ]
+        + [""]
+    )[:3]
+    inputs = ["stem_in", *conv.input[1:3], name, scales, zeros, *conv.input[6:8], bias]
+    nodes = [
+        helper.make_node("Transpose", [INPUT], ["stem_in"], perm=[0, 3, 1, 2]),
+        helper.make_node(
+            "QLinearConv",
+            inputs if bias else inputs[:-1],
+            ["stem_pairs"],
+            conv.name,
+            strides=[stride, 1],
+            dilations=[1, 1],
+            group=1,
+            pads=pads,
+            kernel_shape=grouped.shape[2:],
+        ),
+        # Two outputs side by side are two cells, once channels come last, as the runtime lays them anyway.
+        helper.make_node("Transpose", ["stem_pairs"], ["stem_last"], perm=[0, 2, 3, 1]),
+        helper.make_node("Reshape", ["stem_last", "stem_shape"], ["stem_cells"]),
+        helper.make_node("Transpose", ["stem_cells"], conv.output, perm=[0, 3, 1, 2]),
+    ]
+    _replace(graph, conv, nodes)
     graph.node.remove(quantize)
-    used = {name for node in graph.node for name in node.input}
-    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
-        graph.initializer.remove(tensor)
-    shape = [1, weights.shape[1] * stride**2, "rows", "columns"]
-    graph.input[0].CopyFrom(helper.make_tensor_value_info(INPUT, onnx.TensorProto.UINT8, shape))
+    channels = weights.shape[1] * 2 * stride
+    graph.input[0].CopyFrom(
+        helper.make_tensor_value_info(INPUT, onnx.TensorProto.UINT8, [1, "rows", "groups", channels])
+    )
     del graph.value_info[:]
     return packed
 
 
-def over_blocks(
+def over_groups(
     weights: NDArray[np.integer], zero: NDArray[np.integer], stride: int, pad: int
 ) -> tuple[NDArray[np.integer], list[int]]:
-    """Return the weights (O x C x k x k) of a strided convolution as those over blocks, and its pads.
+    """Return the weights (O x C x k x k) of a strided convolution over groups of pixels, and its pads.
 
-    The image is padded by whole blocks instead of by ``pad`` pixels, so the kernel gets the difference as
-    leading weights of nothing.
+    A group is ``2 * stride`` pixels of a row, C channels each, and has the outputs of two cells, the left
+    one's first: 2O x 2C stride x k x groups. Pads: top, left, bottom and right, in rows and groups.
+
+    Raises:
+        ValueError: The convolution leaves out rows or columns at the end.
     """
     outputs, channels, size, _ = weights.shape
-    before = -(-pad // stride)
-    lead = before * stride - pad
-    blocks = -(-(lead + size) // stride)
-    after = (2 * pad - size) // stride + blocks - before
-    wide = np.empty((outputs, channels, blocks * stride, blocks * stride), weights.dtype)
-    wide[:] = np.broadcast_to(zero, (outputs,)).reshape(-1, 1, 1, 1)
-    wide[:, :, lead : lead + size, lead : lead + size] = weights
-    cells = wide.reshape(outputs, channels, blocks, stride, blocks, stride)
-    packed = cells.transpose(0, 3, 5, 1, 2, 4).reshape(outputs, stride * stride * channels, blocks, blocks)
-    return np.ascontiguousarray(packed), [before, before, after, after]
+    below = size - stride - pad
+    if below < 0:
+        raise ValueError("the stem leaves pixels out")
+    group = 2 * stride
+    before, after = -(-pad // group), (stride + size - 1 - pad) // group
+    wide = np.empty((2, outputs, group, channels, size, before + 1 + after), weights.dtype)
+    wide[:] = np.broadcast_to(zero, (outputs,)).reshape(1, -1, 1, 1, 1, 1)
+    for cell in range(2):
+        for column in range(size):
+            at, pixel = divmod(before * group + cell * stride - pad + column, group)
+            wide[cell, :, pixel, :, :, at] = weights[:, :, :, column]
+    grouped = wide.reshape(2 * outputs, group * channels, size, -1)
+    return np.ascontiguousarray(grouped), [pad, before, below, after]
+
+
+def from_groups(grouped: NDArray[np.float64], stride: int, pads: Sequence[int]) -> NDArray[np.float64]:
+    """Return the weights that ``over_groups`` has laid out, of a picture in three colors."""
+    wide = grouped.reshape(2, len(grouped) // 2, 2 * stride, 3, grouped.shape[2], grouped.shape[3])
+    pad, before, _, _ = pads
+    columns = [divmod(before * 2 * stride - pad + column, 2 * stride) for column in range(grouped.shape[2])]
+    return np.stack([wide[0, :, pixel, :, :, at] for at, pixel in columns], axis=-1)
+
+
+def repeat_cells(model: onnx.ModelProto) -> None:
+    """Write every doubling of a feature map of bytes in ``model`` as concatenations, in place."""
+    graph = model.graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in [node for node in graph.node if node.op_type == "Resize"]:
+        (user,) = (other for other in graph.node if node.output[0] in other.input)
+        scales = constants.get(node.input[2]) if len(node.input) == 3 else None
+        mode = next((attribute.s for attribute in node.attribute if attribute.name == "mode"), b"nearest")
+        if (
+            mode != b"nearest"
+            or scales is None
+            or scales.tolist() != [1, 1, 2, 2]
+            or user.op_type != "QLinearAdd"
+        ):
+            continue
+        (like,) = (name for name in (user.input[0], user.input[3]) if name != node.output[0])
+        name = f"{node.name}_"
+        shape = numpy_helper.from_array(np.array([0, 0, 1, -1], np.int64), f"{name}row")
+        graph.initializer.append(shape)
+        nodes = [
+            helper.make_node("Transpose", [node.input[0]], [f"{name}last"], perm=[0, 2, 3, 1]),
+            helper.make_node("Concat", [f"{name}last"] * 2, [f"{name}across"], axis=3),
+            helper.make_node("Reshape", [f"{name}across", f"{name}row"], [f"{name}rows"]),
+            helper.make_node("Concat", [f"{name}rows"] * 2, [f"{name}down"], axis=2),
+            helper.make_node("Transpose", [like], [f"{name}like"], perm=[0, 2, 3, 1]),
+            helper.make_node("Shape", [f"{name}like"], [f"{name}shape"]),
+            helper.make_node("Reshape", [f"{name}down", f"{name}shape"], [f"{name}cells"]),
+            helper.make_node("Transpose", [f"{name}cells"], node.output, perm=[0, 3, 1, 2]),
+        ]
+        _replace(graph, node, nodes)
+    del graph.value_info[:]
+
+
+def _replace(graph: onnx.GraphProto, node: onnx.NodeProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    """Put ``nodes`` in the place of ``node``; constants that nothing uses then are dropped."""
+    at = list(graph.node).index(node)
+    graph.node.remove(node)
+    for place, each in enumerate(nodes, at):
+        graph.node.insert(place, each)
+    used = {name for each in graph.node for name in each.input}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(tensor)
 
 
 def _stem(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, onnx.NodeProto]:

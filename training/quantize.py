@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -25,6 +25,8 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from training.model_files import from_groups
 
 Feed = dict[str, NDArray[Any]]
 Weights = dict[str, NDArray[np.float32]]
@@ -104,21 +106,12 @@ def quantize(
         ort.InferenceSession(str(quantized), options, providers=["CPUExecutionProvider"])
 
 
-def _from_blocks(weight: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the 3 x 3 kernels of stride 2, padded by a pixel, that these are over blocks of 2 x 2."""
-    outputs, channels, rows, columns = weight.shape
-    if (channels, rows, columns) != (12, 2, 2):
-        raise ValueError(f"not a stem of 3 x 3 over blocks of 2 x 2: {weight.shape}")
-    wide = weight.reshape(outputs, 2, 2, 3, 2, 2).transpose(0, 3, 4, 1, 5, 2).reshape(outputs, 3, 4, 4)
-    return wide[:, :, 1:, 1:]
-
-
 def float_weights(path: Path) -> Weights:
     """Return the weights of a quantized model by their names in the net that it was exported from.
 
-    Convolutions are dequantized, a stem over blocks (training/model_files.py) is laid out as it was. The
-    matrix of a linear layer, whose name the exporter drops, takes the name of the bias added to its product,
-    and goes back to outputs first.
+    Convolutions are dequantized, a stem over groups of pixels (training/model_files.py) is laid out as it
+    was. The matrix of a linear layer, whose name the exporter drops, takes the name of the bias added to its
+    product, and goes back to outputs first.
     """
     graph = onnx.load(str(path)).graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -135,18 +128,20 @@ def float_weights(path: Path) -> Weights:
     }
     for node in graph.node:
         if node.op_type == "QLinearConv":
-            name = node.input[3].removesuffix("_blocks").removesuffix("_quantized")
+            name = node.input[3].removesuffix("_groups").removesuffix("_quantized")
             scale = constants[node.input[4]].astype(np.float64)
             if np.any(constants[node.input[5]]):
                 raise ValueError(f"{name} is not symmetric")
             weight = constants[node.input[3]].astype(np.float64)
-            if node.input[3].endswith("_blocks"):
-                weight = _from_blocks(weight)
+            if node.input[3].endswith("_groups"):
+                attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+                weight = from_groups(weight, attributes["strides"][0], attributes["pads"])
+                scale = scale[: len(weight)]
             found[name] = (weight * scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
             if len(node.input) > 8:
                 step = float(constants[node.input[1]]) * scale
-                name = node.input[8].removesuffix("_quantized")
-                found[name] = (constants[node.input[8]] * step).astype(np.float32)
+                name = node.input[8].removesuffix("_twice").removesuffix("_quantized")
+                found[name] = (constants[node.input[8]][: len(scale)] * step).astype(np.float32)
         elif node.op_type == "MatMul" and node.input[1] in constants:
             bias = bias_after[node.output[0]]
             found[bias.removesuffix("bias") + "weight"] = constants[node.input[1]].T.astype(np.float32)

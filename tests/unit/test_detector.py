@@ -12,12 +12,12 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from carsight import runtime
 from carsight.detector import (
     Detection,
     Detector,
     DetectorTuning,
     Fallback,
-    blocks,
     carrier,
     decode_targets,
     decode_vehicles,
@@ -219,12 +219,12 @@ def test_a_photo_that_may_show_a_plate_sideways_names_the_turns() -> None:
     assert detector(Session()).promising_turns(np.zeros((400, 400, 3), np.uint8)) == []
 
 
-def test_blocks_hold_each_pixel_once_in_the_order_of_rows_columns_and_colors() -> None:
-    canvas = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
-    laid = blocks(canvas, 2)
-    assert laid.shape == (1, 12, 2, 3)
-    for y, x, color in np.ndindex(4, 6, 3):
-        assert laid[0, (y % 2 * 2 + x % 2) * 3 + color, y // 2, x // 2] == canvas[y, x, color]
+def test_groups_are_pixels_as_they_lie_even_in_a_turned_picture() -> None:
+    canvas = np.arange(8 * 6 * 3, dtype=np.uint8).reshape(8, 6, 3).transpose(1, 0, 2)
+    laid = runtime.groups(canvas, 4)
+    assert laid.shape == (1, 6, 2, 12)
+    for y, x, color in np.ndindex(6, 8, 3):
+        assert laid[0, y, x // 4, x % 4 * 3 + color] == canvas[y, x, color]
 
 
 def test_a_vehicle_has_carsxes_word_for_its_body() -> None:

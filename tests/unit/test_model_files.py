@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from carsight import runtime
-from carsight.detector import Detector, blocks
+from carsight.detector import Detector
 from carsight.plate.vehicles import VehicleClassifier
 from carsight_service.contract.api import Box, Vehicle, VehicleType
-from training.model_files import LARGEST, finish, narrow, pack_stem
+from training.model_files import LARGEST, finish, from_groups, narrow, over_groups, pack_stem, repeat_cells
 
 MODELS = runtime.MODELS
 
@@ -39,11 +39,17 @@ def test_vehicles_have_the_contracts_words_whichever_model_names_them() -> None:
             )
 
 
-@pytest.mark.parametrize("name", ["plate_detector", "vin_detector"])
-def test_detectors_take_blocks_of_bytes(name: str) -> None:
+@pytest.mark.parametrize("name", ["plate_detector", "vin_detector", "plate_vehicle"])
+def test_nets_for_pictures_take_bytes_as_they_lie(name: str) -> None:
     session = runtime.session(MODELS / f"{name}.onnx")
     (image,) = session.get_inputs()
-    assert (image.type, image.shape[:2]) == ("tensor(uint8)", [1, 12])
+    assert (image.type, image.shape[0], image.shape[3]) == ("tensor(uint8)", 1, 12)
+    assert "Resize" not in {node.op_type for node in onnx.load(MODELS / f"{name}.onnx").graph.node}
+
+
+@pytest.mark.parametrize("name", ["plate_detector", "vin_detector"])
+def test_detectors_have_a_threshold(name: str) -> None:
+    session = runtime.session(MODELS / f"{name}.onnx")
     threshold = float(session.get_modelmeta().custom_metadata_map["threshold"])
     assert 0 < threshold < 1
 
@@ -111,7 +117,63 @@ def test_a_packed_stem_gives_the_same_bits(
     floats = (pixels.transpose(2, 0, 1)[None] / np.float32(255)).astype(np.float32)
     expected = answers(model, floats, tmp_path)
     assert expected.std() > 1
-    assert np.array_equal(answers(pack_stem(model), blocks(pixels, stride), tmp_path), expected)
+    packed = pack_stem(model)
+    assert np.array_equal(answers(packed, runtime.groups(pixels, 2 * stride), tmp_path), expected)
+    (conv,) = (node for node in packed.graph.node if node.op_type == "QLinearConv")
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in packed.graph.initializer}
+    pads = next(list(each.ints) for each in conv.attribute if each.name == "pads")
+    original = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}["weights"]
+    assert np.array_equal(from_groups(constants[conv.input[3]], stride, pads), original)
+
+
+def test_a_stem_that_leaves_pixels_out_is_refused() -> None:
+    with pytest.raises(ValueError, match="leaves pixels out"):
+        over_groups(np.ones((8, 3, 3, 3), np.int8), np.zeros(1, np.int8), 4, 0)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 2, 3), (1, 8, 1, 1), (1, 8, 5, 4)])
+def test_cells_that_are_repeated_are_those_of_a_doubling(shape: tuple[int, ...], tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    fine = rng.integers(0, 256, (*shape[:2], shape[2] * 2, shape[3] * 2), dtype=np.uint8)
+    constants = {
+        "scale": np.float32(0.1),
+        "zero": np.uint8(7),
+        "scales": np.array([1, 1, 2, 2], np.float32),
+        "fine": fine,
+    }
+    parts = ["image", "scale", "zero"]
+    nodes = [
+        helper.make_node(
+            "Resize",
+            ["image", "", "scales"],
+            ["doubled"],
+            "doubling",
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        ),
+        helper.make_node(
+            "QLinearAdd",
+            ["fine", *parts[1:], "doubled", *parts[1:], *parts[1:]],
+            ["out"],
+            domain="com.microsoft",
+        ),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "doubling",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 8, "h", "w"])],
+        [helper.make_tensor_value_info("out", TensorProto.UINT8, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    domains = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=domains, ir_version=10)
+    image = rng.integers(0, 256, shape, dtype=np.uint8)
+    expected = answers(model, image, tmp_path)
+    assert expected.std() > 1
+    repeat_cells(model)
+    assert [node.op_type for node in model.graph.node].count("Concat") == 2
+    assert np.array_equal(answers(model, image, tmp_path), expected)
 
 
 def test_a_stem_whose_units_are_not_bytes_is_refused() -> None:

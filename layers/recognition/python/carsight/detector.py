@@ -19,6 +19,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from carsight import runtime
 from carsight.geometry import turned_back
 from carsight.photo import Pixels, halve_to_cover
 
@@ -165,10 +166,9 @@ class Detector:
     def __init__(self, session: ort.InferenceSession, tuning: DetectorTuning | None = None) -> None:
         """Detect with ``session``.
 
-        The model takes ``image``, either 1 x 3 x H x W float32, BGR 0..1, or the same as blocks of bytes (see
-        training/model_files.py), with H and W multiples of 32. It gives raw ``targets`` (1 x 14 x cells) and,
-        where it knows vehicles, ``vehicles`` (1 x 5 + classes x cells). Its metadata holds ``threshold`` and,
-        with vehicles, ``classes``, a JSON array.
+        The model takes ``image`` as in ``runtime.picture_input``, with H and W multiples of 32. It gives raw
+        ``targets`` (1 x 14 x cells) and, where it knows vehicles, ``vehicles`` (1 x 5 + classes x cells). Its
+        metadata holds ``threshold`` and, with vehicles, ``classes``, a JSON array.
 
         Raises:
             KeyError: The model carries no such metadata.
@@ -178,8 +178,7 @@ class Detector:
         metadata = session.get_modelmeta().custom_metadata_map
         given = self._tuning.threshold
         self._threshold = float(metadata["threshold"]) if given is None else given
-        (image,) = session.get_inputs()
-        self._block = math.isqrt(image.shape[1] // 3) if image.type == "tensor(uint8)" else 0
+        self._input = runtime.picture_input(session)
         has_vehicles = len(session.get_outputs()) > 1
         self.vehicle_types: tuple[str, ...] = tuple(json.loads(metadata["classes"])) if has_vehicles else ()
 
@@ -312,8 +311,7 @@ class Detector:
         return _Seen(placed, float(_sigmoid(outputs[0][0].max())), float(fitted.zoom.max()))
 
     def _run(self, canvas: Pixels) -> list[Floats]:
-        image = blocks(canvas, self._block) if self._block else _floats(canvas)
-        return [np.asarray(output)[0] for output in self._session.run(None, {"image": image})]
+        return [np.asarray(output)[0] for output in self._session.run(None, {"image": self._input(canvas)})]
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,23 +382,9 @@ def _to_cells(canvas: Pixels) -> Pixels:
 
 
 def net_input(pixels: Pixels, side: int) -> tuple[Floats, Floats]:
-    """Return ``pixels`` as a model without blocks takes them (1 x 3 x H x W, 0..1), and the zoom (x, y)."""
+    """Return ``pixels`` as a model takes them before it is quantized (1 x 3 x H x W), and the zoom (x, y)."""
     fitted = _fit(pixels, side)
-    return _floats(_to_cells(fitted.canvas)), fitted.zoom
-
-
-def _floats(canvas: Pixels) -> Floats:
-    return np.asarray(cv2.dnn.blobFromImage(canvas, 1 / 255), np.float32)
-
-
-def blocks(canvas: Pixels, size: int) -> NDArray[np.uint8]:
-    """Return ``canvas`` (H x W x 3) as 1 x 3ss x H/s x W/s, each block of s x s pixels as channels.
-
-    Channels are in the order of a block's rows, columns and colors.
-    """
-    height, width = canvas.shape[0] // size, canvas.shape[1] // size
-    cells = canvas.reshape(height, size, width, size, 3).transpose(1, 3, 4, 0, 2)
-    return np.ascontiguousarray(cells).reshape(1, 3 * size * size, height, width)
+    return runtime.floats(_to_cells(fitted.canvas)), fitted.zoom
 
 
 def _turned_fit(fitted: _Fitted, quarters: int, shape: tuple[int, ...]) -> _Fitted:
@@ -536,19 +520,18 @@ def keep_best(boxes: Floats, scores: Floats, overlap: float) -> list[int]:
     Two overlap where their intersection over union exceeds ``overlap`` or one lies to nine tenths in the
     other and is of a like size (a box that holds a much smaller one does not rule it out).
     """
-    order = [int(i) for i in np.argsort(-scores, kind="stable")]
     areas = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1)
+    left = np.argsort(-scores, kind="stable")
     kept: list[int] = []
-    for i in order:
-        if kept:
-            others = boxes[kept]
-            sides = np.minimum(others[:, 2:], boxes[i, 2:]) - np.maximum(others[:, :2], boxes[i, :2])
-            both = np.maximum(sides, 0).prod(axis=1)
-            less, more = np.minimum(areas[kept], areas[i]), np.maximum(areas[kept], areas[i])
-            same = (both > overlap * (less + more - both)) | ((both > 0.9 * less) & (less > 0.2 * more))
-            if same.any():
-                continue
-        kept.append(i)
+    while len(left):
+        best, left = int(left[0]), left[1:]
+        kept.append(best)
+        others = boxes[left]
+        sides = np.minimum(others[:, 2:], boxes[best, 2:]) - np.maximum(others[:, :2], boxes[best, :2])
+        both = np.maximum(sides, 0).prod(axis=1)
+        less, more = np.minimum(areas[left], areas[best]), np.maximum(areas[left], areas[best])
+        same = (both > overlap * (less + more - both)) | ((both > 0.9 * less) & (less > 0.2 * more))
+        left = left[~same]
     return kept
 
 

@@ -256,7 +256,7 @@ def _header(data: bytes) -> _Header:
     """ITU-T T.81, annex B: the marker segments up to the first scan, read as leniently as libjpeg does."""
     header = _Header()
     try:
-        for marker, begin, end in _segments(data, 2):
+        for marker, begin, end in _segments(data, 2, scans=False):
             if marker in (_SOI, _EOI):
                 raise ImageError("The JPEG holds no picture; send the original")
             if marker == _SOS:
@@ -284,9 +284,10 @@ def _header(data: bytes) -> _Header:
     raise ImageError(_NO_SCAN)
 
 
-def _segments(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
+def _segments(data: bytes, at: int, *, scans: bool = True) -> Iterator[tuple[int, int, int]]:
     """Yield marker, beginning and end of each segment, whatever stands between them; scans with their data.
 
+    Without ``scans`` the first one is the last segment, and ends before its data, which stay unread.
     An end that is declared may lie beyond that of ``data``. Raises ``ImageError`` after ``_MAX_SEGMENTS``.
     """
     for _ in range(_MAX_SEGMENTS):
@@ -301,6 +302,9 @@ def _segments(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
             if len(data) < at + 3:
                 return
             at += int.from_bytes(data[at : at + 2])
+        if marker == _SOS and not scans:
+            yield marker, begin, at
+            return
         if marker == _SOS:
             found = _AFTER_SCAN.search(data, max(at, begin + 5))
             at = found.start() if found else len(data)

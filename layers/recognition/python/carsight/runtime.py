@@ -1,12 +1,22 @@
-"""How ONNX models are opened: once per process, with no more threads than the function has processors."""
+"""How ONNX models are opened: once per process, with no more threads than the function has processors.
+
+And how a picture gets into one.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
+
+from carsight.photo import Pixels
 
 MODELS = Path(__file__).with_name("models")
 """The folder of the models that ship with the package."""
@@ -35,3 +45,27 @@ def session(path: Path) -> ort.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def picture_input(session: ort.InferenceSession) -> Callable[[Pixels], NDArray[Any]]:
+    """Return what makes of a picture (H x W x 3, BGR) what ``session`` takes as its ``image``.
+
+    That is either 1 x 3 x H x W float32, 0..1, or 1 x H x W/g x 3g uint8, the picture's bytes in groups of g
+    pixels (training/model_files.py).
+    """
+    (image,) = session.get_inputs()
+    if image.type != "tensor(uint8)":
+        return floats
+    size = image.shape[3] // 3
+    return lambda pixels: groups(pixels, size)
+
+
+def floats(pixels: Pixels) -> NDArray[np.float32]:
+    """Return a picture (H x W x 3) as 1 x 3 x H x W, 0..1."""
+    return np.asarray(cv2.dnn.blobFromImage(pixels, 1 / 255), np.float32)
+
+
+def groups(pixels: Pixels, size: int) -> Pixels:
+    """Return a picture (H x W x 3) as 1 x H x W/s x 3s, each s pixels of a row as one."""
+    height, width = pixels.shape[:2]
+    return np.ascontiguousarray(pixels).reshape(1, height, width // size, 3 * size)

@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from carsight import runtime
 from carsight.detector import Detection
 from carsight.photo import Pixels, halve_to_cover
 
@@ -46,8 +47,8 @@ class VehicleClassifier:
     def __init__(self, session: ort.InferenceSession, tuning: ClassifierTuning | None = None) -> None:
         """Classify with ``session``.
 
-        The model takes ``image`` (1 x 3 x 128 x 128 float32, BGR 0..1, a vehicle's box stretched to the
-        square) and gives raw ``type``, ``color`` and ``orientation`` (1 x classes each). Its metadata names
+        The model takes ``image`` as in ``runtime.picture_input``, a vehicle's box stretched to 128 x 128, and
+        gives raw ``type``, ``color`` and ``orientation`` (1 x classes each). Its metadata names
         their classes in ``types``, ``colors`` and ``orientations``, JSON arrays.
 
         Raises:
@@ -55,6 +56,7 @@ class VehicleClassifier:
         """
         metadata = session.get_modelmeta().custom_metadata_map
         self._session = session
+        self._input = runtime.picture_input(session)
         self._tuning = tuning or ClassifierTuning()
         self.types, self.colors, self.orientations = (
             tuple(json.loads(metadata[key])) for key in ("types", "colors", "orientations")
@@ -65,8 +67,8 @@ class VehicleClassifier:
 
         It stands upright once the photo is turned anticlockwise by ``quarters`` of a turn.
         """
-        upright = np.ascontiguousarray(np.rot90(cut(pixels, vehicle.box), quarters))
-        raw = self._session.run(None, {"image": cv2.dnn.blobFromImage(upright, 1 / 255)})
+        upright = np.rot90(cut(pixels, vehicle.box), quarters)
+        raw = self._session.run(None, {"image": self._input(np.ascontiguousarray(upright))})
         types, colors, sides = (_softmax(np.asarray(values)[0]) for values in raw)
         if vehicle.vehicle_type in self.types:
             types[self.types.index(vehicle.vehicle_type)] += self._tuning.detector_weight

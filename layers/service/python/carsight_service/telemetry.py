@@ -1,7 +1,7 @@
 """What a request leaves behind: one structured log line, its metrics, and a trace where that is switched on.
 
 None of it ever holds a key, an image or a URL's query: a line says what kind of source a request had, and the
-few words that ``keys.Usage`` gives for logs.
+few words that ``metering.model.Usage`` gives for logs.
 """
 
 from __future__ import annotations

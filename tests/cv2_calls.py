@@ -21,22 +21,33 @@ TARGET = np.array([(0, 0), (64, 0), (64, 32), (0, 32)], np.float32)
 AFFINE = np.array([(0.9, 0.1, 2), (-0.1, 0.9, 3)], np.float32)
 WARPS = ((cv2.INTER_LINEAR, cv2.BORDER_REPLICATE), (cv2.INTER_AREA, cv2.BORDER_CONSTANT))
 
+# Nine by nine pixels of one color.
+WEBP = bytes.fromhex("524946461e000000574542505650384c110000002f0800020007509e5214b9ff8188e87f0000")
+
 
 CALLS: dict[str, Callable[[], object]] = {
     "Sobel": lambda: cv2.Sobel(GRAY, cv2.CV_16S, 1, 0),
+    "add": lambda: cv2.add(COLOR, COLOR),
+    "bitwise_not": lambda: cv2.bitwise_not(COLOR),
     "connectedComponentsWithStats": lambda: cv2.connectedComponentsWithStats((GRAY > 100).astype(np.uint8)),
     "convertScaleAbs": lambda: cv2.convertScaleAbs(cv2.Sobel(GRAY, cv2.CV_16S, 0, 1)),
     "copyMakeBorder": lambda: cv2.copyMakeBorder(COLOR, 1, 2, 3, 4, cv2.BORDER_CONSTANT, value=(9, 9, 9)),
-    "cvtColor": lambda: [cv2.cvtColor(COLOR, code) for code in (cv2.COLOR_BGR2GRAY, cv2.COLOR_BGR2RGB)],
+    "cvtColor": lambda: [
+        *(cv2.cvtColor(COLOR, code) for code in (cv2.COLOR_BGR2GRAY, cv2.COLOR_BGR2RGB, cv2.COLOR_BGR2BGRA)),
+        cv2.cvtColor(GRAY, cv2.COLOR_GRAY2BGR),
+        *(cv2.cvtColor(np.dstack([GRAY] * 4), code) for code in (cv2.COLOR_BGRA2BGR, cv2.COLOR_RGBA2BGRA)),
+    ],
     "flip": lambda: [cv2.flip(COLOR, code) for code in (-1, 0, 1)],
     "getAffineTransform": lambda: cv2.getAffineTransform(QUAD[:3], TARGET[:3]),
     "getPerspectiveTransform": lambda: cv2.getPerspectiveTransform(QUAD, TARGET),
     "getRotationMatrix2D": lambda: cv2.getRotationMatrix2D((20, 20), 30, 1.0),
     "getTextSize": lambda: cv2.getTextSize("7KMR204", cv2.FONT_HERSHEY_SIMPLEX, 1.0, 2),
+    "imdecode": lambda: cv2.imdecode(np.frombuffer(WEBP, np.uint8), cv2.IMREAD_UNCHANGED).shape,
     "morphologyEx": lambda: [
         cv2.morphologyEx(GRAY, operation, np.ones((3, 9), np.uint8))
         for operation in (cv2.MORPH_CLOSE, cv2.MORPH_OPEN, cv2.MORPH_GRADIENT)
     ],
+    "multiply": lambda: cv2.multiply(COLOR, COLOR, scale=1 / 255),
     "perspectiveTransform": lambda: cv2.perspectiveTransform(QUAD[None], np.eye(3, dtype=np.float32)),
     "polylines": lambda: cv2.polylines(
         COLOR.copy(), [QUAD.astype(np.int32)], True, (0, 255, 0), 2, cv2.LINE_AA

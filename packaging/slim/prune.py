@@ -38,6 +38,7 @@ UNUSED = (
     "PIL/_imagingmath.*",
     "PIL/_imagingmorph.*",
     "PIL/_imagingtk.*",
+    "PIL/_webp.*",
     "bin",
     "cv2/data",
     "flatbuffers*",
@@ -67,19 +68,19 @@ to build models, not to run them."""
 SERVICES = {"dynamodb", "events", "s3", "sns", "sqs", "sts"}
 """The services whose description botocore keeps."""
 
-PLUGINS = {"Avif", "Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP"}
+PLUGINS = {"Avif", "Bmp", "Gif", "Jpeg", "Png", "Tiff"}
 """The formats whose plugin Pillow keeps; TIFF may hold JPEG."""
 
 LINKED = {
-    "opencv_python_headless.libs": ("cv2", ()),
+    "opencv_python_headless.libs": ("cv2", ("libavif",)),
     "pillow.libs": (
         "PIL",
-        ("libavif", "libjpeg", "liblzma", "libopenjp2", "libsharpyuv", "libtiff", "libwebp", "libzstd"),
+        ("libavif", "libjpeg", "liblzma", "libopenjp2", "libsharpyuv", "libtiff", "libzstd"),
     ),
 }
 """By folder: the package whose extensions are linked with the libraries there, and which of them it calls.
-OpenCV only transforms pixels here and never decodes. Pillow asks OpenJPEG for its version when it is
-imported."""
+OpenCV decodes nothing but WebP here, with a libwebp of its own, and asks libavif first whether it is AVIF.
+Pillow asks OpenJPEG for its version when it is imported."""
 
 
 EMPTIED = ("numpy/_core/_add_newdocs.py", "numpy/_core/_add_newdocs_scalars.py")

@@ -595,7 +595,7 @@ def _blank(kind: str, width: int, height: int) -> bytes:
 
 def _large(chance: Random) -> bytes:
     """Return a blank picture about as large as its format may be."""
-    limits = {"JPEG": 50, "PNG": 40, "WEBP": 12.5, "AVIF": 16, "TIFF": 25, "GIF": 50}
+    limits = {"JPEG": 50, "PNG": 50, "WEBP": 16, "AVIF": 16, "TIFF": 25, "GIF": 50}
     kind = chance.choice(list(limits))
     long = chance.choice([1, 1, 4, 55])
     height = int((limits[kind] * 10**6 * chance.choice([0.99, 0.99, 1.01]) / long) ** 0.5)

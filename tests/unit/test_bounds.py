@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import io
 import struct
 import time
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,6 +73,55 @@ def seconds(data: bytes) -> float:
     with suppress(ImageError):
         decode(data)
     return time.process_time() - start
+
+
+def megabytes(data: bytes) -> float:
+    """Return what it takes at most to decode ``data``, first small and then as fine as it is needed."""
+    status = Path("/proc/self/status")
+
+    def size(name: str) -> float:
+        return int(status.read_text().partition(f"{name}:")[2].split()[0]) / 1000
+
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    before = size("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew: proc(5)
+    decode(data).full()
+    return size("VmHWM") - before
+
+
+def blank(kind: str, megapixels: float, mode: str = "RGB", turned: int = 1, **options: object) -> bytes:
+    """Return a blank square picture of ``kind``."""
+    exif = Image.Exif()
+    if turned > 1:
+        options["exif"] = exif
+        exif[0x0112] = turned
+    side = int((megapixels * 1e6) ** 0.5)
+    file = io.BytesIO()
+    image = Image.new(mode, (side, side), (90, 90, 90, 128)[: len(mode)] if len(mode) > 2 else 9)
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the peak")
+@pytest.mark.parametrize(
+    ("most", "make"),
+    [
+        pytest.param(170, lambda: blank("JPEG", 50), id="JPEG"),
+        pytest.param(110, lambda: blank("JPEG", 50, turned=6), id="turned JPEG"),
+        pytest.param(80, lambda: blank("PNG", 50, turned=6), id="PNG"),
+        pytest.param(90, lambda: blank("PNG", 50, "RGBA", compress_level=1), id="transparent PNG"),
+        pytest.param(130, lambda: blank("PNG", 25, turned=6), id="turned PNG"),
+        pytest.param(200, lambda: blank("TIFF", 25, turned=6, compression="tiff_lzw"), id="turned TIFF"),
+        pytest.param(130, lambda: blank("WEBP", 16, lossless=True, method=0), id="WebP"),
+        pytest.param(160, lambda: blank("WEBP", 16, "RGBA", lossless=True, method=0), id="transparent WebP"),
+        pytest.param(160, lambda: blank("AVIF", 16, speed=10), id="AVIF"),
+        pytest.param(160, lambda: blank("AVIF", 11, "RGBA", speed=10), id="transparent AVIF"),
+        pytest.param(120, lambda: blank("GIF", 50, "P"), id="GIF"),
+    ],
+)
+def test_the_largest_pictures_take_bounded_memory(most: float, make: Callable[[], bytes]) -> None:
+    assert megabytes(make()) < most
 
 
 # -- JPEG ----------------------------------------------------------------------------------------------------

@@ -257,6 +257,92 @@ def test_of_several_pictures_the_first_is_read(kind: str) -> None:
     assert red_corner(photo.pixels) == (0, 0)
 
 
+def filtered(width: int, height: int, depth: int, color: int) -> bytes:
+    """The rows of a PNG, random and with each of the five filters in turn, which only bytes have."""
+    row = width * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color] * depth // 8
+    rows = np.random.default_rng(color).integers(0, 255, (height, row + 1), np.uint8)
+    rows[:, 0] = np.arange(height) % 5
+    return rows.tobytes()
+
+
+@pytest.mark.parametrize("transparency", [b"", b"\0\7\0\7\0\7"], ids=["opaque", "with a transparent color"])
+@pytest.mark.parametrize("color, depth", [(0, 8), (2, 8), (3, 8), (4, 8), (6, 8), (2, 16), (4, 16), (6, 16)])
+def test_a_png_decoded_in_strips_is_the_same(
+    color: int, depth: int, transparency: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = chunk(b"PLTE", bytes(range(256)) * 3) if color == 3 else b""
+    table += chunk(b"tRNS", transparency[: 2 if color == 0 else 6]) if transparency and color < 4 else b""
+    file = png(70, 53, filtered(70, 53, depth, color), depth, color)
+    file = file[:33] + table + file[33:]
+    whole = decode(file).pixels
+    monkeypatch.setattr("carsight.containers._WHOLE_PIXELS", 0)
+    monkeypatch.setattr("carsight.containers._STRIP_PIXELS", 70 * 16)
+    assert (decode(file).pixels == whole).all()
+    for rows in (0, 15, 16, 52):
+        with pytest.raises(ImageError, match="damaged"):
+            decode(png(70, 53, filtered(70, rows, depth, color), depth, color))
+
+
+def test_a_fourth_channel_may_begin_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.full((80, 120, 4), 90, np.uint8)
+    pixels[:, :, 3] = 0
+    pixels[70:, :, 3] = 255
+    monkeypatch.setattr("carsight.containers._STRIP_PIXELS", 120 * 16)
+    seen = decode(encoded(".png", pixels)).pixels
+    assert seen[:70].min() == 255
+    assert seen[70:].max() == 90
+
+
+@pytest.mark.parametrize("before", [b"", chunk(b"PLTE", b"\0\1\2" * 40)])
+def test_a_png_has_one_header(before: bytes) -> None:
+    """Where they contradict each other, Pillow takes the last and others the first."""
+    file = png(70, 53, filtered(70, 53, 8, 2))
+    second = png(24_000, 24_000)[8:33]
+    if before:
+        with pytest.raises(ImageError, match="damaged"):
+            decode(file[:8] + before + file[8:])
+    else:
+        assert (decode(file[:33] + second + file[33:]).pixels == decode(file).pixels).all()
+
+
+def film(canvas: tuple[int, int], left: int, top: int, *, mode: str = "RGB") -> bytes:
+    """A WebP film on a ``canvas``, whose only picture of 40 x 30 gray pixels lies at ``left``, ``top``."""
+    still = saved(Image.new(mode, (40, 30), (90, 90, 90, 255)[: len(mode)]), "WEBP", mode, lossless=True)[12:]
+
+    def numbers(*values: int) -> bytes:
+        return b"".join(value.to_bytes(3, "little") for value in values)
+
+    frame = numbers(left // 2, top // 2, 39, 29, 100) + b"\0" + still
+    parts = {
+        b"VP8X": b"\x12\0\0\0" + numbers(canvas[0] - 1, canvas[1] - 1),
+        b"ANIM": bytes(6),
+        b"ANMF": frame,
+    }
+    body = b"WEBP" + b"".join(name + struct.pack("<I", len(part)) + part for name, part in parts.items())
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("place", [(0, 0), (20, 8), (60, 20)])
+def test_a_film_s_first_picture_lies_where_it_says(place: tuple[int, int], mode: str) -> None:
+    data = film((100, 50), *place, mode=mode)
+    with Image.open(io.BytesIO(data)) as shown:
+        paper = Image.new("RGBA", shown.size, "white")
+        paper.alpha_composite(shown.convert("RGBA"))
+    assert (decode(data).pixels[:, :, ::-1] == np.asarray(paper.convert("RGB"))).all()
+
+
+@pytest.mark.parametrize("place", [(62, 0), (0, 22), (20_000_000, 0)])
+def test_a_film_whose_picture_lies_beside_its_canvas_is_refused(place: tuple[int, int]) -> None:
+    with pytest.raises(ImageError, match="damaged"):
+        decode(film((100, 50), *place))
+
+
+def test_a_film_without_a_picture_is_refused() -> None:
+    with pytest.raises(ImageError, match="damaged"):
+        decode(film((100, 50), 0, 0).replace(b"ANMF", b"ANMG"))
+
+
 # -- which way up --------------------------------------------------------------------------------------------
 
 
@@ -273,7 +359,10 @@ def test_exif_orientation_of_a_jpeg_is_applied(width: int, value: int) -> None:
 
 @pytest.mark.parametrize("value", range(1, 9))
 @pytest.mark.parametrize("container", ["PNG", "WebP", "WebP with Exif00", "TIFF", "AVIF", "HEIC"])
-def test_orientation_is_applied_in_every_container(container: str, value: int) -> None:
+def test_orientation_is_applied_in_every_container(
+    container: str, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carsight.containers._STRIP_PIXELS", 120 * 24)
     tag = Image.Exif()
     tag[0x0112] = value
     if container.startswith("WebP"):

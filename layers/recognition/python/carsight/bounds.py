@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from carsight import heif
 from carsight.formats import (
@@ -79,11 +80,12 @@ def _too_many_pieces(kind: Format) -> str:
 # -- WebP, PNG, GIF ------------------------------------------------------------------------------------------
 
 
-def _webp_size(data: bytes) -> tuple[int, int]:
-    """RFC 9649: the canvas of an extended file, or the size of the only frame.
+_FILM, _ALPHA = 0x02, 0x10
+"""Flags of an extended WebP file."""
 
-    libwebp allots two canvases before it decodes anything.
-    """
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """RFC 9649: the canvas of an extended file, or the size of the only frame."""
     chunk = data[12:16]
     if chunk == b"VP8X":
         return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
@@ -92,6 +94,54 @@ def _webp_size(data: bytes) -> tuple[int, int]:
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     width, height = struct.unpack_from("<HH", data, 26)
     return width & 0x3FFF, height & 0x3FFF
+
+
+def _riff_chunks(data: bytes, at: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, beginning and end of the content of each chunk of a RIFF file from ``at`` on."""
+    while at + 8 <= len(data):
+        name, length = struct.unpack_from("<4sI", data, at)
+        yield name, at + 8, at + 8 + length
+        at += 8 + length + length % 2
+
+
+@dataclass(frozen=True, slots=True)
+class WebP:
+    """The first picture of a WebP file: a file of its own, and where it lies on its canvas."""
+
+    canvas: tuple[int, int]
+    place: tuple[int, int]
+    """Its left and its upper side."""
+    picture: bytes
+    exif: bytes
+
+
+def webp(data: bytes) -> WebP:
+    """Take a WebP file apart, which ``essential`` has let pass (RFC 9649).
+
+    Raises:
+        ImageError: it is a film without a picture.
+    """
+    canvas, place, picture, exif = _webp_size(data), (0, 0), data, b""
+    is_film = data[12:16] == b"VP8X" and data[20] & _FILM
+    for n, (name, begin, end) in enumerate(_riff_chunks(data, 12)):
+        if n > _MAX_PIECES:
+            raise ImageError(_too_many_pieces(WEBP))
+        if name == b"EXIF":
+            exif = data[begin:end]
+        elif is_film and name == b"ANMF" and picture is data:
+            left, top, width, height = (
+                int.from_bytes(data[at : at + 3], "little") for at in range(begin, begin + 12, 3)
+            )
+            place = 2 * left, 2 * top
+            if place[0] + width >= canvas[0] or place[1] + height >= canvas[1]:
+                raise ImageError(damaged(WEBP))
+            side = data[begin + 6 : begin + 12]
+            header = b"VP8X" + struct.pack("<IB3x", 10, _ALPHA) + side
+            body = b"WEBP" + header + data[begin + 16 : end]
+            picture = b"RIFF" + struct.pack("<I", len(body)) + body
+    if is_film and picture is data:
+        raise ImageError(damaged(WEBP))
+    return WebP(canvas, place, picture, exif)
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -107,13 +157,17 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _png(data: bytes) -> bytes:
-    """Return a PNG without the chunks that its first picture does not need: Pillow refuses it for each."""
+    """Return a PNG without the chunks that its first picture does not need: Pillow refuses it for each.
+
+    Its header is the first one; Pillow would take the last.
+    """
     _count(png_chunks(data), PNG)
-    parts = [
-        data[begin - 8 : end + 4]
-        for name, begin, end in png_chunks(data)
-        if name in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND")
-    ]
+    parts = []
+    for name, begin, end in png_chunks(data):
+        if name in (b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND") or (name == b"IHDR" and not parts):
+            parts.append(data[begin - 8 : end + 4])
+    if not parts or parts[0][4:8] != b"IHDR" or len(parts[0]) != 25:
+        raise ImageError(damaged(PNG))
     return data[:8] + b"".join(parts)
 
 
@@ -140,7 +194,6 @@ _TAGS = frozenset(
         *(_TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_BYTES, _TABLES),
         262,  # photometric interpretation
         266,  # fill order
-        274,  # orientation
         278,  # rows per strip
         284,  # planar configuration
         292,  # options of group 3
@@ -154,7 +207,7 @@ _TAGS = frozenset(
     }
 )
 """What decoding needs of a directory (TIFF 6.0). Pillow and libtiff read whatever else is there, and Pillow
-what it refers to."""
+what it refers to. Without an orientation it turns nothing: that would take as much memory again."""
 
 _JPEG = 7
 _COMPRESSIONS = {1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 50000}
@@ -237,13 +290,19 @@ _MAX_PLANE_BYTES = 90_000_000
 """Of brightness and color, before they are made blue, green and red, which takes nine bytes a pixel more."""
 
 
+_MAX_CODED_SHARE = 1.4
+"""Of as many pixels as are read of a kind: what may be decoded for one picture, its transparency and what its
+tiles have to spare included. With transparency a pixel takes nearly twice the memory."""
+
+
 def _heif(kind: Format, data: bytes) -> bytes:
-    """Return a file without its film. Twice the pixels are decoded of a picture with its transparency."""
+    """Return a file without its film."""
     pixels, plane_bytes = heif.decoded(data)
-    if pixels > 2 * kind.max_pixels:
+    limit = _MAX_CODED_SHARE * kind.max_pixels
+    if pixels > limit:
         raise TooManyPixels(
             f"The {kind.name} picture is coded as {pixels / 1e6:,.1f} megapixels, whatever it declares; the "
-            f"limit is {kind.max_pixels / 1e6:g}; send a smaller one"
+            f"limit is {limit / 1e6:g}; send a smaller one"
         )
     if plane_bytes > _MAX_PLANE_BYTES:
         raise TooManyPixels(

@@ -21,19 +21,33 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from carsight import bounds, formats
+from carsight import bounds, formats, heif
 from carsight.formats import Format, ImageError, TooManyPixels, check_size
+from carsight.geometry import upright
 
 Pixels = NDArray[np.uint8]
 
 # Each text that a broken file makes Pillow warn with would be kept for good, and printed.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+# OpenCV would tell of each broken file on standard error.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 FINE_PIXELS = 25_000_000
-"""A larger picture is halved while it is converted, so that it never lies in memory twice."""
+"""A larger picture is halved while it is converted."""
+_HELD_BYTES = 190_000_000
+"""So is one that would take more than this beside what its library still holds of it."""
+_MAX_DECODED_BYTES = 160_000_000
+"""What a library may take for the pixels alone, before they are converted."""
 
-_STRIP_PIXELS = 1_000_000
-"""How much of a picture is converted at a time."""
+_WHOLE_PIXELS = 6_000_000
+"""A larger PNG is decoded strip by strip."""
+_STRIP_PIXELS = 400_000
+"""How much of a picture is decoded or converted at a time."""
+_PIECE = 65_536
+"""How many packed bytes are unpacked at a time: what is left of them is copied."""
+
+_FROM_THE_END = (3, 4, 6, 7)
+"""The orientations whose first row becomes the last row or column."""
 
 _ADAM7 = (
     (0, 0, 8, 8),
@@ -48,7 +62,6 @@ _ADAM7 = (
 
 _PILLOW = {
     formats.PNG: ("PngImagePlugin", "PngImageFile"),
-    formats.WEBP: ("WebPImagePlugin", "WebPImageFile"),
     formats.AVIF: ("AvifImagePlugin", "AvifImageFile"),
     formats.TIFF: ("TiffImagePlugin", "TiffImageFile"),
     formats.GIF: ("GifImagePlugin", "GifImageFile"),
@@ -59,42 +72,58 @@ _PILLOW = {
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A picture, still to be turned by ``orientation`` (1..8).
-
-    ``pixels`` are one ``factor``-th (1, 2 or 4) of ``width`` x ``height``.
-    """
+    """An upright picture: ``pixels`` are one ``factor``-th (1, 2 or 4) of ``width`` x ``height``."""
 
     pixels: Pixels
     width: int
     height: int
     factor: int
-    orientation: int
 
 
 def read(kind: Format, data: bytes) -> Decoded:
-    """Decode ``data``, a picture of ``kind``, halved until it has at most ``FINE_PIXELS``.
+    """Decode ``data``, a picture of ``kind``, halved until its pixels are few enough to be held.
 
     Raises:
         ImageError: damaged, cut short, or over a bound.
     """
-    data = bounds.essential(kind, data)
+    sent, data = data, bounds.essential(kind, data)
     if kind is formats.HEIC:
         return _heic(data)
+    if kind is formats.WEBP:
+        return _webp(data)
     with _refusing(kind):
-        module, name = _PILLOW[kind]
-        picture: Image.Image = getattr(import_module(f"PIL.{module}"), name)(io.BytesIO(data))
+        picture = _opened(kind, data)
     with picture:
         width, height = picture.size
         check_size(width, height, kind.max_pixels, f"The {kind.name} picture")
+        if kind is formats.PNG and _is_cut_up(data):
+            exif = _exif_of_png(data)
+            with _refusing(kind):
+                strips = (part for strip in _png_strips(data) for part in _colors(strip))
+                return _gathered(strips, width, height, formats.orientation(exif))
+        each = _bytes_a_pixel(picture.mode)
+        check_size(width, height, _MAX_DECODED_BYTES // each, f"The {kind.name} picture, of its sort,")
         with _refusing(kind):
+            if kind is formats.AVIF:
+                return _avif(picture)
             picture.load()
-            turned = formats.orientation(picture.info.get("exif", b""))
-            if kind is formats.TIFF:  # Pillow has turned it
-                (width, height), turned = picture.size, 1
+            turned = formats.orientation(sent if kind is formats.TIFF else picture.info.get("exif", b""))
         if kind is formats.PNG and not _whole_png(picture, data):
             raise ImageError(bounds.damaged(kind))
         with _refusing(kind):
-            return _gathered(_strips(picture), width, height, turned)
+            return _gathered(_colors(picture), width, height, turned, each)
+
+
+def _opened(kind: Format, data: bytes) -> Image.Image:
+    """Open ``data`` with Pillow, which reads no pixels yet."""
+    module, name = _PILLOW[kind]
+    picture: Image.Image = getattr(import_module(f"PIL.{module}"), name)(io.BytesIO(data))
+    return picture
+
+
+def _bytes_a_pixel(mode: str) -> int:
+    """Return what Pillow takes for a pixel of ``mode``."""
+    return 1 if mode in ("1", "L", "P") else 2 if mode.startswith("I;16") else 4
 
 
 @contextmanager
@@ -137,7 +166,117 @@ def _whole_png(picture: Image.Image, data: bytes) -> bool:
     return missing <= 0
 
 
-# -- pixels --------------------------------------------------------------------------------------------------
+# -- a PNG in strips -----------------------------------------------------------------------------------------
+
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Of each color type (PNG, 11.2.1)."""
+
+
+def _is_cut_up(data: bytes) -> bool:
+    """Whether a PNG is decoded strip by strip: a large one of whole bytes that is not interlaced."""
+    width, height, depth, color, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
+    whole_bytes = depth == 8 or (depth == 16 and color != 0)
+    return width * height > _WHOLE_PIXELS and not interlaced and color in _CHANNELS and whole_bytes
+
+
+def _exif_of_png(data: bytes) -> bytes:
+    blocks = [data[begin:end] for name, begin, end in bounds.png_chunks(data) if name == b"eXIf"]
+    return blocks[-1] if blocks else b""
+
+
+def _png_strips(data: bytes) -> Iterator[Image.Image]:
+    """Yield a PNG from top to bottom, each strip as Pillow decodes it, of eight bits a channel.
+
+    A strip is made a PNG of its own. Its first row is the last one of the strip above, from which the filters
+    of the next go on (PNG, 9.2). They work byte by byte, so the low ones of sixteen bits are left out first.
+    """
+    width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
+    row_bytes = width * _CHANNELS[color]
+    tables = b"".join(
+        data[begin - 8 : end + 4]
+        for name, begin, end in bounds.png_chunks(data)
+        if name in (b"PLTE", b"tRNS")
+    )
+    above = b""
+    for rows in _png_rows(data, 1 + row_bytes * depth // 8, height, _strip_rows(width)):
+        if depth == 16:
+            rows = np.concatenate((rows[:, :1], rows[:, 1::2]), axis=1)
+        header = struct.pack(">IIBBBBB", width, len(rows) + bool(above), 8, color, 0, 0, 0)
+        packed = zlib.compress(above + rows.tobytes(), 0)
+        parts = (data[:8], _chunk(b"IHDR", header), tables, _chunk(b"IDAT", packed), _chunk(b"IEND", b""))
+        with _opened(formats.PNG, b"".join(parts)) as picture:
+            strip = picture.crop((0, bool(above), *picture.size))
+        above = b"\0" + strip.crop((0, strip.height - 1, *strip.size)).tobytes()
+        yield strip
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", len(content), name) + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def _png_rows(data: bytes, row_bytes: int, height: int, rows: int) -> Iterator[Pixels]:
+    """Yield the rows of a PNG as they are filtered, so many ``rows`` at a time.
+
+    Raises:
+        ImageError: there are fewer than ``height``.
+    """
+    stream, block, left = zlib.decompressobj(), bytearray(), height
+    for part in _png_data(data):
+        while left:
+            wanted = min(rows, left) * row_bytes
+            block += stream.decompress(part, wanted - len(block))
+            part = stream.unconsumed_tail
+            if len(block) < wanted:
+                break
+            yield np.frombuffer(bytes(block), np.uint8).reshape(-1, row_bytes)
+            left -= min(rows, left)
+            block.clear()
+    if left:
+        raise ImageError(bounds.damaged(formats.PNG))
+
+
+def _png_data(data: bytes) -> Iterator[bytes]:
+    """Yield the packed rows of a PNG, a piece at a time."""
+    for name, begin, end in bounds.png_chunks(data):
+        if name == b"IDAT":
+            for at in range(begin, min(end, len(data)), _PIECE):
+                yield data[at : min(at + _PIECE, end)]
+
+
+# -- other decoders ------------------------------------------------------------------------------------------
+
+
+def _webp(data: bytes) -> Decoded:
+    """Decode WebP with OpenCV, which takes 6 to 10 bytes a pixel where Pillow takes 16, for two canvases.
+
+    Of a film the first picture is laid on a canvas that is transparent.
+    """
+    file = bounds.webp(data)
+    (width, height), (left, top) = file.canvas, file.place
+    with _refusing(formats.WEBP):
+        pixels = np.asarray(
+            cv2.imdecode(np.frombuffer(file.picture, np.uint8), cv2.IMREAD_UNCHANGED), np.uint8
+        )
+        if pixels.shape[:2] != (height, width):
+            if pixels.shape[2] == 3:
+                pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2BGRA), np.uint8)
+            canvas = np.zeros((height, width, 4), np.uint8)
+            canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+            pixels = canvas
+        return _gathered(_cut_array(pixels), width, height, formats.orientation(file.exif), pixels.shape[2])
+
+
+def _avif(picture: Image.Image) -> Decoded:
+    """Decode AVIF. Pillow's decoder gives bytes, of which Pillow itself would make another picture."""
+    width, height = picture.size
+    turned = formats.orientation(picture.info.get("exif", b""))
+    channels = len(picture.getbands())
+    decoded = picture._decoder.get_frame(0)[0]  # type: ignore[attr-defined]
+    del picture._decoder  # type: ignore[attr-defined]  # and its planes
+    pixels = np.frombuffer(decoded, np.uint8).reshape(height, width, channels)
+    to_bgr = cv2.COLOR_RGBA2BGRA if channels == 4 else cv2.COLOR_RGB2BGR
+    strips = (np.asarray(cv2.cvtColor(strip, to_bgr), np.uint8) for strip in _cut_array(pixels))
+    return _gathered(strips, width, height, turned, channels)
 
 
 def _heic(data: bytes) -> Decoded:
@@ -160,50 +299,63 @@ def _heic(data: bytes) -> Decoded:
         pixels = np.atleast_3d(np.asarray(file))
         if pixels.shape[2] <= 2:  # gray, with or without transparency
             pixels = pixels[:, :, [0, 0, 0, 1][: pixels.shape[2] + 2]]
-        height, width = pixels.shape[:2]
+        height, width, channels = pixels.shape
     check_size(width, height, formats.HEIC.max_pixels, "The HEIC picture")
-    rows = _strip_rows(width)
-    strips = (pixels[y : y + rows] for y in range(0, height, rows))
-    if pixels.shape[2] == 4:
-        strips = (_over_white(strip, file.mode.endswith("a")) for strip in strips)
-    return _gathered(strips, width, height)
+    strips = _cut_array(pixels)
+    if channels == 4:
+        strips = (_over_white(strip, premultiplied=file.mode.endswith("a")) for strip in strips)
+    # libheif keeps brightness and color, too.
+    held = channels + heif.decoded(data).plane_bytes / (width * height)
+    return _gathered(strips, width, height, held=held)
 
 
-def _gathered(strips: Iterator[Pixels], width: int, height: int, turned: int = 1) -> Decoded:
-    """Return the picture whose ``strips`` of ``_strip_rows`` rows each these are."""
-    factor = 1
+# -- pixels --------------------------------------------------------------------------------------------------
+
+
+def _gathered(strips: Iterator[Pixels], width: int, height: int, turned: int = 1, held: float = 0) -> Decoded:
+    """Return the picture whose ``strips`` of ``_strip_rows`` rows each these are, BGR or BGRA, upright.
+
+    ``turned`` is EXIF's orientation, and ``held`` says how many bytes a pixel somebody else keeps meanwhile.
+    """
+    factor = 2 if width * height * (held + 3) > _HELD_BYTES else 1
     while width * height > FINE_PIXELS * factor**2:
         factor *= 2
-    pixels = np.empty((height // factor, width // factor, 3), np.uint8)
-    columns, at = width // factor, 0
+    size = height // factor, width // factor
+    pixels = np.empty((*(size[::-1] if turned > 4 else size), 3), np.uint8)
+    at, unseen = 0, True
     for strip in strips:
-        rows = strip.shape[0] // factor
-        even = strip[: rows * factor, : columns * factor]
-        if factor > 1 and rows:
-            even = np.asarray(cv2.resize(even, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
-        pixels[at : at + rows] = even
+        rows = min(strip.shape[0] // factor, size[0] - at)
+        if strip.shape[2] == 4:
+            # Some programs leave the fourth channel of an opaque picture empty.
+            if unseen and strip[:, :, 3].any():
+                unseen = False
+                pixels[:] = 255
+            strip = strip[:, :, :3] if unseen else _over_white(strip, premultiplied=False)
+        if not rows:
+            continue
+        part = strip[: rows * factor, : size[1] * factor]
+        if factor > 1:
+            part = np.asarray(cv2.resize(part, (size[1], rows), interpolation=cv2.INTER_AREA), np.uint8)
+        begin = size[0] - at - rows if turned in _FROM_THE_END else at
+        place = pixels[:, begin : begin + rows] if turned > 4 else pixels[begin : begin + rows]
+        place[:] = upright(part, turned)
         at += rows
-    return Decoded(pixels, width, height, factor, turned)
+    return Decoded(pixels, *((height, width) if turned > 4 else (width, height)), factor)
 
 
-def _strips(picture: Image.Image) -> Iterator[Pixels]:
-    """Yield the picture from top to bottom, strip by strip, BGR."""
+def _colors(picture: Image.Image) -> Iterator[Pixels]:
+    """Yield the picture from top to bottom, strip by strip: BGR, or BGRA where its fourth channel tells."""
     darkest, brightest = _range(picture)
-    # Some programs leave the fourth channel of an opaque picture empty.
-    seen = (
-        not picture.has_transparency_data
-        or picture.mode not in ("RGBA", "LA", "PA")
-        or bool(picture.getchannel("A").getextrema()[1])
-    )
     for strip in _cut(picture):
         if picture.mode.startswith(("I", "F")):
             gray = (np.asarray(strip, np.float32) - darkest) * (255 / max(brightest - darkest, 1e-9))
             yield np.repeat(np.clip(gray, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
-        elif seen and strip.has_transparency_data:
-            straight = strip if strip.mode in ("RGBA", "LA") else strip.convert("RGBA")
-            yield _over_white(np.asarray(straight.convert("RGBA"))[:, :, [2, 1, 0, 3]], premultiplied=False)
+        elif strip.has_transparency_data:
+            bgra = np.asarray(cv2.cvtColor(np.asarray(strip.convert("RGBA")), cv2.COLOR_RGBA2BGRA), np.uint8)
+            own = picture.mode in ("RGBA", "LA", "PA")
+            yield bgra if own else _over_white(bgra, premultiplied=False)
         else:
-            yield np.asarray(strip.convert("RGB"))[:, :, ::-1]
+            yield np.asarray(cv2.cvtColor(np.asarray(strip.convert("RGB")), cv2.COLOR_RGB2BGR), np.uint8)
 
 
 def _range(picture: Image.Image) -> tuple[float, float]:
@@ -230,6 +382,12 @@ def _cut(picture: Image.Image) -> Iterator[Image.Image]:
         yield picture.crop((0, y, width, min(y + rows, height)))
 
 
+def _cut_array(pixels: Pixels) -> Iterator[Pixels]:
+    """Yield ``pixels`` from top to bottom, strip by strip."""
+    rows = _strip_rows(pixels.shape[1])
+    return (pixels[y : y + rows] for y in range(0, pixels.shape[0], rows))
+
+
 def _strip_rows(width: int) -> int:
     """Return how many rows a strip has: a multiple of every factor by which a picture is reduced."""
     return max(_STRIP_PIXELS // width // 8 * 8, 8)
@@ -237,8 +395,8 @@ def _strip_rows(width: int) -> int:
 
 def _over_white(pixels: Pixels, premultiplied: bool) -> Pixels:
     """BGR of BGRA ``pixels``, as they look on white paper."""
-    alpha = pixels[:, :, 3:].astype(np.uint16)
-    color = pixels[:, :, :3].astype(np.uint16)
+    alpha = cv2.cvtColor(np.ascontiguousarray(pixels[:, :, 3]), cv2.COLOR_GRAY2BGR)
+    color = cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR)
     if not premultiplied:
-        color = (color * alpha + 127) // 255
-    return np.asarray(np.minimum(color + 255 - alpha, 255), np.uint8)
+        color = cv2.multiply(color, alpha, scale=1 / 255)
+    return np.asarray(cv2.add(color, cv2.bitwise_not(alpha)), np.uint8)

@@ -42,8 +42,8 @@ class Format:
 
 
 JPEG = Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"))
-PNG = Format("PNG", (".png",), 40_000_000)
-WEBP = Format("WebP", (".webp",), 12_500_000)
+PNG = Format("PNG", (".png",))
+WEBP = Format("WebP", (".webp",), 16_000_000)
 HEIC = Format("HEIC", (".heic", ".heif", ".hif"), 25_000_000)
 AVIF = Format("AVIF", (".avif",), 16_000_000)
 TIFF = Format("TIFF", (".tif", ".tiff"), 25_000_000)

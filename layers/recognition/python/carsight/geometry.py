@@ -1,4 +1,4 @@
-"""Boxes and quadrilaterals in pixels of the upright photo, and what lies within them."""
+"""Boxes and quadrilaterals in pixels of the upright photo, what lies within them, and which way is up."""
 
 from __future__ import annotations
 
@@ -83,3 +83,12 @@ def straighten(
         part, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return np.asarray(warped, dtype=np.uint8)
+
+
+def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """``pixels`` turned and mirrored from EXIF's ``orientation`` (1..8) to the way they are to be seen."""
+    if orientation > 4:
+        pixels = np.asarray(cv2.transpose(pixels), np.uint8)
+    # Horizontally, vertically, both; after the transposition where there is one.
+    flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
+    return pixels if flip is None else np.asarray(cv2.flip(pixels, flip), np.uint8)

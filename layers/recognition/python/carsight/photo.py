@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carsight.formats import JPEG, MAX_PIXELS, Format, ImageError, TooManyPixels, check_size, sniff
+from carsight.geometry import upright
 from carsight.jpeg import Jpeg
 
 __all__ = [
@@ -133,8 +134,8 @@ def _other(kind: Format, data: bytes) -> Photo:
     from carsight import containers
 
     picture = containers.read(kind, data)
-    width, height = _turned(picture.width, picture.height, picture.orientation)
-    fine = Photo(width, height, upright(picture.pixels, picture.orientation), 1 / picture.factor)
+    width, height = picture.width, picture.height
+    fine = Photo(width, height, picture.pixels, 1 / picture.factor)
     working = _reduction(width, height)
     if working <= picture.factor:
         return fine
@@ -152,15 +153,6 @@ def _reduction(width: int, height: int) -> int:
 
 def _turned(width: int, height: int, orientation: int) -> tuple[int, int]:
     return (height, width) if orientation > 4 else (width, height)
-
-
-def upright(pixels: Pixels, orientation: int) -> Pixels:
-    """``pixels`` turned and mirrored from EXIF's ``orientation`` (1..8) to the way they are to be seen."""
-    if orientation > 4:
-        pixels = np.asarray(cv2.transpose(pixels), np.uint8)
-    # Horizontally, vertically, both; after the transposition where there is one.
-    flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
-    return pixels if flip is None else np.asarray(cv2.flip(pixels, flip), np.uint8)
 
 
 def halve_to_cover(pixels: Pixels, width: int, height: int) -> Pixels:

@@ -19,7 +19,7 @@ ApiName = Literal["plate_image_recognition", "vin_optical_character_recognition"
 
 
 IMAGE_FORMATS = "JPEG, PNG, WebP, HEIC, AVIF, TIFF, GIF or BMP"
-IMAGE_LIMITS = "50 megapixels (PNG 40, WebP 12.5, HEIC 25, AVIF 16, TIFF 25)"
+IMAGE_LIMITS = "50 megapixels (WebP 16, HEIC 25, AVIF 16, TIFF 25)"
 """What can be read, and up to which size: ``NAMES`` and ``LIMITS`` of ``carsight.formats``, for functions
 without the engine. A test compares them."""
 

@@ -162,7 +162,7 @@ def _png(data: bytes) -> bytes:
     Its header is the first one; Pillow would take the last.
     """
     _count(png_chunks(data), PNG)
-    parts = []
+    parts: list[bytes] = []
     for name, begin, end in png_chunks(data):
         if name in (b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND") or (name == b"IHDR" and not parts):
             parts.append(data[begin - 8 : end + 4])

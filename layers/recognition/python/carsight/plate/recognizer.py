@@ -51,6 +51,11 @@ class PlateTuning:
     text scores ``turned``, and is not what the photo's own is upside down: "1000" may be "0001" as well, and
     then the photo is believed to be upright.
 
+    Boxes: that of a plate whose corners span ``flat`` times as much one way as the other is drawn in by
+    ``flat_shrink`` the narrow way, towards them: a few pixels too many count most there. Of 3,470 training
+    plates 78 boxes overlap the labeled one by less than a half, of those left as they are 89; their mean
+    overlap is 0.80 either way.
+
     Vehicles without a plate: at most ``most_vehicles`` are described, since each takes time.
     """
 
@@ -69,6 +74,8 @@ class PlateTuning:
     upright: float = 0.9
     settled: float = 0.3
     turned: float = 0.5
+    flat: float = 2.2
+    flat_shrink: float = 0.27
     most_vehicles: int = 20
     detector: DetectorTuning = field(default_factory=DetectorTuning)
     reader: ReaderTuning = field(default_factory=ReaderTuning)
@@ -209,7 +216,7 @@ class PlateRecognizer:
                 text=reading.text,
                 score=reading.score,
                 detection_score=plate.score,
-                box=_box(photo, plate),
+                box=self._plate_box(photo, plate),
                 polygon=polygon(plate.corners / photo.scale, photo.width, photo.height),
                 candidates=reading.candidates,
                 characters=reading.characters,
@@ -330,10 +337,19 @@ class PlateRecognizer:
         plausible = reading.score >= self._tuning.plausible
         return plausible and any(character.isdigit() for character in reading.text)
 
+    def _plate_box(self, photo: Photo, plate: Detection) -> Box:
+        """Return the box to answer with."""
+        tuning = self._tuning
+        extent = np.concatenate([plate.corners.min(axis=0), plate.corners.max(axis=0)])
+        width, height = np.maximum(extent[2:] - extent[:2], 1)
+        narrow = np.array([height >= tuning.flat * width, width >= tuning.flat * height] * 2)
+        box = plate.box + (tuning.flat_shrink * narrow).astype(np.float32) * (extent - plate.box)
+        return _whole(photo, box)
+
     def _described(self, photo: Photo, vehicle: Detection, quarters: int) -> Vehicle:
         attributes = self._classifier.classify(photo.pixels, vehicle, quarters)
         return Vehicle(
-            box=_box(photo, vehicle),
+            box=_whole(photo, vehicle.box),
             score=vehicle.score,
             type=attributes.type,
             color=attributes.color,
@@ -363,5 +379,6 @@ def _beginning_at(corners: Floats, first: Floats) -> Floats:
     return np.roll(corners, -int(np.hypot(*(corners - first).T).argmin()), axis=0)
 
 
-def _box(photo: Photo, detection: Detection) -> Box:
-    return Box.around(detection.box.reshape(2, 2) / photo.scale, photo.width, photo.height)
+def _whole(photo: Photo, box: Floats) -> Box:
+    """Return ``box`` of the decoded photo in whole pixels of the upright one."""
+    return Box.around(box.reshape(2, 2) / photo.scale, photo.width, photo.height)

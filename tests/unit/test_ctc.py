@@ -85,3 +85,32 @@ def test_character_scores_are_probabilities() -> None:
     scores = ctc.character_scores(random_probabilities(3, 8), "AB", ALPHABET)
     assert len(scores) == 2
     assert all(0 <= score <= 1 for score in scores)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_word_is_found_wherever_it_stands(seed: int) -> None:
+    words, alphabet = ("A", "AB", "BB", "A0"), "AB0"
+    probabilities = ctc.softmax(np.random.default_rng(seed).normal(0, 2, (5, 4)))
+    evidence = ctc.Spotter(words, alphabet + "O").evidence(np.pad(probabilities, ((0, 0), (0, 1))))
+    best = dict.fromkeys(words, -np.inf)
+    likeliest = probabilities.max(axis=1)
+    for begin, end in itertools.combinations(range(6), 2):
+        for path in itertools.product(range(4), repeat=end - begin):
+            kept = [c for i, c in enumerate(path) if c and (i == 0 or c != path[i - 1])]
+            word = "".join(alphabet[c - 1] for c in kept)
+            if word in best:
+                odds = probabilities[range(begin, end), path] / likeliest[begin:end]
+                best[word] = max(best[word], float(np.log(odds).sum()))
+    expected = [best[word] + 1.5 * len(word) for word in words]
+    np.testing.assert_allclose(evidence, expected, atol=1e-6)
+
+
+def test_a_word_may_be_written_with_a_zero() -> None:
+    alphabet = "HI0O"
+    steps = np.full((9, 5), 0.001)
+    for step, sign in zip(range(1, 9, 2), "OHI0", strict=True):
+        steps[step, alphabet.index(sign) + 1] = 0.996
+    steps[::2, 0] = 0.996
+    there, absent = ctc.Spotter(("OHIO", "HOHO"), alphabet).evidence(steps)
+    assert there > 5.9
+    assert absent < 0

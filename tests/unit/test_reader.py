@@ -158,3 +158,30 @@ def test_threads_get_the_same_answers(plate_reader: reader.PlateReader) -> None:
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(plate_reader.read, [crops] * 16))
     assert all(readings == alone for readings in together)
+
+
+def test_the_small_print_names_the_state(plate_reader: reader.PlateReader) -> None:
+    pixels = plate("GZ9226", height=200)
+    cv2.putText(pixels, "TENNESSEE", (95, 35), cv2.FONT_HERSHEY_DUPLEX, 1.1, (60, 20, 20), 2, cv2.LINE_AA)
+    whole = corners((0, 0), (400, 0), (400, 200), (0, 200))
+    shares = np.zeros(len(plate_reader.regions))
+    shares[[plate_reader.regions.index(code) for code in ("pk", "us-tn", "us-oh")]] = 0.6, 0.2, 0.2
+    unsure = reader.Reading("gz9226", 0.9, (), (), "pk", 0.6, shares)
+    assert plate_reader.doubts_region(unsure)
+    told = plate_reader.with_small_print(unsure, reader.small_print(pixels, whole))
+    assert told.region == "us-tn"
+    assert told.region_score > 0.95
+    blank = plate_reader.with_small_print(unsure, reader.small_print(plate("GZ9226", height=200), whole))
+    assert blank.region == "pk"
+
+
+def test_a_region_without_words_is_not_doubted(plate_reader: reader.PlateReader) -> None:
+    def one(code: str, score: float, named: str) -> reader.Reading:
+        shares = np.zeros(len(plate_reader.regions))
+        shares[plate_reader.regions.index(code)] = 1.0
+        return reader.Reading("ab123", 0.9, (), (), named, score, shares)
+
+    assert not plate_reader.doubts_region(one("gb", 0.4, "gb"))
+    assert not plate_reader.doubts_region(one("us-tn", 0.99, "us-tn"))
+    assert plate_reader.doubts_region(one("us-tn", 0.99, "us"))
+    assert plate_reader.doubts_region(one("us-tn", 0.4, "us-tn"))

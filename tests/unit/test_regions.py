@@ -92,3 +92,10 @@ def test_unlisted_regions_lie_between_a_fit_and_a_mismatch() -> None:
 )  # fmt: skip
 def test_hints_cover_a_country_and_its_states(code: str, hint: str, expected: bool) -> None:
     assert regions.agrees(code, hint) is expected
+
+
+def test_a_word_of_the_small_print_is_of_one_region() -> None:
+    words = [word for word, _ in regions.words()]
+    assert len(words) == len(set(words))
+    assert all(re.fullmatch("[A-Z0-9]{3,}", word) for word in words)
+    assert {code for _, code in regions.words()} <= regions.CODES

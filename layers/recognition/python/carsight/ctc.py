@@ -6,6 +6,9 @@ is the sum over all paths that collapse to it when repeats and then blanks are d
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -113,3 +116,48 @@ def character_scores(probabilities: Probabilities, text: str, alphabet: str) -> 
         float(probabilities[steps, alphabet.index(character) + 1].max())
         for character, steps in zip(text, align(probabilities, text, alphabet), strict=True)
     ]
+
+
+class Spotter:
+    """Looks for known words in what a net says of small print, whatever stands round them.
+
+    O and 0 count as one sign there.
+    """
+
+    _CHANCE = 1.5
+    """What a word's character is worth: the logarithm of how much less often another sign would fit there."""
+
+    def __init__(self, words: Sequence[str], alphabet: str) -> None:
+        """Look for ``words``, written in ``alphabet``."""
+        self._alike = [alphabet.index(sign) + 1 for sign in "O0"]
+        states = 2 * max(map(len, words)) - 1
+        self._classes = np.full((len(words), states), BLANK)
+        self._direct = np.zeros((len(words), states), bool)
+        """Where a character may follow the one before it without a blank between them."""
+        for row, word in enumerate(words):
+            self._classes[row, : 2 * len(word) : 2] = [alphabet.index(sign) + 1 for sign in word]
+            self._direct[row, 2 : 2 * len(word) : 2] = [a != b for a, b in itertools.pairwise(word)]
+        self._lengths = np.array([len(word) for word in words])
+
+    def evidence(self, probabilities: Probabilities) -> NDArray[np.float64]:
+        """Return for each word the logarithm of how much likelier it stands there than any other text.
+
+        It compares the word's best path (Viterbi), beginning and ending anywhere, with the likeliest path
+        over the same steps.
+        """
+        seen = probabilities.astype(np.float64)
+        seen[:, self._alike] = seen[:, self._alike].sum(axis=1, keepdims=True)
+        log = np.log(np.maximum(seen, 1e-6)) - np.log(np.maximum(seen.max(axis=1, keepdims=True), 1e-6))
+        rows, states = self._classes.shape
+        ends = np.arange(rows), 2 * self._lengths - 2
+        best = np.full(rows, -np.inf)
+        # Two columns of nothing before the first character, so that each state has two before it.
+        paths = np.full((rows, states + 2), -np.inf)
+        for step in log:
+            directly = np.where(self._direct, paths[:, :-2], -np.inf)
+            grown = np.maximum(np.maximum(paths[:, 2:], paths[:, 1:-1]), directly)
+            grown[:, 0] = np.maximum(grown[:, 0], 0.0)
+            paths[:, 2:] = grown + step[self._classes]
+            best = np.maximum(best, paths[:, 2:][ends])
+        result: NDArray[np.float64] = best + self._CHANCE * self._lengths
+        return result

@@ -27,7 +27,7 @@ class Box:
     def around(cls, points: NDArray[np.floating] | Sequence[Sequence[float]], width: int, height: int) -> Box:
         """Fit a box round ``points`` (N x 2, pixels), clipped to a ``width`` x ``height`` photo.
 
-        Its sides are the nearest whole pixels: rounded outwards, those of a small plate would be a tenth more.
+        Its sides are the nearest whole pixels: rounded outwards, a small plate's would be a tenth longer.
         """
         array = np.asarray(points, dtype=np.float64)
         x0, y0 = np.rint(array.min(axis=0))

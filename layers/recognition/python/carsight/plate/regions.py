@@ -134,6 +134,13 @@ def plates(code: str) -> dict[str, tuple[str, ...]]:
     return {name: tuple(texts.split(", ")) for name, texts in drawn.items()}
 
 
+def words() -> list[tuple[str, str]]:
+    """Return the words that stand in small print on plates (upper case, no spaces), each with its region."""
+    return [
+        (word, code) for code, entry in _TABLE["region"].items() for word in entry.get("words", "").split()
+    ]
+
+
 def agrees(code: str, hint: str) -> bool:
     """Return whether one region is or contains the other, as ``us-ca`` and ``us``, whichever is the hint."""
     return code == hint or code.startswith(f"{hint}-") or hint.startswith(f"{code}-")

@@ -370,7 +370,7 @@ class PlateRecognizer:
         width, height = np.maximum(extent[2:] - extent[:2], 1)
         narrow = np.array([height >= tuning.flat * width, width >= tuning.flat * height] * 2)
         shrink = np.where(narrow, np.float32(tuning.flat_shrink), np.float32(0))
-        return _whole(photo, plate.box + shrink * (extent - plate.box))
+        return _whole(photo, (plate.box + shrink * (extent - plate.box)).astype(np.float32))
 
     def _described(self, photo: Photo, vehicle: Detection, quarters: int) -> Vehicle:
         attributes = self._classifier.classify(photo.pixels, vehicle, quarters)

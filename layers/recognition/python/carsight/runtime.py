@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from carsight.photo import Pixels
+Pixels = NDArray[np.uint8]
 
 MODELS = Path(__file__).with_name("models")
 """The folder of the models that ship with the package."""

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A model that ONNX Runtime optimised and saved on one processor loads on another without a word and computes garbage.
+# A model that ONNX Runtime optimized and saved on one processor loads on another without a word and computes garbage.
 . "$(dirname "$0")/prepare.bash"
 grep -q avx512f /proc/cpuinfo || { echo "needs an x86-64 machine with AVX-512"; exit 2; }
 with_emulator
@@ -57,7 +57,7 @@ print("assumed: a saved model that does not suit a processor is refused, warned 
 errors = [float(np.abs(a - b).max()) for a, b in zip(here, there)]
 said = [line for line in open("messages") if "qemu" not in line]
 for name, error in zip(("as made", "saved at EXTENDED", "saved at ALL"), errors):
-    print(f"seen: {name}, optimised with AVX-512, run with AVX2: largest difference {error:.2g}")
+    print(f"seen: {name}, optimized with AVX-512, run with AVX2: largest difference {error:.2g}")
 print("seen: messages of the runtime:", said or "none")
 sys.exit(not (errors[0] < 1e-4 and errors[1] < 1e-4 and errors[2] > 1) or bool(said))
 PYTHON

@@ -36,6 +36,16 @@ def test_the_map_names_files_that_exist() -> None:
     assert not lost
 
 
+def test_the_map_names_what_its_files_hold() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"((?:`\w+`(?: and |, )?)+) (?:in|of) `([\w/]+\.py)`", text)
+    assert len(named) > 8
+    for names, file in named:
+        code = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob(f"[lt]*/**/{file}"))
+        for name in re.findall(r"\w+", names.replace(" and ", " ")):
+            assert re.search(rf"^\s*(?:class |def )?{name}\b(?:\(|:| =)", code, re.MULTILINE), (name, file)
+
+
 def test_the_map_shows_the_layers_as_they_are() -> None:
     shown = " ".join((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split())
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

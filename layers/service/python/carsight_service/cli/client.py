@@ -68,10 +68,10 @@ class Client:
         with suppress(ValueError):
             payload = json.loads(answer.data)
         if answer.status != 200:
-            said = " ".join(
+            details = " ".join(
                 f"{payload[name].rstrip('.')}." for name in ("message", "detail") if name in payload
             )
-            raise CommandError(f"{path.partition('?')[0]} answered {answer.status}: {said}")
+            raise CommandError(f"{path.partition('?')[0]} answered {answer.status}: {details}")
         return payload
 
     def send(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -54,6 +55,21 @@ def test_detectors_have_a_threshold(name: str) -> None:
     assert 0 < threshold < 1
 
 
+def model_of(
+    nodes: Sequence[onnx.NodeProto], kind: int, channels: int, constants: Mapping[str, Any]
+) -> onnx.ModelProto:
+    """A model of ``nodes`` from an ``image`` of this kind to the bytes ``out``."""
+    graph = helper.make_graph(
+        nodes,
+        "main",
+        [helper.make_tensor_value_info("image", kind, [1, channels, "h", "w"])],
+        [helper.make_tensor_value_info("out", TensorProto.UINT8, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    domains = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=domains, ir_version=10)
+
+
 def stem(
     rng: np.random.Generator, size: int, stride: int, pad: int, weight_type: type[np.integer]
 ) -> onnx.ModelProto:
@@ -75,29 +91,14 @@ def stem(
         helper.make_node("QuantizeLinear", ["image", "scale", "zero"], ["bytes"]),
         helper.make_node(
             "QLinearConv",
-            [
-                "bytes",
-                "scale",
-                "zero",
-                *weights,
-                "out_scale",
-                "out_zero",
-                "bias",
-            ],
+            ["bytes", "scale", "zero", *weights, "out_scale", "out_zero", "bias"],
             ["out"],
             strides=[stride] * 2,
             pads=[pad] * 4,
             kernel_shape=[size] * 2,
         ),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "stem",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, "h", "w"])],
-        [helper.make_tensor_value_info("out", TensorProto.UINT8, None)],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return model_of(nodes, TensorProto.FLOAT, 3, constants)
 
 
 def answers(model: onnx.ModelProto, image: NDArray[np.generic], folder: Path) -> NDArray[np.uint8]:
@@ -159,15 +160,7 @@ def test_cells_that_are_repeated_are_those_of_a_doubling(shape: tuple[int, ...],
             domain="com.microsoft",
         ),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "doubling",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 8, "h", "w"])],
-        [helper.make_tensor_value_info("out", TensorProto.UINT8, None)],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )
-    domains = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(graph, opset_imports=domains, ir_version=10)
+    model = model_of(nodes, TensorProto.UINT8, 8, constants)
     image = rng.integers(0, 256, shape, dtype=np.uint8)
     expected = answers(model, image, tmp_path)
     assert expected.std() > 1

@@ -238,6 +238,24 @@ def test_a_score_below_the_threshold_is_not_answered() -> None:
     assert detector(Session(), threshold=0.95).detect(photo()) == []
 
 
+def test_what_a_second_look_doubts_is_told_where_that_is_asked_for() -> None:
+    def found(**tuning: Any) -> list[Detection]:
+        return detector(Session(score=0.25, close_score=0.2), **tuning).detect(photo())
+
+    assert found() == []
+    (plate,) = found(doubtful=0.2)
+    assert plate.score == pytest.approx(0.225, abs=1e-3)
+    assert found(doubtful=0.24) == []
+
+
+def test_a_doubtful_find_does_not_keep_the_other_sizes_from_being_tried() -> None:
+    session = Session(score=0.25, close_score=0.7)
+    wide = np.zeros((720, 1280, 3), np.uint8)
+    wide[300:400, 500:800] = 255
+    (plate,) = detector(session, doubtful=0.2, threshold=0.6, fallbacks=(Fallback(608),)).detect(wide)
+    assert plate.score == pytest.approx(0.7, abs=1e-3)
+
+
 def test_where_nothing_is_found_other_sizes_are_tried() -> None:
     session = Session()
     looks = (Fallback(256), Fallback(608))

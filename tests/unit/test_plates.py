@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from carsight import runtime
+from carsight.detector import Detector, Findings
 from carsight.geometry import turned_back
 from carsight.photo import Photo, decode
+from carsight.plate.reader import PlateReader
 from carsight.plate.recognizer import PlateReading, PlateRecognizer, PlateTuning
+from carsight.plate.vehicles import VehicleClassifier
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("plate_us", "plate_de", "no_plate")
@@ -136,6 +141,27 @@ def test_a_refusal_says_why(recognizer: PlateRecognizer) -> None:
     blurred = recognizer.read(np.asarray(cv2.GaussianBlur(pixels, (51, 51), 0), np.uint8)).refusal
     assert blurred is not None and blurred.reason == "illegible"
     assert blurred.needed is not None and blurred.figure < blurred.needed
+
+
+class Doubting(Detector):
+    """A detector that finds what it finds, and is sure of none of it."""
+
+    def find(self, pixels: NDArray[np.uint8], quarters: int = 0) -> Findings:
+        seen = super().find(pixels, quarters)
+        targets = tuple(dataclasses.replace(each, score=0.25) for each in seen.targets)
+        return dataclasses.replace(seen, targets=targets)
+
+
+def test_a_doubtful_plate_is_one_if_its_text_is_sure() -> None:
+    detector, reader, classifier = (
+        runtime.session(runtime.MODELS / f"plate_{name}.onnx") for name in ("detector", "reader", "vehicle")
+    )
+    for convincing, found in ((0.9, True), (0.9999, False)):
+        tuning = PlateTuning(convincing=convincing)
+        recognizer = PlateRecognizer(
+            Doubting(detector, tuning.detector), PlateReader(reader), VehicleClassifier(classifier), tuning
+        )
+        assert bool(recognizer.read(photo("plate_us"))) is found
 
 
 def test_a_car_without_a_plate_is_told_of_where_it_is_asked_for(recognizer: PlateRecognizer) -> None:

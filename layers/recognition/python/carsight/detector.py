@@ -98,7 +98,10 @@ class DetectorTuning:
     ``fallback_score``, is it: what else was seen inside it - stickers, slogans - is dropped, and it is not
     looked at again.
 
-    Where nothing is found, ``fallbacks`` are tried in order, and what they find has to score
+    A target that scores ``doubtful``, if less than ``threshold``, is an answer as well: its text has to tell
+    what it is. None are where that is None.
+
+    Where nothing else is found, ``fallbacks`` are tried in order, and what they find has to score
     ``fallback_score``.
 
     The ``turned`` look searches for targets that do not stand upright. A turn is promising where a target
@@ -110,6 +113,7 @@ class DetectorTuning:
 
     side: int = 416
     threshold: float | None = None
+    doubtful: float | None = None
     second_look: SecondLook = PLATES
     second_looks: int = 5
     proposal_score: float = 0.15
@@ -177,7 +181,9 @@ class Detector:
         self._tuning = tuning or DetectorTuning()
         metadata = session.get_modelmeta().custom_metadata_map
         given = self._tuning.threshold
-        self._threshold = float(metadata["threshold"]) if given is None else given
+        self.threshold = float(metadata["threshold"]) if given is None else given
+        doubtful = self._tuning.doubtful
+        self._least = self.threshold if doubtful is None else min(doubtful, self.threshold)
         self._input = runtime.picture_input(session)
         has_vehicles = len(session.get_outputs()) > 1
         self.vehicle_types: tuple[str, ...] = tuple(json.loads(metadata["classes"])) if has_vehicles else ()
@@ -202,15 +208,15 @@ class Detector:
             return Findings(in_photo[0], in_photo[1], seen.evidence)
         tuning = self._tuning
         first = self._see(_fit(pixels, tuning.side), tuning.proposal_score, self.vehicle_types)
-        vehicles = [d for d in first.found if d.is_vehicle and d.score >= self._threshold]
+        vehicles = [d for d in first.found if d.is_vehicle and d.score >= self.threshold]
         targets = self._confirmed(pixels, self._proposals(pixels, first, vehicles), vehicles)
         for fallback in tuning.fallbacks:
-            if targets:
+            if targets and targets[0].score >= self.threshold:
                 break
             if first.evidence >= fallback.evidence and first.zoom * fallback.gain <= 1:
                 again = self._look(pixels, fallback.side)
                 confirmed = self._confirmed(pixels, again.targets)
-                targets = [target for target in confirmed if target.score >= tuning.fallback_score]
+                targets = [each for each in confirmed if each.score >= tuning.fallback_score] or targets
         return Findings(tuple(targets), tuple(vehicles), first.evidence)
 
     def promising_turns(self, pixels: Pixels) -> list[int]:
@@ -224,7 +230,7 @@ class Detector:
                 turned = _turned(pixels, quarters)
                 confirmed = (self._refine(turned, proposal) for proposal in seen.targets[:2])
                 scores[quarters] = max((target.score for target in confirmed if target), default=0.0)
-        likely = [quarters for quarters, score in scores.items() if score >= self._threshold]
+        likely = [quarters for quarters, score in scores.items() if score >= self.threshold]
         return sorted(likely, key=lambda quarters: -scores[quarters])
 
     def _proposals(self, pixels: Pixels, first: _Seen, vehicles: Sequence[Detection]) -> list[_Proposal]:
@@ -248,12 +254,12 @@ class Detector:
     def _confirmed(
         self, pixels: Pixels, proposals: Sequence[_Proposal], vehicles: Sequence[Detection] = ()
     ) -> list[Detection]:
-        """Return those of ``proposals`` that are sure or that a second look confirms, best first."""
+        """Return those of ``proposals`` that a second look does not deny, or that need none, best first."""
         seen = [
             self._refine(pixels, proposal, carrier(proposal.target, vehicles) is not None)
             for proposal in proposals[: self._tuning.second_looks]
         ]
-        confirmed = [target for target in seen if target and target.score >= self._threshold]
+        confirmed = [target for target in seen if target and target.score >= self._least]
         if not confirmed:
             return []
         scores = np.array([d.score for d in confirmed], np.float32)

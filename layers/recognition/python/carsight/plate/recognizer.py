@@ -54,7 +54,8 @@ class PlateTuning:
 
     Answers: a detection that scores ``certain_plate`` and is ``least_height`` pixels high is one if its text
     scores ``legible``; a lesser one has to read like a plate, as signs and grilles look like one: its text
-    must score ``plausible`` and hold a digit, which words on signs do not. Of a plate lower than
+    must score ``plausible`` and hold a digit, which words on signs do not. One that the detector doubts needs
+    a text that scores ``convincing``. Of a plate lower than
     ``least_height`` the refusal says that it is too small.
 
     Turns: where a text scores less than ``upright`` it is read upside down, too. Where that says more, or
@@ -82,6 +83,7 @@ class PlateTuning:
     certain_plate: float = 0.65
     legible: float = 0.02
     plausible: float = 0.1
+    convincing: float = 0.9
     least_height: float = 12.0
     upright: float = 0.9
     settled: float = 0.3
@@ -89,7 +91,7 @@ class PlateTuning:
     flat: float = 2.2
     flat_shrink: float = 0.27
     most_vehicles: int = 20
-    detector: DetectorTuning = field(default_factory=DetectorTuning)
+    detector: DetectorTuning = field(default_factory=lambda: DetectorTuning(doubtful=0.2))
     reader: ReaderTuning = field(default_factory=ReaderTuning)
     classifier: ClassifierTuning = field(default_factory=ClassifierTuning)
 
@@ -269,7 +271,7 @@ class PlateRecognizer:
                 found.append((plate, reading, carrier(plate, seen.vehicles, quarters)))
             else:
                 doubted.append((plate, reading))
-            if reading.score < self._tuning.upright:
+            if reading.score < self._tuning.upright and plate.score >= self._detector.threshold:
                 upside_down = max(upside_down, self._read_upside_down(photo, plate, regions).score)
         carriers = [id(vehicle) for _, _, vehicle in found]
         bare = tuple(vehicle for vehicle in seen.vehicles if id(vehicle) not in carriers)
@@ -360,7 +362,8 @@ class PlateRecognizer:
         """Return whether what was found is a plate: surely seen, or doubtfully seen and reading like one."""
         if self._certain(photo, plate):
             return reading.score >= self._tuning.legible
-        plausible = reading.score >= self._tuning.plausible
+        doubted = plate.score < self._detector.threshold
+        plausible = reading.score >= (self._tuning.convincing if doubted else self._tuning.plausible)
         return plausible and any(character.isdigit() for character in reading.text)
 
     def _plate_box(self, photo: Photo, plate: Detection) -> Box:

@@ -180,12 +180,12 @@ def run(rows: int, parts: Parts, machine: Any, api: str) -> dict[str, Any]:
     }
 
 
-def report(rows: int, said: dict[str, Any], took: dict[str, list[tuple[float, float, float]]]) -> None:
+def report(rows: int, figures: dict[str, Any], took: dict[str, list[tuple[float, float, float]]]) -> None:
     """Print one run."""
     print(
-        f"\n{rows:,} rows in {said['seconds']:.0f} s: {said['state']}, {said['read']:,} read, "
-        f"{said['failed']:,} not; lost {said['lost']}, doubled or wrong {said['doubled or wrong']}, "
-        f"charged {said['used']:,} in all\n"
+        f"\n{rows:,} rows in {figures['seconds']:.0f} s: {figures['state']}, {figures['read']:,} read, "
+        f"{figures['failed']:,} not; lost {figures['lost']}, doubled or wrong {figures['doubled or wrong']}, "
+        f"charged {figures['used']:,} in all\n"
     )
     print("| part | MB, first tenth | MB, last tenth | CPU-ms a row |")
     print("|---|---:|---:|---:|")
@@ -196,7 +196,7 @@ def report(rows: int, said: dict[str, Any], took: dict[str, list[tuple[float, fl
         )
         cpu = sum(call[1] for call in calls) * 1000 / rows
         print(f"| {name} | {first:.0f} | {last:.0f} | {cpu:.3f} |")
-    print(f"| Step Functions' stand-in | | {said['held']:.0f} | {said['own'] * 1000 / rows:.3f} |")
+    print(f"| Step Functions' stand-in | | {figures['held']:.0f} | {figures['own'] * 1000 / rows:.3f} |")
 
 
 def ratio(calls: Sequence[tuple[float, float, float]]) -> float:
@@ -236,8 +236,8 @@ def main() -> None:
         }
         machine = machine_of(read_template(), {"ResultsBucket": RESULTS}, handlers)
         for rows in (options.rows // 10, options.rows):
-            said = run(rows, parts, machine, options.api)
-            report(rows, said, parts.took)
+            figures = run(rows, parts, machine, options.api)
+            report(rows, figures, parts.took)
         if options.engine == "real":
             print(f"\nRows a CPU-second against the bare engine's: {ratio(parts.took['worker']):.3f}")
 

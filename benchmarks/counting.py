@@ -141,8 +141,8 @@ def kills(number: int) -> bool:
                 answered += _read(pipe, left) == b"1"
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            while said := _read(pipe, 1):
-                answered += said == b"1"
+            while report := _read(pipe, 1):
+                answered += report == b"1"
             os.close(pipe)
         child, pipe = _serving(app, asked, calls=1)  # undoes what the last one has left
         answered += _read(pipe, 60) == b"1"

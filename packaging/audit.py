@@ -142,9 +142,9 @@ def _run(command: Sequence[str], folder: Path | None = None) -> tuple[int, str, 
     return ran.returncode, ran.stdout, ran.stderr
 
 
-def _failure(what: str, code: int, said: str) -> Exception:
-    line = next((line.strip() for line in said.splitlines() if _UNREACHABLE.search(line)), "")
-    return Unreachable(line[:120]) if line else RuntimeError(f"{what} failed ({code}): {said[-2000:]}")
+def _failure(what: str, code: int, output: str) -> Exception:
+    line = next((line.strip() for line in output.splitlines() if _UNREACHABLE.search(line)), "")
+    return Unreachable(line[:120]) if line else RuntimeError(f"{what} failed ({code}): {output[-2000:]}")
 
 
 if __name__ == "__main__":

@@ -137,10 +137,10 @@ def license_of(package: str) -> str:
     if package in CORRECTIONS:
         return CORRECTIONS[package]
     about = metadata.metadata(package)
-    said = about["License-Expression"] or about["License"] or ""
-    expression = SPDX.get(said, said)
+    declared = about["License-Expression"] or about["License"] or ""
+    expression = SPDX.get(declared, declared)
     if not PERMISSIVE.fullmatch(expression):
-        raise LookupError(f"{package}: look up what its license asks for, and add it here: {said[:60]!r}")
+        raise LookupError(f"{package}: look up what its license asks for, and add it here: {declared[:60]!r}")
     return expression
 
 

@@ -715,7 +715,7 @@ class MeterStore:
             )
             | left.names,
             ExpressionAttributeValues={
-                **_counted(units, period),
+                **_placeholders(units, period),
                 ":lifetime": {"S": LIFETIME},
                 **left.values,
             },
@@ -744,7 +744,11 @@ class MeterStore:
                 "used", "remaining", "limit", "status", "included", "period", "overage"
             )
             | left.names,
-            ExpressionAttributeValues={**_counted(units, period), ":seen": {"S": seen.period}, **left.values},
+            ExpressionAttributeValues={
+                **_placeholders(units, period),
+                ":seen": {"S": seen.period},
+                **left.values,
+            },
             ReturnValues="ALL_OLD",
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
@@ -826,7 +830,7 @@ def _meter_key(key_id: str, api: Api) -> dict[str, Any]:
     return {"pk": {"S": partition(key_id)}, "sk": {"S": meter_sk(api)}}
 
 
-def _counted(units: int, period: str) -> dict[str, Any]:
+def _placeholders(units: int, period: str) -> dict[str, Any]:
     """Return the placeholders of a write that counts ``units`` in ``period``, for a key that is served."""
     return {
         ":units": {"N": str(units)},

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from carsight.vin import descriptors
 from carsight.vin import rules as vin_rules
+from carsight.vin.line_reader import LineReading
+from carsight.vin.ranking import Prior, rank_by_posterior
 
 
 @pytest.mark.parametrize("vin", ["1M8GDM9AXKP042788", "11111111111111111", "JHLRD77874C026456"])
@@ -82,3 +85,27 @@ def test_known_makers() -> None:
     assert vin_rules.breaks_filling("WVWZZA1KZ7M047185")
     assert not vin_rules.breaks_filling("XTAZZA1KZ7M047185")
     assert not vin_rules.known_maker("E42")
+
+
+GOLF = "WVWZZZ1KZ7W000123"
+
+
+def test_what_makers_write_is_more_familiar_than_what_they_do_not() -> None:
+    assert descriptors.described(GOLF) == "ZZZ1K7W"
+    assert descriptors.familiarity(GOLF) > 15
+    for misread in ("WVWZZZ1XZ7W000123", "WVWZZ21KZ7W000123", "WVWZZZ1KZ7F000123"):
+        assert descriptors.familiarity(misread) < descriptors.familiarity(GOLF) - 2, misread
+    assert descriptors.familiarity("E42ZZZ1KZ7W000123") == 0  # a prefix of no maker seen
+
+
+def test_of_two_texts_that_look_alike_the_familiar_one_is_likelier() -> None:
+    both = LineReading(0.99, (("WVWZZZ1XZ7W000123", 0.55), (GOLF, 0.45)), GOLF)
+    assert rank_by_posterior(both, Prior())[0][0] == GOLF
+    assert rank_by_posterior(both, Prior(familiar=0.0))[0][0] != GOLF
+
+
+def test_no_familiar_text_makes_up_for_a_check_digit_that_fails() -> None:
+    chinese = "LVVDB21B2MD241571"
+    assert descriptors.familiarity(chinese) > 15
+    broken = chinese[:16] + "2"
+    assert Prior().odds(broken) == Prior(familiar=0.0).odds(broken) < 1

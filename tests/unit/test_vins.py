@@ -140,15 +140,17 @@ class Twice(Told):
         return [self.answer if len(crops) == 1 else self.several] * len(crops)
 
 
-@pytest.mark.parametrize(("pitch", "crops"), [(6.0, 3), (9.0, 1)])
-def test_small_text_is_believed_only_where_enlarged_cuts_say_the_same(pitch: float, crops: int) -> None:
+@pytest.mark.parametrize(("pitch", "share", "crops"), [(6.0, 0.93, 3), (6.0, 0.99, 1), (9.0, 0.93, 1)])
+def test_small_text_that_is_not_quite_clear_is_believed_only_where_enlarged_cuts_say_the_same(
+    pitch: float, share: float, crops: int
+) -> None:
     other = UNCHECKED[:16] + "6"
     quad = QUAD.copy()
     quad[1:3, 0] = 100 + 17 * pitch
     detector = Blind(quad)
     whole = (0.05 + 0.33 * 20 / (17 * pitch)) / (1.1 + 0.66 * 20 / (17 * pitch))
     sure, unsure = (
-        LineReading(0.98, ((text, 0.99),), text, (whole, 1 - whole)) for text in (UNCHECKED, other)
+        LineReading(share, ((text, 0.99),), text, (whole, 1 - whole)) for text in (UNCHECKED, other)
     )
     reader = Twice(sure, sure)
     found = VinRecognizer(detector, detector, reader).read(np.full((200, 400, 3), 128, np.uint8))
@@ -167,6 +169,28 @@ def test_a_vin_that_mostly_its_rules_make_sure_is_looked_at_again(by_pixels: flo
     detector, reader = Blind(QUAD), Twice(answer, answer)
     VinRecognizer(detector, detector, reader).read(np.full((200, 400, 3), 128, np.uint8))
     assert (reader.crops > 4) == again
+
+
+@pytest.mark.parametrize(("moved", "lines"), [((3, 1), 1), ((0, 60), 2), ((60, 0), 2)])
+def test_finds_of_one_line_of_small_text_are_one(moved: tuple[int, int], lines: int) -> None:
+    number = LineReading(0.9, (("SN20A7KX4410B2297", 0.9),), "SN20A7KX4410B2297", (0.2, 0.6))
+    detector = Blind(QUAD, QUAD + np.array(moved, np.float32))
+    result = VinRecognizer(detector, detector, Told(number)).read(np.full((200, 600, 3), 128, np.uint8))
+    assert result.refusal is not None
+    assert (result.refusal.reason, result.refusal.figure) == ("no_vin", lines)
+
+
+def test_a_faint_end_of_a_line_is_looked_for() -> None:
+    part = LineReading(0.01, ((CHECKED, 0.9),), CHECKED[1:])
+
+    class Longer(Told):
+        def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
+            return [reading((CHECKED, 0.99)) if crop[:, :40].max() > 200 else part for crop in crops]
+
+    photo = np.full((200, 400, 3), 128, np.uint8)
+    photo[:, 70:80] = 255  # where the first character is, before the find
+    detector = Blind(QUAD)
+    assert VinRecognizer(detector, detector, Longer(part)).read(photo).candidates[0].vin == CHECKED
 
 
 def test_a_doubtful_reading_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:

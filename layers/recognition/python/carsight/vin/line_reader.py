@@ -148,16 +148,18 @@ def decode(probabilities: Doubles, count: int = 48) -> list[LineReading]:
 def pooled(readings: Sequence[LineReading]) -> LineReading:
     """Return what several cuts of one line say together, placed as the first of ``readings`` is.
 
-    The probabilities of a text are averaged: what a single cut is sure of by mistake, the others doubt.
+    The probabilities of a text are averaged: what a single cut is sure of by mistake, the others doubt. A cut
+    counts by how surely it holds 17 characters, as one that misses some says nothing about the text.
     """
-    count = len(readings)
-    share = sum(reading.share for reading in readings) / count
-    if not share:
+    whole = sum(reading.share for reading in readings)
+    if not whole:
         return readings[0]
+    share = sum(reading.share**2 for reading in readings) / whole
     together: dict[str, float] = {}
     for reading in readings:
+        weight = reading.share**2 / whole
         for text, probability in reading.texts:
-            together[text] = together.get(text, 0.0) + reading.share * probability / count
+            together[text] = together.get(text, 0.0) + weight * probability
     texts = ((text, min(1.0, joint / share)) for text, joint in together.items())
     return replace(readings[0], share=share, texts=tuple(sorted(texts, key=lambda item: -item[1])))
 

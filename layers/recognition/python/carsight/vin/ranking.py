@@ -7,6 +7,7 @@ pixels might show, and the chance that the number is not a VIN at all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,7 @@ from typing import Literal
 from carsight.geometry import Box
 from carsight.vin import rules
 from carsight.vin.barcodes import BarcodeVin
+from carsight.vin.descriptors import familiarity
 from carsight.vin.line_reader import Calibration, LineReading
 
 Source = Literal["text", "barcode", "both"]
@@ -43,7 +45,7 @@ class Prior:
     known_region: float = 0.05
     unknown_region: float = 0.002
     check_digit_holds: float = 11.0
-    check_digit_fails: float = 0.002
+    check_digit_fails: float = 0.0005
     optional_digit_holds: float = 2.0
     optional_digit_fails: float = 0.95
     no_model_year: float = 0.1
@@ -55,6 +57,11 @@ class Prior:
     """Each letter at positions 12-13."""
     only_digits: float = 0.0001
     """A number of 17 digits is a counter's; every VIN of 1,900 labeled ones has letters."""
+    familiar: float = 0.4
+    """How much of ``descriptors.familiarity`` to believe: not all, as the cars that were counted are of one
+    market, and a maker may write what was never seen."""
+    hardly_familiar: float = 5.0
+    """Familiarity up to which it says nothing."""
 
     @classmethod
     def without_check_digit(cls) -> Prior:
@@ -74,6 +81,8 @@ class Prior:
             odds *= self.no_model_year
         if rules.breaks_filling(vin):
             odds *= self.broken_filling
+        if rules.is_valid(vin) or not rules.check_applies(vin):
+            odds *= math.exp(self.familiar * max(0.0, familiarity(vin) - self.hardly_familiar))
         return odds * (self.only_digits if all(digits) else 1.0)
 
     def plausibility(self, vin: str) -> float:
@@ -201,11 +210,12 @@ class VinCandidate:
 
 @dataclass(frozen=True, slots=True)
 class RankedLine:
-    """A line's reading, its ranking and its box in pixels of the upright photo."""
+    """A line's reading, its ranking and its box in pixels of the upright photo; whether its text is small."""
 
     reading: LineReading
     ranked: Ranking
     box: Box
+    small: bool = False
 
     @property
     def seen(self) -> str:
@@ -224,8 +234,14 @@ class RankedCode:
 _LISTED = 5
 """How many of the texts are made candidates."""
 
+_ALIKE = 1.5
+"""Power of the probability of text that is not small: its cuts are alike, and agree on what is wrong, too."""
+
 _CODE_DOUBT = 0.02
 """How often a barcode that is read holds another VIN than the vehicle's."""
+
+_AMONG_CODES = 0.3
+"""How much rarer a VIN is among the numbers in codes than among printed ones: all goods bear codes."""
 
 
 def repairs(seen: str, vin: str, reason: RepairReason | None = None) -> tuple[Repair, ...]:
@@ -248,7 +264,7 @@ def weigh(
     for vin, probability in merge_rankings([line.ranked for line in lines], prior)[:_LISTED]:
         surest = max(lines, key=lambda line: dict(line.ranked).get(vin, 0.0))
         mended = repairs(surest.seen, vin)
-        confidence = calibration(probability)
+        confidence = calibration(probability if surest.small else probability**_ALIKE)
         found[vin] = VinCandidate(vin, confidence, surest.box, "text", CheckDigit.of(vin), mended)
     texts = dict(found)
     for barcode in codes:
@@ -275,7 +291,7 @@ def _with_code(
 ) -> VinCandidate:
     """Return a barcode's VIN as a candidate, boxed by the text line that says the same or nearly so."""
     vin, digit = barcode.code.vin, CheckDigit.of(barcode.code.vin)
-    odds = prior.odds(vin) * barcode.code.place.value
+    odds = prior.odds(vin) * barcode.code.place.value * _AMONG_CODES
     if same is not None and odds > 1:
         doubt = (1 - same.confidence) * 0.02
         # Text alone may be surer than any code is let be, and agreement makes nothing less sure.

@@ -7,7 +7,6 @@ sure of: a wrong VIN does more harm than none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -114,6 +113,9 @@ _FULL_TEXT = 28.0
 _FEW_PIXELS = 8.0
 """Pixels a character takes of the line, below which it is read from enlarged cuts too."""
 
+_CLEAR = 0.95
+"""Certainty from which one cut is enough: of 673 such lines 488 reached it, and all were right."""
+
 _ENLARGED = (0.35, 0.25)
 """Margins above and below of those cuts, in line heights."""
 
@@ -133,12 +135,16 @@ class VinResult:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A line with all that was read there. ``corners`` are in pixels of the full photo."""
+    """A line with all that was read there. ``corners`` are in pixels of the full photo.
+
+    ``reading`` is what the ``cuts`` say together.
+    """
 
     corners: Floats
     score: float
     reading: LineReading
     ranked: Ranking
+    cuts: tuple[LineReading, ...]
 
     @property
     def certainty(self) -> float:
@@ -200,7 +206,10 @@ class VinRecognizer:
         photo = open_photo(image)
         search = _Search(self, photo)
         search.run()
-        lines = [RankedLine(line.reading, line.ranked, search.box(line.corners)) for line in search.lines]
+        lines = [
+            RankedLine(line.reading, line.ranked, search.box(line.corners), search.is_small(line))
+            for line in search.lines
+        ]
         codes = [RankedCode(code, search.box(code.corners)) for code in search.codes]
         found = weigh(lines, codes, self.tuning.prior, self.reader.calibration)
         seen = bool(lines or codes) or shows_text(search.view.pixels)
@@ -240,9 +249,9 @@ class _Search:
             self._flip,
             self._look_for_codes,
             self._trim,
+            self._widen,
             self._look_with_border,
             self._read_whole,
-            self._widen,
             self._read_print,
             self._look_closer,
             self._recut,
@@ -324,12 +333,13 @@ class _Search:
         inside = view.from_photo(corners)
         (reading,) = self._recognizer.reader.read([cut(view.pixels, inside)])
         if is_cut(reading, grown(corners), (self._photo.width, self._photo.height)):
-            return _Line(corners, score, reading, ())
-        line = _Line(corners, score, reading, rank_by_posterior(reading, self._tuning.prior))
+            return _Line(corners, score, reading, (), (reading,))
+        line = self._line(corners, score, reading)
         whole = view.width >= self._photo.width
-        if whole and self._is_small(line, inside) and self._pay(len(_ENLARGED)):
+        doubtful = self._tuning.promising <= line.certainty < _CLEAR
+        if whole and doubtful and self.is_small(line) and self._pay(len(_ENLARGED)):
             cuts = [cut_enlarged(view.pixels, inside, 0.05, 0.33, sides) for sides in _ENLARGED]
-            line = self._pooled(line, self._recognizer.reader.read(cuts))
+            line = self._line(corners, score, reading, *self._recognizer.reader.read(cuts))
             reading = line.reading
         if line.certainty >= self._tuning.sure and reading.span is not None:
             text = trimmed(corners, reading.span)
@@ -339,22 +349,43 @@ class _Search:
             line = replace(line, corners=text if beside else np.float32(0.5) * (text + corners))
         return line
 
-    def _is_small(self, line: _Line, inside: Floats) -> bool:
-        """Whether ``line``, ``inside`` in pixels, may be a VIN and has too few of them for one cut."""
-        span = line.reading.span
-        if span is None or line.certainty < self._tuning.promising:
-            return False
-        return _length(trimmed(inside, span)) < _FEW_PIXELS * LENGTH
+    def is_small(self, line: _Line) -> bool:
+        """Whether the characters of ``line`` have too few pixels for one cut."""
+        span = line.cuts[0].span
+        inside = self.view.from_photo(line.corners)
+        return span is not None and _length(trimmed(inside, span)) < _FEW_PIXELS * LENGTH
 
-    def _pooled(self, line: _Line, others: Sequence[LineReading]) -> _Line:
-        """Return ``line`` as read from its own cut and ``others`` together."""
-        reading = pooled([line.reading, *others])
-        return replace(line, reading=reading, ranked=rank_by_posterior(reading, self._tuning.prior))
+    def _line(self, corners: Floats, score: float, *cuts: LineReading) -> _Line:
+        """Return the line of ``cuts``, the first of which tells where its characters are."""
+        reading = pooled(cuts)
+        return _Line(corners, score, reading, rank_by_posterior(reading, self._tuning.prior), cuts)
 
     def _keep(self, *lines: _Line) -> None:
-        self.lines += lines
+        """Add ``lines``; finds of one line of small text are one reading, with all their cuts.
+
+        Of 147 photos sent in eight ways, 2 to 18 more of each are right at one wrong of a way than where
+        every cut has a vote of its own. Larger text is read alike from every cut, wrongly too.
+        """
+        for line in lines:
+            index = self._index_of(line)
+            if index is None:
+                self.lines.append(line)
+                continue
+            other = self.lines[index]
+            best, rest = (line, other) if line.certainty > other.certainty else (other, line)
+            score = max(line.score, other.score)
+            self.lines[index] = self._line(best.corners, score, *best.cuts, *rest.cuts)
         merged = merge_rankings([line.ranked for line in self.lines], self._tuning.prior)
         self._certainty = merged[0][1] if merged else 0.0
+
+    def _index_of(self, line: _Line) -> int | None:
+        """Find the line of small text that ``line`` is another find of."""
+        if not line.ranked or not self.is_small(line):
+            return None
+        for index, other in enumerate(self.lines):
+            if other.ranked and _are_one(line.corners, other.corners):
+                return index
+        return None
 
     def _flip(self) -> None:
         """Read the best find upside down, unless it is legible: corners may begin at the wrong end."""
@@ -419,9 +450,13 @@ class _Search:
         """Read what may be a part of a VIN again with all that stands beside it."""
         parts = [line for line in self.lines if _may_be_a_part(line.reading.greedy)]
         for line in sorted(parts, key=lambda line: -len(line.reading.greedy))[:1]:
-            if self._certainty < self._tuning.promising and self._pay(1):
-                seen = len(line.reading.greedy)
-                self._keep(self._read(text_lines.whole_line(self.view, line.corners, seen), line.score))
+            seen = len(line.reading.greedy)
+            wholes = [text_lines.whole_line(self.view, line.corners, seen)]
+            if LENGTH - _LOST <= seen < LENGTH:  # faint characters at an end
+                wholes.insert(0, _moved(line.corners, CropMargins(left=_LONGER, right=_LONGER)))
+            for whole in wholes:
+                if self._certainty < self._tuning.promising and self._pay(1):
+                    self._keep(self._read(whole, line.score))
 
     def _read_print(self) -> None:
         """Read lines of clear print that the detector missed, and those that stand one under the other."""
@@ -438,7 +473,7 @@ class _Search:
                 break
             (reading,) = self._recognizer.reader.read([text_lines.side_by_side(self.view, pair)])
             corners = np.stack([*pair[0].corners[:2], *pair[1].corners[2:]])
-            self._keep(_Line(corners, 0.0, reading, rank_by_posterior(reading, self._tuning.prior)))
+            self._keep(self._line(corners, 0.0, reading))
 
     def _is_known(self, corners: Floats) -> bool:
         """Whether a line that lies about where ``corners`` do says clearly something that is no VIN."""
@@ -452,36 +487,21 @@ class _Search:
         )
 
     def _recut(self) -> None:
-        """Read a doubtful line from several cuts: what they agree on is surer, what they contradict less.
-
-        Of small text those of the first round count as one reading. Elsewhere each counts for itself: on
-        struck metal cuts agree on wrong characters too, and 3 of 100 drawn photos were answered wrongly.
-        """
+        """Read a doubtful line from several cuts: what they agree on is surer, what they contradict less."""
         if self._certainty < self._tuning.promising:
             return
-        line = self._best
-        together = self._is_small(line, self.view.from_photo(line.corners))
+        corners = self._best.corners
         for cuts in self._tuning.cuts:
             if not self._pay(len(cuts)):
                 break
-            crops = [self._cut(line.corners, margins) for margins in cuts]
-            readings = self._recognizer.reader.read(crops)
-            if together:
-                self.lines = [other for other in self.lines if other is not line]
-                self._keep(self._pooled(line, readings))
-                together = False
-            else:
-                ranked = (rank_by_posterior(reading, self._tuning.prior) for reading in readings)
-                self._keep(*(_Line(line.corners, 0.0, *one) for one in zip(readings, ranked, strict=True)))
+            readings = self._recognizer.reader.read([self._cut(corners, margins) for margins in cuts])
+            self._keep(*(self._line(corners, 0.0, reading) for reading in readings))
             if self._certainty > self._tuning.likely:
                 break
 
     def _cut(self, corners: Floats, margins: CropMargins) -> Pixels:
-        down = corners[[3, 2, 2, 3]] - corners[[0, 1, 1, 0]]
-        along = corners[[1, 1, 2, 2]] - corners[[0, 0, 3, 3]]
-        ends = np.array([[-margins.left], [margins.right], [margins.right], [-margins.left]], np.float32)
-        quad = corners + down * np.float32(margins.down) + along * ends
-        return cut(self.view.pixels, self.view.from_photo(quad), 0.05, 0.33, 0.35 + margins.sides)
+        quad = self.view.from_photo(_moved(corners, margins))
+        return cut(self.view.pixels, quad, 0.05, 0.33, 0.35 + margins.sides)
 
     def _look_turned(self) -> None:
         """Look at the photo turned, where nothing is found in it as it is."""
@@ -540,6 +560,9 @@ _HARDLY = 0.02
 _OTHERS = 2
 """Where so many lines of 17 characters are legible and no VINs, a VIN would have been found beside them."""
 
+_LOST, _LONGER = 3, 0.1
+"""How many characters of a VIN a line may lack at its ends, and how much longer it is read then."""
+
 _UNSEEN = 0.12
 """How far outside the photo the middle of an end character may be, in parts of the pitch.
 
@@ -573,6 +596,27 @@ def is_cut(reading: LineReading, crop: Floats, size: tuple[int, int]) -> bool:
     left, right = (crop[0] + crop[3]) / 2, (crop[1] + crop[2]) / 2
     points = left + (right - left) * ends[:, None]
     return bool((points < 0).any() or (points > size).any())
+
+
+def _are_one(corners: Floats, others: Floats) -> bool:
+    """Whether two finds are the same line, read in the same direction."""
+    along, along_others = corners[1] - corners[0], others[1] - others[0]
+    longer = max(_length(corners), _length(others))
+    if not longer or float(along @ along_others) < 0.8 * _length(corners) * _length(others):
+        return False
+    off = corners.mean(axis=0) - others.mean(axis=0)
+    x, y = along / np.float32(_length(corners))
+    ahead, beside = abs(float(off[0] * x + off[1] * y)), abs(float(off[1] * x - off[0] * y))
+    return ahead < 0.25 * longer and beside < 0.7 * max(_height(corners), _height(others))
+
+
+def _moved(corners: Floats, margins: CropMargins) -> Floats:
+    """Return ``corners`` with their ends moved out and all of them moved down by ``margins``."""
+    down = corners[[3, 2, 2, 3]] - corners[[0, 1, 1, 0]]
+    along = corners[[1, 1, 2, 2]] - corners[[0, 0, 3, 3]]
+    ends = np.array([[-margins.left], [margins.right], [margins.right], [-margins.left]], np.float32)
+    moved: Floats = corners + down * np.float32(margins.down) + along * ends
+    return moved
 
 
 def _may_be_a_part(seen: str) -> bool:

@@ -11,6 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from carsight_service.aws.dynamo_client import CONNECT_SECONDS, READ_SECONDS, DynamoClient
+from carsight_service.aws.s3_client import ObjectClient
+from carsight_service.contract.api import MAX_IMAGE_BYTES
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -59,6 +61,11 @@ class Clients:
     def meters(self) -> DynamoDBClient | DynamoClient:
         """DynamoDB for the calls that every request waits for; botocore's where only that can make it."""
         return DynamoClient.from_environment(os.environ) or self.metering
+
+    @cached_property
+    def photos(self) -> S3Client | ObjectClient:
+        """S3 for reading photos; botocore's where only that can make it."""
+        return ObjectClient.from_environment(os.environ, MAX_IMAGE_BYTES, lambda: self.s3) or self.s3
 
     metering: DynamoDBClient = _client("dynamodb", _METERING)
     """DynamoDB for metering: it answers or fails within seconds and leaves repeating to its caller.

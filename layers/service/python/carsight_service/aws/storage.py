@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carsight_service.aws.clients import Clients
+from carsight_service.aws.signed import failure
 from carsight_service.contract.api import MAX_IMAGE_BYTES, region_codes
 from carsight_service.contract.errors import ImageTooLarge, ObjectGone, StoreUnavailable
 
@@ -78,28 +79,25 @@ class Storage:
             encoded = key.encode()
         except UnicodeEncodeError:  # JSON may hold half a character
             raise ObjectGone("key is no text") from None
-        if len(encoded) > MAX_KEY_BYTES:
-            raise ObjectGone("key too long")
+        if not 0 < len(encoded) <= MAX_KEY_BYTES:
+            raise ObjectGone("no key, or one that is too long")
         which: Any = {"Bucket": bucket, "Key": key}
         if version:
             which["VersionId"] = version
         elif etag:
             which["IfMatch"] = f'"{etag}"'
-        from botocore.exceptions import BotoCoreError, ClientError  # calls that name no object do without
-
         try:
-            answer = self._aws.s3.get_object(**which)
+            answer: Any = self._aws.photos.get_object(**which)
             with answer["Body"] as body:
-                if answer["ContentLength"] > MAX_IMAGE_BYTES:
-                    raise ImageTooLarge
-                return Photo(body.read(), region_codes([answer["Metadata"].get("regions", "")]))
-        except ClientError as error:
-            code = error.response["Error"]["Code"]
+                data = body.read() if answer["ContentLength"] <= MAX_IMAGE_BYTES else b""
+        except Exception as error:
+            code = failure(error).code
             if code in _GONE:
                 raise ObjectGone(code) from error
             raise StoreUnavailable(f"object not readable: {code}") from error
-        except BotoCoreError as error:
-            raise StoreUnavailable(f"object not readable: {type(error).__name__}") from error
+        if answer["ContentLength"] > MAX_IMAGE_BYTES:
+            raise ImageTooLarge
+        return Photo(data, region_codes([answer["Metadata"].get("regions", "")]))
 
     def write_result(self, key: str, body: bytes, content_type: str = "application/json") -> None:
         """Write an object of the results bucket. Raises botocore's errors."""

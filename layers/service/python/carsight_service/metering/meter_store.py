@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from carsight_service.aws.dynamo import Clock, attribute_names, utc_now
-from carsight_service.aws.dynamo_client import failure
+from carsight_service.aws.signed import failure
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import (
     BlockedKey,

@@ -1,7 +1,8 @@
-"""The client for the calls that every request waits for: its signature, its errors, its connections."""
+"""The clients for what every request or photo waits for: signatures, errors, connections."""
 
 from __future__ import annotations
 
+import io
 import socket
 import ssl
 import threading
@@ -9,13 +10,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import botocore.auth
 import botocore.credentials
 import pytest
-from botocore.awsrequest import AWSRequest
+from botocore.awsrequest import AWSRequest, AWSResponse
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,16 +25,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as some
 
-from carsight_service.aws import dynamo_client
+from carsight_service.aws import dynamo_client, s3_client, signed
 from carsight_service.aws.clients import Clients
-from carsight_service.aws.dynamo_client import (
-    AnswerLost,
-    Credentials,
-    DynamoClient,
-    NotSent,
-    Refused,
-    failure,
-)
+from carsight_service.aws.dynamo_client import DynamoClient
+from carsight_service.aws.s3_client import ObjectClient
+from carsight_service.aws.signed import AnswerLost, Credentials, NotSent, Refused, failure
 from carsight_service.contract.api import Api
 from carsight_service.metering.keyring import Keyring
 from carsight_service.metering.meter_store import MeterStore
@@ -88,6 +85,90 @@ def test_a_call_is_signed_as_botocore_signs_it(
         botocore.auth.SigV4Auth(keys, "dynamodb", region).add_auth(request)
     theirs = {name.lower(): value for name, value in request.headers.items()}
     assert {name: value for name, value in ours.items() if name != "host"} == theirs
+
+
+KEYS = some.text(min_size=1, max_size=80) | some.text("/.~%+ ?#&=:@ü*'()", min_size=1, max_size=20)
+"""Of objects, with what an address has to escape."""
+
+
+def objects(url: str = "", most: int = 100, token: str = "", region: str = "eu-central-1") -> ObjectClient:
+    environment = ENVIRONMENT | {
+        "AWS_ENDPOINT_URL_S3": url,
+        "AWS_SESSION_TOKEN": token,
+        "AWS_DEFAULT_REGION": region,
+    }
+    made = ObjectClient.from_environment(environment, most, Elsewhere)
+    assert made is not None
+    return made
+
+
+class Elsewhere:
+    """In the place of botocore's client."""
+
+    def get_object(self, **wanted: str) -> Any:
+        return {"elsewhere": wanted}
+
+
+@hypothesis(max_examples=150, deadline=None, derandomize=True)
+@given(
+    key=KEYS.filter(lambda key: key.isprintable() or key.isascii()),
+    version=some.just("") | some.text("abcXYZ019._-~/+= ", min_size=1, max_size=40),
+    etag=some.sampled_from(["", '"9b2cf535f27731c974343645a3985328"', '"a-2"']),
+    token=some.just("") | some.text("abcXYZ019/+=", min_size=1, max_size=400),
+    region=some.sampled_from(["us-east-1", "eu-central-1", "us-gov-west-1"]),
+    url=some.sampled_from(["", "http://127.0.0.1:4566", "https://objects.example:8443/"]),
+    moment=some.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)),
+)
+def test_an_object_is_asked_for_as_botocore_does(
+    key: str, version: str, etag: str, token: str, region: str, url: str, moment: datetime
+) -> None:
+    """The address, the headers and the signature are those of botocore's own request."""
+    wanted = {"Bucket": "photos", "Key": key} | ({"VersionId": version} if version else {})
+    wanted |= {"IfMatch": etag} if etag else {}
+    made = objects(url, token=token, region=region)
+    host, target, headers = made._request("photos", wanted)
+    signed = made._service.signed("GET", target, headers, s3_client._NO_BODY, f"{moment:%Y%m%dT%H%M%SZ}")
+
+    scheme = "http" if url.startswith("http:") else "https"
+    request = AWSRequest("GET", f"{scheme}://{host.authority}{target}", {"if-match": etag} if etag else {})
+    keys = botocore.credentials.Credentials(
+        ENVIRONMENT["AWS_ACCESS_KEY_ID"], ENVIRONMENT["AWS_SECRET_ACCESS_KEY"], token or None
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.auth.get_current_datetime", lambda: moment.replace(tzinfo=UTC))
+        botocore.auth.S3SigV4Auth(keys, "s3", region).add_auth(request)
+    theirs = {name.lower(): value for name, value in request.headers.items()}
+    assert {name: value for name, value in signed.items() if name != "host"} == theirs
+    assert f"{scheme}://{host.authority}{target}" == botocore_address(url, region, wanted)
+
+
+def botocore_address(url: str, region: str, wanted: dict[str, str]) -> str:
+    """The address from which botocore's client, made as ``Clients`` makes it, would get an object."""
+    client = _botocore_client(url, region)
+    seen: list[str] = []
+
+    def send(request: Any, **_: Any) -> AWSResponse:
+        seen.append(request.url)
+        return AWSResponse(request.url, 200, {"content-length": "0"}, RawResponse(b""))
+
+    client.meta.events.register_last("before-send.s3.GetObject", send, "send")
+    client.get_object(**wanted)
+    client.meta.events.unregister("before-send.s3.GetObject", unique_id="send")
+    return seen[0]
+
+
+@cache
+def _botocore_client(url: str, region: str) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_DEFAULT_REGION", region)
+        patch.setenv("AWS_S3_US_EAST_1_REGIONAL_ENDPOINT", "regional")  # not the one of before 2019
+        patch.setenv("AWS_ENDPOINT_URL_S3", url) if url else patch.delenv("AWS_ENDPOINT_URL", raising=False)
+        return Clients().s3
+
+
+class RawResponse(io.BytesIO):
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self.read()
 
 
 @pytest.mark.parametrize(
@@ -330,7 +411,7 @@ def test_a_server_has_to_be_trusted(
     monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
     if is_trusted:
         monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
-    dynamo_client._trust.cache_clear()
+    signed._trust.cache_clear()
 
     def serve(listening: socket.socket) -> None:
         with suppress(OSError), context.wrap_socket(listening.accept()[0], server_side=True) as connection:
@@ -347,4 +428,4 @@ def test_a_server_has_to_be_trusted(
             with pytest.raises(NotSent, match="SSLCertVerificationError"):
                 made.query(TableName="t")
         thread.join(5)
-    dynamo_client._trust.cache_clear()
+    signed._trust.cache_clear()

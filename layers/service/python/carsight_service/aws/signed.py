@@ -1,0 +1,277 @@
+"""Signed requests to AWS without botocore, for the calls that every request or every photo waits for.
+
+botocore takes 100 CPU-milliseconds to be imported and 2 for a call, most of it for services that are not the
+one at hand. Here is what DynamoDB's and S3's calls have in common: credentials and region of the environment,
+as Lambda sets them, Signature Version 4 (AWS General Reference, "Create a signed AWS API request"), and
+connections that stay open. Whatever else an environment may say about AWS is botocore's to understand:
+``Service.of`` returns nothing then, and who asks takes botocore's client, whose methods have the same names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import select
+import socket
+import ssl
+import weakref
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, RemoteDisconnected
+from typing import Any
+from urllib.parse import urlsplit
+
+_ORDINARY_REGION = re.compile(r"(af|ap|ca|eu|il|me|mx|sa|us|us-gov)-[a-z]+-\d+")
+"""Regions whose addresses end in amazonaws.com."""
+
+_PLAIN_URL = re.compile(r"https?://[^/?#@]+/?")
+
+_FOR_BOTOCORE = (
+    "AWS_PROFILE",
+    "AWS_USE_FIPS_ENDPOINT",
+    "AWS_USE_DUALSTACK_ENDPOINT",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+)
+"""Variables that change how a service is reached."""
+
+_ALGORITHM = "AWS4-HMAC-SHA256"
+
+
+class Refused(Exception):
+    """The service has answered with an error: its ``code``, and the item that failed a condition."""
+
+    def __init__(self, code: str, status: int, item: dict[str, Any] | None = None) -> None:
+        super().__init__(code)
+        self.code = code
+        self.status = status
+        self.item = item
+
+
+class NotSent(Exception):
+    """The service has not got the request."""
+
+
+class AnswerLost(Exception):
+    """The service may have got the request, and done what it asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What it means that a call has failed."""
+
+    code: str
+    item: dict[str, Any] | None = None
+    is_sent: bool = True
+    """Whether the service may have got the request."""
+    is_answered: bool = True
+    """Whether the service has said what became of it."""
+
+
+def failure(error: Exception) -> Failure:
+    """Return what ``error`` of a call means, of this client or of botocore's. Raises any other again."""
+    match error:
+        case Refused():
+            return Failure(error.code, error.item, is_answered=error.status < 500)
+        case NotSent():
+            return Failure(str(error), is_sent=False, is_answered=False)
+        case AnswerLost():
+            return Failure(str(error), is_answered=False)
+    from botocore import exceptions as of_botocore  # whose client has raised it, and has been imported then
+
+    match error:
+        case of_botocore.ClientError():
+            response: Any = error.response
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+            return Failure(response["Error"]["Code"], response.get("Item"), is_answered=status < 500)
+        case (
+            of_botocore.ConnectTimeoutError()
+            | of_botocore.EndpointConnectionError()
+            | of_botocore.ConnectionClosedError()
+        ):
+            return Failure(type(error).__name__, is_sent=False, is_answered=False)
+        case of_botocore.BotoCoreError():
+            return Failure(type(error).__name__, is_answered=False)
+    raise error
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Keys to AWS."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    session_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service in one region, and the keys to it."""
+
+    name: str
+    """As in its address, and in signatures: ``dynamodb``, ``s3``."""
+    region: str
+    url: str
+    credentials: Credentials
+
+    @classmethod
+    def of(cls, name: str, environment: Mapping[str, str]) -> Service | None:
+        """Return what ``environment`` describes; None where it takes botocore to understand it."""
+        access_key, secret_key = (
+            environment.get("AWS_ACCESS_KEY_ID"),
+            environment.get("AWS_SECRET_ACCESS_KEY"),
+        )
+        region = environment.get("AWS_DEFAULT_REGION", "")
+        if not access_key or not secret_key or any(map(environment.get, _FOR_BOTOCORE)):
+            return None
+        url = environment.get(f"AWS_ENDPOINT_URL_{name.upper()}") or environment.get("AWS_ENDPOINT_URL")
+        if not _ORDINARY_REGION.fullmatch(region) or (url and not _PLAIN_URL.fullmatch(url)):
+            return None
+        url = url or f"https://{name}.{region}.amazonaws.com"
+        if not _is_direct(url, environment):
+            return None
+        token = environment.get("AWS_SESSION_TOKEN", "")
+        return cls(name, region, url, Credentials(access_key, secret_key, token))
+
+    def signed(
+        self, method: str, target: str, headers: Mapping[str, str], payload: str, moment: str
+    ) -> dict[str, str]:
+        """Return the headers of a request with its signature among them.
+
+        ``target`` is escaped as it is sent, ``payload`` the SHA-256 of the body in hexadecimal digits,
+        ``headers`` have the names in lower case, and ``moment`` is ``YYYYMMDDThhmmssZ``.
+        """
+        sent = {**headers, "x-amz-date": moment}
+        if self.credentials.session_token:
+            sent["x-amz-security-token"] = self.credentials.session_token
+        names = ";".join(sorted(sent))
+        listed = "".join(f"{name}:{sent[name]}\n" for name in sorted(sent))
+        path, _, query = target.partition("?")
+        request = f"{method}\n{path}\n{query}\n{listed}\n{names}\n{payload}"
+        scope = f"{moment[:8]}/{self.region}/{self.name}/aws4_request"
+        text = f"{_ALGORITHM}\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
+        key = _signing_key(self.credentials.secret_key, scope)
+        signature = hmac.digest(key, text.encode(), "sha256").hex()
+        sent["authorization"] = (
+            f"{_ALGORITHM} Credential={self.credentials.access_key}/{scope}, "
+            f"SignedHeaders={names}, Signature={signature}"
+        )
+        return sent
+
+
+class Host:
+    """Connections to one server, left open between calls and safe to share; each call has one for itself."""
+
+    def __init__(self, url: str, connect_seconds: float, read_seconds: float) -> None:
+        address = urlsplit(url)
+        self._is_secure = address.scheme == "https"
+        self._name = address.hostname or ""
+        self._port = address.port
+        self._seconds = connect_seconds, read_seconds
+        self._idle: deque[HTTPConnection] = deque()
+        self.authority = address.netloc
+        weakref.finalize(self, _close, self._idle)
+
+    def exchange(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        *,
+        most: int | None = None,
+    ) -> tuple[HTTPResponse, bytes]:
+        """Send a request and return the head and the content of its answer.
+
+        Nothing is read of a content that is said to have more than ``most`` bytes, and one more than these of
+        any other. Raises ``NotSent`` or ``AnswerLost``.
+        """
+        connection = self._connection()
+        try:
+            connection.request(method, target, body or None, headers)
+            response = connection.getresponse()
+            if most is None or response.length is None:
+                content = response.read(None if most is None else most + 1)
+            else:
+                content = response.read() if response.length <= most else b""
+        except RemoteDisconnected as error:
+            # Closed without a word: a connection that was left open, when the request was on its way.
+            connection.close()
+            raise NotSent(type(error).__name__) from error
+        except (OSError, HTTPException) as error:
+            connection.close()
+            raise AnswerLost(type(error).__name__) from error
+        except BaseException:
+            connection.close()
+            raise
+        if response.isclosed():
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return response, content
+
+    def _connection(self) -> HTTPConnection:
+        """Return a connection that is not in use: one that was left open, or a new one."""
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                break
+            if connection.sock is not None and not _is_readable(connection.sock):
+                return connection
+            connection.close()  # the other side has closed it, while the function was frozen for example
+        connect_seconds, read_seconds = self._seconds
+        if self._is_secure:
+            connection = HTTPSConnection(self._name, self._port, timeout=connect_seconds, context=_trust())
+        else:
+            connection = HTTPConnection(self._name, self._port, timeout=connect_seconds)
+        try:
+            connection.connect()
+        except OSError as error:
+            raise NotSent(type(error).__name__) from error
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.sock.settimeout(read_seconds)
+        return connection
+
+
+def _close(connections: deque[HTTPConnection]) -> None:
+    for connection in connections:
+        connection.close()
+
+
+def _is_direct(url: str, environment: Mapping[str, str]) -> bool:
+    """Whether the host of ``url`` is reached without a proxy."""
+    address = urlsplit(url)
+    if not any(
+        environment.get(name) for name in (f"{address.scheme}_proxy", f"{address.scheme}_proxy".upper())
+    ):
+        return True
+    from urllib.request import proxy_bypass  # Lambda has no proxies
+
+    return bool(proxy_bypass(address.netloc))
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    """Whether there is something to be read on a connection on which nothing is expected: its end."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    """Whom the system trusts, or a file of whom botocore would trust; read once."""
+    bundle = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
+    return ssl.create_default_context(cafile=bundle or None)
+
+
+@lru_cache(maxsize=4)
+def _signing_key(secret: str, scope: str) -> bytes:
+    """Derive the key that signs for one day, region and service."""
+    key = f"AWS4{secret}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key

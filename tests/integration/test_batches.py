@@ -9,6 +9,7 @@ import os
 import random
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -319,6 +320,35 @@ def test_a_child_whose_invocation_is_taken_for_lost_counts_once(pipeline: Pipeli
 
     with once(Outcomes, "put", meanwhile):
         assert len(worker.handle(child, Invocation(300_000))) == 9
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_units_that_are_taken_when_another_run_has_finished_are_given_back(
+    pipeline: Pipeline, dies: bool
+) -> None:
+    """The first has looked for an outcome and stands still until the next has stored and counted its own."""
+    pipeline.create_key()
+    images = a_list(pipeline, 9)
+    batch = submit(pipeline, images)
+    worker, child = pipeline.workers[Api.PLATE], a_child(pipeline, batch, images)
+    take = MeterStore.take
+
+    def late(*arguments: Any) -> Any:
+        patch.undo()
+        assert len(worker.handle(child | {"attempt": 1}, Invocation(300_000))) == 9
+        grant = take(*arguments)
+        if dies:
+            raise Died
+        return grant
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MeterStore, "take", late)
+        with pytest.raises(Died) if dies else nullcontext():
+            worker.handle(child, Invocation(300_000))
+    if not dies:
+        assert (pipeline.used(), pipeline.tickets()) == (8, [])
     pipeline.drain()
     check_whole(pipeline, batch, images)
 

@@ -18,6 +18,8 @@ import botocore.auth
 import botocore.credentials
 import pytest
 from botocore.awsrequest import AWSRequest, AWSResponse
+from botocore.compat import HTTPHeaders
+from botocore.exceptions import ClientError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -149,7 +151,7 @@ def botocore_address(url: str, region: str, wanted: dict[str, str]) -> str:
 
     def send(request: Any, **_: Any) -> AWSResponse:
         seen.append(request.url)
-        return AWSResponse(request.url, 200, {"content-length": "0"}, RawResponse(b""))
+        return AWSResponse(request.url, 200, HTTPHeaders(), RawResponse(b""))
 
     client.meta.events.register_last("before-send.s3.GetObject", send, "send")
     client.get_object(**wanted)
@@ -244,15 +246,42 @@ _NEVER: dict[str, Any] = {
 }
 
 
+def test_both_clients_get_the_same_object(aws: str) -> None:
+    clients = Clients()
+    both: tuple[Any, Any] = clients.photos, clients.s3
+    assert isinstance(clients.photos, ObjectClient)
+    clients.s3.create_bucket(
+        Bucket="photos-of-both", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
+    for key in ("a.jpg", "ä b+c%2F~*'(&=.jpg", "//..", "a?versionId=3#x", "x" * 1024):
+        clients.s3.put_object(
+            Bucket="photos-of-both", Key=key, Body=key.encode(), Metadata={"regions": "us-ca,de"}
+        )
+        ours, theirs = (client.get_object(Bucket="photos-of-both", Key=key) for client in both)
+        assert ours["Body"].read() == theirs["Body"].read() == key.encode()
+        assert (ours["ContentLength"], ours["Metadata"]) == (theirs["ContentLength"], theirs["Metadata"])
+        clients.s3.delete_object(Bucket="photos-of-both", Key=key)
+    for wanted in ({"Key": "gone.jpg"}, {"Bucket": "nobody-s", "Key": "a.jpg"}):
+        codes = []
+        for client in both:
+            with pytest.raises((Refused, ClientError)) as refused:
+                client.get_object(**{"Bucket": "photos-of-both", **wanted})
+            codes.append(failure(refused.value).code)
+        assert codes[0] == codes[1]
+    clients.s3.delete_bucket(Bucket="photos-of-both")
+
+
 # -- against a server that fails -----------------------------------------------------------------------------
 
 Answer = Callable[[socket.socket], None]
 
 
 def received(connection: socket.socket) -> bytes:
-    """One request; its head and its JSON may come one after the other."""
+    """One request; its head and its JSON may come one after the other. A GET has no more than its head."""
     data = b""
-    while not data.endswith(b"}") and (more := connection.recv(65536)):
+    while not data.endswith(b"\r\n\r\n" if data[:4] == b"GET " else b"}") and (
+        more := connection.recv(65536)
+    ):
         data += more
     return data
 
@@ -377,6 +406,110 @@ def test_an_answer_that_comes_too_late_is_lost(monkeypatch: pytest.MonkeyPatch) 
 def test_the_checksum_of_a_whole_answer_is_right() -> None:
     with server(says(answer(200, b"{}", f"x-amz-crc32: {zlib.crc32(b'{}')}"))) as (url, _):
         assert client(url).query(TableName="t") == {}
+
+
+# -- objects -------------------------------------------------------------------------------------------------
+
+WANTED = {"Bucket": "photos", "Key": "a b.jpg"}
+
+
+@pytest.fixture
+def no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carsight_service.aws.s3_client.time.sleep", lambda _: None)
+
+
+def fault(status: int, code: str, *headers: str) -> bytes:
+    """What S3 says in the place of an object: XML, in chunks."""
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>?</Message></Error>".encode()
+    return b"\r\n".join(
+        [
+            f"HTTP/1.1 {status} Whatever".encode(),
+            b"transfer-encoding: chunked",
+            *map(str.encode, headers),
+            b"",
+            b"%x" % len(body),
+            body,
+            b"0",
+            b"",
+            b"",
+        ]
+    )
+
+
+def test_an_object_is_asked_for_once_more_over_the_same_connection() -> None:
+    twice = says(answer(200, b"one", "X-Amz-Meta-Regions: us-ca"), answer(200, b""))
+    with server(twice) as (url, got):
+        made = objects(url)
+        first, second = made.get_object(**WANTED), made.get_object(**WANTED)
+    assert len(got) == 1
+    assert got[0].startswith(b"GET /photos/a%20b.jpg HTTP/1.1\r\n")
+    assert (first["Body"].read(), first["ContentLength"], first["Metadata"]) == (
+        b"one",
+        3,
+        {"regions": "us-ca"},
+    )
+    assert (second["Body"].read(), second["ContentLength"], second["Metadata"]) == (b"", 0, {})
+
+
+@pytest.mark.parametrize("code", ["NoSuchKey", "AccessDenied", "PreconditionFailed", "InvalidObjectState"])
+def test_an_object_that_is_refused(code: str) -> None:
+    with server(says(fault(404, code), answer(200, b"another"))) as (url, got):
+        made = objects(url)
+        with pytest.raises(Refused) as refused:
+            made.get_object(**WANTED)
+        assert (failure(refused.value).code, refused.value.status) == (code, 404)
+        assert made.get_object(**WANTED)["Body"].read() == b"another"
+    assert len(got) == 1
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        says(fault(503, "SlowDown")),
+        says(fault(500, "InternalError")),
+        says(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"),
+        lambda connection: None,
+    ],
+)
+def test_a_fault_of_s3_is_tried_again(first: Answer, no_sleep: None) -> None:
+    with server(first, says(answer(200, b"whole"))) as (url, _):
+        assert objects(url).get_object(**WANTED)["Body"].read() == b"whole"
+    with server(first, first, first) as (url, got):
+        with pytest.raises((Refused, AnswerLost, NotSent)):
+            objects(url).get_object(**WANTED)
+        assert len(got) == s3_client.TRIES
+
+
+@pytest.mark.parametrize("in_chunks", [False, True])
+def test_no_more_is_read_than_a_photo_may_have(in_chunks: bool) -> None:
+    large = answer(200, b"x" * 5000)
+    if in_chunks:
+        large = (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1388\r\n" + b"x" * 5000 + b"\r\n0\r\n\r\n"
+        )
+    with server(says(large), says(answer(200, b"small"))) as (url, got):
+        made = objects(url, most=100)
+        found = made.get_object(**WANTED)
+        assert found["ContentLength"] > 100
+        assert len(found["Body"].read()) <= 101
+        assert made.get_object(**WANTED)["Body"].read() == b"small"
+    assert len(got) == 2  # what was left on the first connection is no answer to the next request
+
+
+@pytest.mark.parametrize("code", ["PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed"])
+def test_a_bucket_of_another_region_is_botocore_s(code: str) -> None:
+    with server(says(fault(301, code))) as (url, got):
+        made = objects(url)
+        for _ in range(2):
+            assert made.get_object(**WANTED) == {"elsewhere": WANTED}
+    assert len(got) == 1
+
+
+@pytest.mark.parametrize(
+    "bucket", ["with.dots", "express--use1-az4--x-s3", "arn:aws:s3:::x", "Old_one", "a/b"]
+)
+def test_a_bucket_that_no_address_holds_is_botocore_s(bucket: str) -> None:
+    assert objects().get_object(Bucket=bucket, Key="a") == {"elsewhere": {"Bucket": bucket, "Key": "a"}}
 
 
 # -- over TLS ------------------------------------------------------------------------------------------------

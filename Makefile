@@ -129,16 +129,16 @@ findings: ## Ask outside software again, outside CI: which of findings/ no longe
 
 # What ships is a part of what is tested: `dev` is resolved first and binds the others.
 lock: ## Resolve requirements/*.in anew (needs uv)
-	for name in dev recognition account sam audit; do \
+	for name in dev recognition account batches sam audit; do \
 	  case $$name in \
 	    dev) options='--override requirements/overrides.in' ;; \
-	    recognition | account) options='--constraint requirements/dev.txt' ;; \
+	    recognition | account | batches) options='--constraint requirements/dev.txt' ;; \
 	    *) options= ;; \
 	  esac; \
 	  uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header $$options \
 	    requirements/$$name.in -o requirements/$$name.txt || exit; \
 	done
-	sed -i '/-c requirements.dev.txt/d' requirements/recognition.txt requirements/account.txt
+	sed -i '/-c requirements.dev.txt/d' requirements/recognition.txt requirements/account.txt requirements/batches.txt
 
 clean:
 	rm -rf build dist $(VENV) $(SAM) $(AUDIT) .mypy_cache .ruff_cache .pytest_cache .local .images .processors

@@ -7,6 +7,7 @@ failed is looked at when all have run; AWS looks at it as they fail.
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import re
@@ -570,15 +571,11 @@ class StepFunctions:
 
 
 def _parquet(data: bytes) -> Iterator[Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise StateFailed(
-            "States.ItemReaderFailed", "Parquet is read by AWS itself; here it takes `pip install pyarrow`"
-        ) from None
-    for batch in pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data)).iter_batches():
-        yield from batch.to_pylist()
+    from arro3.io import read_parquet
+
+    for batch in read_parquet(io.BytesIO(data)):
+        columns = [batch[name].to_pylist() for name in batch.schema.names]
+        yield from (dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True))
 
 
 def _transferred(value: Any) -> Any:

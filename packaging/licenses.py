@@ -1,9 +1,10 @@
 """List the licenses of everything that ships: ``python packaging/licenses.py`` writes docs/licenses.md.
 
-What ships is what requirements/recognition.txt (the images) and requirements/account.txt (the layer) lock,
-and what is in the repository. Licenses of Python packages are what the installed packages say of themselves;
-those of the libraries in their wheels are what the wheels' own lists say. A package whose license is not
-known here, or a bundled library that is not listed, is an error: look it up, then add it.
+What ships is what requirements/recognition.txt (the images), requirements/account.txt (the layer) and
+requirements/batches.txt (beside one function) lock, and what is in the repository. Licenses of Python
+packages are what the installed packages say of themselves; those of the libraries in their wheels are what
+the wheels' own lists say. A package whose license is not known here, or a bundled library that is not listed,
+is an error: look it up, then add it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKS = {"images": "recognition", "layer": "account"}
+LOCKS = {"images": "recognition", "layer": "account", "batches": "batches"}
 
 SPDX = {
     "3-Clause BSD License": "BSD-3-Clause",

@@ -202,7 +202,10 @@ def test_zip_functions_find_the_service(template: dict[str, Any], resources: dic
     assert zipped
     for name, about in zipped.items():
         module = about["Handler"].partition(".")[0]
-        assert (ROOT / template["Resources"][name]["Properties"]["CodeUri"] / f"{module}.py").is_file()
+        code = ROOT / template["Resources"][name]["Properties"]["CodeUri"]
+        assert (code / f"{module}.py").is_file()
+        if name == "BatchesFunction":
+            assert (code / "requirements.txt").resolve() == ROOT / "requirements" / "batches.txt"
         assert about["Runtime"] == "python3.13"
         assert template["Resources"][name]["Properties"]["Layers"] == [{"Ref": "ServiceLayer"}]
     layer = template["Resources"]["ServiceLayer"]

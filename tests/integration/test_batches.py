@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import urllib3
+from arro3 import core
+from arro3.io import read_parquet, write_parquet
 from botocore.exceptions import ClientError
 
 from carsight_service.aws.storage import Photo, Storage
@@ -97,6 +99,14 @@ def table(pipeline: Pipeline, batch: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(body.decode(), newline="")))
 
 
+def parquet(pipeline: Pipeline, batch: str) -> dict[str, list[Any]]:
+    """The columns of a finished batch, from its Parquet."""
+    key = f"{KEY_ID}/batches/{batch}/result.parquet"
+    body = pipeline.s3.get_object(Bucket=pipeline.results, Key=key)["Body"].read()
+    found = read_parquet(io.BytesIO(body)).read_all()
+    return {name: found[name].to_pylist() for name in found.column_names}
+
+
 # -- a whole batch -------------------------------------------------------------------------------------------
 
 
@@ -134,6 +144,14 @@ def test_every_row_is_there_whatever_became_of_it(pipeline: Pipeline, host: str)
     assert (cells[9]["status"], cells[9]["code"]) == ("500", "internal_error")
     assert cells[10]["input"] == "'=HYPERLINK(1)"
 
+    columns = parquet(pipeline, batch)
+    assert columns["row"] == list(range(1, 13))
+    assert columns["input"] == [image for image, _, _ in expected]
+    assert columns["status"] == [status for _, status, _ in expected]
+    assert (columns["plate"][0], columns["score"][0], columns["xmin"][0]) == ("9djc652", 1.0, 2045)
+    assert (columns["plate"][3], columns["score"][3], columns["xmin"][3]) == (None, None, None)
+    assert list(columns) == list(cells[0])
+
     status, said = ask(pipeline, "GET", f"/v1/batches/{batch}")
     assert status == 200
     assert (said["state"], said["rows"], said["done"], said["read"], said["failed"]) == (
@@ -144,7 +162,7 @@ def test_every_row_is_there_whatever_became_of_it(pipeline: Pipeline, host: str)
         8,
     )
     assert said["finished"] >= said["created"]
-    assert set(said["results"]) == {"jsonl", "csv", "manifest"}
+    assert set(said["results"]) == {"jsonl", "csv", "parquet", "manifest"}
     assert (said["pending"], said["running"], said["detail"]) == (0, 0, None)
     assert pipeline.used() == 4
     assert pipeline.tickets() == []
@@ -158,6 +176,8 @@ def test_vins(pipeline: Pipeline, host: str) -> None:
     pipeline.drain()
     (row,) = table(pipeline, batch)
     assert (row["vin"], row["check_digit_valid"], row["source"]) == ("JHLRD77874C026456", "True", "text")
+    columns = parquet(pipeline, batch)
+    assert (columns["vin"], columns["check_digit_valid"]) == (["JHLRD77874C026456"], [True])
     assert (pipeline.used(Api.PLATE), pipeline.used(Api.VIN)) == (0, 1)
 
 
@@ -605,6 +625,32 @@ def test_a_list_in_a_bucket(listing: Pipeline, name: str) -> None:
     assert show(listing, said["id"])["rows"] == 3
 
 
+def test_a_list_in_parquet(listing: Pipeline) -> None:
+    """Each row is an object with the columns' names, as Step Functions reads it."""
+    photo = listing.put("car.jpg")
+    columns = {
+        "id": ["A1", None, "C3"],
+        "image_url": [photo, photo, None],
+        "regions": ["us-ca,gb", None, None],
+    }
+    table = core.Table.from_pydict(
+        {name: core.Array(cells, core.DataType.string()) for name, cells in columns.items()}
+    )
+    body = io.BytesIO()
+    write_parquet(table, body)
+    status, said = send(listing, put_list(listing, "list.parquet", body.getvalue()))
+    assert (status, said["rows"]) == (200, None)
+    listing.drain()
+    found = lines(listing, said["id"])
+    assert [(row["row"], row.get("id"), row["status"]) for row in found] == [
+        (1, "A1", 200),
+        (2, None, 200),
+        (3, None, 400),
+    ]
+    assert found[2]["message"].startswith("Row 3 must be a URL")
+    assert listing.regions == [("us-ca", "gb"), ()]
+
+
 def test_every_object_under_a_prefix(listing: Pipeline) -> None:
     for number in range(3):
         listing.s3.put_object(Bucket=UPLOADS, Key=f"fleet/{number} ü.jpg", Body=PHOTO)
@@ -638,8 +684,8 @@ def test_a_list_that_is_sent_with_a_form(listing: Pipeline) -> None:
 
 
 BROKEN_LISTS = (
-    ("list.jsonl", b"", "no rows"),
-    ("list.csv", b"image\n", "no rows"),
+    ("list.jsonl", b"", "1 to 10000000 rows"),
+    ("list.csv", b"image\n", "1 to 10000000 rows"),
     ("list.jsonl", b'"a.jpg"\n{"image": 3}\n', "Row 2"),
     ("list.jsonl", b'"a.jpg"\n\n"b.jpg"\n{', "Row 3 is not JSON"),
     ("list.jsonl", b'{"image": "a.jpg", "regions": "' + b"x" * 20 + b'"}', "Row 1: regions"),
@@ -698,7 +744,7 @@ def test_an_answer_that_is_too_large_leaves_out_what_is_least(pipeline: Pipeline
     many = fitting(lines_of([row] * (fit - 1)))
     assert len(lines_of([row] * (fit - 1))) > ANSWER_BYTES
     assert [len(reading["candidates"]) for reading in many[0]["results"]] == [1, 1]
-    assert many[0]["results"][0]["characters"]
+    assert "characters" not in many[0]["results"][0]
     most = fitting(lines_of([row | {"results": [reading] * 40}] * 50))
     assert len(json.dumps(most)) < 256 * 1024
     assert (most[0]["truncated"], len(most[0]["results"])) == (40, 1)

@@ -81,7 +81,9 @@ def state(state: str = "running", **changed: Any) -> dict[str, Any]:
 
 def ended(service: Scripted, how: str = "finished", **changed: Any) -> dict[str, Any]:
     """How a batch stands that has ended, with results to be fetched."""
-    results = {kind: f"{service.url}/results/{kind}?signed" for kind in ("jsonl", "csv", "manifest")}
+    results = {
+        kind: f"{service.url}/results/{kind}?signed" for kind in ("jsonl", "csv", "parquet", "manifest")
+    }
     for kind in results:
         service.tell(f"GET /results/{kind}", f"the {kind}".encode())
     return state(how, **{"done": 4, "read": 3, "failed": 1, "results": results, **changed})
@@ -104,9 +106,14 @@ def test_a_list_is_sent_watched_and_fetched(
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].split() == ["ID", "STATE", "ROWS", "READ", "FAILED"]
     assert printed[1].split() == [ID, "finished", "4", "3", "1"]
-    names = [f"batch-{ID}.{ending}" for ending in ("jsonl", "csv", "manifest.json")]
+    names = [f"batch-{ID}.{ending}" for ending in ("jsonl", "csv", "parquet", "manifest.json")]
     assert printed[2:] == names
-    assert [(tmp_path / name).read_text() for name in names] == ["the jsonl", "the csv", "the manifest"]
+    assert [(tmp_path / name).read_text() for name in names] == [
+        "the jsonl",
+        "the csv",
+        "the parquet",
+        "the manifest",
+    ]
 
 
 @pytest.mark.parametrize("address", ["s3://photos/list.parquet", "s3://photos/2026/11/"])

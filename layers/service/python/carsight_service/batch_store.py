@@ -6,7 +6,7 @@ batch is and how it ended; while it runs, the map run says how far it is.
 
     <account id>/batches/<id>/list.jsonl      the rows, where they do not lie elsewhere
                               map/...         what the map writes: JSON Lines, and a manifest
-                              result.jsonl, result.csv, manifest.json
+                              result.jsonl, result.csv, result.parquet, manifest.json
     parts/<id>/<first row>.jsonl              the outcome of each child, kept for as long as it may run again
 """
 
@@ -34,6 +34,16 @@ _ID = re.compile("[0-9a-f]{32}")
 
 KEPT = timedelta(days=30)
 """How long a batch is known."""
+
+Kind = Literal["jsonl", "csv", "parquet", "manifest"]
+
+RESULTS: Mapping[Kind, str] = {
+    "jsonl": "result.jsonl",
+    "csv": "result.csv",
+    "parquet": "result.parquet",
+    "manifest": "manifest.json",
+}
+"""The objects of a batch that has ended."""
 
 State = Literal["running", "finished", "failed", "cancelled"]
 
@@ -85,13 +95,18 @@ class Batch:
         """Return the key of one of its objects in the results bucket."""
         return f"{self.account}/batches/{self.id}/{name}"
 
-    def part(self, first_row: int | str = "") -> str:
+    def part(self, first_row: int | None = None) -> str:
         """Return the key of the outcome of the child that begins with ``first_row``; without, of all."""
-        return f"parts/{self.id}/" + (f"{int(first_row):08}.jsonl" if first_row else "")
+        return f"parts/{self.id}/" + (f"{first_row:08}.jsonl" if first_row else "")
 
-    def ticket(self, first_row: int | str = "") -> str:
-        """Return the ticket of the child that begins with ``first_row``; without, how all begin."""
-        return f"{self.id[:12]}-{first_row}"
+    def tickets(self, first_row: int | None = None) -> str:
+        """Return how the tickets of the child that begins with ``first_row`` begin; without, of all."""
+        return f"{self.id[:12]}-" + (f"{first_row}." if first_row else "")
+
+    @staticmethod
+    def row_of(ticket: str) -> int:
+        """Return the first row of the child whose ticket it is."""
+        return int(ticket.partition("-")[2].partition(".")[0])
 
     def to_item(self) -> dict[str, Any]:
         """Return the item that holds it."""

@@ -23,7 +23,7 @@ _FORMATS = {".csv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl",
 _TYPES = {"csv": "text/csv", "jsonl": "application/jsonl"}
 _ID = re.compile(r"[0-9a-f]{32}")
 _FINAL = ("finished", "failed", "cancelled")
-_FILES = {"jsonl": "jsonl", "csv": "csv", "manifest": "manifest.json"}
+_FILES = {"jsonl": "jsonl", "csv": "csv", "parquet": "parquet", "manifest": "manifest.json"}
 """Ending of each kind of result."""
 
 Batch = dict[str, Any]

@@ -99,11 +99,11 @@ def parse_regions(hints: object) -> tuple[str, ...]:
     return checked_regions(region_codes(map(_whole, hints)))
 
 
-def read_rows(stream: Any, form: str) -> Iterator[Row]:
+def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
     """Yield the rows of a list that is ``jsonl`` or ``csv``, in UTF-8, or UTF-16 with its mark.
 
     ``stream`` has ``readinto``: a file, a ``BytesIO``, or what botocore calls a body. Raises
-    ``InvalidRequest`` at the first row that cannot be one; nothing behind it has been looked at.
+    ``InvalidRequest`` at the first row that cannot be one, where there is none, and behind ``most``.
     """
     reader = io.BufferedReader(stream, 1 << 18)
     # Spreadsheets save "Unicode text" as UTF-16, with the mark that tells which.
@@ -112,22 +112,16 @@ def read_rows(stream: Any, form: str) -> Iterator[Row]:
     try:
         for value in _VALUES[form](_lines(io.TextIOWrapper(reader, encoding, newline=""))):
             number += 1
-            yield parse_row(value, number)
+            if number <= most:
+                yield parse_row(value, number)
+            else:
+                break
     except UnicodeDecodeError:
         raise InvalidRequest("The list must be UTF-8, or UTF-16 with a byte order mark") from None
     except csv.Error as error:
         raise InvalidRequest(f"Not valid CSV behind row {number}: {error}") from None
-
-
-def bounded_rows(stream: Any, form: str) -> Iterator[Row]:
-    """Yield as ``read_rows`` does. Raises ``InvalidRequest`` for no row too, or more than a batch takes."""
-    number = 0
-    for number, row in enumerate(read_rows(stream, form), 1):
-        if number > MAX_ROWS:
-            raise InvalidRequest(f"The list has more than {MAX_ROWS:,} rows")
-        yield row
-    if not number:
-        raise InvalidRequest("The list has no rows")
+    if not 1 <= number <= most:
+        raise InvalidRequest(f"The list must have 1 to {most} rows")
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[str]:

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import secrets
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from botocore.exceptions import ClientError
 from pydantic import BaseModel, ValidationError
 
-from carsight_service.batch_store import Batch, Batches, List, Progress, State
+from carsight_service.batch_store import RESULTS, Batch, Batches, Kind, List, Progress, State
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import InvalidRequest
 from carsight_service.contract.lists import Row, parse_regions, parse_row, read_rows
@@ -61,9 +62,7 @@ def parse_batch(body: bytes, content_type: str, query: Mapping[str, Sequence[str
     kind = content_type.lower()
     asked: Mapping[str, Any] = {}
     if "csv" in kind or "jsonl" in kind or "ndjson" in kind:
-        rows = list(
-            islice(read_rows(io.BytesIO(body), "csv" if "csv" in kind else "jsonl"), MAX_BODY_ROWS + 1)
-        )
+        rows = list(read_rows(io.BytesIO(body), "csv" if "csv" in kind else "jsonl", MAX_BODY_ROWS))
     else:
         asked = _json_object(body)
         images = asked.get("images")
@@ -73,7 +72,7 @@ def parse_batch(body: bytes, content_type: str, query: Mapping[str, Sequence[str
             raise _no_list()
         rows = [parse_row(image, number) for number, image in enumerate(images, 1)]
     address = asked.get("list", "")
-    if not isinstance(address, str) or bool(address) == bool(rows) or len(rows) > MAX_BODY_ROWS:
+    if not isinstance(address, str) or bool(address) == bool(rows):
         raise _no_list()
     apis = [*([asked["api"]] if asked.get("api") is not None else []), *query.get("api", ())]
     if not apis or any(api not in tuple(Api) for api in apis):
@@ -144,8 +143,7 @@ def _find_list(deployment: Deployment, account: str, address: str) -> List:
             if body.read(4) != b"PAR1":
                 raise InvalidRequest("The list is not Parquet")
             return List("parquet", bucket, key)
-        if not list(islice(read_rows(body, form), _ROWS_LOOKED_AT)):
-            raise InvalidRequest("The list has no rows")
+        deque(islice(read_rows(body, form), _ROWS_LOOKED_AT), maxlen=0)
     return List("csv" if form == "csv" else "jsonl", bucket, key)
 
 
@@ -209,7 +207,7 @@ class BatchAnswer(BaseModel):
     finished: str | None
     detail: str | None
     """Why it has failed."""
-    results: dict[Literal["jsonl", "csv", "manifest"], str] | None
+    results: dict[Kind, str] | None
     """Addresses of the results, for an hour; ask again for new ones."""
     request_id: str
 
@@ -217,26 +215,15 @@ class BatchAnswer(BaseModel):
     def of(cls, progress: Progress, storage: Storage, request_id: str) -> Self:
         """Return the answer for a batch and how far it is."""
         batch = progress.batch
-        results: dict[Literal["jsonl", "csv", "manifest"], str] | None = None
+        results: dict[Kind, str] | None = None
         if batch.finished:
-            results = {
-                "jsonl": storage.result_url(batch.object("result.jsonl")),
-                "csv": storage.result_url(batch.object("result.csv")),
-                "manifest": storage.result_url(batch.object("manifest.json")),
-            }
+            results = {kind: storage.result_url(batch.object(name)) for kind, name in RESULTS.items()}
+        told = {name: getattr(batch, name) for name in cls.model_fields if hasattr(batch, name)}
         return cls(
-            id=batch.id,
-            api=batch.api,
-            state=batch.state,
-            rows=batch.rows,
+            **told,
             done=batch.read + batch.failed,
-            read=batch.read,
-            failed=batch.failed,
             pending=progress.pending,
             running=progress.running,
-            created=batch.created,
-            finished=batch.finished,
-            detail=batch.detail,
             results=results,
             request_id=request_id,
         )

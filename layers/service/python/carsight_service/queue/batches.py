@@ -1,8 +1,9 @@
 """A child of a batch's map: some fifty rows are read, counted under one ticket, and answered together.
 
 Step Functions may run a child twice, at once or after its worker died. What a child has come to is one object
-of the results bucket, written once; whoever finds it returns it. In the order in which a worker may die,
-and what the next run finds:
+of the results bucket, written once; whoever finds it returns it. Each run that takes units takes them under a
+ticket of its own, and the object names the one that has paid for it: all others are given back. In the order
+in which a worker may die, and what the next run finds:
 
     lease taken          its own lease, where it is the same child tried again; another's runs out
     units taken          the ticket is in the meter: the same units, not counted again
@@ -16,16 +17,17 @@ lease before it is read, and the one that was being read when the worker died is
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
-from pydantic import BaseModel, Field
 
 from carsight_service.aws.storage import upload_prefix
 from carsight_service.batch_store import Batch, Batches
@@ -73,7 +75,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class ChildRow(BaseModel):
+@dataclass(frozen=True, slots=True)
+class ChildRow:
     """One row, as the map hands it over."""
 
     row: int
@@ -81,26 +84,54 @@ class ChildRow(BaseModel):
     input: Any
     """What ``contract.lists.parse_row`` takes."""
 
+    def answer(self, status: int, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the row of a result: which row of the list it is, and what it has come to."""
+        try:
+            row = parse_row(self.input, self.row)
+        except InvalidRequest:
+            about = {"input": self.input}
+        else:
+            about = {"input": row.image} if row.id is None else {"id": row.id, "input": row.image}
+        return {"row": self.row, **about, "status": status, **body}
 
-class ChildBatch(BaseModel):
-    """What all children of a batch are told."""
+    def refusal(self, batch: Batch, error: ServiceError, links: Any) -> dict[str, Any]:
+        """Return the row of a result that could not be read."""
+        return self.answer(error.status, envelope(error, f"{batch.id}-{self.row}", links))
 
-    batch: str
 
+@dataclass(frozen=True, slots=True)
+class Child:
+    """What Step Functions invokes a worker for."""
 
-class Child(BaseModel):
-    """What Step Functions invokes a worker with; the names are its own."""
-
-    items: list[ChildRow] = Field(alias="Items", min_length=1)
-    of: ChildBatch = Field(alias="BatchInput")
+    batch: Batch
+    rows: Sequence[ChildRow]
     run: str
     """Names the child's execution, which tries again where a worker dies."""
-    attempt: int = 0
+    attempt: int
 
     @property
     def first(self) -> int:
         """The row that names the child: the map cuts a list in the same way whenever it is run."""
-        return self.items[0].row
+        return self.rows[0].row
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a child has come to."""
+
+    lines: bytes
+    """Its rows as JSON Lines."""
+    ticket: str = ""
+    """What its units were counted under; empty where none were."""
+
+    @property
+    def read(self) -> int:
+        """How many rows were answered with a 200, and so are charged."""
+        return sum(json.loads(line)["status"] == 200 for line in self.lines.splitlines())
+
+    def paid_by(self, grant: Grant) -> int:
+        """Return how many of the units of ``grant`` it keeps."""
+        return self.read if grant.ticket == self.ticket else 0
 
 
 class Outcomes:
@@ -111,36 +142,46 @@ class Outcomes:
         self._bucket = deployment.storage.results_bucket
         self._meters = deployment.meters
 
-    def get(self, key: str) -> bytes | None:
-        """Return the rows of an outcome as JSON Lines, None where there is none."""
+    def get(self, key: str) -> Outcome | None:
+        """Return the outcome under ``key``, None where there is none."""
         try:
-            return self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+            found = self._s3.get_object(Bucket=self._bucket, Key=key)
         except self._s3.exceptions.NoSuchKey:
             return None
+        return Outcome(found["Body"].read(), found["Metadata"].get("ticket", ""))
 
-    def put(self, key: str, rows: bytes) -> bytes:
+    def put(self, key: str, outcome: Outcome) -> Outcome:
         """Store an outcome unless there is one; return the one that is there."""
         try:
-            self._s3.put_object(Bucket=self._bucket, Key=key, Body=rows, IfNoneMatch="*")
+            self._s3.put_object(
+                Bucket=self._bucket,
+                Key=key,
+                Body=outcome.lines,
+                Metadata={"ticket": outcome.ticket},
+                IfNoneMatch="*",
+            )
         except ClientError as error:
             if error.response["Error"]["Code"] != "PreconditionFailed" or (found := self.get(key)) is None:
                 raise
             return found
-        return rows
+        return outcome
 
-    def all(self, batch: Batch) -> Iterator[bytes]:
+    def all(self, batch: Batch) -> Iterator[Outcome]:
         """Yield the outcomes of a batch, in the order of its list, a few of them in memory."""
         listed = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=batch.part())
         keys = (found["Key"] for page in listed for found in page.get("Contents", ()))
-        with fetched_ahead(self.get, keys) as outcomes:
-            for _, outcome in outcomes:
-                yield outcome.result() or b""
+        with fetched_ahead(self.get, keys) as found:
+            yield from (outcome for _, future in found if (outcome := future.result()))
 
-    def settle(self, batch: Batch, first_row: int | str = "") -> None:
+    def settle(self, batch: Batch, first_row: int | None = None) -> None:
         """Close what workers that died have left open: the tickets of one child, or of all of a batch."""
-        for grant in self._meters.granted(batch.account, batch.api, batch.ticket(first_row)):
-            outcome = self.get(batch.part(grant.ticket.split("-")[1].rstrip(".")))
-            self._meters.close(grant, readings(outcome) if outcome else 0)
+        for grant in self.open(batch, first_row):
+            outcome = self.get(batch.part(batch.row_of(grant.ticket)))
+            self._meters.close(grant, outcome.paid_by(grant) if outcome else 0)
+
+    def open(self, batch: Batch, first_row: int | None = None) -> list[Grant]:
+        """Return what is counted and not closed of one child, or of all of a batch."""
+        return self._meters.granted(batch.account, batch.api, batch.tickets(first_row))
 
 
 class BatchWorker:
@@ -160,49 +201,41 @@ class BatchWorker:
 
         Raises ``TryLater`` where another run is at it, and whatever is our fault: both are tried again.
         """
-        child = Child.model_validate(event)
-        batch = self._batches.get(child.of.batch)
+        batch = self._batches.get(event["BatchInput"]["batch"])
         if batch is None or batch.state != "running":
             raise TryLater("the batch was stopped")
+        rows = [ChildRow(**item) for item in event["Items"]]
+        child = Child(batch, rows, event["run"], event["attempt"])
         seconds = min(CHILD_SECONDS, deadline - time.monotonic())
         name = f"batch/{batch.id}/{child.first}"
         lease = self._leases.take(name, batch.id, seconds, holder=child.run)
         if lease is None:
-            return fitting(self._outcomes.get(batch.part(child.first)) or b"")
-        with self._leases.held(lease), timed(self._deployment.timer) as stages:
             outcome = self._outcomes.get(batch.part(child.first))
+            return fitting(outcome.lines if outcome else b"")
+        with self._leases.held(lease), timed(self._deployment.timer) as stages:
+            outcome = self._outcomes.get(batch.part(child.first)) if lease.is_again else None
             if outcome is None:
-                outcome = self._read(batch, child, lease, time.monotonic() + seconds)
+                outcome = self._read(child, lease, time.monotonic() + seconds)
             else:
-                self._outcomes.settle(batch, f"{child.first}.")
-        read = readings(outcome)
+                self._outcomes.settle(batch, child.first)
+        about = {"batch": batch.id, "row": child.first, "rows": len(rows), "read": outcome.read}
         milliseconds = {name: round(value, 1) for name, value in stages.items()}
-        logger.info(
-            "rows read",
-            extra={
-                "batch": batch.id,
-                "row": child.first,
-                "rows": len(child.items),
-                "read": read,
-                "ms": milliseconds,
-            },
-        )
-        return fitting(outcome)
+        logger.info("rows read", extra={**about, "ms": milliseconds})
+        return fitting(outcome.lines)
 
-    def _read(self, batch: Batch, child: Child, lease: Lease, deadline: float) -> bytes:
-        ticket = batch.ticket(f"{child.first}.")
+    def _read(self, child: Child, lease: Lease, deadline: float) -> Outcome:
+        batch = child.batch
         try:
             with stage("keys"):
-                grant = self._meters.take(batch.account, batch.api, len(child.items), ticket)
+                grant = self._take(child, lease)
         except StoreUnavailable:
             raise
         except ServiceError as refused:  # the key, its plan or its limit: that is every row's answer
-            rows = [self._refused(batch, item, refused) for item in child.items]
-            return self._stored(batch, child, rows)
+            return self._store(child, [self._refused(batch, item, refused) for item in child.rows])
         noting = child.attempt >= SUSPICIOUS_ATTEMPTS
         fatal = [int(row) for row in lease.note.split(",") if row]
         try:
-            rows = self._rows(batch, child, grant, deadline, fatal, lease if noting else None)
+            rows = self._rows(child, grant, deadline, fatal, lease if noting else None)
         except Exception:
             if noting:  # no row's fault
                 self._leases.note(lease, ",".join(map(str, fatal)))
@@ -212,33 +245,33 @@ class BatchWorker:
             # It was stopped meanwhile: its result has been written, and what is open has been closed.
             self._meters.close(grant, 0)
             raise TryLater("the batch was stopped")
-        outcome = self._stored(batch, child, rows)
+        outcome = self._store(child, rows, grant.ticket)
         with stage("keys"):
-            self._meters.close(grant, readings(outcome))
+            self._meters.close(grant, outcome.paid_by(grant))
         return outcome
 
-    def _stored(self, batch: Batch, child: Child, rows: Sequence[Mapping[str, Any]]) -> bytes:
-        mine = lines_of(rows)
+    def _take(self, child: Child, lease: Lease) -> Grant:
+        """Take the units of a child, unless a run before has taken them and not come to an end."""
+        if lease.is_again and (left := self._outcomes.open(child.batch, child.first)):
+            return left[0]
+        # Under a name of its own: a run that comes late, when another has closed its ticket, has none to it.
+        ticket = child.batch.tickets(child.first) + secrets.token_hex(3)
+        return self._meters.take(child.batch.account, child.batch.api, len(child.rows), ticket)
+
+    def _store(self, child: Child, rows: Sequence[Mapping[str, Any]], ticket: str = "") -> Outcome:
+        mine = Outcome(lines_of(rows), ticket)
         with stage("store"):
-            outcome = self._outcomes.put(batch.part(child.first), mine)
+            outcome = self._outcomes.put(child.batch.part(child.first), mine)
         if outcome is mine:
-            read = readings(mine)
-            self._batches.add(batch, read, len(rows) - read)
+            self._batches.add(child.batch, mine.read, len(rows) - mine.read)
         return outcome
 
     def _rows(
-        self,
-        batch: Batch,
-        child: Child,
-        grant: Grant,
-        deadline: float,
-        fatal: Sequence[int],
-        noted: Lease | None,
+        self, child: Child, grant: Grant, deadline: float, fatal: Sequence[int], noted: Lease | None
     ) -> list[dict[str, Any]]:
         """Read the rows of a child but those that were ``fatal`` to its worker; each is ``noted`` before."""
-        rows: list[dict[str, Any]] = []
-        read = 0
-        with fetched_ahead(partial(self._fetch, batch), child.items) as photos:
+        batch, rows, read = child.batch, list[dict[str, Any]](), 0
+        with fetched_ahead(partial(self._fetch, batch), child.rows) as photos:
             for item, photo in photos:
                 if time.monotonic() + SECONDS_A_ROW > deadline:
                     raise TryLater("no time for another row")
@@ -271,50 +304,31 @@ class BatchWorker:
                 row, image = photo.result()
             answer = self._recognize(image, row.regions or batch.regions)
             milliseconds = (self._deployment.timer() - start) * 1000
-            return _about(item) | {"status": 200} | answer.body(f"{batch.id}-{item.row}", milliseconds)
+            return item.answer(200, answer.body(f"{batch.id}-{item.row}", milliseconds))
 
         return within(SECONDS_A_ROW, read)
 
     def _refused(self, batch: Batch, item: ChildRow, error: ServiceError) -> dict[str, Any]:
-        body = envelope(error, f"{batch.id}-{item.row}", self._deployment.settings)
-        return _about(item) | {"status": error.status} | body
+        return item.refusal(batch, error, self._deployment.settings)
 
     def _fetch(self, batch: Batch, item: ChildRow) -> tuple[Row, bytes]:
-        row = parse_row(item.input, item.row)
-        return row, self._load(row.image, batch)
-
-    def _load(self, image: str, batch: Batch) -> bytes:
-        """Return the bytes that a row names.
+        """Return a row and the bytes that it names.
 
         A URL, an object of a bucket that the deployment lists, or an upload of the same account (its object
         key in the uploads bucket, or an ``s3://`` address). Raises the contract's errors.
         """
+        row = parse_row(item.input, item.row)
         images = self._deployment.images
-        if image.lower().startswith(("http://", "https://")):
-            return images.load(UrlSource(image))
-        bucket, key = self._storage.uploads_bucket, image
-        if image.lower().startswith("s3://"):
-            bucket, _, key = image[len("s3://") :].partition("/")
+        if row.image.lower().startswith(("http://", "https://")):
+            return row, images.load(UrlSource(row.image))
+        bucket, key = self._storage.uploads_bucket, row.image
+        if key.lower().startswith("s3://"):
+            bucket, _, key = key[len("s3://") :].partition("/")
         if bucket != self._storage.uploads_bucket:
-            return images.load(S3Source(bucket, key))
+            return row, images.load(S3Source(bucket, key))
         if not key.startswith((upload_prefix(batch.account), upload_prefix(batch.key_id))):
             raise InvalidImage("not an upload of this account")
-        return self._storage.read_photo(bucket, key).data
-
-
-def unread(batch: Batch, item: ChildRow, links: Any) -> dict[str, Any]:
-    """Return the row of a result that no worker came to the end of."""
-    error = InternalError(batch.api)
-    return _about(item) | {"status": error.status} | envelope(error, f"{batch.id}-{item.row}", links)
-
-
-def _about(item: ChildRow) -> dict[str, Any]:
-    """Return what a row of the result begins with: which row of the list it is."""
-    try:
-        row = parse_row(item.input, item.row)
-    except InvalidRequest:
-        return {"row": item.row, "input": item.input}
-    return {"row": item.row, **({} if row.id is None else {"id": row.id}), "input": row.image}
+        return row, self._storage.read_photo(bucket, key).data
 
 
 def lines_of(rows: Iterable[Mapping[str, Any]]) -> bytes:
@@ -322,40 +336,26 @@ def lines_of(rows: Iterable[Mapping[str, Any]]) -> bytes:
     return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
 
 
-def readings(outcome: bytes) -> int:
-    """Return how many rows of an outcome were answered with a 200, and so are charged."""
-    return sum(json.loads(line)["status"] == 200 for line in outcome.splitlines())
-
-
 def fitting(outcome: bytes) -> list[dict[str, Any]]:
     """Return the rows of an outcome, without what it takes too much room to pass on.
 
-    Candidates go first, then what tells of single characters, then plates behind the first of a row, which
-    says so then.
+    What tells of single characters and candidates but the first go first, then plates behind the first of a
+    row, which says so then.
     """
     rows: list[dict[str, Any]] = [json.loads(line) for line in outcome.splitlines()]
-    for shorten in (_without_candidates, _without_characters, _with_one_plate):
-        if sum(len(json.dumps(row, ensure_ascii=False).encode()) + 1 for row in rows) <= ANSWER_BYTES:
-            break
-        for row in rows:
-            shorten(row)
+    for shorten in (_without_details, _with_one_plate):
+        if len(lines_of(rows)) > ANSWER_BYTES:
+            for row in rows:
+                shorten(row)
     return rows
 
 
-def _readings(row: dict[str, Any]) -> list[dict[str, Any]]:
-    return row.get("results") or [row]
-
-
-def _without_candidates(row: dict[str, Any]) -> None:
-    for reading in _readings(row):
-        if "candidates" in reading:
-            reading["candidates"] = reading["candidates"][:1]
-
-
-def _without_characters(row: dict[str, Any]) -> None:
-    for reading in _readings(row):
+def _without_details(row: dict[str, Any]) -> None:
+    for reading in row.get("results") or [row]:
         for name in ("characters", "polygon", "repairs"):
             reading.pop(name, None)
+        if "candidates" in reading:
+            reading["candidates"] = reading["candidates"][:1]
 
 
 def _with_one_plate(row: dict[str, Any]) -> None:

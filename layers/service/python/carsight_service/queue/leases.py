@@ -52,6 +52,8 @@ class Lease:
     """Identity of earlier work under this name that was begun and never finished."""
     note: str = ""
     """What its last holder has noted."""
+    is_again: bool = False
+    """Whether it has been held before, by whomever."""
 
 
 class Leases:
@@ -119,7 +121,7 @@ class Leases:
         if old and not old["done"]["BOOL"] and old["identity"]["S"] != identity:
             displaced = old["identity"]["S"]
         note = old["note"]["S"] if old and "note" in old and old["identity"]["S"] == identity else ""
-        return Lease(name, identity, holder, displaced, note)
+        return Lease(name, identity, holder, displaced, note, is_again=bool(old))
 
     @contextmanager
     def held(self, lease: Lease) -> Iterator[None]:

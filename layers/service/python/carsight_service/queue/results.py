@@ -6,23 +6,23 @@ was stopped, what its children have come to is joined; a redrive joins it anew, 
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from carsight_service.aws.clients import Clients
-from carsight_service.batch_store import ENDS, Batch, Batches, State
-from carsight_service.contract.api import Api
-from carsight_service.contract.errors import InvalidRequest
-from carsight_service.contract.lists import bounded_rows
+from carsight_service.batch_store import ENDS, RESULTS, Batch, Batches, Kind, State
+from carsight_service.contract.errors import InternalError, InvalidRequest
+from carsight_service.contract.lists import read_rows
 from carsight_service.notify.webhooks import Announcer
-from carsight_service.queue.batches import ChildRow, Outcomes, lines_of, unread
+from carsight_service.queue.batches import ChildRow, Outcome, Outcomes, lines_of
 from carsight_service.queue.leases import Leases
+from carsight_service.queue.tables import write_tables
 from carsight_service.telemetry import logger
 
 if TYPE_CHECKING:
@@ -34,6 +34,12 @@ SORTED_BYTES = 32 * 1024 * 1024
 
 SETTLING_SECONDS = 2.0
 """After a batch was stopped, for children that have looked at its state just before."""
+
+_CONTENT_TYPES: Mapping[Kind, str] = {
+    "jsonl": "application/jsonl",
+    "csv": "text/csv; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
+}
 
 _PART_BYTES = 8 * 1024 * 1024
 _COPIED_BYTES = 5 * 1024 * 1024
@@ -47,7 +53,9 @@ class BatchJobs:
         settings, aws = deployment.settings, deployment.aws
         self._settings = settings
         self._aws = aws
+        self._storage = deployment.storage
         self._bucket = deployment.storage.results_bucket
+        self._writer = partial(_ObjectWriter, aws, self._bucket)
         self._batches = Batches(deployment)
         self._outcomes = Outcomes(deployment)
         self._leases = Leases(settings.table_name, aws.dynamodb, deployment.clock)
@@ -77,7 +85,7 @@ class BatchJobs:
         count = 0
         try:
             with body, self._writer(batch.object("list.jsonl"), "application/jsonl") as checked:
-                for row in bounded_rows(body, rows["kind"]):
+                for row in read_rows(body, rows["kind"]):
                     count += 1
                     checked.write(row.line())
         except InvalidRequest as error:
@@ -112,62 +120,50 @@ class BatchJobs:
             batch = replace(batch, state=state)
             time.sleep(SETTLING_SECONDS)
         self._outcomes.settle(batch)
-        read, failed, files = self._join(batch, manifest)
-        if state == "finished" and batch.rows not in (None, read + failed):
-            logger.error(
-                "rows without a result", extra={"batch": batch.id, "rows": batch.rows, "have": read + failed}
-            )
-        counted: dict[str, Any] = {
-            "rows": read + failed if state == "finished" else batch.rows,
-            "read": read,
-            "failed": failed,
-        }
+        files: Mapping[str, Sequence[Any]] = {}
+        if manifest:
+            files = json.loads(b"".join(self._open(manifest)))["ResultFiles"]
+        read, failed = self._join(batch, manifest, files)
+        have = read + failed
+        if state == "finished" and batch.rows not in (None, have):
+            logger.error("rows without a result", extra={"batch": batch.id, "rows": batch.rows, "have": have})
+        rows = have if state == "finished" else batch.rows
+        counted: dict[str, Any] = {"rows": rows, "read": read, "failed": failed}
         # Announced before it is known to be finished: a worker that dies in between does both again, the
         # announcement under the same delivery id.
         ended = replace(batch, state=state, **counted)
-        self._announcer.announce("carsight.batch", batch.account, batch.delivery, self._summary(ended, files))
+        summary = self._summary(ended)
+        own = [{"key": file["Key"], "bytes": file["Size"]} for file in files.get("SUCCEEDED", ())]
+        manifested = json.dumps({**summary, "files": own}).encode()
+        self._storage.write_result(batch.object(RESULTS["manifest"]), manifested)
+        self._announcer.announce("carsight.batch", batch.account, batch.delivery, summary)
         self._batches.end(batch, state, **counted)
         return ended
 
-    def _join(self, batch: Batch, manifest: str) -> tuple[int, int, list[dict[str, Any]]]:
-        """Write the results; return how many rows were read, how many were not, and the map's own files."""
-        named: Mapping[str, Any] = {}
-        if manifest:
-            named = json.loads(self._outcomes.get(manifest) or b"")["ResultFiles"]
+    def _join(self, batch: Batch, manifest: str, named: Mapping[str, Sequence[Any]]) -> tuple[int, int]:
+        """Write the results; return how many rows were read, and how many were not."""
         files = sorted(named.get("SUCCEEDED", ()), key=lambda file: -file["Size"])
         large = sum(file["Size"] for file in files) > SORTED_BYTES
         lines = self._lines(batch, files, named.get("FAILED", ()), manifest)
         counts = {True: 0, False: 0}
-        columns = _COLUMNS_OF[batch.api]
         with ExitStack() as stack:
-            result = stack.enter_context(self._writer(batch.object("result.jsonl"), "application/jsonl"))
-            table = stack.enter_context(self._writer(batch.object("result.csv"), "text/csv; charset=utf-8"))
-            table.write(_csv_line(columns))
+            result, sheet, parquet = (
+                stack.enter_context(self._writer(batch.object(RESULTS[kind]), content_type))
+                for kind, content_type in _CONTENT_TYPES.items()
+            )
             for file in files if large else ():
                 result.copy(self._bucket, file["Key"], file["Size"])
-            for line, own in lines if large else sorted(lines, key=_row_of):
-                row = json.loads(line)
-                counts[row["status"] == 200] += 1
-                table.write(_csv_line(_cells(row, columns)))
-                if not (large and own):
-                    result.write(line)
-        read, failed = counts[True], counts[False]
-        listed = [{"key": file["Key"], "bytes": file["Size"]} for file in files]
-        about = {
-            "id": batch.id,
-            "api": batch.api,
-            "rows": batch.rows,
-            "read": read,
-            "failed": failed,
-            "files": listed,
-        }
-        self._aws.s3.put_object(
-            Bucket=self._bucket,
-            Key=batch.object("manifest.json"),
-            Body=json.dumps(about).encode(),
-            ContentType="application/json",
-        )
-        return read, failed, listed
+
+            def written() -> Iterator[dict[str, Any]]:
+                for line, own in lines if large else sorted(lines, key=_row_of):
+                    row = json.loads(line)
+                    counts[row["status"] == 200] += 1
+                    if not (large and own):
+                        result.write(line)
+                    yield row
+
+            write_tables(written(), batch.api, sheet, parquet)
+        return counts[True], counts[False]
 
     def _lines(
         self, batch: Batch, files: Sequence[Any], failed: Sequence[Any], manifest: str
@@ -175,19 +171,17 @@ class BatchJobs:
         """Yield the rows of a result as JSON Lines, and whether they lie in the map's own ``files``."""
         if not manifest:
             for outcome in self._outcomes.all(batch):
-                yield from ((line, False) for line in outcome.splitlines(keepends=True))
+                yield from ((line, False) for line in outcome.lines.splitlines(keepends=True))
             return
         for file in files:
             yield from ((line, True) for line in self._open(file["Key"]))
         for file in failed:  # children that were given up, few enough for the map to go on
             for record in self._open(file["Key"]):
-                items = [
-                    ChildRow.model_validate(item) for item in json.loads(json.loads(record)["Input"])["Items"]
-                ]
-                outcome = self._outcomes.get(batch.part(items[0].row)) or lines_of(
-                    unread(batch, item, self._settings) for item in items
+                rows = [ChildRow(**item) for item in json.loads(json.loads(record)["Input"])["Items"]]
+                outcome = self._outcomes.get(batch.part(rows[0].row)) or Outcome(
+                    lines_of(row.refusal(batch, InternalError(batch.api), self._settings) for row in rows)
                 )
-                yield from ((line, False) for line in outcome.splitlines(keepends=True))
+                yield from ((line, False) for line in outcome.lines.splitlines(keepends=True))
 
     def _open(self, key: str) -> Iterator[bytes]:
         """Yield the lines of an object of the results bucket."""
@@ -195,25 +189,15 @@ class BatchJobs:
         with body:
             yield from io.BufferedReader(body, 1 << 20)
 
-    def _writer(self, key: str, content_type: str) -> _ObjectWriter:
-        return _ObjectWriter(self._aws, self._bucket, key, content_type)
-
-    def _summary(self, batch: Batch, files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _summary(self, batch: Batch) -> dict[str, Any]:
         """Return what is announced of a batch that has ended."""
+        told = ("id", "api", "state", "rows", "read", "failed", "created")
         return {
-            "id": batch.id,
-            "api": batch.api,
-            "state": batch.state,
-            "rows": batch.rows,
-            "read": batch.read,
-            "failed": batch.failed,
-            "created": batch.created,
+            **{name: getattr(batch, name) for name in told},
             **({"detail": batch.detail} if batch.detail else {}),
             "result": {
                 "bucket": self._bucket,
-                "jsonl": batch.object("result.jsonl"),
-                "csv": batch.object("result.csv"),
-                "manifest": batch.object("manifest.json"),
+                **{kind: batch.object(name) for kind, name in RESULTS.items()},
             },
         }
 
@@ -233,11 +217,19 @@ class _ObjectWriter:
         self._which["UploadId"] = upload["UploadId"]
         return self
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> int:
         """Add ``data`` at the end."""
         self._buffer += data
         if len(self._buffer) >= _PART_BYTES:
             self._flush()
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: parts have a size of their own."""
+
+    def seek(self, *_: int) -> int:
+        """Refuse. What writes Parquet asks for the method, and writes from the beginning to the end."""
+        raise io.UnsupportedOperation("seek")
 
     def copy(self, bucket: str, key: str, size: int) -> None:
         """Add an object at the end, within S3 where it lets us; largest first, and nothing written before."""
@@ -267,55 +259,3 @@ class _ObjectWriter:
 def _row_of(line: tuple[bytes, bool]) -> int:
     number: int = json.loads(line[0])["row"]
     return number
-
-
-_FIRST_COLUMNS = ("row", "input", "status", "code", "message")
-_COLUMNS_OF: Mapping[Api, Sequence[str]] = {
-    Api.PLATE: (
-        *_FIRST_COLUMNS,
-        *(
-            "plate",
-            "score",
-            "dscore",
-            "region",
-            "region_score",
-            "vehicle_type",
-            "xmin",
-            "ymin",
-            "xmax",
-            "ymax",
-        ),
-        "plates",
-        "id",
-    ),
-    Api.VIN: (
-        *_FIRST_COLUMNS,
-        *("vin", "confidence", "source", "check_digit_valid", "xmin", "ymin", "xmax", "ymax", "id"),
-    ),
-}
-"""Of a result's CSV. ``plate`` and what follows is the first of ``plates``, which are separated by blanks."""
-
-
-def _cells(row: Mapping[str, Any], columns: Sequence[str]) -> list[Any]:
-    """Return a row of results in the order of ``columns``; what it does not have is empty."""
-    flat = dict(row)
-    if row["status"] == 200 and "results" in row:
-        first = row["results"][0]
-        flat |= {name: first[name] for name in ("plate", "score", "dscore")} | first["box"]
-        flat |= {"region": first["region"]["code"], "region_score": first["region"]["score"]}
-        flat |= {"vehicle_type": first["vehicle"]["type"]}
-        flat |= {"plates": " ".join(result["plate"] for result in row["results"])}
-    elif row["status"] == 200:
-        flat |= row["box"] | {"check_digit_valid": row["check_digit"]["valid"]}
-    return [flat.get(column, "") for column in columns]
-
-
-def _csv_line(cells: Sequence[Any]) -> bytes:
-    """One line (RFC 4180). Text that a spreadsheet would take for a formula gets an apostrophe before it."""
-    line = io.StringIO()
-    safe = [f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell for cell in cells]
-    csv.writer(line).writerow(safe)
-    return line.getvalue().encode()
-
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -1,0 +1,72 @@
+"""A batch's results as a table, for spreadsheets and data frames: CSV, and the same as Parquet."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from arro3.core import Array, DataType, Field, RecordBatch, RecordBatchReader, Schema
+from arro3.io import write_parquet
+
+from carsight_service.contract.api import Api
+
+_FIRST = {"row": int, "input": str, "status": int, "code": str, "message": str}
+_BOX = dict.fromkeys(("xmin", "ymin", "xmax", "ymax"), int)
+_PLATE = {"plate": str, "score": float, "dscore": float, "region": str, "region_score": float}
+_VIN = {"vin": str, "confidence": float, "source": str, "check_digit_valid": bool}
+_COLUMNS: Mapping[Api, Mapping[str, type]] = {
+    Api.PLATE: {**_FIRST, **_PLATE, "vehicle_type": str, **_BOX, "plates": str, "id": str},
+    Api.VIN: {**_FIRST, **_VIN, **_BOX, "id": str},
+}
+"""``plate`` and what follows is the first of ``plates``, which are separated by blanks."""
+
+_KINDS = {int: DataType.int32(), float: DataType.float64(), str: DataType.string(), bool: DataType.bool()}
+
+_ROWS_AT_ONCE = 5_000
+_ROWS_A_GROUP = 50_000
+"""Rows whose columns are kept together in a Parquet file, and in memory until they are written."""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write_tables(rows: Iterator[dict[str, Any]], api: Api, sheet: Any, parquet: Any) -> None:
+    """Write the rows of a result, as they are read, as CSV to ``sheet`` and as Parquet to ``parquet``.
+
+    In the CSV (RFC 4180), text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
+    columns = _COLUMNS[api]
+    schema = Schema([Field(name, _KINDS[kind]) for name, kind in columns.items()])
+    lines = csv.writer(codecs.getwriter("utf-8")(sheet))
+    lines.writerow(columns)
+
+    def batches() -> Iterator[RecordBatch]:
+        while some := [_cells(row, columns) for row in islice(rows, _ROWS_AT_ONCE)]:
+            lines.writerows(map(_safe, row) for row in some)
+            arrays = [
+                Array(cells, _KINDS[kind])
+                for cells, kind in zip(zip(*some, strict=True), columns.values(), strict=True)
+            ]
+            yield RecordBatch.from_arrays(arrays, schema=schema)
+
+    table = RecordBatchReader.from_batches(schema, batches())
+    write_parquet(table, parquet, compression="zstd(1)", max_row_group_size=_ROWS_A_GROUP)
+
+
+def _cells(row: dict[str, Any], columns: Mapping[str, type]) -> list[Any]:
+    """Return a row of results in the order of ``columns``; what it does not have is None."""
+    if row.get("results"):
+        first = row["results"][0]
+        row |= first | first["box"]
+        row |= {"region": first["region"]["code"], "region_score": first["region"]["score"]}
+        row |= {"vehicle_type": first["vehicle"]["type"]}
+        row["plates"] = " ".join(result["plate"] for result in row["results"])
+    elif row["status"] == 200:
+        row |= row["box"] | {"check_digit_valid": row["check_digit"]["valid"]}
+    return [None if (cell := row.get(name)) is None else kind(cell) for name, kind in columns.items()]
+
+
+def _safe(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell

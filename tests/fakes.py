@@ -110,7 +110,7 @@ def deploy(
 ) -> Deployment:
     """A deployment over ``table``, with whatever else ``settings`` say."""
     clients = clients or Clients()
-    clients.metering = clients.dynamodb = client
+    clients.metering = clients.dynamodb = clients.work = client
     stores = os.environ.get("AWS_ENDPOINT_URL")
     if not stores or getattr(getattr(client, "meta", None), "endpoint_url", "") != stores:
         # A test's own client, or one whose calls are answered in this process, where botocore sends.

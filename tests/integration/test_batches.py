@@ -27,6 +27,7 @@ from carsight_service.contract.lists import Row
 from carsight_service.http.batches import parse_batch
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.notify.webhooks import Announcer
+from carsight_service.queue import results
 from carsight_service.queue.batches import ANSWER_BYTES, BatchWorker, Outcomes, fitting, lines_of
 from carsight_service.queue.leases import Leases
 from carsight_service.queue.messages import TryLater
@@ -99,11 +100,11 @@ def table(pipeline: Pipeline, batch: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(body.decode(), newline="")))
 
 
-def parquet(pipeline: Pipeline, batch: str) -> dict[str, list[Any]]:
+def parquet(pipeline: Pipeline, batch: str) -> dict[str, Any]:
     """The columns of a finished batch, from its Parquet."""
     key = f"{KEY_ID}/batches/{batch}/result.parquet"
     body = pipeline.s3.get_object(Bucket=pipeline.results, Key=key)["Body"].read()
-    found = read_parquet(io.BytesIO(body)).read_all()
+    found: Any = read_parquet(io.BytesIO(body)).read_all()
     return {name: found[name].to_pylist() for name in found.column_names}
 
 
@@ -179,6 +180,45 @@ def test_vins(pipeline: Pipeline, host: str) -> None:
     columns = parquet(pipeline, batch)
     assert (columns["vin"], columns["check_digit_valid"]) == (["JHLRD77874C026456"], [True])
     assert (pipeline.used(Api.PLATE), pipeline.used(Api.VIN)) == (0, 1)
+
+
+def test_what_the_map_has_written_is_copied_within_s3_where_it_is_large(pipeline: Pipeline) -> None:
+    """Rows come in the map's order then; those of children that were given up come behind them."""
+    pipeline.create_key(overage=True)
+    images = a_list(pipeline, 101 * 50)
+    batch = submit(pipeline, images)
+    read, copied = BatchWorker.read, []
+    copy = pipeline.clients.s3.upload_part_copy
+
+    def fails(self: BatchWorker, event: Any, deadline: float) -> Any:
+        if event["Items"][0]["row"] == 51:
+            raise RuntimeError
+        return read(self, event, deadline)
+
+    def copies(**arguments: Any) -> Any:
+        copied.append(arguments["CopySource"]["Key"])
+        return copy(**arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Storage, "read_photo", lambda *_: Photo(PHOTO, ()))
+        patch.setattr(results, "SORTED_BYTES", 1000)
+        patch.setattr(results, "_COPIED_BYTES", 1000)
+        patch.setattr(pipeline.clients.s3, "upload_part_copy", copies)
+        patch.setattr(BatchWorker, "read", fails)
+        pipeline.drain()
+    (file,) = pipeline.result(f"batches/{batch}/manifest.json")["files"]
+    assert copied == [file["key"]]
+    found = lines(pipeline, batch)
+    given_up = list(range(51, 101))
+    assert [row["row"] for row in found] == [
+        *(row for row in range(1, len(images) + 1) if row not in given_up),
+        *given_up,
+    ]
+    assert [row["status"] for row in found[-50:]] == [500] * 50
+    assert [int(row["row"]) for row in table(pipeline, batch)] == [row["row"] for row in found]
+    assert parquet(pipeline, batch)["row"] == [row["row"] for row in found]
+    said = show(pipeline, batch)
+    assert (said["state"], said["read"], said["done"]) == ("finished", pipeline.used(), len(images))
 
 
 def test_a_limit_that_is_reached_on_the_way(pipeline: Pipeline) -> None:

@@ -415,7 +415,7 @@ WANTED = {"Bucket": "photos", "Key": "a b.jpg"}
 
 @pytest.fixture
 def no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("carsight_service.aws.s3_client.time.sleep", lambda _: None)
+    monkeypatch.setattr("carsight_service.aws.signed.time.sleep", lambda _: None)
 
 
 def fault(status: int, code: str, *headers: str) -> bytes:
@@ -477,7 +477,7 @@ def test_a_fault_of_s3_is_tried_again(first: Answer, no_sleep: None) -> None:
     with server(first, first, first) as (url, got):
         with pytest.raises((Refused, AnswerLost, NotSent)):
             objects(url).get_object(**WANTED)
-        assert len(got) == s3_client.TRIES
+        assert len(got) == signed.TRIES
 
 
 @pytest.mark.parametrize("in_chunks", [False, True])

@@ -15,6 +15,8 @@ from botocore.exceptions import ReadTimeoutError
 from botocore.httpsession import URLLib3Session
 
 from carsight_service.aws.clients import Clients
+from carsight_service.aws.dynamo_client import DynamoClient
+from carsight_service.aws.signed import AnswerLost, Host
 from carsight_service.contract.api import MAX_IMAGE_BYTES, Api
 from carsight_service.http.uploads import UploadRequest, offer
 from carsight_service.metering.meter_store import MeterStore
@@ -489,22 +491,27 @@ def test_an_upload_for_an_api_that_the_plan_does_not_have(pipeline: Pipeline) ->
     assert pipeline.ask(event(body, path="/v1/uploads", query=f"key={KEY}"))[1]["code"] == "api_not_in_plan"
 
 
+@pytest.mark.parametrize("ours", [True, False])
 def test_a_lease_whose_answer_was_lost_is_not_held_against_its_taker(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, ours: bool
 ) -> None:
-    real, sent = URLLib3Session.send, []
+    owner: Any = Host if ours else URLLib3Session
+    name = "exchange" if ours else "send"
+    real, sent = getattr(owner, name), []
 
-    def lose(session: URLLib3Session, request: Any) -> Any:
+    def lose(*request: Any) -> Any:
         """Lose the answer to the first write; the client sends it again."""
-        answer = real(session, request)
+        answer = real(*request)
         sent.append(request)
         if len(sent) == 1:
-            raise ReadTimeoutError(endpoint_url="https://dynamodb")
+            raise AnswerLost if ours else ReadTimeoutError(endpoint_url="https://dynamodb")
         return answer
 
-    leases = Leases(pipeline.table, Clients().dynamodb)
+    clients = Clients()
+    assert isinstance(clients.work, DynamoClient)
+    leases = Leases(pipeline.table, clients.work if ours else clients.dynamodb)
     with monkeypatch.context() as patch:
-        patch.setattr(URLLib3Session, "send", lose)
+        patch.setattr(owner, name, lose)
         lease = leases.take("a name", "first", 60)
     assert len(sent) == 2
     assert lease is not None

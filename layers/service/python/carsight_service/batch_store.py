@@ -21,9 +21,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from carsight_service.aws.dynamo import attribute, attribute_names, expiry
+from carsight_service.aws.signed import failure
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import InvalidRequest, StoreUnavailable
 
@@ -145,7 +144,7 @@ class Batches:
 
     def __init__(self, deployment: Deployment) -> None:
         self._table = deployment.settings.table_name
-        self._client = deployment.aws.dynamodb
+        self._client = deployment.aws.work
         self._clock = deployment.clock
         self._aws = deployment.aws
         self._machine = deployment.settings.batches_machine_arn or ""
@@ -302,13 +301,11 @@ _REFUSALS = {"ConditionalCheckFailedException", "ExecutionDoesNotExist", "Execut
 def _reaching() -> Iterator[None]:
     try:
         yield
-    except ClientError as error:
-        code = error.response["Error"]["Code"]
+    except Exception as error:
+        code = failure(error).code
         if code in _REFUSALS:
             raise _Refused from None
         raise StoreUnavailable(code) from error
-    except BotoCoreError as error:
-        raise StoreUnavailable(type(error).__name__) from error
 
 
 def _key(batch_id: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from carsight_service.aws.dynamo_client import CONNECT_SECONDS, READ_SECONDS, DynamoClient
 from carsight_service.aws.s3_client import ObjectClient
+from carsight_service.aws.signed import TRIES
 from carsight_service.contract.api import MAX_IMAGE_BYTES
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _Options = dict[str, Any]
 _BACKGROUND: _Options = {
     "connect_timeout": 2,
     "read_timeout": 10,
-    "retries": {"total_max_attempts": 3, "mode": "standard"},
+    "retries": {"total_max_attempts": TRIES, "mode": "standard"},
 }
 """More patient than a request: what fails here is done again by another function a little later."""
 
@@ -71,6 +72,11 @@ class Clients:
     """DynamoDB for metering: it answers or fails within seconds and leaves repeating to its caller.
 
     The SDK would repeat a write whose answer was lost, and so count a request twice."""
+
+    @cached_property
+    def work(self) -> DynamoDBClient | DynamoClient:
+        """DynamoDB for leases and batches, whose writes may be repeated."""
+        return DynamoClient.from_environment(os.environ, TRIES) or self.dynamodb
 
     dynamodb: DynamoDBClient = _client("dynamodb", _BACKGROUND)
     """DynamoDB, for writes that may be repeated where the answer to the first was lost."""

@@ -1,6 +1,6 @@
 """DynamoDB's one signed POST, for the calls that every request waits for.
 
-It knows what meters need: three operations, whose arguments and answers are botocore's.
+It knows what meters, leases and batches need: four operations, whose arguments and answers are botocore's.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import json
 import time
 import zlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from carsight_service.aws.signed import AnswerLost, Host, Refused, Service
+from carsight_service.aws.signed import AnswerLost, Host, Refused, Service, repeated
 
 CONNECT_SECONDS = 1.0
 READ_SECONDS = 5.0
@@ -24,18 +25,20 @@ _TARGET = "DynamoDB_20120810."
 class DynamoClient:
     """DynamoDB of one region, safe to share between threads.
 
-    Calls raise ``Refused``, ``NotSent`` or ``AnswerLost``, within seconds. None is repeated.
+    Calls raise ``Refused``, ``NotSent`` or ``AnswerLost``, within seconds. ``tries`` are 1 where a write must
+    not be made again of which nobody knows whether it has been made.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, tries: int) -> None:
         self._service = service
+        self._tries = tries
         self._host = Host(service.url, CONNECT_SECONDS, READ_SECONDS)
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> DynamoClient | None:
+    def from_environment(cls, environment: Mapping[str, str], tries: int = 1) -> DynamoClient | None:
         """Make the client that ``environment`` describes; None where it takes botocore to understand it."""
         service = Service.of("dynamodb", environment)
-        return cls(service) if service else None
+        return cls(service, tries) if service else None
 
     def update_item(self, **arguments: Any) -> dict[str, Any]:
         """Call ``UpdateItem`` with its arguments as botocore takes them."""
@@ -49,7 +52,14 @@ class DynamoClient:
         """Call ``Query``."""
         return self._call("Query", arguments)
 
+    def put_item(self, **arguments: Any) -> dict[str, Any]:
+        """Call ``PutItem``."""
+        return self._call("PutItem", arguments)
+
     def _call(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        return repeated(partial(self._called, operation, arguments), self._tries)
+
+    def _called(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         body = json.dumps(arguments).encode()
         headers = self._signed(operation, body, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
         response, content = self._host.exchange("POST", "/", headers, body)

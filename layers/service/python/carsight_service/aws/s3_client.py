@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import io
-import random
 import re
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from carsight_service.aws.signed import AnswerLost, Host, NotSent, Refused, Service
+from carsight_service.aws.signed import Host, Refused, Service, repeated
 
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 10.0
-TRIES = 3
 
 _NO_BODY = hashlib.sha256(b"").hexdigest()
 _PLAIN_BUCKET = re.compile(r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
@@ -65,7 +64,7 @@ class ObjectClient:
         bucket = wanted["Bucket"]
         if _PLAIN_BUCKET.fullmatch(bucket) and bucket not in self._elsewhere:
             try:
-                return self._got(*self._request(bucket, wanted))
+                return repeated(partial(self._got, *self._request(bucket, wanted)))
             except Refused as error:
                 if error.code not in _ELSEWHERE:
                     raise
@@ -89,18 +88,6 @@ class ObjectClient:
         return host, target, headers | ({"if-match": wanted["IfMatch"]} if "IfMatch" in wanted else {})
 
     def _got(self, host: Host, target: str, headers: Mapping[str, str]) -> dict[str, Any]:
-        """Get an object, again where S3 was out of reach or at fault."""
-        attempt = 0
-        while True:
-            try:
-                return self._exchanged(host, target, headers)
-            except (NotSent, AnswerLost, Refused) as error:
-                attempt += 1
-                if attempt == TRIES or (isinstance(error, Refused) and error.status < 500):
-                    raise
-            time.sleep(random.random() * 2 ** (attempt - 1))
-
-    def _exchanged(self, host: Host, target: str, headers: Mapping[str, str]) -> dict[str, Any]:
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         signed = self._service.signed("GET", target, headers, _NO_BODY, moment)
         response, content = host.exchange("GET", target, signed, most=self._most)

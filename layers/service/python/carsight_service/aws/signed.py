@@ -12,17 +12,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import random
 import re
 import select
 import socket
 import ssl
+import time
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, RemoteDisconnected
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 _ORDINARY_REGION = re.compile(r"(af|ap|ca|eu|il|me|mx|sa|us|us-gov)-[a-z]+-\d+")
@@ -39,6 +41,8 @@ _FOR_BOTOCORE = (
 """Variables that change how a service is reached."""
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
+
+Answer = TypeVar("Answer")
 
 
 class Refused(Exception):
@@ -69,6 +73,33 @@ class Failure:
     """Whether the service may have got the request."""
     is_answered: bool = True
     """Whether the service has said what became of it."""
+
+
+THROTTLED = {
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "ThrottlingException",
+    "TransactionConflictException",
+    "TransactionInProgressException",
+}
+"""Errors by which DynamoDB says that it has *not* written."""
+
+TRIES = 3
+"""How often a call is made that may be repeated."""
+
+
+def repeated(call: Callable[[], Answer], tries: int = TRIES) -> Answer:
+    """Return what ``call`` does, made again where the service was out of reach, at fault or busy."""
+    for attempt in range(tries - 1):
+        try:
+            return call()
+        except (NotSent, AnswerLost):
+            pass
+        except Refused as error:
+            if error.status < 500 and error.code not in THROTTLED:
+                raise
+        time.sleep(random.random() * 2**attempt)
+    return call()
 
 
 def failure(error: Exception) -> Failure:

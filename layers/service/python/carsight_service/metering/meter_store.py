@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from carsight_service.aws.dynamo import Clock, attribute_names, utc_now
-from carsight_service.aws.signed import failure
+from carsight_service.aws.signed import THROTTLED, failure
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import (
     BlockedKey,
@@ -57,16 +57,6 @@ _CALLS = 3
 
 _MAX_ATTEMPTS = 10
 """How often a meter may change under a request, as at a month's turn, before the request gives up."""
-
-_RETRYABLE_CODES = {
-    "ProvisionedThroughputExceededException",
-    "RequestLimitExceeded",
-    "ThrottlingException",
-    "TransactionConflictException",
-    "TransactionInProgressException",
-}
-"""Errors by which DynamoDB says that it has *not* written."""
-
 
 _KNOWN_SECONDS = 5.0
 """For how long a key that was seen to be served is not looked up again before a photo is read: the write that
@@ -805,7 +795,7 @@ class MeterStore:
                 if failed.code == "ConditionalCheckFailedException":
                     raise _ConditionFailed(failed.item) from None
                 # A connection that died while the function was frozen is found closed only when used again.
-                may_repeat = failed.code in _RETRYABLE_CODES or not failed.is_sent
+                may_repeat = failed.code in THROTTLED or not failed.is_sent
                 if not may_repeat:
                     raise (StoreUnavailable if failed.is_answered else _AnswerLost)(failed.code) from error
                 if attempt == _CALLS:

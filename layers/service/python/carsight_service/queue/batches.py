@@ -41,7 +41,7 @@ from carsight_service.contract.errors import (
     envelope,
 )
 from carsight_service.contract.lists import Row, parse_row
-from carsight_service.deadline import within
+from carsight_service.deadline import OutOfTime
 from carsight_service.images import S3Source, UrlSource
 from carsight_service.queue.leases import Lease, Leases
 from carsight_service.queue.messages import TryLater
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from carsight_service.metering.model import Grant
 
 SECONDS_A_ROW = 12.0
-"""What one row may take: a fetch is given up after 8."""
+"""How long a row's photo is waited for, and what is left for another row: a fetch is given up after 8."""
 
 CHILD_SECONDS = 120.0
 """What a child may take, fifty rows whose hosts do not answer included; its lease lasts no longer."""
@@ -298,15 +298,14 @@ class BatchWorker:
         if used_up:
             raise LimitExceeded(used_up.usage, self._deployment.clock())
         start = self._deployment.timer()
-
-        def read() -> dict[str, Any]:
-            with stage("load"):
-                row, image = photo.result()
-            answer = self._recognize(image, row.regions or batch.regions)
-            milliseconds = (self._deployment.timer() - start) * 1000
-            return item.answer(200, answer.body(f"{batch.id}-{item.row}", milliseconds))
-
-        return within(SECONDS_A_ROW, read)
+        with stage("load"):
+            try:
+                row, image = photo.result(SECONDS_A_ROW)
+            except TimeoutError:
+                raise OutOfTime from None
+        answer = self._recognize(image, row.regions or batch.regions)
+        milliseconds = (self._deployment.timer() - start) * 1000
+        return item.answer(200, answer.body(f"{batch.id}-{item.row}", milliseconds))
 
     def _refused(self, batch: Batch, item: ChildRow, error: ServiceError) -> dict[str, Any]:
         return item.refusal(batch, error, self._deployment.settings)

@@ -24,14 +24,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from carsight_service.aws.dynamo import Clock, attribute_names, expiry, utc_now
+from carsight_service.aws.signed import failure
 from carsight_service.queue.messages import TryLater
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+    from carsight_service.aws.dynamo_client import DynamoClient
 
 _MARGIN_SECONDS = 15.0
 """How much longer than there is time for the work a lease lasts: a function may overrun until it is killed,
@@ -57,12 +58,14 @@ class Lease:
 
 
 class Leases:
-    """The leases of one deployment, safe to share between threads. Methods raise botocore's errors.
+    """The leases of one deployment, safe to share between threads. Methods raise the client's errors.
 
     Every write may be repeated by the client: one whose answer was lost finds that it has been made.
     """
 
-    def __init__(self, table_name: str, client: DynamoDBClient, clock: Clock = utc_now) -> None:
+    def __init__(
+        self, table_name: str, client: DynamoDBClient | DynamoClient, clock: Clock = utc_now
+    ) -> None:
         self._table = table_name
         self._client = client
         self._clock = clock
@@ -110,8 +113,11 @@ class Leases:
                 ReturnValues="ALL_OLD",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
-        except self._client.exceptions.ConditionalCheckFailedException as error:
-            seen: Any = error.response.get("Item", {})
+        except Exception as error:
+            failed = failure(error)
+            if failed.code != "ConditionalCheckFailedException":
+                raise
+            seen: Any = failed.item
             same = seen["identity"]["S"] == identity
             if (same and seen["done"]["BOOL"]) or (not same and seen["sequence"]["S"] > sequence):
                 return None
@@ -129,7 +135,7 @@ class Leases:
         try:
             yield
         except Exception:
-            with suppress(BotoCoreError, ClientError):
+            with suppress(Exception):  # it runs out by itself
                 self.abandon(lease)
             raise
         self.complete(lease)

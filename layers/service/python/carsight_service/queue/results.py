@@ -58,7 +58,7 @@ class BatchJobs:
         self._writer = partial(_ObjectWriter, aws, self._bucket)
         self._batches = Batches(deployment)
         self._outcomes = Outcomes(deployment)
-        self._leases = Leases(settings.table_name, aws.dynamodb, deployment.clock)
+        self._leases = Leases(settings.table_name, aws.work, deployment.clock)
         self._announcer = Announcer.of(deployment)
 
     def handle(self, event: Event, context: Context) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Worker:
 
     def __init__(self, deployment: Deployment, api: Api, recognize: Recognize) -> None:
         reader = Reader(api, deployment.settings, deployment.timer)
-        leases = Leases(deployment.settings.table_name, deployment.aws.dynamodb, deployment.clock)
+        leases = Leases(deployment.settings.table_name, deployment.aws.work, deployment.clock)
         announcer = Announcer.of(deployment)
         self._api = api
         self._heap = deployment.heap

@@ -121,13 +121,10 @@ class Outcome:
 
     lines: bytes
     """Its rows as JSON Lines."""
-    ticket: str = ""
-    """What its units were counted under; empty where none were."""
-
-    @property
-    def read(self) -> int:
-        """How many rows were answered with a 200, and so are charged."""
-        return sum(json.loads(line)["status"] == 200 for line in self.lines.splitlines())
+    read: int = 0
+    """How many rows were answered with a 200, and so are charged."""
+    ticket: str = "none"
+    """What its units were counted under."""
 
     def paid_by(self, grant: Grant) -> int:
         """Return how many of the units of ``grant`` it keeps."""
@@ -148,7 +145,8 @@ class Outcomes:
             found = self._s3.get_object(Bucket=self._bucket, Key=key)
         except self._s3.exceptions.NoSuchKey:
             return None
-        return Outcome(found["Body"].read(), found["Metadata"].get("ticket", ""))
+        about = found["Metadata"]
+        return Outcome(found["Body"].read(), int(about["read"]), about["ticket"])
 
     def put(self, key: str, outcome: Outcome) -> Outcome:
         """Store an outcome unless there is one; return the one that is there."""
@@ -157,7 +155,7 @@ class Outcomes:
                 Bucket=self._bucket,
                 Key=key,
                 Body=outcome.lines,
-                Metadata={"ticket": outcome.ticket},
+                Metadata={"read": str(outcome.read), "ticket": outcome.ticket},
                 IfNoneMatch="*",
             )
         except ClientError as error:
@@ -258,8 +256,8 @@ class BatchWorker:
         ticket = child.batch.tickets(child.first) + secrets.token_hex(3)
         return self._meters.take(child.batch.account, child.batch.api, len(child.rows), ticket)
 
-    def _store(self, child: Child, rows: Sequence[Mapping[str, Any]], ticket: str = "") -> Outcome:
-        mine = Outcome(lines_of(rows), ticket)
+    def _store(self, child: Child, rows: Sequence[Mapping[str, Any]], ticket: str = "none") -> Outcome:
+        mine = Outcome(lines_of(rows), sum(row["status"] == 200 for row in rows), ticket)
         with stage("store"):
             outcome = self._outcomes.put(child.batch.part(child.first), mine)
         if outcome is mine:
@@ -343,9 +341,10 @@ def fitting(outcome: bytes) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = [json.loads(line) for line in outcome.splitlines()]
     for shorten in (_without_details, _with_one_plate):
-        if len(lines_of(rows)) > ANSWER_BYTES:
+        if len(outcome) > ANSWER_BYTES:
             for row in rows:
                 shorten(row)
+            outcome = lines_of(rows)
     return rows
 
 

@@ -10,7 +10,7 @@ import numpy as np
 def platt(scores: Sequence[float], right: Sequence[bool], ridge: float = 0.0) -> tuple[float, float]:
     """Fit the slope and offset, on the logit, that make ``scores`` the probabilities of being ``right``.
 
-    Logistic regression by Newton's method (Platt, 1999). ``ridge`` draws the slope towards 1, where there are
+    Logistic regression by Newton's method (Platt, 1999). ``ridge`` draws the slope toward 1, where there are
     few scores to fit it to. Without any the scores stay as they are: 1 and 0.
     """
     clipped = np.clip(np.asarray(scores, float), 1e-6, 1 - 1e-6)

@@ -29,7 +29,7 @@ ALL = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclasses.dataclass(frozen=True)
 class Design:
-    """One design. Sizes are in millimetres of the real plate; `text` is the height of its characters.
+    """One design. Sizes are in millimeters of the real plate; `text` is the height of its characters.
 
     `plates` names the texts of its region in regions.toml; `only` the letters that these use, where they are not
     simply its region's.

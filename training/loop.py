@@ -313,7 +313,7 @@ def _rate(step: int, progress: float, config: Config) -> float:
 
 
 def _averaging(decay: float) -> Any:
-    """Return how an average moves towards the current weights: faster while few steps were taken."""
+    """Return how an average moves toward the current weights: faster while few steps were taken."""
 
     @torch.no_grad()
     def move(averages: list[Tensor], currents: list[Tensor], count: Tensor | int) -> None:

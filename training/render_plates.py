@@ -231,7 +231,7 @@ def draw_plate(
             pattern = vanity_pattern(rng)
     rows, text = fill_pattern(pattern, design.letters, rng)
     two = len(rows) > 1
-    # Pixels per millimetre: the characters come out 40 to 60 px high, as fine as any crop shows them.
+    # Pixels per millimeter: the characters come out 40 to 60 px high, as fine as any crop shows them.
     scale = float(rng.uniform(0.55, 0.8)) * (1.15 if design.fonts == "us" else 1)
     width, height = round(design.size[0] * scale), round(design.size[1] * scale)
     index = int(rng.integers(1 << 16))

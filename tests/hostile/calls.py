@@ -137,7 +137,20 @@ def _picture(chance: Random, site: str) -> Call:
 
 def _upload(chance: Random, kind: str, data: bytes, api: str) -> Call:
     name = (
-        chance.choice(["a.jpg", "a b+c.jpg", "ü/%2e%2e.jpg", "x" * 190, "..a", "'\".jpg"])
+        chance.choice(
+            [
+                "a.jpg",
+                "a b+c.jpg",
+                "ü/%2e%2e.jpg",
+                "x" * 190,
+                "..a",
+                "'\".jpg",
+                "日本" * 30,
+                "a%00",
+                "\u202eb",
+                "é\u0301",
+            ]
+        )
         + f"-{chance.randrange(10**9)}"
     )
     return Call(f"upload: {kind}", f"upload/{api}", {"name": name}, data)
@@ -175,6 +188,9 @@ def _odd_event(chance: Random, _: str) -> Call:
             "queryStringParameters",
             "rawPath",
             "headers",
+            "cookies",
+            "multiValueHeaders",
+            "version",
         ],
         3,
     ):
@@ -197,10 +213,12 @@ def _odd_event(chance: Random, _: str) -> Call:
                 made[name] = chance.choice([None, {}, {"key": KEY, "regions": "\ud800,x"}])
             case "isBase64Encoded":
                 made[name] = chance.choice([None, True, False, 1])
+            case "cookies" | "multiValueHeaders":
+                made[name] = chance.choice([None, [], ["a=b"] * 5000, {"x-api-key": [KEY, "a"]}, ["\ud800"]])
             case _:
                 made[name] = chance.choice([None, "", _word(chance, 300), "key=" + KEY])
         if chance.random() < 0.2:
-            del made[name]
+            made.pop(name, None)
     return Call("event of odd fields", path, made)
 
 
@@ -226,10 +244,15 @@ def _head(chance: Random, _: str) -> Call:
         "idempotency-key": chance.choice(["", "a", "\ud800", "x" * 100_000, _word(chance)]),
         "authorization": chance.choice(["Token", "Token ", "Bearer " + _word(chance), "Basic " + "x" * 9999]),
         "x-amzn-trace-id": _word(chance),
+        "content-encoding": chance.choice(["gzip", "br", "deflate, gzip", _word(chance)]),
+        "content-length": chance.choice(["0", "-1", "9" * 400, "5, 6"]),
+        "transfer-encoding": "chunked",
+        "expect": "100-continue",
+        "x-http-method-override": chance.choice(["DELETE", "PATCH"]),
     }
     bodies: list[str | bytes] = ["", "{}", _word(chance, 200), '{"image": "aGFsbG8="}', b"\xff\xd8\xff"]
     body = chance.choice(bodies)
-    chosen = {name: headers[name] for name in chance.sample(list(headers), chance.randrange(3))}
+    chosen = {name: headers[name] for name in chance.sample(list(headers), chance.randrange(5))}
     method = chance.choice(
         ["POST", "POST", "POST", "GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "post", "\0", ""]
     )
@@ -517,6 +540,9 @@ def _list(chance: Random, site: str) -> Call:
         lambda: json.dumps({"api": _value(chance), "images": _value(chance)}),
         lambda: json.dumps({"api": "plate", "images": ["\ud800", "a" * 2049, "s3://x/y"]}),
         lambda: json.dumps({"api": "vin", "images": [f"{site}/kept/none"], "regions": _value(chance)}),
+        lambda: json.dumps({"api": "plate", "images": [f"https://a.b/{n}" + "x" * 500 for n in range(9000)]}),
+        lambda: json.dumps({"api": "vin", "images": ["https://a.b/"] * chance.choice([10_000, 10_001])}),
+        lambda: json.dumps({"api": "vin", "images": [{"url": "https://a.b/", "id": "\ud800"}, ["a"], None]}),
         lambda: b"\n" * chance.choice([9, 4_000_000]),
         lambda: b"a.b\n" * chance.choice([10_001, 1_000_000]),
         lambda: b"a.b," * chance.choice([9, 1_000_000]),

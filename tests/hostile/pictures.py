@@ -7,6 +7,7 @@ refuses before a library sees what it should not.
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -283,6 +284,31 @@ def _scans(chance: Random) -> bytes:
     at = chance.randrange(1, 4)
     parts[-at] = parts[-at] * chance.choice([2, 20, 99, 1500])
     return b"\xff\xd8" + b"".join(parts) + b"\xff\xd9"
+
+
+def _arithmetic(chance: Random) -> bytes:
+    """Return a JPEG of arithmetic codes, which decode to something whatever they are, and go on for ever."""
+    side = chance.choice([64, 1000, 5000, 7070])
+    frame, last = chance.choice([(0xC9, 63), (0xCA, 63), (0xCA, 0), (0xC3, 0), (0xCB, 0)])
+    samplings = [0x22, 0x11, 0x11] if chance.random() < 0.5 else [0x11]
+    data = one_of(
+        chance,
+        lambda: b"",
+        lambda: chance.choice([b"\x7f", b"\xaa", b"\0", b"\xff\0"]) * 100,
+        lambda: chance.randbytes(200_000).replace(b"\xff", b"\xfe"),
+    )
+    file = b"\xff\xd8" + _segment(0xDB, b"\0" + b"\1" * 64)
+    file += _segment(
+        frame,
+        struct.pack(">BHHB", chance.choice([8, 8, 8, 12, 16]), side, side, len(samplings))
+        + b"".join(bytes([n, sampling, 0]) for n, sampling in enumerate(samplings, 1)),
+    )
+    names = b"".join(bytes([n, 0]) for n in range(1, len(samplings) + 1))
+    file += _segment(0xDA, bytes([len(samplings)]) + names + bytes([0, last, 0])) + data
+    for n in range(chance.choice([0, 1, 9, 40]) if frame == 0xCA else 0):
+        spectrum = bytes([1, 63, chance.choice([0, 0, 0x21, 0x10])])
+        file += _segment(0xDA, bytes([1, 1 + n % len(samplings), 0]) + spectrum) + data
+    return file + b"\xff\xd9"
 
 
 # -- PNG, GIF, WebP, BMP -------------------------------------------------------------------------------------
@@ -593,12 +619,15 @@ def _blank(kind: str, width: int, height: int) -> bytes:
     return _saved(Image.new("P" if kind == "GIF" else "RGB", (width, height)), kind, **options.get(kind, {}))
 
 
+_LIMITS = {"JPEG": 50, "PNG": 50, "WEBP": 16, "AVIF": 16, "TIFF": 25, "GIF": 50}
+"""Megapixels."""
+
+
 def _large(chance: Random) -> bytes:
     """Return a blank picture about as large as its format may be."""
-    limits = {"JPEG": 50, "PNG": 50, "WEBP": 16, "AVIF": 16, "TIFF": 25, "GIF": 50}
-    kind = chance.choice(list(limits))
+    kind = chance.choice(list(_LIMITS))
     long = chance.choice([1, 1, 4, 55])
-    height = int((limits[kind] * 10**6 * chance.choice([0.99, 0.99, 1.01]) / long) ** 0.5)
+    height = int((_LIMITS[kind] * 10**6 * chance.choice([0.99, 0.99, 1.01]) / long) ** 0.5)
     if height * long > 16_383 and kind in ("WEBP", "AVIF"):
         long, height = 1, 3500
     data = _blank(kind, height * long, height)
@@ -611,9 +640,111 @@ def _large(chance: Random) -> bytes:
     return data
 
 
+def _turn(chance: Random) -> Image.Exif:
+    """Return EXIF data that says which way up a picture is."""
+    exif = Image.Exif()
+    exif[0x0112] = chance.randrange(1, 9)
+    return exif
+
+
+def _plain_png(chance: Random) -> bytes:
+    """Return a PNG of one color, of any depth and sort, interlaced or not, up to the limit and beyond."""
+    color, depth = chance.choice([(2, 8), (2, 16), (6, 8), (6, 16), (4, 16), (0, 16), (0, 1), (3, 8), (3, 2)])
+    side, interlaced = chance.choice([2600, 6300, 6330, 7060, 7080]), chance.choice([0, 0, 1])
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
+    passes = [
+        (0, 0, 8, 8),
+        (4, 0, 8, 8),
+        (0, 4, 4, 8),
+        (2, 0, 4, 4),
+        (0, 2, 2, 4),
+        (1, 0, 2, 2),
+        (0, 1, 1, 2),
+    ]
+    rows = [
+        (1 + math.ceil(math.ceil((side - x) / across) * bits / 8), math.ceil((side - y) / down))
+        for x, y, across, down in (passes if interlaced else [(0, 0, 1, 1)])
+    ]
+    packer = zlib.compressobj(1)
+    # Each byte is one more than the one before it, which a filter says once for all.
+    row = chance.choice([b"\0\0", b"\1\0", b"\1\1", b"\2\0", b"\3\0", b"\4\1"])
+    parts = [
+        packer.compress(row[:1] + row[1:] * (length - 1)) for length, count in rows for _ in range(count)
+    ]
+    if chance.random() < 0.2:
+        parts = parts[: len(parts) * 9 // 10]
+    header = struct.pack(">IIBBBBB", side, side, depth, color, 0, 0, interlaced)
+    tables = _chunk(b"PLTE", bytes(range(256)) * 3) if color == 3 else b""
+    if chance.random() < 0.3 and color < 4:
+        tables += _chunk(b"tRNS", bytes(6))
+    data = b"".join(parts) + packer.flush()
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + _chunk(b"IHDR", header)
+        + tables
+        + b"".join(_chunk(b"IDAT", data[at : at + 8192]) for at in range(0, len(data), 8192))
+        + _chunk(b"IEND", b"")
+    )
+
+
+def _sort(chance: Random) -> bytes:
+    """Return a large blank picture of a rare sort: transparent, in four inks, of floats, a film."""
+    sorts: list[tuple[str, str, dict[str, Any]]] = [
+        ("JPEG", "RGB", {"progressive": True}),
+        ("JPEG", "RGB", {"subsampling": 0}),
+        ("JPEG", "RGB", {"subsampling": 0, "progressive": True}),
+        ("JPEG", "CMYK", {}),
+        ("JPEG", "CMYK", {"progressive": True}),
+        ("JPEG", "L", {"restart_marker_rows": 1}),
+        ("MPO", "RGB", {"save_all": True}),
+        ("TIFF", "RGBA", {"compression": "tiff_lzw"}),
+        ("TIFF", "CMYK", {"compression": "tiff_adobe_deflate"}),
+        ("TIFF", "F", {"compression": "zstd"}),
+        ("TIFF", "I;16", {"compression": "packbits"}),
+        ("TIFF", "RGB", {"compression": "jpeg"}),
+        ("WEBP", "RGBA", {"lossless": True, "method": 0}),
+        ("WEBP", "RGBA", {"method": 0}),
+        ("AVIF", "RGBA", {"speed": 10}),
+        ("AVIF", "RGB", {"speed": 10, "subsampling": "4:4:4"}),
+        ("GIF", "P", {"transparency": 0}),
+        ("BMP", "1", {}),
+    ]
+    kind, mode, options = chance.choice(sorts)
+    limit = _LIMITS.get(kind, 50) * chance.choice([0.49, 0.98])
+    side = int((limit * 10**6) ** 0.5)
+    ink = {"RGBA": (9, 9, 9, chance.choice([0, 128])), "RGB": (9, 9, 9), "CMYK": (9, 9, 9, 9)}
+    options = dict(options)
+    if kind in ("JPEG", "TIFF", "WEBP", "AVIF"):
+        options["exif"] = _turn(chance)
+    if kind in ("WEBP", "GIF") and chance.random() < 0.3:
+        options |= {"save_all": True, "append_images": [Image.new(mode, (side, side))]}
+    return _saved(Image.new(mode, (side, side), ink.get(mode, 0)), kind, **options)
+
+
 def _busy(chance: Random) -> bytes:
     """Return a picture with more to look at than any photo: noise, stripes, text, plates or codes."""
-    side = chance.choice([600, 1600, 3000])
+    pixels = _crowd(chance, chance.choice([600, 1600, 3000]))
+    return _saved(Image.fromarray(pixels), chance.choice(["PNG", "JPEG"]))
+
+
+def _busy_and_large(chance: Random) -> bytes:
+    """Return the same, so often side by side and one below the other that it is as large as may be."""
+    pixels = _crowd(chance, chance.choice([600, 1600]))
+    kind, limit = chance.choice(list(_LIMITS.items()))
+    times = max(1, int((limit * 10**6) ** 0.5 * chance.choice([0.5, 0.98]) / pixels.shape[0]))
+    options: dict[str, dict[str, Any]] = {
+        "JPEG": {"quality": 20, "progressive": chance.random() < 0.3, "exif": _turn(chance)},
+        "PNG": {"compress_level": 1, "exif": _turn(chance)},
+        "WEBP": {"method": 0, "quality": 20},
+        "TIFF": {"compression": "tiff_lzw"},
+        "AVIF": {"speed": 10, "quality": 20},
+    }
+    shown = Image.fromarray(np.tile(pixels, (times, times, 1)))
+    return _saved(shown.convert("P") if kind == "GIF" else shown, kind, **options.get(kind, {}))
+
+
+def _crowd(chance: Random, side: int) -> Pixels:
+    """Return ``side`` x ``side`` pixels with more to look at than any photo."""
     match chance.choice(["noise", "stripes", "checks", "text", "codes", "plates", "digits"]):
         case "noise":
             pixels = cv2.resize(
@@ -667,7 +798,7 @@ def _busy(chance: Random) -> bytes:
                 draw.rectangle((n, n, n + 50, n + 16), "white", "black")
                 draw.text((n + 3, n + 2), "AB12CDE", "black")
             pixels = np.asarray(sheet)
-    return _saved(Image.fromarray(pixels), chance.choice(["PNG", "JPEG"]))
+    return np.asarray(pixels, np.uint8)
 
 
 # -- none at all ---------------------------------------------------------------------------------------------
@@ -710,6 +841,7 @@ KINDS: dict[str, tuple[int, Callable[[Random], bytes]]] = {
     "picture cut short": (5, _cut),
     "JPEG of mixed segments": (12, _jpeg_of_parts),
     "JPEG of many scans": (3, _scans),
+    "JPEG of arithmetic codes": (3, _arithmetic),
     "PNG of odd chunks": (7, _png),
     "GIF of odd blocks": (4, _gif),
     "WebP of odd chunks": (4, _webp),
@@ -718,7 +850,10 @@ KINDS: dict[str, tuple[int, Callable[[Random], bytes]]] = {
     "HEIC or AVIF of odd items": (6, _heif),
     "AVIF that lies about its size": (2, _lying_avif),
     "large and blank": (2, _large),
+    "PNG of one color": (1, _plain_png),
+    "large, of a rare sort": (1, _sort),
     "busy": (3, _busy),
+    "busy and large": (1, _busy_and_large),
     "no picture": (4, _other),
 }
 """How often each kind comes, and what makes one."""

@@ -165,11 +165,41 @@ HABITS: dict[str, Habit] = {
             ]
         )
     ),
+    "to-next": lambda chance, site: _redirect(f"{site}/to-next/{chance.randrange(10**9)}"),
+    "to-kept": lambda _, site: _redirect(f"{site}/kept/{next(reversed(_kept), '')}"),
+    "to-two-places": lambda *_: OK.replace(b"200 OK", b"302 x") + b"Location: /a\r\nLocation: //[\r\n\r\n",
+    "chunked": lambda chance, _: CHUNKED + b"".join(_chunks(chance)) + b"0\r\n\r\n",
+    "packed": lambda chance, _: (
+        OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(_photo()) + _rest(chance)
+    ),
+    "part-of-it": lambda *_: b"HTTP/1.1 206 x\r\nContent-Range: bytes 0-9/99\r\n\r\n" + _photo(),
+    "without-a-head": lambda *_: _photo(),
+    "twice": lambda *_: OK + b"Content-Length: 4\r\n\r\n\xff\xd8\xff\xd9" + OK + b"\r\n" + _photo(),
     "web-page": lambda *_: OK + b"Content-Type: text/html\r\n\r\n<!DOCTYPE html>",
     "drip": lambda *_: _dripping(OK + b"\r\n"),
 }
 SLOW = ("drip",)
 """Habits that take the 8 seconds of a fetch."""
+
+
+def _photo() -> bytes:
+    """Return the photo that was put there last."""
+    return next(reversed(_kept.values()), b"")
+
+
+def _rest(chance: Random) -> bytes:
+    """Return what may follow an answer that is packed: nothing, noise, or zeros, a thousandfold packed."""
+    return chance.choice([b"", chance.randbytes(99), gzip.compress(bytes(30_000_000), 9)])
+
+
+def _chunks(chance: Random) -> Iterator[bytes]:
+    """Yield that photo in pieces, whose lengths are written in every way that is allowed."""
+    photo, at = _photo(), 0
+    while at < len(photo):
+        piece = photo[at : at + chance.choice([1, 100, 65_536, 1 << 20])]
+        size = f"{len(piece):{chance.choice(['x', 'X', '08x'])}}".encode()
+        yield size + chance.choice([b"", b";a=b", b';a="b"']) + b"\r\n" + piece + b"\r\n"
+        at += len(piece)
 
 
 def _broken(chance: Random) -> bytes:

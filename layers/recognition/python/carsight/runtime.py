@@ -43,8 +43,8 @@ def session(path: Path) -> ort.InferenceSession:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     # Waiting threads must not burn the vCPU share that other work is billed for.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # An arena for each model keeps what its largest input has taken: 42 MB after 600 odd photos. The C library's
-    # heap gives it back, and serves all models, for the same CPU time.
+    # An arena for each model keeps what its largest input has taken: 42 MB after 600 odd photos. The C
+    # library's heap gives it back, and serves all models, for the same CPU time.
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -56,10 +56,12 @@ def test_a_repeated_character_needs_a_blank_between() -> None:
     assert ctc.best_texts(sure, ALPHABET)[0][0] == "AA"
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["some text", "the likeliest path's text"])
 @pytest.mark.parametrize("seed", range(5))
-def test_alignment_is_the_best_path_of_the_text(seed: int) -> None:
+def test_alignment_is_the_best_path_of_the_text(seed: int, whole: bool) -> None:
     probabilities = random_probabilities(seed, 6)
-    text = "AA1" if seed % 2 else "AB"
+    likeliest = collapse(tuple(probabilities.argmax(axis=1).tolist()))
+    text = likeliest if whole and likeliest else "AA1" if seed % 2 else "AB"
     paths = [p for p in itertools.product(range(4), repeat=6) if collapse(p) == text]
     best = max(paths, key=lambda path: float(np.prod(probabilities[range(6), path])))
     steps = ctc.align(probabilities, text, ALPHABET)

@@ -221,8 +221,9 @@ def test_a_photo_that_may_show_a_plate_sideways_names_the_turns() -> None:
 
 def test_groups_are_pixels_as_they_lie_even_in_a_turned_picture() -> None:
     canvas = np.arange(8 * 6 * 3, dtype=np.uint8).reshape(8, 6, 3).transpose(1, 0, 2)
-    laid = runtime.groups(canvas, 4)
+    laid = runtime.groups([canvas], 4)
     assert laid.shape == (1, 6, 2, 12)
+    assert np.array_equal(runtime.groups([canvas, canvas], 4), np.concatenate([laid, laid]))
     for y, x, color in np.ndindex(6, 8, 3):
         assert laid[0, y, x // 4, x % 4 * 3 + color] == canvas[y, x, color]
 

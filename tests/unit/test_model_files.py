@@ -119,7 +119,7 @@ def test_a_packed_stem_gives_the_same_bits(
     expected = answers(model, floats, tmp_path)
     assert expected.std() > 1
     packed = pack_stem(model)
-    assert np.array_equal(answers(packed, runtime.groups(pixels, 2 * stride), tmp_path), expected)
+    assert np.array_equal(answers(packed, runtime.groups([pixels], 2 * stride), tmp_path), expected)
     (conv,) = (node for node in packed.graph.node if node.op_type == "QLinearConv")
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in packed.graph.initializer}
     pads = next(list(each.ints) for each in conv.attribute if each.name == "pads")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
+import string
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,21 @@ def test_a_text_of_the_series_fits_its_region_best(text: str, code: str) -> None
     fit, other = regions.plausibilities(text, (code, "is"))
     assert fit == 1
     assert other < fit
+
+
+def test_a_text_fits_a_region_just_where_it_may_stand_in_one_of_its_series() -> None:
+    rng = random.Random(3)
+    codes = tuple(sorted(regions.CODES - {"sg"}))
+    series = sorted({each for code in codes for each in regions.rules(code).series})
+    for form in series:
+        text = "".join(
+            rng.choice(string.ascii_uppercase) if sign == "A" else rng.choice(string.digits) for sign in form
+        )
+        fits = regions.plausibilities(text, codes)
+        for code, fit in zip(codes, fits, strict=True):
+            rules = regions.rules(code)
+            stands = any(regions.may_stand(text, each, rules.letters) for each in rules.series)
+            assert (fit == 1) == stands, (text, code)
 
 
 @pytest.mark.parametrize(

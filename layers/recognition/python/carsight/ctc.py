@@ -79,6 +79,23 @@ def align(probabilities: Probabilities, text: str, alphabet: str) -> list[list[i
     Raises:
         ValueError: the text needs more time steps than there are.
     """
+    likeliest = probabilities.argmax(axis=1)
+    steps: list[list[int]] = []
+    said, last = "", BLANK
+    for t, label in enumerate(likeliest.tolist()):
+        if label != BLANK and label != last:
+            said += alphabet[label - 1]
+            steps.append([])
+        if label != BLANK:
+            steps[-1].append(t)
+        last = label
+    if said == text:
+        return steps  # the path that is likeliest at every step is the most probable one of its text
+    return _align(probabilities, text, alphabet)
+
+
+def _align(probabilities: Probabilities, text: str, alphabet: str) -> list[list[int]]:
+    """Find the path by dynamic programming (Viterbi)."""
     labels = [BLANK]
     for character in text:
         labels += [alphabet.index(character) + 1, BLANK]

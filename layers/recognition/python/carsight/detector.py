@@ -317,7 +317,7 @@ class Detector:
         return _Seen(placed, float(_sigmoid(outputs[0][0].max())), float(fitted.zoom.max()))
 
     def _run(self, canvas: Pixels) -> list[Floats]:
-        return [np.asarray(output)[0] for output in self._session.run(None, {"image": self._input(canvas)})]
+        return [np.asarray(output)[0] for output in self._session.run(None, {"image": self._input([canvas])})]
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,7 +390,7 @@ def _to_cells(canvas: Pixels) -> Pixels:
 def net_input(pixels: Pixels, side: int) -> tuple[Floats, Floats]:
     """Return ``pixels`` as a model takes them before it is quantized (1 x 3 x H x W), and the zoom (x, y)."""
     fitted = _fit(pixels, side)
-    return runtime.floats(_to_cells(fitted.canvas)), fitted.zoom
+    return runtime.floats([_to_cells(fitted.canvas)]), fitted.zoom
 
 
 def _turned_fit(fitted: _Fitted, quarters: int, shape: tuple[int, ...]) -> _Fitted:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,25 +51,34 @@ def session(path: Path) -> ort.InferenceSession:
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def picture_input(session: ort.InferenceSession) -> Callable[[Pixels], NDArray[Any]]:
-    """Return what makes of a picture (H x W x 3, BGR) what ``session`` takes as its ``image``.
+def picture_input(
+    session: ort.InferenceSession, *, centered: bool = False
+) -> Callable[[Sequence[Pixels]], NDArray[Any]]:
+    """Return what makes of pictures (B times H x W x 3, BGR) what ``session`` takes as its ``image``.
 
-    That is either 1 x 3 x H x W float32, 0..1, or 1 x H x W/g x 3g uint8, the picture's bytes in groups of g
-    pixels (training/model_files.py).
+    That is either B x 3 x H x W float32, 0..1, or -1..1 where it is ``centered``, or B x H x W/g x 3g uint8,
+    the pictures' bytes in groups of g pixels (training/model_files.py).
     """
     (image,) = session.get_inputs()
     if image.type != "tensor(uint8)":
-        return floats
+        return partial(floats, centered=centered)
     size = image.shape[3] // 3
-    return lambda pixels: groups(pixels, size)
+    return lambda pictures: groups(pictures, size)
 
 
-def floats(pixels: Pixels) -> NDArray[np.float32]:
-    """Return a picture (H x W x 3) as 1 x 3 x H x W, 0..1."""
-    return np.asarray(cv2.dnn.blobFromImage(pixels, 1 / 255), np.float32)
+def floats(pictures: Sequence[Pixels], *, centered: bool = False) -> NDArray[np.float32]:
+    """Return pictures (H x W x 3) as B x 3 x H x W, 0..1 or -1..1."""
+    half = 127.5
+    blob = (
+        cv2.dnn.blobFromImages(pictures, 1 / half, mean=(half, half, half))
+        if centered
+        else cv2.dnn.blobFromImages(pictures, 1 / 255)
+    )
+    return np.asarray(blob, np.float32)
 
 
-def groups(pixels: Pixels, size: int) -> Pixels:
-    """Return a picture (H x W x 3) as 1 x H x W/s x 3s, each s pixels of a row as one."""
-    height, width = pixels.shape[:2]
-    return np.ascontiguousarray(pixels).reshape(1, height, width // size, 3 * size)
+def groups(pictures: Sequence[Pixels], size: int) -> Pixels:
+    """Return pictures (H x W x 3) as B x H x W/s x 3s, each s pixels of a row as one."""
+    height, width = pictures[0].shape[:2]
+    laid = np.ascontiguousarray(pictures[0] if len(pictures) == 1 else np.stack(pictures))
+    return laid.reshape(len(pictures), height, width // size, 3 * size)

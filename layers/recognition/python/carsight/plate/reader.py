@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from carsight import ctc
+from carsight import ctc, runtime
 from carsight.geometry import straighten
 from carsight.plate.regions import agrees, plausibilities, words
 
@@ -170,7 +170,8 @@ class PlateReader:
     def __init__(self, session: ort.InferenceSession, tuning: ReaderTuning | None = None) -> None:
         """Read with ``session``, a model of training/plate_reader.py.
 
-        Its metadata holds ``alphabet``, ``regions`` (a JSON array) and ``calibration`` (a JSON object).
+        It takes ``image`` as in ``runtime.picture_input``, centered. Its metadata holds ``alphabet``,
+        ``regions`` (a JSON array) and ``calibration`` (a JSON object).
 
         Raises:
             KeyError: The model carries no such metadata.
@@ -178,6 +179,7 @@ class PlateReader:
         self._tuning = tuning or ReaderTuning()
         metadata = session.get_modelmeta().custom_metadata_map
         self._session = session
+        self._input = runtime.picture_input(session, centered=True)
         self.alphabet: str = metadata["alphabet"]
         self.regions: tuple[str, ...] = tuple(json.loads(metadata["regions"]))
         countries = [code.partition("-")[0] for code in self.regions]
@@ -217,8 +219,7 @@ class PlateReader:
 
     def _run(self, crops: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return what the net says of ``crops``, all of one width: logits of texts and of regions."""
-        images = np.stack(crops).astype(np.float32).transpose(0, 3, 1, 2) / 127.5 - 1
-        logits, regions = self._session.run(["logits", "regions"], {"image": images})
+        logits, regions = self._session.run(["logits", "regions"], {"image": self._input(crops)})
         return np.asarray(logits), np.asarray(regions)
 
     def decode(

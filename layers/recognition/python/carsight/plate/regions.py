@@ -72,7 +72,8 @@ def plausibilities(text: str, codes: tuple[str, ...]) -> NDArray[np.float64]:
     if candidates := by_form.get(text.translate(_FORM)):
         fits = fits.copy()
         for index, series, letters in candidates:
-            if fits[index] < 1 and may_stand(text, series, letters):
+            # A series of any letters and any digits is told by its form alone.
+            if fits[index] < 1 and (not series or may_stand(text, series, letters)):
                 if codes[index] != "sg":
                     fits[index] = 1.0
                 elif text[-1] == singapore_letter(text[:-1]):
@@ -106,7 +107,10 @@ def may_stand(text: str, series: str, letters: str = "") -> bool:
 
 @functools.lru_cache(maxsize=8)
 def _index(codes: tuple[str, ...]) -> tuple[NDArray[np.float64], dict[str, list[tuple[int, str, str]]]]:
-    """Return how texts of no series fit, and by a text's form: code, series and letters it may fit."""
+    """Return how texts of no series fit, and by a text's form: code, series and letters it may fit.
+
+    A series that every text of its form fits is "".
+    """
     fits = np.full(len(codes), _UNLISTED)
     by_form: dict[str, list[tuple[int, str, str]]] = {}
     for index, code in enumerate(codes):
@@ -114,7 +118,9 @@ def _index(codes: tuple[str, ...]) -> tuple[NDArray[np.float64], dict[str, list[
         if known.series:
             fits[index] = _MISMATCH
         for series in known.series:
-            by_form.setdefault(series.translate(_FORM), []).append((index, series, known.letters))
+            form = series.translate(_FORM)
+            told = series if known.letters or series != form else ""
+            by_form.setdefault(form, []).append((index, told, known.letters))
     fits.flags.writeable = False
     return fits, by_form
 

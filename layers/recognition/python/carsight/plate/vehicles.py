@@ -67,8 +67,8 @@ class VehicleClassifier:
 
         It stands upright once the photo is turned anticlockwise by ``quarters`` of a turn.
         """
-        upright = np.rot90(cut(pixels, vehicle.box), quarters)
-        raw = self._session.run(None, {"image": self._input(np.ascontiguousarray(upright))})
+        upright = np.ascontiguousarray(np.rot90(cut(pixels, vehicle.box), quarters))
+        raw = self._session.run(None, {"image": self._input([upright])})
         types, colors, sides = (_softmax(np.asarray(values)[0]) for values in raw)
         if vehicle.vehicle_type in self.types:
             types[self.types.index(vehicle.vehicle_type)] += self._tuning.detector_weight
@@ -86,9 +86,7 @@ def cut(pixels: Pixels, box: NDArray[np.floating]) -> Pixels:
     x0, y0 = int(np.clip(box[0], 0, width - 2)), int(np.clip(box[1], 0, height - 2))
     x1, y1 = int(np.clip(np.ceil(box[2]), x0 + 2, width)), int(np.clip(np.ceil(box[3]), y0 + 2, height))
     part = halve_to_cover(pixels[y0:y1, x0:x1], SIDE, SIDE)
-    shrinks = part.shape[0] > SIDE or part.shape[1] > SIDE
-    resized = cv2.resize(part, (SIDE, SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return np.asarray(resized, np.uint8)
+    return np.asarray(cv2.resize(part, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _softmax(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -695,12 +695,16 @@ def test_every_object_under_a_prefix(listing: Pipeline) -> None:
     for number in range(3):
         listing.s3.put_object(Bucket=UPLOADS, Key=f"fleet/{number} ü.jpg", Body=PHOTO)
     listing.s3.put_object(Bucket=UPLOADS, Key="fleeting.jpg", Body=PHOTO)
+    theirs = f"incoming/{'0' * 64}/plate/"
+    listing.s3.put_object(Bucket=UPLOADS, Key=f"{theirs}car.jpg", Body=PHOTO)
+    _, of_others = send(listing, f"s3://{UPLOADS}/{theirs}")
     status, said = send(listing, f"s3://{UPLOADS}/fleet/")
     assert (status, said["rows"]) == (200, None)
     listing.drain()
-    assert [row["input"] for row in lines(listing, said["id"])] == [
-        f"s3://{UPLOADS}/fleet/{n} ü.jpg" for n in range(3)
+    assert [(row["input"], row["status"]) for row in lines(listing, said["id"])] == [
+        (f"s3://{UPLOADS}/fleet/{n} ü.jpg", 200) for n in range(3)
     ]
+    assert [row["status"] for row in lines(listing, of_others["id"])] == [400]
 
 
 def test_a_list_that_is_sent_with_a_form(listing: Pipeline) -> None:

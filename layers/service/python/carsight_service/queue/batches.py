@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from carsight_service.aws.storage import upload_prefix
+from carsight_service.aws.storage import INCOMING, upload_prefix
 from carsight_service.batch_store import Batch, Batches
 from carsight_service.contract.errors import (
     InternalError,
@@ -321,7 +321,7 @@ class BatchWorker:
         bucket, key = self._storage.uploads_bucket, row.image
         if key.lower().startswith("s3://"):
             bucket, _, key = key[len("s3://") :].partition("/")
-        if bucket != self._storage.uploads_bucket:
+        if bucket != self._storage.uploads_bucket or not key.startswith(INCOMING):
             return row, images.load(S3Source(bucket, key))
         if not key.startswith((upload_prefix(batch.account), upload_prefix(batch.key_id))):
             raise InvalidImage("not an upload of this account")

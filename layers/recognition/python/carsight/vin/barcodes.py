@@ -42,6 +42,9 @@ _SIDE = 1280
 _ENLARGED = 3.0
 """Codes of 1.1 to 1.75 pixels a module are read once they are enlarged so much, and not before."""
 
+_LEGIBLE = 150
+"""Pixels of a text line beside which a code may be read: Code 39 of a VIN has some 300 modules."""
+
 _ENLARGED_PIXELS = 1_300_000
 """Most pixels of an enlarged view."""
 
@@ -74,11 +77,12 @@ def look(view: View, rotate: bool = True) -> list[BarcodeVin]:
 def beside(view: View, line: Floats) -> View | None:
     """Level the surroundings of the text line with the corners ``line`` (4 x 2, pixels of ``view``).
 
-    A code is often longer than the text and set to one side of it. None where the line is too short.
+    A code is often longer than the text and set to one side of it. None where the line is too short for a
+    code beside it to be legible.
     """
     along = line[1] - line[0]
     length = float(np.hypot(*along))
-    if length < 8:
+    if length < _LEGIBLE:
         return None
     x, y = along / length, np.array([-along[1], along[0]], np.float32) / length
     middle = line.mean(axis=0)

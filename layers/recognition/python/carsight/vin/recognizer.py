@@ -89,6 +89,7 @@ class VinTuning:
     """
 
     sides: tuple[int, int] = (416, 640)
+    small_sides: tuple[int, int] = (320, 640)
     scores: tuple[float, float] = (0.15, 0.05)
     lines: int = 3
     sure: float = 0.9
@@ -188,6 +189,7 @@ class VinRecognizer:
                 session,
                 DetectorTuning(
                     side=side,
+                    small_side=small,
                     threshold=score,
                     proposal_score=score,
                     second_look=LINES,
@@ -197,7 +199,9 @@ class VinRecognizer:
                     fallbacks=(),
                 ),
             )
-            for side, score, count in zip(tuning.sides, tuning.scores, (tuning.lines, 2), strict=True)
+            for side, small, score, count in zip(
+                tuning.sides, tuning.small_sides, tuning.scores, (tuning.lines, 2), strict=True
+            )
         )
         return cls(near, far, LineReader(runtime.session(models / "vin_reader.onnx")), tuning)
 

@@ -46,8 +46,9 @@ class PlateTuning:
     row alone reads well, but is half a plate. Where both say the same the surer one counts.
 
     Cuts: a reading below ``sure`` is made again from other cuts of the plate, as the corners may be at fault;
-    one is longer by ``wider`` of the width at each end, one upright. Chosen on training photos: 944 of 991
-    plates right, 934 by one cut. Below ``hopeless`` that is only done for what is certainly a plate.
+    one is longer by ``wider`` of the width at each end, one upright. Of 359 training plates whose first
+    reading scores 0.65 to 0.95, 312 are right then, and 305 where only those below 0.7 are read again. Below
+    ``hopeless`` that is only done for what is certainly a plate.
 
     Small print: where the region is in doubt and the plate ``print_height`` pixels high, what stands above
     and below the text is read, too, for the names and mottoes of regions.
@@ -76,7 +77,7 @@ class PlateTuning:
     two_rows: float = 0.9
     square: float = 1.8
     two_rows_favor: float = 0.6
-    sure: float = 0.7
+    sure: float = 0.9
     hopeless: float = 0.05
     wider: float = 0.06
     print_height: float = 28.0

@@ -149,7 +149,7 @@ def _whole_png(picture: Image.Image, data: bytes) -> bool:
     row = height - 1 if not interlaced else max(height - 1 - height % 2, 0)
     if picture.crop((0, row, width, row + 1)).convert("RGB").getbbox():
         return True
-    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
+    bits = depth * _CHANNELS[color]
     missing = 0
     for x, y, step_x, step_y in _ADAM7 if interlaced else [(0, 0, 1, 1)]:
         columns, rows = -(-(width - x) // step_x), -(-(height - y) // step_y)

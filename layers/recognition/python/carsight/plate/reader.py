@@ -150,7 +150,8 @@ class ReaderTuning:
     clear design. A text that scores less than ``min_text_score`` is none: blank crops of any gray score up
     to 0.006, and no answer to a validation photo less than 0.02.
 
-    A region that scores less than ``sure_region`` is doubtful, and so is a country whose state is not told.
+    A region that scores less than ``sure_region`` is doubtful (from 0.7 to 0.8 no validation plate gained by
+    more), and so is a country whose state is not told.
     The small print is read then, where the regions whose words are known hold ``told`` of all shares. A word
     makes its region up to exp(``most_evidence``) times likelier: of 343 training plates from states the word
     with most evidence is that of the state on 142, and never another's.
@@ -159,7 +160,7 @@ class ReaderTuning:
     hint_weight: float = 20.0
     min_text_score: float = 0.01
     lookalike_trust: float = 0.3
-    sure_region: float = 0.8
+    sure_region: float = 0.7
     told: float = 0.05
     most_evidence: float = 7.0
 

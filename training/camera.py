@@ -64,6 +64,30 @@ def spoil_frame(image: Pixels, rng: Rng) -> Pixels:
     return image
 
 
+_FAR = 4.6, 9.0
+"""Pixels a character takes of a line that is seen from far; below 4 nobody could read it."""
+
+
+def farther(pixels: Pixels, corners: Floats, characters: int, rng: Rng) -> tuple[Pixels, Floats]:
+    """Return a line's surroundings as a camera farther away would have stored them.
+
+    ``corners`` (4 x 2, pixels) are the line's, of so many ``characters``; they come back where they lie then.
+    A line that is as small already stays as it is but for the storing.
+    """
+    low, high = np.log(_FAR)
+    pitch = float(np.exp(rng.uniform(low, high)))
+    zoom = pitch * characters / max(float(np.hypot(*(corners[1] - corners[0]))), 1.0)
+    if zoom < 0.97:
+        height, width = pixels.shape[:2]
+        columns, rows = max(6, round(width * zoom)), max(6, round(height * zoom))
+        method = cv2.INTER_AREA if rng.random() < 0.75 else cv2.INTER_LINEAR
+        pixels = np.asarray(cv2.resize(pixels, (columns, rows), interpolation=method), np.uint8)
+        corners = corners * np.array([columns / width, rows / height], np.float32)
+    if rng.random() < 0.8:
+        pixels = compressed(pixels, int(rng.integers(50, 96)))
+    return pixels, corners
+
+
 def spoil_line(pixels: Pixels, rng: Rng) -> Pixels:
     """Return a real line's surroundings as another camera, light or distance would have given it."""
     picture = pixels

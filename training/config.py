@@ -136,6 +136,7 @@ class VinReaderConfig(Config):
     """The VIN reader's training."""
 
     real: float = option(0.65, "share of real lines in a batch; the rest are rendered")
+    far: float = option(0.35, "share of lines that are seen from far: few pixels a character")
 
 
 VIN_READER = VinReaderConfig(steps=2400, rate=2e-4, warmup=60, decay=0.99, every=75)

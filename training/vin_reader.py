@@ -26,12 +26,12 @@ from carsight.vin import rules as vin_rules
 from carsight.vin.line_reader import WIDTH, LineReader, LineReading, cut, decode, text_probabilities
 from carsight.vin.rules import ALPHABET
 from training import ppocr
-from training.camera import spoil_line
+from training.camera import farther, spoil_line
 from training.config import VinReaderConfig
 from training.data import Pixels, read_image, read_labels
 from training.loop import Figures, Task
 from training.model_files import describe
-from training.render_vins import Floats, Rng, jittered, render_line
+from training.render_vins import Floats, Rng, jittered, photograph_line
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,9 @@ def _certainty(reading: LineReading) -> float:
 class Samples:
     """Draws training lines: real ones, so that rare makers are not drowned, and rendered ones."""
 
-    def __init__(self, data: Path, lines: Sequence[Line], rng: Rng, real: float) -> None:
+    def __init__(self, data: Path, lines: Sequence[Line], rng: Rng, config: VinReaderConfig) -> None:
         self._rng = rng
-        self._share = real
+        self._share, self._far = config.real, config.far
         self._lines = list(lines)
         self._parts: list[tuple[Pixels, Floats]] = []
         makers: dict[str, int] = {}
@@ -167,13 +167,22 @@ class Samples:
         """Return a real line, photographed anew, and its text."""
         index = int(self._rng.choice(len(self._lines), p=self._weights))
         pixels, corners = self._parts[index]
-        return cut(spoil_line(pixels, self._rng), jittered(corners, self._rng)), self._lines[index].text
+        text = self._lines[index].text
+        return self._crop(spoil_line(pixels, self._rng), corners, text), text
+
+    def rendered(self) -> tuple[Pixels, str]:
+        """Return a rendered line and its text."""
+        pixels, corners, text = photograph_line(self._rng)
+        return self._crop(pixels, corners, text), text
+
+    def _crop(self, pixels: Pixels, corners: Floats, text: str) -> Pixels:
+        if self._rng.random() < self._far:
+            pixels, corners = farther(pixels, corners, len(text), self._rng)
+        return cut(pixels, jittered(corners, self._rng))
 
     def batch(self, size: int) -> tuple[list[Pixels], list[str]]:
         """Return ``size`` lines and their texts."""
-        pairs = [
-            self.real() if self._rng.random() < self._share else render_line(self._rng) for _ in range(size)
-        ]
+        pairs = [self.real() if self._rng.random() < self._share else self.rendered() for _ in range(size)]
         return [pixels for pixels, _ in pairs], [text for _, text in pairs]
 
 
@@ -234,7 +243,7 @@ class VinReaderTask(Task[VinReaderConfig, Batch]):
 
     def batches(self, rng: np.random.Generator, size: int) -> Iterator[Batch]:
         """Yield crops of lines and their texts."""
-        samples = Samples(self._folder, self.training, rng, self.config.real)
+        samples = Samples(self._folder, self.training, rng, self.config)
         while True:
             yield samples.batch(self.config.batch)
 

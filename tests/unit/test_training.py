@@ -10,7 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from carsight.geometry import straighten
 from carsight.vin.rules import ALPHABET
+from training.camera import farther
 from training.model_files import pack_stem
 from training.quantize import float_weights, quantize
 from training.render_numbers import code
@@ -138,3 +140,17 @@ def test_struck_marks_can_be_seen_whatever_the_light() -> None:
 @pytest.mark.parametrize("kind", ["Code39", "Code93", "Code128", "DataMatrix", "QRCode", "PDF417", "Aztec"])
 def test_every_number_can_be_drawn_in_every_code(kind: str) -> None:
     assert code("AA:BB:CC:00:11:22", kind, 2).std() > 50
+
+
+def test_a_line_seen_from_far_has_few_pixels_and_lies_where_its_corners_say() -> None:
+    photo = np.full((100, 400, 3), 30, np.uint8)
+    corners = np.array([(50, 40), (390, 40), (390, 60), (50, 60)], np.float32)
+    photo[40:60, 50:390] = 220
+    for seed in range(20):
+        small, moved = farther(photo, corners, 17, np.random.default_rng(seed))
+        assert 4.5 < float(np.hypot(*(moved[1] - moved[0]))) / 17 < 9.1
+        assert straighten(small, moved, 64, 16, 0.0)[3:-3, 3:-3].min() > 150
+    as_small = np.ascontiguousarray(photo[::5, ::5])
+    still, same = farther(as_small, corners / np.float32(5), 17, np.random.default_rng(0))
+    assert still.shape == as_small.shape
+    assert np.array_equal(same, corners / np.float32(5))

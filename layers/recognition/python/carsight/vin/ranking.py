@@ -73,15 +73,16 @@ class Prior:
     def odds(self, vin: str) -> float:
         """Return the odds, any number above 0, that the 17 characters ``vin`` are a VIN's."""
         digits = [character.isdigit() for character in vin]
-        odds = self.vin * self._maker(vin) * self._check_digit(vin)
+        applies, valid = rules.check_applies(vin), rules.is_valid(vin)
+        odds = self.vin * self._maker(vin) * self._check_digit(applies, valid)
         odds *= self.letter_at_end ** digits[13:].count(False) * self.letter_before ** digits[11:13].count(
             False
         )
-        if rules.check_applies(vin) and vin[rules.YEAR_PLACE] in "0UZ":
+        if applies and vin[rules.YEAR_PLACE] in "0UZ":
             odds *= self.no_model_year
         if rules.breaks_filling(vin):
             odds *= self.broken_filling
-        if rules.is_valid(vin) or not rules.check_applies(vin):
+        if valid or not applies:
             odds *= math.exp(self.familiar * max(0.0, familiarity(vin) - self.hardly_familiar))
         return odds * (self.only_digits if all(digits) else 1.0)
 
@@ -99,9 +100,8 @@ class Prior:
             return self.unknown_region
         return self.small_maker if vin[2] == "9" else self.known_region
 
-    def _check_digit(self, vin: str) -> float:
-        valid = rules.is_valid(vin)
-        if rules.check_applies(vin):
+    def _check_digit(self, applies: bool, valid: bool) -> float:
+        if applies:
             return self.check_digit_holds if valid else self.check_digit_fails
         return self.optional_digit_holds if valid else self.optional_digit_fails
 

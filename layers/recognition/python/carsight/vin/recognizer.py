@@ -393,7 +393,7 @@ class _Search:
 
     def _flip(self) -> None:
         """Read the best find upside down, unless it is legible: corners may begin at the wrong end."""
-        if not self.lines:
+        if not self.lines or self._certainty >= _UPRIGHT:
             return
         line = max(self.lines, key=lambda line: line.score)
         if line.is_legible or len(line.reading.greedy) < _FEWEST_SEEN:
@@ -580,6 +580,9 @@ _PLAIN = 0.6
 Of 100 drawn photos of struck metal three were answered wrongly at the first look, two of them from 0.33 and
 0.58 by the pixels.
 """
+
+_UPRIGHT = 0.1
+"""Certainty that no line has which is read upside down."""
 
 _FEWEST_SEEN = 9
 """A line in which the net sees fewer characters is no VIN, not even upside down."""

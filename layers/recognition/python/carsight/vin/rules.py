@@ -16,6 +16,7 @@ LENGTH = 17
 _FOLD = str.maketrans("IOQ", "100")
 _VALUE = dict(zip(ALPHABET, map(int, "012345678912345678123457923456789"), strict=True))
 _WEIGHT = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
+_WEIGHED = tuple({character: weight * value for character, value in _VALUE.items()} for weight in _WEIGHT)
 
 CHECK_PLACE = 8
 """Index of the check digit, position 9 of 17."""
@@ -48,7 +49,7 @@ def is_vin(text: str) -> bool:
 
 def check_digit(vin: str) -> str:
     """Return what position 9 of the 17 characters ``vin`` must be (49 CFR 565.15): "0" to "9" or "X"."""
-    rest = sum(_VALUE[character] * weight for character, weight in zip(vin, _WEIGHT, strict=True)) % 11
+    rest = sum([weighed[character] for weighed, character in zip(_WEIGHED, vin, strict=True)]) % 11
     return "X" if rest == 10 else str(rest)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -186,6 +190,22 @@ def test_status_tells_of_rows_that_wait_and_that_are_read(
     head, told = capsys.readouterr().out.splitlines()
     assert head.split()[-2:] == ["PENDING", "RUNNING"]
     assert told.split()[2:] == ["10,000,000", "5", "0", "9,999,895", "100"]
+
+
+def test_who_watches_at_a_terminal_sees_rows_rate_and_time_left(
+    service: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setattr("time.sleep", lambda _: Event().wait(0.12))
+    running = [state(rows=400, done=done, read=done - 2, failed=2) for done in (100, 200, 300)]
+    service.tell(f"GET /v1/batches/{ID}", *running, ended(service, rows=400, done=400))
+    assert run("watch", ID) == 0
+    shown = sys.stderr.getvalue()  # type: ignore[attr-defined]
+    assert re.search(r"50%.*200/400 \[00:00<00:0\d, .*row/s, 198 read, 2 failed\]", shown), shown
 
 
 def test_results_of_a_batch_that_runs_are_not_there_yet(

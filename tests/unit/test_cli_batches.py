@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -199,12 +198,13 @@ def test_who_watches_at_a_terminal_sees_rows_rate_and_time_left(
         def isatty(self) -> bool:
             return True
 
-    monkeypatch.setattr("sys.stderr", Terminal())
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setattr("time.sleep", lambda _: Event().wait(0.12))
     running = [state(rows=400, done=done, read=done - 2, failed=2) for done in (100, 200, 300)]
     service.tell(f"GET /v1/batches/{ID}", *running, ended(service, rows=400, done=400))
     assert run("watch", ID) == 0
-    shown = sys.stderr.getvalue()  # type: ignore[attr-defined]
+    shown = terminal.getvalue()
     assert re.search(r"50%.*200/400 \[00:00<00:0\d, .*row/s, 198 read, 2 failed\]", shown), shown
 
 

@@ -166,7 +166,7 @@ def test_the_small_print_names_the_state(plate_reader: reader.PlateReader) -> No
     whole = corners((0, 0), (400, 0), (400, 200), (0, 200))
     shares = np.zeros(len(plate_reader.regions))
     shares[[plate_reader.regions.index(code) for code in ("pk", "us-tn", "us-oh")]] = 0.6, 0.2, 0.2
-    unsure = reader.Reading("gz9226", 0.9, (), (), "pk", 0.6, shares)
+    unsure = reader.Reading("gz9226", 0.9, (), (), "pk", 0.5, shares)
     assert plate_reader.doubts_region(unsure)
     told = plate_reader.with_small_print(unsure, reader.small_print(pixels, whole))
     assert told.region == "us-tn"

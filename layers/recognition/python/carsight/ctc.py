@@ -156,25 +156,26 @@ class Spotter:
             self._direct[row, 2 : 2 * len(word) : 2] = [a != b for a, b in itertools.pairwise(word)]
         self._lengths = np.array([len(word) for word in words])
 
-    def evidence(self, probabilities: Probabilities) -> NDArray[np.float64]:
+    def evidence(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return for each word the logarithm of how much likelier it stands there than any other text.
 
-        It compares the word's best path (Viterbi), beginning and ending anywhere, with the likeliest path
-        over the same steps.
+        ``probabilities`` are those of one or more crops of a width (N x T x C); each word's best crop counts.
+        Its best path there (Viterbi), beginning and ending anywhere, is compared with the likeliest path over
+        the same steps.
         """
         seen = probabilities.astype(np.float64)
-        seen[:, self._alike] = seen[:, self._alike].sum(axis=1, keepdims=True)
-        log = np.log(np.maximum(seen, 1e-6)) - np.log(np.maximum(seen.max(axis=1, keepdims=True), 1e-6))
+        seen[..., self._alike] = seen[..., self._alike].sum(axis=-1, keepdims=True)
+        log = np.log(np.maximum(seen, 1e-6)) - np.log(np.maximum(seen.max(axis=-1, keepdims=True), 1e-6))
         rows, states = self._classes.shape
-        ends = np.arange(rows), 2 * self._lengths - 2
-        best = np.full(rows, -np.inf)
+        ends = slice(None), np.arange(rows), 2 * self._lengths - 2
+        best = np.full((len(log), rows), -np.inf)
         # Two columns of nothing before the first character, so that each state has two before it.
-        paths = np.full((rows, states + 2), -np.inf)
-        for step in log:
-            directly = np.where(self._direct, paths[:, :-2], -np.inf)
-            grown = np.maximum(np.maximum(paths[:, 2:], paths[:, 1:-1]), directly)
-            grown[:, 0] = np.maximum(grown[:, 0], 0.0)
-            paths[:, 2:] = grown + step[self._classes]
-            best = np.maximum(best, paths[:, 2:][ends])
-        result: NDArray[np.float64] = best + self._CHANCE * self._lengths
+        paths = np.full((len(log), rows, states + 2), -np.inf)
+        for step in range(log.shape[1]):
+            directly = np.where(self._direct, paths[..., :-2], -np.inf)
+            grown = np.maximum(np.maximum(paths[..., 2:], paths[..., 1:-1]), directly)
+            grown[..., 0] = np.maximum(grown[..., 0], 0.0)
+            paths[..., 2:] = grown + log[:, step][:, self._classes]
+            best = np.maximum(best, paths[..., 2:][ends])
+        result: NDArray[np.float64] = best.max(axis=0) + self._CHANCE * self._lengths
         return result

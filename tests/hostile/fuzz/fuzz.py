@@ -22,7 +22,7 @@ import atheris
 
 with atheris.instrument_imports(include=["carsight", "carsight_service"]):
     from carsight import bounds, heif, jpeg
-    from carsight.formats import FORMATS, JPEG, ImageError, orientation, sniff
+    from carsight.formats import FORMATS, JPEG, WEBP, ImageError, orientation, sniff
     from carsight_service.contract.errors import InvalidImage, InvalidRequest, ServiceError
     from carsight_service.http.batches import parse_batch
     from carsight_service.http.request import parse_request
@@ -52,7 +52,9 @@ def container(data: bytes) -> None:
         [kind for kind in FORMATS if kind is not JPEG][data[0] % (len(FORMATS) - 1)] if data else FORMATS[1]
     )
     with suppress(ImageError):
-        bounds.essential(kind, data[1:])
+        essential = bounds.essential(kind, data[1:])
+        if kind is WEBP:
+            bounds.webp(essential)
     with suppress(ImageError):
         sniff(data[1:])
     assert 1 <= orientation(data[1:]) <= 8

@@ -251,9 +251,9 @@ def _webp(data: bytes) -> Decoded:
 
     Of a film the first picture is laid on a canvas that is transparent.
     """
-    file = bounds.webp(data)
-    (width, height), (left, top) = file.canvas, file.place
     with _refusing(formats.WEBP):
+        file = bounds.webp(data)
+        (width, height), (left, top) = file.canvas, file.place
         pixels = np.asarray(
             cv2.imdecode(np.frombuffer(file.picture, np.uint8), cv2.IMREAD_UNCHANGED), np.uint8
         )

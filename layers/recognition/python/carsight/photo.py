@@ -40,7 +40,7 @@ MAX_FILE_BYTES = 256_000_000
 """No photo of ``MAX_PIXELS`` needs a larger file, not even as an uncompressed BMP with four bytes a pixel."""
 _WORKING_SIDE = 1600
 """A photo is first decoded at the smallest size whose longer side is still at least this many pixels."""
-_HELD_BYTES = 250_000_000
+_HELD_BYTES = 200_000_000
 """What decoding may hold at a time, where there is a choice."""
 
 

@@ -154,11 +154,25 @@ def _past(past: model.PastUsage) -> PastUsage:
     )
 
 
+MAX_WISH_BYTES = 65_536
+"""Of a body that names a file, not holds it: six million characters of objects took 760 MB to refuse."""
+
+
+def _wish(call: Call) -> bytes:
+    """Return the body of a call that wishes to send something. Raises ``InvalidRequest`` where it is long."""
+    if len(call.request.body) > MAX_WISH_BYTES:
+        raise InvalidRequest(
+            f"The body has {len(call.request.body):,} bytes; {MAX_WISH_BYTES:,} are more than it needs. "
+            "The file itself goes to the address that is answered"
+        )
+    return call.request.body
+
+
 def offer_upload(call: Call) -> Response:
     """``POST /v1/uploads``: a form to send one photo to S3 with, and where its reading will be."""
     account = call.account()
     try:
-        wanted = UploadRequest.model_validate_json(call.request.body)
+        wanted = UploadRequest.model_validate_json(_wish(call))
     except ValidationError as error:
         raise InvalidRequest(_first(error)) from None
     _require_api(account, wanted.api)
@@ -170,7 +184,7 @@ def offer_upload(call: Call) -> Response:
 def offer_batch_list(call: Call) -> Response:
     """``POST /v1/batches/lists``: a form to send a long list with."""
     account = call.account().profile.account
-    offered = offer_list(call.deployment, account, call.request.body, call.request_id)
+    offered = offer_list(call.deployment, account, _wish(call), call.request_id)
     return respond(200, offered.model_dump(mode="json"))
 
 

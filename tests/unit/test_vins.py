@@ -308,22 +308,6 @@ def test_a_line_that_the_photo_cuts_is_refused(
             assert result.refusal.reason in ("no_vin", "not_sure")
 
 
-@pytest.mark.parametrize(("side", "seen"), [(128, 256), (256, 320), (300, 384), (512, 416)])
-def test_a_small_photo_is_enlarged_no_more_than_its_lines_need(
-    recognizer: VinRecognizer, side: int, seen: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes: list[int] = []
-    run = Detector._run
-
-    def watched(self: Detector, canvas: Pixels) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
-        sizes.append(canvas.shape[0])
-        return run(self, canvas)
-
-    monkeypatch.setattr(Detector, "_run", watched)
-    recognizer.near.detect(np.full((side, side, 3), 128, np.uint8))
-    assert sizes == [seen]
-
-
 def test_no_code_is_sought_beside_text_too_small_for_it() -> None:
     photo = View.of(Photo.of(np.full((400, 400, 3), 128, np.uint8)), 1600)
     assert barcodes.beside(photo, QUAD) is not None

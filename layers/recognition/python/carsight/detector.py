@@ -29,8 +29,6 @@ _STRIDES = (8, 16, 32)
 _VEHICLE_STRIDES = (16, 32)
 _CELL = 32
 """Heights and widths given to the net are multiples of the coarsest grid's cell."""
-_QUARTER = 1.25
-"""How many times a photo is enlarged that is not small."""
 _SLACK = 0.05
 """How far outside a vehicle's box, in shares of its sides, the middle of its plate may lie."""
 _TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
@@ -85,9 +83,8 @@ class Fallback:
 class DetectorTuning:
     """What can be changed about a detector without training it again. Scores are 0..1.
 
-    The photo is shrunk to about ``side`` x ``side`` pixels in area, or enlarged up to twice; beyond
-    ``small_side``, a photo is enlarged by a quarter at most. ``threshold`` is the lowest score of an answer,
-    the model's own where None.
+    The photo is shrunk to about ``side`` x ``side`` pixels in area, or enlarged up to twice. ``threshold`` is
+    the lowest score of an answer, the model's own where None.
 
     A target that scores ``proposal_score`` is looked at again, up to ``second_looks`` of them, unless it is
     ``sure``: scores that much, is on a vehicle, and its longer side is at most ``sure_side`` of the net's
@@ -115,7 +112,6 @@ class DetectorTuning:
     """
 
     side: int = 416
-    small_side: int = 416
     threshold: float | None = None
     doubtful: float | None = None
     second_look: SecondLook = PLATES
@@ -211,9 +207,7 @@ class Detector:
             ]
             return Findings(in_photo[0], in_photo[1], seen.evidence)
         tuning = self._tuning
-        moderate = round(_QUARTER * math.sqrt(pixels.shape[0] * pixels.shape[1]))
-        side = min(tuning.side, max(tuning.small_side, moderate))
-        first = self._see(_fit(pixels, side), tuning.proposal_score, self.vehicle_types)
+        first = self._see(_fit(pixels, tuning.side), tuning.proposal_score, self.vehicle_types)
         vehicles = [d for d in first.found if d.is_vehicle and d.score >= self.threshold]
         targets = self._confirmed(pixels, self._proposals(pixels, first, vehicles), vehicles)
         for fallback in tuning.fallbacks:

@@ -89,7 +89,6 @@ class VinTuning:
     """
 
     sides: tuple[int, int] = (416, 640)
-    small_sides: tuple[int, int] = (320, 640)
     scores: tuple[float, float] = (0.15, 0.05)
     lines: int = 3
     sure: float = 0.9
@@ -189,7 +188,6 @@ class VinRecognizer:
                 session,
                 DetectorTuning(
                     side=side,
-                    small_side=small,
                     threshold=score,
                     proposal_score=score,
                     second_look=LINES,
@@ -199,9 +197,7 @@ class VinRecognizer:
                     fallbacks=(),
                 ),
             )
-            for side, small, score, count in zip(
-                tuning.sides, tuning.small_sides, tuning.scores, (tuning.lines, 2), strict=True
-            )
+            for side, score, count in zip(tuning.sides, tuning.scores, (tuning.lines, 2), strict=True)
         )
         return cls(near, far, LineReader(runtime.session(models / "vin_reader.onnx")), tuning)
 

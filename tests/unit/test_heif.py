@@ -159,6 +159,15 @@ def test_what_cannot_be_told_is_refused(name: str) -> None:
         decode(data)
 
 
+def test_a_box_cut_in_its_length_is_refused() -> None:
+    data = HEIC.read_bytes() + b"\0\0\0\1free\0\0"
+    assert decoded(data).pixels > 0
+    with pytest.raises(heif.Malformed):
+        heif.without_sequence(data)
+    with pytest.raises(ImageError):
+        decode(data)
+
+
 @pytest.mark.parametrize("place", range(0, 370, 3))
 def test_any_byte_may_be_wrong(place: int) -> None:
     data = bytearray(HEIC.read_bytes())

@@ -101,6 +101,8 @@ def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
         size, name = struct.unpack_from(">I4s", data, at)
         begin = at + 8
         if size == 1:
+            if begin + 8 > end:
+                raise Malformed
             (size,) = struct.unpack_from(">Q", data, begin)
             begin += 8
         following = end if size == 0 else at + size

@@ -87,6 +87,12 @@ class _Header:
     one_scan: bool = False
     """Whether that scan is the whole picture."""
 
+    @property
+    def sampling(self) -> tuple[int, int]:
+        """The largest horizontal and vertical sampling factors, 1 where nothing or 0 is declared."""
+        h, v = (max((component[n] for component in self.components), default=0) or 1 for n in (1, 2))
+        return h, v
+
 
 class Jpeg:
     """One JPEG file, looked at but not decoded.
@@ -217,11 +223,10 @@ class Jpeg:
             TooManyPixels: they would take too much memory.
             ImageError: there are more scans than such a picture needs.
         """
-        components = self._header.components
-        across, down = (max((component[n] for component in components), default=0) or 1 for n in (1, 2))
+        across, down = self._header.sampling
         columns, rows = -(-self.width // (8 * across)), -(-self.height // (8 * down))
         blocks: dict[int, int] = defaultdict(int)
-        for name, h, v in components:
+        for name, h, v in self._header.components:
             blocks[name] += columns * h * rows * v
         held = 128 * sum(blocks.values())
         if held > _COEFFICIENT_BYTES:
@@ -246,8 +251,8 @@ class Jpeg:
         header = self._header
         if not header.one_scan or not header.restart:
             return False
-        alone = len(header.components) == 1
-        across, down = (1 if alone else max(component[n] for component in header.components) for n in (1, 2))
+        # A scan of one component has no units of several blocks (T.81, A.2.2).
+        across, down = (1, 1) if len(header.components) == 1 else header.sampling
         units = -(-self.width // (8 * across)) * -(-self.height // (8 * down))
         return sum(1 for _ in _RESTART.finditer(self._data, header.scan)) < -(-units // header.restart) - 1
 

@@ -465,8 +465,9 @@ def test_an_object_that_is_refused(code: str) -> None:
 @pytest.mark.parametrize(
     "first",
     [
-        says(fault(503, "SlowDown")),
-        says(fault(500, "InternalError")),
+        # It closes the connection then, and says so: else a next try may go out on it unseen.
+        says(fault(503, "SlowDown", "connection: close")),
+        says(fault(500, "InternalError", "connection: close")),
         says(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"),
         lambda connection: None,
     ],

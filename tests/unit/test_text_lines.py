@@ -37,6 +37,7 @@ def recognizer() -> VinRecognizer:
         (("REGISTRATION", "VIN: " + CHECKED + " ACCORD"), CHECKED),
         (("Fahrzeugdaten", "vin: " + UNCHECKED.lower(), "km 42.000"), UNCHECKED),
         (("VEHICLE", "1HGCM8263", "3A004352", "USA"), CHECKED),
+        (("VIN: 1HGCM8263", "3A004352", "Accord"), CHECKED),
     ],
 )
 def test_a_vin_in_groups_behind_its_name_or_on_two_lines_is_read(
@@ -50,7 +51,13 @@ def test_a_vin_in_groups_behind_its_name_or_on_two_lines_is_read(
 
 
 def test_a_number_in_groups_that_is_no_vin_is_no_answer(recognizer: VinRecognizer) -> None:
-    page = printed("Order no. SN2 0A7K X441 0B2297", "1Z X61 3BG 88 5638 1942", "S/N 7Y2T0A41X", "9984KD03")
+    page = printed(
+        "Order no. SN2 0A7K X441 0B2297",
+        "1Z X61 3BG 88 5638 1942",
+        "S/N 7Y2T0A41X",
+        "9984KD03",
+        "Ref. 16168325868859658",
+    )
     assert recognizer.read(page).candidates == ()
 
 

@@ -109,3 +109,15 @@ def test_no_familiar_text_makes_up_for_a_check_digit_that_fails() -> None:
     assert descriptors.familiarity(chinese) > 15
     broken = chinese[:16] + "2"
     assert Prior().odds(broken) == Prior(familiar=0.0).odds(broken) < 1
+
+
+@pytest.mark.parametrize(
+    ("digits", "misread"),
+    [("16168325868859658", "1G168325868859658"), ("11483920475628193", "1J483920475628193")],
+)
+def test_a_number_that_a_misread_digit_gives_a_common_makers_prefix_stays_a_number(
+    digits: str, misread: str
+) -> None:
+    assert vin_rules.is_valid(misread)  # as one number in eleven is
+    reading = LineReading(1.0, ((digits, 0.6), (misread, 0.4)), digits)
+    assert rank_by_posterior(reading, Prior())[0][1] < 0.5

@@ -55,8 +55,9 @@ class Prior:
     """Each letter at positions 14-17."""
     letter_before: float = 0.3
     """Each letter at positions 12-13."""
-    only_digits: float = 0.0001
-    """A number of 17 digits is a counter's; every VIN of 1,900 labeled ones has letters."""
+    few_letters: tuple[float, ...] = (0.0001, 0.0002, 0.01)
+    """None, one, two: a number of digits alone is a counter's, and misread at a place or two it still looks
+    like one. Every VIN of 1,900 labeled ones has three letters or more."""
     familiar: float = 0.4
     """How much of ``descriptors.familiarity`` to believe: not all, as the cars that were counted are of one
     market, and a maker may write what was never seen."""
@@ -84,7 +85,8 @@ class Prior:
             odds *= self.broken_filling
         if valid or not applies:
             odds *= math.exp(self.familiar * max(0.0, familiarity(vin) - self.hardly_familiar))
-        return odds * (self.only_digits if all(digits) else 1.0)
+        letters = digits.count(False)
+        return odds * (self.few_letters[letters] if letters < len(self.few_letters) else 1.0)
 
     def plausibility(self, vin: str) -> float:
         """Return the probability, 0..1, that the 17 characters ``vin`` are a VIN's."""

@@ -471,7 +471,11 @@ class _Search:
         for pair in text_lines.pairs(found, 2):
             if self._sure or not self._pay(1):
                 break
-            (reading,) = self._recognizer.reader.read([text_lines.side_by_side(self.view, pair)])
+            crop = text_lines.side_by_side(self.view, pair)
+            (reading,) = self._recognizer.reader.read([crop])
+            span = find_window(reading, self._tuning.prior)
+            if span is not None:  # its name stands before it
+                (reading,) = self._recognizer.reader.read([text_lines.narrowed(crop, span)])
             corners = np.stack([*pair[0].corners[:2], *pair[1].corners[2:]])
             self._keep(self._line(corners, 0.0, reading))
 

@@ -40,6 +40,9 @@ _WORD_GAP = 1.7
 _PIECE = 26
 """Height in pixels of the two lines that are set side by side in a crop."""
 
+_MARGIN, _TOP = 12, (HEIGHT - _PIECE) // 2
+"""Pixels at each end of such a crop, and above the lines."""
+
 
 class TextLine(NamedTuple):
     """``corners`` (4 x 2) of a line, in pixels of the full photo, and about how many characters it has."""
@@ -113,14 +116,22 @@ def side_by_side(view: View, pair: tuple[TextLine, TextLine]) -> Pixels:
         height = max(1.0, float(quad[3, 1] - quad[0, 1]))
         width = max(8, round(_PIECE * float(quad[1, 0] - quad[0, 0]) / height))
         pieces.append(straighten(view.pixels, quad, width, _PIECE, 0.0))
-    text = np.hstack(pieces)
-    ground = np.median(text, axis=(0, 1))
+    return _spread(np.hstack(pieces))
+
+
+def narrowed(crop: Pixels, span: tuple[float, float]) -> Pixels:
+    """Make a crop of the part ``span`` (shares of the width) of what ``side_by_side`` has made."""
+    first, last = (round(share * WIDTH) for share in span)
+    return _spread(crop[_TOP : _TOP + _PIECE, first : max(last, first + 1)])
+
+
+def _spread(text: Pixels) -> Pixels:
+    """Lay ``text`` (26 high) over the width of a crop, but for its margins."""
     crop = np.empty((HEIGHT, WIDTH, 3), np.uint8)
-    crop[:] = ground
-    room = WIDTH - 24
-    text = np.asarray(cv2.resize(text, (room, _PIECE), interpolation=cv2.INTER_LINEAR), np.uint8)
-    top = (HEIGHT - _PIECE) // 2
-    crop[top : top + _PIECE, 12 : 12 + room] = text
+    crop[:] = np.median(text, axis=(0, 1))
+    room = WIDTH - 2 * _MARGIN
+    wide = cv2.resize(text, (room, _PIECE), interpolation=cv2.INTER_LINEAR)
+    crop[_TOP : _TOP + _PIECE, _MARGIN : _MARGIN + room] = wide
     return crop
 
 

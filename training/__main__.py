@@ -18,6 +18,7 @@ from typing import Any, get_type_hints
 from training.config import (
     PLATE_DETECTOR,
     PLATE_READER,
+    SMALL_PLATE_READER,
     VEHICLES,
     VIN_DETECTOR,
     VIN_READER,
@@ -77,6 +78,14 @@ REGIONS = Verb(
         "drawn": {"type": int, "default": 5000, "help": "rendered plates"},
     },
 )
+POOL = Verb(
+    "draw crops, with what the plate reader says of them, to train with",
+    "fill_pool",
+    {
+        "count": {"type": int, "default": 200_000, "help": "crops to add"},
+        "seed": {"type": int, "default": 1, "help": "of what is drawn; another one for each addition"},
+    },
+)
 LINES = Verb(
     "label the lines of the photos, to train with",
     "label_lines",
@@ -112,6 +121,12 @@ TASKS = {
         "training.plate_reader:PlateReaderTask",
         PLATE_READER,
         {**COMMON, "regions": REGIONS},
+    ),
+    "small-plate-reader": Entry(
+        "reads the plates that are easy, as the plate reader would",
+        "training.small_plate_reader:SmallPlateReaderTask",
+        SMALL_PLATE_READER,
+        {**COMMON, "pool": POOL},
     ),
     "vin-reader": Entry(
         "reads a line that may be a VIN",

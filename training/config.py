@@ -132,6 +132,19 @@ PLATE_READER = PlateReaderConfig(steps=2400, batch=32, rate=2.5e-4, floor=0.02, 
 
 
 @dataclass(frozen=True, kw_only=True)
+class SmallPlateReaderConfig(Config):
+    """The small plate reader's training."""
+
+    text_weight: float = option(0.2, "weight of the known texts' loss beside that of what the teacher says")
+    region_weight: float = option(0.5, "weight of the regions' loss beside the text's")
+
+
+SMALL_PLATE_READER = SmallPlateReaderConfig(
+    steps=24000, batch=64, rate=3e-3, warmup=300, decay=0.999, weight_decay=0.02, every=2000, workers=0
+)
+
+
+@dataclass(frozen=True, kw_only=True)
 class VinReaderConfig(Config):
     """The VIN reader's training."""
 

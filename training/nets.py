@@ -25,13 +25,22 @@ VEHICLE_OUTPUTS = 5 + len(VEHICLE_TYPES)
 
 
 class Conv(nn.Sequential):
-    """3x3 convolution, batch normalization, ReLU.
+    """Convolution, 3x3 if not said otherwise, batch normalization, ReLU.
 
     Where it keeps shape it starts near the identity, which does for a plain net what a shortcut would.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> None:
-        conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int | tuple[int, int] = 1,
+        kernel: int | tuple[int, int] = 3,
+        padding: tuple[int, int] | None = None,
+    ) -> None:
+        size = (kernel, kernel) if isinstance(kernel, int) else kernel
+        around = (size[0] // 2, size[1] // 2) if padding is None else padding
+        conv = nn.Conv2d(inputs, outputs, size, stride, around, bias=False)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         if stride == 1 and inputs == outputs:
             with torch.no_grad():

@@ -38,7 +38,7 @@ from training.model_files import describe
 from training.plates_data import ALPHABET, Plate, fold, read_plates
 from training.render_plates import Backgrounds, jitter, read_backgrounds, render
 
-_UNKNOWN = -100
+UNKNOWN = -100
 _FINE = 2
 """How much finer than the reader's input plates are kept whose characters get exchanged."""
 
@@ -51,7 +51,7 @@ _SOURCE_WEIGHTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One training example: a crop as the reader gets it, its text, its region's class or `_UNKNOWN`."""
+    """One training example: a crop as the reader gets it, its text, its region's class or `UNKNOWN`."""
 
     pixels: Pixels
     text: str
@@ -148,20 +148,20 @@ class Samples:
         choice = rng.random()
         if choice < (0.55 if two_rows else 0.42):
             crop = render(rng, two_rows, self._backgrounds)
-            return Sample(crop.pixels, crop.text, self._regions.get(crop.region, _UNKNOWN))
+            return Sample(crop.pixels, crop.text, self._regions.get(crop.region, UNKNOWN))
         if choice < 0.65 and self._cut and not two_rows:
             plate = self._cut[rng.choice(len(self._cut), p=self._cut_weights)]
             pixels, text = exchange(plate, rng)
             height, width = pixels.shape[:2]
             corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
             return Sample(
-                _seen(pixels, corners, False, rng, True),
+                photographed(pixels, corners, False, rng, True),
                 text,
-                self._regions.get(plate.region or "", _UNKNOWN),
+                self._regions.get(plate.region or "", UNKNOWN),
             )
         real = self._real[two_rows][rng.choice(len(self._real[two_rows]), p=self._weights[two_rows])]
-        pixels = _seen(real.pixels, real.corners, two_rows, rng, real.loose)
-        return Sample(pixels, real.text, self._regions.get(real.region or "", _UNKNOWN))
+        pixels = photographed(real.pixels, real.corners, two_rows, rng, real.loose)
+        return Sample(pixels, real.text, self._regions.get(real.region or "", UNKNOWN))
 
     def batch(self, rng: np.random.Generator, size: int, two_rows: bool) -> list[Sample]:
         """Draw samples of one width; texts too long for the width's time steps are drawn again."""
@@ -183,7 +183,7 @@ def _weights(sources: Sequence[str]) -> NDArray[np.float64]:
     return shares
 
 
-def _seen(
+def photographed(
     pixels: Pixels, corners: NDArray[np.float32], two_rows: bool, rng: np.random.Generator, loose: bool
 ) -> Pixels:
     """Return a real plate photographed anew: smaller, tilted, in another light."""
@@ -228,7 +228,7 @@ def crops_of(plates: Sequence[Plate]) -> list[Pixels]:
 
 
 def outputs(run: Any, crops: Sequence[Pixels]) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Return logits (T, C) and region logits of each crop; `run` takes an array (B, 3, 48, W)."""
+    """Return logits (T, C) and region logits of each crop; `run` takes crops of one width."""
     results: list[Any] = [None] * len(crops)
     by_width: dict[int, list[int]] = defaultdict(list)
     for i, crop in enumerate(crops):
@@ -236,7 +236,7 @@ def outputs(run: Any, crops: Sequence[Pixels]) -> list[tuple[NDArray[np.float32]
     for indices in by_width.values():
         for start in range(0, len(indices), 32):
             part = indices[start : start + 32]
-            logits, regions = run(ppocr.to_input([crops[i] for i in part]))
+            logits, regions = run([crops[i] for i in part])
             for i, text, region in zip(part, logits, regions, strict=True):
                 results[i] = (text, region)
     return results
@@ -245,20 +245,27 @@ def outputs(run: Any, crops: Sequence[Pixels]) -> list[tuple[NDArray[np.float32]
 def run_torch(reader: nn.Module) -> Any:
     """Return a runner for `outputs` of the net itself."""
 
-    def run(images: torch.Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(crops: Sequence[Pixels]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         with torch.no_grad():
-            logits, regions = reader.eval()(images)
+            logits, regions = reader.eval()(ppocr.to_input(crops))
         return logits.float().numpy(), np.zeros(
-            (len(images), 1), np.float32
+            (len(crops), 1), np.float32
         ) if regions is None else regions.float().numpy()
 
     return run
 
 
-def run_onnx(path: Path) -> Any:
-    """Return a runner for `outputs` of an exported model."""
+def run_onnx(path: Path, centered: bool = True) -> Any:
+    """Return a runner for `outputs` of an exported model; ``centered`` as in ``PlateReader``."""
     session = runtime.session(path)
-    return lambda images: session.run(None, {"image": images.contiguous().numpy()})
+    take = runtime.picture_input(session, centered=centered)
+
+    def run(crops: Sequence[Pixels]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        answers = [session.run(["logits", "regions"], {"image": take([crop])}) for crop in crops]
+        logits, regions = (np.concatenate(each) for each in zip(*answers, strict=True))
+        return logits, regions
+
+    return run
 
 
 def figures(run: Any, plates: Sequence[Plate], regions: Sequence[str]) -> Figures:
@@ -345,7 +352,7 @@ class PlateReaderTask(Task[PlateReaderConfig, list[Sample]]):
             reader = self.net()
             if self.config.start:
                 self.begin_with(reader, Path(self.config.start))
-            self._pieces_file.write_bytes(pickle.dumps(cut_all(reader, self.training)))
+            self._pieces_file.write_bytes(pickle.dumps(cut_all(run_torch(reader), self.training)))
         super().train()
 
     @property
@@ -370,9 +377,9 @@ class PlateReaderTask(Task[PlateReaderConfig, list[Sample]]):
         logits, region_logits = outputs
         terms = {"text": ppocr.ctc_loss(logits, [sample.text for sample in batch], ALPHABET)}
         wanted = torch.tensor([sample.region for sample in batch])
-        if (wanted != _UNKNOWN).any():
+        if (wanted != UNKNOWN).any():
             terms["region"] = self.config.region_weight * F.cross_entropy(
-                region_logits.float(), wanted, ignore_index=_UNKNOWN, label_smoothing=0.05
+                region_logits.float(), wanted, ignore_index=UNKNOWN, label_smoothing=0.05
             )
         return terms
 
@@ -444,7 +451,7 @@ class PlateReaderTask(Task[PlateReaderConfig, list[Sample]]):
         for plate in self.training:
             region = "br" if plate.region and plate.region.startswith("br-") else plate.region
             for _ in range(views if region in classes else 0):
-                pixels = _seen(plate.pixels, plate.corners, plate.two_rows, rng, plate.loose)
+                pixels = photographed(plate.pixels, plate.corners, plate.two_rows, rng, plate.loose)
                 samples.append((Sample(pixels, plate.text, classes[region or ""]), 2.0))
         backgrounds = read_backgrounds(self.data)
         for number in range(drawn):
@@ -484,11 +491,11 @@ def _linear(seen: Tensor, target: Tensor, often: Tensor, classes: int) -> dict[s
     return weights
 
 
-def cut_all(reader: ppocr.Reader, plates: Sequence[Plate]) -> list[CutPlate]:
-    """Return every one-row plate that the reader already reads, cut into its characters."""
+def cut_all(run: Any, plates: Sequence[Plate]) -> list[CutPlate]:
+    """Return every one-row plate that ``run`` of `outputs` reads already, cut into its characters."""
     single = [plate for plate in plates if not plate.two_rows]
     found = []
-    for plate, (logits, _) in zip(single, outputs(run_torch(reader), crops_of(single)), strict=True):
+    for plate, (logits, _) in zip(single, outputs(run, crops_of(single)), strict=True):
         if ppocr_texts([logits])[0] == plate.text and (piece := cut(plate, logits)) is not None:
             found.append(piece)
     print(f"{len(plates)} plates, {len(found)} cut into characters", flush=True)
@@ -498,20 +505,24 @@ def cut_all(reader: ppocr.Reader, plates: Sequence[Plate]) -> list[CutPlate]:
 # --- what production would answer ---
 
 
-def calibrate(path: Path, plates: Sequence[Plate], regions: Sequence[str]) -> Calibration:
+def calibrate(
+    path: Path, plates: Sequence[Plate], regions: Sequence[str], centered: bool = True
+) -> Calibration:
     """Return the calibration that makes the model's scores probabilities on `plates`, written into the model.
 
     First the temperature of the regions, then the text's score on what comes out with it (Platt, 1999).
+    ``centered`` as in ``PlateReader``.
     """
     known = [p for p in plates if p.region in regions]
-    logits = np.stack([r for _, r in outputs(run_onnx(path), crops_of(known))])
+    logits = np.stack([r for _, r in outputs(run_onnx(path, centered), crops_of(known))])
     wanted = np.array([regions.index(p.region or "") for p in known])
     rows = np.arange(len(known))
     temperatures = np.exp(np.linspace(np.log(0.3), np.log(5), 60))
     loss = [-np.log(np.maximum(ctc.softmax(logits / t)[rows, wanted], 1e-9)).mean() for t in temperatures]
     plain = Calibration(region_temperature=round(float(temperatures[int(np.argmin(loss))]), 3))
     describe(path, {"regions": json.dumps(regions), "calibration": json.dumps(dataclasses.asdict(plain))})
-    readings = PlateReader(runtime.session(path)).read(crops_of(plates))
+    reader = PlateReader(runtime.session(path), centered=centered)
+    readings = [reader.read([crop])[0] for crop in crops_of(plates)]
     right = [reading.text.upper() == plate.text for reading, plate in zip(readings, plates, strict=True)]
     text_slope, text_offset = platt([reading.score for reading in readings], right)
     # A country is right for a plate of its states, as an answer that names no state is.
@@ -531,12 +542,12 @@ def calibrate(path: Path, plates: Sequence[Plate], regions: Sequence[str]) -> Ca
     return calibration
 
 
-def end_figures(path: Path, plates: Sequence[Plate]) -> Figures:
+def end_figures(path: Path, plates: Sequence[Plate], centered: bool = True) -> Figures:
     """Return what production's reader gets right with the model at `path`, and its CPU-ms a crop.
 
     `first_five` is the share of texts, folded, that are among the first five candidates.
     """
-    reader = PlateReader(runtime.session(path))
+    reader = PlateReader(runtime.session(path), centered=centered)
     crops = crops_of(plates)
     begin = time.process_time()
     readings = [reader.read([crop])[0] for crop in crops]

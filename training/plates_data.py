@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -33,7 +34,8 @@ class Plate:
     name: str
 
 
-def _box_corners(box: list[float]) -> NDArray[np.float32]:
+def box_corners(box: Sequence[float]) -> NDArray[np.float32]:
+    """Return a box's corners, clockwise from the top left."""
     x0, y0, x1, y1 = box
     return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
 
@@ -45,7 +47,7 @@ def _from_top_left(corners: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.roll(corners, -int(np.argmin(corners.sum(axis=1))), axis=0)
 
 
-def _around(pixels: Pixels, corners: NDArray[np.float32]) -> tuple[Pixels, NDArray[np.float32]]:
+def around(pixels: Pixels, corners: NDArray[np.float32]) -> tuple[Pixels, NDArray[np.float32]]:
     """Return the part of the photo that augmentation may need, its plate at most 220 pixels across."""
     (x0, y0), (x1, y1) = corners.min(axis=0), corners.max(axis=0)
     margin = 0.35 * max(x1 - x0, y1 - y0)
@@ -63,6 +65,25 @@ def clean_text(text: str) -> str | None:
     return text if text and all(character in ALPHABET for character in text) else None
 
 
+def read_unread(data: Path, split: str) -> list[Plate]:
+    """Return the labeled photos' plates without a text, or with one that is not sure, with text ""."""
+    plates = []
+    for folder, label in read_photo_labels(data, split):
+        boxes = [p for p in label["plates"] if not p.get("text") or p.get("unsure") or p.get("note")]
+        if not boxes:
+            continue
+        pixels = read_image(folder / label["image"])
+        for plate in boxes:
+            exact = plate.get("polygon") or plate.get("corners_guess")
+            corners = _from_top_left(np.array(exact, np.float32)) if exact else box_corners(plate["box"])
+            part, corners = around(pixels, corners)
+            two_rows = plate.get("lines") == 2
+            plates.append(
+                Plate("unread", part, corners, not exact, two_rows, "", plate.get("region"), label["image"])
+            )
+    return plates
+
+
 def read_photos(data: Path, split: str) -> list[Plate]:
     """Return every surely read plate of the labeled photos."""
     plates = []
@@ -76,8 +97,8 @@ def read_photos(data: Path, split: str) -> list[Plate]:
             if text is None or plate.get("note"):
                 continue
             exact = plate.get("polygon") or plate.get("corners_guess")
-            corners = _from_top_left(np.array(exact, np.float32)) if exact else _box_corners(plate["box"])
-            part, corners = _around(pixels, corners)
+            corners = _from_top_left(np.array(exact, np.float32)) if exact else box_corners(plate["box"])
+            part, corners = around(pixels, corners)
             group = label["group"] + ("2" if plate.get("lines") == 2 else "")
             two_rows = plate.get("lines") == 2
             plates.append(
@@ -97,7 +118,7 @@ def read_crops(folder: Path, split: str, unlabeled: bool = False) -> list[Plate]
         height, width = pixels.shape[:2]
         source = label["image"].split("/")[0]
         two_rows = label.get("lines") == 2
-        corners = _box_corners([0, 0, width, height])
+        corners = box_corners([0, 0, width, height])
         plates.append(
             Plate(source, pixels, corners, True, two_rows, text, label.get("region"), label["image"])
         )

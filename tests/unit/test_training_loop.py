@@ -226,3 +226,47 @@ def test_a_shipped_reader_can_be_trained_on_from(name: str) -> None:
     model = MODELS / f"{name}.onnx"
     reader, regions = ppocr.recovered(model, describe(model, {})["alphabet"])
     assert (reader.region is not None) == bool(regions) == (name == "plate_reader")
+
+
+# -- the small plate reader ----------------------------------------------------------------------------------
+
+
+def test_the_small_plate_reader_learns_what_the_large_one_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch", reason="training takes Torch, which the development environment lacks")
+    from training.config import SMALL_PLATE_READER
+    from training.small_plate_reader import Lesson, SmallPlateReaderTask
+
+    rng = np.random.default_rng(1)
+    logits, regions = np.zeros((24, 20, 37), np.float16), np.zeros((24, 168), np.float16)
+    logits[:, :, 0] = regions[:, 3] = 9.0
+    pixels = rng.integers(0, 256, (24, 48, 160, 3), dtype=np.uint8)
+    lesson = Lesson(pixels, logits, regions, np.array(["", "AB12"] * 12), np.array([-100, 3] * 12))
+    (tmp_path / "pool").mkdir()
+    lesson.save(tmp_path / "pool" / "1-0000.npz")
+    config = SMALL_PLATE_READER.settle(tmp_path, {"steps": 12, "batch": 12, "warmup": 1, "every": 12})
+    task = SmallPlateReaderTask(tmp_path, tmp_path, config)
+    monkeypatch.setattr(task, "figures", lambda net: {})
+    sums: list[float] = []
+    loss = task.loss
+
+    def noted(outputs: Any, batch: Any) -> Any:
+        terms = loss(outputs, batch)
+        sums.append(float(terms["same"]))
+        return terms
+
+    monkeypatch.setattr(task, "loss", noted)
+    task.train()
+    assert len(sums) == 12
+    assert sums[-1] < sums[0] / 2
+
+
+def test_without_a_pool_the_small_plate_reader_says_what_to_do(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="training takes Torch, which the development environment lacks")
+    from training.config import SMALL_PLATE_READER
+    from training.small_plate_reader import SmallPlateReaderTask
+
+    task = SmallPlateReaderTask(tmp_path, tmp_path, SMALL_PLATE_READER)
+    with pytest.raises(SystemExit, match="small-plate-reader pool"):
+        next(task.batches(np.random.default_rng(1), 0))

@@ -168,11 +168,13 @@ class ReaderTuning:
 class PlateReader:
     """Reads rectified crops. Keeps no state between calls, so threads may share one."""
 
-    def __init__(self, session: ort.InferenceSession, tuning: ReaderTuning | None = None) -> None:
-        """Read with ``session``, a model of training/plate_reader.py.
+    def __init__(
+        self, session: ort.InferenceSession, tuning: ReaderTuning | None = None, *, centered: bool = True
+    ) -> None:
+        """Read with ``session``, a model of training/plate_reader.py or training/small_plate_reader.py.
 
-        It takes ``image`` as in ``runtime.picture_input``, centered. Its metadata holds ``alphabet``,
-        ``regions`` (a JSON array) and ``calibration`` (a JSON object).
+        It takes ``image`` as in ``runtime.picture_input``, ``centered`` or not. Its metadata holds
+        ``alphabet``, ``regions`` (a JSON array) and ``calibration`` (a JSON object).
 
         Raises:
             KeyError: The model carries no such metadata.
@@ -180,7 +182,7 @@ class PlateReader:
         self._tuning = tuning or ReaderTuning()
         metadata = session.get_modelmeta().custom_metadata_map
         self._session = session
-        self._input = runtime.picture_input(session, centered=True)
+        self._input = runtime.picture_input(session, centered=centered)
         self.alphabet: str = metadata["alphabet"]
         self.regions: tuple[str, ...] = tuple(json.loads(metadata["regions"]))
         countries = [code.partition("-")[0] for code in self.regions]

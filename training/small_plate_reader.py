@@ -1,0 +1,353 @@
+"""The small plate reader: plain convolutions that read what is easy, taught by the plate reader.
+
+It reads crops of one row. Where it is sure of both the text and the region its word is taken, otherwise the
+plate reader is asked (carsight.plate.recognizer). It learns from crops that the plate reader has read, a
+*pool* of them on disk: at every time step it is to say what that says, however unsure it is, which teaches
+far quicker than texts alone, and needs none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from carsight import runtime
+from carsight.plate.reader import HEIGHT, ONE_ROW
+from training import ppocr
+from training.config import SmallPlateReaderConfig
+from training.data import Pixels, read_image, read_photo_labels
+from training.loop import Figures, Task
+from training.model_files import describe, finish
+from training.nets import Conv, fold_batch_norms, load_folded, restore_norms
+from training.plate_reader import (
+    UNKNOWN,
+    CutPlate,
+    Samples,
+    calibrate,
+    crops_of,
+    cut_all,
+    end_figures,
+    figures,
+    photographed,
+    run_onnx,
+)
+from training.plates_data import ALPHABET, Plate, around, box_corners, read_plates, read_unread
+from training.quantize import float_weights, quantize
+from training.render_plates import read_backgrounds
+from training.rounding import round_weights
+
+
+class SmallReader(nn.Module):
+    """Images (B, 3, 48, 160), BGR 0..1, to CTC logits (B, 20, 37) and region logits (B, regions).
+
+    Height is halved five times, width three times. The region is told from what the first layers see, which
+    is colors, and from the means of the rows of what the last ones do.
+    """
+
+    def __init__(self, regions: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(Conv(3, 24, 2), Conv(24, 48, 2))
+        self.fine = nn.Sequential(Conv(48, 64), Conv(64, 64))
+        self.middle = nn.Sequential(Conv(64, 96, (2, 1)), Conv(96, 96))
+        self.deep = nn.Sequential(Conv(96, 128, (2, 1)), Conv(128, 128))
+        self.steps = nn.Sequential(
+            Conv(128, 160, (1, 2), (3, 2), (0, 0)), Conv(160, 160, 1, (1, 5)), Conv(160, 160, 1, (1, 5))
+        )
+        self.head = nn.Conv2d(160, 1 + len(ALPHABET), 1)
+        inputs = 48 * 15 + 96 * 2 + 128 * 3
+        self.scale = nn.BatchNorm1d(inputs, affine=False)
+        self.region = nn.Linear(inputs, regions)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of the text and of the region."""
+        early = self.stem(images)
+        middle = self.middle(self.fine(early))
+        deep = self.deep(middle)
+        logits = self.head(self.steps(deep)).flatten(2).transpose(1, 2)
+        looks = (F.avg_pool2d(early, (4, 8)), F.avg_pool2d(middle, (3, 40)), F.avg_pool2d(deep, (1, 40)))
+        look = torch.cat([each.flatten(1) for each in looks], 1).float()
+        return logits, self.region(F.dropout(self.scale(look), 0.2, self.training))
+
+
+# --- what it learns from ---
+
+
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+    """Crops (N, 48, 160, 3) with what the plate reader says of them, and what is known of them.
+
+    ``logits`` (N, 20, 37) and ``regions`` (N, classes) are the plate reader's; ``texts`` are "" and
+    ``classes`` `UNKNOWN` where that is not known.
+    """
+
+    pixels: Pixels
+    logits: NDArray[np.float16]
+    regions: NDArray[np.float16]
+    texts: NDArray[np.str_]
+    classes: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def part(self, which: NDArray[np.integer] | slice) -> Lesson:
+        """Return some of the crops."""
+        return Lesson(*(getattr(self, each.name)[which] for each in dataclasses.fields(self)))
+
+    @classmethod
+    def together(cls, parts: Sequence[Lesson]) -> Lesson:
+        """Return the crops of several lessons as one."""
+        return cls(
+            *(np.concatenate([getattr(p, each.name) for p in parts]) for each in dataclasses.fields(cls))
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the lesson to ``path``, whole or not at all."""
+        part = path.with_suffix(".new")
+        with part.open("wb") as file:
+            np.savez(file, **{each.name: getattr(self, each.name) for each in dataclasses.fields(self)})
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Lesson:
+        """Read what ``save`` has written."""
+        with np.load(path) as arrays:
+            return cls(*(arrays[each.name] for each in dataclasses.fields(cls)))
+
+
+class Drawing:
+    """Draws crops as the product cuts them, those included that are no plate or none of one row.
+
+    Of a hundred, 80 are those that the plate reader learns from, 13 are plates without a text, 3 no plates, 2
+    plates of two rows and 2 upside down: of the last seven, the plate reader is seldom sure.
+    """
+
+    def __init__(
+        self, data: Path, plates: Sequence[Plate], pieces: Sequence[CutPlate], regions: Sequence[str]
+    ):
+        self._samples = Samples(plates, pieces, regions, read_backgrounds(data))
+        self._classes = {region: i for i, region in enumerate(regions)}
+        self._plates = plates
+        self._unread = [plate for plate in read_unread(data, "train") if not plate.two_rows]
+        self._two_rows = [plate for plate in plates if plate.two_rows]
+        self._photos = read_photo_labels(data, "train")
+
+    def draw(self, rng: np.random.Generator) -> tuple[Pixels, str, int]:
+        """Return a crop, its text and its region's class."""
+        choice = rng.random()
+        if choice < 0.8 or not self._unread or not self._two_rows:
+            sample = self._samples.batch(rng, 1, False)[0]
+            return sample.pixels, sample.text, sample.region
+        if choice < 0.93:
+            plate = self._unread[rng.integers(len(self._unread))]
+            region = self._classes.get(plate.region or "", UNKNOWN)
+            return photographed(plate.pixels, plate.corners, False, rng, plate.loose), "", region
+        if choice < 0.96:
+            return self._elsewhere(rng), "", UNKNOWN
+        upside_down = choice < 0.98
+        plates = self._plates if upside_down else self._two_rows
+        plate = plates[int(rng.integers(len(plates)))]
+        corners = plate.corners[[2, 3, 0, 1]] if upside_down else plate.corners
+        return photographed(plate.pixels, corners, False, rng, plate.loose), "", UNKNOWN
+
+    def _elsewhere(self, rng: np.random.Generator) -> Pixels:
+        """Return a part of a photo, of a plate's shape, wherever it lies."""
+        folder, label = self._photos[rng.integers(len(self._photos))]
+        pixels = read_image(folder / label["image"])
+        height, width = pixels.shape[:2]
+        wide = float(np.exp(rng.uniform(np.log(30), np.log(max(40, width / 2)))))
+        high = wide / rng.uniform(1.8, 5)
+        left, top = rng.uniform(0, max(width - wide, 1)), rng.uniform(0, max(height - high, 1))
+        part, corners = around(pixels, box_corners([left, top, left + wide, top + high]))
+        return photographed(part, corners, False, rng, True)
+
+
+def relit(pixels: Pixels, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return crops (N, 48, 160, 3) in another light, moved by a pixel or two; 0..1.
+
+    So little changes that what the plate reader says of them would hardly.
+    """
+    count = len(pixels)
+    padded = np.pad(pixels, ((0, 0), (2, 2), (1, 1), (0, 0)), mode="edge")
+    down, right = rng.integers(0, 5), rng.integers(0, 3)
+    values = padded[:, down : down + HEIGHT, right : right + ONE_ROW].astype(np.float32) / 255
+    gains = np.exp(rng.normal(0, 0.15, (count, 1, 1, 1)) + rng.normal(0, 0.05, (count, 1, 1, 3)))
+    shifts = 0.45 * (1 - gains) + rng.normal(0, 0.06, (count, 1, 1, 1))
+    values = values * gains.astype(np.float32) + shifts.astype(np.float32)
+    return np.clip(values, 0, 1, dtype=np.float32)
+
+
+# --- the task ---
+
+_CROPS_A_FILE = 2000
+_FILES_AT_ONCE = 8
+
+
+class SmallPlateReaderTask(Task[SmallPlateReaderConfig, Lesson]):
+    """Reads easy plates as the plate reader would.
+
+    ``WORK/pool`` holds the lessons; more may be added while the net learns, and are then learned from, too.
+    """
+
+    teacher = runtime.MODELS / "plate_reader.onnx"
+
+    def labeled(self, split: str) -> list[Plate]:
+        """Return the plates with a text; for validation, those of one row."""
+        return [plate for plate in read_plates(self.data, split) if split == "train" or not plate.two_rows]
+
+    @property
+    def regions(self) -> list[str]:
+        """The plate reader's regions."""
+        found: list[str] = json.loads(
+            runtime.session(self.teacher).get_modelmeta().custom_metadata_map["regions"]
+        )
+        return found
+
+    def extra(self) -> dict[str, Any]:
+        """Return the regions."""
+        return {"regions": self.regions}
+
+    def net(self) -> SmallReader:
+        """Return the net with random weights."""
+        return SmallReader(len(self.regions))
+
+    def prepare(self, net: nn.Module) -> list[dict[str, Any]]:
+        """Round the weights as INT8 will hold them."""
+        round_weights([module[0] for module in net.modules() if isinstance(module, Conv)])
+        return [{"params": list(net.parameters()), "share": 1.0}]
+
+    def fill_pool(self, count: int, seed: int) -> None:
+        """Draw ``count`` crops, ask the plate reader, and add them to the pool, in files of 2,000."""
+        cv2.setNumThreads(0)
+        pool = self.work / "pool"
+        pool.mkdir(parents=True, exist_ok=True)
+        session = runtime.session(self.teacher)
+        drawing = Drawing(self.data, self.training, self._pieces(), self.regions)
+        rng = np.random.default_rng(seed)
+        for number in range(count // _CROPS_A_FILE):
+            crops, texts, classes = zip(*(drawing.draw(rng) for _ in range(_CROPS_A_FILE)), strict=True)
+            answers = [
+                session.run(
+                    ["logits", "regions"], {"image": runtime.floats(crops[i : i + 16], centered=True)}
+                )
+                for i in range(0, _CROPS_A_FILE, 16)
+            ]
+            logits, regions = (np.concatenate(each).astype(np.float16) for each in zip(*answers, strict=True))
+            lesson = Lesson(np.stack(crops), logits, regions, np.array(texts), np.array(classes))
+            lesson.save(pool / f"{seed}-{number:04}.npz")
+            print(f"{(number + 1) * _CROPS_A_FILE} crops", flush=True)
+
+    def _pieces(self) -> list[CutPlate]:
+        """Return the training plates cut into characters, where the plate reader reads them."""
+        path = self.work / "pieces.pkl"
+        if not path.exists():
+            path.write_bytes(pickle.dumps(cut_all(run_onnx(self.teacher), self.training)))
+        pieces: list[CutPlate] = pickle.loads(path.read_bytes())
+        return pieces
+
+    def batches(self, rng: np.random.Generator, size: int) -> Iterator[Lesson]:
+        """Yield crops of the pool, all of them again and again."""
+        for _ in itertools.count():
+            files = sorted((self.work / "pool").glob("*.npz"))
+            if not files:
+                raise SystemExit(
+                    f"{self.work} has no pool: fill it first, python -m training small-plate-reader pool"
+                )
+            rng.shuffle(files)  # type: ignore[arg-type]
+            for start in range(0, len(files), _FILES_AT_ONCE):
+                lesson = Lesson.together(
+                    [Lesson.load(file) for file in files[start : start + _FILES_AT_ONCE]]
+                )
+                order = rng.permutation(len(lesson))
+                for begin in range(0, len(lesson) - self.config.batch + 1, self.config.batch):
+                    yield lesson.part(order[begin : begin + self.config.batch])
+
+    def images(self, batch: Lesson) -> Tensor:
+        """Return the crops in another light."""
+        rng = np.random.default_rng(torch.randint(2**62, (1,)).item())
+        images = torch.from_numpy(relit(batch.pixels, rng)).permute(0, 3, 1, 2)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def loss(self, outputs: Any, batch: Lesson) -> dict[str, Tensor]:
+        """Return how far text and region are from what the teacher says, and from what is known."""
+        logits, regions = outputs[0].float(), outputs[1].float()
+        teacher = torch.from_numpy(batch.logits).float().softmax(-1)
+        terms = {"same": -(teacher * logits.log_softmax(-1)).sum(-1).mean() * 4}
+        known = torch.from_numpy(np.flatnonzero(batch.texts != ""))
+        if len(known):
+            texts = [str(text) for text in batch.texts if text]
+            terms["text"] = self.config.text_weight * ppocr.ctc_loss(logits[known], texts, ALPHABET)
+        weight = self.config.region_weight
+        likely = torch.from_numpy(batch.regions).float().softmax(-1)
+        terms["same_region"] = -weight * (likely * regions.log_softmax(-1)).sum(-1).mean()
+        classes = torch.from_numpy(batch.classes.astype(np.int64))
+        if (classes != UNKNOWN).any():
+            terms["region"] = weight / 2 * F.cross_entropy(regions, classes, ignore_index=UNKNOWN)
+        return terms
+
+    def figures(self, net: nn.Module) -> Figures:
+        """Measure ``net`` by itself, best path."""
+
+        def run(crops: Sequence[Pixels]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            with torch.no_grad():
+                logits, regions = net.eval()(torch.from_numpy(runtime.floats(crops)))
+            return logits.float().numpy(), regions.float().numpy()
+
+        return figures(run, self.validation, self.regions)
+
+    def judge(self, model: Path) -> Figures:
+        """Measure what production answers with ``model`` alone, calibrated as it is."""
+        return end_figures(model, self.validation, centered=False)
+
+    def write(self, net: nn.Module, path: Path) -> None:
+        """Write ``net``, calibrated, for one crop at a time."""
+        torch.onnx.export(
+            fold_batch_norms(net),
+            (torch.zeros(1, 3, HEIGHT, ONE_ROW),),
+            str(path),
+            input_names=["image"],
+            output_names=["logits", "regions"],
+            opset_version=20,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        self._calibrate(path)
+
+    def quantize(self, exact: Path, out: Path) -> None:
+        """Quantize the convolutions but for the last, which gives the logits, and calibrate anew."""
+        chosen = np.random.default_rng(0).permutation(len(self.training))[:300]
+        crops = crops_of([self.training[i] for i in chosen if not self.training[i].two_rows])
+        feeds = ({"image": runtime.floats([crop])} for crop in crops)
+        quantize(exact, out, feeds, _producers(exact, "head.weight"), ("Conv", "Relu"))
+        finish(out)
+        self._calibrate(out)
+
+    def _calibrate(self, path: Path) -> None:
+        describe(path, {"alphabet": ALPHABET})
+        calibrate(path, self.validation, self.regions, centered=False)
+
+    def recovered(self, model: Path) -> SmallReader:
+        """Return the net of ``model``, its folded normalizations put back with statistics of the pool."""
+        net = self.net()
+        load_folded(net, float_weights(model))
+        stream = self.batches(np.random.default_rng(self.config.seed), 0)
+        restore_norms(net, (self.images(batch) for batch in stream), 24)
+        return net
+
+
+def _producers(path: Path, weight: str) -> list[str]:
+    """Return the names of the nodes of the model at ``path`` that take ``weight``."""
+    return [node.name for node in onnx.load(str(path)).graph.node if weight in node.input]

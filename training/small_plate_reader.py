@@ -1,15 +1,12 @@
 """The small plate reader: plain convolutions that read what is easy, taught by the plate reader.
 
 It reads crops of one row. Where it is sure of both the text and the region its word is taken, otherwise the
-plate reader is asked (carsight.plate.recognizer). It learns from crops that the plate reader has read, a
-*pool* of them on disk: at every time step it is to say what that says, however unsure it is, which teaches
-far quicker than texts alone, and needs none.
+plate reader is asked (carsight.plate.recognizer). How it learns is in training/small_readers.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import pickle
 from collections.abc import Iterator, Sequence
@@ -18,7 +15,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnx
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -29,9 +25,9 @@ from carsight.plate.reader import HEIGHT, ONE_ROW
 from training import ppocr
 from training.config import SmallPlateReaderConfig
 from training.data import Pixels, read_image, read_photo_labels
-from training.loop import Figures, Task
-from training.model_files import describe, finish
-from training.nets import Conv, fold_batch_norms, load_folded, restore_norms
+from training.loop import Figures
+from training.model_files import describe
+from training.nets import Conv
 from training.plate_reader import (
     UNKNOWN,
     CutPlate,
@@ -45,9 +41,8 @@ from training.plate_reader import (
     run_onnx,
 )
 from training.plates_data import ALPHABET, Plate, around, box_corners, read_plates, read_unread
-from training.quantize import float_weights, quantize
 from training.render_plates import read_backgrounds
-from training.rounding import round_weights
+from training.small_readers import CROPS_A_FILE, Lesson, SmallReaderTask
 
 
 class SmallReader(nn.Module):
@@ -86,45 +81,14 @@ class SmallReader(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class Lesson:
-    """Crops (N, 48, 160, 3) with what the plate reader says of them, and what is known of them.
+class PlateLesson(Lesson):
+    """Crops of plates (N, 48, 160, 3). ``regions`` (N, classes) are the plate reader's logits.
 
-    ``logits`` (N, 20, 37) and ``regions`` (N, classes) are the plate reader's; ``texts`` are "" and
-    ``classes`` `UNKNOWN` where that is not known.
+    ``classes`` are those known to be right, `UNKNOWN` where that is not.
     """
 
-    pixels: Pixels
-    logits: NDArray[np.float16]
     regions: NDArray[np.float16]
-    texts: NDArray[np.str_]
     classes: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def part(self, which: NDArray[np.integer] | slice) -> Lesson:
-        """Return some of the crops."""
-        return Lesson(*(getattr(self, each.name)[which] for each in dataclasses.fields(self)))
-
-    @classmethod
-    def together(cls, parts: Sequence[Lesson]) -> Lesson:
-        """Return the crops of several lessons as one."""
-        return cls(
-            *(np.concatenate([getattr(p, each.name) for p in parts]) for each in dataclasses.fields(cls))
-        )
-
-    def save(self, path: Path) -> None:
-        """Write the lesson to ``path``, whole or not at all."""
-        part = path.with_suffix(".new")
-        with part.open("wb") as file:
-            np.savez(file, **{each.name: getattr(self, each.name) for each in dataclasses.fields(self)})
-        part.replace(path)
-
-    @classmethod
-    def load(cls, path: Path) -> Lesson:
-        """Read what ``save`` has written."""
-        with np.load(path) as arrays:
-            return cls(*(arrays[each.name] for each in dataclasses.fields(cls)))
 
 
 class Drawing:
@@ -174,33 +138,16 @@ class Drawing:
         return photographed(part, corners, False, rng, True)
 
 
-def relit(pixels: Pixels, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return crops (N, 48, 160, 3) in another light, moved by a pixel or two; 0..1.
-
-    So little changes that what the plate reader says of them would hardly.
-    """
-    count = len(pixels)
-    padded = np.pad(pixels, ((0, 0), (2, 2), (1, 1), (0, 0)), mode="edge")
-    down, right = rng.integers(0, 5), rng.integers(0, 3)
-    values = padded[:, down : down + HEIGHT, right : right + ONE_ROW].astype(np.float32) / 255
-    gains = np.exp(rng.normal(0, 0.15, (count, 1, 1, 1)) + rng.normal(0, 0.05, (count, 1, 1, 3)))
-    shifts = 0.45 * (1 - gains) + rng.normal(0, 0.06, (count, 1, 1, 1))
-    values = values * gains.astype(np.float32) + shifts.astype(np.float32)
-    return np.clip(values, 0, 1, dtype=np.float32)
-
-
 # --- the task ---
 
-_CROPS_A_FILE = 2000
-_FILES_AT_ONCE = 8
 
+class SmallPlateReaderTask(SmallReaderTask[SmallPlateReaderConfig, PlateLesson]):
+    """Reads easy plates as the plate reader would."""
 
-class SmallPlateReaderTask(Task[SmallPlateReaderConfig, Lesson]):
-    """Reads easy plates as the plate reader would.
-
-    ``WORK/pool`` holds the lessons; more may be added while the net learns, and are then learned from, too.
-    """
-
+    command = "small-plate-reader"
+    lesson = PlateLesson
+    outputs = ("logits", "regions")
+    crop = (HEIGHT, ONE_ROW)
     teacher = runtime.MODELS / "plate_reader.onnx"
 
     def labeled(self, split: str) -> list[Plate]:
@@ -223,31 +170,21 @@ class SmallPlateReaderTask(Task[SmallPlateReaderConfig, Lesson]):
         """Return the net with random weights."""
         return SmallReader(len(self.regions))
 
-    def prepare(self, net: nn.Module) -> list[dict[str, Any]]:
-        """Round the weights as INT8 will hold them."""
-        round_weights([module[0] for module in net.modules() if isinstance(module, Conv)])
-        return [{"params": list(net.parameters()), "share": 1.0}]
-
-    def fill_pool(self, count: int, seed: int) -> None:
-        """Draw ``count`` crops, ask the plate reader, and add them to the pool, in files of 2,000."""
+    def lessons(self, rng: np.random.Generator) -> Iterator[PlateLesson]:
+        """Yield drawn crops with what the plate reader says of them."""
         cv2.setNumThreads(0)
-        pool = self.work / "pool"
-        pool.mkdir(parents=True, exist_ok=True)
         session = runtime.session(self.teacher)
         drawing = Drawing(self.data, self.training, self._pieces(), self.regions)
-        rng = np.random.default_rng(seed)
-        for number in range(count // _CROPS_A_FILE):
-            crops, texts, classes = zip(*(drawing.draw(rng) for _ in range(_CROPS_A_FILE)), strict=True)
+        while True:
+            crops, texts, classes = zip(*(drawing.draw(rng) for _ in range(CROPS_A_FILE)), strict=True)
             answers = [
                 session.run(
                     ["logits", "regions"], {"image": runtime.floats(crops[i : i + 16], centered=True)}
                 )
-                for i in range(0, _CROPS_A_FILE, 16)
+                for i in range(0, CROPS_A_FILE, 16)
             ]
             logits, regions = (np.concatenate(each).astype(np.float16) for each in zip(*answers, strict=True))
-            lesson = Lesson(np.stack(crops), logits, regions, np.array(texts), np.array(classes))
-            lesson.save(pool / f"{seed}-{number:04}.npz")
-            print(f"{(number + 1) * _CROPS_A_FILE} crops", flush=True)
+            yield PlateLesson(np.stack(crops), logits, np.array(texts), regions, np.array(classes))
 
     def _pieces(self) -> list[CutPlate]:
         """Return the training plates cut into characters, where the plate reader reads them."""
@@ -257,30 +194,7 @@ class SmallPlateReaderTask(Task[SmallPlateReaderConfig, Lesson]):
         pieces: list[CutPlate] = pickle.loads(path.read_bytes())
         return pieces
 
-    def batches(self, rng: np.random.Generator, size: int) -> Iterator[Lesson]:
-        """Yield crops of the pool, all of them again and again."""
-        for _ in itertools.count():
-            files = sorted((self.work / "pool").glob("*.npz"))
-            if not files:
-                raise SystemExit(
-                    f"{self.work} has no pool: fill it first, python -m training small-plate-reader pool"
-                )
-            rng.shuffle(files)  # type: ignore[arg-type]
-            for start in range(0, len(files), _FILES_AT_ONCE):
-                lesson = Lesson.together(
-                    [Lesson.load(file) for file in files[start : start + _FILES_AT_ONCE]]
-                )
-                order = rng.permutation(len(lesson))
-                for begin in range(0, len(lesson) - self.config.batch + 1, self.config.batch):
-                    yield lesson.part(order[begin : begin + self.config.batch])
-
-    def images(self, batch: Lesson) -> Tensor:
-        """Return the crops in another light."""
-        rng = np.random.default_rng(torch.randint(2**62, (1,)).item())
-        images = torch.from_numpy(relit(batch.pixels, rng)).permute(0, 3, 1, 2)
-        return images.contiguous(memory_format=torch.channels_last)
-
-    def loss(self, outputs: Any, batch: Lesson) -> dict[str, Tensor]:
+    def loss(self, outputs: Any, batch: PlateLesson) -> dict[str, Tensor]:
         """Return how far text and region are from what the teacher says, and from what is known."""
         logits, regions = outputs[0].float(), outputs[1].float()
         teacher = torch.from_numpy(batch.logits).float().softmax(-1)
@@ -311,43 +225,12 @@ class SmallPlateReaderTask(Task[SmallPlateReaderConfig, Lesson]):
         """Measure what production answers with ``model`` alone, calibrated as it is."""
         return end_figures(model, self.validation, centered=False)
 
-    def write(self, net: nn.Module, path: Path) -> None:
-        """Write ``net``, calibrated, for one crop at a time."""
-        torch.onnx.export(
-            fold_batch_norms(net),
-            (torch.zeros(1, 3, HEIGHT, ONE_ROW),),
-            str(path),
-            input_names=["image"],
-            output_names=["logits", "regions"],
-            opset_version=20,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-        self._calibrate(path)
+    def crops(self, count: int) -> list[Pixels]:
+        """Return crops of training plates of one row."""
+        chosen = np.random.default_rng(0).permutation(len(self.training))[:count]
+        return crops_of([self.training[i] for i in chosen if not self.training[i].two_rows])
 
-    def quantize(self, exact: Path, out: Path) -> None:
-        """Quantize the convolutions but for the last, which gives the logits, and calibrate anew."""
-        chosen = np.random.default_rng(0).permutation(len(self.training))[:300]
-        crops = crops_of([self.training[i] for i in chosen if not self.training[i].two_rows])
-        feeds = ({"image": runtime.floats([crop])} for crop in crops)
-        quantize(exact, out, feeds, _producers(exact, "head.weight"), ("Conv", "Relu"))
-        finish(out)
-        self._calibrate(out)
-
-    def _calibrate(self, path: Path) -> None:
+    def finished(self, path: Path) -> None:
+        """Calibrate the model at ``path``."""
         describe(path, {"alphabet": ALPHABET})
         calibrate(path, self.validation, self.regions, centered=False)
-
-    def recovered(self, model: Path) -> SmallReader:
-        """Return the net of ``model``, its folded normalizations put back with statistics of the pool."""
-        net = self.net()
-        load_folded(net, float_weights(model))
-        stream = self.batches(np.random.default_rng(self.config.seed), 0)
-        restore_norms(net, (self.images(batch) for batch in stream), 24)
-        return net
-
-
-def _producers(path: Path, weight: str) -> list[str]:
-    """Return the names of the nodes of the model at ``path`` that take ``weight``."""
-    return [node.name for node in onnx.load(str(path)).graph.node if weight in node.input]

@@ -1,12 +1,13 @@
 """The small plate reader: plain convolutions that read what is easy, taught by the plate reader.
 
-It reads crops of one row. Where it is sure of both the text and the region its word is taken, otherwise the
-plate reader is asked (carsight.plate.recognizer). How it learns is in training/small_readers.py.
+Where it is sure of both the text and the region its word is taken, otherwise the plate reader is asked
+(carsight.plate.recognizer). How it learns is in training/small_readers.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import pickle
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from carsight import runtime
-from carsight.plate.reader import HEIGHT, ONE_ROW
+from carsight.plate.reader import HEIGHT, ONE_ROW, TWO_ROWS
 from training import ppocr
 from training.config import SmallPlateReaderConfig
 from training.data import Pixels, read_image, read_photo_labels
@@ -46,10 +47,10 @@ from training.small_readers import CROPS_A_FILE, Lesson, SmallReaderTask
 
 
 class SmallReader(nn.Module):
-    """Images (B, 3, 48, 160), BGR 0..1, to CTC logits (B, 20, 37) and region logits (B, regions).
+    """Images (B, 3, 48, W), BGR 0..1, to CTC logits (B, W / 8, 37) and region logits (B, regions).
 
-    Height is halved five times, width three times. The region is told from what the first layers see, which
-    is colors, and from the means of the rows of what the last ones do.
+    The region is told from what the first layers see, which is colors, and from the means of the rows of what
+    the last ones do.
     """
 
     def __init__(self, regions: int) -> None:
@@ -72,8 +73,9 @@ class SmallReader(nn.Module):
         middle = self.middle(self.fine(early))
         deep = self.deep(middle)
         logits = self.head(self.steps(deep)).flatten(2).transpose(1, 2)
-        looks = (F.avg_pool2d(early, (4, 8)), F.avg_pool2d(middle, (3, 40)), F.avg_pool2d(deep, (1, 40)))
-        look = torch.cat([each.flatten(1) for each in looks], 1).float()
+        cells = F.interpolate(F.avg_pool2d(early, (4, 8)), (3, 5), mode="bilinear")
+        rows = (F.avg_pool2d(middle.mean(3, keepdim=True), (3, 1)), deep.mean(3))
+        look = torch.cat([each.flatten(1) for each in (cells, *rows)], 1).float()
         return logits, self.region(F.dropout(self.scale(look), 0.2, self.training))
 
 
@@ -82,7 +84,7 @@ class SmallReader(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class PlateLesson(Lesson):
-    """Crops of plates (N, 48, 160, 3). ``regions`` (N, classes) are the plate reader's logits.
+    """Crops of plates (N, 48, 160 or 224, 3). ``regions`` (N, classes) are the plate reader's logits.
 
     ``classes`` are those known to be right, `UNKNOWN` where that is not.
     """
@@ -92,50 +94,58 @@ class PlateLesson(Lesson):
 
 
 class Drawing:
-    """Draws crops as the product cuts them, those included that are no plate or none of one row.
+    """Draws crops as the product cuts them, those included that are no plate or none of so many rows.
 
     Of a hundred, 80 are those that the plate reader learns from, 13 are plates without a text, 3 no plates, 2
-    plates of two rows and 2 upside down: of the last seven, the plate reader is seldom sure.
+    plates of the other number of rows and 2 upside down: of the last seven, the plate reader is seldom sure.
     """
 
     def __init__(
         self, data: Path, plates: Sequence[Plate], pieces: Sequence[CutPlate], regions: Sequence[str]
-    ):
+    ) -> None:
         self._samples = Samples(plates, pieces, regions, read_backgrounds(data))
         self._classes = {region: i for i, region in enumerate(regions)}
-        self._plates = plates
-        self._unread = [plate for plate in read_unread(data, "train") if not plate.two_rows]
-        self._two_rows = [plate for plate in plates if plate.two_rows]
+        self._read = _by_rows(plates)
+        self._unread = _by_rows(read_unread(data, "train"))
         self._photos = read_photo_labels(data, "train")
 
-    def draw(self, rng: np.random.Generator) -> tuple[Pixels, str, int]:
+    def draw(self, rng: np.random.Generator, two_rows: bool) -> tuple[Pixels, str, int]:
         """Return a crop, its text and its region's class."""
         choice = rng.random()
-        if choice < 0.8 or not self._unread or not self._two_rows:
-            sample = self._samples.batch(rng, 1, False)[0]
+        if choice < 0.8:
+            sample = self._samples.batch(rng, 1, two_rows)[0]
             return sample.pixels, sample.text, sample.region
-        if choice < 0.93:
-            plate = self._unread[rng.integers(len(self._unread))]
+        if choice < 0.83:
+            return self._elsewhere(rng, two_rows), "", UNKNOWN
+        if choice < 0.85:
+            plate = _one_of(self._read[not two_rows], rng)
+        elif choice < 0.87:
+            plate = _one_of(self._read[two_rows], rng)
+            plate = dataclasses.replace(plate, corners=plate.corners[[2, 3, 0, 1]])
+        else:
+            plate = _one_of(self._unread[two_rows] or self._read[two_rows], rng)
             region = self._classes.get(plate.region or "", UNKNOWN)
-            return photographed(plate.pixels, plate.corners, False, rng, plate.loose), "", region
-        if choice < 0.96:
-            return self._elsewhere(rng), "", UNKNOWN
-        upside_down = choice < 0.98
-        plates = self._plates if upside_down else self._two_rows
-        plate = plates[int(rng.integers(len(plates)))]
-        corners = plate.corners[[2, 3, 0, 1]] if upside_down else plate.corners
-        return photographed(plate.pixels, corners, False, rng, plate.loose), "", UNKNOWN
+            return photographed(plate.pixels, plate.corners, two_rows, rng, plate.loose), "", region
+        return photographed(plate.pixels, plate.corners, two_rows, rng, plate.loose), "", UNKNOWN
 
-    def _elsewhere(self, rng: np.random.Generator) -> Pixels:
+    def _elsewhere(self, rng: np.random.Generator, two_rows: bool) -> Pixels:
         """Return a part of a photo, of a plate's shape, wherever it lies."""
         folder, label = self._photos[rng.integers(len(self._photos))]
         pixels = read_image(folder / label["image"])
         height, width = pixels.shape[:2]
         wide = float(np.exp(rng.uniform(np.log(30), np.log(max(40, width / 2)))))
-        high = wide / rng.uniform(1.8, 5)
+        high = wide / (rng.uniform(1, 2) if two_rows else rng.uniform(1.8, 5))
         left, top = rng.uniform(0, max(width - wide, 1)), rng.uniform(0, max(height - high, 1))
         part, corners = around(pixels, box_corners([left, top, left + wide, top + high]))
-        return photographed(part, corners, False, rng, True)
+        return photographed(part, corners, two_rows, rng, True)
+
+
+def _by_rows(plates: Sequence[Plate]) -> dict[bool, list[Plate]]:
+    return {rows: [plate for plate in plates if plate.two_rows == rows] for rows in (False, True)}
+
+
+def _one_of(plates: Sequence[Plate], rng: np.random.Generator) -> Plate:
+    return plates[int(rng.integers(len(plates)))]
 
 
 # --- the task ---
@@ -148,11 +158,12 @@ class SmallPlateReaderTask(SmallReaderTask[SmallPlateReaderConfig, PlateLesson])
     lesson = PlateLesson
     outputs = ("logits", "regions")
     crop = (HEIGHT, ONE_ROW)
+    dynamic_shapes = ({3: ppocr.STRIDE * torch.export.Dim("eighths", min=4, max=128)},)
     teacher = runtime.MODELS / "plate_reader.onnx"
 
     def labeled(self, split: str) -> list[Plate]:
-        """Return the plates with a text; for validation, those of one row."""
-        return [plate for plate in read_plates(self.data, split) if split == "train" or not plate.two_rows]
+        """Return the plates with a text."""
+        return read_plates(self.data, split)
 
     @property
     def regions(self) -> list[str]:
@@ -171,12 +182,13 @@ class SmallPlateReaderTask(SmallReaderTask[SmallPlateReaderConfig, PlateLesson])
         return SmallReader(len(self.regions))
 
     def lessons(self, rng: np.random.Generator) -> Iterator[PlateLesson]:
-        """Yield drawn crops with what the plate reader says of them."""
+        """Yield drawn crops with what the plate reader says of them, every fourth time of two rows."""
         cv2.setNumThreads(0)
         session = runtime.session(self.teacher)
         drawing = Drawing(self.data, self.training, self._pieces(), self.regions)
-        while True:
-            crops, texts, classes = zip(*(drawing.draw(rng) for _ in range(CROPS_A_FILE)), strict=True)
+        for number in itertools.count(1):
+            drawn = (drawing.draw(rng, number % 4 == 0) for _ in range(CROPS_A_FILE))
+            crops, texts, classes = zip(*drawn, strict=True)
             answers = [
                 session.run(
                     ["logits", "regions"], {"image": runtime.floats(crops[i : i + 16], centered=True)}
@@ -185,6 +197,16 @@ class SmallPlateReaderTask(SmallReaderTask[SmallPlateReaderConfig, PlateLesson])
             ]
             logits, regions = (np.concatenate(each).astype(np.float16) for each in zip(*answers, strict=True))
             yield PlateLesson(np.stack(crops), logits, np.array(texts), regions, np.array(classes))
+
+    def batches(self, rng: np.random.Generator, size: int) -> Iterator[PlateLesson]:
+        """Yield crops of one row, and every fifth time half as many of two."""
+        batch = self.config.batch
+        one, two = (
+            self.stream(rng, f"*-{ONE_ROW}.npz", batch),
+            self.stream(rng, f"*-{TWO_ROWS}.npz", batch // 2),
+        )
+        for number in itertools.count(1):
+            yield next(two if number % 5 == 0 else one)
 
     def _pieces(self) -> list[CutPlate]:
         """Return the training plates cut into characters, where the plate reader reads them."""

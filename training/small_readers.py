@@ -8,7 +8,6 @@ quicker than texts alone, and needs none.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -99,6 +98,8 @@ class SmallReaderTask(Task[ConfigOf, LessonOf], Generic[ConfigOf, LessonOf]):
     """Names of what the model gives."""
     crop: ClassVar[tuple[int, int]]
     """Height and width of a crop in pixels."""
+    dynamic_shapes: ClassVar[Any] = None
+    """Which sizes of the model's input are free, as ``torch.export`` takes them."""
 
     def prepare(self, net: nn.Module) -> list[dict[str, Any]]:
         """Round the weights as INT8 will hold them."""
@@ -110,18 +111,26 @@ class SmallReaderTask(Task[ConfigOf, LessonOf], Generic[ConfigOf, LessonOf]):
         """Yield new lessons of about ``CROPS_A_FILE`` crops, without end."""
 
     def fill_pool(self, count: int, seed: int) -> None:
-        """Draw ``count`` crops, ask the large reader, and add them to the pool, in files of some 2,000."""
+        """Draw ``count`` crops, ask the large reader, and add them to the pool, in files of some 2,000.
+
+        A file's name ends with the width of its crops.
+        """
         pool = self.work / "pool"
         pool.mkdir(parents=True, exist_ok=True)
         new = self.lessons(np.random.default_rng(seed))
         for number in range(count // CROPS_A_FILE):
-            next(new).save(pool / f"{seed}-{number:04}.npz")
+            lesson = next(new)
+            lesson.save(pool / f"{seed}-{number:04}-{lesson.pixels.shape[2]}.npz")
             print(f"{(number + 1) * CROPS_A_FILE} crops", flush=True)
 
     def batches(self, rng: np.random.Generator, size: int) -> Iterator[LessonOf]:
         """Yield crops of the pool, all of them again and again."""
-        for _ in itertools.count():
-            files = sorted((self.work / "pool").glob("*.npz"))
+        return self.stream(rng, "*.npz", self.config.batch)
+
+    def stream(self, rng: np.random.Generator, pattern: str, size: int) -> Iterator[LessonOf]:
+        """Yield ``size`` crops at a time of those files of the pool whose names match ``pattern``."""
+        while True:
+            files = sorted((self.work / "pool").glob(pattern))
             if not files:
                 raise SystemExit(
                     f"{self.work} has no pool: fill it first, python -m training {self.command} pool"
@@ -132,8 +141,8 @@ class SmallReaderTask(Task[ConfigOf, LessonOf], Generic[ConfigOf, LessonOf]):
                     [self.lesson.load(file) for file in files[start : start + _FILES_AT_ONCE]]
                 )
                 order = self.chosen(lesson, rng)
-                for begin in range(0, len(order) - self.config.batch + 1, self.config.batch):
-                    yield lesson.part(order[begin : begin + self.config.batch])  # type: ignore[misc]
+                for begin in range(0, len(order) - size + 1, size):
+                    yield lesson.part(order[begin : begin + size])  # type: ignore[misc]
 
     def chosen(self, lesson: Lesson, rng: np.random.Generator) -> NDArray[np.integer]:
         """Return which crops of ``lesson`` are learned from this time, in what order."""
@@ -159,6 +168,7 @@ class SmallReaderTask(Task[ConfigOf, LessonOf], Generic[ConfigOf, LessonOf]):
             output_names=list(self.outputs),
             opset_version=20,
             dynamo=True,
+            dynamic_shapes=self.dynamic_shapes,
             external_data=False,
             verbose=False,
         )

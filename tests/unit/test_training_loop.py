@@ -238,13 +238,14 @@ def test_the_small_plate_reader_learns_what_the_large_one_says(
     from training.config import SMALL_PLATE_READER
     from training.small_plate_reader import PlateLesson, SmallPlateReaderTask
 
-    rng = np.random.default_rng(1)
-    logits, regions = np.zeros((24, 20, 37), np.float16), np.zeros((24, 168), np.float16)
-    logits[:, :, 0] = regions[:, 3] = 9.0
-    pixels = rng.integers(0, 256, (24, 48, 160, 3), dtype=np.uint8)
-    lesson = PlateLesson(pixels, logits, np.array(["", "AB12"] * 12), regions, np.array([-100, 3] * 12))
     (tmp_path / "pool").mkdir()
-    lesson.save(tmp_path / "pool" / "1-0000.npz")
+    for rows, width in ((1, 160), (2, 224)):
+        pixels = np.random.default_rng(rows).integers(0, 256, (24, 48, width, 3), dtype=np.uint8)
+        logits, regions = np.zeros((24, width // 8, 37), np.float16), np.zeros((24, 168), np.float16)
+        logits[:, :, 0] = regions[:, 3] = 9.0
+        texts = np.array(["", "AB12"] * 12)
+        lesson = PlateLesson(pixels, logits, texts, regions, np.array([-100, 3] * 12))
+        lesson.save(tmp_path / "pool" / f"1-0000-{width}.npz")
     config = SMALL_PLATE_READER.settle(tmp_path, {"steps": 12, "batch": 12, "warmup": 1, "every": 12})
     task = SmallPlateReaderTask(tmp_path, tmp_path, config)
     monkeypatch.setattr(task, "figures", lambda net: {})

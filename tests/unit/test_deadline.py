@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import logging
+import threading
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -47,6 +49,25 @@ def test_a_failing_call_leaves_nothing_for_the_garbage_collector(error: Exceptio
     assert left[0]() is None
 
 
+@pytest.mark.usefixtures("no_collector")
+def test_a_call_leaves_nothing_in_the_thread_that_it_ran_in() -> None:
+    left: list[weakref.ref[Pixels]] = []
+
+    def call(given: Pixels) -> Pixels:
+        returned = Pixels()
+        left.extend((weakref.ref(given), weakref.ref(returned)))
+        return returned
+
+    assert isinstance(within(5, partial(call, Pixels())), Pixels)
+    within(5, gc.isenabled)  # the thread has come back from the call once it takes the next one
+    assert [each() for each in left] == [None, None]
+
+
+def test_calls_share_a_thread() -> None:
+    assert within(5, threading.get_ident) == within(5, threading.get_ident) != threading.get_ident()
+    assert within(5, lambda: within(5, threading.get_ident) != threading.get_ident())
+
+
 class Free:
     """A charge that is none."""
 
@@ -84,9 +105,13 @@ def test_a_refused_photo_is_let_go_of(error: Exception, wrapped: bool) -> None:
 
 
 def test_a_call_that_does_not_come_back() -> None:
-    import threading
+    released, threads = threading.Event(), list[int]()
 
-    released = threading.Event()
+    def call() -> None:
+        threads.append(threading.get_ident())
+        released.wait(10)
+
     with pytest.raises(OutOfTime):
-        within(0.01, lambda: released.wait(10))
+        within(0.01, call)
+    assert within(5, threading.get_ident) not in threads
     released.set()

@@ -6,8 +6,11 @@ import ctypes
 import os
 from pathlib import Path
 
-_ARENA_MAX = -8
-"""M_ARENA_MAX of <malloc.h>."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+"""Parameters of <malloc.h>."""
+
+_LARGEST_KEPT = 1 << 25
+"""Bytes of a piece from which on it is the system's again as soon as it is free; glibc takes no more."""
 
 _STATM = Path("/proc/self/statm")
 
@@ -32,6 +35,10 @@ class Heap:
         """
         if self._mallopt is not None:
             self._mallopt(_ARENA_MAX, 1)
+            # The end of the heap is kept between photos, as far as ``give_back`` leaves it: to take it again
+            # page by page is 3 % of the time of a label of 12 megapixels.
+            self._mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
+            self._mallopt(_TRIM_THRESHOLD, SLACK)
 
     def give_back(self) -> None:
         """Return free memory to the system where the process has grown since that was done last.
@@ -49,4 +56,8 @@ class Heap:
 
 def resident_bytes() -> int:
     """Return how much memory of this process is resident."""
-    return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    file = os.open(_STATM, os.O_RDONLY)  # every request asks: pathlib takes twice as long
+    try:
+        return int(os.read(file, 100).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    finally:
+        os.close(file)

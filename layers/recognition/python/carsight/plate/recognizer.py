@@ -8,17 +8,22 @@ too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from carsight import runtime
 from carsight.detector import Detection, Detector, DetectorTuning, box_corners, carrier
-from carsight.geometry import Box, Polygon, polygon, sides
+from carsight.geometry import Box, Polygon, polygon, sides, straighten
 from carsight.photo import Photo, PhotoSource, open_photo
+from carsight.plate import stacked
 from carsight.plate.reader import (
+    GROW,
+    HEIGHT,
+    ONE_ROW,
     Candidate,
     PlateReader,
     ReaderTuning,
@@ -50,6 +55,9 @@ class PlateTuning:
     reading scores 0.65 to 0.95, 312 are right then, and 305 where only those below 0.7 are read again. Below
     ``hopeless`` that is only done for what is certainly a plate.
 
+    Stacks: an American plate of ``print_height`` that is still unsure may have letters that stand on each
+    other. It is read with these spread; that counts if it scores ``unstacked``, and more than before.
+
     Small print: where the region is in doubt and the plate ``print_height`` pixels high, what stands above
     and below the text is read, too, for the names and mottoes of regions.
 
@@ -80,6 +88,7 @@ class PlateTuning:
     sure: float = 0.9
     hopeless: float = 0.05
     wider: float = 0.06
+    unstacked: float = 0.5
     print_height: float = 28.0
     certain_plate: float = 0.65
     legible: float = 0.02
@@ -309,7 +318,7 @@ class PlateRecognizer:
         return best
 
     def _read_plate(self, photo: Photo, plate: Detection, regions: Sequence[str]) -> Reading:
-        """Read one plate, and its small print where that may tell where it is from."""
+        """Read one plate, its small print where that may tell where it is from, and stacked letters."""
         corners, fine = self._fine(photo, plate)
         reading = self._read_text(photo, plate, corners, fine, regions)
         if (
@@ -317,8 +326,8 @@ class PlateRecognizer:
             and sides(corners)[1] >= self._tuning.print_height
             and self._reader.doubts_region(reading)
         ):
-            return self._reader.with_small_print(reading, small_print(fine.pixels, corners))
-        return reading
+            reading = self._reader.with_small_print(reading, small_print(fine.pixels, corners))
+        return self._unstacked(reading, corners, fine, regions)
 
     def _read_text(
         self, photo: Photo, plate: Detection, corners: Floats, fine: Photo, regions: Sequence[str]
@@ -340,6 +349,22 @@ class PlateRecognizer:
         cuts = [_longer(corners, tuning.wider), _beginning_at(upright, corners[0])]
         crops = [rectify(fine.pixels, cut, rows[second]) for cut in cuts]
         return vote([reading, *self._reader.read(crops, regions)])
+
+    def _unstacked(self, reading: Reading, corners: Floats, fine: Photo, regions: Sequence[str]) -> Reading:
+        """Return ``reading``, or what the plate says once letters that stand on each other are spread."""
+        tuning = self._tuning
+        american = reading.region.partition("-")[0] in _STACKING
+        if reading.score >= tuning.sure or not american or sides(corners)[1] < tuning.print_height:
+            return reading
+        spread = stacked.spread(straighten(fine.pixels, corners, stacked.WIDTH, stacked.HEIGHT, GROW))
+        if spread is None:
+            return reading
+        crop = cv2.resize(spread, (ONE_ROW, HEIGHT), interpolation=cv2.INTER_AREA)
+        other = self._reader.read([np.asarray(crop, np.uint8)], regions)[0]
+        if other.score < max(tuning.unstacked, reading.score):
+            return reading
+        # Little is left of the design, which tells the region.
+        return replace(other, region=reading.region, region_score=reading.region_score, shares=reading.shares)
 
     def _read_upside_down(self, photo: Photo, plate: Detection, regions: Sequence[str]) -> Reading:
         """Read one plate as it would be if the photo stood on its head."""
@@ -386,6 +411,9 @@ class PlateRecognizer:
             orientation=attributes.orientation,
         )
 
+
+_STACKING = frozenset({"us", "ca"})
+"""Countries whose plates have small letters that stand on each other."""
 
 _HALF_TURN = str.maketrans("oqil69mw", "001196wm")
 """What signs become upside down, where that is another; of O, Q, I and L the digit that each is taken for."""

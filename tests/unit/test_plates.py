@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession
 
 from carsight import runtime
 from carsight.detector import Detector, Findings
 from carsight.geometry import turned_back
 from carsight.photo import Photo, decode
-from carsight.plate.reader import PlateReader
+from carsight.plate.reader import PlateReader, ReaderTuning, Reading
 from carsight.plate.recognizer import PlateReading, PlateRecognizer, PlateTuning
 from carsight.plate.vehicles import VehicleClassifier
 
@@ -162,6 +164,39 @@ def test_a_doubtful_plate_is_one_if_its_text_is_sure() -> None:
             Doubting(detector, tuning.detector), PlateReader(reader), VehicleClassifier(classifier), tuning
         )
         assert bool(recognizer.read(photo("plate_us"))) is found
+
+
+class Noting(PlateReader):
+    """A reader that notes what it is given, and can read none of it."""
+
+    def __init__(self, session: InferenceSession, legible: bool) -> None:
+        super().__init__(session, ReaderTuning(min_text_score=0.0 if legible else 1.0))
+        self.given: list[Sequence[NDArray[np.uint8]]] = []
+
+    def read(self, crops: Sequence[NDArray[np.uint8]], regions: Sequence[str] = ()) -> list[Reading]:
+        self.given.append(crops)
+        return super().read(crops, regions)
+
+
+@pytest.mark.parametrize("legible, cuts", [(True, 0), (False, 4)])
+def test_a_sure_plate_that_cannot_be_read_is_cut_looser_as_well(legible: bool, cuts: int) -> None:
+    detector, reader, classifier = (
+        runtime.session(runtime.MODELS / f"plate_{name}.onnx") for name in ("detector", "reader", "vehicle")
+    )
+    noting = Noting(reader, legible)
+    tuning = PlateTuning()
+    recognizer = PlateRecognizer(
+        Detector(detector, tuning.detector), noting, VehicleClassifier(classifier), tuning
+    )
+    assert bool(recognizer.read(photo("plate_de"))) is legible
+    first, *again = noting.given
+    assert len(first) == 1
+    assert [len(crops) for crops in again[:1]] == ([cuts] if cuts else [])
+    if cuts:
+        # Looser cuts of a white plate on a dark car show more of the car.
+        assert all(
+            loose.mean() < tight.mean() for tight, loose in zip(again[0][:2], again[0][2:], strict=True)
+        )
 
 
 def test_a_car_without_a_plate_is_told_of_where_it_is_asked_for(recognizer: PlateRecognizer) -> None:

@@ -214,5 +214,25 @@ def test_a_code_beside_a_tilted_line_is_found_at_the_first_look() -> None:
     assert [one.vin for one in barcodes.look(view, rotate=False)] == [CHECKED]
 
 
+def test_a_code_beside_a_level_line_is_found_where_it_is() -> None:
+    photo = np.full((900, 1800, 3), 190, np.uint8)
+    photo[100:800, 700:1600] = code(CHECKED, zxingcpp.BarcodeFormat.Code128)
+    line = np.array([(950, 340), (1350, 350), (1350, 380), (950, 370)], np.float32)
+    view = barcodes.beside(View.of(Photo.of(photo), 1600), line)
+    assert view is not None
+    (found,) = barcodes.look(view, rotate=False)
+    assert found.vin == CHECKED
+    assert np.abs(found.corners.mean(axis=0) - (1150, 450)).max() < 40
+
+
+def test_codes_of_other_kinds_count_where_a_linear_one_says_another_vin() -> None:
+    drawn = np.concatenate(
+        [code(CHECKED, zxingcpp.BarcodeFormat.Code128), code(UNCHECKED, zxingcpp.BarcodeFormat.DataMatrix)]
+    )
+    view = View.of(Photo.of(drawn), 1600)
+    assert [one.vin for one in barcodes.look_for(CHECKED, view)] == [CHECKED]
+    assert [one.vin for one in barcodes.look_for(UNCHECKED, view)] == [CHECKED, UNCHECKED]
+
+
 def test_no_code_no_vin() -> None:
     assert read(np.full((300, 400, 3), 120, np.uint8)) == []

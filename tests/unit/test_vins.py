@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -343,9 +344,9 @@ def test_no_picture_costs_more_than_the_effort_allows(
         crops.append(len(given))
         return read(self, given, count)
 
-    def counted_look(view: View, rotate: bool = True) -> list[BarcodeVin]:
+    def counted_look(view: View, *formats: Any, rotate: bool = True) -> list[BarcodeVin]:
         coded.append(view.pixels.shape[0] * view.pixels.shape[1])
-        return look(view, rotate)
+        return look(view, *formats, rotate=rotate)
 
     def counted_detect(self: Detector, given: Pixels) -> list[Detection]:
         looks.append(given.shape[0] * given.shape[1])

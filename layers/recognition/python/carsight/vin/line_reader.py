@@ -215,36 +215,33 @@ def length_posterior(probabilities: Doubles) -> tuple[Doubles, Doubles]:
     Forward-backward over the states (characters so far, last character, whether a blank followed).
     """
     batch, steps, classes = probabilities.shape
-    blank, character = probabilities[:, :, :1], probabilities[:, :, 1:]
-    in_char = np.zeros((steps + 1, batch, LENGTH + 1, classes - 1))  # the k-th character is being emitted
-    after_blank = np.zeros(
-        (steps + 1, batch, LENGTH + 1)
-    )  # a blank followed it; which it was no longer matters
+    blank, character = probabilities[:, :, :1], probabilities[:, :, None, 1:]
+    # The k-th character is being emitted; a blank has followed it, and which it was no longer matters; the
+    # character starts as the k-th at this step.
+    in_char = np.zeros((steps + 1, batch, LENGTH + 1, classes - 1))
+    after_blank = np.zeros((steps + 1, batch, LENGTH + 1))
+    char_starts = np.empty((steps, batch, LENGTH, classes - 1))
     after_blank[0, :, 0] = 1.0
-    char_starts = np.zeros((steps, batch, LENGTH, classes - 1))  # the character that starts as the k-th here
     for t in range(steps):
-        p = character[:, t, None, :]
         whole = after_blank[t] + in_char[t].sum(axis=2)
-        char_starts[t] = p * (whole[:, :LENGTH, None] - in_char[t][:, :LENGTH])
-        in_char[t + 1] = p * in_char[t]
-        in_char[t + 1][:, 1:] += char_starts[t]
-        after_blank[t + 1] = blank[:, t] * whole
+        np.subtract(whole[:, :LENGTH, None], in_char[t, :, :LENGTH], out=char_starts[t])
+        char_starts[t] *= character[:, t]
+        np.multiply(character[:, t], in_char[t], out=in_char[t + 1])
+        in_char[t + 1, :, 1:] += char_starts[t]
+        np.multiply(blank[:, t], whole, out=after_blank[t + 1])
     shares = after_blank[steps][:, LENGTH] + in_char[steps][:, LENGTH].sum(axis=1)
     places = np.zeros((batch, LENGTH, classes - 1))
-    from_char = np.zeros((batch, LENGTH + 1, classes - 1))  # chance to end well from "being emitted"
+    # The chance to end well from each state; there is one character more, which never does.
+    from_char = np.zeros((batch, LENGTH + 2, classes - 1))
     from_blank = np.zeros((batch, LENGTH + 1))
     from_char[:, LENGTH] = 1.0
     from_blank[:, LENGTH] = 1.0
     for t in range(steps - 1, -1, -1):
-        places += char_starts[t] * from_char[:, 1:]
-        p = character[:, t, None, :]
-        following = p * from_char  # emit c at this step as the k-th, whether it starts or goes on
-        start = np.zeros_like(following)
-        start[:, :LENGTH] = following[:, 1:]
-        rest = blank[:, t] * from_blank
-        total = start.sum(axis=2)
-        from_char = following + rest[:, :, None] + total[:, :, None] - start
-        from_blank = rest + total
+        places += char_starts[t] * from_char[:, 1:-1]
+        from_char *= character[:, t]  # emit it at this step, whether it starts or goes on
+        starts = from_char[:, 1:]
+        from_blank = blank[:, t] * from_blank + starts.sum(axis=2)
+        from_char[:, :-1] += from_blank[:, :, None] - starts
     return shares, places / np.maximum(shares, 1e-300)[:, None, None]
 
 
@@ -271,14 +268,17 @@ def text_probabilities(probabilities: Doubles, texts: Sequence[str]) -> Doubles:
     """Compute the CTC probability of each of ``texts`` (of one length) under one crop's output (T x 34)."""
     labels = np.zeros((len(texts), 2 * len(texts[0]) + 1), np.int64)
     labels[:, 1::2] = [[ALPHABET.index(c) + 1 for c in text] for text in texts]
-    skip = np.zeros(labels.shape, bool)
+    # A character may follow its predecessor without a blank between them unless it is the same one.
+    skip = np.zeros(labels.shape)
     skip[:, 3::2] = labels[:, 3::2] != labels[:, 1:-2:2]
-    alpha = np.zeros(labels.shape)
-    alpha[:, :2] = probabilities[0][labels[:, :2]]
-    for row in probabilities[1:]:
-        grown_alpha = alpha.copy()
-        grown_alpha[:, 1:] += alpha[:, :-1]
-        grown_alpha[:, 2:] += np.where(skip[:, 2:], alpha[:, :-2], 0)
-        alpha = grown_alpha * row[labels]
+    emitted = probabilities[:, labels]
+    # Two columns of nothing before the first label, so that each has two before it.
+    alpha = np.zeros((len(texts), labels.shape[1] + 2))
+    alpha[:, 2:4] = emitted[0, :, :2]
+    for step in emitted[1:]:
+        grown_alpha = alpha[:, :-2] * skip
+        grown_alpha += alpha[:, 1:-1]
+        grown_alpha += alpha[:, 2:]
+        np.multiply(grown_alpha, step, out=alpha[:, 2:])
     result: Doubles = alpha[:, -1] + alpha[:, -2]
     return result

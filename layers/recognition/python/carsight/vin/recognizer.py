@@ -520,9 +520,10 @@ class _Search:
 
     def _look_beside(self) -> None:
         """Look for a code beside the sure line that says the same."""
-        view = barcodes.beside(self.view, self.view.from_photo(self._best.corners))
+        line = self._best
+        view = barcodes.beside(self.view, self.view.from_photo(line.corners))
         if view is not None:
-            self.codes += barcodes.look(view, rotate=False)
+            self.codes += barcodes.look_for(line.ranked[0][0], view)
 
     def _look_for_text_of(self, code: BarcodeVin) -> None:
         """Look for the printed VIN once more the way up that its code is, where it was not found."""
@@ -597,9 +598,12 @@ def is_cut(reading: LineReading, crop: Floats, size: tuple[int, int]) -> bool:
     """
     if len(reading.centers) != LENGTH:
         return False
-    inner = np.arange(1, LENGTH - 1)
-    pitch, first = np.polyfit(inner, reading.centers[1:-1], 1)
-    ends = np.array([first + _UNSEEN * pitch, first + (LENGTH - 1 - _UNSEEN) * pitch])
+    # The line of least squares through the inner ones.
+    from_middle = np.arange(LENGTH - 2) - (LENGTH - 3) / 2
+    inner = np.array(reading.centers[1:-1])
+    pitch = float(from_middle @ inner) / float(from_middle @ from_middle)
+    reach = (LENGTH - 1) / 2 - _UNSEEN
+    ends = inner.mean() + pitch * np.array([-reach, reach])
     left, right = (crop[0] + crop[3]) / 2, (crop[1] + crop[2]) / 2
     points = left + (right - left) * ends[:, None]
     return bool((points < 0).any() or (points > size).any())
@@ -644,9 +648,7 @@ def shows_text(pixels: Pixels) -> bool:
 
     It decides only which of two refusals is given, so a cheap test of shapes is enough.
     """
-    zoom = min(1.0, 640 / max(pixels.shape[:2]))
-    small = cv2.resize(pixels, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
-    gray = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
+    gray = View(pixels, np.eye(3)).gray().zoomed(min(1.0, 640 / max(pixels.shape[:2]))).pixels
     edges = cv2.morphologyEx(gray, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     _, strong = cv2.threshold(edges, max(30.0, float(edges.mean()) * 2.5), 255, cv2.THRESH_BINARY)
     for kernel in ((9, 1), (1, 9)):

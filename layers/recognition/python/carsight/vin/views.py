@@ -71,13 +71,16 @@ class View:
         return View(pixels, self.matrix @ back)
 
     def zoomed(self, zoom: float) -> View:
-        """Return this view ``zoom`` times as large: by areas where smaller, by Lanczos where larger."""
+        """Return this view ``zoom`` times as large: by Lanczos where larger, else halved and then linearly.
+
+        By areas of a fraction of a pixel OpenCV takes seven times as long.
+        """
         columns, rows = max(1, round(self.width * zoom)), max(1, round(self.height * zoom))
         if (columns, rows) == (self.width, self.height):
             return self
         # INTER_CUBIC is not equal to the bit on every processor.
-        method = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LANCZOS4
-        pixels = cv2.resize(self.pixels, (columns, rows), interpolation=method)
+        method = cv2.INTER_LINEAR if zoom < 1 else cv2.INTER_LANCZOS4
+        pixels = cv2.resize(halve_to_cover(self.pixels, columns, rows), (columns, rows), interpolation=method)
         scale = np.diag([self.width / columns, self.height / rows, 1.0])
         return View(np.asarray(pixels, np.uint8), self.matrix @ scale)
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import carsight
+from carsight import runtime
 from carsight.plate.recognizer import PlateRecognizer
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -123,3 +124,20 @@ def test_one_task_loads_nothing_of_the_other(function: str, photo: Path, never: 
     assert not {"cv2", "numpy", "onnxruntime", "zxingcpp"} & set(at_import)
     assert not set(never) & set(after)
     assert not {"boto3", "botocore", "carsight_service"} & set(after)
+
+
+def test_what_is_made_once_is_made_again_only_after_an_error() -> None:
+    calls: list[int] = []
+
+    def make() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError("not yet")
+        return len(calls)
+
+    get = runtime.once(make)
+    assert calls == []
+    with pytest.raises(OSError, match="not yet"):
+        get()
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: get(), range(64))) == {2}

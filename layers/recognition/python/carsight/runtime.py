@@ -10,7 +10,8 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
+T = TypeVar("T")
 
 MODELS = Path(__file__).with_name("models")
 """The folder of the models that ship with the package."""
@@ -49,6 +51,24 @@ def session(path: Path) -> ort.InferenceSession:
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def once(make: Callable[[], T]) -> Callable[[], T]:
+    """Return what calls ``make`` the first time that it is called, and returns the same from then on.
+
+    Threads that call meanwhile wait for it. An error is raised to whoever met it; the next one tries again.
+    """
+    lock = Lock()
+    made: list[T] = []
+
+    def get() -> T:
+        if not made:
+            with lock:
+                if not made:
+                    made.append(make())
+        return made[0]
+
+    return get
 
 
 def picture_input(

@@ -30,6 +30,7 @@ CORRECTIONS = {
     "aws-lambda-powertools": "MIT-0",
     "numpy": "BSD-3-Clause AND 0BSD AND MIT AND Zlib AND CC0-1.0",  # of both versions
     "pi-heif": "BSD-3-Clause; the wheel, for libheif and libde265: LGPL-3.0-or-later",
+    "smart-open": "MIT",
 }
 """Where a package's metadata says less than its files do."""
 

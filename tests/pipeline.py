@@ -22,7 +22,6 @@ from carsight_service.metering.keyring import Keyring
 from carsight_service.metering.model import key_id
 from carsight_service.notify.subscribers import Webhooks
 from carsight_service.notify.webhooks import Announcer, Deliverer
-from carsight_service.queue import results
 from carsight_service.queue.results import BatchJobs
 from carsight_service.queue.worker import Worker
 from local.step_functions import MACHINE_ARN, StepFunctions, machine_of
@@ -89,7 +88,6 @@ class Pipeline:
         self.later = timedelta()
         self.patch = pytest.MonkeyPatch()
         """Undone when the test ends."""
-        self.patch.setattr(results, "SETTLING_SECONDS", 0.0)
         self.recognized: list[bytes] = []
         self.regions: list[tuple[str, ...]] = []
         self.keyring = Keyring(table, dynamodb)

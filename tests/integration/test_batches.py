@@ -9,7 +9,7 @@ import os
 import random
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -27,8 +27,7 @@ from carsight_service.contract.lists import Row
 from carsight_service.http.batches import parse_batch
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.notify.webhooks import Announcer
-from carsight_service.queue import results
-from carsight_service.queue.batches import ANSWER_BYTES, BatchWorker, Outcomes, fitting, lines_of
+from carsight_service.queue.batches import ANSWER_BYTES, BatchWorker, Outcome, Outcomes
 from carsight_service.queue.leases import Leases
 from carsight_service.queue.messages import TryLater
 from carsight_service.queue.results import BatchJobs
@@ -182,41 +181,32 @@ def test_vins(pipeline: Pipeline, host: str) -> None:
     assert (pipeline.used(Api.PLATE), pipeline.used(Api.VIN)) == (0, 1)
 
 
-def test_what_the_map_has_written_is_copied_within_s3_where_it_is_large(pipeline: Pipeline) -> None:
-    """Rows come in the map's order then; those of children that were given up come behind them."""
+def test_children_that_are_given_up_are_in_their_place(pipeline: Pipeline) -> None:
+    """The map's own files, which the manifest names, do without them."""
     pipeline.create_key(overage=True)
     images = a_list(pipeline, 101 * 50)
     batch = submit(pipeline, images)
-    read, copied = BatchWorker.read, []
-    copy = pipeline.clients.s3.upload_part_copy
+    read = BatchWorker.read
 
     def fails(self: BatchWorker, event: Any, deadline: float) -> Any:
         if event["Items"][0]["row"] == 51:
             raise RuntimeError
         return read(self, event, deadline)
 
-    def copies(**arguments: Any) -> Any:
-        copied.append(arguments["CopySource"]["Key"])
-        return copy(**arguments)
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Storage, "read_photo", lambda *_: Photo(PHOTO, ()))
-        patch.setattr(results, "SORTED_BYTES", 1000)
-        patch.setattr(results, "_COPIED_BYTES", 1000)
-        patch.setattr(pipeline.clients.s3, "upload_part_copy", copies)
         patch.setattr(BatchWorker, "read", fails)
         pipeline.drain()
-    (file,) = pipeline.result(f"batches/{batch}/manifest.json")["files"]
-    assert copied == [file["key"]]
     found = lines(pipeline, batch)
-    given_up = list(range(51, 101))
-    assert [row["row"] for row in found] == [
-        *(row for row in range(1, len(images) + 1) if row not in given_up),
-        *given_up,
-    ]
-    assert [row["status"] for row in found[-50:]] == [500] * 50
-    assert [int(row["row"]) for row in table(pipeline, batch)] == [row["row"] for row in found]
-    assert parquet(pipeline, batch)["row"] == [row["row"] for row in found]
+    every = list(range(1, len(images) + 1))
+    assert [row["row"] for row in found] == every
+    assert [row["status"] for row in found[50:100]] == [500] * 50
+    assert 500 not in {row["status"] for row in (*found[:50], *found[100:])}
+    assert [int(row["row"]) for row in table(pipeline, batch)] == every
+    assert parquet(pipeline, batch)["row"] == every
+    (file,) = pipeline.result(f"batches/{batch}/manifest.json")["files"]
+    body = pipeline.s3.get_object(Bucket=pipeline.results, Key=file["key"])["Body"].read()
+    assert [json.loads(line) for line in body.splitlines()] == [*found[:50], *found[100:]]
     said = show(pipeline, batch)
     assert (said["state"], said["read"], said["done"]) == ("finished", pipeline.used(), len(images))
 
@@ -268,12 +258,13 @@ def check_whole(pipeline: Pipeline, batch: str, images: list[str]) -> None:
 
 
 POINTS = [
+    (Outcomes, "get"),
+    (Outcomes, "open"),
     (MeterStore, "take"),
     (BatchWorker, "_row"),
     (Outcomes, "put"),
     (Batches, "add"),
     (MeterStore, "close"),
-    (Leases, "complete"),
 ]
 """Where a worker may die over a child: before each of these, or behind it."""
 
@@ -332,6 +323,26 @@ def test_a_photo_that_ends_its_worker_each_time_is_a_row_of_the_result(pipeline:
     assert (said["state"], said["read"], pipeline.used(), pipeline.tickets()) == ("finished", 50, 50, [])
 
 
+@pytest.mark.parametrize("after", [False, True])
+def test_whoever_dies_over_an_outcome_again_and_again_blames_no_row(pipeline: Pipeline, after: bool) -> None:
+    images, batch = begun(pipeline, 5)
+    put, deaths = Outcomes.put, 0
+
+    def dies(*arguments: Any) -> Any:
+        nonlocal deaths
+        deaths += 1
+        if after or deaths > 4:
+            stored = put(*arguments)
+        if deaths <= 4:
+            raise Died
+        return stored
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Outcomes, "put", dies)
+        pipeline.drain()
+    check_whole(pipeline, batch, images)
+
+
 def a_child(pipeline: Pipeline, batch: str, images: list[str], **more: Any) -> dict[str, Any]:
     """What Step Functions invokes a worker with."""
     items = [{"row": row, "input": image} for row, image in enumerate(images, 1)]
@@ -355,18 +366,23 @@ def test_a_child_that_is_run_twice_is_read_once(pipeline: Pipeline) -> None:
     check_whole(pipeline, batch, images)
 
 
-def test_a_child_that_is_run_twice_at_once_waits(pipeline: Pipeline) -> None:
-    images, batch = begun(pipeline, 9)
+def test_a_child_that_is_run_twice_at_once_is_charged_once(pipeline: Pipeline) -> None:
+    """Both read, on the same units: they are enough, though no more are left."""
+    pipeline.create_key("sandbox", limits={Api.PLATE: 9})
+    images = a_list(pipeline, 9)
+    batch = submit(pipeline, images)
     worker, child = pipeline.workers[Api.PLATE], a_child(pipeline, batch, images)
+    answers = []
 
     def meanwhile(row: Callable[..., Any], *arguments: Any) -> Any:
-        with pytest.raises(TryLater):
-            worker.handle(child | {"run": "another"}, Invocation(300_000))
+        answers.append(worker.handle(child | {"run": "another"}, Invocation(300_000)))
         return row(*arguments)
 
     with once(BatchWorker, "_row", meanwhile):
-        assert len(worker.handle(child, Invocation(300_000))) == 9
-    assert pipeline.used() == 8
+        assert worker.handle(child, Invocation(300_000)) == answers[0]
+    assert (pipeline.used(), pipeline.tickets()) == (8, [])
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
 
 
 def test_a_child_whose_invocation_is_taken_for_lost_counts_once(pipeline: Pipeline) -> None:
@@ -523,6 +539,101 @@ def test_rows_that_are_being_read_when_a_batch_is_stopped_cost_nothing(
         ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")
     pipeline.drain()
     check_whole(pipeline, batch, images)
+
+
+@pytest.mark.parametrize("redriven", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(("owner", "name"), [(BatchWorker, "_running"), *POINTS])
+def test_a_batch_that_ends_while_a_child_stands_still(
+    pipeline: Pipeline, owner: Any, name: str, after: bool, redriven: bool
+) -> None:
+    """However long a child takes over a step: what it stores is charged, what is charged is in the result."""
+    images, batch = begun(pipeline, 5)
+
+    def ends(step: Callable[..., Any], *arguments: Any) -> Any:
+        answer = step(*arguments) if after else None
+        ask(pipeline, "DELETE", f"/v1/batches/{batch}")
+        pipeline.drain()
+        check_ended(pipeline, batch)
+        if redriven:
+            assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 200
+        return answer if after else step(*arguments)
+
+    with once(owner, name, ends), suppress(TryLater):
+        pipeline.workers[Api.PLATE].handle(a_child(pipeline, batch, images), Invocation(300_000))
+    if not redriven:
+        check_ended(pipeline, batch)
+        ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+
+
+def check_ended(pipeline: Pipeline, batch: str) -> None:
+    """Of a batch that was stopped, what is in the result is charged, and nothing else stored or charged."""
+    said = show(pipeline, batch)
+    read = sum(row["status"] == 200 for row in lines(pipeline, batch))
+    assert (said["state"], said["read"], pipeline.used(), pipeline.tickets()) == ("cancelled", read, read, [])
+    outcomes = Outcomes(pipeline.deployment)
+    ended = Batches(pipeline.deployment).get(batch)
+    assert ended is not None
+    assert sum(outcome.read for outcome in outcomes.all(ended)) == read
+
+
+def test_stops_redrives_and_deaths_in_any_order(pipeline: Pipeline) -> None:
+    """A child's workers stand still or die while others of the same child run and its batch ends."""
+    images, batch = begun(pipeline, 8, overage=True)
+    chance, worker = random.Random(17), pipeline.workers[Api.PLATE]
+    events: list[str] = []
+    within: list[str] = []
+
+    def run() -> None:
+        with suppress(TryLater, Died):
+            worker.handle(a_child(pipeline, batch, images, attempt=len(events) % 3), Invocation(300_000))
+
+    def end() -> None:
+        ask(pipeline, "DELETE", f"/v1/batches/{batch}")
+        pipeline.drain()
+
+    def redrive() -> None:
+        ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")
+
+    def die() -> None:
+        if "end" not in within:
+            raise Died
+
+    happen = [run, run, end, redrive, die]
+
+    def something() -> None:
+        if len(within) < 3 and len(events) < 60 and chance.random() < 0.3:
+            event = chance.choice(happen)
+            events.append(event.__name__)
+            within.append(event.__name__)
+            try:
+                event()
+            finally:
+                within.pop()
+
+    def drawn(real: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*arguments: Any, **more: Any) -> Any:
+            something()
+            answer = real(*arguments, **more)
+            something()
+            return answer
+
+        return step
+
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in POINTS:
+            patch.setattr(owner, name, drawn(getattr(owner, name)))
+        while len(events) < 60:
+            run()
+            redrive()
+    end()
+    check_ended(pipeline, batch)
+    redrive()
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+    assert set(events) == {event.__name__ for event in happen}
 
 
 def test_a_batch_whose_machine_is_gone_is_stopped_when_another_starts(pipeline: Pipeline) -> None:
@@ -778,20 +889,18 @@ def test_a_broken_row_far_down_ends_a_batch_before_anything_is_read(listing: Pip
     assert ask(listing, "POST", f"/v1/batches/{said['id']}/redrive")[1]["code"] == "invalid_request"
 
 
-def test_an_answer_that_is_too_large_leaves_out_what_is_least(pipeline: Pipeline) -> None:
+def test_an_answer_that_is_too_large_for_the_map_is_cut_to_what_became_of_its_rows(
+    pipeline: Pipeline,
+) -> None:
     row = {"row": 1, "input": "x", "status": 200, **PLATES.body("id", 1.0)}
-    reading = row["results"][0]
-    row["results"] = [reading | {"candidates": [{"score": 1, "plate": "9djc652"}] * 9}] * 2
-    few = fitting(lines_of([row] * 3))
-    assert few == [row] * 3
-    fit = ANSWER_BYTES // len(lines_of([row | {"results": [reading] * 2}]))
-    many = fitting(lines_of([row] * (fit - 1)))
-    assert len(lines_of([row] * (fit - 1))) > ANSWER_BYTES
-    assert [len(reading["candidates"]) for reading in many[0]["results"]] == [1, 1]
-    assert "characters" not in many[0]["results"][0]
-    most = fitting(lines_of([row | {"results": [reading] * 40}] * 50))
-    assert len(json.dumps(most)) < 256 * 1024
-    assert (most[0]["truncated"], len(most[0]["results"])) == (40, 1)
+    assert Outcome.of([row] * 3).answer() == [row] * 3
+    many = Outcome.of([row | {"results": row["results"] * 40}] * 50)
+    assert len(many.lines) > ANSWER_BYTES
+    assert (
+        many.answer()
+        == [{"row": 1, "input": "x", "status": 200, "message": "", "request_id": "id", "truncated": True}]
+        * 50
+    )
 
 
 def test_a_batch_survives_a_rotation(pipeline: Pipeline) -> None:

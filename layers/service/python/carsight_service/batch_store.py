@@ -8,6 +8,7 @@ batch is and how it ended; while it runs, the map run says how far it is.
                               map/...         what the map writes: JSON Lines, and a manifest
                               result.jsonl, result.csv, result.parquet, manifest.json
     parts/<id>/<first row>.jsonl              the outcome of each child, kept for as long as it may run again
+    parts/notes/<id>/<first row>.json         rows that a child's worker may have died over
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from carsight_service.aws.dynamo import attribute, attribute_names, expiry
+from carsight_service.aws.dynamo import attribute, attribute_names, expiry, item_of
 from carsight_service.aws.signed import failure
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import InvalidRequest, StoreUnavailable
@@ -98,6 +99,10 @@ class Batch:
         """Return the key of the outcome of the child that begins with ``first_row``; without, of all."""
         return f"parts/{self.id}/" + (f"{first_row:08}.jsonl" if first_row else "")
 
+    def notes(self, first_row: int) -> str:
+        """Return the key of what a child notes for whoever tries it again."""
+        return f"parts/notes/{self.id}/{first_row:08}.json"
+
     def tickets(self, first_row: int | None = None) -> str:
         """Return how the tickets of the child that begins with ``first_row`` begin; without, of all."""
         return f"{self.id[:12]}-" + (f"{first_row}." if first_row else "")
@@ -110,8 +115,9 @@ class Batch:
     def to_item(self) -> dict[str, Any]:
         """Return the item that holds it."""
         fields = asdict(self) | {"regions": ",".join(self.regions)}
-        known = {name: attribute(value) for name, value in fields.items() if value not in (None, "")}
-        return _key(known.pop("id")["S"]) | known
+        del fields["id"]
+        known = {name: value for name, value in fields.items() if value not in (None, "")}
+        return _key(self.id) | item_of(**known)
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> Self:
@@ -157,35 +163,36 @@ class Batches:
 
     def begin(self, batch: Batch, rows: List) -> None:
         """Note the batch and have its rows read. Nothing is counted yet."""
-        with _reaching():
-            item = batch.to_item() | {"expires": expiry(self._clock(), KEPT)}
-            self._client.put_item(TableName=self._table, Item=item)
+        item = batch.to_item() | {"expires": expiry(self._clock(), KEPT)}
         wanted = {"account": batch.account, "api": batch.api, "list": asdict(rows)}
+        with _reaching():
+            self._client.put_item(TableName=self._table, Item=item)
         try:
             with _reaching():
                 self._aws.states.start_execution(
                     stateMachineArn=self._machine, name=batch.id, input=json.dumps(wanted)
                 )
         except Exception:
-            self.note(batch, state="cancelled")
+            self.change(batch, state="cancelled")
             raise
 
     def progress(self, batch: Batch) -> Progress:
         """Return how far a batch is. One whose end has not been noted yet is over all the same."""
         if batch.state != "running":
             return Progress(batch)
+        states, arn = self._aws.states, self._execution(batch)
         try:
             with _reaching():
-                status = self._aws.states.describe_execution(executionArn=self._execution(batch))["status"]
+                status = states.describe_execution(executionArn=arn)["status"]
+                runs = states.list_map_runs(executionArn=arn)["mapRuns"]
         except _Refused:  # forgotten, which comes long after its end
-            return Progress(replace(batch, state="cancelled"))
+            status = "ABORTED"
         if status in ENDS:
             return Progress(replace(batch, state=ENDS[status]))
+        if not runs:
+            return Progress(batch, None, None)
         with _reaching():
-            runs = self._aws.states.list_map_runs(executionArn=self._execution(batch))["mapRuns"]
-            if not runs:
-                return Progress(batch, None, None)
-            counts = self._aws.states.describe_map_run(mapRunArn=runs[0]["mapRunArn"])["itemCounts"]
+            counts = states.describe_map_run(mapRunArn=runs[0]["mapRunArn"])["itemCounts"]
         return Progress(batch, counts["pending"], counts["running"])
 
     def stop(self, batch: Batch) -> None:
@@ -205,24 +212,20 @@ class Batches:
             "Only a batch that has failed or been stopped, within 14 days, can be redriven; one that was "
             "stopped just now may need a minute to come to rest"
         )
-        again: dict[str, Any] = {
-            "state": "running",
-            "redrives": batch.redrives + 1,
-            "finished": None,
-            "detail": None,
-        }
+        again: dict[str, Any] = {"state": "running", "redrives": batch.redrives + 1}
+        again |= {"finished": None, "detail": None}
         # Until its end has been joined, what is open in the meter is closed, and must be no redriven child's.
-        over = batch.state in ("failed", "cancelled") and batch.finished
-        if not over or not self._update(batch, **again):
+        is_over = batch.state in ("failed", "cancelled") and batch.finished
+        running = self.change(batch, **again) if is_over else None
+        if running is None:
             raise refused
-        running = replace(batch, **again)
         try:
             with _reaching():
                 self._aws.states.redrive_execution(
                     executionArn=self._execution(batch), clientToken=running.delivery
                 )
         except Exception as error:
-            self._update(running, **{name: getattr(batch, name) for name in again})
+            self.change(running, **{name: getattr(batch, name) for name in again})
             if isinstance(error, _Refused):
                 raise refused from error
             raise
@@ -257,37 +260,34 @@ class Batches:
                 },
             )
 
-    def note(self, batch: Batch, **fields: Any) -> None:
-        """Set fields of a batch: its ``rows``, or the ``detail`` of why it is going to fail."""
-        self._update(batch, **fields)
+    def end(self, batch: Batch, state: State, **fields: Any) -> None:
+        """Note how a batch has ended, unless it has been redriven since."""
+        self.change(batch, state=state, finished=self._now(), **fields)
 
-    def end(self, batch: Batch, state: State, **fields: Any) -> bool:
-        """Note how a batch has ended; False where it has been redriven since."""
-        return self._update(batch, state=state, finished=self._now(), **fields)
-
-    def _now(self) -> str:
-        return self._clock().astimezone(UTC).isoformat(timespec="seconds")
-
-    def _update(self, batch: Batch, **fields: Any) -> bool:
-        """Set ``fields`` while the batch is in the state that is known here; False where it is in another."""
-        names = {f"#{name}": name for name in fields} | attribute_names("state", "redrives")
-        values = {f":{name}": attribute(value) for name, value in fields.items() if value is not None}
-        sets = ", ".join(f"#{name} = :{name}" for name, value in fields.items() if value is not None)
-        gone = ", ".join(f"#{name}" for name, value in fields.items() if value is None)
+    def change(self, batch: Batch, **fields: Any) -> Batch | None:
+        """Set ``fields`` while the batch is in the state that is known here; None where it is in another."""
+        known = {name: value for name, value in fields.items() if value is not None}
+        sets = [f"#{name} = :{name}" for name in known]
+        gone = [f"#{name}" for name in fields if name not in known]
+        values = item_of(**{f":{name}": value for name, value in known.items()})
         try:
             with _reaching():
                 self._client.update_item(
                     TableName=self._table,
                     Key=_key(batch.id),
-                    UpdateExpression=(f"SET {sets}" if sets else "") + (f" REMOVE {gone}" if gone else ""),
+                    UpdateExpression=f"SET {', '.join(sets)}"
+                    + (f" REMOVE {', '.join(gone)}" if gone else ""),
                     ConditionExpression="#state = :was AND #redrives = :before",
-                    ExpressionAttributeNames=names,
+                    ExpressionAttributeNames=attribute_names(*fields, "state", "redrives"),
                     ExpressionAttributeValues=values
                     | {":was": attribute(batch.state), ":before": attribute(batch.redrives)},
                 )
         except _Refused:
-            return False
-        return True
+            return None
+        return replace(batch, **fields)
+
+    def _now(self) -> str:
+        return self._clock().astimezone(UTC).isoformat(timespec="seconds")
 
 
 class _Refused(Exception):

@@ -97,6 +97,7 @@ class ObjectClient:
         said = {name.lower(): value for name, value in response.getheaders()}
         return {
             "Body": io.BytesIO(content),
+            "ETag": said.get("etag", ""),
             "ContentLength": max(len(content), int(said.get("content-length", 0))),
             "Metadata": {
                 name[len(_METADATA) :]: value for name, value in said.items() if name.startswith(_METADATA)

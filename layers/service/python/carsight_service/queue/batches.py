@@ -1,17 +1,19 @@
 """A child of a batch's map: some fifty rows are read, counted under one ticket, and answered together.
 
 Step Functions may run a child twice, at once or after its worker died. What a child has come to is one object
-of the results bucket, written once; whoever finds it returns it. Each run that takes units takes them under a
-ticket of its own, and the object names the one that has paid for it: all others are given back. In the order
-in which a worker may die, and what the next run finds:
+of the results bucket, its outcome, and that object alone decides: units are charged for the outcome that
+names their ticket, and given back for any other. Whoever finds an outcome returns it; of two runs that store
+one, S3 lets the first. In the order in which a worker may die, and what the next run finds:
 
-    lease taken          its own lease, where it is the same child tried again; another's runs out
     units taken          the ticket is in the meter: the same units, not counted again
-    outcome stored       nothing is read; what is left is to settle the ticket
+    outcome stored       nothing is read; what is left is to close the ticket
     ticket closed        nothing left of it; the outcome is the answer
 
-A photo that ends its worker each time ends as a row too: from the third attempt on, each row is noted in the
-lease before it is read, and the one that was being read when the worker died is left out.
+When a batch ends, tickets that are still open are closed in the same way: what has no outcome gets a void
+one, in whose place nothing can be stored any more but by a redrive, which has seen it.
+
+A photo that ends its worker each time ends as a row too: from the third attempt on, each row is noted before
+it is read, and the one that was being read when the worker died is left out.
 """
 
 from __future__ import annotations
@@ -20,17 +22,17 @@ import json
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from botocore.exceptions import ClientError
-
+from carsight_service.aws.signed import failure
 from carsight_service.aws.storage import INCOMING, upload_prefix
 from carsight_service.batch_store import Batch, Batches
+from carsight_service.contract.api import MAX_IMAGE_BYTES
 from carsight_service.contract.errors import (
     InternalError,
     InvalidImage,
@@ -43,7 +45,6 @@ from carsight_service.contract.errors import (
 from carsight_service.contract.lists import Row, parse_row
 from carsight_service.deadline import OutOfTime
 from carsight_service.images import S3Source, UrlSource
-from carsight_service.queue.leases import Lease, Leases
 from carsight_service.queue.messages import TryLater
 from carsight_service.reading import Recognize, forget_frames, translate
 from carsight_service.telemetry import logger, stage, timed
@@ -57,7 +58,7 @@ SECONDS_A_ROW = 12.0
 """How long a row's photo is waited for, and what is left for another row: a fetch is given up after 8."""
 
 CHILD_SECONDS = 120.0
-"""What a child may take, fifty rows whose hosts do not answer included; its lease lasts no longer."""
+"""What a child may take, fifty rows whose hosts do not answer included."""
 
 AHEAD = 8
 """Photos that are fetched while one is read."""
@@ -70,6 +71,12 @@ SUSPICIOUS_ATTEMPTS = 2
 
 ANSWER_BYTES = 240_000
 """The largest result of a child: Step Functions takes 256 KiB."""
+
+_BRIEFLY = ("row", "id", "input", "status", "code", "message", "request_id")
+"""What is passed on of a row where there is no room for more."""
+
+_VOID = "void"
+"""The ticket of an outcome that is none."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -100,22 +107,6 @@ class ChildRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
-    """What Step Functions invokes a worker for."""
-
-    batch: Batch
-    rows: Sequence[ChildRow]
-    run: str
-    """Names the child's execution, which tries again where a worker dies."""
-    attempt: int
-
-    @property
-    def first(self) -> int:
-        """The row that names the child: the map cuts a list in the same way whenever it is run."""
-        return self.rows[0].row
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a child has come to."""
 
@@ -125,188 +116,262 @@ class Outcome:
     """How many rows were answered with a 200, and so are charged."""
     ticket: str = "none"
     """What its units were counted under."""
+    etag: str = ""
+    """S3's name for these bytes, where they were found there."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, Any]], ticket: str = "none") -> Outcome:
+        """Return the outcome that ``rows`` are."""
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        return cls(lines.encode(), sum(row["status"] == 200 for row in rows), ticket)
+
+    @classmethod
+    def void(cls) -> Outcome:
+        """Return one that says that there is none; each has bytes of its own, for S3 to tell them apart."""
+        return cls(secrets.token_bytes(16), ticket=_VOID)
+
+    @property
+    def is_void(self) -> bool:
+        """Whether the child has come to nothing, and may only run again when its batch is redriven."""
+        return self.ticket == _VOID
 
     def paid_by(self, grant: Grant) -> int:
         """Return how many of the units of ``grant`` it keeps."""
         return self.read if grant.ticket == self.ticket else 0
 
+    def answer(self) -> list[dict[str, Any]]:
+        """Return its rows, without what it takes too much room to pass on."""
+        rows: list[dict[str, Any]] = [json.loads(line) for line in self.lines.splitlines()]
+        if len(self.lines) <= ANSWER_BYTES:
+            return rows
+        return [{name: row[name] for name in _BRIEFLY if name in row} | {"truncated": True} for row in rows]
+
 
 class Outcomes:
-    """What children have come to, each in an object that is written once."""
+    """What children have come to, each in an object that S3 lets only one of them write."""
 
     def __init__(self, deployment: Deployment) -> None:
-        self._s3 = deployment.aws.s3
+        self._aws = deployment.aws
         self._bucket = deployment.storage.results_bucket
         self._meters = deployment.meters
 
     def get(self, key: str) -> Outcome | None:
         """Return the outcome under ``key``, None where there is none."""
-        try:
-            found = self._s3.get_object(Bucket=self._bucket, Key=key)
-        except self._s3.exceptions.NoSuchKey:
+        if (found := self._object(key)) is None:
             return None
         about = found["Metadata"]
-        return Outcome(found["Body"].read(), int(about["read"]), about["ticket"])
+        return Outcome(found["Body"].read(), int(about["read"]), about["ticket"], found["ETag"])
 
-    def put(self, key: str, outcome: Outcome) -> Outcome:
-        """Store an outcome unless there is one; return the one that is there."""
+    def put(self, key: str, outcome: Outcome, instead: Outcome | None = None) -> Outcome:
+        """Store an outcome where there is none, or ``instead`` of one; return the one that is there then."""
+        condition: Any = {"IfMatch": instead.etag} if instead else {"IfNoneMatch": "*"}
+        about = {"read": str(outcome.read), "ticket": outcome.ticket}
         try:
-            self._s3.put_object(
-                Bucket=self._bucket,
-                Key=key,
-                Body=outcome.lines,
-                Metadata={"read": str(outcome.read), "ticket": outcome.ticket},
-                IfNoneMatch="*",
+            self._aws.s3.put_object(
+                Bucket=self._bucket, Key=key, Body=outcome.lines, Metadata=about, **condition
             )
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "PreconditionFailed" or (found := self.get(key)) is None:
+        except Exception as error:
+            if failure(error).code != "PreconditionFailed" or (found := self.get(key)) is None:
                 raise
             return found
         return outcome
 
+    def decide(self, key: str, otherwise: Outcome) -> Outcome:
+        """Return the outcome under ``key``, which is ``otherwise`` from now on where there is none."""
+        found = self.get(key)
+        return self.put(key, otherwise, found) if found is None or found.is_void else found
+
     def all(self, batch: Batch) -> Iterator[Outcome]:
         """Yield the outcomes of a batch, in the order of its list, a few of them in memory."""
-        listed = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=batch.part())
-        keys = (found["Key"] for page in listed for found in page.get("Contents", ()))
-        with fetched_ahead(self.get, keys) as found:
-            yield from (outcome for _, future in found if (outcome := future.result()))
-
-    def settle(self, batch: Batch, first_row: int | None = None) -> None:
-        """Close what workers that died have left open: the tickets of one child, or of all of a batch."""
-        for grant in self.open(batch, first_row):
-            outcome = self.get(batch.part(batch.row_of(grant.ticket)))
-            self._meters.close(grant, outcome.paid_by(grant) if outcome else 0)
+        pages = self._aws.s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=batch.part()
+        )
+        keys = (found["Key"] for page in pages for found in page.get("Contents", ()))
+        with closing(fetched_ahead(self.get, keys)) as outcomes:
+            for _, found in outcomes:
+                if (outcome := found.result()) and not outcome.is_void:
+                    yield outcome
 
     def open(self, batch: Batch, first_row: int | None = None) -> list[Grant]:
         """Return what is counted and not closed of one child, or of all of a batch."""
         return self._meters.granted(batch.account, batch.api, batch.tickets(first_row))
 
+    def settle(self, batch: Batch, first_row: int | None = None) -> None:
+        """Close the open tickets of one child, or of all of a batch, as their outcomes say.
+
+        Nothing can be stored under them any more then.
+        """
+        for grant in self.open(batch, first_row):
+            outcome = self.decide(batch.part(batch.row_of(grant.ticket)), Outcome.void())
+            self._meters.close(grant, outcome.paid_by(grant))
+
+    def noted(self, batch: Batch, first_row: int) -> list[int]:
+        """Return the rows of a child that its worker may have died over."""
+        found = self._object(batch.notes(first_row))
+        return json.loads(found["Body"].read()) if found else []
+
+    def note(self, batch: Batch, first_row: int, rows: Sequence[int]) -> None:
+        """Note the rows of a child that its worker will have died over, should it die now."""
+        self._aws.s3.put_object(
+            Bucket=self._bucket, Key=batch.notes(first_row), Body=json.dumps(rows).encode()
+        )
+
+    def _object(self, key: str) -> Any:
+        which: Any = {"Bucket": self._bucket, "Key": key}
+        try:
+            found: Any = self._aws.photos.get_object(**which)
+        except Exception as error:
+            if failure(error).code == "NoSuchKey":
+                return None
+            raise
+        is_whole = found["ContentLength"] <= MAX_IMAGE_BYTES  # which is what this client brings at most
+        return found if is_whole else self._aws.s3.get_object(**which)
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """What Step Functions invokes a worker for."""
+
+    batch: Batch
+    rows: Sequence[ChildRow]
+    attempt: int
+    deadline: float
+    """When it has to have come to something (``time.monotonic``)."""
+
+    @property
+    def first(self) -> int:
+        """The row that names the child: the map cuts a list in the same way whenever it is run."""
+        return self.rows[0].row
+
 
 class BatchWorker:
     """Reads children of batches of one API; one per process, safe to share between threads."""
 
-    def __init__(self, deployment: Deployment, recognize: Recognize, leases: Leases) -> None:
+    def __init__(self, deployment: Deployment, recognize: Recognize) -> None:
         self._deployment = deployment
         self._storage = deployment.storage
         self._meters = deployment.meters
         self._recognize = recognize
         self._batches = Batches(deployment)
         self._outcomes = Outcomes(deployment)
-        self._leases = leases
 
     def read(self, event: Event, deadline: float) -> list[dict[str, Any]]:
         """Read the rows of a child before ``deadline``; return the rows of its result.
 
-        Raises ``TryLater`` where another run is at it, and whatever is our fault: both are tried again.
+        Raises ``TryLater`` where its batch was stopped, and whatever is our fault: both are tried again.
         """
-        batch = self._batches.get(event["BatchInput"]["batch"])
-        if batch is None or batch.state != "running":
-            raise TryLater("the batch was stopped")
+        batch = self._running(event["BatchInput"]["batch"])
         rows = [ChildRow(**item) for item in event["Items"]]
-        child = Child(batch, rows, event["run"], event["attempt"])
-        seconds = min(CHILD_SECONDS, deadline - time.monotonic())
-        name = f"batch/{batch.id}/{child.first}"
-        lease = self._leases.take(name, batch.id, seconds, holder=child.run)
-        if lease is None:
+        deadline = min(deadline, time.monotonic() + CHILD_SECONDS)
+        child = Child(batch, rows, event["attempt"], deadline)
+        with timed(self._deployment.timer) as stages:
             outcome = self._outcomes.get(batch.part(child.first))
-            return fitting(outcome.lines if outcome else b"")
-        with self._leases.held(lease), timed(self._deployment.timer) as stages:
-            outcome = self._outcomes.get(batch.part(child.first)) if lease.is_again else None
-            if outcome is None:
-                outcome = self._read(child, lease, time.monotonic() + seconds)
+            if outcome is None or outcome.is_void:
+                outcome = self._read(child, outcome)
             else:
                 self._outcomes.settle(batch, child.first)
-        about = {"batch": batch.id, "row": child.first, "rows": len(rows), "read": outcome.read}
+        if outcome.is_void:
+            raise _stopped()
+        about = {"batch": batch.id, "row": child.first, "rows": len(child.rows), "read": outcome.read}
         milliseconds = {name: round(value, 1) for name, value in stages.items()}
         logger.info("rows read", extra={**about, "ms": milliseconds})
-        return fitting(outcome.lines)
+        return outcome.answer()
 
-    def _read(self, child: Child, lease: Lease, deadline: float) -> Outcome:
-        batch = child.batch
+    def _running(self, batch_id: str) -> Batch:
+        batch = self._batches.get(batch_id)
+        if batch is None or batch.state != "running":
+            raise _stopped()
+        return batch
+
+    def _read(self, child: Child, void: Outcome | None) -> Outcome:
+        """Read a child and store what it comes to, in the place of a ``void`` outcome where there is one."""
         try:
             with stage("keys"):
-                grant = self._take(child, lease)
+                grant = self._take(child)
         except StoreUnavailable:
             raise
         except ServiceError as refused:  # the key, its plan or its limit: that is every row's answer
-            return self._store(child, [self._refused(batch, item, refused) for item in child.rows])
-        noting = child.attempt >= SUSPICIOUS_ATTEMPTS
-        fatal = [int(row) for row in lease.note.split(",") if row]
+            return self._store(child, [self._refused(child, row, refused) for row in child.rows], void)
         try:
-            rows = self._rows(child, grant, deadline, fatal, lease if noting else None)
-        except Exception:
-            if noting:  # no row's fault
-                self._leases.note(lease, ",".join(map(str, fatal)))
+            # Looked at behind the ticket: whoever ends the batch notes that before it looks for tickets.
+            self._running(child.batch.id)
+        except TryLater:
+            self._outcomes.settle(child.batch, child.first)
             raise
-        now = self._batches.get(batch.id)
-        if now is None or now.state != "running" or now.redrives != batch.redrives:
-            # It was stopped meanwhile: its result has been written, and what is open has been closed.
-            self._meters.close(grant, 0)
-            raise TryLater("the batch was stopped")
-        outcome = self._store(child, rows, grant.ticket)
+        outcome = self._store(child, self._rows(child, grant), void, grant.ticket)
         with stage("keys"):
             self._meters.close(grant, outcome.paid_by(grant))
         return outcome
 
-    def _take(self, child: Child, lease: Lease) -> Grant:
+    def _take(self, child: Child) -> Grant:
         """Take the units of a child, unless a run before has taken them and not come to an end."""
-        if lease.is_again and (left := self._outcomes.open(child.batch, child.first)):
+        if left := self._outcomes.open(child.batch, child.first):
             return left[0]
         # Under a name of its own: a run that comes late, when another has closed its ticket, has none to it.
         ticket = child.batch.tickets(child.first) + secrets.token_hex(3)
         return self._meters.take(child.batch.account, child.batch.api, len(child.rows), ticket)
 
-    def _store(self, child: Child, rows: Sequence[Mapping[str, Any]], ticket: str = "none") -> Outcome:
-        mine = Outcome(lines_of(rows), sum(row["status"] == 200 for row in rows), ticket)
+    def _store(
+        self, child: Child, rows: Sequence[Mapping[str, Any]], void: Outcome | None, ticket: str = "none"
+    ) -> Outcome:
+        mine = Outcome.of(rows, ticket)
         with stage("store"):
-            outcome = self._outcomes.put(child.batch.part(child.first), mine)
+            outcome = self._outcomes.put(child.batch.part(child.first), mine, void)
         if outcome is mine:
             self._batches.add(child.batch, mine.read, len(rows) - mine.read)
         return outcome
 
-    def _rows(
-        self, child: Child, grant: Grant, deadline: float, fatal: Sequence[int], noted: Lease | None
-    ) -> list[dict[str, Any]]:
-        """Read the rows of a child but those that were ``fatal`` to its worker; each is ``noted`` before."""
-        batch, rows, read = child.batch, list[dict[str, Any]](), 0
-        with fetched_ahead(partial(self._fetch, batch), child.rows) as photos:
-            for item, photo in photos:
-                if time.monotonic() + SECONDS_A_ROW > deadline:
-                    raise TryLater("no time for another row")
-                if item.row in fatal:
-                    rows.append(self._refused(batch, item, InternalError(batch.api)))
-                    continue
-                if noted:
-                    self._leases.note(noted, ",".join(map(str, [*fatal, item.row])))
-                try:
-                    rows.append(self._row(batch, item, photo, grant if read == grant.units else None))
-                    read += 1
-                except Exception as error:
-                    refused = translate(error, batch.api)
-                    if isinstance(refused, StoreUnavailable) and child.attempt < PATIENT_ATTEMPTS:
-                        raise
-                    rows.append(self._refused(batch, item, refused))
-                    forget_frames(error)
+    def _rows(self, child: Child, grant: Grant) -> list[dict[str, Any]]:
+        """Read the rows of a child, but for those that have ended its worker."""
+        is_suspicious = child.attempt >= SUSPICIOUS_ATTEMPTS
+        fatal = self._outcomes.noted(child.batch, child.first) if is_suspicious else []
+
+        def note(fatal: Sequence[int]) -> None:
+            if is_suspicious:
+                self._outcomes.note(child.batch, child.first, fatal)
+
+        rows: list[dict[str, Any]] = []
+        left = grant.units
+        try:
+            with closing(fetched_ahead(partial(self._fetch, child.batch), child.rows)) as photos:
+                for item, photo in photos:
+                    refusal: ServiceError | None = None
+                    if item.row in fatal:
+                        refusal = InternalError(child.batch.api)
+                    elif not left:
+                        refusal = LimitExceeded(grant.usage, self._deployment.clock())
+                    else:
+                        note([*fatal, item.row])
+                    row = self._refused(child, item, refusal) if refusal else self._row(child, item, photo)
+                    rows.append(row)
+                    left -= row["status"] == 200
+        except Exception:
+            note(fatal)  # no row's fault
+            raise
+        note(fatal)  # nor will it be, whatever happens to what they have come to
         return rows
 
-    def _row(
-        self, batch: Batch, item: ChildRow, photo: Future[tuple[Row, bytes]], used_up: Grant | None
-    ) -> dict[str, Any]:
-        """Read one row, unless its child's units are ``used_up``. Raises whatever it cannot be read for."""
-        if used_up:
-            raise LimitExceeded(used_up.usage, self._deployment.clock())
+    def _row(self, child: Child, item: ChildRow, photo: Future[tuple[Row, bytes]]) -> dict[str, Any]:
+        """Read one row. Raises where that is worth another attempt; anything else is the row's answer."""
+        if time.monotonic() + SECONDS_A_ROW > child.deadline:
+            raise TryLater("no time for another row")
         start = self._deployment.timer()
-        with stage("load"):
-            try:
+        try:
+            with stage("load"):
                 row, image = photo.result(SECONDS_A_ROW)
-            except TimeoutError:
-                raise OutOfTime from None
-        answer = self._recognize(image, row.regions or batch.regions)
-        milliseconds = (self._deployment.timer() - start) * 1000
-        return item.answer(200, answer.body(f"{batch.id}-{item.row}", milliseconds))
+            answer = self._recognize(image, row.regions or child.batch.regions)
+            milliseconds = (self._deployment.timer() - start) * 1000
+            return item.answer(200, answer.body(f"{child.batch.id}-{item.row}", milliseconds))
+        except Exception as error:
+            refusal = translate(OutOfTime() if isinstance(error, TimeoutError) else error, child.batch.api)
+            if isinstance(refusal, StoreUnavailable) and child.attempt < PATIENT_ATTEMPTS:
+                raise
+            answered = self._refused(child, item, refusal)
+            forget_frames(error)
+            return answered
 
-    def _refused(self, batch: Batch, item: ChildRow, error: ServiceError) -> dict[str, Any]:
-        return item.refusal(batch, error, self._deployment.settings)
+    def _refused(self, child: Child, item: ChildRow, error: ServiceError) -> dict[str, Any]:
+        return item.refusal(child.batch, error, self._deployment.settings)
 
     def _fetch(self, batch: Batch, item: ChildRow) -> tuple[Row, bytes]:
         """Return a row and the bytes that it names.
@@ -328,56 +393,21 @@ class BatchWorker:
         return row, self._storage.read_photo(bucket, key).data
 
 
-def lines_of(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Return rows as JSON Lines."""
-    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+def _stopped() -> TryLater:
+    return TryLater("the batch was stopped")
 
 
-def fitting(outcome: bytes) -> list[dict[str, Any]]:
-    """Return the rows of an outcome, without what it takes too much room to pass on.
-
-    What tells of single characters and candidates but the first go first, then plates behind the first of a
-    row, which says so then.
-    """
-    rows: list[dict[str, Any]] = [json.loads(line) for line in outcome.splitlines()]
-    for shorten in (_without_details, _with_one_plate):
-        if len(outcome) > ANSWER_BYTES:
-            for row in rows:
-                shorten(row)
-            outcome = lines_of(rows)
-    return rows
-
-
-def _without_details(row: dict[str, Any]) -> None:
-    for reading in row.get("results") or [row]:
-        for name in ("characters", "polygon", "repairs"):
-            reading.pop(name, None)
-        if "candidates" in reading:
-            reading["candidates"] = reading["candidates"][:1]
-
-
-def _with_one_plate(row: dict[str, Any]) -> None:
-    if len(row.get("results", ())) > 1:
-        row["truncated"] = len(row["results"])
-        row["results"] = row["results"][:1]
-
-
-@contextmanager
 def fetched_ahead(
     fetch: Callable[[Item], Result], items: Iterable[Item]
-) -> Iterator[Iterator[tuple[Item, Future[Result]]]]:
-    """Call ``fetch`` for ``AHEAD`` of ``items`` in threads; yields each item with what it comes to."""
+) -> Generator[tuple[Item, Future[Result]], None, None]:
+    """Call ``fetch`` for ``AHEAD`` of ``items`` in threads; yield each item with what it comes to."""
     pool = ThreadPoolExecutor(AHEAD)
-
-    def in_order() -> Iterator[tuple[Item, Future[Result]]]:
-        ahead: deque[tuple[Item, Future[Result]]] = deque()
+    ahead: deque[tuple[Item, Future[Result]]] = deque()
+    try:
         for item in items:
             ahead.append((item, pool.submit(fetch, item)))
             if len(ahead) == AHEAD:
                 yield ahead.popleft()
         yield from ahead
-
-    try:
-        yield in_order()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -51,10 +51,6 @@ class Lease:
     holder: str
     displaced: str | None
     """Identity of earlier work under this name that was begun and never finished."""
-    note: str = ""
-    """What its last holder has noted."""
-    is_again: bool = False
-    """Whether it has been held before, by whomever."""
 
 
 class Leases:
@@ -126,8 +122,7 @@ class Leases:
         displaced = None
         if old and not old["done"]["BOOL"] and old["identity"]["S"] != identity:
             displaced = old["identity"]["S"]
-        note = old["note"]["S"] if old and "note" in old and old["identity"]["S"] == identity else ""
-        return Lease(name, identity, holder, displaced, note, is_again=bool(old))
+        return Lease(name, identity, holder, displaced)
 
     @contextmanager
     def held(self, lease: Lease) -> Iterator[None]:
@@ -139,10 +134,6 @@ class Leases:
                 self.abandon(lease)
             raise
         self.complete(lease)
-
-    def note(self, lease: Lease, text: str) -> None:
-        """Leave something for whoever holds the lease next, should this holder die."""
-        self._set(lease, "note", {"S": text})
 
     def complete(self, lease: Lease) -> None:
         """Note that the work is done, for good."""

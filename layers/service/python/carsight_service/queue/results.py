@@ -1,26 +1,24 @@
 """Before a batch's map, and after it: its list is looked at, and its results are joined and announced.
 
-A map that has read every row leaves files of JSON Lines and a manifest that names them. Of one that failed or
-was stopped, what its children have come to is joined; a redrive joins it anew, with what was missing.
+Whatever has ended a map, results are joined out of what its children have come to, in the order of the list;
+a redrive joins them anew, with what was missing. The map's own files of JSON Lines stay beside them.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from carsight_service.aws.clients import Clients
+from smart_open import s3
+
 from carsight_service.batch_store import ENDS, RESULTS, Batch, Batches, Kind, State
 from carsight_service.contract.errors import InternalError, InvalidRequest
 from carsight_service.contract.lists import read_rows
 from carsight_service.notify.webhooks import Announcer
-from carsight_service.queue.batches import ChildRow, Outcome, Outcomes, lines_of
+from carsight_service.queue.batches import ChildRow, Outcome, Outcomes
 from carsight_service.queue.leases import Leases
 from carsight_service.queue.tables import write_tables
 from carsight_service.telemetry import logger
@@ -29,12 +27,6 @@ if TYPE_CHECKING:
     from carsight_service.aws.lambda_types import Context, Event
     from carsight_service.deployment import Deployment
 
-SORTED_BYTES = 32 * 1024 * 1024
-"""Results up to this size are put into the order of the list; larger ones stay as the map writes them."""
-
-SETTLING_SECONDS = 2.0
-"""After a batch was stopped, for children that have looked at its state just before."""
-
 _CONTENT_TYPES: Mapping[Kind, str] = {
     "jsonl": "application/jsonl",
     "csv": "text/csv; charset=utf-8",
@@ -42,8 +34,6 @@ _CONTENT_TYPES: Mapping[Kind, str] = {
 }
 
 _PART_BYTES = 8 * 1024 * 1024
-_COPIED_BYTES = 5 * 1024 * 1024
-"""What S3 takes as a part of an object at least, but for the last."""
 
 
 class BatchJobs:
@@ -55,7 +45,6 @@ class BatchJobs:
         self._aws = aws
         self._storage = deployment.storage
         self._bucket = deployment.storage.results_bucket
-        self._writer = partial(_ObjectWriter, aws, self._bucket)
         self._batches = Batches(deployment)
         self._outcomes = Outcomes(deployment)
         self._leases = Leases(settings.table_name, aws.work, deployment.clock)
@@ -81,18 +70,18 @@ class BatchJobs:
         batch = self._batches.get(batch_id)
         if batch is None:
             return {"kind": "refused"}
-        body: Any = self._aws.s3.get_object(Bucket=rows["bucket"], Key=rows["key"])["Body"]
+        body = self._body(rows["bucket"], rows["key"])
         count = 0
         try:
-            with body, self._writer(batch.object("list.jsonl"), "application/jsonl") as checked:
+            with body, self._writer(batch.object("list.jsonl"), _CONTENT_TYPES["jsonl"]) as checked:
                 for row in read_rows(body, rows["kind"]):
                     count += 1
                     checked.write(row.line())
         except InvalidRequest as error:
-            self._batches.note(batch, detail=error.message)
+            self._batches.change(batch, detail=error.message)
             self.finish(batch_id, batch.redrives, seconds, "failed")
             return {"kind": "refused"}
-        self._batches.note(batch, rows=count)
+        self._batches.change(batch, rows=count)
         return {"kind": "rows", "bucket": self._bucket, "key": batch.object("list.jsonl")}
 
     # -- after -----------------------------------------------------------------------------------------------
@@ -115,20 +104,19 @@ class BatchJobs:
 
     def _finish(self, batch: Batch, state: State, manifest: str) -> Batch:
         if state != "finished" and batch.state == "running":
-            # First, so that children that are still at it neither count nor store any more.
-            self._batches.note(batch, state=state)
-            batch = replace(batch, state=state)
-            time.sleep(SETTLING_SECONDS)
+            # First: a child that has left no ticket by then finds that the batch is over, and reads nothing.
+            batch = self._batches.change(batch, state=state) or batch
+        files = json.loads(self._body(self._bucket, manifest).read())["ResultFiles"] if manifest else {}
+        for file in files.get("FAILED", ()):
+            self._give_up(batch, file["Key"])
         self._outcomes.settle(batch)
-        files: Mapping[str, Sequence[Any]] = {}
-        if manifest:
-            files = json.loads(b"".join(self._open(manifest)))["ResultFiles"]
-        read, failed = self._join(batch, manifest, files)
+        read, failed = self._join(batch)
         have = read + failed
         if state == "finished" and batch.rows not in (None, have):
             logger.error("rows without a result", extra={"batch": batch.id, "rows": batch.rows, "have": have})
-        rows = have if state == "finished" else batch.rows
-        counted: dict[str, Any] = {"rows": rows, "read": read, "failed": failed}
+        counted: dict[str, Any] = {"read": read, "failed": failed}
+        if state == "finished":
+            counted["rows"] = have
         # Announced before it is known to be finished: a worker that dies in between does both again, the
         # announcement under the same delivery id.
         ended = replace(batch, state=state, **counted)
@@ -138,56 +126,44 @@ class BatchJobs:
         self._storage.write_result(batch.object(RESULTS["manifest"]), manifested)
         self._announcer.announce("carsight.batch", batch.account, batch.delivery, summary)
         self._batches.end(batch, state, **counted)
+        self._outcomes.settle(batch)  # of a child that was run twice, and whose second worker died
         return ended
 
-    def _join(self, batch: Batch, manifest: str, named: Mapping[str, Sequence[Any]]) -> tuple[int, int]:
+    def _give_up(self, batch: Batch, failures: str) -> None:
+        """Refuse the rows of children that have failed for good, few enough for the map to go on."""
+        for record in self._body(self._bucket, failures).iter_lines(1 << 20):
+            rows = [ChildRow(**item) for item in json.loads(json.loads(record)["Input"])["Items"]]
+            refused = [row.refusal(batch, InternalError(batch.api), self._settings) for row in rows]
+            self._outcomes.decide(batch.part(rows[0].row), Outcome.of(refused))
+
+    def _join(self, batch: Batch) -> tuple[int, int]:
         """Write the results; return how many rows were read, and how many were not."""
-        files = sorted(named.get("SUCCEEDED", ()), key=lambda file: -file["Size"])
-        large = sum(file["Size"] for file in files) > SORTED_BYTES
-        lines = self._lines(batch, files, named.get("FAILED", ()), manifest)
         counts = {True: 0, False: 0}
         with ExitStack() as stack:
             result, sheet, parquet = (
                 stack.enter_context(self._writer(batch.object(RESULTS[kind]), content_type))
                 for kind, content_type in _CONTENT_TYPES.items()
             )
-            for file in files if large else ():
-                result.copy(self._bucket, file["Key"], file["Size"])
 
-            def written() -> Iterator[dict[str, Any]]:
-                for line, own in lines if large else sorted(lines, key=_row_of):
-                    row = json.loads(line)
-                    counts[row["status"] == 200] += 1
-                    if not (large and own):
-                        result.write(line)
-                    yield row
+            def rows() -> Iterator[dict[str, Any]]:
+                for outcome in self._outcomes.all(batch):
+                    result.write(outcome.lines)
+                    for line in outcome.lines.splitlines():
+                        row = json.loads(line)
+                        counts[row["status"] == 200] += 1
+                        yield row
 
-            write_tables(written(), batch.api, sheet, parquet)
+            write_tables(rows(), batch.api, sheet, parquet)
         return counts[True], counts[False]
 
-    def _lines(
-        self, batch: Batch, files: Sequence[Any], failed: Sequence[Any], manifest: str
-    ) -> Iterator[tuple[bytes, bool]]:
-        """Yield the rows of a result as JSON Lines, and whether they lie in the map's own ``files``."""
-        if not manifest:
-            for outcome in self._outcomes.all(batch):
-                yield from ((line, False) for line in outcome.lines.splitlines(keepends=True))
-            return
-        for file in files:
-            yield from ((line, True) for line in self._open(file["Key"]))
-        for file in failed:  # children that were given up, few enough for the map to go on
-            for record in self._open(file["Key"]):
-                rows = [ChildRow(**item) for item in json.loads(json.loads(record)["Input"])["Items"]]
-                outcome = self._outcomes.get(batch.part(rows[0].row)) or Outcome(
-                    lines_of(row.refusal(batch, InternalError(batch.api), self._settings) for row in rows)
-                )
-                yield from ((line, False) for line in outcome.lines.splitlines(keepends=True))
+    def _body(self, bucket: str, key: str) -> Any:
+        return self._aws.s3.get_object(Bucket=bucket, Key=key)["Body"]
 
-    def _open(self, key: str) -> Iterator[bytes]:
-        """Yield the lines of an object of the results bucket."""
-        body: Any = self._aws.s3.get_object(Bucket=self._bucket, Key=key)["Body"]
-        with body:
-            yield from io.BufferedReader(body, 1 << 20)
+    def _writer(self, key: str, content_type: str) -> Any:
+        """Return an object that is written piece by piece; it appears when its block is left."""
+        about = {"S3.Client.create_multipart_upload": {"ContentType": content_type}}
+        client = self._aws.s3
+        return s3.open(self._bucket, key, "wb", min_part_size=_PART_BYTES, client=client, client_kwargs=about)
 
     def _summary(self, batch: Batch) -> dict[str, Any]:
         """Return what is announced of a batch that has ended."""
@@ -200,62 +176,3 @@ class BatchJobs:
                 **{kind: batch.object(name) for kind, name in RESULTS.items()},
             },
         }
-
-
-class _ObjectWriter:
-    """An object that is written piece by piece; it appears when the block is left."""
-
-    def __init__(self, aws: Clients, bucket: str, key: str, content_type: str) -> None:
-        self._s3 = aws.s3
-        self._which: Any = {"Bucket": bucket, "Key": key}
-        self._content_type = content_type
-
-    def __enter__(self) -> Self:
-        self._buffer = bytearray()
-        self._parts: list[Any] = []
-        upload = self._s3.create_multipart_upload(**self._which, ContentType=self._content_type)
-        self._which["UploadId"] = upload["UploadId"]
-        return self
-
-    def write(self, data: bytes) -> int:
-        """Add ``data`` at the end."""
-        self._buffer += data
-        if len(self._buffer) >= _PART_BYTES:
-            self._flush()
-        return len(data)
-
-    def flush(self) -> None:
-        """Do nothing: parts have a size of their own."""
-
-    def seek(self, *_: int) -> int:
-        """Refuse. What writes Parquet asks for the method, and writes from the beginning to the end."""
-        raise io.UnsupportedOperation("seek")
-
-    def copy(self, bucket: str, key: str, size: int) -> None:
-        """Add an object at the end, within S3 where it lets us; largest first, and nothing written before."""
-        if size < _COPIED_BYTES or self._buffer:
-            self.write(self._s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-            return
-        number = len(self._parts) + 1
-        source: Any = {"Bucket": bucket, "Key": key}
-        part = self._s3.upload_part_copy(**self._which, PartNumber=number, CopySource=source)
-        self._parts.append({"PartNumber": number, "ETag": part["CopyPartResult"]["ETag"]})
-
-    def _flush(self) -> None:
-        number = len(self._parts) + 1
-        part = self._s3.upload_part(**self._which, PartNumber=number, Body=bytes(self._buffer))
-        self._parts.append({"PartNumber": number, "ETag": part["ETag"]})
-        self._buffer.clear()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self._s3.abort_multipart_upload(**self._which)
-            return
-        if self._buffer or not self._parts:
-            self._flush()
-        self._s3.complete_multipart_upload(**self._which, MultipartUpload={"Parts": self._parts})
-
-
-def _row_of(line: tuple[bytes, bool]) -> int:
-    number: int = json.loads(line[0])["row"]
-    return number

@@ -51,7 +51,7 @@ class Worker:
         self._heap = deployment.heap
         self._queues = deployment.queues
         self._uploads = UploadProcessor(deployment, reader, recognize, leases, announcer)
-        self._batches = BatchWorker(deployment, recognize, leases)
+        self._batches = BatchWorker(deployment, recognize)
 
     def handle(self, event: Event, context: Context) -> Any:
         """Deal with the messages of one SQS event, one after the other; return those that failed.

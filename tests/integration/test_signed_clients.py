@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -259,7 +259,8 @@ def test_both_clients_get_the_same_object(aws: str) -> None:
         )
         ours, theirs = (client.get_object(Bucket="photos-of-both", Key=key) for client in both)
         assert ours["Body"].read() == theirs["Body"].read() == key.encode()
-        assert (ours["ContentLength"], ours["Metadata"]) == (theirs["ContentLength"], theirs["Metadata"])
+        told = ("ContentLength", "ETag", "Metadata")
+        assert [ours[name] for name in told] == [theirs[name] for name in told]
         clients.s3.delete_object(Bucket="photos-of-both", Key=key)
     for wanted in ({"Key": "gone.jpg"}, {"Bucket": "nobody-s", "Key": "a.jpg"}):
         codes = []
@@ -268,6 +269,27 @@ def test_both_clients_get_the_same_object(aws: str) -> None:
                 client.get_object(**{"Bucket": "photos-of-both", **wanted})
             codes.append(failure(refused.value).code)
         assert codes[0] == codes[1]
+    clients.s3.delete_bucket(Bucket="photos-of-both")
+
+
+def test_both_clients_put_the_same_object_under_the_same_conditions(aws: str) -> None:
+    clients = Clients()
+    where = {"Bucket": "photos-of-both", "Key": "ä b.jsonl"}
+    clients.s3.create_bucket(
+        Bucket="photos-of-both", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
+    for client in (clients.photos, clients.s3):
+        put: Any = partial(client.put_object, **where, Metadata={"ticket": "a-1.b", "read": "3"})
+        put(Body=b"one", IfNoneMatch="*")
+        found: Any = clients.s3.get_object(**where)
+        assert (found["Body"].read(), found["Metadata"]) == (b"one", {"ticket": "a-1.b", "read": "3"})
+        for condition in ({"IfNoneMatch": "*"}, {"IfMatch": '"another"'}):
+            with pytest.raises((Refused, ClientError)) as refused:
+                put(Body=b"two", **condition)
+            assert failure(refused.value).code == "PreconditionFailed"
+        put(Body=b"two", IfMatch=found["ETag"])
+        assert clients.s3.get_object(**where)["Body"].read() == b"two"
+        clients.s3.delete_object(**where)
     clients.s3.delete_bucket(Bucket="photos-of-both")
 
 
@@ -380,6 +402,9 @@ def test_nobody_there_is_not_sent() -> None:
     [
         b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{",
         b"what?\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nwhat?\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: what?\r\n\r\n{}",
         answer(200, b"{}", f"x-amz-crc32: {zlib.crc32(b'{}') + 1}"),
     ],
 )
@@ -388,6 +413,24 @@ def test_half_an_answer_is_lost(answered: bytes) -> None:
         client(url).query(TableName="t")
     met = failure(error.value)
     assert met.is_sent and not met.is_answered
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_an_answer_may_come_in_pieces_or_end_with_its_connection() -> None:
+    pieces = CHUNKED + b'3;x=y\r\n{"n\r\n4\r\n":1}\r\n0\r\nx-late: 1\r\n\r\n'
+    last = answer(200, b'{"n":2}', "Connection: close")
+    to_the_end = b'HTTP/1.1 200 OK\r\n\r\n{"n":3}'
+    with server(says(pieces, last), says(to_the_end), says(answer(200, b'{"n":4}'))) as (url, got):
+        made = client(url)
+        assert [made.query(TableName="t")["n"] for _ in range(4)] == [1, 2, 3, 4]
+    assert len(got) == 3
+
+
+def test_a_header_has_one_line() -> None:
+    with server(says(answer(200, b"{}"))) as (url, _), pytest.raises(ValueError, match="more than one line"):
+        signed.Host(url, 1, 1).exchange("GET", "/", {"if-match": "a\r\nx: y"})
 
 
 def test_an_answer_that_comes_too_late_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:

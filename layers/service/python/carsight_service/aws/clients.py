@@ -65,7 +65,7 @@ class Clients:
 
     @cached_property
     def photos(self) -> S3Client | ObjectClient:
-        """S3 for reading photos; botocore's where only that can make it."""
+        """S3 for photos, and for outcomes of rows of batches; botocore's where only that can make it."""
         return ObjectClient.from_environment(os.environ, MAX_IMAGE_BYTES, lambda: self.s3) or self.s3
 
     metering: DynamoDBClient = _client("dynamodb", _METERING)

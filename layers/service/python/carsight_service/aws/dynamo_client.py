@@ -62,12 +62,12 @@ class DynamoClient:
     def _called(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         body = json.dumps(arguments).encode()
         headers = self._signed(operation, body, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
-        response, content = self._host.exchange("POST", "/", headers, body)
-        checksum = response.getheader("x-amz-crc32")
-        if checksum and checksum != str(zlib.crc32(content)):
+        response = self._host.exchange("POST", "/", headers, body)
+        checksum = response.headers.get("x-amz-crc32")
+        if checksum and checksum != str(zlib.crc32(response.content)):
             raise AnswerLost("checksum")
         try:
-            answer = json.loads(content)
+            answer = json.loads(response.content)
         except ValueError:
             answer = {}
         if response.status == 200 and isinstance(answer, dict):

@@ -167,7 +167,7 @@ class Outcomes:
         condition: Any = {"IfMatch": instead.etag} if instead else {"IfNoneMatch": "*"}
         about = {"read": str(outcome.read), "ticket": outcome.ticket}
         try:
-            self._aws.s3.put_object(
+            self._aws.photos.put_object(
                 Bucket=self._bucket, Key=key, Body=outcome.lines, Metadata=about, **condition
             )
         except Exception as error:

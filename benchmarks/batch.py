@@ -87,11 +87,13 @@ def start(part: str, api: str, engine: str, photos: str) -> None:
 
 def invoke(event: Any, seconds: int) -> tuple[Any, float, float, float]:
     """Answer one event; with it the MB held at most, and CPU seconds: ours, and of bare readings."""
-    peak, done = [resident()], threading.Event()
+    peak, done, watching = [resident()], threading.Event(), 0.0
 
     def watch() -> None:
+        nonlocal watching
         while not done.wait(0.05):
             peak.append(resident())
+        watching = time.thread_time()
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -99,9 +101,9 @@ def invoke(event: Any, seconds: int) -> tuple[Any, float, float, float]:
     try:
         answer = _handle(event, Invocation(seconds))
     finally:
-        took = time.process_time() - begun
         done.set()
         watcher.join()
+        took = time.process_time() - begun - watching
     bare = 0.0
     if _bare is not None and "Items" in event:
         begun = time.process_time()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import io
 import os
 import random
 import re
@@ -24,7 +25,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from http.client import HTTPConnection, HTTPSConnection
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 _ORDINARY_REGION = re.compile(r"(af|ap|ca|eu|il|me|mx|sa|us|us-gov)-[a-z]+-\d+")
@@ -212,7 +213,7 @@ class _Connection:
     """A connection to a server, and what it says as a file."""
 
     socket: socket.socket
-    file: BinaryIO
+    file: io.BufferedReader
 
     def close(self) -> None:
         """End it."""
@@ -286,10 +287,9 @@ class Host:
                 return connection
             connection.close()  # the other side has closed it, while the function was frozen for example
         connect_seconds, read_seconds = self._seconds
+        made = HTTPConnection(self._name, self._port, timeout=connect_seconds)
         if self._is_secure:
             made = HTTPSConnection(self._name, self._port, timeout=connect_seconds, context=_trust())
-        else:
-            made = HTTPConnection(self._name, self._port, timeout=connect_seconds)
         try:
             made.connect()
         except OSError as error:
@@ -299,7 +299,7 @@ class Host:
         return _Connection(made.sock, made.sock.makefile("rb"))
 
 
-def _read(file: BinaryIO, most: int | None) -> Answer:
+def _read(file: io.BufferedReader, most: int | None) -> Answer:
     """Read an answer (RFC 9112) and its content, as ``Host.exchange`` says."""
     line = file.readline(_LINE_BYTES)
     if not line:  # closed without a word: a connection that was left open, when the request was on its way
@@ -317,27 +317,30 @@ def _read(file: BinaryIO, most: int | None) -> Answer:
     elif most is not None and int(length) > most:
         content, is_whole = b"", False
     else:
-        content, is_whole = file.read(int(length)), True
-        if len(content) < int(length):
-            raise ConnectionError("cut short")
+        content, is_whole = _exactly(file, int(length)), True
     is_kept = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"
     return Answer(int(status), headers, content, is_whole and is_kept)
 
 
-def _chunks(file: BinaryIO, most: int | None) -> tuple[bytes, bool]:
+def _chunks(file: io.BufferedReader, most: int | None) -> tuple[bytes, bool]:
     """Return content that comes in chunks, and whether that was all of it."""
     content = b""
     while size := int(file.readline(_LINE_BYTES).partition(b";")[0], 16):
-        piece = file.read(size)
-        if len(piece) < size:
-            raise ConnectionError("cut short")
-        content += piece
+        content += _exactly(file, size)
         if most is not None and len(content) > most:
             return content[: most + 1], False
         file.readline(_LINE_BYTES)
     while file.readline(_LINE_BYTES).strip():
         pass
     return content, True
+
+
+def _exactly(file: io.BufferedReader, size: int) -> bytes:
+    """Read so many bytes, with fewer calls of the system than ``read`` makes, which fills its buffer last."""
+    content = bytearray(size)
+    if file.readinto(content) < size:
+        raise ConnectionError("cut short")
+    return bytes(content)
 
 
 def _close(connections: deque[_Connection]) -> None:

@@ -143,11 +143,12 @@ class Part:
 
     def as_json(self, *, nulls: bool = True) -> dict[str, Any]:
         """Return a JSON object, without the values that are None where not ``nulls``."""
-        return {
-            name.removesuffix("_"): _as_json(value, nulls)
-            for name, value in self.values().items()
-            if nulls or value is not None
-        }
+        members = {}
+        for name, written in _written(type(self)).items():
+            value = getattr(self, name)
+            if nulls or value is not None:
+                members[written] = _as_json(value, nulls) if isinstance(value, (Part, tuple)) else value
+        return members
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is not changed once it is made")
@@ -169,6 +170,7 @@ class Part:
 
 _MODELS: dict[type[Part], type[BaseModel]] = {}
 _CHECKS: dict[type[Part], dict[str, Check]] = {}
+_WRITTEN: dict[type[Part], dict[str, str]] = {}
 
 
 def model_of(part: type[Part]) -> type[BaseModel]:
@@ -191,6 +193,13 @@ def _as_json(value: Any, nulls: bool) -> Any:
     if isinstance(value, Part):
         return value.as_json(nulls=nulls)
     return [_as_json(each, nulls) for each in value] if isinstance(value, tuple) else value
+
+
+def _written(part: type[Part]) -> dict[str, str]:
+    """Return the names of the values of ``part``, each with its name in JSON."""
+    if part not in _WRITTEN:
+        _WRITTEN[part] = {name: name.removesuffix("_") for name in _checks(part)}
+    return _WRITTEN[part]
 
 
 # -- what annotations ask for --------------------------------------------------------------------------------

@@ -75,6 +75,8 @@ ANSWER_BYTES = 240_000
 _BRIEFLY = ("row", "id", "input", "status", "code", "message", "request_id")
 """What is passed on of a row where there is no room for more."""
 
+_STOPPED = "the batch was stopped"
+
 _VOID = "void"
 """The ticket of an outcome that is none."""
 
@@ -118,12 +120,14 @@ class Outcome:
     """What its units were counted under."""
     etag: str = ""
     """S3's name for these bytes, where they were found there."""
+    rows: Sequence[Mapping[str, Any]] = ()
+    """What ``lines`` say, where they have just been made of it."""
 
     @classmethod
     def of(cls, rows: Sequence[Mapping[str, Any]], ticket: str = "none") -> Outcome:
         """Return the outcome that ``rows`` are."""
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        return cls(lines.encode(), sum(row["status"] == 200 for row in rows), ticket)
+        return cls(lines.encode(), sum(row["status"] == 200 for row in rows), ticket, rows=rows)
 
     @classmethod
     def void(cls) -> Outcome:
@@ -139,9 +143,9 @@ class Outcome:
         """Return how many of the units of ``grant`` it keeps."""
         return self.read if grant.ticket == self.ticket else 0
 
-    def answer(self) -> list[dict[str, Any]]:
+    def answer(self) -> Sequence[Mapping[str, Any]]:
         """Return its rows, without what it takes too much room to pass on."""
-        rows: list[dict[str, Any]] = [json.loads(line) for line in self.lines.splitlines()]
+        rows = self.rows or [json.loads(line) for line in self.lines.splitlines()]
         if len(self.lines) <= ANSWER_BYTES:
             return rows
         return [{name: row[name] for name in _BRIEFLY if name in row} | {"truncated": True} for row in rows]
@@ -152,6 +156,7 @@ class Outcomes:
 
     def __init__(self, deployment: Deployment) -> None:
         self._aws = deployment.aws
+        self._storage = deployment.storage
         self._bucket = deployment.storage.results_bucket
         self._meters = deployment.meters
 
@@ -212,9 +217,7 @@ class Outcomes:
 
     def note(self, batch: Batch, first_row: int, rows: Sequence[int]) -> None:
         """Note the rows of a child that its worker will have died over, should it die now."""
-        self._aws.s3.put_object(
-            Bucket=self._bucket, Key=batch.notes(first_row), Body=json.dumps(rows).encode()
-        )
+        self._storage.write_result(batch.notes(first_row), json.dumps(rows).encode())
 
     def _object(self, key: str) -> Any:
         which: Any = {"Bucket": self._bucket, "Key": key}
@@ -255,7 +258,7 @@ class BatchWorker:
         self._batches = Batches(deployment)
         self._outcomes = Outcomes(deployment)
 
-    def read(self, event: Event, deadline: float) -> list[dict[str, Any]]:
+    def read(self, event: Event, deadline: float) -> Sequence[Mapping[str, Any]]:
         """Read the rows of a child before ``deadline``; return the rows of its result.
 
         Raises ``TryLater`` where its batch was stopped, and whatever is our fault: both are tried again.
@@ -271,7 +274,7 @@ class BatchWorker:
             else:
                 self._outcomes.settle(batch, child.first)
         if outcome.is_void:
-            raise _stopped()
+            raise TryLater(_STOPPED)
         about = {"batch": batch.id, "row": child.first, "rows": len(child.rows), "read": outcome.read}
         milliseconds = {name: round(value, 1) for name, value in stages.items()}
         logger.info("rows read", extra={**about, "ms": milliseconds})
@@ -280,7 +283,7 @@ class BatchWorker:
     def _running(self, batch_id: str) -> Batch:
         batch = self._batches.get(batch_id)
         if batch is None or batch.state != "running":
-            raise _stopped()
+            raise TryLater(_STOPPED)
         return batch
 
     def _read(self, child: Child, void: Outcome | None) -> Outcome:
@@ -391,10 +394,6 @@ class BatchWorker:
         if not key.startswith((upload_prefix(batch.account), upload_prefix(batch.key_id))):
             raise InvalidImage("not an upload of this account")
         return row, self._storage.read_photo(bucket, key).data
-
-
-def _stopped() -> TryLater:
-    return TryLater("the batch was stopped")
 
 
 def fetched_ahead(

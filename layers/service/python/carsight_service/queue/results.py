@@ -103,13 +103,14 @@ class BatchJobs:
         return {"id": batch.id, "state": batch.state, "read": batch.read, "failed": batch.failed}
 
     def _finish(self, batch: Batch, state: State, manifest: str) -> Batch:
-        if state != "finished" and batch.state == "running":
-            # First: a child that has left no ticket by then finds that the batch is over, and reads nothing.
-            batch = self._batches.change(batch, state=state) or batch
+        if state != "finished":
+            # First of all: a child that takes units from now on finds that the batch is over.
+            if batch.state == "running":
+                batch = self._batches.change(batch, state=state) or batch
+            self._outcomes.settle(batch)
         files = json.loads(self._body(self._bucket, manifest).read())["ResultFiles"] if manifest else {}
         for file in files.get("FAILED", ()):
             self._give_up(batch, file["Key"])
-        self._outcomes.settle(batch)
         read, failed = self._join(batch)
         have = read + failed
         if state == "finished" and batch.rows not in (None, have):
@@ -126,7 +127,8 @@ class BatchJobs:
         self._storage.write_result(batch.object(RESULTS["manifest"]), manifested)
         self._announcer.announce("carsight.batch", batch.account, batch.delivery, summary)
         self._batches.end(batch, state, **counted)
-        self._outcomes.settle(batch)  # of a child that was run twice, and whose second worker died
+        if state == "finished":  # every child has an outcome; one that ran once more may have died over units
+            self._outcomes.settle(batch)
         return ended
 
     def _give_up(self, batch: Batch, failures: str) -> None:

@@ -52,6 +52,11 @@ def write_units(tickets: int) -> int:
     return -(-(METER_BYTES + tickets * TICKET_BYTES) // 1024)
 
 
+def read_units(tickets: int) -> int:
+    """Return how many units it takes to read a meter with so many tickets, as it stands."""
+    return -(-(METER_BYTES + tickets * TICKET_BYTES) // 4096)
+
+
 def batch(work: float, waiting: float, at_once: int = 100) -> dict[str, tuple[float, float]]:
     """Return what a million rows cost as children of a map, and as messages with a ticket a row; by item."""
     children, messages = 1_000_000 / ROWS_A_CHILD, 1_000_000 / ROWS_A_MESSAGE
@@ -69,13 +74,14 @@ def batch(work: float, waiting: float, at_once: int = 100) -> dict[str, tuple[fl
             # Ten workers, each halfway through its rows.
             (1_000_000 * write_units(10 * ROWS_A_MESSAGE // 2) + messages) * WRITE_UNIT * one,
         ),
-        "leases and progress": (
-            children * (3 * WRITE_UNIT + 2 * READ_UNIT) * one,
+        "state and progress; leases": (
+            # The batch is looked at twice, the meter once, and the rows are added up.
+            children * (WRITE_UNIT + (2 + read_units(at_once)) * READ_UNIT) * one,
             messages * (3 * WRITE_UNIT + 2 * READ_UNIT) * one,
         ),
         "S3: photos": (S3_GET, S3_GET),
         "S3: outcomes of children, parts of messages": (
-            children * (S3_PUT + S3_GET) * one,
+            children * (S3_PUT + 2 * S3_GET) * one,
             messages * (S3_PUT + S3_GET) * one,
         ),
         "logs: 0.4 KB a child, 2 KB a row": (children * 0.4 * 0.0000005, 1.00),

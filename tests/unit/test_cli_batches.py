@@ -96,6 +96,19 @@ def run(*arguments: str) -> int:
     return main(["batch", *arguments, "--local"])
 
 
+def test_results_go_into_a_folder_that_is_made_before_anything_is_sent(
+    service: Scripted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.tell(f"GET /v1/batches/{ID}", ended(service))
+    assert run("results", ID, "--output", "new/folder") == 0
+    assert (tmp_path / "new" / "folder" / f"batch-{ID}.csv").read_bytes() == b"the csv"
+    service.asked.clear()
+    (tmp_path / "file").touch()
+    assert run("create", "s3://bucket/list.csv", "--api", "vin", "--output", "file/folder") == 1
+    assert "file/folder: Not a directory" in capsys.readouterr().err
+    assert service.asked == []
+
+
 def test_a_list_is_sent_watched_and_fetched(
     service: Scripted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -88,7 +88,8 @@ class Storage:
             which["IfMatch"] = f'"{etag}"'
         try:
             answer: Any = self._aws.photos.get_object(**which)
-            with answer["Body"] as body:
+            body = answer["Body"]
+            with body:  # not "as": botocore's body would give what is below it, which checks nothing
                 data = body.read() if answer["ContentLength"] <= MAX_IMAGE_BYTES else b""
         except Exception as error:
             code = failure(error).code

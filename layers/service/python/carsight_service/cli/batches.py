@@ -85,6 +85,11 @@ def _shown(
     run: Callable[[Client, argparse.Namespace], Batch],
 ) -> None:
     """Do what ``run`` does and print how the batch stands then."""
+    if folder := getattr(options, "output", None):
+        try:  # at once: a batch may take hours
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandError(f"{folder}: {error.strerror}") from error
     made = run(Client(deployment, options.key), options)
     files = made.pop("files", None)
     if options.json:

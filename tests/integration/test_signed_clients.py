@@ -274,7 +274,7 @@ def test_both_clients_get_the_same_object(aws: str) -> None:
 
 def test_both_clients_put_the_same_object_under_the_same_conditions(aws: str) -> None:
     clients = Clients()
-    where = {"Bucket": "photos-of-both", "Key": "ä b.jsonl"}
+    where: Any = {"Bucket": "photos-of-both", "Key": "ä b.jsonl"}
     clients.s3.create_bucket(
         Bucket="photos-of-both", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import random
 from contextlib import suppress
@@ -11,12 +12,19 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from botocore.response import StreamingBody
 from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as some
 
 from carsight_service.contract.api import MAX_IMAGE_BYTES
-from carsight_service.contract.errors import ImageTooLarge, InvalidImage, InvalidRequest, envelope
+from carsight_service.contract.errors import (
+    ImageTooLarge,
+    InvalidImage,
+    InvalidRequest,
+    StoreUnavailable,
+    envelope,
+)
 from carsight_service.deployment import Deployment
 from carsight_service.http.request import Request, canonical_path, parse_request
 from carsight_service.images import (
@@ -625,3 +633,17 @@ def test_base64_is_decoded_as_the_standard_library_does(text: str) -> None:
             return None
 
     assert decoded(b64decode) == decoded(partial(base64.b64decode, validate=True))
+
+
+def test_an_object_that_is_cut_short_is_none() -> None:
+    """botocore's body notices, and what it is entered as does not."""
+
+    class Client:
+        def get_object(self, **_: str) -> dict[str, Any]:
+            body = StreamingBody(io.BytesIO(PHOTO[:-1]), len(PHOTO))
+            return {"Body": body, "ContentLength": len(PHOTO), "Metadata": {}}
+
+    deployment = Deployment(Settings(table_name="carsight"))
+    deployment.aws.photos = Client()  # type: ignore[assignment]
+    with pytest.raises(StoreUnavailable, match="IncompleteReadError"):
+        deployment.storage.read_photo("photos", "car.jpg")

@@ -85,6 +85,9 @@ class Batch:
     detail: str | None = None
     """Why it has failed, for whoever submitted it."""
     redrives: int = 0
+    pending: int | None = None
+    """Rows that wait, and rows that are being read: known where the engine was asked, and has begun."""
+    running: int | None = None
 
     @property
     def delivery(self) -> str:
@@ -132,15 +135,6 @@ class Batch:
         return cls(id=item["pk"]["S"].removeprefix("BATCH#"), **known)
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A batch, and how many of its rows wait and are being read; None where the engine has not begun."""
-
-    batch: Batch
-    pending: int | None = 0
-    running: int | None = 0
-
-
 class Batches:
     """The batches of one deployment.
 
@@ -176,10 +170,11 @@ class Batches:
             self.change(batch, state="cancelled")
             raise
 
-    def progress(self, batch: Batch) -> Progress:
+    def progress(self, batch: Batch) -> Batch:
         """Return how far a batch is. One whose end has not been noted yet is over all the same."""
+        over = replace(batch, pending=0, running=0)
         if batch.state != "running":
-            return Progress(batch)
+            return over
         states, arn = self._aws.states, self._execution(batch)
         try:
             with _reaching():
@@ -188,12 +183,12 @@ class Batches:
         except _Refused:  # forgotten, which comes long after its end
             status = "ABORTED"
         if status in ENDS:
-            return Progress(replace(batch, state=ENDS[status]))
+            return replace(over, state=ENDS[status])
         if not runs:
-            return Progress(batch, None, None)
+            return batch
         with _reaching():
             counts = states.describe_map_run(mapRunArn=runs[0]["mapRunArn"])["itemCounts"]
-        return Progress(batch, counts["pending"], counts["running"])
+        return replace(batch, pending=counts["pending"], running=counts["running"])
 
     def stop(self, batch: Batch) -> None:
         """Read no more rows of a batch; one that has ended is left as it is."""

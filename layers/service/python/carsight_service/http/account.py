@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from carsight_service.batch_store import Batch, Batches, Progress
+from carsight_service.batch_store import Batch, Batches
 from carsight_service.contract.api import Api, CurrentUsage, PastUsage, UsageReport, User, Validation
 from carsight_service.contract.errors import (
     InvalidRequest,
@@ -195,7 +195,7 @@ def submit_batch(call: Call) -> Response:
     _require_api(account, request.api)
     profile = account.profile
     batch = submit(call.deployment, profile.account, profile.key_id, request)
-    return _about(call, Progress(batch, None, None))
+    return _about(call, batch)
 
 
 def show_batch(call: Call) -> Response:
@@ -212,7 +212,7 @@ def stop_batch(call: Call) -> Response:
 
 def redrive_batch(call: Call) -> Response:
     """``POST /v1/batches/<id>/redrive``: what has not been read of a batch is."""
-    return _about(call, Progress(call.batches.redrive(_batch(call)), None, None))
+    return _about(call, call.batches.redrive(_batch(call)))
 
 
 def _batch(call: Call) -> Batch:
@@ -224,8 +224,8 @@ def _batch(call: Call) -> Batch:
     return batch
 
 
-def _about(call: Call, progress: Progress) -> Response:
-    answer = BatchAnswer.of(progress, call.deployment.storage, call.request_id)
+def _about(call: Call, batch: Batch) -> Response:
+    answer = BatchAnswer.of(batch, call.deployment.storage, call.request_id)
     return respond(200, answer.model_dump(mode="json"))
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from botocore.exceptions import ClientError
 from pydantic import BaseModel, ValidationError
 
-from carsight_service.batch_store import RESULTS, Batch, Batches, Kind, List, Progress, State
+from carsight_service.batch_store import RESULTS, Batch, Batches, Kind, List, State
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import InvalidRequest
 from carsight_service.contract.lists import Row, parse_regions, parse_row, read_rows
@@ -212,18 +212,10 @@ class BatchAnswer(BaseModel):
     request_id: str
 
     @classmethod
-    def of(cls, progress: Progress, storage: Storage, request_id: str) -> Self:
-        """Return the answer for a batch and how far it is."""
-        batch = progress.batch
+    def of(cls, batch: Batch, storage: Storage, request_id: str) -> Self:
+        """Return the answer for a batch."""
         results: dict[Kind, str] | None = None
         if batch.finished:
             results = {kind: storage.result_url(batch.object(name)) for kind, name in RESULTS.items()}
         told = {name: getattr(batch, name) for name in cls.model_fields if hasattr(batch, name)}
-        return cls(
-            **told,
-            done=batch.read + batch.failed,
-            pending=progress.pending,
-            running=progress.running,
-            results=results,
-            request_id=request_id,
-        )
+        return cls(**told, done=batch.read + batch.failed, results=results, request_id=request_id)

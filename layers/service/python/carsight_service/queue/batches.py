@@ -191,7 +191,7 @@ class Outcomes:
         pages = self._aws.s3.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=batch.part()
         )
-        keys = (found["Key"] for page in pages for found in page.get("Contents", ()))
+        keys = filter(None, pages.search("Contents[].Key"))
         with closing(fetched_ahead(self.get, keys)) as outcomes:
             for _, found in outcomes:
                 if (outcome := found.result()) and not outcome.is_void:

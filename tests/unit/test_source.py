@@ -636,7 +636,7 @@ def test_base64_is_decoded_as_the_standard_library_does(text: str) -> None:
 
 
 def test_an_object_that_is_cut_short_is_none() -> None:
-    """botocore's body notices, and what it is entered as does not."""
+    """Botocore's body notices, and what it is entered as does not."""
 
     class Client:
         def get_object(self, **_: str) -> dict[str, Any]:

@@ -212,36 +212,27 @@ def trimmed(corners: NDArray[np.floating], span: tuple[float, float]) -> Floats:
 def length_posterior(probabilities: Doubles) -> tuple[Doubles, Doubles]:
     """Return the probability of exactly 17 characters (B), and of each at each place then (B x 17 x 33).
 
-    Forward-backward over the states (characters so far, last character, whether a blank followed).
+    Forward-backward over the states (characters so far, last character, whether a blank followed). A line
+    that is read backwards is one, too: both ways are gone together, as a batch of twice as many.
     """
     batch, steps, classes = probabilities.shape
-    blank, character = probabilities[:, :, :1], probabilities[:, :, None, 1:]
-    # The k-th character is being emitted; a blank has followed it, and which it was no longer matters; the
-    # character starts as the k-th at this step.
-    in_char = np.zeros((steps + 1, batch, LENGTH + 1, classes - 1))
-    after_blank = np.zeros((steps + 1, batch, LENGTH + 1))
-    char_starts = np.empty((steps, batch, LENGTH, classes - 1))
-    after_blank[0, :, 0] = 1.0
+    both = np.concatenate([probabilities, probabilities[:, ::-1]])
+    blank, character = both[:, :, :1], both[:, :, None, 1:]
+    # Before each step: k characters so far, whichever the last is; the k-th is being emitted (k from 1); and
+    # what comes before a character that is the k-th, be it the same one still or one that starts.
+    whole = np.zeros((steps + 1, 2 * batch, LENGTH + 1))
+    emitted = np.zeros((steps + 1, 2 * batch, LENGTH, classes - 1))
+    before = np.empty((steps, 2 * batch, LENGTH, classes - 1))
+    whole[0, :, 0] = 1.0
     for t in range(steps):
-        whole = after_blank[t] + in_char[t].sum(axis=2)
-        np.subtract(whole[:, :LENGTH, None], in_char[t, :, :LENGTH], out=char_starts[t])
-        char_starts[t] *= character[:, t]
-        np.multiply(character[:, t], in_char[t], out=in_char[t + 1])
-        in_char[t + 1, :, 1:] += char_starts[t]
-        np.multiply(blank[:, t], whole, out=after_blank[t + 1])
-    shares = after_blank[steps][:, LENGTH] + in_char[steps][:, LENGTH].sum(axis=1)
-    places = np.zeros((batch, LENGTH, classes - 1))
-    # The chance to end well from each state; there is one character more, which never does.
-    from_char = np.zeros((batch, LENGTH + 2, classes - 1))
-    from_blank = np.zeros((batch, LENGTH + 1))
-    from_char[:, LENGTH] = 1.0
-    from_blank[:, LENGTH] = 1.0
-    for t in range(steps - 1, -1, -1):
-        places += char_starts[t] * from_char[:, 1:-1]
-        from_char *= character[:, t]  # emit it at this step, whether it starts or goes on
-        starts = from_char[:, 1:]
-        from_blank = blank[:, t] * from_blank + starts.sum(axis=2)
-        from_char[:, :-1] += from_blank[:, :, None] - starts
+        np.add(emitted[t], whole[t, :, :LENGTH, None], out=before[t])
+        before[t, :, 1:] -= emitted[t, :, :-1]  # the same one once more takes a blank between them
+        np.multiply(before[t], character[:, t], out=emitted[t + 1])
+        np.multiply(whole[t], blank[:, t], out=whole[t + 1])
+        whole[t + 1, :, 1:] += emitted[t + 1].sum(axis=2)
+    shares = whole[steps, :batch, LENGTH]
+    starts = (before[:, :batch] - emitted[:-1, :batch]) * character[:batch].swapaxes(0, 1)
+    places = (starts * before[::-1, batch:, ::-1]).sum(axis=0)
     return shares, places / np.maximum(shares, 1e-300)[:, None, None]
 
 
@@ -250,35 +241,53 @@ def likeliest(places: Doubles, count: int) -> list[str]:
     order = np.argsort(-places, axis=1)[:, :6]
     costs = -np.log(np.maximum(np.take_along_axis(places, order, axis=1), 1e-12))
     costs -= costs[:, :1]
+    steps = np.diff(costs, axis=1).tolist()
+    choices = [[ALPHABET[character] for character in place] for place in order.tolist()]
     # Best-first over how far down each place's list a combination goes; each is reached by one way only.
     heap: list[tuple[float, tuple[int, ...], int]] = [(0.0, (0,) * len(places), 0)]
     found: list[str] = []
     while heap and len(found) < count:
         cost, ranks, first = heapq.heappop(heap)
-        found.append("".join(ALPHABET[order[i, r]] for i, r in enumerate(ranks)))
+        found.append("".join([choices[i][rank] for i, rank in enumerate(ranks)]))
         for i in range(first, len(places)):
-            if ranks[i] + 1 < order.shape[1]:
-                step = float(costs[i, ranks[i] + 1] - costs[i, ranks[i]])
-                if cost + step < 14:
-                    heapq.heappush(heap, (cost + step, (*ranks[:i], ranks[i] + 1, *ranks[i + 1 :]), i))
+            if ranks[i] < len(steps[i]) and cost + steps[i][ranks[i]] < 14:
+                heapq.heappush(
+                    heap, (cost + steps[i][ranks[i]], (*ranks[:i], ranks[i] + 1, *ranks[i + 1 :]), i)
+                )
     return found
 
 
 def text_probabilities(probabilities: Doubles, texts: Sequence[str]) -> Doubles:
-    """Compute the CTC probability of each of ``texts`` (of one length) under one crop's output (T x 34)."""
+    """Compute the CTC probability of each of ``texts`` (of one length) under one crop's output (T x 34).
+
+    From both ends at once, as they meet in the middle; T is at least 2.
+    """
     labels = np.zeros((len(texts), 2 * len(texts[0]) + 1), np.int64)
-    labels[:, 1::2] = [[ALPHABET.index(c) + 1 for c in text] for text in texts]
+    labels[:, 1::2] = [[_CLASS[character] for character in text] for text in texts]
+    number, half = len(texts), len(probabilities) // 2
+    both = np.concatenate([labels, labels[:, ::-1]])
+    emitted = np.concatenate(
+        [probabilities[:half, labels], probabilities[: -half - 1 : -1, labels[:, ::-1]]], axis=1
+    )
     # A character may follow its predecessor without a blank between them unless it is the same one.
-    skip = np.zeros(labels.shape)
-    skip[:, 3::2] = labels[:, 3::2] != labels[:, 1:-2:2]
-    emitted = probabilities[:, labels]
+    skip = np.zeros(both.shape)
+    skip[:, 3::2] = both[:, 3::2] != both[:, 1:-2:2]
     # Two columns of nothing before the first label, so that each has two before it.
-    alpha = np.zeros((len(texts), labels.shape[1] + 2))
+    alpha = np.zeros((2 * number, both.shape[1] + 2))
     alpha[:, 2:4] = emitted[0, :, :2]
+
+    def before() -> Doubles:
+        ways = alpha[:, :-2] * skip
+        ways += alpha[:, 1:-1]
+        ways += alpha[:, 2:]
+        return ways
+
     for step in emitted[1:]:
-        grown_alpha = alpha[:, :-2] * skip
-        grown_alpha += alpha[:, 1:-1]
-        grown_alpha += alpha[:, 2:]
-        np.multiply(grown_alpha, step, out=alpha[:, 2:])
-    result: Doubles = alpha[:, -1] + alpha[:, -2]
+        np.multiply(before(), step, out=alpha[:, 2:])
+    if len(probabilities) % 2:
+        np.multiply(before()[:number], probabilities[half, labels], out=alpha[:number, 2:])
+    result: Doubles = (before()[:number] * alpha[number:, :1:-1]).sum(axis=1)
     return result
+
+
+_CLASS = {character: number for number, character in enumerate(ALPHABET, start=1)}

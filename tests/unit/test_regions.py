@@ -49,7 +49,7 @@ def test_a_text_of_the_series_fits_its_region_best(text: str, code: str) -> None
 
 def test_a_text_fits_a_region_just_where_it_may_stand_in_one_of_its_series() -> None:
     rng = random.Random(3)
-    codes = tuple(sorted(regions.CODES - {"sg"}))
+    codes = tuple(sorted(regions.CODES - {"sg", "gb"}))  # whose letters have rules of their own
     series = sorted({each for code in codes for each in regions.rules(code).series})
     for form in series:
         text = "".join(
@@ -87,6 +87,23 @@ def test_a_text_with_singapores_check_letter_fits_it_best() -> None:
     singapore, britain = regions.plausibilities("SBA123A", ("sg", "gb"))
     assert singapore > britain == 1
     assert regions.plausibilities("SBA123B", ("sg",))[0] < 0.1
+
+
+@pytest.mark.parametrize("text", ["RHZ1489", "AZ1234", "LKZ22", "JGZ1", "OXZ4567"])
+def test_a_county_of_northern_ireland_tells_its_plates_from_pakistans(text: str) -> None:
+    britain, pakistan = regions.plausibilities(text, ("gb", "pk"))
+    assert britain > pakistan
+
+
+@pytest.mark.parametrize("text", ["LEF6190", "RIZ6770", "LZN22", "MIA9999"])
+def test_other_letters_before_as_many_digits_are_not_britains(text: str) -> None:
+    britain, pakistan = regions.plausibilities(text, ("gb", "pk"))
+    assert britain < pakistan == 1
+
+
+@pytest.mark.parametrize("text", ["LOY612", "AB1234", "KA19ABC", "A1234", "ABC123Z", "Z999ZZZ"])
+def test_britains_other_numbers_have_no_county(text: str) -> None:
+    assert regions.plausibilities(text, ("gb",)).tolist() == [1]
 
 
 def test_no_series_is_listed_twice_and_states_have_their_countrys() -> None:

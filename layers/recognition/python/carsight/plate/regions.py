@@ -60,13 +60,23 @@ _UNLISTED = 0.35
 _CHECKED = 10.0
 """How much more often a text whose check letter holds is seen: another's holds once in nineteen."""
 
+_NORTHERN_IRISH = frozenset(f"{letter}Z" for letter in "ABCDEFGHJKLMNOPRSTUVWXY")
+"""The codes of Northern Ireland's counties that have a Z, the last two of a number's letters.
+
+Those that have an I are not among them: Britain's letters are held to have none, as 1 is read for it.
+"""
+
+_OF_A_COUNTY = 5.0
+"""How much more often a text with such a code is seen than its series says: they are 23 pairs of 676."""
+
 _FORM = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", "A" * 26 + "9" * 10)
 
 
 def plausibilities(text: str, codes: tuple[str, ...]) -> NDArray[np.float64]:
     """Return how well a text (upper case) fits each region's series: 1 fits, less where it does not.
 
-    Singapore's last letter follows from the rest. One that does fits by more than 1, another not at all.
+    Singapore's last letter follows from the rest, Northern Ireland's letters end in a county's code. Texts
+    that keep such a rule fit by more than 1, others not at all.
     """
     fits, by_form = _index(codes)
     if candidates := by_form.get(text.translate(_FORM)):
@@ -74,11 +84,20 @@ def plausibilities(text: str, codes: tuple[str, ...]) -> NDArray[np.float64]:
         for index, series, letters in candidates:
             # A series of any letters and any digits is told by its form alone.
             if fits[index] < 1 and (not series or may_stand(text, series, letters)):
-                if codes[index] != "sg":
-                    fits[index] = 1.0
-                elif text[-1] == singapore_letter(text[:-1]):
-                    fits[index] = _CHECKED
+                fits[index] = max(fits[index], _fit(text, codes[index]))
     return fits
+
+
+def _fit(text: str, code: str) -> float:
+    """Return how well ``text``, of one of ``code``'s series, fits by the rules of its letters."""
+    if code == "sg":
+        return _CHECKED if text[-1] == singapore_letter(text[:-1]) else 0.0
+    letters = text.rstrip("0123456789")
+    digits = len(text) - len(letters)
+    # Three letters before four digits, and a Z before digits at the end, are Northern Ireland's alone.
+    if code == "gb" and digits and ((len(letters), digits) == (3, 4) or "Z" in letters):
+        return _OF_A_COUNTY if letters[-2:] in _NORTHERN_IRISH else 0.0
+    return 1.0
 
 
 def singapore_letter(text: str) -> str:

@@ -87,7 +87,8 @@ class Ours:
             self._time(recognizer, "VehicleClassifier", "classify", "classify")
         else:
             self._time(recognizer, "Detector", "detect", "detect")
-            self._time(recognizer, "LineReader", "read", "read")
+            for function in ("read", "glance"):
+                self._time(recognizer, "LineReader", function, "read")
             for function in ("look", "beside", "whole"):
                 self._time(recognizer, "barcodes", function, "barcode")
 

@@ -19,6 +19,7 @@ from training.config import (
     PLATE_DETECTOR,
     PLATE_READER,
     SMALL_PLATE_READER,
+    SMALL_VIN_READER,
     VEHICLES,
     VIN_DETECTOR,
     VIN_READER,
@@ -79,7 +80,7 @@ REGIONS = Verb(
     },
 )
 POOL = Verb(
-    "draw crops, with what the plate reader says of them, to train with",
+    "draw crops, with what the large reader says of them, to train with",
     "fill_pool",
     {
         "count": {"type": int, "default": 200_000, "help": "crops to add"},
@@ -133,6 +134,12 @@ TASKS = {
         "training.vin_reader:VinReaderTask",
         VIN_READER,
         {**COMMON, "lines": LINES},
+    ),
+    "small-vin-reader": Entry(
+        "reads the lines that are easy, as the VIN reader would",
+        "training.small_vin_reader:SmallVinReaderTask",
+        SMALL_VIN_READER,
+        {**COMMON, "pool": POOL},
     ),
 }
 

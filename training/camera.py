@@ -7,6 +7,7 @@ They differ as their nets do: a frame stays a photo, of a plate or a line no mor
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -62,6 +63,65 @@ def spoil_frame(image: Pixels, rng: Rng) -> Pixels:
     if rng.random() < 0.25:
         image = compressed(image, int(rng.integers(20, 90)))
     return image
+
+
+def retaken(photo: Pixels, box: Sequence[float] | None, rng: Rng) -> Pixels:
+    """Return a photo in one of the ways in which people send it.
+
+    Cut to the ``box`` (xmin, ymin, xmax, ymax) of what it shows and what is round that, or laid on gray,
+    smaller or larger, tilted, in another light, and stored anew.
+    """
+    gray = (114, 114, 114)
+    kind = rng.random()
+    if box is not None and kind < 0.35:
+        share = float(rng.choice([0, 0.05, 0.15, 0.3, 0.6, 1.0]))
+        x0, y0, x1, y1 = box
+        wide, high = (x1 - x0) * share, (y1 - y0) * share
+        photo = photo[
+            max(0, int(y0 - high)) : int(y1 + high) + 1, max(0, int(x0 - wide)) : int(x1 + wide) + 1
+        ]
+    elif kind < 0.45:
+        border = int(max(photo.shape[:2]) * rng.uniform(0.1, 0.6))
+        around = (border,) * 4
+        photo = np.asarray(cv2.copyMakeBorder(photo, *around, cv2.BORDER_CONSTANT, value=gray), np.uint8)
+    kind = rng.random()
+    zoom = float(rng.uniform(0.5, 0.95) if kind < 0.45 else rng.uniform(1.1, 2.0) if kind < 0.6 else 1.0)
+    zoom = min(zoom, 3000 / max(photo.shape[:2]))
+    height, width = (max(1, round(side * zoom)) for side in photo.shape[:2])
+    method = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
+    photo = np.asarray(cv2.resize(photo, (width, height), interpolation=method), np.uint8)
+    if rng.random() < 0.3:
+        turn = cv2.getRotationMatrix2D((width / 2, height / 2), float(rng.normal(0, 7)), 1)
+        cos, sin = abs(turn[0, 0]), abs(turn[0, 1])
+        size = round(width * cos + height * sin), round(width * sin + height * cos)
+        turn[:, 2] += (size[0] - width) / 2, (size[1] - height) / 2
+        photo = np.asarray(cv2.warpAffine(photo, turn, size, borderValue=gray), np.uint8)
+    photo = _relit(photo, rng)
+    return compressed(photo, 92 if rng.random() < 0.5 else int(rng.integers(55, 96)))
+
+
+def _relit(photo: Pixels, rng: Rng) -> Pixels:
+    """Return a photo as darker, gray, paler, inverted, soft or noisy as it may be and still be read."""
+    values: Floats = photo.astype(np.float32)
+    kind = rng.random()
+    if kind < 0.15:
+        values = np.asarray(255 * (values / 255) ** rng.uniform(1.3, 2.6), np.float32)
+    elif kind < 0.25:
+        values = np.repeat(values.mean(axis=2, keepdims=True), 3, axis=2)
+    elif kind < 0.5:
+        mean = float(values.mean())
+        values = (values - mean) * float(np.exp(rng.normal(0, 0.25))) + mean * float(
+            np.exp(rng.normal(0, 0.2))
+        )
+        values += rng.normal(0, 6, 3).astype(np.float32)
+    elif kind < 0.53:
+        values = 255 - values
+    kind = rng.random()
+    if kind < 0.12:
+        values = np.asarray(cv2.GaussianBlur(values, (0, 0), float(rng.uniform(0.4, 1.2))), np.float32)
+    elif kind < 0.22:
+        values = values + rng.standard_normal(values.shape, np.float32) * np.float32(rng.uniform(1, 7))
+    return np.clip(values, 0, 255).astype(np.uint8)
 
 
 _FAR = 4.6, 9.0

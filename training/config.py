@@ -153,3 +153,27 @@ class VinReaderConfig(Config):
 
 
 VIN_READER = VinReaderConfig(steps=2400, rate=2e-4, warmup=60, decay=0.99, every=75)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallVinReaderConfig(VinReaderConfig):
+    """The small VIN reader's training."""
+
+    same: float = option(0.3, "weight of what the large reader says of each step, where it is not clear")
+    same_clear: float = option(0.08, "the same where it is clear, and the text is learned")
+    illegible: float = option(
+        0.15, "share of the crops that the large reader cannot read that are learned from"
+    )
+
+
+SMALL_VIN_READER = SmallVinReaderConfig(
+    steps=17000,
+    batch=32,
+    rate=2e-3,
+    warmup=200,
+    decay=0.9995,
+    clip=20.0,
+    weight_decay=0.02,
+    every=2000,
+    workers=0,
+)

@@ -378,7 +378,7 @@ def _approval(layout: _Layout, rng: Rng, column: _Column) -> None:
 
 def _code(layout: _Layout, rng: Rng, column: _Column, vin: str | None, row: int, taken: int) -> None:
     """Print a code in place of the line ``row``, unless that is the one that is ``taken``."""
-    payload = ("I" if rng.random() < 0.5 else "") + (vin or "".join(rng.choice(list(ALPHABET), 9)))
+    payload = ("I" if rng.random() < 0.5 else "") + (vin or "".join(rng.choice(list(ALPHABET), 9))).upper()
     code = barcode(
         payload,
         str(rng.choice(["Code39", "Code39", "Code128", "DataMatrix", "QRCode"])),
@@ -792,8 +792,10 @@ def render_line(rng: Rng) -> tuple[Pixels, str]:
     return cut(picture, jittered(corners, rng)), text
 
 
-def photograph_line(rng: Rng) -> tuple[Pixels, Floats, str]:
+def photograph_line(rng: Rng, lower: bool = False) -> tuple[Pixels, Floats, str]:
     """Return a line as a photo shows it, its corners (4 x 2, pixels) and what it says in ``ALPHABET``.
+
+    ``lower`` says that it is printed in lower case.
 
     Characters are 6 to 45 pixels high. One line in sixteen is not a VIN, so that the reader
     does not learn to see seventeen characters everywhere; its text leaves out what the alphabet does not
@@ -802,7 +804,8 @@ def photograph_line(rng: Rng) -> tuple[Pixels, Floats, str]:
     vin = draw_vin(rng)
     if rng.random() < 0.06:
         vin = "".join(rng.choice(list(ALPHABET), int(rng.integers(5, 15))))
-    sheet, glass = draw_sheet(rng, vin, rows=(2, 5), close=True)
+    kind = str(rng.choice(("label", "paper"))) if lower else None
+    sheet, glass = draw_sheet(rng, vin.lower() if lower else vin, rows=(2, 5), close=True, kind=kind)
     assert sheet.corners is not None
     text = sheet.corners
     tall = float(

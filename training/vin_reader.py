@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from carsight import ctc
 from carsight.runtime import session
 from carsight.vin import rules as vin_rules
-from carsight.vin.line_reader import WIDTH, LineReader, LineReading, cut, decode, text_probabilities
+from carsight.vin.line_reader import WIDTH, Doubles, LineReader, LineReading, cut, decode, text_probabilities
 from carsight.vin.rules import ALPHABET
 from training import ppocr
 from training.camera import farther, spoil_line
@@ -83,9 +83,7 @@ def possible_corners(box: Sequence[float]) -> list[Floats]:
 
 
 @torch.no_grad()
-def probabilities(
-    reader: ppocr.Reader, crops: Sequence[Pixels]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def probabilities(reader: ppocr.Reader, crops: Sequence[Pixels]) -> Doubles:
     """Return the net's CTC output for crops (B x T x 34, rows sum to 1)."""
     with torch.autocast("cpu", torch.bfloat16, enabled=False):
         logits, _ = reader(ppocr.to_input(crops))
@@ -186,19 +184,45 @@ class Samples:
         return [pixels for pixels, _ in pairs], [text for _, text in pairs]
 
 
-def validate(reader: ppocr.Reader, data: Path, lines: Sequence[Line]) -> dict[str, float]:
-    """Return the share of ``lines`` read right by themselves, by kind: no rules, corners as a detector's."""
-    reader.eval()
+def validate(
+    read: Callable[[Sequence[Pixels]], Doubles], data: Path, lines: Sequence[Line]
+) -> dict[str, float]:
+    """Return the share of ``lines`` read right by themselves, by kind: no rules, corners as a detector's.
+
+    ``read`` gives the CTC output of crops.
+    """
     rng = np.random.default_rng(0)
     right: dict[str, list[bool]] = {}
     for line in lines:
         corners = jittered(np.array(line.corners, np.float32), rng)
         crop = cut(read_image(data / line.image), corners)
-        texts = decode(probabilities(reader, [crop]), 1)[0].texts
+        texts = decode(read([crop]), 1)[0].texts
         hit = bool(texts) and texts[0][0] == line.text
         right.setdefault(line.kind, []).append(hit)
         right.setdefault("all", []).append(hit)
     return {kind: round(float(np.mean(hits)), 4) for kind, hits in sorted(right.items())}
+
+
+def judged(reader: LineReader, data: Path, lines: Sequence[Line]) -> Figures:
+    """Measure production's ``reader`` on the best corners that are known of ``lines``."""
+    right, spent = [], 0.0
+    for line in lines:
+        crop = best_cut(data, line)
+        began = time.process_time()
+        texts = reader.read([crop])[0].texts
+        spent += time.process_time() - began
+        right.append(bool(texts) and texts[0][0] == line.text)
+    count = max(len(right), 1)
+    return {
+        "lines": len(right),
+        "right": round(sum(right) / count, 4),
+        "cpu_ms": round(spent / count * 1000, 1),
+    }
+
+
+def best_cut(data: Path, line: Line) -> Pixels:
+    """Return ``line`` cut out by the best corners that are known of it."""
+    return cut(read_image(data / line.image), np.array(line.corners, np.float32))
 
 
 # -- the task ------------------------------------------------------------------------------------------------
@@ -258,27 +282,12 @@ class VinReaderTask(Task[VinReaderConfig, Batch]):
     def figures(self, net: nn.Module) -> Figures:
         """Measure ``net`` by itself, on corners as bad as a detector's."""
         assert isinstance(net, ppocr.Reader)
-        return validate(net, self._folder, self.validation)
+        reader = net.eval()
+        return validate(lambda crops: probabilities(reader, crops), self._folder, self.validation)
 
     def judge(self, model: Path) -> Figures:
         """Measure production's reader with ``model``, on the best corners that are known."""
-        reader = LineReader(session(model))
-        right, spent = [], 0.0
-        for line in self.validation:
-            crop = self._crop(line)
-            began = time.process_time()
-            texts = reader.read([crop])[0].texts
-            spent += time.process_time() - began
-            right.append(bool(texts) and texts[0][0] == line.text)
-        count = max(len(right), 1)
-        return {
-            "lines": len(right),
-            "right": round(sum(right) / count, 4),
-            "cpu_ms": round(spent / count * 1000, 1),
-        }
-
-    def _crop(self, line: Line) -> Pixels:
-        return cut(read_image(self._folder / line.image), np.array(line.corners, np.float32))
+        return judged(LineReader(session(model)), self._folder, self.validation)
 
     def write(self, net: nn.Module, path: Path) -> None:
         """Write ``net``."""
@@ -289,7 +298,7 @@ class VinReaderTask(Task[VinReaderConfig, Batch]):
     def quantize(self, exact: Path, out: Path) -> None:
         """Quantize with the ranges of training lines; ``evaluate_vins`` calibrates."""
         chosen = np.random.default_rng(0).permutation(len(self.training))[:300]
-        ppocr.quantize_reader(exact, out, [self._crop(self.training[i]) for i in chosen])
+        ppocr.quantize_reader(exact, out, [best_cut(self._folder, self.training[i]) for i in chosen])
         describe(out, _METADATA)
 
     def recovered(self, model: Path) -> nn.Module:

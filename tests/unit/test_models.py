@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from carsight import runtime
 from carsight.photo import decode
 from carsight.plate.recognizer import PlateRecognizer, PlateTuning
-from carsight.vin.recognizer import VinRecognizer
+from carsight.vin.recognizer import VinRecognizer, VinTuning
 from tests.tolerance import differences
 
 PHOTOS = Path(__file__).parents[1] / "data"
@@ -56,7 +58,8 @@ def feeds() -> Iterator[Feeds]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runtime, "session", lambda path: Recorder(real(path), found[path.stem]))
         # Where the small reader is sure of nothing, the large one reads, too.
-        plates, vins = PlateRecognizer.load(tuning=PlateTuning(promising=2.0)), VinRecognizer.load()
+        plates = PlateRecognizer.load(tuning=PlateTuning(promising=2.0))
+        vins = VinRecognizer.load(tuning=VinTuning(settled=2.0))
         assert plates.read(decode((PHOTOS / "plate_us.jpg").read_bytes()))
         assert vins.read(decode((PHOTOS / "vin_plate.jpg").read_bytes())).candidates
     yield found
@@ -146,3 +149,31 @@ def test_the_readmes_answer_is_what_is_read_here() -> None:
         "candidates": [{"score": plate.candidates[0].score, "plate": plate.candidates[0].text}],
     }
     assert list(differences(told, read)) == []
+
+
+def test_what_is_made_once_is_made_once_however_many_ask() -> None:
+    made: list[object] = []
+
+    def make() -> object:
+        time.sleep(0.02)  # as long as it takes for the others to ask
+        made.append(object())
+        return made[-1]
+
+    get = runtime.once(make)
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(lambda _: get(), range(8))) == {made[0]}
+    assert len(made) == 1
+
+
+def test_what_could_not_be_made_is_tried_again() -> None:
+    tries = iter([OSError("no such file"), None])
+
+    def make() -> str:
+        if (error := next(tries)) is not None:
+            raise error
+        return "made"
+
+    get = runtime.once(make)
+    with pytest.raises(OSError, match="no such file"):
+        get()
+    assert get() == "made"

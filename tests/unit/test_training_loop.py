@@ -271,3 +271,65 @@ def test_without_a_pool_the_small_plate_reader_says_what_to_do(tmp_path: Path) -
     task = SmallPlateReaderTask(tmp_path, tmp_path, SMALL_PLATE_READER)
     with pytest.raises(SystemExit, match="small-plate-reader pool"):
         next(task.batches(np.random.default_rng(1), 0))
+
+
+# -- the small VIN reader ------------------------------------------------------------------------------------
+
+
+def _said(text: str, sureness: float = 9.0) -> Any:
+    """Return logits (48 x 34) that say ``text``, a character every other step."""
+    from carsight.vin.rules import ALPHABET
+
+    logits = np.zeros((48, 34), np.float16)
+    logits[:, 0] = sureness
+    for place, character in enumerate(text):
+        logits[2 * place + 1, 0] = 0.0
+        logits[2 * place + 1, ALPHABET.index(character) + 1] = sureness
+    return logits
+
+
+def test_the_small_vin_reader_learns_what_the_large_one_says_and_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch", reason="training takes Torch, which the development environment lacks")
+    from training.config import SMALL_VIN_READER
+    from training.small_readers import Lesson
+    from training.small_vin_reader import SmallVinReaderTask
+
+    vin, lower = "1M8GDM9AXKP042788", "WVWZZZ1KZ7M047185"
+    pixels = np.repeat(np.random.default_rng(1).integers(0, 256, (2, 48, 384, 3), dtype=np.uint8), 4, axis=0)
+    logits = np.stack([_said(vin)] * 4 + [np.zeros((48, 34), np.float16)] * 4)
+    (tmp_path / "pool").mkdir()
+    Lesson(pixels, logits, np.array([""] * 4 + [lower] * 4)).save(tmp_path / "pool" / "1-0000-384.npz")
+    config = SMALL_VIN_READER.settle(tmp_path, {"steps": 60, "batch": 8, "warmup": 1, "every": 60})
+    task = SmallVinReaderTask(tmp_path, tmp_path, config)
+    monkeypatch.setattr(task, "figures", lambda net: {})
+    sums: list[dict[str, float]] = []
+    loss = task.loss
+
+    def noted(outputs: Any, batch: Any) -> Any:
+        terms = loss(outputs, batch)
+        sums.append({name: float(term) for name, term in terms.items()})
+        return terms
+
+    monkeypatch.setattr(task, "loss", noted)
+    task.train()
+    assert len(sums) == 60
+    assert sums[-1]["same"] < sums[0]["same"] / 1.5
+    assert sums[-1]["text"] < sums[0]["text"] / 2
+
+
+def test_lines_that_the_large_reader_cannot_read_are_mostly_left_out() -> None:
+    pytest.importorskip("torch", reason="training takes Torch, which the development environment lacks")
+    from training.config import SMALL_VIN_READER
+    from training.small_readers import Lesson
+    from training.small_vin_reader import SmallVinReaderTask, clearness
+
+    count = 400
+    logits = np.stack([_said("1M8GDM9AXKP042788")] * count + [_said("1M8GDM9AXKP042788", 1.0)] * count)
+    lesson = Lesson(np.zeros((2 * count, 1, 1, 3), np.uint8), logits, np.array([""] * 2 * count))
+    assert clearness(lesson)[0] > -0.2
+    assert clearness(lesson)[-1] < -3.5
+    chosen = SmallVinReaderTask(Path(), Path(), SMALL_VIN_READER).chosen(lesson, np.random.default_rng(1))
+    assert (chosen < count).sum() == count
+    assert 0.05 * count < (chosen >= count).sum() < 0.3 * count

@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
+from carsight import runtime
 from carsight.detector import Detection, Detector
 from carsight.geometry import Box
 from carsight.photo import Photo, Pixels, decode
-from carsight.vin import barcodes
+from carsight.vin import barcodes, line_reader
 from carsight.vin import recognizer as vins
 from carsight.vin.barcodes import BarcodeVin
 from carsight.vin.line_reader import Calibration, LineReader, LineReading
@@ -60,6 +61,13 @@ class Told(LineReader):
 
     def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
         return [self.answer] * len(crops)
+
+    def glance(self, crop: Pixels, least: float) -> tuple[LineReading | None, str]:
+        (answer,) = self.read([crop])
+        if not answer.texts:
+            return None, answer.greedy
+        text, probability = answer.texts[0]
+        return answer if answer.share * probability >= least else None, text
 
 
 def recognized(
@@ -159,6 +167,90 @@ def test_small_text_that_is_not_quite_clear_is_believed_only_where_enlarged_cuts
     assert reader.crops == crops
     found = VinRecognizer(detector, detector, Twice(sure, unsure)).read(np.full((200, 400, 3), 128, np.uint8))
     assert bool(found.candidates) == (crops == 1)
+
+
+@pytest.mark.parametrize(
+    ("small", "asked"),
+    [
+        (reading((CHECKED, 0.99), share=0.99), False),
+        (reading((CHECKED, 0.8), (CHECKED[:16] + "1", 0.19), share=0.99), True),  # the check digit's word
+        (reading((UNCHECKED, 0.8), (UNCHECKED[:16] + "6", 0.19), share=0.99), True),
+        (reading((CHECKED, 0.99), share=0.8), True),
+        (reading(share=0.0), True),
+    ],
+)
+def test_the_careful_reader_is_asked_only_where_the_small_one_is_not_sure(
+    small: LineReading, asked: bool
+) -> None:
+    careful = Told(reading((CHECKED, 0.999), share=0.999))
+    calls: list[int] = []
+
+    def opened() -> LineReader:
+        calls.append(1)
+        return careful
+
+    detector = Blind(QUAD)
+    recognizer = VinRecognizer(detector, detector, Told(small), careful=opened)
+    found = recognizer.read(np.full((200, 400, 3), 128, np.uint8)).candidates
+    assert found[0].vin == CHECKED
+    assert bool(calls) == asked
+
+
+@pytest.mark.parametrize(("also", "once"), [(UNCHECKED, True), (UNCHECKED[:16] + "6", False)])
+def test_a_line_of_which_both_readers_say_the_same_is_read_no_further(also: str, once: bool) -> None:
+    other = UNCHECKED[:16] + "6"
+    unsure = reading((UNCHECKED, 0.88), (other, 0.1), share=0.97)
+    careful = Twice(unsure, unsure)
+    small = Told(reading((also, 0.6), ("WVWZZZ1KZ7M047188", 0.3), share=0.7))
+    detector = Blind(QUAD)
+    VinRecognizer(detector, detector, small, careful=lambda: careful).read(
+        np.full((200, 400, 3), 128, np.uint8)
+    )
+    assert (careful.crops == 1) == once
+
+
+@pytest.mark.parametrize(("again", "asked"), [(UNCHECKED, False), (UNCHECKED[:16] + "6", True)])
+def test_the_small_reader_looks_twice_before_the_careful_one_is_asked(again: str, asked: bool) -> None:
+    class Looks(Told):
+        def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
+            words.append(UNCHECKED if not words else again)
+            return [reading((words[-1], 0.9), share=0.99)]
+
+    words: list[str] = []
+    careful = Twice(reading((UNCHECKED, 0.99)), reading((UNCHECKED, 0.99)))
+    detector = Blind(QUAD)
+    recognizer = VinRecognizer(detector, detector, Looks(reading()), careful=lambda: careful)
+    found = recognizer.read(np.full((200, 400, 3), 128, np.uint8)).candidates
+    assert found[0].vin == UNCHECKED
+    assert len(words) == 2
+    assert bool(careful.crops) == asked
+
+
+def test_the_careful_reader_is_opened_once_and_not_before_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[str] = []
+    real = runtime.session
+
+    def noted(path: Path) -> Any:
+        opened.append(path.stem)
+        return real(path)
+
+    monkeypatch.setattr(runtime, "session", noted)
+    recognizer = VinRecognizer.load()
+    assert sorted(opened) == ["vin_detector", "vin_reader_small"]
+    assert recognizer.careful is not None
+    assert recognizer.careful() is recognizer.careful()
+    assert opened.count("vin_reader") == 1
+
+
+def test_the_small_reader_reads_several_crops_as_it_reads_each(recognizer: VinRecognizer) -> None:
+    photos = [pixels(name) for name in ("vin_label", "vin_plate")]
+    crops = [line_reader.cut(photo, recognizer.near.detect(photo)[0].corners) for photo in photos]
+    crops.append(np.random.default_rng(3).integers(0, 256, crops[0].shape, np.uint8))
+    together = recognizer.reader.read(crops)
+    assert together == [recognizer.reader.read([crop])[0] for crop in crops]
+    assert [each.texts[0][0] for each in together[:2]] == [CHECKED, UNCHECKED]
 
 
 @pytest.mark.parametrize(("by_pixels", "again"), [(0.95, False), (0.35, True)])
@@ -331,17 +423,21 @@ def _page(rng: np.random.Generator) -> Pixels:
     return page
 
 
+_SMALL = 0.25
+"""What the small reader takes of the careful one's time, at most."""
+
+
 @pytest.mark.parametrize("draw", [_blank, _noise, _page])
 def test_no_picture_costs_more_than_the_effort_allows(
     recognizer: VinRecognizer, draw: Callable[[np.random.Generator], Pixels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crops: list[int] = []
+    crops: list[float] = []
     coded: list[int] = []
     looks: list[int] = []
     read, look, detect = LineReader.read, barcodes.look, Detector.detect
 
     def counted_read(self: LineReader, given: Sequence[Pixels], count: int = 48) -> list[LineReading]:
-        crops.append(len(given))
+        crops.append(len(given) * (_SMALL if self is recognizer.reader else 1.0))
         return read(self, given, count)
 
     def counted_look(view: View, *formats: Any, rotate: bool = True) -> list[BarcodeVin]:
@@ -356,7 +452,7 @@ def test_no_picture_costs_more_than_the_effort_allows(
     monkeypatch.setattr(barcodes, "look", counted_look)
     monkeypatch.setattr(Detector, "detect", counted_detect)
     assert recognizer.read(draw(np.random.default_rng(0))).candidates == ()
-    assert sum(crops) <= recognizer.tuning.effort
+    assert sum(crops) <= recognizer.tuning.effort * (1 + _SMALL)
     assert sum(coded) <= 8_000_000
     assert len(looks) <= 6
     assert max(looks) <= (1.6 * 3200) ** 2

@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from carsight import ctc
+from carsight import ctc, runtime
 from carsight.geometry import straighten
 from carsight.photo import Pixels
 from carsight.vin.rules import ALPHABET, LENGTH
@@ -104,17 +104,19 @@ class LineReader:
     """Reads crops of lines. Made once; safe to call from many threads.
 
     Args:
-        session: A model that takes ``image`` (B x 3 x 48 x 384 float32, BGR, -1..1) and gives ``logits`` (B
-            x T x 34): class 0 is the CTC blank, class i + 1 the character i of ``rules.ALPHABET``. Its
-            metadata holds ``calibration`` (slope and offset, JSON) and ``threshold``, both fitted on the
-            validation photos.
+        session: A model that takes ``image`` as in ``runtime.picture_input``, of crops of 48 x 384, and gives
+            ``logits`` (B x T x 34): class 0 is the CTC blank, class i + 1 the character i of
+            ``rules.ALPHABET``. Its metadata holds ``calibration`` (slope and offset, JSON) and ``threshold``,
+            both fitted on the validation photos.
+        centered: Whether the model takes numbers of -1..1 where it takes floats.
 
     Raises:
         KeyError: The model carries no such metadata.
     """
 
-    def __init__(self, session: ort.InferenceSession) -> None:
+    def __init__(self, session: ort.InferenceSession, *, centered: bool = True) -> None:
         self._session = session
+        self._input = runtime.picture_input(session, centered=centered)
         metadata = session.get_modelmeta().custom_metadata_map
         self.calibration = Calibration(**json.loads(metadata["calibration"]))
         self.threshold = float(metadata["threshold"])
@@ -123,10 +125,27 @@ class LineReader:
         """Return what each of ``crops`` (48 x 384 BGR, see ``cut``) says, with up to ``count`` texts each."""
         return decode(self._probabilities(crops), count) if crops else []
 
+    def glance(self, crop: Pixels, least: float) -> tuple[LineReading | None, str]:
+        """Return what ``crop`` says if that is clear, else None; and the text on its likeliest path.
+
+        It is clear where that text has 17 characters and at least the probability ``least``. What is not is
+        not decoded, which takes longer than a small net.
+        """
+        probabilities = self._probabilities([crop])
+        text, _ = _greedy(probabilities[0])
+        if len(text) != LENGTH or text_probabilities(probabilities[0], [text])[0] < least:
+            return None, text
+        return decode(probabilities, _FEW)[0], text
+
+    def _parts(self, crops: Sequence[Pixels]) -> list[Sequence[Pixels]]:
+        """Return ``crops`` in as many parts as the model, which may take one at a time, is to be run."""
+        return [[crop] for crop in crops] if self._session.get_inputs()[0].shape[0] == 1 else [crops]
+
     def _probabilities(self, crops: Sequence[Pixels]) -> Doubles:
-        image = cv2.dnn.blobFromImages(crops, 1 / 127.5, mean=(127.5, 127.5, 127.5))
-        (logits,) = self._session.run(["logits"], {"image": image})
-        return ctc.softmax(np.asarray(logits, np.float64))
+        logits = [
+            self._session.run(["logits"], {"image": self._input(part)})[0] for part in self._parts(crops)
+        ]
+        return ctc.softmax(np.concatenate(logits).astype(np.float64))
 
 
 def decode(probabilities: Doubles, count: int = 48) -> list[LineReading]:
@@ -163,6 +182,9 @@ def pooled(readings: Sequence[LineReading]) -> LineReading:
     texts = ((text, min(1.0, joint / share)) for text, joint in together.items())
     return replace(readings[0], share=share, texts=tuple(sorted(texts, key=lambda item: -item[1])))
 
+
+_FEW = 12
+"""Texts of a reading whose first has nearly all of the probability."""
 
 _NEGLIGIBLE = 1e-6
 """A line that holds 17 characters with less probability than this has no texts worth the search."""

@@ -1,0 +1,218 @@
+"""The small VIN reader: plain convolutions that read the lines that are easy, taught by the VIN reader.
+
+Where it is sure its word is taken, otherwise the VIN reader is asked (carsight.vin.recognizer). How it learns
+is in training/small_readers.py. Here what the large one says of every time step would not do alone: that
+places characters by what it sees of the whole line, and a net that cannot stays unsure of where each begins.
+So of lines that the large one reads clearly the text is learned too, wherever its characters stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from carsight import ctc, runtime
+from carsight.photo import Photo
+from carsight.vin.line_reader import HEIGHT, WIDTH, Doubles, LineReader, cut
+from carsight.vin.recognizer import VinRecognizer, VinTuning
+from carsight.vin.rules import ALPHABET
+from training import render_vins
+from training.camera import retaken
+from training.config import SmallVinReaderConfig
+from training.data import Pixels, read_image, read_labels
+from training.loop import Figures
+from training.model_files import describe
+from training.nets import Conv
+from training.small_readers import CROPS_A_FILE, Lesson, SmallReaderTask
+from training.vin_reader import Line, Samples, best_cut, judged, load_lines, validate
+
+
+class SmallReader(nn.Module):
+    """Images (B, 3, 48, 384), BGR 0..1, to CTC logits (B, 48, 34)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            Conv(3, 24, 2),
+            Conv(24, 32),
+            Conv(32, 64, 2),
+            Conv(64, 64),
+            Conv(64, 64),
+            Conv(64, 112, 2),
+            Conv(112, 112),
+            Conv(112, 112),
+            Conv(112, 144, (2, 1)),
+            Conv(144, 144),
+            Conv(144, 192, 1, 3, (0, 1)),
+            Conv(192, 192, 1, (1, 5)),
+            Conv(192, 192, 1, (1, 5)),
+        )
+        self.head = nn.Conv2d(192, 1 + len(ALPHABET), 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits."""
+        logits: Tensor = self.head(self.body(images)).flatten(2).transpose(1, 2)
+        return logits
+
+
+class Noting(LineReader):
+    """A reader that keeps every crop it is given, and what it says of it."""
+
+    def __init__(self, model: Path) -> None:
+        super().__init__(runtime.session(model))
+        self.noted: list[tuple[Pixels, Doubles]] = []
+
+    def _probabilities(self, crops: Any) -> Doubles:
+        found = super()._probabilities(crops)
+        self.noted.extend(zip(crops, found, strict=True))
+        return found
+
+
+class SmallVinReaderTask(SmallReaderTask[SmallVinReaderConfig, Lesson]):
+    """Reads easy lines as the VIN reader would."""
+
+    command = "small-vin-reader"
+    lesson = Lesson
+    outputs = ("logits",)
+    crop = (HEIGHT, WIDTH)
+    teacher = runtime.MODELS / "vin_reader.onnx"
+
+    @property
+    def _folder(self) -> Path:
+        return self.data / "vin"
+
+    def labeled(self, split: str) -> list[Line]:
+        """Return the lines that ``vin-reader lines`` has found; for validation those with a sure text."""
+        lines = [line for line in load_lines(self.work) if line.split == split]
+        return [line for line in lines if split == "train" or line.source == "label"]
+
+    def net(self) -> SmallReader:
+        """Return the net with random weights."""
+        return SmallReader()
+
+    def lessons(self, rng: np.random.Generator) -> Iterator[Lesson]:
+        """Yield crops: half as the recognizer cuts them from photos of the training split, half lines.
+
+        The photos are sent in ways in which people send them; what is no VIN, upside down or cut is among
+        what is read there. Of the lines one in sixteen is drawn in lower case, which the large reader often
+        misreads: there the text counts, not what that says.
+        """
+        cv2.setNumThreads(0)
+        reader = Noting(self.teacher)
+        shipped = VinRecognizer.load(tuning=VinTuning(barcodes=False))
+        recognizer = VinRecognizer(shipped.near, shipped.far, reader, shipped.tuning)
+        photos = read_labels(self._folder, "train")
+        lines = Samples(self._folder, self.training, rng, self.config)
+        while True:
+            reader.noted.clear()
+            while len(reader.noted) < CROPS_A_FILE // 2:
+                self._read_photo(recognizer, photos[int(rng.integers(len(photos)))], rng)
+            count = CROPS_A_FILE - len(reader.noted)
+            lower = count // 16
+            crops, _ = lines.batch(count - lower) if count > lower else ([], [])
+            for start in range(0, len(crops), 16):
+                reader.read(crops[start : start + 16], 1)
+            noted = [(crop, np.log(np.maximum(matrix, 1e-6)), "") for crop, matrix in reader.noted]
+            blank = np.zeros_like(noted[0][1])
+            noted += [(crop, blank, text) for crop, text in (lower_case(rng) for _ in range(lower))]
+            pixels, logits, texts = zip(*(noted[i] for i in rng.permutation(len(noted))), strict=True)
+            yield Lesson(np.stack(pixels), np.stack(logits).astype(np.float16), np.array(texts))
+
+    def _read_photo(self, recognizer: VinRecognizer, label: dict[str, Any], rng: np.random.Generator) -> None:
+        boxes = [vin["box"] for vin in label["vins"] if vin.get("box")]
+        photo = retaken(read_image(self._folder / label["image"]), boxes[0] if boxes else None, rng)
+        if min(photo.shape[:2]) >= 8:
+            recognizer.read(Photo.of(photo))
+
+    def chosen(self, lesson: Lesson, rng: np.random.Generator) -> NDArray[np.integer]:
+        """Return most of what the large reader reads, and a few of the lines that it does not."""
+        kept = clearness(lesson) > _LEGIBLE
+        kept |= (lesson.texts != "") | (rng.random(len(lesson)) < self.config.illegible)
+        return rng.permutation(np.flatnonzero(kept))
+
+    def loss(self, outputs: Any, batch: Lesson) -> dict[str, Tensor]:
+        """Return how far each step is from what the large reader says, and the loss of clear texts."""
+        log = outputs.float().log_softmax(-1)
+        teacher = torch.from_numpy(batch.logits).float().log_softmax(-1)
+        clear = (clearness(batch) > _CLEAR) & (batch.texts == "")
+        weights = np.where(clear, self.config.same_clear, self.config.same) * (batch.texts == "")
+        apart = (teacher.exp() * (teacher - log)).sum((1, 2))
+        terms = {"same": (apart * torch.from_numpy(weights.astype(np.float32))).mean()}
+        texts = [
+            _characters(text) if text else _path(m) for text, m in zip(batch.texts, batch.logits, strict=True)
+        ]
+        which = [i for i, text in enumerate(texts) if text and (clear[i] or batch.texts[i])]
+        if which:
+            targets = torch.tensor([c for i in which for c in texts[i]])
+            lengths = torch.tensor([len(texts[i]) for i in which])
+            steps = torch.full((len(which),), log.shape[1])
+            lost = F.ctc_loss(
+                log[which].transpose(0, 1), targets, steps, lengths, ctc.BLANK, "sum", zero_infinity=True
+            )
+            terms["text"] = lost / len(batch)
+        return terms
+
+    def figures(self, net: nn.Module) -> Figures:
+        """Measure ``net`` by itself, on corners as bad as a detector's."""
+        net.eval()
+
+        def read(crops: Sequence[Pixels]) -> Doubles:
+            with torch.no_grad():
+                return ctc.softmax(net(torch.from_numpy(runtime.floats(crops))).double().numpy())
+
+        return validate(read, self._folder, self.validation)
+
+    def judge(self, model: Path) -> Figures:
+        """Measure production's reader with ``model`` alone, on the best corners that are known."""
+        return judged(LineReader(runtime.session(model), centered=False), self._folder, self.validation)
+
+    def crops(self, count: int) -> list[Pixels]:
+        """Return training lines, cut by the best corners that are known."""
+        chosen = np.random.default_rng(0).permutation(len(self.training))[:count]
+        return [best_cut(self._folder, self.training[i]) for i in chosen]
+
+    def finished(self, path: Path) -> None:
+        """Give the model its alphabet and what the VIN reader says of the whole; both are fitted later."""
+        whole = describe(self.teacher, {})
+        describe(path, {"alphabet": ALPHABET} | {name: whole[name] for name in ("calibration", "threshold")})
+
+
+_LEGIBLE, _CLEAR = -3.5, -1.2
+"""`clearness` from which a crop is learned from every time, and from which its text is learned."""
+
+
+def clearness(lesson: Lesson) -> NDArray[np.float64]:
+    """Return the logarithm of the probability of the large reader's likeliest path, for each crop."""
+    best: NDArray[np.float64] = np.log(ctc.softmax(lesson.logits.astype(np.float64)).max(-1)).sum(-1)
+    return best
+
+
+def _path(logits: NDArray[np.float16]) -> list[int]:
+    """Return the classes on the likeliest path of ``logits`` (T, C), less repeats and blanks."""
+    best = logits.argmax(-1)
+    changes = best[np.concatenate([[True], best[1:] != best[:-1]])]
+    return [int(each) for each in changes if each != ctc.BLANK]
+
+
+def _characters(text: str) -> list[int]:
+    return [ALPHABET.index(character) + 1 for character in text]
+
+
+def lower_case(rng: np.random.Generator) -> tuple[Pixels, str]:
+    """Return a drawn line in lower case, of characters at least 11 pixels high, and what it says."""
+    while True:
+        pixels, corners, text = render_vins.photograph_line(rng, lower=True)
+        if float(np.hypot(*(corners[3] - corners[0]))) >= _LOW:
+            return cut(pixels, render_vins.jittered(corners, rng, 0.7)), text
+
+
+_LOW = 11.0
+"""Pixels of height below which nobody tells lower case."""

@@ -71,6 +71,17 @@ def test_growing_shows_what_lies_round_the_plate() -> None:
     assert reader.rectify(photo, where, two_rows=False, grow=0.2)[0, 0, 0] == 0
 
 
+def test_a_sharp_cut_blurs_less_of_what_is_enlarged() -> None:
+    small = np.asarray(cv2.resize(plate("7KMR204"), (64, 19), interpolation=cv2.INTER_AREA), np.uint8)
+    where = corners((0, 0), (64, 0), (64, 19), (0, 19))
+    linear, sharp = (
+        reader.rectify(small, where, two_rows=False, grow=0, sharp=each) for each in (False, True)
+    )
+    assert linear.shape == sharp.shape == (48, 160, 3)
+    edges = [np.abs(np.diff(crop.astype(np.float32), axis=1)).max() for crop in (linear, sharp)]
+    assert edges[1] > 1.1 * edges[0]
+
+
 @pytest.mark.parametrize("shift", [(-500, -500), (500, 500), (-30, 0)])
 def test_corners_outside_the_photo_still_give_a_crop(shift: tuple[int, int]) -> None:
     where = corners((10, 10), (60, 10), (60, 30), (10, 30)) + np.array(shift, np.float32)

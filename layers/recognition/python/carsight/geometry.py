@@ -62,9 +62,18 @@ def sides(corners: NDArray[np.float32]) -> tuple[float, float]:
 
 
 def straighten(
-    pixels: NDArray[np.uint8], corners: NDArray[np.floating], width: int, height: int, grow: float
+    pixels: NDArray[np.uint8],
+    corners: NDArray[np.floating],
+    width: int,
+    height: int,
+    grow: float,
+    *,
+    sharp: bool = False,
 ) -> NDArray[np.uint8]:
-    """Return what lies within ``corners``, grown by the share ``grow``, warped to ``height`` x ``width``."""
+    """Return what lies within ``corners``, grown by the share ``grow``, warped to ``height`` x ``width``.
+
+    Pixels are interpolated linearly or, if ``sharp``, by cubic splines, which blur less what is enlarged.
+    """
     center = corners.mean(axis=0)
     grown = (center + (corners - center) * (1 + grow)).astype(np.float32)
     x, y = grown.T.tolist()
@@ -84,9 +93,8 @@ def straighten(
         grown *= scale
     target = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
     matrix = cv2.getPerspectiveTransform(grown, target)
-    warped = cv2.warpPerspective(
-        part, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    flags = cv2.INTER_CUBIC if sharp else cv2.INTER_LINEAR
+    warped = cv2.warpPerspective(part, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(warped, dtype=np.uint8)
 
 

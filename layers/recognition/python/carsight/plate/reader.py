@@ -44,16 +44,22 @@ _ALIKE = str.maketrans("OI", "01")
 
 
 def rectify(
-    pixels: NDArray[np.uint8], corners: NDArray[np.floating], two_rows: bool, grow: float = GROW
+    pixels: NDArray[np.uint8],
+    corners: NDArray[np.floating],
+    two_rows: bool,
+    grow: float = GROW,
+    *,
+    sharp: bool = False,
 ) -> NDArray[np.uint8]:
     """Cut out a plate upright: 48 x 160 for one row, 48 x 224 for two, which lie side by side.
 
-    ``corners``: 4 x 2 pixels, clockwise from the plate's top left; ``grow``: share added at each dimension.
+    ``corners``: 4 x 2 pixels, clockwise from the plate's top left; ``grow``: share added at each dimension;
+    ``sharp``: as in ``straighten``.
     Parts outside the photo repeat its edge.
     """
     if two_rows:
-        return side_by_side(straighten(pixels, corners, TWO_ROWS // 2, 2 * HEIGHT, grow))
-    return straighten(pixels, corners, ONE_ROW, HEIGHT, grow)
+        return side_by_side(straighten(pixels, corners, TWO_ROWS // 2, 2 * HEIGHT, grow, sharp=sharp))
+    return straighten(pixels, corners, ONE_ROW, HEIGHT, grow, sharp=sharp)
 
 
 def side_by_side(plate: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -209,16 +209,21 @@ def test_a_line_of_which_both_readers_say_the_same_is_read_no_further(also: str,
     assert (careful.crops == 1) == once
 
 
+@pytest.mark.parametrize("pitch", [6.0, 12.0])
 @pytest.mark.parametrize(("again", "asked"), [(UNCHECKED, False), (UNCHECKED[:16] + "6", True)])
-def test_the_small_reader_looks_twice_before_the_careful_one_is_asked(again: str, asked: bool) -> None:
+def test_the_small_reader_looks_twice_before_the_careful_one_is_asked(
+    again: str, asked: bool, pitch: float
+) -> None:
     class Looks(Told):
         def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
             words.append(UNCHECKED if not words else again)
-            return [reading((words[-1], 0.9), share=0.99)]
+            return [LineReading(0.99, ((words[-1], 0.9),), words[-1], (0.1, 0.9))]
 
     words: list[str] = []
     careful = Twice(reading((UNCHECKED, 0.99)), reading((UNCHECKED, 0.99)))
-    detector = Blind(QUAD)
+    quad = QUAD.copy()
+    quad[1:3, 0] = 100 + 17 * pitch
+    detector = Blind(quad)
     recognizer = VinRecognizer(detector, detector, Looks(reading()), careful=lambda: careful)
     found = recognizer.read(np.full((200, 400, 3), 128, np.uint8)).candidates
     assert found[0].vin == UNCHECKED

@@ -7,7 +7,7 @@ is the sum over all paths that collapse to it when repeats and then blanks are d
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,33 +44,59 @@ def best_texts(
     Prefix beam search (Graves & Jaitly, 2014) that keeps ``beam`` prefixes, and with each the probability of
     having ended in a blank and in its last character. Probabilities are lower bounds, exact for a wide beam.
     """
-    # prefix as class indices -> [ends in blank, ends in its last character]
+    starts: list[list[int]] = [[] for _ in probabilities]
+    for step, character in np.argwhere(probabilities > _NEGLIGIBLE).tolist():
+        if character != BLANK:
+            starts[step].append(character)
+    # prefix as class indices -> probability of ending in a blank, and of ending in its last character
     beams: dict[tuple[int, ...], tuple[float, float]] = {(): (1.0, 0.0)}
-    for row in probabilities.tolist():
-        grown: dict[tuple[int, ...], list[float]] = {}
-        likely = [c for c in range(1, len(row)) if row[c] > _NEGLIGIBLE]
+    for row, likely in zip(probabilities.tolist(), starts, strict=True):
         if len(likely) > _CHOICES:
             likely = sorted(likely, key=row.__getitem__, reverse=True)[:_CHOICES]
-        for prefix, (in_blank, in_last) in beams.items():
-            whole = in_blank + in_last
-            last = prefix[-1] if prefix else BLANK
-            entry = grown.setdefault(prefix, [0.0, 0.0])
-            entry[0] += whole * row[BLANK]
-            if prefix:
-                entry[1] += in_last * row[last]
-            for character in likely:
-                # The same character again counts as new only after a blank.
-                mass = in_blank if character == last else whole
-                if mass:
-                    grown.setdefault((*prefix, character), [0.0, 0.0])[1] += mass * row[character]
-        floor = _HOPELESS * max(masses[0] + masses[1] for masses in grown.values())
-        alive = [(m[0] + m[1], prefix, m[0], m[1]) for prefix, m in grown.items() if m[0] + m[1] > floor]
-        alive.sort(reverse=True)
-        beams = {prefix: (blank, last) for _, prefix, blank, last in alive[:beam]}
-    return [
-        ("".join(alphabet[c - 1] for c in prefix), in_blank + in_last)
-        for prefix, (in_blank, in_last) in list(beams.items())[:count]
-    ]
+        if likely:
+            beams = _grown(beams, row, likely, beam)
+        else:  # what has been said goes on
+            beams = {
+                prefix: ((in_blank + in_last) * row[BLANK], in_last * row[prefix[-1]] if prefix else 0.0)
+                for prefix, (in_blank, in_last) in beams.items()
+            }
+    ranked = sorted(
+        ((in_blank + in_last, prefix) for prefix, (in_blank, in_last) in beams.items()), reverse=True
+    )
+    return [("".join([alphabet[c - 1] for c in prefix]), mass) for mass, prefix in ranked[:count]]
+
+
+def _grown(
+    beams: Mapping[tuple[int, ...], tuple[float, float]],
+    row: Sequence[float],
+    likely: Sequence[int],
+    beam: int,
+) -> dict[tuple[int, ...], tuple[float, float]]:
+    """Return the ``beam`` likeliest prefixes after a step in which one of ``likely`` may start."""
+    grown: dict[tuple[int, ...], list[float]] = {}
+    for prefix, (in_blank, in_last) in beams.items():
+        whole = in_blank + in_last
+        last = prefix[-1] if prefix else BLANK
+        entry = grown.get(prefix)
+        if entry is None:
+            entry = grown[prefix] = [0.0, 0.0]
+        entry[0] += whole * row[BLANK]
+        if prefix:
+            entry[1] += in_last * row[last]
+        for character in likely:
+            # The same character again counts as new only after a blank.
+            mass = in_blank if character == last else whole
+            if mass:
+                longer = (*prefix, character)
+                entry = grown.get(longer)
+                if entry is None:
+                    grown[longer] = [0.0, mass * row[character]]
+                else:
+                    entry[1] += mass * row[character]
+    alive = [(masses[0] + masses[1], prefix, masses[0], masses[1]) for prefix, masses in grown.items()]
+    alive.sort(reverse=True)
+    floor = _HOPELESS * alive[0][0]
+    return {prefix: (in_blank, in_last) for mass, prefix, in_blank, in_last in alive[:beam] if mass > floor}
 
 
 def align(probabilities: Probabilities, text: str, alphabet: str) -> list[list[int]]:

@@ -72,7 +72,8 @@ def straighten(
 ) -> NDArray[np.uint8]:
     """Return what lies within ``corners``, grown by the share ``grow``, warped to ``height`` x ``width``.
 
-    Pixels are interpolated linearly or, if ``sharp``, by cubic splines, which blur less what is enlarged.
+    Pixels are interpolated linearly, if ``sharp`` between those that Lanczos' filter has doubled, which blurs
+    less what is enlarged. OpenCV's cubic warp does as well, and is not equal to the bit on every processor.
     """
     center = corners.mean(axis=0)
     grown = (center + (corners - center) * (1 + grow)).astype(np.float32)
@@ -91,10 +92,14 @@ def straighten(
             cv2.resize(part, (part.shape[1] // 2, part.shape[0] // 2), interpolation=cv2.INTER_AREA), np.uint8
         )
         grown *= scale
+    if sharp:
+        part = np.asarray(cv2.resize(part, None, fx=2, fy=2, interpolation=cv2.INTER_LANCZOS4), np.uint8)
+        grown = (grown + np.float32(0.5)) * np.float32(2) - np.float32(0.5)
     target = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
     matrix = cv2.getPerspectiveTransform(grown, target)
-    flags = cv2.INTER_CUBIC if sharp else cv2.INTER_LINEAR
-    warped = cv2.warpPerspective(part, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    warped = cv2.warpPerspective(
+        part, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     return np.asarray(warped, dtype=np.uint8)
 
 

@@ -1,7 +1,7 @@
 """The small plate reader: plain convolutions that read what is easy, taught by the plate reader.
 
-Where it is sure of both the text and the region its word is taken, otherwise the plate reader is asked
-(carsight.plate.recognizer). How it learns is in training/small_readers.py.
+It does not ship (docs/decisions.md): it is to be asked first, and believed where it is sure. How it learns
+is in training/small_readers.py.
 """
 
 from __future__ import annotations

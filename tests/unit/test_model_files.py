@@ -15,7 +15,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from carsight import runtime
 from carsight.detector import Detector
-from carsight.plate.reader import HEIGHT, ONE_ROW, TWO_ROWS
 from carsight.plate.vehicles import VehicleClassifier
 from carsight_service.contract.api import Box, Vehicle, VehicleType
 from training.model_files import LARGEST, finish, from_groups, narrow, over_groups, pack_stem, repeat_cells
@@ -47,15 +46,6 @@ def test_nets_for_pictures_take_bytes_as_they_lie(name: str) -> None:
     (image,) = session.get_inputs()
     assert (image.type, image.shape[0], image.shape[3]) == ("tensor(uint8)", 1, 12)
     assert "Resize" not in {node.op_type for node in onnx.load(MODELS / f"{name}.onnx").graph.node}
-
-
-def test_the_small_plate_reader_takes_the_bytes_of_crops_of_either_width() -> None:
-    session = runtime.session(MODELS / "plate_reader_small.onnx")
-    take = runtime.picture_input(session)
-    for width in (ONE_ROW, TWO_ROWS):
-        logits, regions = session.run(None, {"image": take([np.zeros((HEIGHT, width, 3), np.uint8)])})
-        assert logits.shape[:2] == (1, width // 8)
-        assert regions.shape[0] == 1
 
 
 @pytest.mark.parametrize("name", ["plate_detector", "vin_detector"])

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -155,93 +154,16 @@ class Doubting(Detector):
         return dataclasses.replace(seen, targets=targets)
 
 
-class Claiming(PlateReader):
-    """A reader that reads what it reads, and claims to be as sure of text and region as it is told."""
-
-    def __init__(self, score: float, region_score: float) -> None:
-        super().__init__(session("plate_reader_small"))
-        self._claims = score, region_score
-
-    def read(self, crops: Sequence[NDArray[np.uint8]], regions: Sequence[str] = ()) -> list[Reading]:
-        score, region_score = self._claims
-        readings = super().read(crops, regions)
-        return [dataclasses.replace(each, score=score, region_score=region_score) for each in readings]
-
-
-def session(name: str) -> InferenceSession:
-    return runtime.session(runtime.MODELS / f"{name}.onnx")
-
-
-def recognizer_of(
-    tuning: PlateTuning, easy: PlateReader, reader: Callable[[], PlateReader]
-) -> PlateRecognizer:
-    """Return a recognizer that doubts whatever its detector finds."""
-    detector = Doubting(session("plate_detector"), tuning.detector)
-    classifier = VehicleClassifier(session("plate_vehicle"))
-    return PlateRecognizer(detector, easy, reader, classifier, tuning)
-
-
 def test_a_doubtful_plate_is_one_if_its_text_is_sure() -> None:
-    easy, reader = PlateReader(session("plate_reader_small")), PlateReader(session("plate_reader"))
+    detector, reader, classifier = (
+        runtime.session(runtime.MODELS / f"plate_{name}.onnx") for name in ("detector", "reader", "vehicle")
+    )
     for convincing, found in ((0.9, True), (0.9999, False)):
-        recognizer = recognizer_of(PlateTuning(convincing=convincing), easy, lambda: reader)
+        tuning = PlateTuning(convincing=convincing)
+        recognizer = PlateRecognizer(
+            Doubting(detector, tuning.detector), PlateReader(reader), VehicleClassifier(classifier), tuning
+        )
         assert bool(recognizer.read(photo("plate_us"))) is found
-
-
-@pytest.mark.parametrize(
-    ("claims", "asked"),
-    [
-        ((0.999, 0.999), 0),
-        ((0.97, 0.999), 0),
-        ((0.8, 0.999), 1),
-        ((0.999, 0.5), 1),
-        ((0.01, 0.999), 1),
-        ((1e-7, 0.999), 0),
-    ],
-    ids=["obvious", "sure", "text not sure", "region not sure", "hardly legible", "not legible"],
-)
-def test_the_large_reader_is_asked_where_the_small_one_is_not_sure(
-    claims: tuple[float, float], asked: int
-) -> None:
-    reader = Mock(return_value=PlateReader(session("plate_reader")))
-    readings = recognizer_of(PlateTuning(), Claiming(*claims), reader).read(photo("plate_us"))
-    assert reader.called is bool(asked)
-    if claims[0] > 0.5 or asked:
-        (reading,) = readings
-        assert (reading.text, reading.region) == ("7kmr204", "us-ca")
-
-
-def test_the_large_reader_is_asked_where_the_small_one_reads_two_cuts_differently() -> None:
-    class Wavering(Claiming):
-        looks = 0
-
-        def read(self, crops: Sequence[NDArray[np.uint8]], regions: Sequence[str] = ()) -> list[Reading]:
-            self.looks += 1
-            return [
-                dataclasses.replace(each, text=f"{self.looks}{each.text}")
-                for each in super().read(crops, regions)
-            ]
-
-    easy, reader = Wavering(0.97, 0.999), Mock(return_value=PlateReader(session("plate_reader")))
-    (reading,) = recognizer_of(PlateTuning(), easy, reader).read(photo("plate_us"))
-    assert reading.text == "7kmr204"
-    assert (easy.looks, reader.call_count) == (2, 1)
-
-
-def test_what_is_surely_a_plate_is_not_given_up_by_the_small_reader() -> None:
-    tuning, large = PlateTuning(), PlateReader(session("plate_reader"))
-    detector = Detector(session("plate_detector"), tuning.detector)
-    classifier = VehicleClassifier(session("plate_vehicle"))
-    recognizer = PlateRecognizer(detector, Claiming(1e-7, 0.0), lambda: large, classifier, tuning)
-    (reading,) = recognizer.read(photo("plate_us"))
-    assert reading.text == "7kmr204"
-
-
-def test_both_readers_know_the_same_regions() -> None:
-    # What the small one says of the region is weighed with the words that the large one reads.
-    small, large = PlateReader(session("plate_reader_small")), PlateReader(session("plate_reader"))
-    assert small.regions == large.regions
-    assert small.alphabet == large.alphabet
 
 
 class Noting(PlateReader):
@@ -258,10 +180,14 @@ class Noting(PlateReader):
 
 @pytest.mark.parametrize("legible, cuts", [(True, 0), (False, 4)])
 def test_a_sure_plate_that_cannot_be_read_is_cut_looser_as_well(legible: bool, cuts: int) -> None:
-    noting, tuning = Noting(session("plate_reader"), legible), PlateTuning()
-    detector = Detector(session("plate_detector"), tuning.detector)
-    classifier = VehicleClassifier(session("plate_vehicle"))
-    recognizer = PlateRecognizer(detector, Claiming(0.5, 0.5), lambda: noting, classifier, tuning)
+    detector, reader, classifier = (
+        runtime.session(runtime.MODELS / f"plate_{name}.onnx") for name in ("detector", "reader", "vehicle")
+    )
+    noting = Noting(reader, legible)
+    tuning = PlateTuning()
+    recognizer = PlateRecognizer(
+        Detector(detector, tuning.detector), noting, VehicleClassifier(classifier), tuning
+    )
     assert bool(recognizer.read(photo("plate_de"))) is legible
     first, *again = noting.given
     assert len(first) == 1

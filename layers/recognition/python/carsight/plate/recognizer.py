@@ -7,7 +7,7 @@ too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -50,11 +50,6 @@ class PlateTuning:
     of two rows are rare in its training. Two rows win from ``two_rows_favor`` of the score of one: the large
     row alone reads well, but is half a plate. Where both say the same the surer one counts.
 
-    Readers: a small net reads first. What it says stands where its region scores ``easy_region``, small print
-    would tell no more of where the plate is from, and its text scores ``obvious``, or ``promising`` and, in
-    the mean with a second look at a wider cut that tells the same, ``easy``. So does that nothing is legible
-    on what is not certainly a plate: a text that scores less than ``blank``. Otherwise the large net reads.
-
     Cuts: a reading below ``sure`` is made again from other cuts of the plate, as the corners may be at fault;
     one is longer by ``wider`` of the width at each end, one upright. Of 359 training plates whose first
     reading scores 0.65 to 0.95, 312 are right then, and 305 where only those below 0.7 are read again. Below
@@ -92,11 +87,6 @@ class PlateTuning:
     two_rows: float = 0.9
     square: float = 1.8
     two_rows_favor: float = 0.6
-    blank: float = 1e-5
-    promising: float = 0.7
-    easy: float = 0.94
-    obvious: float = 0.985
-    easy_region: float = 0.97
     sure: float = 0.9
     hopeless: float = 0.05
     wider: float = 0.06
@@ -205,21 +195,18 @@ class PlateRecognizer:
     def __init__(
         self,
         detector: Detector,
-        easy: PlateReader,
-        reader: Callable[[], PlateReader],
+        reader: PlateReader,
         classifier: VehicleClassifier,
         tuning: PlateTuning | None = None,
     ) -> None:
-        """Read with these nets; ``easy`` is the small reader, ``reader`` returns the large one."""
         self._detector = detector
-        self._easy = easy
         self._reader = reader
         self._classifier = classifier
         self._tuning = tuning or PlateTuning()
 
     @classmethod
     def load(cls, models: Path = runtime.MODELS, tuning: PlateTuning | None = None) -> PlateRecognizer:
-        """Open the models in the folder ``models``, the large reader when it is needed first.
+        """Open the models in the folder ``models``.
 
         Raises:
             onnxruntime.capi.onnxruntime_pybind11_state.NoSuchFile: A model is not there.
@@ -228,11 +215,7 @@ class PlateRecognizer:
         tuning = tuning or PlateTuning()
         return cls(
             Detector(runtime.session(models / "plate_detector.onnx"), tuning.detector),
-            PlateReader(
-                runtime.session(models / "plate_reader_small.onnx"),
-                replace(tuning.reader, min_text_score=0.0),  # however little, it tells what is blank
-            ),
-            runtime.once(lambda: PlateReader(runtime.session(models / "plate_reader.onnx"), tuning.reader)),
+            PlateReader(runtime.session(models / "plate_reader.onnx"), tuning.reader),
             VehicleClassifier(runtime.session(models / "plate_vehicle.onnx"), tuning.classifier),
             tuning,
         )
@@ -345,9 +328,9 @@ class PlateRecognizer:
         if (
             reading.score >= self._tuning.legible
             and sides(corners)[1] >= self._tuning.print_height
-            and self._easy.doubts_region(reading)
+            and self._reader.doubts_region(reading)
         ):
-            reading = self._reader().with_small_print(reading, small_print(fine.pixels, corners))
+            reading = self._reader.with_small_print(reading, small_print(fine.pixels, corners))
         return self._unstacked(reading, corners, fine, regions)
 
     def _read_text(
@@ -355,70 +338,25 @@ class PlateRecognizer:
     ) -> Reading:
         """Read the plate at ``corners`` of ``fine``, both numbers of rows where the detector is unsure."""
         tuning = self._tuning
-        rows = self._rows(plate)
-        certain = self._certain(photo, plate)
-        easy = self._read_easily(fine.pixels, corners, rows, regions, certain)
-        if easy is not None:
-            return easy
-        readings = self._reader().read([rectify(fine.pixels, corners, each) for each in rows], regions)
-        best = self._best(readings)
-        reading = readings[best]
-        hopeless = reading.score < tuning.hopeless and not certain
+        width, height = sides(plate.corners)
+        unsure = tuning.one_row < plate.two_rows < tuning.two_rows
+        ambiguous = unsure or width < tuning.square * max(height, 1.0)
+        rows = (False, True) if ambiguous else (plate.two_rows > 0.5,)
+        single, *double = self._reader.read([rectify(fine.pixels, corners, each) for each in rows], regions)
+        favor = 1.0 if double and double[0].text == single.text else tuning.two_rows_favor
+        second = bool(double) and double[0].score > favor * single.score
+        reading = double[0] if second else single
+        hopeless = reading.score < tuning.hopeless and not self._certain(photo, plate)
         if reading.score >= tuning.sure or hopeless:
             return reading
         upright = box_corners(plate.box * np.float32(fine.scale / photo.scale))
         cuts = [_longer(corners, tuning.wider), _beginning_at(upright, corners[0])]
         lost = reading.score < tuning.hopeless
         grown = (GROW, tuning.loose) if lost else (GROW,)
-        crops = [rectify(fine.pixels, cut, rows[best], grow) for grow in grown for cut in cuts]
+        crops = [rectify(fine.pixels, cut, rows[second], grow) for grow in grown for cut in cuts]
         if not lost and sides(corners)[1] < tuning.blurred:
-            crops.append(rectify(fine.pixels, corners, rows[best], sharp=True))
-        return vote([reading, *self._reader().read(crops, regions)])
-
-    def _rows(self, plate: Detection) -> tuple[bool, ...]:
-        """Return whether ``plate`` has two rows, or both answers where the detector is unsure."""
-        tuning = self._tuning
-        width, height = sides(plate.corners)
-        unsure = tuning.one_row < plate.two_rows < tuning.two_rows
-        ambiguous = unsure or width < tuning.square * max(height, 1.0)
-        return (False, True) if ambiguous else (plate.two_rows > 0.5,)
-
-    def _read_easily(
-        self,
-        pixels: NDArray[np.uint8],
-        corners: Floats,
-        rows: Sequence[bool],
-        regions: Sequence[str],
-        certain: bool,
-    ) -> Reading | None:
-        """Return what the small net says of the plate at ``corners`` of ``pixels`` where that stands.
-
-        ``certain``: it is surely a plate.
-        """
-        tuning = self._tuning
-        readings = self._easy.read([rectify(pixels, corners, each) for each in rows], regions)
-        best = self._best(readings)
-        reading = readings[best]
-        if reading.score < tuning.blank and not certain:
-            return reading
-        region_unsure = reading.region_score < tuning.easy_region or self._easy.doubts_region(reading)
-        if reading.score < tuning.promising or region_unsure:
-            return None
-        if reading.score >= tuning.obvious:
-            return reading
-        wider = rectify(pixels, corners, rows[best], 2 * GROW)
-        (again,) = self._easy.read([wider], regions)
-        agree = (again.text, again.region) == (reading.text, reading.region)
-        sure = (reading.score + again.score) / 2 >= tuning.easy
-        return vote([reading, again]) if agree and sure else None
-
-    def _best(self, readings: Sequence[Reading]) -> int:
-        """Return which is the best of the readings of one row and, where there is one, of two."""
-        if len(readings) == 1:
-            return 0
-        single, double = readings
-        favor = 1.0 if double.text == single.text else self._tuning.two_rows_favor
-        return int(double.score > favor * single.score)
+            crops.append(rectify(fine.pixels, corners, rows[second], sharp=True))
+        return vote([reading, *self._reader.read(crops, regions)])
 
     def _unstacked(self, reading: Reading, corners: Floats, fine: Photo, regions: Sequence[str]) -> Reading:
         """Return ``reading``, or what the plate says once letters that stand on each other are spread."""
@@ -430,7 +368,7 @@ class PlateRecognizer:
         if spread is None:
             return reading
         crop = cv2.resize(spread, (ONE_ROW, HEIGHT), interpolation=cv2.INTER_AREA)
-        other = self._reader().read([np.asarray(crop, np.uint8)], regions)[0]
+        other = self._reader.read([np.asarray(crop, np.uint8)], regions)[0]
         if other.score < max(tuning.unstacked, reading.score):
             return reading
         # Little is left of the design, which tells the region.
@@ -439,9 +377,8 @@ class PlateRecognizer:
     def _read_upside_down(self, photo: Photo, plate: Detection, regions: Sequence[str]) -> Reading:
         """Read one plate as it would be if the photo stood on its head."""
         corners, fine = self._fine(photo, plate)
-        turned, two_rows = corners[[2, 3, 0, 1]], plate.two_rows > 0.5
-        easy = self._read_easily(fine.pixels, turned, [two_rows], regions, certain=False)
-        return easy or self._reader().read([rectify(fine.pixels, turned, two_rows)], regions)[0]
+        crop = rectify(fine.pixels, corners[[2, 3, 0, 1]], plate.two_rows > 0.5)
+        return self._reader.read([crop], regions)[0]
 
     def _fine(self, photo: Photo, plate: Detection) -> tuple[Floats, Photo]:
         """Return the photo to cut ``plate`` from, as fine as it takes, with the plate's corners there."""

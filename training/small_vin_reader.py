@@ -32,7 +32,7 @@ from training.loop import Figures
 from training.model_files import describe
 from training.nets import Conv
 from training.small_readers import CROPS_A_FILE, Lesson, SmallReaderTask
-from training.vin_reader import Line, Samples, best_cut, judged, load_lines, validate
+from training.vin_reader import Line, Samples, judged, load_lines, validate
 
 
 class SmallReader(nn.Module):
@@ -175,9 +175,9 @@ class SmallVinReaderTask(SmallReaderTask[SmallVinReaderConfig, Lesson]):
         return judged(LineReader(runtime.session(model), centered=False), self._folder, self.validation)
 
     def crops(self, count: int) -> list[Pixels]:
-        """Return training lines, cut by the best corners that are known."""
-        chosen = np.random.default_rng(0).permutation(len(self.training))[:count]
-        return [best_cut(self._folder, self.training[i]) for i in chosen]
+        """Return crops of the pool, illegible ones among them: the ranges have to hold those, too."""
+        lesson = next(self.stream(np.random.default_rng(0), "*.npz", count))
+        return list(lesson.pixels)
 
     def finished(self, path: Path) -> None:
         """Give the model its alphabet and what the VIN reader says of the whole; both are fitted later."""

@@ -26,6 +26,10 @@ WEBP = bytes.fromhex("524946461e000000574542505650384c110000002f0800020007509e52
 
 
 CALLS: dict[str, Callable[[], object]] = {
+    "GaussianBlur": lambda: [
+        cv2.GaussianBlur(GRAY, (3, 3), 0),
+        cv2.GaussianBlur(GRAY.mean(axis=1)[:, None], (1, 9), 0),
+    ],
     "Sobel": lambda: cv2.Sobel(GRAY, cv2.CV_16S, 1, 0),
     "add": lambda: cv2.add(COLOR, COLOR),
     "bitwise_not": lambda: cv2.bitwise_not(COLOR),
@@ -66,6 +70,7 @@ CALLS: dict[str, Callable[[], object]] = {
         cv2.rotate(COLOR, code)
         for code in (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_COUNTERCLOCKWISE)
     ],
+    "split": lambda: cv2.split(COLOR),
     "threshold": lambda: cv2.threshold(GRAY, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU),
     "transpose": lambda: cv2.transpose(COLOR),
     "warpAffine": lambda: [

@@ -32,7 +32,7 @@ from training.loop import Figures
 from training.model_files import describe
 from training.nets import Conv
 from training.small_readers import CROPS_A_FILE, Lesson, SmallReaderTask
-from training.vin_reader import Line, Samples, judged, load_lines, validate
+from training.vin_reader import Line, Samples, judged, labeled_lines, validate
 
 
 class SmallReader(nn.Module):
@@ -91,8 +91,7 @@ class SmallVinReaderTask(SmallReaderTask[SmallVinReaderConfig, Lesson]):
 
     def labeled(self, split: str) -> list[Line]:
         """Return the lines that ``vin-reader lines`` has found; for validation those with a sure text."""
-        lines = [line for line in load_lines(self.work) if line.split == split]
-        return [line for line in lines if split == "train" or line.source == "label"]
+        return labeled_lines(self.work, split)
 
     def net(self) -> SmallReader:
         """Return the net with random weights."""

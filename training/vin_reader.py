@@ -230,6 +230,12 @@ def best_cut(data: Path, line: Line) -> Pixels:
 Batch = tuple[list[Pixels], list[str]]
 
 
+def labeled_lines(work: Path, split: str) -> list[Line]:
+    """Return the lines of ``split`` that are listed in ``work``; of ``val`` those with a sure text."""
+    lines = [line for line in load_lines(work) if line.split == split]
+    return [line for line in lines if split == "train" or line.source == "label"]
+
+
 class VinReaderTask(Task[VinReaderConfig, Batch]):
     """Reads the line that may be a VIN."""
 
@@ -253,8 +259,7 @@ class VinReaderTask(Task[VinReaderConfig, Batch]):
 
     def labeled(self, split: str) -> list[Line]:
         """Return the lines that ``lines`` has found; for validation those with a sure text."""
-        lines = [line for line in load_lines(self.work) if line.split == split]
-        return [line for line in lines if split == "train" or line.source == "label"]
+        return labeled_lines(self.work, split)
 
     def net(self) -> ppocr.Reader:
         """Return PP-OCR's body with a head for the alphabet of VINs."""

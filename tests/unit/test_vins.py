@@ -353,6 +353,20 @@ def test_a_label_is_read_whichever_way_it_is_turned(
     assert (expected & got).sum() > 0.5 * (expected | got).sum()
 
 
+@pytest.mark.parametrize("size", [14, 18, 24])
+@pytest.mark.parametrize("tilt", [-30, 20, 48])
+def test_a_tilted_label_is_read(recognizer: VinRecognizer, tilt: int, size: int) -> None:
+    page = np.full((500, 700, 3), 150, np.uint8)
+    cv2.rectangle(page, (150, 170), (150 + size * 17, 170 + size * 6), (225, 225, 225), -1)
+    for row, line in enumerate(("MFD BY HONDA 08/03", "GVWR 4079 LBS", CHECKED, "TYPE PASSENGER"), start=1):
+        place = (150 + size, 170 + round(1.4 * size * row))
+        cv2.putText(page, line, place, (25, 25, 25), cv2.FontFace("sans"), size, 600)
+    matrix = cv2.getRotationMatrix2D((350, 250), -tilt, 1)
+    tilted = cv2.warpAffine(page, matrix, (700, 500), borderValue=(150, 150, 150))
+    found = recognizer.read(np.asarray(cv2.GaussianBlur(tilted, (0, 0), 0.6), np.uint8)).candidates
+    assert [candidate.vin for candidate in found[:1]] == [CHECKED]
+
+
 def test_a_label_without_a_vin_is_no_answer(recognizer: VinRecognizer) -> None:
     photo = pixels("label_without_vin")
     for quarters in range(4):

@@ -354,7 +354,7 @@ def test_a_label_is_read_whichever_way_it_is_turned(
 
 
 @pytest.mark.parametrize("size", [14, 18, 24])
-@pytest.mark.parametrize("tilt", [-30, 20, 48])
+@pytest.mark.parametrize("tilt", [-110, -30, 20, 48, 135, 160])
 def test_a_tilted_label_is_read(recognizer: VinRecognizer, tilt: int, size: int) -> None:
     page = np.full((500, 700, 3), 150, np.uint8)
     cv2.rectangle(page, (150, 170), (150 + size * 17, 170 + size * 6), (225, 225, 225), -1)

@@ -279,8 +279,8 @@ class _Search:
         """Search until something is sure or all ways are tried, the cheap and likely ones first."""
         for way in (
             self._look_first,
-            self._flip,
             self._look_level,
+            self._flip,
             self._look_for_codes,
             self._trim,
             self._widen,
@@ -486,6 +486,7 @@ class _Search:
 
         Of lines tilted by more than 10 degrees the detector finds the place better than the corners. Of 147
         photos sent tilted by 8 degrees against the clock 133 are right at no wrong one without it, 139 so.
+        What stands on its head is still that, and is read the other way up as well.
         """
         if not self.lines or self._certainty >= self._tuning.likely:
             return
@@ -494,7 +495,12 @@ class _Search:
         tilt = math.degrees(math.atan2(y, x) if x >= 0 else math.atan2(-y, -x))
         other = line.is_legible and line.certainty < self._tuning.promising
         if _TILTED < abs(tilt) < _STEEP and not other and self._pay(_FIRST_LOOK):
+            known = len(self.lines)
             self._find(self.view.tilted(tilt), self._recognizer.near)
+            found = self.lines[known:]
+            if found and self._certainty < _UPRIGHT and self._pay(1):
+                line = max(found, key=lambda line: line.score)
+                self._keep(self._read(line.corners[[2, 3, 0, 1]], line.score))
 
     def _trim(self) -> None:
         """Read lines again whose text is much shorter than they are, cut to the text."""

@@ -87,7 +87,8 @@ class VinTuning:
     candidate behind the first; a photo whose best is below ``doubtful`` is said to hold no VIN rather than
     one that is not sure. ``lines`` is how many of the detector's finds are read in a look. ``effort`` bounds
     the search of a photo, ``hard_effort`` that of one with a line at least as certain as ``promising``, in
-    crops read (see ``_Search``).
+    crops read (see ``_Search``); ``level_effort`` is added where a photo is turned level, so that the steps
+    after that lose nothing.
 
     The small reader's word for a line is taken from the certainty ``settled`` and, by the pixels alone,
     ``settled_plain``; or from ``settled_twice``, if another cut says the same with ``settled_again``, or
@@ -109,6 +110,7 @@ class VinTuning:
     promising: float = 0.02
     effort: float = 6.0
     hard_effort: float = 25.0
+    level_effort: float = 3.0
     settled: float = 0.96
     settled_plain: float = 0.9
     settled_twice: float = 0.9
@@ -267,7 +269,7 @@ class _Search:
         self._recognizer = recognizer
         self._tuning = recognizer.tuning
         self._photo = photo
-        self._spent = 0.0
+        self._spent = self._granted = 0.0
         self.view = View.of(photo, _WORKING_SIDE)
         self.lines: list[_Line] = []
         self.codes: list[BarcodeVin] = []
@@ -326,7 +328,8 @@ class _Search:
     def _pay(self, cost: float) -> bool:
         """Whether ``cost`` can still be spent; it is, then."""
         hard = self._certainty >= self._tuning.promising
-        if self._spent + cost > (self._tuning.hard_effort if hard else self._tuning.effort):
+        effort = self._tuning.hard_effort if hard else self._tuning.effort + self._granted
+        if self._spent + cost > effort:
             return False
         self._spent += cost
         return True
@@ -494,7 +497,9 @@ class _Search:
         x, y = (float(v) for v in line.corners[1] - line.corners[0])
         tilt = math.degrees(math.atan2(y, x) if x >= 0 else math.atan2(-y, -x))
         other = line.is_legible and line.certainty < self._tuning.promising
-        if _TILTED < abs(tilt) < _STEEP and not other and self._pay(_FIRST_LOOK):
+        if _TILTED < abs(tilt) < _STEEP and not other:
+            self._granted = self._tuning.level_effort
+            self._spent += _FIRST_LOOK
             known = len(self.lines)
             self._find(self.view.tilted(tilt), self._recognizer.near)
             found = self.lines[known:]

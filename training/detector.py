@@ -26,7 +26,7 @@ from training.data import VEHICLE_TYPES, Pixels, box_iou, read_image, read_label
 from training.detector_loss import loss
 from training.loop import Figures, Task
 from training.model_files import METADATA, describe, finish
-from training.nets import Conv, DetectorNet, fold_batch_norms, load_folded, restore_norms
+from training.nets import Conv, DetectorNet, fold_batch_norms, unfolded
 from training.quantize import float_weights, quantize
 from training.rounding import round_weights
 from training.scenes import (
@@ -144,13 +144,11 @@ class _DetectorTask(Task[ConfigOf, Tensors], Generic[ConfigOf]):
         quantize(exact, out, feeds, keep_float=heads, op_types=("Conv", "Relu", "Add", "Resize"))
         finish(out)
 
-    def recovered(self, model: Path) -> DetectorNet:
+    def recovered(self, model: Path) -> nn.Module:
         """Return the net of ``model``, its folded normalizations put back with statistics of frames."""
-        net = self.net()
-        load_folded(net, float_weights(model))
         scenes = Scenes(self.training, [], [], self.config.size, self.config.seed, self.lines)
-        restore_norms(net, (self.images(batch) for batch in self._batches(scenes)), 25)
-        return net
+        frames = (self.images(batch) for batch in self._batches(scenes))
+        return unfolded(self.net(), float_weights(model), frames, 25)
 
 
 class PlateDetector(_DetectorTask[DetectorConfig]):

@@ -160,6 +160,13 @@ def load_folded(net: nn.Module, weights: Weights) -> None:
 
 
 @torch.no_grad()
+def unfolded(net: nn.Module, weights: Weights, images: Iterator[Tensor], count: int) -> nn.Module:
+    """Return ``net`` with ``weights`` whose normalizations are folded, put back by ``count`` batches."""
+    load_folded(net, weights)
+    restore_norms(net, images, count)
+    return net
+
+
 def restore_norms(net: nn.Module, images: Iterator[Tensor], count: int) -> None:
     """Give the identities of `load_folded` the statistics of ``count`` batches, undone by scale and shift."""
     sums: dict[nn.BatchNorm2d, list[Tensor]] = {}

@@ -23,7 +23,7 @@ from carsight import runtime
 from training.data import Pixels
 from training.loop import ConfigOf, Task
 from training.model_files import finish
-from training.nets import Conv, fold_batch_norms, load_folded, restore_norms
+from training.nets import Conv, fold_batch_norms, unfolded
 from training.quantize import float_weights, quantize
 from training.rounding import round_weights
 
@@ -187,11 +187,8 @@ class SmallReaderTask(Task[ConfigOf, LessonOf], Generic[ConfigOf, LessonOf]):
 
     def recovered(self, model: Path) -> nn.Module:
         """Return the net of ``model``, its folded normalizations put back with statistics of the pool."""
-        net = self.net()
-        load_folded(net, float_weights(model))
         stream = self.batches(np.random.default_rng(self.config.seed), 0)
-        restore_norms(net, (self.images(batch) for batch in stream), 24)
-        return net
+        return unfolded(self.net(), float_weights(model), (self.images(batch) for batch in stream), 24)
 
 
 def _producers(path: Path, weight: str) -> list[str]:

@@ -35,7 +35,7 @@ from training.data import (
 )
 from training.loop import Figures, Task
 from training.model_files import finish
-from training.nets import Conv, VehicleNet, fold_batch_norms, load_folded, restore_norms
+from training.nets import Conv, VehicleNet, fold_batch_norms, unfolded
 from training.quantize import float_weights, quantize
 from training.rounding import round_weights
 
@@ -148,13 +148,10 @@ class Vehicles(Task[VehicleConfig, Batch]):
         quantize(exact, out, feeds, op_types=("Conv", "Relu"))
         finish(out)
 
-    def recovered(self, model: Path) -> VehicleNet:
+    def recovered(self, model: Path) -> nn.Module:
         """Return the net of ``model``, its folded normalizations put back with statistics of views."""
-        net = self.net()
-        load_folded(net, float_weights(model))
         stream = self.batches(np.random.default_rng(self.config.seed), 0)
-        restore_norms(net, (self.images(batch) for batch in stream), 24)
-        return net
+        return unfolded(self.net(), float_weights(model), (self.images(batch) for batch in stream), 24)
 
 
 def labeled(data: Path, split: str) -> list[Labeled]:

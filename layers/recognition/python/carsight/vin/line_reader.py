@@ -117,6 +117,7 @@ class LineReader:
     def __init__(self, session: ort.InferenceSession, *, centered: bool = True) -> None:
         self._session = session
         self._input = runtime.picture_input(session, centered=centered)
+        self._one_at_a_time = session.get_inputs()[0].shape[0] == 1
         metadata = session.get_modelmeta().custom_metadata_map
         self.calibration = Calibration(**json.loads(metadata["calibration"]))
         self.threshold = float(metadata["threshold"])
@@ -137,14 +138,9 @@ class LineReader:
             return None, text
         return decode(probabilities, _FEW)[0], text
 
-    def _parts(self, crops: Sequence[Pixels]) -> list[Sequence[Pixels]]:
-        """Return ``crops`` in as many parts as the model, which may take one at a time, is to be run."""
-        return [[crop] for crop in crops] if self._session.get_inputs()[0].shape[0] == 1 else [crops]
-
     def _probabilities(self, crops: Sequence[Pixels]) -> Doubles:
-        logits = [
-            self._session.run(["logits"], {"image": self._input(part)})[0] for part in self._parts(crops)
-        ]
+        parts = [[crop] for crop in crops] if self._one_at_a_time else [crops]
+        logits = [self._session.run(["logits"], {"image": self._input(part)})[0] for part in parts]
         return ctc.softmax(np.concatenate(logits).astype(np.float64))
 
 

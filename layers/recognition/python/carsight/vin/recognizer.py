@@ -269,7 +269,8 @@ class _Search:
         self._recognizer = recognizer
         self._tuning = recognizer.tuning
         self._photo = photo
-        self._spent = self._granted = 0.0
+        self._spent = 0.0
+        self._effort = self._tuning.effort
         self.view = View.of(photo, _WORKING_SIDE)
         self.lines: list[_Line] = []
         self.codes: list[BarcodeVin] = []
@@ -328,8 +329,7 @@ class _Search:
     def _pay(self, cost: float) -> bool:
         """Whether ``cost`` can still be spent; it is, then."""
         hard = self._certainty >= self._tuning.promising
-        effort = self._tuning.hard_effort if hard else self._tuning.effort + self._granted
-        if self._spent + cost > effort:
+        if self._spent + cost > (self._tuning.hard_effort if hard else self._effort):
             return False
         self._spent += cost
         return True
@@ -477,12 +477,16 @@ class _Search:
         line = max(self.lines, key=lambda line: line.score)
         if line.is_legible or len(line.reading.greedy) < _FEWEST_SEEN:
             return
-        orders = [[2, 3, 0, 1]]
+        orders = [_HALF_TURN]
         if _height(line.corners) > 0.7 * _length(line.corners):
             orders += [[1, 2, 3, 0], [3, 0, 1, 2]]
         for order in orders:
-            if self._pay(1):
-                self._keep(self._read(line.corners[order], line.score))
+            self._read_turned(line, order)
+
+    def _read_turned(self, line: _Line, order: list[int]) -> None:
+        """Read ``line`` with its corners in another ``order``, if that can be paid."""
+        if self._pay(1):
+            self._keep(self._read(line.corners[order], line.score))
 
     def _look_level(self) -> None:
         """Look at the photo turned level with its best find, where that is tilted and hardly says a VIN.
@@ -498,14 +502,13 @@ class _Search:
         tilt = math.degrees(math.atan2(y, x) if x >= 0 else math.atan2(-y, -x))
         other = line.is_legible and line.certainty < self._tuning.promising
         if _TILTED < abs(tilt) < _STEEP and not other:
-            self._granted = self._tuning.level_effort
-            self._spent += _FIRST_LOOK
+            self._effort += self._tuning.level_effort
+            self._pay(_FIRST_LOOK)
             known = len(self.lines)
             self._find(self.view.tilted(tilt), self._recognizer.near)
             found = self.lines[known:]
-            if found and self._certainty < _UPRIGHT and self._pay(1):
-                line = max(found, key=lambda line: line.score)
-                self._keep(self._read(line.corners[[2, 3, 0, 1]], line.score))
+            if found and self._certainty < _UPRIGHT:
+                self._read_turned(max(found, key=lambda line: line.score), _HALF_TURN)
 
     def _trim(self) -> None:
         """Read lines again whose text is much shorter than they are, cut to the text."""
@@ -661,6 +664,9 @@ _CODE_IS_SURE = 20.0
 
 _BORDER = 0.3
 """Width of the gray laid round a photo, in shares of its longer side."""
+
+_HALF_TURN = [2, 3, 0, 1]
+"""The order of the corners of a line that stands on its head."""
 
 _TILTED, _STEEP = 4.0, 80.0
 """Degrees between which a find tells how the photo is to be turned for another look."""

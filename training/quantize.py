@@ -114,7 +114,8 @@ def float_weights(path: Path) -> Weights:
     product, and goes back to outputs first.
     """
     graph = onnx.load(str(path)).graph
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    # Copies, as arrays over the file's bytes are not writable, and Torch warns of those.
+    constants = {tensor.name: numpy_helper.to_array(tensor).copy() for tensor in graph.initializer}
     found: Weights = {}
     bias_after = {
         name: next(other for other in node.input if other != name)

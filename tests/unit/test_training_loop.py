@@ -136,7 +136,7 @@ def line_task() -> Any:
             return {"square": ((outputs.float() - 2 * batch - 1) ** 2).mean()}
 
         def figures(self, net: Any) -> dict[str, Any]:
-            return {"slope": round(float(net.weight), 2), "offset": round(float(net.bias), 2)}
+            return {"slope": round(net.weight.item(), 2), "offset": round(net.bias.item(), 2)}
 
     return Line
 
@@ -254,7 +254,7 @@ def test_the_small_plate_reader_learns_what_the_large_one_says(
 
     def noted(outputs: Any, batch: Any) -> Any:
         terms = loss(outputs, batch)
-        sums.append(float(terms["same"]))
+        sums.append(terms["same"].item())
         return terms
 
     monkeypatch.setattr(task, "loss", noted)
@@ -309,7 +309,7 @@ def test_the_small_vin_reader_learns_what_the_large_one_says_and_reads(
 
     def noted(outputs: Any, batch: Any) -> Any:
         terms = loss(outputs, batch)
-        sums.append({name: float(term) for name, term in terms.items()})
+        sums.append({name: term.item() for name, term in terms.items()})
         return terms
 
     monkeypatch.setattr(task, "loss", noted)

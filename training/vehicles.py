@@ -30,11 +30,12 @@ from training.data import (
     TYPE_OF_LABEL,
     VEHICLE_TYPES,
     Pixels,
+    bodies,
     read_image,
     read_photo_labels,
 )
 from training.loop import Figures, Task
-from training.model_files import finish
+from training.model_files import describe, finish
 from training.nets import Conv, VehicleNet, fold_batch_norms, unfolded
 from training.quantize import float_weights, quantize
 from training.rounding import round_weights
@@ -142,11 +143,12 @@ class Vehicles(Task[VehicleConfig, Batch]):
         )
 
     def quantize(self, exact: Path, out: Path) -> None:
-        """Quantize the convolutions."""
+        """Quantize the convolutions, and add what is known of bodies."""
         views = (cut(vehicle.pixels, vehicle.box) for vehicle in self.training[::6])
         feeds = ({"image": cv2.dnn.blobFromImage(view, 1 / 255)} for view in views)
         quantize(exact, out, feeds, op_types=("Conv", "Relu"))
         finish(out)
+        describe(out, {"bodies": json.dumps(bodies(self.data))})
 
     def recovered(self, model: Path) -> nn.Module:
         """Return the net of ``model``, its folded normalizations put back with statistics of views."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from carsight.geometry import straighten
+from carsight.plate.vehicles import proportions
 from carsight.vin.rules import ALPHABET
 from training.camera import farther
+from training.data import VEHICLE_TYPES, bodies
 from training.model_files import pack_stem
 from training.quantize import float_weights, quantize
 from training.render_numbers import code
@@ -154,3 +157,32 @@ def test_a_line_seen_from_far_has_few_pixels_and_lies_where_its_corners_say() ->
     still, same = farther(as_small, corners / np.float32(5), 17, np.random.default_rng(0))
     assert still.shape == as_small.shape
     assert np.array_equal(same, corners / np.float32(5))
+
+
+def test_proportions_of_bodies_are_learned_from_the_labels(tmp_path: Path) -> None:
+    """Of two bodies drawn with a spread, one is higher for its plate: unseen boxes of each are told apart."""
+    rng = np.random.default_rng(5)
+
+    def boxes(tall: float) -> tuple[list[float], list[float]]:
+        width, height = 300 * rng.normal(1, 0.05), 200 * tall * rng.normal(1, 0.05)
+        across = 100 * rng.normal(1, 0.05)
+        return [50, 50, 50 + width, 50 + height], [150, 20 + height, 150 + across, 40 + height]
+
+    plates = []
+    for kind, tall in [("sedan", 1.0)] * 30 + [("bus", 1.5)] * 10:
+        vehicle, plate = boxes(tall)
+        plates.append({"box": plate, "vehicle": {"box": vehicle, "type": kind}})
+    labels = [{"image": "x.jpg", "split": "train", "plates": plates}]
+    for folder, listed in (("photos", labels), ("openimages2", [])):
+        path = tmp_path / "plates" / folder / "labels.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_text("".join(json.dumps(label) + "\n" for label in listed))
+    known = {name: np.array(values) for name, values in bodies(tmp_path).items()}
+    sedan, bus = VEHICLE_TYPES.index("Sedan"), VEHICLE_TYPES.index("Bus")
+    assert known["shares"].sum() == pytest.approx(1, abs=0.001)
+    assert known["shares"][sedan] > known["shares"][bus] > known["shares"][VEHICLE_TYPES.index("Van")] > 0
+    for body, tall in ((sedan, 1.0), (bus, 1.5)):
+        for _ in range(20):
+            vehicle, plate = boxes(tall)
+            seen = known["weights"] @ proportions(np.array(vehicle), np.array(plate)) + known["offsets"]
+            assert (sedan, bus)[int(seen[bus] > seen[sedan])] == body

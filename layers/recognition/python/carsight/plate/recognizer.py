@@ -244,13 +244,13 @@ class PlateRecognizer:
                 text=reading.text,
                 score=reading.score,
                 detection_score=plate.score,
-                box=self._plate_box(photo, plate),
+                box=_whole(photo, self._plate_box(plate)),
                 polygon=polygon(plate.corners / photo.scale, photo.width, photo.height),
                 candidates=reading.candidates,
                 characters=reading.characters,
                 region=reading.region,
                 region_score=reading.region_score,
-                vehicle=None if vehicle is None else self._described(photo, vehicle, attempt.quarters),
+                vehicle=None if vehicle is None else self._described(photo, vehicle, attempt.quarters, plate),
             )
             for plate, reading, vehicle in attempt.found
         ]
@@ -400,17 +400,21 @@ class PlateRecognizer:
         plausible = reading.score >= (self._tuning.convincing if doubted else self._tuning.plausible)
         return plausible and any(character.isdigit() for character in reading.text)
 
-    def _plate_box(self, photo: Photo, plate: Detection) -> Box:
-        """Return the box to answer with."""
+    def _plate_box(self, plate: Detection) -> Floats:
+        """Return the box to answer with, in the decoded photo."""
         tuning = self._tuning
         extent = np.concatenate([plate.corners.min(axis=0), plate.corners.max(axis=0)])
         width, height = np.maximum(extent[2:] - extent[:2], 1)
         narrow = np.array([height >= tuning.flat * width, width >= tuning.flat * height] * 2)
         shrink = np.where(narrow, np.float32(tuning.flat_shrink), np.float32(0))
-        return _whole(photo, (plate.box + shrink * (extent - plate.box)).astype(np.float32))
+        return np.asarray(plate.box + shrink * (extent - plate.box), np.float32)
 
-    def _described(self, photo: Photo, vehicle: Detection, quarters: int) -> Vehicle:
-        attributes = self._classifier.classify(photo.pixels, vehicle, quarters)
+    def _described(
+        self, photo: Photo, vehicle: Detection, quarters: int, plate: Detection | None = None
+    ) -> Vehicle:
+        """Say what ``vehicle`` looks like, which carries ``plate`` if any."""
+        plate_box = None if plate is None else self._plate_box(plate)
+        attributes = self._classifier.classify(photo.pixels, vehicle, quarters, plate_box)
         return Vehicle(
             box=_whole(photo, vehicle.box),
             score=vehicle.score,

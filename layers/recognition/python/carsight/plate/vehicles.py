@@ -1,4 +1,4 @@
-"""Which vehicle carries a plate, and what it looks like: body, color, and the side that shows."""
+"""What a vehicle that carries a plate looks like: body, color, and the side that shows."""
 
 from __future__ import annotations
 
@@ -23,13 +23,21 @@ class ClassifierTuning:
     """What can be changed about the classifier without training it again.
 
     ``detector_weight`` is the weight of the body that the detector named, against 1 for the classifier's: it
-    decides where that is torn. A color less likely than ``min_color_score`` is not told, nor a side that is
-    so little likelier than the other: a wrong one is worse than none. Of 240 validation vehicles 82 % get a
-    color, which is right for 76 % of them.
+    decides where that is torn. What ``proportions`` say of a body counts with ``proportions_weight`` as its
+    exponent, as it is not independent of the picture, and so does how common the body is with
+    ``common_weight``: the classifier learned from pictures in which rare ones were more frequent. Where the
+    two likeliest bodies lie less than ``torn`` apart, the vehicle's mirror image is looked at, too.
+
+    A color less likely than ``min_color_score`` is not told, nor a side that is so little likelier than the
+    other: a wrong one is worse than none. Of 316 validation vehicles 82 % get a color, which is right for
+    76 % of them.
     """
 
     detector_weight: float = 0.3
-    min_color_score: float = 0.3
+    proportions_weight: float = 0.6
+    common_weight: float = 0.2
+    torn: float = 0.2
+    min_color_score: float = 0.34
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,9 @@ class VehicleClassifier:
 
         The model takes ``image`` as in ``runtime.picture_input``, a vehicle's box stretched to 128 x 128, and
         gives raw ``type``, ``color`` and ``orientation`` (1 x classes each). Its metadata names
-        their classes in ``types``, ``colors`` and ``orientations``, JSON arrays.
+        their classes in ``types``, ``colors`` and ``orientations``, JSON arrays, and holds in ``bodies`` a
+        JSON object: of each type its share of all vehicles (``shares``) and the logarithm of the likelihood
+        of ``proportions``, up to what all types have in common (``weights`` and ``offsets``).
 
         Raises:
             KeyError: The model carries no such metadata.
@@ -61,23 +71,75 @@ class VehicleClassifier:
         self.types, self.colors, self.orientations = (
             tuple(json.loads(metadata[key])) for key in ("types", "colors", "orientations")
         )
+        bodies = {name: np.array(values) for name, values in json.loads(metadata["bodies"]).items()}
+        self._common = np.log(bodies["shares"]) * self._tuning.common_weight
+        self._weights, self._offsets = (
+            bodies[name] * self._tuning.proportions_weight for name in ("weights", "offsets")
+        )
 
-    def classify(self, pixels: Pixels, vehicle: Detection, quarters: int = 0) -> VehicleAttributes:
+    def classify(
+        self,
+        pixels: Pixels,
+        vehicle: Detection,
+        quarters: int = 0,
+        plate: NDArray[np.floating] | None = None,
+    ) -> VehicleAttributes:
         """Classify ``vehicle`` in ``pixels`` (height x width x 3, BGR), the photo it was found in.
 
-        It stands upright once the photo is turned anticlockwise by ``quarters`` of a turn.
+        ``plate`` is the box of the one that it carries, if any. It stands upright once the photo is turned
+        anticlockwise by ``quarters`` of a turn.
         """
+        known = self._common
+        if plate is not None:
+            known = known + self._weights @ proportions(vehicle.box, plate, quarters) + self._offsets
         upright = np.ascontiguousarray(np.rot90(cut(pixels, vehicle.box), quarters))
-        raw = self._session.run(None, {"image": self._input([upright])})
-        types, colors, sides = (_softmax(np.asarray(values)[0]) for values in raw)
-        if vehicle.vehicle_type in self.types:
-            types[self.types.index(vehicle.vehicle_type)] += self._tuning.detector_weight
+        looks = self._look(upright)
+        types = self._types(looks[0], vehicle, known)
+        second, first = np.sort(types)[-2:]
+        if first - second < self._tuning.torn:
+            mirrored = self._look(np.ascontiguousarray(upright[:, ::-1]))
+            looks = [np.float32(0.5) * (one + other) for one, other in zip(looks, mirrored, strict=True)]
+            types = self._types(looks[0], vehicle, known)
+        _, colors, sides = looks
         color, side, sure = int(colors.argmax()), int(sides.argmax()), self._tuning.min_color_score
         return VehicleAttributes(
             self.types[int(types.argmax())],
             self.colors[color] if colors[color] >= sure else None,
             self.orientations[side] if sides[side] >= 0.5 + sure / 2 else None,
         )
+
+    def _look(self, view: Pixels) -> list[NDArray[np.float32]]:
+        """Return how likely each body, color and side of an upright view is."""
+        raw = self._session.run(None, {"image": self._input([view])})
+        return [_softmax(np.asarray(values)[0]) for values in raw]
+
+    def _types(
+        self, seen: NDArray[np.float32], vehicle: Detection, known: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return the weight of each body: as likely as ``seen``, times exp(``known``), and the detector's."""
+        types: NDArray[np.float64] = seen * np.exp(known - known.max())
+        types /= types.sum()
+        if vehicle.vehicle_type in self.types:
+            types[self.types.index(vehicle.vehicle_type)] += self._tuning.detector_weight
+        return types
+
+
+def proportions(
+    vehicle: NDArray[np.floating], plate: NDArray[np.floating], quarters: int = 0
+) -> NDArray[np.float64]:
+    """Return what the boxes of a vehicle and its plate tell of the body, which its square view does not.
+
+    These are logarithms of how wide the vehicle is for its height, how high for the plate's width - plates
+    are of a few sizes, so a ruler - how wide the plate for its height, and the share of the vehicle's height
+    that lies above the plate's middle. All stand upright after ``quarters`` of a turn anticlockwise.
+    """
+    width, height = np.maximum(vehicle[2:] - vehicle[:2], 1.0)
+    long, high = np.maximum(plate[2:] - plate[:2], 1.0)
+    x, y = ((plate[:2] + plate[2:]) / 2 - vehicle[:2]) / (width, height)
+    above = (y, 1 - x, 1 - y, x)[quarters % 4]
+    if quarters % 2:
+        width, height, long, high = height, width, high, long
+    return np.array([*np.log([width / height, height / long, long / high]), above])
 
 
 def cut(pixels: Pixels, box: NDArray[np.floating]) -> Pixels:

@@ -464,7 +464,7 @@ class PlateReaderTask(Task[PlateReaderConfig, list[Sample]]):
             for start in range(0, len(of_one_width), 32):
                 images = self.images([sample for sample, _ in of_one_width[start : start + 32]])
                 with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                    looks.append(head.look(images, reader.body.maps(images).float()).float())
+                    looks.append(head.look(head.colors(images), reader.body.maps(images).float()).float())
         print(f"looked at {len(samples)} crops", flush=True)
         target = torch.tensor([sample.region for sample, _ in samples])
         return torch.cat(looks), target, torch.tensor([weight for _, weight in samples])

@@ -62,10 +62,13 @@ class SqueezeExcite(nn.Module):
         self.down = nn.Conv2d(channels, channels // 4, 1)
         self.up = nn.Conv2d(channels // 4, channels, 1)
 
+    def gate(self, x: Tensor) -> Tensor:
+        """Return the weights of the channels of ``x``, (B, C, 1, 1), 0..1."""
+        return F.hardsigmoid(self.up(F.relu(self.down(x.mean((2, 3), keepdim=True)))))
+
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x``, weighed."""
-        gate: Tensor = self.up(F.relu(self.down(x.mean((2, 3), keepdim=True))))
-        return x * F.hardsigmoid(gate)
+        return x * self.gate(x)
 
 
 class Block(nn.Module):
@@ -150,12 +153,16 @@ class Body(nn.Module):
         self.attention2 = Attention()
         self.norm = nn.LayerNorm(FEATURES, eps=1e-6)
 
-    def maps(self, x: Tensor) -> Tensor:
-        """Map (B, 3, 48, W) to feature maps (B, 384, 3, W / 4)."""
+    def stemmed(self, x: Tensor) -> Tensor:
+        """Map (B, 3, 48, W) to what the blocks take, (B, 96, 12, W / 4)."""
         x = F.pad(F.relu(self.stem1(x)), (0, 1, 0, 1))
         y = F.pad(F.relu(self.stem2(x)), (0, 1, 0, 1))
         x = torch.cat([F.max_pool2d(x, 2, 1), F.relu(self.stem3(y))], 1)
-        result: Tensor = self.blocks(F.relu(self.stem5(F.relu(self.stem4(x)))))
+        return F.relu(self.stem5(F.relu(self.stem4(x))))
+
+    def maps(self, x: Tensor) -> Tensor:
+        """Map (B, 3, 48, W) to feature maps (B, 384, 3, W / 4)."""
+        result: Tensor = self.blocks(self.stemmed(x))
         return result
 
     def steps(self, maps: Tensor) -> Tensor:
@@ -165,8 +172,13 @@ class Body(nn.Module):
         x = F.silu(self.narrow(maps))
         x = x + F.silu(self.along(x))
         x = x.flatten(2).transpose(1, 2)
-        x = self.norm(self.attention2(self.attention1(x)))
+        x = self.norm(self.attend(x))
         result: Tensor = x + shortcut.flatten(2).transpose(1, 2)
+        return result
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Return the time steps (B, T, 120), each having seen the others."""
+        result: Tensor = self.attention2(self.attention1(x))
         return result
 
     def forward(self, x: Tensor) -> Tensor:
@@ -369,14 +381,18 @@ class RegionHead(nn.Module):
         self.scale = nn.BatchNorm1d(inputs, affine=False)
         self.out = nn.Linear(inputs, regions)
 
-    def look(self, image: Tensor, maps: Tensor) -> Tensor:
+    def colors(self, image: Tensor) -> Tensor:
+        """Return the means of cells of 8 x 8 pixels."""
+        return F.avg_pool2d(image, 8)
+
+    def look(self, colors: Tensor, maps: Tensor) -> Tensor:
         """Return what it decides on, (B, 1512): the feature maps' means by row, and the colors."""
-        cells = F.interpolate(F.avg_pool2d(image, 8), (6, 20), mode="bilinear")
+        cells = F.interpolate(colors, (6, 20), mode="bilinear")
         return torch.cat([maps.mean(3).flatten(1), cells.flatten(1)], 1)
 
-    def forward(self, image: Tensor, maps: Tensor) -> Tensor:
+    def forward(self, colors: Tensor, maps: Tensor) -> Tensor:
         """Return the regions' logits."""
-        logits: Tensor = self.out(F.dropout(self.scale(self.look(image, maps)), 0.3, self.training))
+        logits: Tensor = self.out(F.dropout(self.scale(self.look(colors, maps)), 0.3, self.training))
         return logits
 
 
@@ -397,7 +413,7 @@ class Reader(nn.Module):
         """Return the logits of the text and of the region."""
         maps = self.body.maps(image)
         logits = self.head(self.body.steps(maps))
-        return logits, None if self.region is None else self.region(image, maps)
+        return logits, None if self.region is None else self.region(self.region.colors(image), maps)
 
 
 def to_input(crops: Iterable[npt.NDArray[np.uint8]]) -> Tensor:

@@ -228,6 +228,37 @@ def test_a_shipped_reader_can_be_trained_on_from(name: str) -> None:
     assert (reader.region is not None) == bool(regions) == (name == "plate_reader")
 
 
+# -- lean readers --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gates", [True, False])
+def test_a_lean_reader_begins_as_what_it_is_made_of(gates: bool) -> None:
+    torch = pytest.importorskip(
+        "torch", reason="training takes Torch, which the development environment lacks"
+    )
+    pytest.importorskip("rapidocr", reason="the published weights are in its wheel")
+    from training import lean, ppocr
+
+    reader = ppocr.Reader("0123456789", regions=3).eval()
+    whole = lean.LeanReader(
+        "0123456789", 3, [block.expand.out_channels for block in reader.body.blocks], gates=gates
+    ).eval()
+    narrow = lean.LeanReader("0123456789", 3, [64] * 13, (), gates).eval()
+    images = torch.rand(6, 3, 6, 20).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    with torch.no_grad():
+        maps = reader.body.maps(2 * images - 1)
+        missed = []
+        for made in (whole, narrow):
+            lean.shrink(made, reader, images)
+            missed.append(float((made.body.maps(images) - maps).pow(2).mean() / maps.var()))
+            logits, regions = made(images)
+            assert logits.shape == (6, 20, 11)
+            assert regions is not None
+            assert regions.shape == (6, 3)
+    assert missed[0] < missed[1] < 1
+    assert missed[0] < (0.2 if gates else 0.4)
+
+
 # -- the small plate reader ----------------------------------------------------------------------------------
 
 

@@ -1,0 +1,241 @@
+"""Lean readers: what is left of a reader's body when a bit of accuracy may be learned back.
+
+Of the time of a reader in INT8 (training/ppocr.py), well over half goes into what lies between its integer
+convolutions: GELUs in floats, depthwise convolutions in floats, and the ways there and back. A lean body has
+a ReLU in place of each GELU, which an integer convolution does in passing, and all of it is in INT8 up to the
+feature maps; its expansions are narrower, and it has one attention layer. It takes the picture's bytes.
+
+``shrink`` makes a lean reader out of a reader, block by block: the hidden units that matter are kept, and
+the way back from them is solved for (least squares) so that the block's output is the reader's as nearly as
+can be. The result reads most of what the reader reads before it has learned anything. It is then taught by
+what the reader says of crops (training/small_readers.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from carsight import runtime
+from training import ppocr
+from training.quantize import quantize
+from training.rounding import round_weights
+
+QUANTIZED = ("Conv", "Relu", "MaxPool", "Add", "Mul", "Pad")
+"""Kinds of a lean reader's nodes that are quantized, but for its ``float_nodes``."""
+
+
+class Block(nn.Module):
+    """A block of the body (``ppocr.Block``) with a ReLU and ``hidden`` units, and a gate if it has one."""
+
+    def __init__(
+        self, inputs: int, outputs: int, hidden: int, stride: tuple[int, int] = (1, 1), gate: bool = False
+    ) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs)
+        self.excite = ppocr.SqueezeExcite(inputs) if gate else None
+        self.expand = nn.Conv2d(inputs, hidden, 1)
+        self.project = nn.Conv2d(hidden, outputs, 1)
+        self.residual = stride == (1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output, with ``x`` added where it keeps its shape."""
+        x = self.depthwise(x)
+        if self.excite is not None:
+            x = self.excite(x)
+        y: Tensor = self.project(F.relu(self.expand(x)))
+        return x + y if self.residual else y
+
+
+class LeanBody(ppocr.Body):
+    """Everything before the classes: (B, 3, 48, W), BGR 0..1, -> (B, W / 8, 120).
+
+    ``hidden`` are the hidden units of each block, ``attention`` the names of the attention layers that are
+    kept; without ``gates``, no block has one. The stem keeps the published weights.
+    """
+
+    def __init__(
+        self, hidden: Sequence[int], attention: Sequence[str] = ("attention1",), gates: bool = True
+    ) -> None:
+        super().__init__()
+        # ONNX Runtime adds two maps of bytes in half the time that it takes to lay them side by side.
+        self.stem4, self.stem4b = nn.Conv2d(48, 48, 3, 2, 1), nn.Conv2d(48, 48, 3, 2, 1, bias=False)
+        blocks = []
+        for block, units in zip(self.blocks, hidden, strict=True):
+            assert isinstance(block, ppocr.Block)
+            inputs, outputs = block.depthwise.in_channels, block.project.out_channels
+            stride = (1, 1) if block.residual else (2, 1)
+            blocks.append(Block(inputs, outputs, units, stride, gates and block.excite is not None))
+        self.blocks = nn.Sequential(*blocks)
+        self.attention = tuple(attention)
+        for name in {"attention1", "attention2"}.difference(attention):
+            delattr(self, name)
+
+    def stemmed(self, x: Tensor) -> Tensor:
+        """Map (B, 3, 48, W) to what the blocks take, (B, 96, 12, W / 4)."""
+        x = F.pad(F.relu(self.stem1(x)), (0, 1, 0, 1))
+        y = F.pad(F.relu(self.stem2(x)), (0, 1, 0, 1))
+        x = F.relu(self.stem4(F.max_pool2d(x, 2, 1)) + self.stem4b(F.relu(self.stem3(y))))
+        return F.relu(self.stem5(x))
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Return the time steps (B, T, 120), each having seen the others."""
+        for name in self.attention:
+            x = getattr(self, name)(x)
+        return x
+
+    def quantized(self) -> list[nn.Module]:
+        """Return what an INT8 model has in INT8: no gates, no neck."""
+        stem = [self.stem1, self.stem2, self.stem3, self.stem4, self.stem4b, self.stem5]
+        blocks: list[nn.Module] = []
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            blocks += [block.depthwise, block.expand, block.project]
+        return [*stem, *blocks]
+
+    def prepare(self) -> list[nn.Parameter]:
+        """Compute with weights as INT8 will hold them; freeze the stem and return what may learn."""
+        round_weights(self.quantized())
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(not name.startswith("stem"))
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+
+class LeanRegionHead(ppocr.RegionHead):
+    """A region head whose colors come from a convolution, which takes bytes; 0..1."""
+
+    def colors(self, image: Tensor) -> Tensor:
+        """Return the means of cells of 8 x 8 pixels."""
+        mean = torch.eye(3)[:, :, None, None].expand(3, 3, 8, 8) / 64
+        return F.conv2d(image, mean.to(image), stride=8)
+
+
+class LeanReader(nn.Module):
+    """A line reader: images (B, 3, 48, W), BGR 0..1, -> CTC logits (B, W / 8, 1 + len(alphabet)).
+
+    Class 0 is the blank. With ``regions`` also region logits (B, regions), else None.
+    """
+
+    def __init__(
+        self,
+        alphabet: str,
+        regions: int | None,
+        hidden: Sequence[int],
+        attention: Sequence[str] = ("attention1",),
+        gates: bool = True,
+    ) -> None:
+        super().__init__()
+        self.alphabet = alphabet
+        self.body = LeanBody(hidden, attention, gates)
+        self.head = nn.Linear(ppocr.FEATURES, 1 + len(alphabet))
+        self.region = LeanRegionHead(regions) if regions else None
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the logits of the text and of the region."""
+        colors = None if self.region is None else self.region.colors(image)  # in bytes, so before the maps
+        maps = self.body.maps(image)
+        logits = self.head(self.body.steps(maps))
+        return logits, None if self.region is None else self.region(colors, maps)
+
+
+# --- a lean reader out of a reader ---
+
+
+@torch.no_grad()
+def shrink(lean: LeanReader, reader: ppocr.Reader, images: Tensor) -> None:
+    """Give ``lean`` what of the weights of ``reader`` does best on ``images`` (B, 3, 48, W), 0..1."""
+    own, body = lean.body, reader.body
+    weights = {name: value for name, value in reader.state_dict().items() if ".blocks." not in name}
+    # The pixels of a lean reader are 0..1, a reader's -1..1.
+    first = weights["body.stem1.weight"]
+    weights["body.stem1.weight"] = 2 * first
+    weights["body.stem1.bias"] = weights["body.stem1.bias"] - first.sum((1, 2, 3))
+    mixed = weights["body.stem4.weight"]
+    weights["body.stem4.weight"], weights["body.stem4b.weight"] = mixed[:, :48], mixed[:, 48:]
+    if lean.region is not None:
+        colors = slice(3 * 384, None)
+        mean, variance = weights["region.scale.running_mean"], weights["region.scale.running_var"]
+        mean[colors], variance[colors] = (mean[colors] + 1) / 2, variance[colors] / 4
+    known = lean.state_dict()
+    lean.load_state_dict(known | {name: value for name, value in weights.items() if name in known})
+    wanted = body.stemmed(2 * images - 1)
+    x = own.stemmed(images)
+    for number, (old, new) in enumerate(zip(body.blocks, own.blocks, strict=True)):
+        assert isinstance(old, ppocr.Block)
+        assert isinstance(new, Block)
+        wanted = old(wanted)
+        _shrink_block(new, old, x, wanted)
+        x = new(x)
+        missed = ((x - wanted).pow(2).mean((0, 2, 3)) / wanted.var((0, 2, 3))).mean().item()
+        print(f"block {number}: {missed:.3f} of the variance is missed", flush=True)
+
+
+def _shrink_block(new: Block, old: ppocr.Block, x: Tensor, wanted: Tensor) -> None:
+    """Make what ``new`` makes of ``x`` as near to ``wanted`` as its hidden units allow."""
+    new.depthwise.load_state_dict(old.depthwise.state_dict())
+    seen = old.depthwise(x)
+    if old.excite is not None and new.excite is not None:
+        new.excite.load_state_dict(old.excite.state_dict())
+        seen = new.excite(seen)
+    elif old.excite is not None:
+        gate = old.excite.gate(seen).mean((0, 2, 3))
+        new.depthwise.weight.mul_(gate.view(-1, 1, 1, 1))
+        new.depthwise.bias.mul_(gate)  # type: ignore[union-attr]
+        seen = new.depthwise(x)
+    left = _rows(wanted - seen if new.residual else wanted)
+    hidden = _rows(F.relu(old.expand(seen)))
+    kept = torch.arange(hidden.shape[1])
+    for count in torch.linspace(len(kept), new.expand.out_channels, 4)[1:].round().int().tolist():
+        weight, _ = _solved(hidden[:, kept], left)
+        worth = hidden[:, kept].var(0) * weight.pow(2).sum(0)
+        kept = kept[worth.argsort(descending=True)[:count]]
+    weight, bias = _solved(hidden[:, kept], left)
+    values = (old.expand.weight[kept], old.expand.bias[kept], weight[:, :, None, None], bias)  # type: ignore[index]
+    parts = (new.expand.weight, new.expand.bias, new.project.weight, new.project.bias)
+    for parameter, value in zip(parts, values, strict=True):
+        parameter.copy_(value)  # type: ignore[union-attr]
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Turn (B, C, H, W) into (B H W, C)."""
+    return x.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def _solved(inputs: Tensor, outputs: Tensor, ridge: float = 1e-3) -> tuple[Tensor, Tensor]:
+    """Return the weights (O, I) and the bias (O) of the linear map from (N, I) that is nearest to (N, O)."""
+    mean, wanted = inputs.mean(0), outputs.mean(0)
+    x, y = inputs - mean, outputs - wanted
+    square = (x.T @ x).double()
+    square.diagonal().add_(ridge * square.diagonal().mean())
+    weight = torch.linalg.solve(square, (x.T @ y).double()).float().T
+    return weight, wanted - weight @ mean
+
+
+# --- its model ---
+
+
+def quantize_reader(exact: Path, out: Path, crops: Iterable[npt.NDArray[np.uint8]]) -> None:
+    """Write the INT8 twin of the lean reader ``exact``, with the ranges of ``crops`` of one width."""
+    feeds = ({"image": runtime.floats([crop])} for crop in crops)
+    quantize(exact, out, feeds, float_nodes(exact), QUANTIZED, ppocr.PERCENTILE)
+
+
+def float_nodes(path: Path) -> list[str]:
+    """Return the nodes of an exported lean reader to keep in float: gates, and all that follows the maps."""
+    nodes = list(onnx.load(str(path)).graph.node)
+    maps = next(i for i, node in enumerate(nodes) if node.op_type == "AveragePool")
+    kept = [node for node in nodes[maps:] if node.op_type in QUANTIZED]
+    for start in [node for node in nodes[:maps] if node.op_type == "ReduceMean"]:
+        (name,) = start.output
+        for node in nodes[:maps]:
+            if name in node.input and node.op_type != "Mul":
+                kept.append(node)
+                (name,) = node.output
+    return [node.name for node in kept if node.op_type in QUANTIZED]

@@ -18,7 +18,7 @@ from carsight import runtime
 from carsight.detector import Detector, Findings
 from carsight.geometry import turned_back
 from carsight.photo import Photo, decode
-from carsight.plate.reader import PlateReader, ReaderTuning, Reading
+from carsight.plate.reader import TWO_ROWS, Candidate, PlateReader, ReaderTuning, Reading
 from carsight.plate.recognizer import PlateReading, PlateRecognizer, PlateTuning
 from carsight.plate.vehicles import VehicleClassifier
 
@@ -197,6 +197,68 @@ def test_a_sure_plate_that_cannot_be_read_is_cut_looser_as_well(legible: bool, c
         assert all(
             loose.mean() < tight.mean() for tight, loose in zip(again[0][:2], again[0][2:], strict=True)
         )
+
+
+class Scripted(PlateReader):
+    """A reader that says ``one`` of a crop of one row, ``two`` of two rows, ``turned`` of one on its head.
+
+    Each is a text, its score and its region. The first crop is upright.
+    """
+
+    def __init__(self, session: InferenceSession, **script: tuple[str, float, str]) -> None:
+        super().__init__(session)
+        self.script = script
+        self.upright: NDArray[np.float32] | None = None
+
+    def read(self, crops: Sequence[NDArray[np.uint8]], regions: Sequence[str] = ()) -> list[Reading]:
+        return [self._says(crop) for crop in crops]
+
+    def _says(self, crop: NDArray[np.uint8]) -> Reading:
+        if crop.shape[1] == TWO_ROWS:
+            text, score, region = self.script["two"]
+        else:
+            seen = crop.astype(np.float32)
+            self.upright = seen if self.upright is None else self.upright
+            level, headlong = (np.abs(view - self.upright).mean() for view in (seen, seen[::-1, ::-1]))
+            text, score, region = self.script["one" if level <= headlong else "turned"]
+        candidates = (Candidate(text, score),)
+        return Reading(text, score, candidates, candidates, region, 0.9, np.zeros(len(self.regions)))
+
+
+def scripted(**script: tuple[str, float, str]) -> PlateRecognizer:
+    detector, reader, classifier = (
+        runtime.session(runtime.MODELS / f"plate_{name}.onnx") for name in ("detector", "reader", "vehicle")
+    )
+    tuning = PlateTuning()
+    return PlateRecognizer(
+        Detector(detector, tuning.detector), Scripted(reader, **script), VehicleClassifier(classifier), tuning
+    )
+
+
+@pytest.mark.parametrize(
+    "one, two, text",
+    [
+        (("1000", 0.77, "ae"), ("3141000", 0.97, "jp"), "3141000"),
+        (("r0154", 0.03, "pk"), ("lxk0154", 0.99, "pk"), "lxk0154"),
+        (("1000", 0.77, "ae"), ("3141000", 0.85, "jp"), "1000"),
+        (("ba1919", 0.57, "pk"), ("khiba1919", 0.93, "pk"), "ba1919"),
+        (("1000", 0.95, "ae"), ("3141000", 0.97, "jp"), "1000"),
+    ],
+    ids=["row above", "row lost", "unsure rows", "words for a row", "sure row"],
+)
+def test_a_high_plate_whose_row_is_unsure_may_have_two(
+    one: tuple[str, float, str], two: tuple[str, float, str], text: str
+) -> None:
+    (reading,) = scripted(one=one, two=two, turned=("", 0.0, "us")).read(photo("plate_us"))
+    assert reading.text == text
+
+
+@pytest.mark.parametrize("score, text", [(0.67, "bg56coh"), (0.999, "h0j9598")])
+def test_a_photo_stands_on_its_head_only_if_it_reads_far_better_so(score: float, text: str) -> None:
+    """Upside down many a plate says something, and an unsure reading of an upright one is soon beaten."""
+    recognizer = scripted(one=("bg56coh", 0.45, "gb"), two=("", 0.0, "gb"), turned=("h0j9598", score, "us"))
+    (reading,) = recognizer.read(photo("plate_us"))
+    assert reading.text == text
 
 
 def test_a_car_without_a_plate_is_told_of_where_it_is_asked_for(recognizer: PlateRecognizer) -> None:

@@ -106,6 +106,15 @@ def test_britains_other_numbers_have_no_county(text: str) -> None:
     assert regions.plausibilities(text, ("gb",)).tolist() == [1]
 
 
+@pytest.mark.parametrize(
+    "text, fits", [("ABC1234", True), ("QWE1234", True), ("RIZ6770", False), ("RIZ6A77", True)]
+)
+def test_brazils_gray_plates_ended_before_r(text: str, fits: bool) -> None:
+    assert regions.plausibilities(text, ("br",))[0] == (
+        1 if fits else regions.plausibilities("1", ("br",))[0]
+    )
+
+
 def test_no_series_is_listed_twice_and_states_have_their_countrys() -> None:
     for code in regions.CODES:
         series = regions.rules(code).series

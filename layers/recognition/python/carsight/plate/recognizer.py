@@ -32,6 +32,7 @@ from carsight.plate.reader import (
     small_print,
     vote,
 )
+from carsight.plate.regions import plausibilities
 from carsight.plate.vehicles import ClassifierTuning, VehicleClassifier
 from carsight.refusal import Refusal
 
@@ -48,7 +49,9 @@ class PlateTuning:
     Rows: between ``one_row`` and ``two_rows`` the detector does not know how many a plate has, and it is read
     both ways; so is one less than ``square`` times as wide as high, whatever the detector thinks, as plates
     of two rows are rare in its training. Two rows win from ``two_rows_favor`` of the score of one: the large
-    row alone reads well, but is half a plate. Where both say the same the surer one counts.
+    row alone reads well, but is half a plate. Where both say the same the surer one counts. One that is less
+    than ``either`` times as wide as high is read with the other number, too, where the text is unsure. That
+    has to be ``sure`` and of one of its region's series: the words on a plate are no row.
 
     Cuts: a reading below ``sure`` is made again from other cuts of the plate, as the corners may be at fault;
     one is longer by ``wider`` of the width at each end, one upright. Of 359 training plates whose first
@@ -71,8 +74,9 @@ class PlateTuning:
 
     Turns: where a text scores less than ``upright`` it is read upside down, too. Where that says more, or
     where no text scores ``settled``, the photo is looked at the other ways up; one of them wins if its best
-    text scores ``turned``, and is not what the photo's own is upside down: "1000" may be "0001" as well, and
-    then the photo is believed to be upright.
+    text scores ``turned``, is ``turn_odds`` times as good a bet as the photo's own, since few photos stand
+    on their head, and is not what that is upside down: "1000" may be "0001" as well, and then the photo is
+    believed to be upright.
 
     Boxes: that of a plate whose corners span ``flat`` times as much one way as the other is drawn in by
     ``flat_shrink`` the narrow way, towards them: a few pixels too many count most there. Of 3,470 training
@@ -87,6 +91,7 @@ class PlateTuning:
     two_rows: float = 0.9
     square: float = 1.8
     two_rows_favor: float = 0.6
+    either: float = 2.6
     sure: float = 0.9
     hopeless: float = 0.05
     wider: float = 0.06
@@ -102,6 +107,7 @@ class PlateTuning:
     upright: float = 0.9
     settled: float = 0.3
     turned: float = 0.5
+    turn_odds: float = 8.0
     flat: float = 2.2
     flat_shrink: float = 0.27
     most_vehicles: int = 20
@@ -311,15 +317,22 @@ class PlateRecognizer:
                 continue
             tried.add(quarters)
             attempt = self._attempt(photo, quarters, regions)
-            if attempt.best >= max(self._tuning.turned, best.best) and not _turns_into(
-                best.text, attempt.text
-            ):
+            if self._wins(attempt, best):
                 best = attempt
             if attempt.upside_down >= max(attempt.best, self._tuning.plausible):
                 turns = [(quarters + 2) % 4, *turns]
             elif best.best >= self._tuning.sure:
                 break
         return best
+
+    def _wins(self, turned: _Attempt, best: _Attempt) -> bool:
+        """Return whether what the photo shows ``turned`` is to be believed rather than ``best``."""
+        needed = 1.0 if best.quarters else self._tuning.turn_odds
+        return (
+            turned.best >= self._tuning.turned
+            and _odds(turned.best) >= needed * _odds(best.best)
+            and not _turns_into(best.text, turned.text)
+        )
 
     def _read_plate(self, photo: Photo, plate: Detection, regions: Sequence[str]) -> Reading:
         """Read one plate, its small print where that may tell where it is from, and stacked letters."""
@@ -349,6 +362,10 @@ class PlateRecognizer:
         hopeless = reading.score < tuning.hopeless and not self._certain(photo, plate)
         if reading.score >= tuning.sure or hopeless:
             return reading
+        if not ambiguous and width < tuning.either * max(height, 1.0):
+            (other,) = self._reader.read([rectify(fine.pixels, corners, not rows[0])], regions)
+            if other.score >= tuning.sure and plausibilities(other.text.upper(), (other.region,))[0] >= 1:
+                return other
         upright = box_corners(plate.box * np.float32(fine.scale / photo.scale))
         cuts = [_longer(corners, tuning.wider), _beginning_at(upright, corners[0])]
         lost = reading.score < tuning.hopeless
@@ -436,6 +453,11 @@ _ALIKE = str.maketrans("oqil", "0011")
 def _turns_into(text: str, other: str) -> bool:
     """Return whether ``other`` is what ``text`` reads upside down."""
     return text[::-1].translate(_HALF_TURN) == other.translate(_ALIKE)
+
+
+def _odds(score: float) -> float:
+    """Return the odds of a probability."""
+    return score / max(1.0 - score, 1e-6)
 
 
 def _longer(corners: Floats, share: float) -> Floats:

@@ -69,14 +69,21 @@ Those that have an I are not among them: Britain's letters are held to have none
 _OF_A_COUNTY = 5.0
 """How much more often a text with such a code is seen than its series says: they are 23 pairs of 676."""
 
+_LAST_GRAY = "Q"
+"""The last letter that Brazil's gray plates, three letters and four digits, begin with.
+
+Later ones have a letter among the digits, as the Mercosur's have. Of 423 labeled plates none begins later.
+"""
+
 _FORM = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", "A" * 26 + "9" * 10)
 
 
 def plausibilities(text: str, codes: tuple[str, ...]) -> NDArray[np.float64]:
     """Return how well a text (upper case) fits each region's series: 1 fits, less where it does not.
 
-    Singapore's last letter follows from the rest, Northern Ireland's letters end in a county's code. Texts
-    that keep such a rule fit by more than 1, others not at all.
+    Singapore's last letter follows from the rest, Northern Ireland's letters end in a county's code, Brazil's
+    gray plates begin with a letter up to Q. Texts off such a rule do not fit; where it is one that few texts
+    keep by chance, those that do fit by more than 1.
     """
     fits, by_form = _index(codes)
     if candidates := by_form.get(text.translate(_FORM)):
@@ -94,6 +101,8 @@ def _fit(text: str, code: str) -> float:
         return _CHECKED if text[-1] == singapore_letter(text[:-1]) else 0.0
     letters = text.rstrip("0123456789")
     digits = len(text) - len(letters)
+    if code.startswith("br") and (len(letters), digits) == (3, 4):
+        return float(letters[0] <= _LAST_GRAY)
     # Three letters before four digits, and a Z before digits at the end, are Northern Ireland's alone.
     if code == "gb" and digits and ((len(letters), digits) == (3, 4) or "Z" in letters):
         return _OF_A_COUNTY if letters[-2:] in _NORTHERN_IRISH else 0.0

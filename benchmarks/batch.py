@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import statistics
 import threading
 import time
@@ -141,7 +142,7 @@ class Parts:
 
 def run(rows: int, parts: Parts, machine: Any, api: str) -> dict[str, Any]:
     """Run one batch of a list in S3 to its end; answers with what is known of it then."""
-    from carsight_service.batch_store import Batches, List
+    from carsight_service.batch_store import Batch, Batches, List
     from carsight_service.contract.api import Api
     from carsight_service.deployment import Deployment
     from carsight_service.metering.model import key_id
@@ -157,7 +158,7 @@ def run(rows: int, parts: Parts, machine: Any, api: str) -> dict[str, Any]:
         Bucket=RESULTS, Key=f"{account}/lists/list.jsonl", Body="\n".join(lines).encode()
     )
     batches = Batches(deployment)
-    batch = batches.new(account, account, Api(api), (), None)
+    batch = Batch(secrets.token_hex(16), account, account, Api(api), "2026-11-28T12:00:00+00:00")
     parts.took.clear()
     begun, cpu = time.perf_counter(), time.process_time()
     batches.begin(batch, List("jsonl", RESULTS, f"{account}/lists/list.jsonl"))

@@ -339,9 +339,8 @@ class StepFunctions:
             .get_paginator("scan")
             .paginate(
                 TableName=table,
-                FilterExpression="begins_with(pk, :batch) AND #state = :running",
-                ExpressionAttributeNames={"#state": "state"},
-                ExpressionAttributeValues={":batch": {"S": "BATCH#"}, ":running": {"S": "running"}},
+                FilterExpression="begins_with(pk, :batch) AND attribute_type(finished, :null)",
+                ExpressionAttributeValues={":batch": {"S": "BATCH#"}, ":null": {"S": "NULL"}},
             )
         )
         for item in (item for page in pages for item in page["Items"]):

@@ -28,9 +28,9 @@ from carsight_service.http.batches import parse_batch
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.batches import ANSWER_BYTES, SUSPICIOUS_ATTEMPTS, BatchWorker, Outcome, Outcomes
-from carsight_service.queue.leases import Leases
 from carsight_service.queue.messages import TryLater
 from carsight_service.queue.results import BatchJobs
+from local.step_functions import MACHINE_ARN
 from tests.events import Invocation, event
 from tests.fakes import PLATES
 from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline, dying, once
@@ -351,7 +351,6 @@ def a_child(pipeline: Pipeline, batch: str, images: list[str], **more: Any) -> d
     return {
         "Items": items,
         "BatchInput": {"batch": batch, "api": "plate"},
-        "run": "one",
         "attempt": 0,
         **more,
     }
@@ -361,8 +360,8 @@ def test_a_child_that_is_run_twice_is_read_once(pipeline: Pipeline) -> None:
     images, batch = begun(pipeline, 9)
     worker, child = pipeline.workers[Api.PLATE], a_child(pipeline, batch, images)
     first = worker.handle(child, Invocation(300_000))
-    assert worker.handle(child | {"run": "another"}, Invocation(300_000)) == first
     assert worker.handle(child, Invocation(300_000)) == first
+    assert worker.handle(child | {"attempt": 1}, Invocation(300_000)) == first
     assert len(pipeline.recognized) == pipeline.used() == 8
     pipeline.drain()
     check_whole(pipeline, batch, images)
@@ -377,7 +376,7 @@ def test_a_child_that_is_run_twice_at_once_is_charged_once(pipeline: Pipeline) -
     answers = []
 
     def meanwhile(row: Callable[..., Any], *arguments: Any) -> Any:
-        answers.append(worker.handle(child | {"run": "another"}, Invocation(300_000)))
+        answers.append(worker.handle(child | {"attempt": 1}, Invocation(300_000)))
         return row(*arguments)
 
     with once(BatchWorker, "_row", meanwhile):
@@ -432,9 +431,7 @@ def test_units_that_are_taken_when_another_run_has_finished_are_given_back(
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize(
-    ("owner", "name"), [(BatchJobs, "_join"), (Announcer, "announce"), (Batches, "end"), (Leases, "complete")]
-)
+@pytest.mark.parametrize(("owner", "name"), [(BatchJobs, "_join"), (Announcer, "announce"), (Batches, "end")])
 def test_whoever_dies_over_a_result_has_it_announced_under_one_name(
     pipeline: Pipeline, owner: Any, name: str, after: bool
 ) -> None:
@@ -460,6 +457,27 @@ def test_whoever_dies_over_a_result_has_it_announced_under_one_name(
     assert (said["state"], said["read"]) == ("finished", 1)
     assert set(announced) == {batch}
     assert len(announced) <= 2
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_an_end_that_is_told_again_is_not_announced_again(pipeline: Pipeline, stopped: bool) -> None:
+    """As EventBridge may do, and Step Functions where an answer is lost."""
+    _, batch = begun(pipeline, 5)
+    announced = deliveries(pipeline)
+    if stopped:
+        ask(pipeline, "DELETE", f"/v1/batches/{batch}")
+    pipeline.drain()
+    ended = show(pipeline, batch)
+    jobs = BatchJobs(pipeline.deployment)
+    for told in (
+        {"detail": {"name": batch, "status": "ABORTED", "redriveCount": 0}},
+        {"finish": batch, "redrives": 0, "manifest": ""},
+    ):
+        assert jobs.handle(told, Invocation())["state"] == ended["state"]
+    again = show(pipeline, batch)
+    for name in ("state", "rows", "read", "failed", "finished"):
+        assert again[name] == ended[name]
+    assert announced == [batch]
 
 
 def deliveries(pipeline: Pipeline) -> list[str]:
@@ -511,6 +529,23 @@ def test_a_stopped_batch_keeps_what_it_has_read_and_can_be_redriven(pipeline: Pi
     assert len(pipeline.recognized) == pipeline.used()
     assert announced == [batch, f"{batch}-1"]
     assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[1]["code"] == "invalid_request"
+
+
+def test_a_batch_that_is_stopped_from_the_console_says_so_at_once(pipeline: Pipeline) -> None:
+    _, batch = begun(pipeline, 60)
+    execution = f"{MACHINE_ARN.replace(':stateMachine:', ':execution:')}:{batch}"
+
+    def stopped(read: Callable[..., Any], *arguments: Any) -> Any:
+        pipeline.states.stop_execution(executionArn=execution)
+        said = show(pipeline, batch)
+        assert (said["state"], said["results"]) == ("cancelled", None)
+        return read(*arguments)
+
+    with once(BatchWorker, "read", stopped):
+        pipeline.drain()
+    said = show(pipeline, batch)
+    assert (said["state"], said["done"], pipeline.used()) == ("cancelled", 50, 43)
+    assert said["results"]
 
 
 @pytest.mark.parametrize("redriven", [False, True])

@@ -184,6 +184,9 @@ def test_a_batch_is_stopped_and_read_to_its_end_later(
     service.tell(f"DELETE /v1/batches/{ID}", state("cancelled", done=2, read=2))
     assert run("stop", ID) == 0
     assert "cancelled" in capsys.readouterr().out
+    service.tell(f"GET /v1/batches/{ID}", state("cancelled", done=2, read=2), ended(service, "cancelled"))
+    assert run("watch", ID) == 0  # until its results have been joined
+    assert f"batch-{ID}.csv" in capsys.readouterr().out
     service.tell(f"POST /v1/batches/{ID}/redrive", state(done=2, read=2))
     service.tell(f"GET /v1/batches/{ID}", ended(service))
     assert run("redrive", ID, "--json") == 0

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from carsight_service.aws.dynamo import attribute, attribute_names, expiry, item_of
+from carsight_service.aws.dynamo import attribute_names, expiry, item_of, value_of
 from carsight_service.aws.signed import failure
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import InvalidRequest, StoreUnavailable
@@ -48,15 +47,16 @@ RESULTS: Mapping[Kind, str] = {
 State = Literal["running", "finished", "failed", "cancelled"]
 
 ENDS: Mapping[str, State] = {"FAILED": "failed", "TIMED_OUT": "failed", "ABORTED": "cancelled"}
-"""What an execution's status means for its batch; one that has succeeded says so once it has results."""
+"""What the status of an execution, or of its map, means for its batch; it is finished when it is joined."""
 
 
 @dataclass(frozen=True, slots=True)
 class List:
     """Where the rows of a batch are."""
 
-    kind: Literal["rows", "jsonl", "csv", "parquet", "prefix"]
-    """``rows`` are JSON Lines that have been looked at, each as ``contract.lists.Row.line`` writes it."""
+    kind: str
+    """``jsonl``, ``csv``, ``parquet``, ``prefix``, or ``rows``: JSON Lines that have been looked at, each as
+    ``contract.lists.Row.line`` writes it."""
     bucket: str
     key: str
 
@@ -117,24 +117,17 @@ class Batch:
 
     def to_item(self) -> dict[str, Any]:
         """Return the item that holds it."""
-        fields = asdict(self) | {"regions": ",".join(self.regions)}
-        del fields["id"]
-        known = {name: value for name, value in fields.items() if value not in (None, "")}
-        return _key(self.id) | item_of(**known)
+        return _key(self.id) | item_of(**asdict(self))
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> Self:
         """Return the batch held by a DynamoDB item."""
-        known: dict[str, Any] = {
-            name: int(item[name]["N"]) if "N" in item[name] else item[name]["S"]
-            for name in cls.__dataclass_fields__
-            if name in item
-        }
-        known["api"] = Api(known["api"])
-        known["regions"] = tuple(filter(None, known.get("regions", "").split(",")))
-        return cls(id=item["pk"]["S"].removeprefix("BATCH#"), **known)
+        known = {name: value_of(item[name]) for name in cls.__dataclass_fields__ if name in item}
+        identity = item["pk"]["S"].removeprefix("BATCH#")
+        return cls(**known | {"id": identity, "api": Api(known["api"])})
 
 
+@dataclass(frozen=True)
 class Batches:
     """The batches of one deployment.
 
@@ -142,61 +135,47 @@ class Batches:
     botocore's errors for buckets.
     """
 
-    def __init__(self, deployment: Deployment) -> None:
-        self._table = deployment.settings.table_name
-        self._client = deployment.aws.work
-        self._clock = deployment.clock
-        self._aws = deployment.aws
-        self._machine = deployment.settings.batches_machine_arn or ""
+    deployment: Deployment
 
     # -- its execution ---------------------------------------------------------------------------------------
 
-    def new(self, account: str, key_id: str, api: Api, regions: tuple[str, ...], rows: int | None) -> Batch:
-        """Return a batch that has not been begun; nobody knows of it yet."""
-        return Batch(secrets.token_hex(16), account, key_id, api, self._now(), regions, rows=rows)
-
     def begin(self, batch: Batch, rows: List) -> None:
         """Note the batch and have its rows read. Nothing is counted yet."""
-        item = batch.to_item() | {"expires": expiry(self._clock(), KEPT)}
+        item = batch.to_item() | {"expires": expiry(self.deployment.clock(), KEPT)}
         wanted = {"account": batch.account, "api": batch.api, "list": asdict(rows)}
-        with _reaching():
-            self._client.put_item(TableName=self._table, Item=item)
+        settings, aws = self.deployment.settings, self.deployment.aws
+        _asked(aws.work.put_item, TableName=settings.table_name, Item=item)
         try:
-            with _reaching():
-                self._aws.states.start_execution(
-                    stateMachineArn=self._machine, name=batch.id, input=json.dumps(wanted)
-                )
+            _asked(
+                aws.states.start_execution,
+                stateMachineArn=settings.batches_machine_arn,
+                name=batch.id,
+                input=json.dumps(wanted),
+            )
         except Exception:
             self.change(batch, state="cancelled")
             raise
 
     def progress(self, batch: Batch) -> Batch:
-        """Return how far a batch is. One whose end has not been noted yet is over all the same."""
-        over = replace(batch, pending=0, running=0)
+        """Return how far the map of a batch is; a map that is over ends it before that has been noted."""
         if batch.state != "running":
-            return over
-        states, arn = self._aws.states, self._execution(batch)
-        try:
-            with _reaching():
-                status = states.describe_execution(executionArn=arn)["status"]
-                runs = states.list_map_runs(executionArn=arn)["mapRuns"]
-        except _Refused:  # forgotten, which comes long after its end
-            status = "ABORTED"
-        if status in ENDS:
-            return replace(over, state=ENDS[status])
+            return replace(batch, pending=0, running=0)
+        states, runs = self.deployment.aws.states, []
+        with suppress(_Refused):
+            runs = _asked(states.list_map_runs, executionArn=self._execution(batch))["mapRuns"]
         if not runs:
             return batch
-        with _reaching():
-            counts = states.describe_map_run(mapRunArn=runs[0]["mapRunArn"])["itemCounts"]
-        return replace(batch, pending=counts["pending"], running=counts["running"])
+        run = _asked(states.describe_map_run, mapRunArn=runs[0]["mapRunArn"])
+        state, counts = ENDS.get(run["status"], batch.state), run["itemCounts"]
+        return replace(batch, state=state, pending=counts["pending"], running=counts["running"])
 
     def stop(self, batch: Batch) -> None:
         """Read no more rows of a batch; one that has ended is left as it is."""
         if batch.state == "running":
-            with suppress(_Refused), _reaching():
-                self._aws.states.stop_execution(
-                    executionArn=self._execution(batch), cause="Stopped by its owner"
-                )
+            stop = self.deployment.aws.states.stop_execution
+            with suppress(_Refused):
+                _asked(stop, executionArn=self._execution(batch), cause="Stopped by its owner")
+            self.change(batch, state="cancelled")
 
     def redrive(self, batch: Batch) -> Batch:
         """Read what has not been read of a batch that failed or was stopped.
@@ -207,27 +186,23 @@ class Batches:
             "Only a batch that has failed or been stopped, within 14 days, can be redriven; one that was "
             "stopped just now may need a minute to come to rest"
         )
-        again: dict[str, Any] = {"state": "running", "redrives": batch.redrives + 1}
-        again |= {"finished": None, "detail": None}
+        again = {"state": "running", "redrives": batch.redrives + 1, "finished": None, "detail": None}
         # Until its end has been joined, what is open in the meter is closed, and must be no redriven child's.
         is_over = batch.state in ("failed", "cancelled") and batch.finished
         running = self.change(batch, **again) if is_over else None
         if running is None:
             raise refused
+        redrive = self.deployment.aws.states.redrive_execution
         try:
-            with _reaching():
-                self._aws.states.redrive_execution(
-                    executionArn=self._execution(batch), clientToken=running.delivery
-                )
+            _asked(redrive, executionArn=self._execution(batch), clientToken=running.delivery)
         except Exception as error:
             self.change(running, **{name: getattr(batch, name) for name in again})
-            if isinstance(error, _Refused):
-                raise refused from error
-            raise
+            raise (refused if isinstance(error, _Refused) else error) from None
         return running
 
     def _execution(self, batch: Batch) -> str:
-        return f"{self._machine.replace(':stateMachine:', ':execution:')}:{batch.id}"
+        machine = self.deployment.settings.batches_machine_arn or ""
+        return f"{machine.replace(':stateMachine:', ':execution:')}:{batch.id}"
 
     # -- its item --------------------------------------------------------------------------------------------
 
@@ -235,54 +210,43 @@ class Batches:
         """Return the batch, if there is one."""
         if not _ID.fullmatch(batch_id):
             return None
-        with _reaching():
-            answer = self._client.get_item(TableName=self._table, Key=_key(batch_id), ConsistentRead=True)
-        return Batch.from_item(answer["Item"]) if "Item" in answer else None
+        table = self.deployment.settings.table_name
+        item = _asked(
+            self.deployment.aws.work.get_item, TableName=table, Key=_key(batch_id), ConsistentRead=True
+        ).get("Item")
+        return Batch.from_item(item) if item else None
 
     def add(self, batch: Batch, read: int, failed: int) -> None:
         """Add a child's numbers, for whoever watches: the result has the exact ones."""
-        with suppress(_Refused), _reaching():
-            self._client.update_item(
-                TableName=self._table,
-                Key=_key(batch.id),
-                UpdateExpression="ADD #read :read, #failed :failed",
-                ConditionExpression="#state = :running",
-                ExpressionAttributeNames=attribute_names("read", "failed", "state"),
-                ExpressionAttributeValues={
-                    ":read": {"N": str(read)},
-                    ":failed": {"N": str(failed)},
-                    ":running": {"S": "running"},
-                },
-            )
+        self._update(batch, "ADD #read :read, #failed :failed", read=read, failed=failed)
 
-    def end(self, batch: Batch, state: State, **fields: Any) -> None:
+    def end(self, batch: Batch, **fields: Any) -> None:
         """Note how a batch has ended, unless it has been redriven since."""
-        self.change(batch, state=state, finished=self._now(), **fields)
+        self.change(batch, finished=self.deployment.clock().isoformat(timespec="seconds"), **fields)
 
     def change(self, batch: Batch, **fields: Any) -> Batch | None:
         """Set ``fields`` while the batch is in the state that is known here; None where it is in another."""
-        known = {name: value for name, value in fields.items() if value is not None}
-        sets = [f"#{name} = :{name}" for name in known]
-        gone = [f"#{name}" for name in fields if name not in known]
-        values = item_of(**{f":{name}": value for name, value in known.items()})
-        try:
-            with _reaching():
-                self._client.update_item(
-                    TableName=self._table,
-                    Key=_key(batch.id),
-                    UpdateExpression=f"SET {', '.join(sets)}"
-                    + (f" REMOVE {', '.join(gone)}" if gone else ""),
-                    ConditionExpression="#state = :was AND #redrives = :before",
-                    ExpressionAttributeNames=attribute_names(*fields, "state", "redrives"),
-                    ExpressionAttributeValues=values
-                    | {":was": attribute(batch.state), ":before": attribute(batch.redrives)},
-                )
-        except _Refused:
-            return None
-        return replace(batch, **fields)
+        sets = ", ".join(f"#{name} = :{name}" for name in fields)
+        return replace(batch, **fields) if self._update(batch, f"SET {sets}", **fields) else None
 
-    def _now(self) -> str:
-        return self._clock().astimezone(UTC).isoformat(timespec="seconds")
+    def _update(self, batch: Batch, expression: str, **values: Any) -> bool:
+        """Return False where the batch is in another state than is known here: nothing is written then."""
+        try:
+            _asked(
+                self.deployment.aws.work.update_item,
+                TableName=self.deployment.settings.table_name,
+                Key=_key(batch.id),
+                UpdateExpression=expression,
+                ConditionExpression="#state = :was AND #redrives = :before",
+                ExpressionAttributeNames=attribute_names(*values, "state", "redrives"),
+                ExpressionAttributeValues=item_of(
+                    **{f":{name}": value for name, value in values.items()},
+                    **{":was": batch.state, ":before": batch.redrives},
+                ),
+            )
+        except _Refused:
+            return False
+        return True
 
 
 class _Refused(Exception):
@@ -292,10 +256,10 @@ class _Refused(Exception):
 _REFUSALS = {"ConditionalCheckFailedException", "ExecutionDoesNotExist", "ExecutionNotRedrivable"}
 
 
-@contextmanager
-def _reaching() -> Iterator[None]:
+def _asked(call: Callable[..., Any], **arguments: Any) -> Any:
+    """Return what AWS answers."""
     try:
-        yield
+        return call(**arguments)
     except Exception as error:
         code = failure(error).code
         if code in _REFUSALS:

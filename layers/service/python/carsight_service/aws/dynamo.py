@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,16 +20,42 @@ def expiry(after: datetime, kept: timedelta) -> dict[str, str]:
     return {"N": str(int((after + kept).timestamp()))}
 
 
-def item_of(**values: str | int) -> dict[str, Any]:
-    """Return ``values`` as an item of the table holds them: text, whole numbers, true and false."""
+Value = str | int | tuple[str, ...] | None
+"""What an attribute of the table may hold: text, a whole number, true and false, texts, or nothing."""
+
+
+def item_of(**values: Value) -> dict[str, Any]:
+    """Return ``values`` as an item of the table holds them."""
     return {name: attribute(value) for name, value in values.items()}
 
 
-def attribute(value: str | int) -> dict[str, Any]:
+def attribute(value: Value) -> dict[str, Any]:
     """Return ``value`` as an attribute of an item."""
-    if isinstance(value, str):
-        return {"S": str(value)}  # of an enum's member the text alone
-    return {"BOOL": value} if isinstance(value, bool) else {"N": str(value)}
+    match value:
+        case None:
+            return {"NULL": True}
+        case str():
+            return {"S": str(value)}  # of an enum's member the text alone
+        case bool():
+            return {"BOOL": value}
+        case int():
+            return {"N": str(value)}
+        case _:
+            return {"L": [attribute(text) for text in value]}
+
+
+def value_of(attribute: Mapping[str, Any]) -> Any:
+    """Return what an attribute of an item holds."""
+    ((kind, held),) = attribute.items()
+    match kind:
+        case "NULL":
+            return None
+        case "N":
+            return int(held)
+        case "L":
+            return tuple(value_of(element) for element in held)
+        case _:
+            return held
 
 
 def attribute_names(*attributes: str) -> dict[str, str]:

@@ -22,7 +22,6 @@ INLINE_BYTES, INLINE_ROWS = 4_000_000, 10_000
 _FORMATS = {".csv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 _TYPES = {"csv": "text/csv", "jsonl": "application/jsonl"}
 _ID = re.compile(r"[0-9a-f]{32}")
-_FINAL = ("finished", "failed", "cancelled")
 _FILES = {"jsonl": "jsonl", "csv": "csv", "parquet": "parquet", "manifest": "manifest.json"}
 """Ending of each kind of result."""
 
@@ -149,7 +148,7 @@ def _stop(client: Client, options: argparse.Namespace) -> Batch:
 
 def _fetch(client: Client, options: argparse.Namespace) -> Batch:
     made = _status(client, options)
-    if made["state"] not in _FINAL:
+    if not made["results"]:
         raise CommandError(f"the batch has not ended yet: carsight batch watch {options.id}")
     return _with_files(client, made, options.output)
 
@@ -223,7 +222,7 @@ def _followed(client: Client, options: argparse.Namespace, made: Batch) -> Batch
                 bar.total = made["rows"]
                 bar.set_postfix_str(f"{made['read']} read, {made['failed']} failed", refresh=False)
                 bar.update(made["done"] - bar.n)
-                if made["state"] in _FINAL:
+                if made["results"]:
                     break
                 made = client.call("GET", f"/v1/batches/{made['id']}")
         except KeyboardInterrupt:
@@ -237,7 +236,7 @@ def _with_files(client: Client, made: Batch, folder: Path) -> Batch:
     """Fetch the results of a batch that has ended; they are its ``files`` then."""
     files = {}
     for kind, ending in _FILES.items():
-        if address := (made["results"] or {}).get(kind):
+        if address := made["results"].get(kind):
             file = folder / f"batch-{made['id']}.{ending}"
             client.download(address, file)
             files[kind] = str(file)

@@ -50,12 +50,9 @@ class Row:
 
     def line(self) -> bytes:
         """Return the row as a line of JSON Lines, which ``parse_row`` reads again."""
-        value: Any = self.image
-        if self.id is not None or self.regions:
-            value = {"image": self.image}
-            value |= {} if self.id is None else {"id": self.id}
-            value |= {"regions": ",".join(self.regions)} if self.regions else {}
-        return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+        cells = {"image": self.image, "id": self.id, "regions": ",".join(self.regions)}
+        known = {name: cell for name, cell in cells.items() if cell not in (None, "")}
+        return json.dumps(known if len(known) > 1 else self.image, ensure_ascii=False).encode() + b"\n"
 
 
 def parse_row(value: object, number: int) -> Row:
@@ -110,7 +107,8 @@ def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
     encoding = "utf-16" if reader.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
     number = 0
     try:
-        for value in _VALUES[form](_lines(io.TextIOWrapper(reader, encoding, newline=""))):
+        lines = _lines(io.TextIOWrapper(reader, encoding, newline=""))
+        for value in _csv_values(lines) if form == "csv" else _json_values(lines):
             number += 1
             if number <= most:
                 yield parse_row(value, number)
@@ -176,12 +174,6 @@ def _filled(rows: Iterator[Cells], is_filled: Callable[[Cells], bool]) -> Iterat
             yield row
         elif (blank := blank + 1) > _MAX_BLANK_ROWS:
             raise InvalidRequest(f"The list has more than {_MAX_BLANK_ROWS:,} empty rows on end")
-
-
-_VALUES: Mapping[str, Callable[[Iterator[str]], Iterator[object]]] = {
-    "jsonl": _json_values,
-    "csv": _csv_values,
-}
 
 
 def _letters(name: str) -> str:

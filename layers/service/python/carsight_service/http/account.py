@@ -205,9 +205,8 @@ def show_batch(call: Call) -> Response:
 
 def stop_batch(call: Call) -> Response:
     """``DELETE /v1/batches/<id>``: no more rows of a batch are read."""
-    batch = _batch(call)
-    call.batches.stop(batch)
-    return _about(call, call.batches.progress(batch))
+    call.batches.stop(_batch(call))
+    return show_batch(call)
 
 
 def redrive_batch(call: Call) -> Response:

@@ -8,7 +8,7 @@ import re
 import secrets
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -104,12 +104,14 @@ def _json_object(body: bytes) -> Mapping[str, Any]:
 def submit(deployment: Deployment, account: str, key_id: str, request: BatchRequest) -> Batch:
     """Have the rows of a request read. Raises ``InvalidRequest`` where its list cannot be."""
     batches, storage = Batches(deployment), deployment.storage
-    batch = batches.new(account, key_id, request.api, request.regions, len(request.rows) or None)
+    created = deployment.clock().isoformat(timespec="seconds")
+    batch = Batch(secrets.token_hex(16), account, key_id, request.api, created, request.regions)
     if request.address:
         rows = _find_list(deployment, account, request.address)
     else:
         rows = List("rows", storage.results_bucket, batch.object("list.jsonl"))
         storage.write_result(rows.key, b"".join(row.line() for row in request.rows), "application/jsonl")
+        batch = replace(batch, rows=len(request.rows))
     batches.begin(batch, rows)
     return batch
 
@@ -128,23 +130,25 @@ def _find_list(deployment: Deployment, account: str, address: str) -> List:
         raise InvalidRequest(
             "list must be s3://bucket/list.jsonl, .csv or .parquet, s3://bucket/prefix/, or a list sent"
         )
+    if form not in ("jsonl", "csv", "parquet", "prefix"):
+        raise InvalidRequest("A list is called .jsonl, .csv or .parquet; a prefix ends with a slash")
     try:
-        if form == "prefix":
-            if not s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents"):
-                raise InvalidRequest(f"There is no object under {address[:200]}")
-            return List("prefix", bucket, key)
-        if form not in ("jsonl", "csv", "parquet"):
-            raise InvalidRequest("A list is called .jsonl, .csv or .parquet; a prefix ends with a slash")
-        body: Any = s3.get_object(Bucket=bucket, Key=key)["Body"]
+        if form != "prefix":
+            _look_at(s3.get_object(Bucket=bucket, Key=key)["Body"], form)
+        elif not s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents"):
+            raise InvalidRequest(f"There is no object under {address[:200]}")
     except ClientError as error:
         raise InvalidRequest(f"{address[:200]} cannot be read: {error.response['Error']['Code']}") from error
+    return List(form, bucket, key)
+
+
+def _look_at(body: Any, form: str) -> None:
+    """Raise ``InvalidRequest`` where a list is broken at its beginning."""
     with body:
-        if form == "parquet":
-            if body.read(4) != b"PAR1":
-                raise InvalidRequest("The list is not Parquet")
-            return List("parquet", bucket, key)
-        deque(islice(read_rows(body, form), _ROWS_LOOKED_AT), maxlen=0)
-    return List("csv" if form == "csv" else "jsonl", bucket, key)
+        if form != "parquet":
+            deque(islice(read_rows(body, form), _ROWS_LOOKED_AT), maxlen=0)
+        elif body.read(4) != b"PAR1":
+            raise InvalidRequest("The list is not Parquet")
 
 
 class ListRequest(BaseModel):
@@ -217,5 +221,5 @@ class BatchAnswer(BaseModel):
         results: dict[Kind, str] | None = None
         if batch.finished:
             results = {kind: storage.result_url(batch.object(name)) for kind, name in RESULTS.items()}
-        told = {name: getattr(batch, name) for name in cls.model_fields if hasattr(batch, name)}
-        return cls(**told, done=batch.read + batch.failed, results=results, request_id=request_id)
+        done = batch.read + batch.failed
+        return cls(**asdict(batch), done=done, results=results, request_id=request_id)

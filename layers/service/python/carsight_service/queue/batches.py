@@ -24,7 +24,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -44,7 +44,7 @@ from carsight_service.contract.errors import (
 )
 from carsight_service.contract.lists import Row, parse_row
 from carsight_service.deadline import OutOfTime
-from carsight_service.images import S3Source, UrlSource
+from carsight_service.images import S3Source, UrlSource, image_source
 from carsight_service.queue.messages import TryLater
 from carsight_service.reading import Recognize, forget_frames, translate
 from carsight_service.telemetry import logger, stage, timed
@@ -98,11 +98,9 @@ class ChildRow:
 
     def answer(self, status: int, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the row of a result: which row of the list it is, and what it has come to."""
-        try:
+        about = {"input": self.input}
+        with suppress(InvalidRequest):
             row = parse_row(self.input, self.row)
-        except InvalidRequest:
-            about = {"input": self.input}
-        else:
             about = {"input": row.image} if row.id is None else {"id": row.id, "input": row.image}
         return {"row": self.row, **about, "status": status, **body}
 
@@ -123,14 +121,12 @@ class Outcome:
     """What its units were counted under."""
     etag: str = ""
     """S3's name for these bytes, where they were found there."""
-    rows: Sequence[Mapping[str, Any]] = ()
-    """What ``lines`` say, where they have just been made of it."""
 
     @classmethod
     def of(cls, rows: Sequence[Mapping[str, Any]], ticket: str = "none") -> Outcome:
         """Return the outcome that ``rows`` are."""
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        return cls(lines.encode(), sum(row["status"] == 200 for row in rows), ticket, rows=rows)
+        return cls(lines.encode(), sum(row["status"] == 200 for row in rows), ticket)
 
     @classmethod
     def void(cls) -> Outcome:
@@ -148,20 +144,21 @@ class Outcome:
 
     def answer(self) -> Sequence[Mapping[str, Any]]:
         """Return its rows, without what it takes too much room to pass on."""
-        rows = self.rows or [json.loads(line) for line in self.lines.splitlines()]
+        rows = [json.loads(line) for line in self.lines.splitlines()]
         if len(self.lines) <= ANSWER_BYTES:
             return rows
         return [{name: row[name] for name in _BRIEFLY if name in row} | {"truncated": True} for row in rows]
 
 
+@dataclass(frozen=True)
 class Outcomes:
     """What children have come to, each in an object that S3 lets only one of them write."""
 
-    def __init__(self, deployment: Deployment) -> None:
-        self._aws = deployment.aws
-        self._storage = deployment.storage
-        self._bucket = deployment.storage.results_bucket
-        self._meters = deployment.meters
+    deployment: Deployment
+
+    @property
+    def _bucket(self) -> str:
+        return self.deployment.storage.results_bucket
 
     def get(self, key: str) -> Outcome | None:
         """Return the outcome under ``key``, None where there is none."""
@@ -175,7 +172,7 @@ class Outcomes:
         condition: Any = {"IfMatch": instead.etag} if instead else {"IfNoneMatch": "*"}
         about = {"read": str(outcome.read), "ticket": outcome.ticket}
         try:
-            self._aws.photos.put_object(
+            self.deployment.aws.photos.put_object(
                 Bucket=self._bucket, Key=key, Body=outcome.lines, Metadata=about, **condition
             )
         except Exception as error:
@@ -191,7 +188,7 @@ class Outcomes:
 
     def all(self, batch: Batch) -> Iterator[Outcome]:
         """Yield the outcomes of a batch, in the order of its list, a few of them in memory."""
-        pages = self._aws.s3.get_paginator("list_objects_v2").paginate(
+        pages = self.deployment.aws.s3.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=batch.part()
         )
         keys = filter(None, pages.search("Contents[].Key"))
@@ -202,7 +199,7 @@ class Outcomes:
 
     def open(self, batch: Batch, first_row: int | None = None) -> list[Grant]:
         """Return what is counted and not closed of one child, or of all of a batch."""
-        return self._meters.granted(batch.account, batch.api, batch.tickets(first_row))
+        return self.deployment.meters.granted(batch.account, batch.api, batch.tickets(first_row))
 
     def settle(self, batch: Batch, first_row: int | None = None) -> None:
         """Close the open tickets of one child, or of all of a batch, as their outcomes say.
@@ -211,7 +208,7 @@ class Outcomes:
         """
         for grant in self.open(batch, first_row):
             outcome = self.decide(batch.part(batch.row_of(grant.ticket)), Outcome.void())
-            self._meters.close(grant, outcome.paid_by(grant))
+            self.deployment.meters.close(grant, outcome.paid_by(grant))
 
     def noted(self, batch: Batch, first_row: int) -> list[int]:
         """Return the rows of a child that its worker may have died over."""
@@ -220,18 +217,18 @@ class Outcomes:
 
     def note(self, batch: Batch, first_row: int, rows: Sequence[int]) -> None:
         """Note the rows of a child that its worker will have died over, should it die now."""
-        self._storage.write_result(batch.notes(first_row), json.dumps(rows).encode())
+        self.deployment.storage.write_result(batch.notes(first_row), json.dumps(rows).encode())
 
     def _object(self, key: str) -> Any:
         which: Any = {"Bucket": self._bucket, "Key": key}
         try:
-            found: Any = self._aws.photos.get_object(**which)
+            found: Any = self.deployment.aws.photos.get_object(**which)
         except Exception as error:
             if failure(error).code == "NoSuchKey":
                 return None
             raise
         is_whole = found["ContentLength"] <= MAX_IMAGE_BYTES  # which is what this client brings at most
-        return found if is_whole else self._aws.s3.get_object(**which)
+        return found if is_whole else self.deployment.aws.s3.get_object(**which)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +252,6 @@ class BatchWorker:
 
     def __init__(self, deployment: Deployment, recognize: Recognize) -> None:
         self._deployment = deployment
-        self._storage = deployment.storage
-        self._meters = deployment.meters
         self._recognize = recognize
         self._batches = Batches(deployment)
         self._outcomes = Outcomes(deployment)
@@ -267,9 +262,10 @@ class BatchWorker:
         Raises ``TryLater`` where its batch was stopped, and whatever is our fault: both are tried again.
         """
         batch = self._running(event["BatchInput"]["batch"])
+        if batch is None:
+            raise TryLater(_STOPPED)
         rows = [ChildRow(**item) for item in event["Items"]]
-        deadline = min(deadline, time.monotonic() + CHILD_SECONDS)
-        child = Child(batch, rows, event["attempt"], deadline)
+        child = Child(batch, rows, event["attempt"], min(deadline, time.monotonic() + CHILD_SECONDS))
         with timed(self._deployment.timer) as stages:
             outcome = self._outcomes.get(batch.part(child.first))
             if outcome is None or outcome.is_void:
@@ -278,35 +274,43 @@ class BatchWorker:
                 self._outcomes.settle(batch, child.first)
         if outcome.is_void:
             raise TryLater(_STOPPED)
-        about = {"batch": batch.id, "row": child.first, "rows": len(child.rows), "read": outcome.read}
+        about = {"batch": batch.id, "row": child.first, "rows": len(rows), "read": outcome.read}
         milliseconds = {name: round(value, 1) for name, value in stages.items()}
         logger.info("rows read", extra={**about, "ms": milliseconds})
         return outcome.answer()
 
-    def _running(self, batch_id: str) -> Batch:
+    def _running(self, batch_id: str) -> Batch | None:
+        """Return the batch, None where it does not run."""
         batch = self._batches.get(batch_id)
-        if batch is None or batch.state != "running":
-            raise TryLater(_STOPPED)
-        return batch
+        return batch if batch and batch.state == "running" else None
 
     def _read(self, child: Child, void: Outcome | None) -> Outcome:
-        """Read a child and store what it comes to, in the place of a ``void`` outcome where there is one."""
+        """Store what a child comes to, in the place of a ``void`` outcome where there is one.
+
+        Return what is stored then: another run's, or a void outcome where the batch has ended meanwhile.
+        """
         try:
             with stage("keys"):
                 grant = self._take(child)
         except StoreUnavailable:
             raise
         except ServiceError as refused:  # the key, its plan or its limit: that is every row's answer
-            return self._store(child, [self._refused(child, row, refused) for row in child.rows], void)
-        try:
-            # Looked at behind the ticket: whoever ends the batch notes that before it looks for tickets.
-            self._running(child.batch.id)
-        except TryLater:
-            self._outcomes.settle(child.batch, child.first)
-            raise
-        outcome = self._store(child, self._rows(child, grant), void, grant.ticket)
+            return self._store(
+                child, Outcome.of([self._refused(child, row, refused) for row in child.rows]), void
+            )
+        # Looked at behind the ticket: whoever ends the batch notes that before it looks for tickets.
+        runs = self._running(child.batch.id)
+        mine = Outcome.of(self._rows(child, grant), grant.ticket) if runs else Outcome.void()
+        outcome = self._store(child, mine, void)
         with stage("keys"):
-            self._meters.close(grant, outcome.paid_by(grant))
+            self._deployment.meters.close(grant, outcome.paid_by(grant))
+        return outcome
+
+    def _store(self, child: Child, mine: Outcome, void: Outcome | None) -> Outcome:
+        with stage("store"):
+            outcome = self._outcomes.put(child.batch.part(child.first), mine, void)
+        if outcome is mine:
+            self._batches.add(child.batch, mine.read, len(child.rows) - mine.read)
         return outcome
 
     def _take(self, child: Child) -> Grant:
@@ -315,17 +319,7 @@ class BatchWorker:
             return left[0]
         # Under a name of its own: a run that comes late, when another has closed its ticket, has none to it.
         ticket = child.batch.tickets(child.first) + secrets.token_hex(3)
-        return self._meters.take(child.batch.account, child.batch.api, len(child.rows), ticket)
-
-    def _store(
-        self, child: Child, rows: Sequence[Mapping[str, Any]], void: Outcome | None, ticket: str = "none"
-    ) -> Outcome:
-        mine = Outcome.of(rows, ticket)
-        with stage("store"):
-            outcome = self._outcomes.put(child.batch.part(child.first), mine, void)
-        if outcome is mine:
-            self._batches.add(child.batch, mine.read, len(rows) - mine.read)
-        return outcome
+        return self._deployment.meters.take(child.batch.account, child.batch.api, len(child.rows), ticket)
 
     def _rows(self, child: Child, grant: Grant) -> list[dict[str, Any]]:
         """Read the rows of a child, but for those that have ended its worker."""
@@ -341,14 +335,13 @@ class BatchWorker:
         try:
             with closing(fetched_ahead(partial(self._fetch, child.batch), child.rows)) as photos:
                 for item, photo in photos:
-                    refusal: ServiceError | None = None
                     if item.row in fatal:
-                        refusal = InternalError(child.batch.api)
+                        row = self._refused(child, item, InternalError(child.batch.api))
                     elif not left:
-                        refusal = LimitExceeded(grant.usage, self._deployment.clock())
+                        row = self._refused(child, item, LimitExceeded(grant.usage, self._deployment.clock()))
                     else:
                         note([*fatal, item.row])
-                    row = self._refused(child, item, refusal) if refusal else self._row(child, item, photo)
+                        row = self._row(child, item, photo)
                     rows.append(row)
                     left -= row["status"] == 200
         except Exception:
@@ -385,18 +378,16 @@ class BatchWorker:
         A URL, an object of a bucket that the deployment lists, or an upload of the same account (its object
         key in the uploads bucket, or an ``s3://`` address). Raises the contract's errors.
         """
-        row = parse_row(item.input, item.row)
-        images = self._deployment.images
-        if row.image.lower().startswith(("http://", "https://")):
-            return row, images.load(UrlSource(row.image))
-        bucket, key = self._storage.uploads_bucket, row.image
-        if key.lower().startswith("s3://"):
-            bucket, _, key = key[len("s3://") :].partition("/")
-        if bucket != self._storage.uploads_bucket or not key.startswith(INCOMING):
-            return row, images.load(S3Source(bucket, key))
-        if not key.startswith((upload_prefix(batch.account), upload_prefix(batch.key_id))):
-            raise InvalidImage("not an upload of this account")
-        return row, self._storage.read_photo(bucket, key).data
+        row, storage = parse_row(item.input, item.row), self._deployment.storage
+        source = image_source(row.image)
+        if not isinstance(source, UrlSource | S3Source):
+            source = S3Source(storage.uploads_bucket, row.image)
+        match source:
+            case S3Source(storage.uploads_bucket, key) if key.startswith(INCOMING):
+                if not key.startswith((upload_prefix(batch.account), upload_prefix(batch.key_id))):
+                    raise InvalidImage("not an upload of this account")
+                return row, storage.read_photo(source.bucket, key).data
+        return row, self._deployment.images.load(source)
 
 
 def fetched_ahead(

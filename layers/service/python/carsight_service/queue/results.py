@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from smart_open import s3
@@ -19,7 +20,6 @@ from carsight_service.contract.errors import InternalError, InvalidRequest
 from carsight_service.contract.lists import read_rows
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.batches import ChildRow, Outcome, Outcomes
-from carsight_service.queue.leases import Leases
 from carsight_service.queue.tables import write_tables
 from carsight_service.telemetry import logger
 
@@ -40,29 +40,24 @@ class BatchJobs:
     """What the batches' state machine has done beside reading; one per process."""
 
     def __init__(self, deployment: Deployment) -> None:
-        settings, aws = deployment.settings, deployment.aws
-        self._settings = settings
-        self._aws = aws
-        self._storage = deployment.storage
+        self._deployment = deployment
+        self._s3 = deployment.aws.s3
         self._bucket = deployment.storage.results_bucket
         self._batches = Batches(deployment)
         self._outcomes = Outcomes(deployment)
-        self._leases = Leases(settings.table_name, aws.work, deployment.clock)
         self._announcer = Announcer.of(deployment)
 
-    def handle(self, event: Event, context: Context) -> dict[str, Any]:
+    def handle(self, event: Event, _: Context) -> dict[str, Any]:
         """Do what a state of the machine asks for, or deal with the event of an execution that has ended."""
-        seconds = context.get_remaining_time_in_millis() / 1000
         if "check" in event:
-            return self.check(event["check"], event["list"], seconds)
-        ended = event.get("detail")
-        if ended:
-            return self.finish(ended["name"], ended.get("redriveCount", 0), seconds, ENDS[ended["status"]])
-        return self.finish(event["finish"], event["redrives"], seconds, "finished", event["manifest"])
+            return self.check(event["check"], event["list"])
+        if ended := event.get("detail"):
+            return self.finish(ended["name"], ended.get("redriveCount", 0), ENDS[ended["status"]])
+        return self.finish(event["finish"], event["redrives"], "finished", event["manifest"])
 
     # -- before ----------------------------------------------------------------------------------------------
 
-    def check(self, batch_id: str, rows: Mapping[str, str], seconds: float) -> dict[str, Any]:
+    def check(self, batch_id: str, rows: Mapping[str, str]) -> dict[str, Any]:
         """Look at every row of a list, and answer with the list that the map reads.
 
         A list with a row that names no image is refused: the batch has failed then, and says why.
@@ -79,27 +74,25 @@ class BatchJobs:
                     checked.write(row.line())
         except InvalidRequest as error:
             self._batches.change(batch, detail=error.message)
-            self.finish(batch_id, batch.redrives, seconds, "failed")
+            self.finish(batch_id, batch.redrives, "failed")
             return {"kind": "refused"}
         self._batches.change(batch, rows=count)
         return {"kind": "rows", "bucket": self._bucket, "key": batch.object("list.jsonl")}
 
     # -- after -----------------------------------------------------------------------------------------------
 
-    def finish(
-        self, batch_id: str, redrives: int, seconds: float, state: State, manifest: str = ""
-    ) -> dict[str, Any]:
-        """Join the results of a batch that has ended, and announce it, once for each end.
+    def finish(self, batch_id: str, redrives: int, state: State, manifest: str = "") -> dict[str, Any]:
+        """Join the results of a batch that has ended, and announce it; an end that is noted is over.
 
-        Raises ``TryLater`` where that is being done elsewhere, and whatever is our fault.
+        Raises whatever is our fault. Whoever does it again, or beside another, writes and announces the same.
         """
         batch = self._batches.get(batch_id)
         if batch is None or batch.redrives != redrives:
             return {"id": batch_id, "state": "redriven"}
-        lease = self._leases.take(f"batch/{batch.delivery}", state, seconds, holder=f"{state}/{manifest}")
-        if lease is not None:
-            with self._leases.held(lease):
-                batch = self._finish(batch, state, manifest)
+        if not batch.finished:
+            batch = self._finish(batch, state, manifest)
+        if batch.state == "finished":  # a child that has an outcome may have run again, and died over units
+            self._outcomes.settle(batch)
         return {"id": batch.id, "state": batch.state, "read": batch.read, "failed": batch.failed}
 
     def _finish(self, batch: Batch, state: State, manifest: str) -> Batch:
@@ -112,30 +105,28 @@ class BatchJobs:
         for file in files.get("FAILED", ()):
             self._give_up(batch, file["Key"])
         read, failed = self._join(batch)
-        have = read + failed
-        if state == "finished" and batch.rows not in (None, have):
-            logger.error("rows without a result", extra={"batch": batch.id, "rows": batch.rows, "have": have})
-        counted: dict[str, Any] = {"read": read, "failed": failed}
-        if state == "finished":
-            counted["rows"] = have
+        rows = read + failed if state == "finished" else batch.rows
+        if batch.rows not in (None, rows):
+            logger.error("rows without a result", extra={"batch": batch.id, "rows": batch.rows, "have": rows})
         # Announced before it is known to be finished: a worker that dies in between does both again, the
         # announcement under the same delivery id.
-        ended = replace(batch, state=state, **counted)
+        known: dict[str, Any] = {"state": state, "rows": rows, "read": read, "failed": failed}
+        ended = replace(batch, **known)
         summary = self._summary(ended)
         own = [{"key": file["Key"], "bytes": file["Size"]} for file in files.get("SUCCEEDED", ())]
         manifested = json.dumps({**summary, "files": own}).encode()
-        self._storage.write_result(batch.object(RESULTS["manifest"]), manifested)
+        self._deployment.storage.write_result(batch.object(RESULTS["manifest"]), manifested)
         self._announcer.announce("carsight.batch", batch.account, batch.delivery, summary)
-        self._batches.end(batch, state, **counted)
-        if state == "finished":  # every child has an outcome; one that ran once more may have died over units
-            self._outcomes.settle(batch)
+        self._batches.end(batch, **known)
         return ended
 
     def _give_up(self, batch: Batch, failures: str) -> None:
         """Refuse the rows of children that have failed for good, few enough for the map to go on."""
         for record in self._body(self._bucket, failures).iter_lines(1 << 20):
             rows = [ChildRow(**item) for item in json.loads(json.loads(record)["Input"])["Items"]]
-            refused = [row.refusal(batch, InternalError(batch.api), self._settings) for row in rows]
+            refused = [
+                row.refusal(batch, InternalError(batch.api), self._deployment.settings) for row in rows
+            ]
             self._outcomes.decide(batch.part(rows[0].row), Outcome.of(refused))
 
     def _join(self, batch: Batch) -> tuple[int, int]:
@@ -159,22 +150,23 @@ class BatchJobs:
         return counts[True], counts[False]
 
     def _body(self, bucket: str, key: str) -> Any:
-        return self._aws.s3.get_object(Bucket=bucket, Key=key)["Body"]
+        return self._s3.get_object(Bucket=bucket, Key=key)["Body"]
 
-    def _writer(self, key: str, content_type: str) -> Any:
-        """Return an object that is written piece by piece; it appears when its block is left."""
+    @contextmanager
+    def _writer(self, key: str, content_type: str) -> Iterator[Any]:
+        """Yield an object that is written piece by piece; it appears when the block is left."""
         about = {"S3.Client.create_multipart_upload": {"ContentType": content_type}}
-        client = self._aws.s3
-        return s3.open(self._bucket, key, "wb", min_part_size=_PART_BYTES, client=client, client_kwargs=about)
+        options: Any = {"client": self._s3, "client_kwargs": about, "min_part_size": _PART_BYTES}
+        with TemporaryFile() as piece:  # on disk until it is sent: small results have small pieces
+            options["writebuffer"] = piece
+            with s3.open(self._bucket, key, "wb", **options) as file:
+                yield file
 
     def _summary(self, batch: Batch) -> dict[str, Any]:
         """Return what is announced of a batch that has ended."""
         told = ("id", "api", "state", "rows", "read", "failed", "created")
-        return {
-            **{name: getattr(batch, name) for name in told},
-            **({"detail": batch.detail} if batch.detail else {}),
-            "result": {
-                "bucket": self._bucket,
-                **{kind: batch.object(name) for kind, name in RESULTS.items()},
-            },
-        }
+        summary: dict[str, Any] = {name: getattr(batch, name) for name in told}
+        if batch.detail:
+            summary["detail"] = batch.detail
+        objects: dict[str, str] = {kind: batch.object(name) for kind, name in RESULTS.items()}
+        return summary | {"result": {"bucket": self._bucket} | objects}

@@ -26,7 +26,7 @@ _COLUMNS: Mapping[Api, Mapping[str, type]] = {
 _KINDS = {int: DataType.int32(), float: DataType.float64(), str: DataType.string(), bool: DataType.bool()}
 
 _ROWS_AT_ONCE = 5_000
-_ROWS_A_GROUP = 50_000
+_ROWS_A_GROUP = 10_000
 """Rows whose columns are kept together in a Parquet file, and in memory until they are written."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

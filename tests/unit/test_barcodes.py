@@ -140,9 +140,14 @@ def code(payload: str, kind: zxingcpp.BarcodeFormat) -> Pixels:
 def read(pixels: Pixels) -> list[BarcodeVin]:
     """What the looks at a photo without any text find, in their order."""
     view = View.of(Photo.of(pixels), 1600)
-    for one in (barcodes.whole(view), *barcodes.further_views(view)):
-        found = barcodes.look(one)
-        if found:
+    if found := barcodes.look(barcodes.whole(view)):
+        return found
+    parts = barcodes.busy_parts(view)
+    for one in barcodes.bars(parts):
+        if found := barcodes.look(one, barcodes.BARS, rotate=False):
+            return found
+    for one in barcodes.further_views(view, parts):
+        if found := barcodes.look(one):
             return found
     return []
 
@@ -178,6 +183,35 @@ def test_a_small_code_in_a_large_photo_is_read(name: str, module: float) -> None
     x, y = found.corners.mean(axis=0)
     assert 700 < x < 700 + small.shape[1]
     assert 590 < y < 610 + small.shape[0]
+
+
+@pytest.mark.parametrize("module", [1.5, 1.75])
+@pytest.mark.parametrize("name", ["Code39", "Code93", "Code128"])
+def test_a_small_code_out_of_focus_is_read(name: str, module: float) -> None:
+    drawn = code(CHECKED, getattr(zxingcpp.BarcodeFormat, name))[270:430, 40:860]
+    small = cv2.resize(drawn, None, fx=module / 3, fy=module / 3, interpolation=cv2.INTER_AREA)
+    photo = np.full((400, 900, 3), 190, np.uint8)
+    photo[150 : 150 + small.shape[0], 200 : 200 + small.shape[1]] = small
+    grain = np.random.default_rng(1).normal(0, 3, photo.shape)
+    blurred = np.clip(cv2.GaussianBlur(photo, (0, 0), 0.6) + grain, 0, 255).astype(np.uint8)
+    assert [one.vin for one in read(blurred)] == [CHECKED]
+
+
+@pytest.mark.parametrize(("ground", "left"), [(90, 2), (30, 1), (0, 1), (120, 0)])
+@pytest.mark.parametrize("name", ["Code39", "Code128"])
+def test_a_code_without_its_quiet_zones_is_read(name: str, ground: int, left: int) -> None:
+    """``left`` modules are left of them, and what lies beside is as dark as ``ground``."""
+    bars = np.asarray(
+        zxingcpp.write_barcode_to_image(
+            zxingcpp.create_barcode(CHECKED, getattr(zxingcpp.BarcodeFormat, name)),
+            scale=3,
+            add_quiet_zones=False,
+        )
+    )
+    label = np.pad(bars[:80], 3 * left, constant_values=255)
+    photo = np.full((500, 1200, 3), ground, np.uint8)
+    photo[200 : 200 + label.shape[0], 80 : 80 + label.shape[1]] = label[:, :, None]
+    assert [one.vin for one in read(photo)] == [CHECKED]
 
 
 @pytest.mark.parametrize("name", ["DataMatrix", "QRCode"])

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import zxingcpp
 
 from carsight import runtime
 from carsight.detector import Detection, Detector
@@ -365,6 +366,80 @@ def test_a_tilted_label_is_read(recognizer: VinRecognizer, tilt: int, size: int)
     tilted = cv2.warpAffine(page, matrix, (700, 500), borderValue=(150, 150, 150))
     found = recognizer.read(np.asarray(cv2.GaussianBlur(tilted, (0, 0), 0.6), np.uint8)).candidates
     assert [candidate.vin for candidate in found[:1]] == [CHECKED]
+
+
+def sheet(lines: Sequence[str], font: str = "sans", weight: int = 500) -> Pixels:
+    """A sheet of paper with ``lines``, slightly out of focus."""
+    page = np.full((500, 1100, 3), (226, 232, 234), np.uint8)
+    for row, line in enumerate(lines):
+        cv2.putText(page, line, (60, 90 + 70 * row), (25, 25, 25), cv2.FontFace(font), 36, weight)
+    return np.asarray(cv2.GaussianBlur(page, (0, 0), 0.6), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "1M8 GDM9AX KP042788",
+        "VIN 1M8 GDM9AX K P042788",
+        "1M 8G DM 9A XK P0 42 788",
+        "1M8GDM9AXKP 042788",
+        "VIN: 1M8-GDM9AX-KP042788",
+        "1M8.GDM9AX.KP042788",
+        "1M8 - GDM9AX - KP042788",
+        "CHASSIS NO. 1M8 GDM9AX KP042788",
+        "Fahrgestell-Nr. 1M8GDM9AXKP042788",
+        "1M8GDM9AXKP042788",
+    ],
+)
+def test_a_vin_is_read_as_people_write_it(recognizer: VinRecognizer, written: str) -> None:
+    result = recognizer.read(sheet(["MFD BY EXAMPLE MOTORS", written, "TYPE: PASSENGER CAR"]))
+    assert [candidate.vin for candidate in result.candidates[:1]] == [CHECKED]
+    box = result.candidates[0].box
+    assert 110 < (box.ymin + box.ymax) / 2 < 190
+
+
+@pytest.mark.parametrize("before", ["", "VIN: ", "CHASSIS NO. "])
+def test_the_box_of_a_vin_in_groups_is_that_of_its_characters(recognizer: VinRecognizer, before: str) -> None:
+    page = sheet([f"{before}1M8.GDM9AX.KP042788", "TYPE: PASSENGER CAR"])
+    found = recognizer.read(page).candidates[0]
+    # Where the VIN begins: what is left of it is the name alone.
+    named = np.flatnonzero((sheet([before]) < 128).any(axis=(0, 2)))
+    written = np.flatnonzero((page[40:110] < 128).any(axis=(0, 2)))
+    first = written[0] if not before else written[written > named[-1] + 2][0]
+    assert found.vin == CHECKED
+    assert abs(found.box.xmin - first) < 20
+    assert abs(found.box.xmax - written[-1]) < 20
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["PACKING SLIP", "Order 4471-2298-1075-A", "Parcel 9400 1118 9922 3344"],
+        ["ACME ROUTER", "S/N 7Y2 T0A41X 9984KD03", "MAC 00:1A:2B:3C:4D:5E"],
+        ["INVOICE", "IBAN NO93 8601 1117 947", "Total 812.40"],
+        ["LICENSE", "7KX2Q-91MMZ-B3T8R-22", "Valid 2027-06-30"],
+        ["CALL", "+49 151 2345 6789 01", "2024-06-12 12:41:37"],
+    ],
+)
+def test_other_numbers_in_groups_are_no_answer(recognizer: VinRecognizer, lines: list[str]) -> None:
+    assert recognizer.read(sheet(lines)).candidates == ()
+
+
+@pytest.mark.parametrize("tilt", [0, -12, 45])
+@pytest.mark.parametrize(("light", "dark"), [(255, 0), (0, 255)])
+@pytest.mark.parametrize("name", ["Code39", "Code128", "Code93"])
+def test_a_code_without_its_text_is_read(
+    recognizer: VinRecognizer, name: str, light: int, dark: int, tilt: int
+) -> None:
+    kind = getattr(zxingcpp.BarcodeFormat, name)
+    bars = np.asarray(zxingcpp.write_barcode_to_image(zxingcpp.create_barcode(CHECKED, kind), scale=2))
+    page = np.full((700, 1200, 3), 225, np.uint8)
+    label = np.asarray(np.where(bars > 127, light, dark), np.uint8)
+    page[300 : 300 + label.shape[0], 120 : 120 + label.shape[1]] = label[:, :, None]
+    matrix = cv2.getRotationMatrix2D((600, 350), tilt, 1)
+    photo = cv2.warpAffine(page, matrix, (1200, 700), borderValue=(225, 225, 225))
+    result = recognizer.read(np.asarray(cv2.GaussianBlur(photo, (0, 0), 0.6), np.uint8))
+    assert [candidate.vin for candidate in result.candidates] == [CHECKED]
 
 
 def test_a_label_without_a_vin_is_no_answer(recognizer: VinRecognizer) -> None:

@@ -168,6 +168,7 @@ class _Line:
     cuts: tuple[LineReading, ...]
     agreed: bool = False
     """Whether the careful reader, asked, says the same VIN as the small one."""
+    lower_case: bool = False
 
     @property
     def certainty(self) -> float:
@@ -277,6 +278,7 @@ class _Search:
         self._certainty = 0.0
         self._full: View | None = None
         self._codes_sought = not self._tuning.barcodes
+        self._parts: list[View] = []
 
     def run(self) -> None:
         """Search until something is sure or all ways are tried, the cheap and likely ones first."""
@@ -285,6 +287,7 @@ class _Search:
             self._look_level,
             self._flip,
             self._look_for_codes,
+            self._look_at_bars,
             self._trim,
             self._widen,
             self._look_with_border,
@@ -369,7 +372,7 @@ class _Search:
 
     def _read_in(self, view: View, corners: Floats, score: float) -> _Line:
         inside = view.from_photo(corners)
-        reading, other, settled = self._readings(view, inside)
+        reading, other, settled, lower_case = self._readings(view, inside)
         if is_cut(reading, grown(corners), (self._photo.width, self._photo.height)):
             return _Line(corners, score, reading, (), (reading,))
         line = self._line(corners, score, reading)
@@ -377,9 +380,11 @@ class _Search:
         doubtful = self._tuning.promising <= line.certainty < _CLEAR
         if whole and doubtful and not settled and self.is_small(line) and self._pay(len(_ENLARGED)):
             cuts = [cut_enlarged(view.pixels, inside, 0.05, 0.33, sides) for sides in _ENLARGED]
-            line = self._line(corners, score, reading, *self._careful.read(cuts))
+            line = self._line(corners, score, reading, *self._reader(lower_case).read(cuts))
             reading = line.reading
-        line = replace(line, agreed=bool(other and line.ranked) and other == line.ranked[0][0])
+        line = replace(
+            line, lower_case=lower_case, agreed=bool(other and line.ranked) and other == line.ranked[0][0]
+        )
         if line.certainty >= self._tuning.sure and reading.span is not None:
             text = trimmed(corners, reading.span)
             # "VIN:" is not a part of it. Where nothing stands beside it, both tell where it ends, the text to
@@ -388,24 +393,29 @@ class _Search:
             line = replace(line, corners=text if beside else np.float32(0.5) * (text + corners))
         return line
 
-    def _readings(self, view: View, inside: Floats) -> tuple[LineReading, str, bool]:
+    def _readings(self, view: View, inside: Floats) -> tuple[LineReading, str, bool, bool]:
         """Return the word for the line within ``inside``, what another reading says, and if that is all.
 
         It is the small reader's where that is sure, or says the same of a looser cut, which for small text is
-        enlarged as well. Else it is the careful one's.
+        enlarged as well. Else it is the careful one's, but for lower case, which is told last.
         """
         tuning, small = self._tuning, self._recognizer.reader
         crop = cut(view.pixels, inside)
         if self._recognizer.careful is None:
-            return small.read([crop])[0], "", False
+            return small.read([crop])[0], "", False, False
         reading, seen = small.glance(crop, tuning.settled_twice - _LESS)
         if reading is not None:
             vin, certainty, by_pixels = self._word(reading)
             if certainty >= tuning.settled and by_pixels >= tuning.settled_plain:
-                return reading, "", True
+                return reading, "", True, False
             if certainty >= tuning.settled_twice and self._says_so_again(view, inside, reading, vin):
-                return reading, vin, True
-        return self._careful.read([crop])[0], seen, False
+                return reading, vin, True, False
+        if len(seen) >= _FEWEST_SEEN and self._is_lower_case(view, inside):
+            return pooled(small.read([crop, cut(view.pixels, inside, *_LOOSER)])), "", False, True
+        return self._careful.read([crop])[0], seen, False, False
+
+    def _is_lower_case(self, view: View, inside: Floats) -> bool:
+        return text_lines.set_close(view, view.to_photo(grown(inside, *_AROUND_LOWER_CASE))).lower_case
 
     def _says_so_again(self, view: View, inside: Floats, reading: LineReading, vin: str) -> bool:
         few = self._has_few_pixels(inside, reading)
@@ -427,6 +437,10 @@ class _Search:
     def _careful(self) -> LineReader:
         careful = self._recognizer.careful
         return self._recognizer.reader if careful is None else careful()
+
+    def _reader(self, lower_case: bool) -> LineReader:
+        """Return the careful reader, or the small one for ``lower_case``, which only that has learned."""
+        return self._recognizer.reader if lower_case else self._careful
 
     def is_small(self, line: _Line) -> bool:
         """Whether the characters of ``line`` have too few pixels for one cut."""
@@ -457,7 +471,8 @@ class _Search:
             other = self.lines[index]
             best, rest = (line, other) if line.certainty > other.certainty else (other, line)
             score = max(line.score, other.score)
-            self.lines[index] = self._line(best.corners, score, *best.cuts, *rest.cuts)
+            pooled_line = self._line(best.corners, score, *best.cuts, *rest.cuts)
+            self.lines[index] = replace(pooled_line, lower_case=best.lower_case)
         merged = merge_rankings([line.ranked for line in self.lines], self._tuning.prior)
         self._certainty = merged[0][1] if merged else 0.0
 
@@ -475,7 +490,9 @@ class _Search:
         if not self.lines or self._certainty >= _UPRIGHT:
             return
         line = max(self.lines, key=lambda line: line.score)
-        if line.is_legible or len(line.reading.greedy) < _FEWEST_SEEN:
+        seen = line.reading.greedy
+        words = sum(character.isdigit() for character in seen) < _FEWEST_DIGITS // 2
+        if line.is_legible or len(seen) < _FEWEST_SEEN or words:
             return
         orders = [_HALF_TURN]
         if _height(line.corners) > 0.7 * _length(line.corners):
@@ -568,25 +585,48 @@ class _Search:
                     self._keep(self._read(whole, line.score))
 
     def _read_print(self) -> None:
-        """Read lines of clear print that the detector missed, and those that stand one under the other."""
-        if self._certainty >= self._tuning.promising:
+        """Read lines of clear print that the detector missed, and those that stand one under the other.
+
+        The small reader looks first: a line is worth more only if it says enough characters and digits.
+        """
+        if self._certainty >= self._tuning.likely:
             return
         found = text_lines.find_lines(self.view)
-        likely = [line for line in found if 13 <= line.characters <= 27 and not self._is_known(line.corners)]
-        for line in sorted(likely, key=lambda line: abs(line.characters - 19))[:2]:
+        likely = [line for line in found if 13 <= line.characters <= 45 and not self._is_known(line.corners)]
+        promising = []
+        for line in sorted(likely, key=lambda line: abs(line.characters - 21))[:_PRINTED]:
+            if not self._pay(_GLANCE):
+                break
+            text = text_lines.set_close(self.view, line.corners)
+            _, seen = self._recognizer.reader.glance(text.crop(), 1.0)
+            if 15 <= len(seen) <= 40 and sum(character.isdigit() for character in seen) >= _FEWEST_DIGITS:
+                promising.append((abs(len(seen) - LENGTH), len(promising), line, text))
+        for _, _, line, text in sorted(promising, key=lambda each: each[:2])[:2]:
             if self._sure or not self._pay(1):
                 break
-            self._keep(self._read(line.corners, 0.0))
+            if text.changed or text.lower_case:
+                self._keep(self._read_set(text, line.corners))
+            elif self._certainty < self._tuning.promising:
+                self._keep(self._read(line.corners, 0.0))
+        if self._certainty >= self._tuning.promising:
+            return
         for pair in text_lines.pairs(found, 2):
             if self._sure or not self._pay(1):
                 break
-            crop = text_lines.side_by_side(self.view, pair)
-            (reading,) = self._careful.read([crop])
-            span = find_window(reading, self._tuning.prior)
-            if span is not None:  # its name stands before it
-                (reading,) = self._careful.read([text_lines.narrowed(crop, span)])
             corners = np.stack([*pair[0].corners[:2], *pair[1].corners[2:]])
-            self._keep(self._line(corners, 0.0, reading))
+            line = self._read_set(text_lines.side_by_side(self.view, pair), corners)
+            self._keep(replace(line, corners=corners))
+
+    def _read_set(self, text: text_lines.SetText, corners: Floats) -> _Line:
+        """Read what was set anew from the line with ``corners``."""
+        reader = self._reader(text.lower_case)
+        (reading,) = reader.read([text.crop()])
+        span = find_window(reading, self._tuning.prior)
+        if span is not None:  # its name stands before it
+            text = text.part(span)
+            (reading,) = reader.read([text.crop()])
+        place = text if reading.span is None else text.part(reading.span)
+        return replace(self._line(place.corners(corners), 0.0, reading), lower_case=text.lower_case)
 
     def _is_known(self, corners: Floats) -> bool:
         """Whether a line that lies about where ``corners`` do says clearly something that is no VIN."""
@@ -603,12 +643,13 @@ class _Search:
         """Read a doubtful line from several cuts: what they agree on is surer, what they contradict less."""
         if self._certainty < self._tuning.promising:
             return
-        corners = self._best.corners
+        corners, lower_case = self._best.corners, self._best.lower_case
         for cuts in self._tuning.cuts:
             if not self._pay(len(cuts)):
                 break
-            readings = self._careful.read([self._cut(corners, margins) for margins in cuts])
-            self._keep(*(self._line(corners, 0.0, reading) for reading in readings))
+            readings = self._reader(lower_case).read([self._cut(corners, margins) for margins in cuts])
+            lines = (self._line(corners, 0.0, reading) for reading in readings)
+            self._keep(*(replace(line, lower_case=lower_case) for line in lines))
             if self._certainty > self._tuning.likely:
                 break
 
@@ -647,16 +688,27 @@ class _Search:
             self._codes_sought = True
             self.codes += barcodes.look(barcodes.whole(self.view))
 
+    def _look_at_bars(self) -> None:
+        """Read what looks like bars, where the whole showed no code."""
+        if not self._tuning.barcodes or self.codes or not self._pay(_BUSY_LOOK * self.view.pixels.size / 3e6):
+            return
+        self._parts = barcodes.busy_parts(self.view)
+        for view in barcodes.bars(self._parts):
+            if self._sure or not self._pay(_BARS_LOOK * view.pixels.size / 1e6):
+                break
+            self.codes += barcodes.look(view, barcodes.BARS, rotate=False)
+
     def _look_harder_for_codes(self) -> None:
         if not self._tuning.barcodes:
             return
-        for view in barcodes.further_views(self.view):
+        for view in barcodes.further_views(self.view, self._parts):
             if self._sure or not self._pay(_CODE_LOOK * view.pixels.size / 1e6):
                 break
             self.codes += barcodes.look(view)
 
 
 _FIRST_LOOK, _SECOND_LOOK, _CLOSER_LOOK, _CODE_LOOK, _FULL_READ = 0.6, 0.4, 2.5, 0.8, 2.0
+_BUSY_LOOK, _BARS_LOOK, _GLANCE = 0.2, 0.45, 0.25
 """What looks cost, in crops read (see ``_Search``); for codes, per megapixel."""
 
 _CODE_IS_SURE = 20.0
@@ -699,6 +751,15 @@ Of 100 drawn photos of struck metal three were answered wrongly at the first loo
 
 _UPRIGHT = 0.1
 """Certainty that no line has which is read upside down."""
+
+_AROUND_LOWER_CASE = (0.02, 0.2, 0.25)
+"""Margins of a line within which ascenders and descenders are looked for (see ``grown``)."""
+
+_PRINTED = 6
+"""How many printed lines the small reader looks at."""
+
+_FEWEST_DIGITS = 5
+"""A line of which fewer are seen says words."""
 
 _FEWEST_SEEN = 9
 """A line in which the net sees fewer characters is no VIN, not even upside down."""

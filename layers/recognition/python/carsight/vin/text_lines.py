@@ -6,6 +6,7 @@ behind its name, or on two lines; there the print is clear, and contrast is enou
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
@@ -34,11 +35,11 @@ _PITCH = 0.8
 _BESIDE = 1.2
 """How far beside a part of a line the rest is looked for, in the part's lengths."""
 
-_WORD_GAP = 1.7
+_WORD_GAP = 2.3
 """The widest space between the groups of a line, in the pitch of its characters."""
 
 _PIECE = 26
-"""Height in pixels of the two lines that are set side by side in a crop."""
+"""Height in pixels of the text that is set anew in a crop."""
 
 _MARGIN, _TOP = 12, (HEIGHT - _PIECE) // 2
 """Pixels at each end of such a crop, and above the lines."""
@@ -61,18 +62,22 @@ def find_lines(view: View) -> list[TextLine]:
     boxes = [
         (int(x), int(y), int(width), int(height))
         for x, y, width, height, area in stats[1:]
-        if _LOWEST <= height <= _HIGHEST and width >= 2 * height and area > 0.5 * width * height
+        if _LOWEST <= height <= _HIGHEST and 4 * width >= height and area > 0.4 * width * height
     ]
+    if len(boxes) > _MOST_WORDS:  # leaves and gravel: no sheet with one VIN has as many
+        boxes = [box for box in boxes if box[2] >= 2 * box[3]][:_MOST_WORDS]
     lines: list[TextLine] = []
     for box in sorted(_joined(boxes), key=lambda box: box[1])[:_MOST]:
         x, y, width, height = box
+        if width < 2 * height:
+            continue
         quad = np.array([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], np.float32)
         lines.append(TextLine(small.to_photo(quad), width / (_PITCH * height)))
     return lines
 
 
-_MOST = 60
-"""A page has more lines; it is none that shows one VIN."""
+_MOST, _MOST_WORDS = 60, 300
+"""A page has more lines, and words; it is none that shows one VIN."""
 
 
 def _joined(boxes: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
@@ -108,21 +113,96 @@ def pairs(lines: list[TextLine], most: int) -> list[tuple[TextLine, TextLine]]:
     return found[:most]
 
 
-def side_by_side(view: View, pair: tuple[TextLine, TextLine]) -> Pixels:
-    """Cut both lines of ``pair`` into one crop (48 x 384), one beside the other."""
-    pieces = []
-    for line in pair:
-        quad = view.from_photo(line.corners)
-        height = max(1.0, float(quad[3, 1] - quad[0, 1]))
-        width = max(8, round(_PIECE * float(quad[1, 0] - quad[0, 0]) / height))
-        pieces.append(straighten(view.pixels, quad, width, _PIECE, 0.0))
-    return _spread(np.hstack(pieces))
+@dataclass(frozen=True, slots=True)
+class SetText:
+    """A line's text, set anew for the reader: 26 pixels high, its groups as close as its characters.
+
+    ``places`` tells of each column of ``pixels`` where in the line it stands, in shares of its length,
+    ``changed`` whether anything was moved or left out, and ``lower_case`` whether its characters are of
+    different heights.
+    """
+
+    pixels: Pixels
+    places: Floats
+    changed: bool
+    lower_case: bool
+
+    def crop(self) -> Pixels:
+        """Return the text as a crop for the reader: 48 x 384."""
+        return _spread(self.pixels)
+
+    def part(self, span: tuple[float, float]) -> SetText:
+        """Return what stands in the part ``span`` (shares of the width) of ``crop``."""
+        columns = self.pixels.shape[1]
+        first, last = (round((share * WIDTH - _MARGIN) / (WIDTH - 2 * _MARGIN) * columns) for share in span)
+        first = min(max(first, 0), columns - 1)
+        last = min(max(last, first + 1), columns)
+        return SetText(self.pixels[:, first:last], self.places[first:last], self.changed, self.lower_case)
+
+    def corners(self, line: Floats) -> Floats:
+        """Return the corners (4 x 2) of the text in the ``line`` that it was set from."""
+        along = line[[1, 2]] - line[[0, 3]]
+        (a, d), (b, c) = (line[[0, 3]] + along * place for place in self.places[[0, -1]])
+        return np.stack([a, b, c, d])
 
 
-def narrowed(crop: Pixels, span: tuple[float, float]) -> Pixels:
-    """Make a crop of the part ``span`` (shares of the width) of what ``side_by_side`` has made."""
-    first, last = (round(share * WIDTH) for share in span)
-    return _spread(crop[_TOP : _TOP + _PIECE, first : max(last, first + 1)])
+def set_close(view: View, corners: Floats) -> SetText:
+    """Set the text of the line within ``corners`` (4 x 2, pixels of the full photo) without its gaps.
+
+    What is lower than a third of the line, such as dots and dashes between groups, is left out with them.
+    """
+    quad = view.from_photo(corners)
+    height = max(1.0, float(np.hypot(*(quad[3] - quad[0]))))
+    columns = int(np.clip(_PIECE * float(np.hypot(*(quad[1] - quad[0]))) / height, 8, _LONGEST))
+    strip = straighten(view.pixels, quad, columns, _PIECE, 0.0)
+    gray = np.asarray(cv2.cvtColor(strip, cv2.COLOR_BGR2GRAY), np.float32)
+    ground, (low, high) = float(np.median(gray)), np.percentile(gray, (2, 98))
+    sign = 1 if high - ground > ground - low else -1
+    inked = sign * (gray - ground) > max(high - ground, ground - low) / 2
+    kept = np.zeros(columns, bool)
+    heights: list[int] = []
+    end = -1
+    for first, last in _runs(inked.any(axis=0)):
+        rows = np.flatnonzero(inked[:, first:last].any(axis=1))
+        if rows[-1] - rows[0] + 1 < _LOW * _PIECE:
+            continue
+        heights.append(int(rows[-1] - rows[0] + 1))
+        kept[first:last] = True
+        if end >= 0:
+            gap = min(first - end, round(_GAP * _PIECE))
+            kept[end : end + gap // 2] = kept[first - (gap - gap // 2) : first] = True
+        end = last
+    if end < 0:
+        return SetText(strip, np.linspace(0, 1, columns, dtype=np.float32), False, False)
+    places = np.flatnonzero(kept).astype(np.float32) / np.float32(max(1, columns - 1))
+    inside = kept[kept.argmax() : columns - kept[::-1].argmax()]
+    lower = sum(height < _X_HEIGHT * max(heights) for height in heights) >= _FEWEST_LOW
+    return SetText(np.ascontiguousarray(strip[:, kept]), places, not bool(inside.all()), lower)
+
+
+_LOW, _GAP = 0.34, 0.3
+"""Height of what is no character, and the widest gap that is left between two, in heights of the line."""
+
+_X_HEIGHT, _FEWEST_LOW = 0.82, 3
+"""Small letters without an ascender are lower than this, in heights of the highest, and how many tell."""
+
+_LONGEST = 1600
+"""Columns of a line that are looked at: more than 80 characters."""
+
+
+def _runs(marked: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return where the runs of ``marked`` columns begin and end."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], marked, [False])).astype(np.int8)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def side_by_side(view: View, pair: tuple[TextLine, TextLine]) -> SetText:
+    """Set the text of both lines of ``pair`` one beside the other; its ``places`` say nothing."""
+    upper, lower = (set_close(view, line.corners) for line in pair)
+    gap = np.repeat(upper.pixels[:, -1:], round(_GAP * _PIECE), axis=1)
+    pixels = np.hstack([upper.pixels, gap, lower.pixels])
+    places = np.linspace(0, 1, pixels.shape[1], dtype=np.float32)
+    return SetText(pixels, places, True, upper.lower_case or lower.lower_case)
 
 
 def _spread(text: Pixels) -> Pixels:

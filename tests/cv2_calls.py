@@ -32,6 +32,7 @@ CALLS: dict[str, Callable[[], object]] = {
     ],
     "Sobel": lambda: cv2.Sobel(GRAY, cv2.CV_16S, 1, 0),
     "add": lambda: cv2.add(COLOR, COLOR),
+    "addWeighted": lambda: cv2.addWeighted(GRAY, 4, cv2.GaussianBlur(GRAY, (7, 7), 1.0), -3, 0),
     "bitwise_not": lambda: cv2.bitwise_not(COLOR),
     "connectedComponentsWithStats": lambda: cv2.connectedComponentsWithStats((GRAY > 100).astype(np.uint8)),
     "convertScaleAbs": lambda: cv2.convertScaleAbs(cv2.Sobel(GRAY, cv2.CV_16S, 0, 1)),

@@ -42,8 +42,8 @@ _SIDE = 1280
 """Longer side in pixels of the views of a whole photo."""
 
 _ENLARGED, _ENLARGED_SHARP = (6.0, 1.0), (4.0, 2.0)
-"""How many times bars are enlarged, across and along them. Those of 1.1 to 1.75 pixels a module are read then,
-and not before."""
+"""How many times bars are enlarged, across and along them: with 1.1 to 1.75 pixels a module they are not read
+before."""
 
 _LEVEL_LINE = 3.0
 """Degrees up to which a line, and with it the code beside it, is level enough."""

@@ -410,9 +410,13 @@ class _Search:
                 return reading, "", True, False
             if certainty >= tuning.settled_twice and self._says_so_again(view, inside, reading, vin):
                 return reading, vin, True, False
+        reading = self._careful.read([crop])[0]
         if len(seen) >= _FEWEST_SEEN and self._is_lower_case(view, inside):
-            return pooled(small.read([crop, cut(view.pixels, inside, *_LOOSER)])), "", False, True
-        return self._careful.read([crop])[0], seen, False, False
+            # Characters of different heights may be a photo's fault: the surer reader tells.
+            other = pooled(small.read([crop, cut(view.pixels, inside, *_LOOSER)]))
+            if self._word(other)[1] > max(self._word(reading)[1], self._tuning.promising):
+                return other, "", False, True
+        return reading, seen, False, False
 
     def _is_lower_case(self, view: View, inside: Floats) -> bool:
         return text_lines.set_close(view, view.to_photo(grown(inside, *_AROUND_LOWER_CASE))).lower_case

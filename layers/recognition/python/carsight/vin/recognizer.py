@@ -597,7 +597,7 @@ class _Search:
             return
         found = text_lines.find_lines(self.view)
         likely = [line for line in found if 13 <= line.characters <= 45 and not self._is_known(line.corners)]
-        promising = []
+        promising: list[tuple[int, int, text_lines.TextLine, text_lines.SetText]] = []
         for line in sorted(likely, key=lambda line: abs(line.characters - 21))[:_PRINTED]:
             if not self._pay(_GLANCE):
                 break
@@ -618,8 +618,8 @@ class _Search:
             if self._sure or not self._pay(1):
                 break
             corners = np.stack([*pair[0].corners[:2], *pair[1].corners[2:]])
-            line = self._read_set(text_lines.side_by_side(self.view, pair), corners)
-            self._keep(replace(line, corners=corners))
+            both = self._read_set(text_lines.side_by_side(self.view, pair), corners)
+            self._keep(replace(both, corners=corners))
 
     def _read_set(self, text: text_lines.SetText, corners: Floats) -> _Line:
         """Read what was set anew from the line with ``corners``."""

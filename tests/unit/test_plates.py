@@ -109,6 +109,32 @@ def test_nothing_but_the_plate_is_enough(
     assert 0 <= reading.box.ymin < reading.box.ymax <= height
 
 
+@pytest.mark.parametrize(
+    ("text", "band"), [("WA 0475G", "PL"), ("BOT 1046", "D"), ("0815 BDJ", "E"), ("HT 318 RN", "FIN")]
+)
+def test_a_plate_whose_edge_is_that_of_the_photo_is_enough(
+    recognizer: PlateRecognizer, text: str, band: str
+) -> None:
+    """Its text takes half of its width, as a short number does."""
+    font = cv2.FontFace("sans")
+    written = np.full((300, 2000, 3), 246, np.uint8)
+    cv2.putText(written, text, (50, 200), (20, 20, 20), font, 90, 700)
+    rows, columns = np.nonzero(written[:, :, 0] < 133)
+    written = written[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    plate = np.full((110, 520, 3), 246, np.uint8)
+    plate[:, :42] = (153, 51, 0)
+    cv2.putText(plate, band, (4, 96), (255, 255, 255), font, 18, 600)
+    plate[20:88, 150:410] = cv2.resize(written, (260, 68), interpolation=cv2.INTER_AREA)
+    cv2.rectangle(plate, (1, 1), (518, 108), (15, 15, 15), 3)
+    grain = np.random.default_rng(1).normal(0, 3, plate.shape)
+    (reading,) = recognizer.read(
+        np.clip(cv2.GaussianBlur(plate, (0, 0), 0.7) + grain, 0, 255).astype(np.uint8)
+    )
+    assert reading.text == text.replace(" ", "").lower()
+    assert reading.box.xmin < 60
+    assert reading.box.xmax > 460
+
+
 def with_text(pixels: NDArray[np.uint8], polygon: object, text: str) -> NDArray[np.uint8]:
     """Return a photo whose plate, at ``polygon``, says ``text`` in plain strokes."""
     plate = np.full((140, 520, 3), 235, np.uint8)

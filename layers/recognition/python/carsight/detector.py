@@ -96,7 +96,8 @@ class DetectorTuning:
     on a vehicle, as in 80 of 100 validation photos and none of 80 close-ups, the ``close_up`` look is taken
     too. A target there that is at least ``filling`` as wide or high as the photo, and scores
     ``fallback_score``, is it: what else was seen inside it - stickers, slogans - is dropped, and it is not
-    looked at again.
+    looked at again. One that overlaps the photo by ``whole`` is kept beside the others where it is only
+    ``doubtful``: nothing round it tells that it is a plate, and its text has to.
 
     A target that scores ``doubtful``, if less than ``threshold``, is an answer as well: its text has to tell
     what it is. None are where that is None.
@@ -122,6 +123,7 @@ class DetectorTuning:
     edge: float = 0.04
     close_up: WiderLook | None = WiderLook(224, 0.5)
     filling: float = 0.4
+    whole: float = 0.7
     fallbacks: tuple[Fallback, ...] = (Fallback(608, evidence=0.03, gain=1.4),)
     fallback_score: float = 0.5
     turned: WiderLook = WiderLook(192, 0.15)
@@ -246,9 +248,13 @@ class Detector:
         for proposal in wider:
             box = proposal.target.box
             shares = (box[2:] - box[:2]) / size
-            if proposal.target.score >= tuning.fallback_score and shares.max() >= tuning.filling:
+            all_of_it = _overlap(box, np.concatenate([np.zeros(2, np.float32), size])) >= tuning.whole
+            enough = self._least if all_of_it else tuning.fallback_score
+            if proposal.target.score >= enough and shares.max() >= tuning.filling:
                 filling = _Proposal(proposal.target, proposal.zoom, settled=True)
-                return [filling, *(each for each in proposals if not _lies_in(each.target.box, box))]
+                sure = proposal.target.score >= tuning.fallback_score
+                others = (each for each in proposals if not (sure and _lies_in(each.target.box, box)))
+                return [filling, *others]
         return proposals
 
     def _confirmed(

@@ -279,11 +279,22 @@ def test_a_high_plate_whose_row_is_unsure_may_have_two(
     assert reading.text == text
 
 
-@pytest.mark.parametrize("score, text", [(0.67, "bg56coh"), (0.999, "h0j9598")])
-def test_a_photo_stands_on_its_head_only_if_it_reads_far_better_so(score: float, text: str) -> None:
-    """Upside down many a plate says something, and an unsure reading of an upright one is soon beaten."""
+@pytest.mark.parametrize(
+    "close_up, score, text",
+    [(False, 0.67, "bg56coh"), (False, 0.999, "h0j9598"), (True, 0.67, "h0j9598"), (True, 0.44, "bg56coh")],
+)
+def test_a_car_stands_on_its_head_only_if_it_reads_far_better_so(
+    close_up: bool, score: float, text: str
+) -> None:
+    """Upside down many a plate says something; of one without its car the better reading counts."""
     recognizer = scripted(one=("bg56coh", 0.45, "gb"), two=("", 0.0, "gb"), turned=("h0j9598", score, "us"))
-    (reading,) = recognizer.read(photo("plate_us"))
+    pixels = photo("plate_us").pixels
+    if close_up:
+        box = PlateRecognizer.load().read(pixels)[0].box
+        dx, dy = (round(0.15 * side) for side in (box.xmax - box.xmin, box.ymax - box.ymin))
+        pixels = pixels[box.ymin - dy : box.ymax + dy, box.xmin - dx : box.xmax + dx]
+    (reading,) = recognizer.read(np.ascontiguousarray(pixels))
+    assert (reading.vehicle is None) is close_up
     assert reading.text == text
 
 

@@ -74,9 +74,9 @@ class PlateTuning:
 
     Turns: where a text scores less than ``upright`` it is read upside down, too. Where that says more, or
     where no text scores ``settled``, the photo is looked at the other ways up; one of them wins if its best
-    text scores ``turned``, is ``turn_odds`` times as good a bet as the photo's own, since few photos stand
-    on their head, and is not what that is upside down: "1000" may be "0001" as well, and then the photo is
-    believed to be upright.
+    text scores ``turned``, and is not what the photo's own is upside down: "1000" may be "0001" as well, and
+    then the photo is believed to be upright. Where the own text is on a vehicle, which is hardly seen upside
+    down, the other must be ``turn_odds`` times as good a bet.
 
     Boxes: that of a plate whose corners span ``flat`` times as much one way as the other is drawn in by
     ``flat_shrink`` the narrow way, towards them: a few pixels too many count most there. Of 3,470 training
@@ -193,6 +193,12 @@ class _Attempt:
     def text(self) -> str:
         """The surest text, "" where there is none."""
         return max(((reading.score, reading.text) for _, reading, _ in self.found), default=(0.0, ""))[1]
+
+    @property
+    def on_vehicle(self) -> bool:
+        """Whether the surest text is on a vehicle."""
+        found = ((reading.score, vehicle is not None) for _, reading, vehicle in self.found)
+        return max(found, default=(0.0, False))[1]
 
 
 class PlateRecognizer:
@@ -327,7 +333,7 @@ class PlateRecognizer:
 
     def _wins(self, turned: _Attempt, best: _Attempt) -> bool:
         """Return whether what the photo shows ``turned`` is to be believed rather than ``best``."""
-        needed = 1.0 if best.quarters else self._tuning.turn_odds
+        needed = 1.0 if best.quarters or not best.on_vehicle else self._tuning.turn_odds
         return (
             turned.best >= self._tuning.turned
             and _odds(turned.best) >= needed * _odds(best.best)

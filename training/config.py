@@ -132,15 +132,15 @@ PLATE_READER = PlateReaderConfig(steps=2400, batch=32, rate=2.5e-4, floor=0.02, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmallPlateReaderConfig(Config):
-    """The small plate reader's training."""
+class LeanPlateReaderConfig(PlateReaderConfig):
+    """The lean plate reader's training; ``start`` is the plate reader that it is made of and asks."""
 
     text_weight: float = option(0.2, "weight of the known texts' loss beside that of what the teacher says")
-    region_weight: float = option(0.5, "weight of the regions' loss beside the text's")
+    hint_weight: float = option(1.0, "weight of what the blocks miss of the teacher's")
 
 
-SMALL_PLATE_READER = SmallPlateReaderConfig(
-    steps=24000, batch=64, rate=3e-3, warmup=300, decay=0.999, weight_decay=0.02, every=2000, workers=0
+LEAN_PLATE_READER = LeanPlateReaderConfig(
+    steps=5000, batch=32, rate=3e-4, clip=5.0, weight_decay=0.02, floor=0.01, region_weight=0.5, every=500
 )
 
 

@@ -23,6 +23,7 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -45,7 +46,7 @@ METADATA: dict[str, dict[str, str]] = {
 """What every model of a kind says of itself, by the name of its file."""
 
 
-PACKED = ("plate_detector", "vin_detector", "plate_vehicle", "plate_reader_small", "vin_reader_small")
+PACKED = ("plate_detector", "vin_detector", "plate_vehicle", "plate_reader", "vin_reader_small")
 """Models that take a picture's bytes."""
 
 LARGEST = 64
@@ -110,31 +111,32 @@ def narrow(model: onnx.ModelProto) -> None:
 def pack_stem(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return ``model`` with its stem over a picture's bytes, bit for bit the same answers.
 
-    The result takes ``image``, 1 x H x W/2s x 6s uint8, where ``s`` is the stem's stride and the original
-    took 1 x 3 x H x W float32, 0..1: the pixels (H x W x 3) as they are, in groups of 2s. W is a multiple of
-    2s.
+    The result takes ``image``, B x H x W/2s x 6s uint8, where ``s`` is the stem's stride and the original
+    took B x 3 x H x W float32, 0..1: the pixels (H x W x 3) as they are, in groups of 2s. W is a multiple of
+    2s. Other convolutions may take the picture beside the stem, as those that average its colors, if theirs
+    are whole groups.
 
     Raises:
-        ValueError: The model does not begin with ``QuantizeLinear`` (1/255, zero point 0) and one
-            ``QLinearConv`` of equal strides, without dilation or groups, that leaves no pixel out; or it is
-            packed already.
+        ValueError: The model does not begin with ``QuantizeLinear`` (1/255, zero point 0) and a
+            ``QLinearConv`` of equal strides, without dilation or groups, that leaves no pixel out, or what
+            else takes the picture does not take whole groups of it; or it is packed already.
     """
     packed = onnx.ModelProto()
     packed.CopyFrom(model)
     graph = packed.graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    quantize, conv = _stem(graph)
+    quantize, conv, others = _stem(graph)
     if quantize.input[2] in constants and constants[quantize.input[2]].any():
         raise ValueError("the input's zero point is not 0")
     if not np.isclose(constants[quantize.input[1]], 1 / 255, rtol=1e-6):
         raise ValueError(
             f"the input's scale is {constants[quantize.input[1]]}, not 1/255: bytes are not its units"
         )
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in conv.attribute}
-    stride, top = attributes.get("strides", [1, 1])[0], attributes.get("pads", [0] * 4)[0]
-    if attributes.get("strides") != [stride] * 2 or attributes.get("pads", [0] * 4) != [top] * 4:
+    attributes = _attributes(conv)
+    stride, top = attributes["strides"][0], attributes["pads"][0]
+    if attributes["strides"] != [stride] * 2 or attributes["pads"] != [top] * 4:
         raise ValueError("the stem's strides or pads differ by side")
-    if attributes.get("group", 1) != 1 or attributes.get("dilations", [1, 1]) != [1, 1] or stride < 2:
+    if attributes["group"] != 1 or attributes["dilations"] != [1, 1] or stride < 2:
         raise ValueError("the stem is grouped, dilated or without a stride")
     weights, zero = constants[conv.input[3]], constants[conv.input[5]]
     grouped, pads = over_groups(weights, zero, stride, top)
@@ -175,10 +177,14 @@ def pack_stem(model: onnx.ModelProto) -> onnx.ModelProto:
         helper.make_node("Transpose", ["stem_cells"], conv.output, perm=[0, 3, 1, 2]),
     ]
     _replace(graph, conv, nodes)
+    for other in others:
+        _take_groups(graph, other, 2 * stride)
     graph.node.remove(quantize)
     channels = weights.shape[1] * 2 * stride
+    count = graph.input[0].type.tensor_type.shape.dim[0]
+    pictures = count.dim_param or count.dim_value or 1
     graph.input[0].CopyFrom(
-        helper.make_tensor_value_info(INPUT, onnx.TensorProto.UINT8, [1, "rows", "groups", channels])
+        helper.make_tensor_value_info(INPUT, onnx.TensorProto.UINT8, [pictures, "rows", "groups", channels])
     )
     del graph.value_info[:]
     return packed
@@ -263,15 +269,46 @@ def _replace(graph: onnx.GraphProto, node: onnx.NodeProto, nodes: Sequence[onnx.
         graph.initializer.remove(tensor)
 
 
-def _stem(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, onnx.NodeProto]:
-    """Return the nodes that quantize the input and convolve it."""
+def _stem(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, onnx.NodeProto, list[onnx.NodeProto]]:
+    """Return the node that quantizes the input, and those that convolve it: the stem, and coarser ones."""
     first = [node for node in graph.node if INPUT in node.input]
     if len(first) != 1 or first[0].op_type != "QuantizeLinear":
         raise ValueError("the model does not begin with one QuantizeLinear")
     then = [node for node in graph.node if first[0].output[0] in node.input]
-    if len(then) != 1 or then[0].op_type != "QLinearConv":
-        raise ValueError("the quantized input does not go into one QLinearConv")
-    return first[0], then[0]
+    if not then or any(node.op_type != "QLinearConv" for node in then):
+        raise ValueError("the quantized input does not go into QLinearConv alone")
+    stem, *others = sorted(then, key=lambda node: _attributes(node)["strides"][0])
+    return first[0], stem, others
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    plain: dict[str, Any] = {"strides": [1, 1], "pads": [0] * 4, "group": 1, "dilations": [1, 1]}
+    return plain | {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def _take_groups(graph: onnx.GraphProto, node: onnx.NodeProto, group: int) -> None:
+    """Let a convolution over whole groups of pixels take ``stem_in``, in place."""
+    attributes = _attributes(node)
+    tensor = next(tensor for tensor in graph.initializer if tensor.name == node.input[3])
+    weights = numpy_helper.to_array(tensor)
+    outputs, channels, high, wide = weights.shape
+    (down, across), plain = attributes["strides"], (attributes["group"], *attributes["dilations"])
+    if wide % group or across % group or any(attributes["pads"]) or plain != (1, 1, 1):
+        raise ValueError("a convolution of the input takes parts of groups of pixels")
+    laid = weights.reshape(outputs, channels, high, wide // group, group).transpose(0, 4, 1, 2, 3)
+    laid = laid.reshape(outputs, group * channels, high, wide // group)
+    name = f"{node.input[3]}_wide"
+    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(laid), name))
+    inputs = ["stem_in", *node.input[1:3], name, *node.input[4:]]
+    new = helper.make_node(
+        "QLinearConv",
+        inputs,
+        node.output,
+        node.name,
+        strides=[down, across // group],
+        kernel_shape=laid.shape[2:],
+    )
+    _replace(graph, node, [new])
 
 
 def main() -> None:

@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from training.quantize import float_weights, quantize
-from training.rounding import LARGEST, plain_weights, round_weights
+from training.quantize import Weights, float_weights, quantize
+from training.rounding import plain_weights, round_weights
 
 HEIGHT = 48
 """Height of the input in pixels; the only one the weights were trained for."""
@@ -505,30 +505,29 @@ def quantize_reader(exact: Path, out: Path, crops: Iterable[npt.NDArray[np.uint8
 
 
 def recovered(model: Path, alphabet: str) -> tuple[Reader, list[str]]:
-    """Return the reader in ``model``, and its regions where it has any.
-
-    Its first layers were not trained, so those are the published ones to the last bit.
-    """
+    """Return the reader in ``model``, and its regions where it has any."""
     metadata = {entry.key: entry.value for entry in onnx.load(str(model)).metadata_props}
     regions: list[str] = json.loads(metadata.get("regions", "[]"))
     reader = Reader(alphabet, len(regions) or None)
-    weights = float_weights(model)
-    state = reader.state_dict()
-    for name, norm in (("narrow", reader.body.narrow[1]), ("along", reader.body.along[1])):
-        assert isinstance(norm, nn.BatchNorm2d)
-        state[f"body.{name}.1.weight"].fill_((1 + norm.eps) ** 0.5)
-        state[f"body.{name}.1.bias"].copy_(torch.from_numpy(weights.pop(f"body.{name}.0.weight_bias")))
-        state[f"body.{name}.1.running_mean"].zero_()
-        state[f"body.{name}.1.running_var"].fill_(1.0)
-    for name, value in weights.items():
-        published = name.startswith(tuple(f"body.{layer}" for layer in FROZEN))
-        if published:
-            largest = np.abs(value).reshape(len(value), -1).max(axis=1)
-            step = largest.reshape(-1, *[1] * (value.ndim - 1)) / LARGEST
-            off = np.abs(state[name].numpy() - value)
-            if name.endswith("weight") and (off > 0.51 * step + 1e-6).any():
-                raise ValueError(f"{name} is not the published one")
-        else:
-            state[name].copy_(torch.from_numpy(value))
-    reader.load_state_dict(state)
+    restore(reader, float_weights(model))
     return reader.eval(), regions
+
+
+def restore(reader: nn.Module, weights: Weights) -> None:
+    """Give ``reader`` the ``weights`` of its INT8 twin, whose exporter has folded two normalizations.
+
+    Raises:
+        ValueError: A weight is missing.
+    """
+    state = reader.state_dict()
+    for name in ("narrow", "along"):
+        bias = torch.from_numpy(weights.pop(f"body.{name}.0.weight_bias"))
+        norm = {"weight": (1 + 1e-5) ** 0.5 * torch.ones_like(bias), "bias": bias}
+        norm |= {"running_mean": torch.zeros_like(bias), "running_var": torch.ones_like(bias)}
+        weights |= {f"body.{name}.1.{part}": value.numpy() for part, value in norm.items()}
+    missing = {name for name in state if not name.endswith("num_batches_tracked")} - weights.keys()
+    if missing:
+        raise ValueError(f"no {', '.join(sorted(missing))}: not a reader's model")
+    for name in state.keys() & weights.keys():
+        state[name].copy_(torch.from_numpy(weights[name]))
+    reader.load_state_dict(state)

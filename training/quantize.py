@@ -8,7 +8,7 @@ their precision - the last of a head, everything that decodes - are named by the
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ def quantize(
     keep_float: Sequence[str] = (),
     op_types: Sequence[str] = ("Conv", "Gemm", "MatMul", "Add", "Concat", "MaxPool", "Resize", "Relu"),
     percentile: float | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> None:
     """Write ``int8``, the quantized and optimized twin of ``fp32``.
 
@@ -71,6 +72,7 @@ def quantize(
         op_types: Kinds of nodes to quantize.
         percentile: Share of activations, in per cent, that the range must hold (99.99 drops rare outliers),
             from inputs of one shape; the full range where None.
+        ranges: Least and largest value of tensors by name, where that is known.
     """
     with tempfile.TemporaryDirectory() as folder:
         prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
@@ -82,6 +84,10 @@ def quantize(
         feeds = _Reader(calibration)
         extra: dict[str, object] = {"ActivationSymmetric": False, "WeightSymmetric": True}
         extra |= {"CalibStridedMinMax": min(_AT_ONCE, len(feeds))}  # despite its name for every method
+        extra["TensorQuantOverrides"] = {
+            name: [{"rmin": np.float32(least), "rmax": np.float32(largest)}]
+            for name, (least, largest) in (ranges or {}).items()
+        }
         if percentile is not None:
             extra["CalibPercentile"] = percentile
         quantize_static(
@@ -146,6 +152,10 @@ def float_weights(path: Path) -> Weights:
         elif node.op_type == "MatMul" and node.input[1] in constants:
             bias = bias_after[node.output[0]]
             found[bias.removesuffix("bias") + "weight"] = constants[node.input[1]].T.astype(np.float32)
+        elif node.op_type == "Gemm" and node.input[1] in constants:
+            matrix = constants[node.input[1]].astype(np.float32)
+            outputs_first = any(each.name == "transB" and each.i for each in node.attribute)
+            found[node.input[2].removesuffix("bias") + "weight"] = matrix if outputs_first else matrix.T
     kept = (".weight", ".bias", "_bias", ".running_mean", ".running_var")
     return found | {
         name: value for name, value in constants.items() if name.endswith(kept) and value.dtype == np.float32

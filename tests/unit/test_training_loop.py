@@ -259,49 +259,73 @@ def test_a_lean_reader_begins_as_what_it_is_made_of(gates: bool) -> None:
     assert missed[0] < (0.2 if gates else 0.4)
 
 
-# -- the small plate reader ----------------------------------------------------------------------------------
+@pytest.fixture
+def teacher(tmp_path: Path) -> Path:
+    """A plate reader's checkpoint: the published net, of three regions."""
+    torch = pytest.importorskip(
+        "torch", reason="training takes Torch, which the development environment lacks"
+    )
+    pytest.importorskip("rapidocr", reason="the published weights are in its wheel")
+    from training import ppocr
+    from training.plates_data import ALPHABET
+
+    torch.manual_seed(1)
+    reader = ppocr.Reader(ALPHABET, regions=3)
+    torch.save({"average": reader.state_dict(), "regions": ["de", "gb", "us"]}, tmp_path / "teacher.pt")
+    return tmp_path / "teacher.pt"
 
 
-def test_the_small_plate_reader_learns_what_the_large_one_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_lean_plate_reader_learns_what_its_teacher_says(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("torch", reason="training takes Torch, which the development environment lacks")
-    from training.config import SMALL_PLATE_READER
-    from training.small_plate_reader import PlateLesson, SmallPlateReaderTask
+    from training.config import LEAN_PLATE_READER
+    from training.lean_plate_reader import LeanPlateReaderTask
+    from training.plate_reader import Sample
 
-    (tmp_path / "pool").mkdir()
-    for rows, width in ((1, 160), (2, 224)):
-        pixels = np.random.default_rng(rows).integers(0, 256, (24, 48, width, 3), dtype=np.uint8)
-        logits, regions = np.zeros((24, width // 8, 37), np.float16), np.zeros((24, 168), np.float16)
-        logits[:, :, 0] = regions[:, 3] = 9.0
-        texts = np.array(["", "AB12"] * 12)
-        lesson = PlateLesson(pixels, logits, texts, regions, np.array([-100, 3] * 12))
-        lesson.save(tmp_path / "pool" / f"1-0000-{width}.npz")
-    config = SMALL_PLATE_READER.settle(tmp_path, {"steps": 12, "batch": 12, "warmup": 1, "every": 12})
-    task = SmallPlateReaderTask(tmp_path, tmp_path, config)
+    def batches(rng: np.random.Generator, size: int) -> Iterator[list[Sample]]:
+        cells = rng.integers(0, 256, (4, 6, 20, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+        while True:
+            yield [Sample(cells[0], "AB12", 1), Sample(cells[1], "", -100), Sample(cells[2], "7", 0)]
+
+    given = {"start": str(teacher), "steps": 10, "warmup": 1, "every": 10, "workers": 0}
+    task = LeanPlateReaderTask(
+        tmp_path, tmp_path / "work", LEAN_PLATE_READER.settle(tmp_path / "work", given)
+    )
+    crops = [np.full((48, 160, 3), gray, np.uint8) for gray in (20, 200)]
+    noise = np.random.default_rng(1).integers(0, 256, (6, 48, 160, 3), dtype=np.uint8)
+    monkeypatch.setattr(task, "_crops", lambda count: [*crops, *noise])
+    monkeypatch.setattr(task, "batches", batches)
     monkeypatch.setattr(task, "figures", lambda net: {})
-    sums: list[float] = []
+    (tmp_path / "work" / "pieces.pkl").touch()
+    learned: list[dict[str, float]] = []
     loss = task.loss
 
     def noted(outputs: Any, batch: Any) -> Any:
         terms = loss(outputs, batch)
-        sums.append(terms["same"].item())
+        learned.append({name: term.item() for name, term in terms.items()})
         return terms
 
     monkeypatch.setattr(task, "loss", noted)
     task.train()
-    assert len(sums) == 12
-    assert sums[-1] < sums[0] / 2
+    assert len(learned) == 10
+    assert learned[0].keys() == {"same", "hint", "same_region", "text", "region"}
+    assert learned[-1]["same"] < learned[0]["same"] / 2
+    assert learned[-1]["hint"] < learned[0]["hint"]
+    assert {name for name, value in task.trained.named_parameters() if not value.requires_grad} == {
+        f"body.stem{part}.{kind}"
+        for part in ("1", "2", "3", "4", "4b", "5")
+        for kind in ("weight", "bias")
+        if (part, kind) != ("4b", "bias")
+    }
 
 
-def test_without_a_pool_the_small_plate_reader_says_what_to_do(tmp_path: Path) -> None:
+def test_a_lean_plate_reader_needs_a_plate_reader(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="training takes Torch, which the development environment lacks")
-    from training.config import SMALL_PLATE_READER
-    from training.small_plate_reader import SmallPlateReaderTask
+    from training.config import LEAN_PLATE_READER
+    from training.lean_plate_reader import LeanPlateReaderTask
 
-    task = SmallPlateReaderTask(tmp_path, tmp_path, SMALL_PLATE_READER)
-    with pytest.raises(SystemExit, match="small-plate-reader pool"):
-        next(task.batches(np.random.default_rng(1), 0))
+    with pytest.raises(SystemExit, match="name its checkpoint, --start"):
+        LeanPlateReaderTask(tmp_path, tmp_path, LEAN_PLATE_READER).teacher  # noqa: B018
 
 
 # -- the small VIN reader ------------------------------------------------------------------------------------

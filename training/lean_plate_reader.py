@@ -1,0 +1,212 @@
+"""The plate reader that ships: a lean one (training/lean.py), taught by the plate reader it is made of.
+
+It is shown what the plate reader learns from and, as it has a teacher, crops too whose text nobody knows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import pickle
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from carsight import runtime
+from training import lean, ppocr
+from training.config import LeanPlateReaderConfig
+from training.data import Pixels, read_image, read_photo_labels
+from training.loop import Figures, averaged_weights, checkpoint_of
+from training.model_files import describe, finish
+from training.plate_reader import (
+    UNKNOWN,
+    CutPlate,
+    PlateReaderTask,
+    Sample,
+    Samples,
+    calibrate,
+    crops_of,
+    end_figures,
+    figures,
+    photographed,
+)
+from training.plates_data import ALPHABET, Plate, around, box_corners, read_unread
+from training.render_plates import read_backgrounds
+
+HIDDEN = (160, 160, 160, 192, 320, 320, 320, 320, 320, 320, 320, 512, 512)
+"""Hidden units of each block: of the plate reader's 192, 384 and 768."""
+
+
+class Drawing:
+    """Draws crops as the product cuts them, those included that are no plate or none of so many rows.
+
+    Of a hundred, 80 are those that the plate reader learns from, 13 are plates without a text, 3 no plates, 2
+    plates of the other number of rows and 2 upside down: of the last seven, the plate reader is seldom sure.
+    Their text is "".
+    """
+
+    def __init__(
+        self, data: Path, plates: Sequence[Plate], pieces: Sequence[CutPlate], regions: Sequence[str]
+    ) -> None:
+        self._samples = Samples(plates, pieces, regions, read_backgrounds(data))
+        self._classes = {region: i for i, region in enumerate(regions)}
+        self._read = _by_rows(plates)
+        self._unread = _by_rows(read_unread(data, "train"))
+        self._photos = read_photo_labels(data, "train")
+
+    def draw(self, rng: np.random.Generator, two_rows: bool) -> Sample:
+        """Return a crop."""
+        choice = rng.random()
+        if choice < 0.8:
+            return self._samples.batch(rng, 1, two_rows)[0]
+        if choice < 0.83:
+            return Sample(self._elsewhere(rng, two_rows), "", UNKNOWN)
+        region = UNKNOWN
+        if choice < 0.85:
+            plate = _one_of(self._read[not two_rows], rng)
+        elif choice < 0.87:
+            plate = _one_of(self._read[two_rows], rng)
+            plate = dataclasses.replace(plate, corners=plate.corners[[2, 3, 0, 1]])
+        else:
+            plate = _one_of(self._unread[two_rows] or self._read[two_rows], rng)
+            region = self._classes.get(plate.region or "", UNKNOWN)
+        return Sample(photographed(plate.pixels, plate.corners, two_rows, rng, plate.loose), "", region)
+
+    def _elsewhere(self, rng: np.random.Generator, two_rows: bool) -> Pixels:
+        """Return a part of a photo, of a plate's shape, wherever it lies."""
+        folder, label = self._photos[rng.integers(len(self._photos))]
+        pixels = read_image(folder / label["image"])
+        height, width = pixels.shape[:2]
+        wide = float(np.exp(rng.uniform(np.log(30), np.log(max(40, width / 2)))))
+        high = wide / (rng.uniform(1, 2) if two_rows else rng.uniform(1.8, 5))
+        left, top = rng.uniform(0, max(width - wide, 1)), rng.uniform(0, max(height - high, 1))
+        part, corners = around(pixels, box_corners([left, top, left + wide, top + high]))
+        return photographed(part, corners, two_rows, rng, True)
+
+
+def _by_rows(plates: Sequence[Plate]) -> dict[bool, list[Plate]]:
+    return {rows: [plate for plate in plates if plate.two_rows == rows] for rows in (False, True)}
+
+
+def _one_of(plates: Sequence[Plate], rng: np.random.Generator) -> Plate:
+    return plates[int(rng.integers(len(plates)))]
+
+
+class LeanPlateReaderTask(PlateReaderTask):
+    """Reads a plate's text and names its region as the plate reader at ``--start`` does."""
+
+    config: LeanPlateReaderConfig
+
+    @cached_property
+    def reader(self) -> ppocr.Reader:
+        """The plate reader that is learned from."""
+        if not self.config.start:
+            raise SystemExit("a lean reader is made out of a plate reader: name its checkpoint, --start")
+        weights, saved = averaged_weights(Path(self.config.start))
+        reader = ppocr.Reader(ALPHABET, len(saved["regions"]))
+        reader.load_state_dict(weights)
+        return reader
+
+    @cached_property
+    def teacher(self) -> lean.Teacher:
+        """What the plate reader says, and its blocks see."""
+        return lean.Teacher(self.reader)
+
+    @cached_property
+    def regions(self) -> list[str]:
+        """The plate reader's regions."""
+        found = checkpoint_of(self.work) or Path(self.config.start or self.work)
+        regions: list[str] = averaged_weights(found)[1]["regions"]
+        return regions
+
+    def net(self) -> nn.Module:
+        """Return the net, with weights to come."""
+        return lean.LeanReader(ALPHABET, len(self.regions), HIDDEN)
+
+    def begin_with(self, net: nn.Module, checkpoint: Path) -> None:
+        """Give ``net`` the weights of a lean reader, or those that it can have of a plate reader."""
+        weights, _ = averaged_weights(checkpoint)
+        if "body.stem4b.weight" in weights:
+            net.load_state_dict(weights)
+            return
+        assert isinstance(net, lean.LeanReader)
+        lean.shrink(net, self.reader.eval(), torch.from_numpy(runtime.floats(self._crops(200))))
+
+    def prepare(self, net: nn.Module) -> list[dict[str, Any]]:
+        """Round the weights as INT8 will hold them, and leave the stem alone."""
+        assert isinstance(net, lean.LeanReader)
+        return [
+            {"params": [*net.body.prepare(), *net.head.parameters(), *net.region.parameters()], "share": 1.0}
+        ]
+
+    def batches(self, rng: np.random.Generator, size: int) -> Iterator[list[Sample]]:
+        """Yield crops of one row, and every fifth time half as many of two."""
+        pieces: list[CutPlate] = pickle.loads(self._pieces_file.read_bytes())
+        drawing = Drawing(self.data, self.training, pieces, self.regions)
+        for number in itertools.count(1):
+            two_rows = number % 5 == 0
+            count = self.config.batch // 2 if two_rows else self.config.batch
+            yield [drawing.draw(rng, two_rows) for _ in range(count)]
+
+    def images(self, batch: list[Sample]) -> Tensor:
+        """Return the crops, 0..1."""
+        images = torch.from_numpy(runtime.floats([sample.pixels for sample in batch]))
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def loss(self, outputs: Any, batch: list[Sample]) -> dict[str, Tensor]:
+        """Return how far the net is from its teacher, and from what is known."""
+        terms = self.teacher.terms(outputs, self.images(batch), self.config.hint_weight)
+        terms["same_region"] *= self.config.region_weight
+        known = [i for i, sample in enumerate(batch) if sample.text]
+        if known:
+            texts = [batch[i].text for i in known]
+            terms["text"] = self.config.text_weight * ppocr.ctc_loss(outputs[0][known], texts, ALPHABET)
+        classes = torch.tensor([sample.region for sample in batch])
+        if (classes != UNKNOWN).any():
+            right = F.cross_entropy(outputs[1].float(), classes, ignore_index=UNKNOWN)
+            terms["region"] = self.config.region_weight / 4 * right
+        return terms
+
+    def figures(self, net: nn.Module) -> Figures:
+        """Measure ``net`` by itself, best path."""
+
+        def run(crops: Sequence[Pixels]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            with torch.no_grad():
+                logits, regions = net.eval()(torch.from_numpy(runtime.floats(crops)))
+            return logits.float().numpy(), regions.float().numpy()
+
+        return figures(run, self.validation, self.regions)
+
+    def judge(self, model: Path) -> Figures:
+        """Measure what production answers with ``model``, calibrated as it is."""
+        return end_figures(model, self.validation, centered=False)
+
+    def write(self, net: nn.Module, path: Path) -> None:
+        """Write ``net``, calibrated."""
+        assert isinstance(net, lean.LeanReader)
+        ppocr.export(net, path)
+        calibrate(path, self.validation, self.regions, centered=False)
+
+    def quantize(self, exact: Path, out: Path) -> None:
+        """Quantize with the ranges of training plates of every source, and calibrate anew."""
+        lean.quantize_reader(exact, out, self._crops(300))
+        describe(out, {"alphabet": ALPHABET})
+        finish(out)
+        calibrate(out, self.validation, self.regions, centered=False)
+
+    def recovered(self, model: Path) -> nn.Module:
+        """Return the net of ``model``; its regions are then this task's."""
+        net, self.regions = lean.recovered(model)
+        return net
+
+    def _crops(self, count: int) -> list[Pixels]:
+        """Return crops of training plates of every source, of one row."""
+        chosen = np.random.default_rng(0).permutation(len(self.training))[:count]
+        return crops_of([self.training[i] for i in chosen if not self.training[i].two_rows])

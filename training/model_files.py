@@ -90,8 +90,8 @@ def narrow(model: onnx.ModelProto) -> None:
     """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in [node for node in model.graph.node if node.op_type == "QLinearConv"]:
-        names = [node.input[at] for at in (3, 4, 5, 8)]
-        weights, scales, zeros, bias = (numpy_helper.to_array(tensors[name]) for name in names)
+        names = [node.input[at] for at in (3, 4, 5, 8) if at < len(node.input)]
+        weights, scales, zeros, *bias = (numpy_helper.to_array(tensors[name]) for name in names)
         if weights.dtype != np.int8 or zeros.any() or scales.shape != (len(weights),):
             raise ValueError(f"{node.input[3]} is not signed and symmetric per output")
         rows = weights.reshape(len(weights), -1).astype(np.float64)
@@ -102,7 +102,7 @@ def narrow(model: onnx.ModelProto) -> None:
             np.round(rows / steps).reshape(weights.shape).astype(np.int8),
             (scales * steps[:, 0]).astype(np.float32),
             zeros,
-            np.round(bias / steps[:, 0]).astype(np.int32),
+            *(np.round(each / steps[:, 0]).astype(np.int32) for each in bias),
         )
         for name, value in zip(names, new, strict=True):
             tensors[name].CopyFrom(numpy_helper.from_array(value, name))

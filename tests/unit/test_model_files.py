@@ -127,6 +127,49 @@ def test_a_packed_stem_gives_the_same_bits(
     assert np.array_equal(from_groups(constants[conv.input[3]], stride, pads), original)
 
 
+def with_colors(model: onnx.ModelProto, size: int, stride: int) -> onnx.ModelProto:
+    """``model``, of any number of pictures, with a second convolution that takes them, without a bias."""
+    graph = model.graph
+    rng = np.random.default_rng(7)
+    weights = rng.integers(-LARGEST, LARGEST + 1, (4, 3, size, size)).astype(np.int8)
+    graph.initializer.append(numpy_helper.from_array(weights, "colors"))
+    for name in ("weight_scale", "weight_zero"):
+        first = next(numpy_helper.to_array(each) for each in graph.initializer if each.name == name)
+        graph.initializer.append(numpy_helper.from_array(first[:4], f"colors_{name}"))
+    parts = ["colors", "colors_weight_scale", "colors_weight_zero", "out_scale", "out_zero"]
+    inputs = ["bytes", "scale", "zero", *parts]
+    graph.node.append(
+        helper.make_node(
+            "QLinearConv", inputs, ["cells"], strides=[stride] * 2, kernel_shape=[size] * 2, pads=[0] * 4
+        )
+    )
+    graph.output.append(helper.make_tensor_value_info("cells", TensorProto.UINT8, None))
+    graph.input[0].type.tensor_type.shape.dim[0].dim_param = "pictures"
+    return model
+
+
+def test_what_else_takes_whole_groups_of_pixels_gives_the_same_bits(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    model = with_colors(stem(rng, 3, 2, 1, np.int8), 8, 8)
+    pictures = list(rng.integers(0, 256, (3, 48, 160, 3), dtype=np.uint8))
+    paths = tmp_path / "before.onnx", tmp_path / "after.onnx"
+    onnx.save(model, paths[0])
+    onnx.save(pack_stem(model), paths[1])
+    before, after = (runtime.session(path) for path in paths)
+    expected = before.run(["out", "cells"], {"image": runtime.floats(pictures)})
+    got = after.run(["out", "cells"], {"image": runtime.picture_input(after)(pictures)})
+    assert got[1].shape == (3, 4, 6, 20)
+    for ours, theirs in zip(got, expected, strict=True):
+        assert theirs.std() > 1
+        assert np.array_equal(ours, theirs)
+
+
+def test_what_takes_parts_of_groups_of_pixels_is_refused() -> None:
+    for size, stride in ((6, 8), (8, 6)):
+        with pytest.raises(ValueError, match="parts of groups"):
+            pack_stem(with_colors(stem(np.random.default_rng(0), 3, 2, 1, np.int8), size, stride))
+
+
 def test_a_stem_that_leaves_pixels_out_is_refused() -> None:
     with pytest.raises(ValueError, match="leaves pixels out"):
         over_groups(np.ones((8, 3, 3, 3), np.int8), np.zeros(1, np.int8), 4, 0)

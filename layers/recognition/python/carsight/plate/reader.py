@@ -177,7 +177,7 @@ class PlateReader:
     def __init__(
         self, session: ort.InferenceSession, tuning: ReaderTuning | None = None, *, centered: bool = True
     ) -> None:
-        """Read with ``session``, a model of training/plate_reader.py or training/small_plate_reader.py.
+        """Read with ``session``, a model of training/lean_plate_reader.py or training/plate_reader.py.
 
         It takes ``image`` as in ``runtime.picture_input``, ``centered`` or not. Its metadata holds
         ``alphabet``, ``regions`` (a JSON array) and ``calibration`` (a JSON object).

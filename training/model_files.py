@@ -125,6 +125,7 @@ def pack_stem(model: onnx.ModelProto) -> onnx.ModelProto:
     packed.CopyFrom(model)
     graph = packed.graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    _count_pictures_first(graph)
     quantize, conv, others = _stem(graph)
     if quantize.input[2] in constants and constants[quantize.input[2]].any():
         raise ValueError("the input's zero point is not 0")
@@ -271,7 +272,7 @@ def _replace(graph: onnx.GraphProto, node: onnx.NodeProto, nodes: Sequence[onnx.
 
 def _stem(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, onnx.NodeProto, list[onnx.NodeProto]]:
     """Return the node that quantizes the input, and those that convolve it: the stem, and coarser ones."""
-    first = [node for node in graph.node if INPUT in node.input]
+    first = [node for node in graph.node if INPUT in node.input and node.op_type != "Shape"]
     if len(first) != 1 or first[0].op_type != "QuantizeLinear":
         raise ValueError("the model does not begin with one QuantizeLinear")
     then = [node for node in graph.node if first[0].output[0] in node.input]
@@ -279,6 +280,18 @@ def _stem(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, onnx.NodeProto, list[
         raise ValueError("the quantized input does not go into QLinearConv alone")
     stem, *others = sorted(then, key=lambda node: _attributes(node)["strides"][0])
     return first[0], stem, others
+
+
+def _count_pictures_first(graph: onnx.GraphProto) -> None:
+    """Ask the input itself how many pictures it holds, and not what is made of its bytes, in place."""
+    first = {name for node in graph.node if INPUT in node.input for name in node.output}
+    for floats in [node for node in graph.node if node.op_type == "DequantizeLinear"]:
+        users = [node for node in graph.node if floats.output[0] in node.input]
+        counts = all(node.op_type == "Shape" and _attributes(node).get("end") == 1 for node in users)
+        if floats.input[0] in first and counts:
+            for node in users:
+                node.input[0] = INPUT
+            graph.node.remove(floats)
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:

@@ -135,6 +135,7 @@ PLATE_READER = PlateReaderConfig(steps=2400, batch=32, rate=2.5e-4, floor=0.02, 
 class LeanPlateReaderConfig(PlateReaderConfig):
     """The lean plate reader's training; ``start`` is the plate reader that it is made of and asks."""
 
+    teacher: str | None = option(None, "the plate reader to ask, where start is a lean one")
     text_weight: float = option(0.2, "weight of the known texts' loss beside that of what the teacher says")
     hint_weight: float = option(1.0, "weight of what the blocks miss of the teacher's")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from training import lean, ppocr
 from training.config import LeanPlateReaderConfig
 from training.data import Pixels, read_image, read_photo_labels
 from training.loop import Figures, averaged_weights, checkpoint_of
-from training.model_files import describe, finish
+from training.model_files import describe, pack_stem
 from training.plate_reader import (
     UNKNOWN,
     CutPlate,
@@ -107,9 +108,10 @@ class LeanPlateReaderTask(PlateReaderTask):
     @cached_property
     def reader(self) -> ppocr.Reader:
         """The plate reader that is learned from."""
-        if not self.config.start:
+        start = self.config.teacher or self.config.start
+        if not start:
             raise SystemExit("a lean reader is made out of a plate reader: name its checkpoint, --start")
-        weights, saved = averaged_weights(Path(self.config.start))
+        weights, saved = averaged_weights(Path(start))
         reader = ppocr.Reader(ALPHABET, len(saved["regions"]))
         reader.load_state_dict(weights)
         return reader
@@ -197,8 +199,8 @@ class LeanPlateReaderTask(PlateReaderTask):
     def quantize(self, exact: Path, out: Path) -> None:
         """Quantize with the ranges of training plates of every source, and calibrate anew."""
         lean.quantize_reader(exact, out, self._crops(300))
+        onnx.save(pack_stem(onnx.load(out)), out)
         describe(out, {"alphabet": ALPHABET})
-        finish(out)
         calibrate(out, self.validation, self.regions, centered=False)
 
     def recovered(self, model: Path) -> nn.Module:

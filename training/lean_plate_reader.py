@@ -144,9 +144,8 @@ class LeanPlateReaderTask(PlateReaderTask):
     def prepare(self, net: nn.Module) -> list[dict[str, Any]]:
         """Round the weights as INT8 will hold them, and leave the stem alone."""
         assert isinstance(net, lean.LeanReader)
-        return [
-            {"params": [*net.body.prepare(), *net.head.parameters(), *net.region.parameters()], "share": 1.0}
-        ]
+        net.body.prepare()
+        return [{"params": [each for each in net.parameters() if each.requires_grad], "share": 1.0}]
 
     def batches(self, rng: np.random.Generator, size: int) -> Iterator[list[Sample]]:
         """Yield crops of one row, and every fifth time half as many of two."""

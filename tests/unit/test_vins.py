@@ -414,6 +414,7 @@ def test_the_box_of_a_vin_in_groups_is_that_of_its_characters(recognizer: VinRec
 @pytest.mark.parametrize(
     "lines",
     [
+        ["Device label", "S/N 5JTEF123032779416", "Made in PRC"],
         ["PACKING SLIP", "Order 4471-2298-1075-A", "Parcel 9400 1118 9922 3344"],
         ["ACME ROUTER", "S/N 7Y2 T0A41X 9984KD03", "MAC 00:1A:2B:3C:4D:5E"],
         ["INVOICE", "IBAN NO93 8601 1117 947", "Total 812.40"],

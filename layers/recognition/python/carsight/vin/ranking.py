@@ -7,10 +7,15 @@ pixels might show, and the chance that the number is not a VIN at all.
 
 from __future__ import annotations
 
+import itertools
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from carsight.geometry import Box
 from carsight.vin import rules
@@ -131,18 +136,44 @@ _WINDOW_ODDS = 500.0
 """Odds from which 17 of more characters are taken for a VIN with others beside it."""
 
 
-def find_window(reading: LineReading, prior: Prior) -> tuple[float, float] | None:
-    """Find where in a line of more than 17 characters a VIN stands, in shares of the crop's width."""
+def find_window(
+    reading: LineReading, prior: Prior, places: NDArray[np.float32] | None = None
+) -> tuple[float, float] | None:
+    """Find where in a line of more than 17 characters a VIN stands, in shares of the crop's width.
+
+    ``places`` tells where the crop's columns stood in the line, if they have been moved since.
+    """
     text, centers = reading.greedy, reading.centers
     if len(text) <= rules.LENGTH:
         return None
+    stood = (
+        [places[min(int(c * len(places)), len(places) - 1)] for c in centers]
+        if places is not None
+        else centers
+    )
     windows = range(len(text) - rules.LENGTH + 1)
-    best = max(windows, key=lambda at: prior.odds(text[at : at + rules.LENGTH]), default=None)
+    whole = [at for at in windows if not _goes_on(text, stood, at + rules.LENGTH)]
+    best = max(whole, key=lambda at: prior.odds(text[at : at + rules.LENGTH]), default=None)
     if best is None or prior.odds(text[best : best + rules.LENGTH]) < _WINDOW_ODDS:
         return None
     first, last = centers[best], centers[best + rules.LENGTH - 1]
     half = (last - first) / (2 * (rules.LENGTH - 1))
     return max(0.0, first - half), min(1.0, last + half)
+
+
+def _goes_on(text: str, centers: Sequence[float], end: int) -> bool:
+    """Whether at least two digits follow the one before ``end`` without a space: it is a longer number.
+
+    A letter there is more often a word's: places are known to one of 48 steps, too few to tell every space.
+    """
+    if not text[end - 1 : end + 2].isdigit() or len(text) < end + 2:
+        return False
+    steps = [after - before for before, after in itertools.pairwise(centers)]
+    return max(steps[end - 1], steps[end]) < _SPACE * statistics.median(steps)
+
+
+_SPACE = 1.35
+"""From how many times the usual step on characters are apart."""
 
 
 def merge_rankings(rankings: Sequence[Ranking], prior: Prior) -> Ranking:

@@ -625,7 +625,7 @@ class _Search:
         """Read what was set anew from the line with ``corners``."""
         reader = self._reader(text.lower_case)
         (reading,) = reader.read([text.crop()])
-        span = find_window(reading, self._tuning.prior)
+        span = find_window(reading, self._tuning.prior, text.crop_places())
         if span is not None:  # its name stands before it
             text = text.part(span)
             (reading,) = reader.read([text.crop()])

@@ -131,6 +131,11 @@ class SetText:
         """Return the text as a crop for the reader: 48 x 384."""
         return _spread(self.pixels)
 
+    def crop_places(self) -> Floats:
+        """Return where in the line each column of ``crop`` stands, its margins at the text's ends."""
+        columns = (np.arange(WIDTH) - _MARGIN) / (WIDTH - 2 * _MARGIN) * len(self.places)
+        return np.interp(columns, np.arange(len(self.places)), self.places).astype(np.float32)
+
     def part(self, span: tuple[float, float]) -> SetText:
         """Return what stands in the part ``span`` (shares of the width) of ``crop``."""
         columns = self.pixels.shape[1]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -169,7 +168,7 @@ def _goes_on(text: str, centers: Sequence[float], end: int) -> bool:
     if not text[end - 1 : end + 2].isdigit() or len(text) < end + 2:
         return False
     steps = [after - before for before, after in itertools.pairwise(centers)]
-    return max(steps[end - 1], steps[end]) < _SPACE * statistics.median(steps)
+    return max(steps[end - 1], steps[end]) < _SPACE * sorted(steps)[len(steps) // 2]
 
 
 _SPACE = 1.35

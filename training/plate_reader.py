@@ -349,11 +349,16 @@ class PlateReaderTask(Task[PlateReaderConfig, list[Sample]]):
     def train(self) -> None:
         """Cut the plates that the reader reads already into characters, once, then learn."""
         if not self._pieces_file.exists():
-            reader = self.net()
-            if self.config.start:
-                self.begin_with(reader, Path(self.config.start))
-            self._pieces_file.write_bytes(pickle.dumps(cut_all(run_torch(reader), self.training)))
+            self._pieces_file.write_bytes(pickle.dumps(cut_all(run_torch(self.reader), self.training)))
         super().train()
+
+    @cached_property
+    def reader(self) -> nn.Module:
+        """What reads the training plates before they are cut into characters: the net to begin with."""
+        net = self.net()
+        if self.config.start:
+            self.begin_with(net, Path(self.config.start))
+        return net
 
     @property
     def _pieces_file(self) -> Path:

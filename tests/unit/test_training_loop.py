@@ -278,6 +278,9 @@ def teacher(tmp_path: Path) -> Path:
 def test_the_lean_plate_reader_learns_what_its_teacher_says(
     teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import torch
+
+    from training import ppocr
     from training.config import LEAN_PLATE_READER
     from training.lean_plate_reader import LeanPlateReaderTask
     from training.plate_reader import Sample
@@ -296,7 +299,9 @@ def test_the_lean_plate_reader_learns_what_its_teacher_says(
     monkeypatch.setattr(task, "_crops", lambda count: [*crops, *noise])
     monkeypatch.setattr(task, "batches", batches)
     monkeypatch.setattr(task, "figures", lambda net: {})
-    (tmp_path / "work" / "pieces.pkl").touch()
+    vars(task)["training"] = []
+    cutters: list[Any] = []
+    monkeypatch.setattr("training.plate_reader.cut_all", lambda run, plates: cutters.append(run) or [])
     learned: list[dict[str, float]] = []
     loss = task.loss
 
@@ -307,6 +312,10 @@ def test_the_lean_plate_reader_learns_what_its_teacher_says(
 
     monkeypatch.setattr(task, "loss", noted)
     task.train()
+    said, _ = cutters[0]([noise[0]])
+    with torch.no_grad():
+        expected, _ = task.reader(ppocr.to_input([noise[0]]))
+    np.testing.assert_allclose(said, expected.numpy(), atol=1e-4)
     assert len(learned) == 10
     assert learned[0].keys() == {"same", "hint", "same_region", "text", "region"}
     assert learned[-1]["same"] < learned[0]["same"] / 2

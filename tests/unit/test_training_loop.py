@@ -301,7 +301,12 @@ def test_the_lean_plate_reader_learns_what_its_teacher_says(
     monkeypatch.setattr(task, "figures", lambda net: {})
     vars(task)["training"] = []
     cutters: list[Any] = []
-    monkeypatch.setattr("training.plate_reader.cut_all", lambda run, plates: cutters.append(run) or [])
+
+    def cut_all(run: Any, plates: Any) -> list[Any]:
+        cutters.append(run)
+        return []
+
+    monkeypatch.setattr("training.plate_reader.cut_all", cut_all)
     learned: list[dict[str, float]] = []
     loss = task.loss
 

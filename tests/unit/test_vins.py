@@ -232,6 +232,22 @@ def test_the_small_reader_looks_twice_before_the_careful_one_is_asked(
     assert bool(careful.crops) == asked
 
 
+@pytest.mark.parametrize(("share", "believed"), [(0.5, "careful"), (0.1, "small")])
+def test_what_looks_like_lower_case_is_the_small_readers_where_the_careful_one_knows_little(
+    share: float, believed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Capitals that are worn or tilted are of different heights as well."""
+    monkeypatch.setattr(vins._Search, "_is_lower_case", lambda *_: True)
+    other = UNCHECKED[:15] + "58"
+    small = Told(LineReading(0.95, ((other, 0.9),), other, (0.1, 0.9)))
+    careful = Told(LineReading(share, ((UNCHECKED, 0.95),), UNCHECKED, (0.1, 0.9)))
+    recognizer = VinRecognizer(Blind(QUAD), Blind(QUAD), small, careful=lambda: careful)
+    search = vins._Search(recognizer, Photo.of(np.full((200, 400, 3), 128, np.uint8)))
+    word, _, settled, lower_case = search._readings(search.view, QUAD)
+    assert (word is careful.answer, lower_case) == (believed == "careful", believed == "small")
+    assert not settled
+
+
 def test_the_careful_reader_is_opened_once_and_not_before_it_is_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -411,10 +411,11 @@ class _Search:
             if certainty >= tuning.settled_twice and self._says_so_again(view, inside, reading, vin):
                 return reading, vin, True, False
         reading = self._careful.read([crop])[0]
-        if len(seen) >= _FEWEST_SEEN and self._is_lower_case(view, inside):
-            # Characters of different heights may be a photo's fault: the surer reader tells.
+        certainty = self._word(reading)[1]
+        if certainty < tuning.likely and len(seen) >= _FEWEST_SEEN and self._is_lower_case(view, inside):
+            # Capitals of a worn or tilted line are of different heights, too: the surer reader tells.
             other = pooled(small.read([crop, cut(view.pixels, inside, *_LOOSER)]))
-            if self._word(other)[1] > max(self._word(reading)[1], self._tuning.promising):
+            if self._word(other)[1] > max(certainty, tuning.promising):
                 return other, "", False, True
         return reading, seen, False, False
 
@@ -608,7 +609,7 @@ class _Search:
         for _, _, line, text in sorted(promising, key=lambda each: each[:2])[:2]:
             if self._sure or not self._pay(1):
                 break
-            if text.changed or text.lower_case:
+            if text.changed:
                 self._keep(self._read_set(text, line.corners))
             elif self._certainty < self._tuning.promising:
                 self._keep(self._read(line.corners, 0.0))
@@ -623,14 +624,17 @@ class _Search:
 
     def _read_set(self, text: text_lines.SetText, corners: Floats) -> _Line:
         """Read what was set anew from the line with ``corners``."""
-        reader = self._reader(text.lower_case)
-        (reading,) = reader.read([text.crop()])
+        (reading,) = self._careful.read([text.crop()])
+        lower_case = text.lower_case and self._word(reading)[1] < self._tuning.likely
+        reader = self._reader(lower_case)
+        if lower_case:
+            (reading,) = reader.read([text.crop()])
         span = find_window(reading, self._tuning.prior, text.crop_places())
         if span is not None:  # its name stands before it
             text = text.part(span)
             (reading,) = reader.read([text.crop()])
         place = text if reading.span is None else text.part(reading.span)
-        return replace(self._line(place.corners(corners), 0.0, reading), lower_case=text.lower_case)
+        return replace(self._line(place.corners(corners), 0.0, reading), lower_case=lower_case)
 
     def _is_known(self, corners: Floats) -> bool:
         """Whether a line that lies about where ``corners`` do says clearly something that is no VIN."""

@@ -239,7 +239,7 @@ def test_what_looks_like_lower_case_is_the_small_readers_where_the_careful_one_k
     """Capitals that are worn or tilted are of different heights as well."""
     monkeypatch.setattr(vins._Search, "_is_lower_case", lambda *_: True)
     other = UNCHECKED[:15] + "58"
-    small = Told(LineReading(0.95, ((other, 0.9),), other, (0.1, 0.9)))
+    small = Told(LineReading(0.8, ((other, 0.9),), other, (0.1, 0.9)))
     careful = Told(LineReading(share, ((UNCHECKED, 0.95),), UNCHECKED, (0.1, 0.9)))
     recognizer = VinRecognizer(Blind(QUAD), Blind(QUAD), small, careful=lambda: careful)
     search = vins._Search(recognizer, Photo.of(np.full((200, 400, 3), 128, np.uint8)))

@@ -155,6 +155,16 @@ def _turned(width: int, height: int, orientation: int) -> tuple[int, int]:
     return (height, width) if orientation > 4 else (width, height)
 
 
+def percentile(values: NDArray[np.generic], share: float) -> float:
+    """Return which of ``values`` has ``share`` (0..1) of them below it.
+
+    ``np.percentile`` and ``np.median`` import masked arrays, for which a cold start would wait, and which the
+    images do not hold.
+    """
+    ordered = np.sort(values, axis=None)
+    return float(ordered[round(share * (len(ordered) - 1))])
+
+
 def halve_to_cover(pixels: Pixels, width: int, height: int) -> Pixels:
     """``pixels`` averaged two by two for as long as at least ``width`` x ``height`` of them are left.
 

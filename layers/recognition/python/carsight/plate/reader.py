@@ -198,6 +198,7 @@ class PlateReader:
         known = [(word, self.regions.index(code)) for word, code in words() if code in self.regions]
         self._spotter = ctc.Spotter([word for word, _ in known], self.alphabet)
         self._region_of_word = np.array([region for _, region in known])
+        self._worded = sorted({region for _, region in known})
         self._federal = {code.partition("-")[0] for code in self.regions if "-" in code}
 
     def read(self, crops: Sequence[NDArray[np.uint8]], regions: Sequence[str] = ()) -> list[Reading]:
@@ -213,7 +214,7 @@ class PlateReader:
     def doubts_region(self, reading: Reading) -> bool:
         """Return whether the small print may tell more of where ``reading`` is from."""
         doubtful = reading.region_score < self._tuning.sure_region or reading.region in self._federal
-        return doubtful and reading.shares[np.unique(self._region_of_word)].sum() >= self._tuning.told
+        return doubtful and reading.shares[self._worded].sum() >= self._tuning.told
 
     def with_small_print(self, reading: Reading, strips: Sequence[NDArray[np.uint8]]) -> Reading:
         """Return ``reading`` with the region that it and the words on ``strips`` of ``small_print`` tell."""

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
+from carsight.photo import Pixels, percentile
 
 WIDTH, HEIGHT = 480, 144
 """Size of the upright plate that ``spread`` takes."""
@@ -68,10 +67,10 @@ def _rows(plate: Pixels) -> tuple[int, int]:
     """Return the rows from and to which the number stands: those with about as many upright edges."""
     gray = cv2.GaussianBlur(cv2.cvtColor(plate, cv2.COLOR_BGR2GRAY), (3, 3), 0)
     edges = np.abs(cv2.Sobel(gray[:, _NUMBER[0] : _NUMBER[1]], cv2.CV_16S, 1, 0))
-    share = (edges > 0.35 * np.percentile(edges, 98)).mean(axis=1)
+    share = (edges > 0.35 * percentile(edges, 0.98)).mean(axis=1)
     share = cv2.GaussianBlur(share[:, None], (1, 9), 0).ravel()
     low, high = round(0.3 * HEIGHT), round(0.75 * HEIGHT)
-    busy = share > 0.5 * np.median(share[low:high])
+    busy = share > 0.5 * percentile(share[low:high], 0.5)
     top = bottom = low + int(share[low:high].argmax())
     while top > 0 and busy[top - 1]:
         top -= 1

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carsight.geometry import straighten
-from carsight.photo import Pixels
+from carsight.photo import Pixels, percentile
 from carsight.vin.line_reader import HEIGHT, WIDTH
 from carsight.vin.views import View
 
@@ -161,13 +161,13 @@ def set_close(view: View, corners: Floats) -> SetText:
     columns = int(np.clip(_PIECE * float(np.hypot(*(quad[1] - quad[0]))) / height, 8, _LONGEST))
     strip = straighten(view.pixels, quad, columns, _PIECE, 0.0)
     gray = np.asarray(cv2.cvtColor(strip, cv2.COLOR_BGR2GRAY), np.float32)
-    ground, (low, high) = float(np.median(gray)), np.percentile(gray, (2, 98))
+    low, ground, high = (percentile(gray, share) for share in (0.02, 0.5, 0.98))
     sign = 1 if high - ground > ground - low else -1
     inked = sign * (gray - ground) > max(high - ground, ground - low) / 2
     kept = np.zeros(columns, bool)
     heights: list[int] = []
     end = -1
-    for first, last in _runs(inked.any(axis=0)):
+    for first, last in _runs(np.asarray(inked.any(axis=0))):
         rows = np.flatnonzero(inked[:, first:last].any(axis=1))
         if rows[-1] - rows[0] + 1 < _LOW * _PIECE:
             continue
@@ -213,7 +213,7 @@ def side_by_side(view: View, pair: tuple[TextLine, TextLine]) -> SetText:
 def _spread(text: Pixels) -> Pixels:
     """Lay ``text`` (26 high) over the width of a crop, but for its margins."""
     crop = np.empty((HEIGHT, WIDTH, 3), np.uint8)
-    crop[:] = np.median(text, axis=(0, 1))
+    crop[:] = [percentile(text[..., channel], 0.5) for channel in range(3)]
     room = WIDTH - 2 * _MARGIN
     wide = cv2.resize(text, (room, _PIECE), interpolation=cv2.INTER_LINEAR)
     crop[_TOP : _TOP + _PIECE, _MARGIN : _MARGIN + room] = wide

@@ -26,6 +26,10 @@ WEBP = bytes.fromhex("524946461e000000574542505650384c110000002f0800020007509e52
 
 
 CALLS: dict[str, Callable[[], object]] = {
+    "dnn.blobFromImages": lambda: [
+        cv2.dnn.blobFromImages([COLOR, COLOR], 1 / 255, mean=(mean, mean, mean)) for mean in (0.0, 127.5)
+    ],
+    "utils.logging.setLogLevel": lambda: cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT),
     "GaussianBlur": lambda: [
         cv2.GaussianBlur(GRAY, (3, 3), 0),
         cv2.GaussianBlur(GRAY.mean(axis=1)[:, None], (1, 9), 0),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from PIL import Image
 from carsight.formats import FORMATS, HEIC
 from slim.prune import SERVICES, prune
 from tests import cv2_calls, numpy_calls
+from tests.named import called
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = [ROOT / "layers" / layer / "python" for layer in ("recognition", "service")]
@@ -70,25 +69,14 @@ def test_every_opencv_function_that_the_product_names_runs(packages: Path) -> No
     assert json.loads(run(packages, str(ROOT / "tests" / "cv2_calls.py"))) == sorted(cv2_calls.CALLS)
 
 
-def named_of_numpy() -> Iterator[str]:
-    """Yield what the product calls of numpy, but for types and ufuncs, which are there from the start."""
-    for folder in [*LAYERS, ROOT / "functions"]:
-        for file in folder.rglob("*.py"):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                match node:
-                    case ast.Call(func=ast.Attribute(value=ast.Name(id="np"), attr=name)):
-                        if not isinstance(getattr(np, name), type | np.ufunc):
-                            yield name
-                    case ast.Call(
-                        func=ast.Attribute(value=ast.Attribute(value=ast.Name(id="np"), attr=part), attr=name)
-                    ) if not isinstance(getattr(np, part), type | np.ufunc):
-                        yield f"{part}.{name}"
-
-
 def test_every_function_of_numpy_that_the_product_names_runs(packages: Path) -> None:
     """``np.median`` and ``np.unique``, say, import masked arrays when they are called."""
     printed = run(packages, str(ROOT / "tests" / "numpy_calls.py"))
-    assert json.loads(printed) == sorted(numpy_calls.CALLS) == sorted(set(named_of_numpy()))
+    # Types and ufuncs, with their methods, are there from the start.
+    named = {
+        name for name in called("np") if not isinstance(getattr(np, name.split(".")[0]), type | np.ufunc)
+    }
+    assert json.loads(printed) == sorted(numpy_calls.CALLS) == sorted(named)
 
 
 _READ = """

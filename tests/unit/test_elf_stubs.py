@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import ctypes
 import platform
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -16,6 +14,7 @@ import pytest
 
 from slim.elf_stubs import Symbol, read_library, stub
 from tests.cv2_calls import CALLS
+from tests.named import called
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINES = {"x86_64": 62, "aarch64": 183}
@@ -79,15 +78,6 @@ def test_a_call_ends_the_process(library: Path) -> None:
     assert ran.stdout == b""
 
 
-def named() -> Iterator[str]:
-    """The functions of cv2 that the layers call."""
-    for path in (ROOT / "layers").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            match node:
-                case ast.Call(func=ast.Attribute(value=ast.Name(id="cv2"), attr=name)):
-                    yield name
-
-
 def test_every_opencv_function_that_the_product_names_is_tried() -> None:
     """``test_slim`` runs these calls where OpenCV is linked with stubs."""
-    assert sorted(CALLS) == sorted(set(named()))
+    assert sorted(CALLS) == sorted(set(called("cv2")))

@@ -41,28 +41,6 @@ Outputs = tuple[Tensor, Tensor | None, list[Tensor]]
 """What a lean reader gives while it learns: logits of text and region, and what each of its blocks does."""
 
 
-class Block(nn.Module):
-    """A block of the body (``ppocr.Block``) with a ReLU and ``hidden`` units, and a gate if it has one."""
-
-    def __init__(
-        self, inputs: int, outputs: int, hidden: int, stride: tuple[int, int] = (1, 1), gate: bool = False
-    ) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs)
-        self.excite = ppocr.SqueezeExcite(inputs) if gate else None
-        self.expand = nn.Conv2d(inputs, hidden, 1)
-        self.project = nn.Conv2d(hidden, outputs, 1)
-        self.residual = stride == (1, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the block's output, with ``x`` added where it keeps its shape."""
-        x = self.depthwise(x)
-        if self.excite is not None:
-            x = self.excite(x)
-        y: Tensor = self.project(F.relu(self.expand(x)))
-        return x + y if self.residual else y
-
-
 class LeanBody(ppocr.Body):
     """Everything before the classes: (B, 3, 48, W), BGR 0..1, -> (B, W / 8, 120).
 
@@ -81,7 +59,8 @@ class LeanBody(ppocr.Body):
             assert isinstance(block, ppocr.Block)
             inputs, outputs = block.depthwise.in_channels, block.project.out_channels
             stride = (1, 1) if block.residual else (2, 1)
-            blocks.append(Block(inputs, outputs, units, stride, gates and block.excite is not None))
+            gate = gates and block.excite is not None
+            blocks.append(ppocr.Block(inputs, outputs, stride, gate, units, nn.ReLU()))
         self.blocks = nn.Sequential(*blocks)
         self.attention = tuple(attention)
         for name in set(ATTENTION).difference(attention):
@@ -105,7 +84,7 @@ class LeanBody(ppocr.Body):
         stem = [self.stem1, self.stem2, self.stem3, self.stem4, self.stem4b, self.stem5]
         blocks: list[nn.Module] = []
         for block in self.blocks:
-            assert isinstance(block, Block)
+            assert isinstance(block, ppocr.Block)
             blocks += [block.depthwise, block.expand, block.project]
         return [*stem, *blocks]
 
@@ -183,7 +162,7 @@ def shrink(lean: LeanReader, reader: ppocr.Reader, images: Tensor) -> None:
     x = own.stemmed(images)
     for number, (old, new) in enumerate(zip(body.blocks, own.blocks, strict=True)):
         assert isinstance(old, ppocr.Block)
-        assert isinstance(new, Block)
+        assert isinstance(new, ppocr.Block)
         wanted = old(wanted)
         _shrink_block(new, old, x, wanted)
         x = new(x)
@@ -191,7 +170,7 @@ def shrink(lean: LeanReader, reader: ppocr.Reader, images: Tensor) -> None:
         print(f"block {number}: {missed:.3f} of the variance is missed", flush=True)
 
 
-def _shrink_block(new: Block, old: ppocr.Block, x: Tensor, wanted: Tensor) -> None:
+def _shrink_block(new: ppocr.Block, old: ppocr.Block, x: Tensor, wanted: Tensor) -> None:
     """Make what ``new`` makes of ``x`` as near to ``wanted`` as its hidden units allow."""
     new.depthwise.load_state_dict(old.depthwise.state_dict())
     seen = old.depthwise(x)
@@ -266,9 +245,7 @@ class Teacher:
                 with torch.enable_grad():
                     missed = missed + ((theirs.float() - wide).square() / variance).mean() / len(seen)
             logits = reader.head(reader.body.steps(maps))
-            regions = (
-                None if reader.region is None else reader.region(reader.region.colors(2 * images - 1), maps)
-            )
+            regions = None if reader.region is None else reader.region(reader.region.colors(centered), maps)
         terms = {"same": 4 * divergence(logits, said), "hint": hint * missed}
         if regions is not None and named is not None:
             terms["same_region"] = divergence(regions, named)

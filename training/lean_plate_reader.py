@@ -1,4 +1,4 @@
-"""The plate reader that ships: a lean one (training/lean.py), taught by the plate reader it is made of.
+"""A lean plate reader (training/lean.py), taught by the plate reader that it is made of.
 
 It is shown what the plate reader learns from and, as it has a teacher, crops too whose text nobody knows.
 """

@@ -159,7 +159,6 @@ def load_folded(net: nn.Module, weights: Weights) -> None:
     net.load_state_dict(state | {name: torch.from_numpy(value) for name, value in weights.items()})
 
 
-@torch.no_grad()
 def unfolded(net: nn.Module, weights: Weights, images: Iterator[Tensor], count: int) -> nn.Module:
     """Return ``net`` with ``weights`` whose normalizations are folded, put back by ``count`` batches."""
     load_folded(net, weights)
@@ -167,6 +166,7 @@ def unfolded(net: nn.Module, weights: Weights, images: Iterator[Tensor], count: 
     return net
 
 
+@torch.no_grad()
 def restore_norms(net: nn.Module, images: Iterator[Tensor], count: int) -> None:
     """Give the identities of `load_folded` the statistics of ``count`` batches, undone by scale and shift."""
     sums: dict[nn.BatchNorm2d, list[Tensor]] = {}

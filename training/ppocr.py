@@ -72,17 +72,24 @@ class SqueezeExcite(nn.Module):
 
 
 class Block(nn.Module):
-    """Depthwise 3x3 convolution, then a pointwise expansion to twice the channels and back."""
+    """Depthwise 3x3 convolution, then a pointwise expansion to twice or ``hidden`` channels, and back."""
 
     def __init__(
-        self, inputs: int, outputs: int, stride: tuple[int, int] = (1, 1), excite: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        stride: tuple[int, int] = (1, 1),
+        excite: bool = False,
+        hidden: int | None = None,
+        activation: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.depthwise = nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs)
         self.excite = SqueezeExcite(inputs) if excite else None
-        self.expand = nn.Conv2d(inputs, 2 * inputs, 1)
-        self.activation: nn.Module = nn.GELU()
-        self.project = nn.Conv2d(2 * inputs, outputs, 1)
+        hidden = hidden or 2 * inputs
+        self.expand = nn.Conv2d(inputs, hidden, 1)
+        self.activation = activation or nn.GELU()
+        self.project = nn.Conv2d(hidden, outputs, 1)
         self.residual = stride == (1, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -197,7 +197,9 @@ class Batches:
             _asked(redrive, executionArn=self._execution(batch), clientToken=running.delivery)
         except Exception as error:
             self.change(running, **{name: getattr(batch, name) for name in again})
-            raise (refused if isinstance(error, _Refused) else error) from None
+            if isinstance(error, _Refused):
+                raise refused from error
+            raise
         return running
 
     def _execution(self, batch: Batch) -> str:

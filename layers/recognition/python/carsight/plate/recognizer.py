@@ -252,18 +252,7 @@ class PlateRecognizer:
         if attempt.best < self._tuning.settled or attempt.upside_down > attempt.best:
             attempt = self._turned(photo, attempt, regions)
         readings = [
-            PlateReading(
-                text=reading.text,
-                score=reading.score,
-                detection_score=plate.score,
-                box=_whole(photo, self._plate_box(plate)),
-                polygon=polygon(plate.corners / photo.scale, photo.width, photo.height),
-                candidates=reading.candidates,
-                characters=reading.characters,
-                region=reading.region,
-                region_score=reading.region_score,
-                vehicle=None if vehicle is None else self._described(photo, vehicle, attempt.quarters, plate),
-            )
+            self._answer(photo, plate, reading, vehicle, attempt.quarters)
             for plate, reading, vehicle in attempt.found
         ]
         readings.sort(key=lambda reading: reading.detection_score * reading.score, reverse=True)
@@ -272,6 +261,24 @@ class PlateRecognizer:
             readings,
             None if readings else self._refusal(photo, attempt),
             tuple(self._described(photo, vehicle, attempt.quarters) for vehicle in bare),
+        )
+
+    def _answer(
+        self, photo: Photo, plate: Detection, reading: Reading, vehicle: Detection | None, quarters: int
+    ) -> PlateReading:
+        """Return what is answered of ``plate``, which says ``reading`` and is on ``vehicle``."""
+        box = self._plate_box(plate)
+        return PlateReading(
+            text=reading.text,
+            score=reading.score,
+            detection_score=plate.score,
+            box=_whole(photo, box),
+            polygon=polygon(plate.corners / photo.scale, photo.width, photo.height),
+            candidates=reading.candidates,
+            characters=reading.characters,
+            region=reading.region,
+            region_score=reading.region_score,
+            vehicle=None if vehicle is None else self._described(photo, vehicle, quarters, box),
         )
 
     def _refusal(self, photo: Photo, attempt: _Attempt) -> Refusal:
@@ -433,11 +440,10 @@ class PlateRecognizer:
         return np.asarray(plate.box + shrink * (extent - plate.box), np.float32)
 
     def _described(
-        self, photo: Photo, vehicle: Detection, quarters: int, plate: Detection | None = None
+        self, photo: Photo, vehicle: Detection, quarters: int, plate: Floats | None = None
     ) -> Vehicle:
-        """Say what ``vehicle`` looks like, which carries ``plate`` if any."""
-        plate_box = None if plate is None else self._plate_box(plate)
-        attributes = self._classifier.classify(photo.pixels, vehicle, quarters, plate_box)
+        """Say what ``vehicle`` looks like, which carries the plate in the box ``plate``, if any."""
+        attributes = self._classifier.classify(photo.pixels, vehicle, quarters, plate)
         return Vehicle(
             box=_whole(photo, vehicle.box),
             score=vehicle.score,

@@ -535,6 +535,23 @@ def test_every_parameter_says_what_it_is_and_has_a_safe_value(template: dict[str
     assert template["Parameters"]["Tracing"]["Default"] == "false"
 
 
+def test_operators_find_every_parameter_in_the_docs(template: dict[str, Any]) -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert not [name for name in template["Parameters"] if f"`{name}`" not in text]
+
+
+def test_the_bill_counts_the_alarms_that_there_are(resources: dict[str, Resource]) -> None:
+    alarms = [r["Properties"] for r in resources.values() if r["Type"] == "AWS::CloudWatch::Alarm"]
+    # CloudWatch charges for each metric that an alarm watches.
+    metrics = sum(sum("MetricStat" in metric for metric in alarm.get("Metrics", [])) or 1 for alarm in alarms)
+    text = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
+    words = {8: "eight", 12: "twelve"}
+    assert (
+        f"| {words[len(alarms)]} alarms on {words[metrics]} metrics at $0.10 each | ${metrics / 10:.2f} |"
+        in text
+    )
+
+
 def test_no_route_leaves_the_check_of_keys_to_api_gateway(resources: dict[str, Resource]) -> None:
     # The API's authorizer exists for SAM's sake; a route that used it would lock every client out.
     (api,) = (about for about in resources.values() if about["Type"] == "AWS::ApiGatewayV2::Api")

@@ -90,7 +90,7 @@ class Ours:
             for function in ("read", "glance"):
                 self._time(recognizer, "LineReader", function, "read")
             for function in ("look", "beside", "whole"):
-                self._time(recognizer, "barcodes", function, "barcode")
+                self._time(sys.modules["carsight.vin"], "barcodes", function, "barcode")
 
     def _time(self, module: object, owner: str, function: str, name: str) -> None:
         inner: Callable[..., Any] = getattr(getattr(module, owner), function)

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-BUDGET = {"plate": 390, "vin": 392}
+BUDGET = {"plate": 390, "vin": 393}
 """Modules that a function may have imported before its first request, the interpreter's own included."""
 
 NEVER = {

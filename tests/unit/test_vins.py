@@ -22,6 +22,7 @@ from carsight.vin.line_reader import Calibration, LineReader, LineReading
 from carsight.vin.payloads import Place
 from carsight.vin.ranking import Prior, rank_by_posterior
 from carsight.vin.recognizer import CheckDigit, Repair, VinRecognizer, VinResult
+from carsight.vin.search import Search
 from carsight.vin.views import View
 from training.render_numbers import render_other
 
@@ -237,15 +238,15 @@ def test_what_looks_like_lower_case_is_the_small_readers_where_the_careful_one_k
     share: float, believed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Capitals that are worn or tilted are of different heights as well."""
-    monkeypatch.setattr(vins._Search, "_is_lower_case", lambda *_: True)
+    monkeypatch.setattr(Search, "_is_lower_case", lambda *_: True)
     other = UNCHECKED[:15] + "58"
     small = Told(LineReading(0.8, ((other, 0.9),), other, (0.1, 0.9)))
     careful = Told(LineReading(share, ((UNCHECKED, 0.95),), UNCHECKED, (0.1, 0.9)))
     recognizer = VinRecognizer(Blind(QUAD), Blind(QUAD), small, careful=lambda: careful)
-    search = vins._Search(recognizer, Photo.of(np.full((200, 400, 3), 128, np.uint8)))
-    word, _, settled, lower_case = search._readings(search.view, QUAD)
-    assert (word is careful.answer, lower_case) == (believed == "careful", believed == "small")
-    assert not settled
+    search = Search(recognizer, Photo.of(np.full((200, 400, 3), 128, np.uint8)))
+    word = search._ask(search.view, QUAD)
+    assert (word.reading is careful.answer, word.lower_case) == (believed == "careful", believed == "small")
+    assert not word.settled
 
 
 def test_the_careful_reader_is_opened_once_and_not_before_it_is_asked(

@@ -23,7 +23,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from local.step_functions import MACHINE_ARN, StepFunctions, machine_of
 from local.step_functions import serve as serve_machine
-from local.stores import credentials, queue_url, serve
+from local.stores import answer, credentials, queue_url, serve
 from local.template import create_table, read_template
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def main() -> None:
         os.environ["AWS_ENDPOINT_URL_SFN"] = stack.enter_context(serve_machine(machine))
         machine.end_what_was_interrupted(TABLE)
         profile = _seed()
-        gateway = Gateway(template)
+        gateway = Gateway(template, lambda: answer(environment["AWS_ENDPOINT_URL"]))
         server = make_server("127.0.0.1", port, gateway, threaded=True, request_handler=_Quiet)
         url = f"http://127.0.0.1:{server.port}"
         serving = threading.Thread(target=server.serve_forever, daemon=True)

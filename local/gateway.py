@@ -93,9 +93,13 @@ def import_handler(resource: Mapping[str, Any]) -> Callable[..., Any]:
 
 
 class Gateway:
-    """A WSGI application that does what the template's HTTP API does."""
+    """A WSGI application that does what the template's HTTP API does.
 
-    def __init__(self, template: dict[str, Any]) -> None:
+    ``is_ready`` tells whether what the functions need answers, which ``/healthz`` is asked for.
+    """
+
+    def __init__(self, template: dict[str, Any], is_ready: Callable[[], bool]) -> None:
+        self._is_ready = is_ready
         self._routes: dict[tuple[str, str], Function] = {}
         seconds = template.get("Globals", {}).get("Function", {}).get("Timeout", 28)
         for name, resource in template["Resources"].items():
@@ -133,7 +137,9 @@ class Gateway:
 
     def _answer(self, request: Request) -> Response:
         if request.path == "/healthz":
-            return respond(200, {"success": True, "status": "ready"})
+            if self._is_ready():
+                return respond(200, {"success": True, "status": "ready"})
+            return respond(503, {"success": False, "status": "the embedded stores do not answer"})
         body = _read(request)
         route, function = self._route(request.method, request.path)
         event = to_event(request, route, body or b"")

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import urlopen
 
 from local import server
@@ -66,11 +65,18 @@ def serve(state: Path | None = None) -> Iterator[str]:
         process.stdout.close()
 
 
+def answer(address: str) -> bool:
+    """Return whether the server at ``address`` answers."""
+    try:
+        with urlopen(f"{address}/_ministack/health", timeout=5):
+            return True
+    except OSError:
+        return False
+
+
 def _wait_for(address: str) -> None:
     for _ in range(100):
-        try:
-            with urlopen(f"{address}/_ministack/health", timeout=5):
-                return
-        except URLError:
-            time.sleep(0.1)
+        if answer(address):
+            return
+        time.sleep(0.1)
     raise TimeoutError(f"no answer from {address}")

@@ -85,10 +85,15 @@ class Running:
 
     def kill(self) -> None:
         """End it and its stores at once, without a last word, as a power cut would."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text("ascii")
-        for pid in (*map(int, children.split()), self.process.pid):
-            os.kill(pid, signal.SIGKILL)
+        self.kill_stores()
+        os.kill(self.process.pid, signal.SIGKILL)
         self._end()
+
+    def kill_stores(self) -> None:
+        """End its stores at once, and leave it alone."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text("ascii")
+        for pid in map(int, children.split()):
+            os.kill(pid, signal.SIGKILL)
 
     def stop(self) -> int:
         """End it as a service manager would, and return its exit code."""

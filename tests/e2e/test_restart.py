@@ -11,7 +11,10 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
+
+import pytest
 
 from tests.e2e.conftest import ROOT, Running
 
@@ -109,6 +112,15 @@ def test_each_request_is_one_readable_line(tmp_path: Path) -> None:
     assert len(lines) == 1, lines
     (line,) = lines
     assert re.fullmatch(r"\d\d:\d\d:\d\d POST /platerecognition 200 +\d+ ms\n", line)
+
+
+def test_it_is_not_ready_without_its_stores(tmp_path: Path) -> None:
+    running = Running(tmp_path)
+    assert ask(f"{running.url}/healthz")["status"] == "ready"
+    running.kill_stores()
+    with pytest.raises(HTTPError, match="503"):
+        ask(f"{running.url}/healthz")
+    running.stop()
 
 
 def test_a_taken_port_is_told_at_once() -> None:

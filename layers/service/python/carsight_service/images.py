@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,18 @@ if TYPE_CHECKING:
     from carsight_service.settings import Settings
 
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
-_LIKE_A_URL = re.compile(r"[.:%?@\\[\]]|^//")
-"""Characters of addresses that base64 does not have."""
+_LIKE_A_URL = re.compile(r"[a-z][a-z0-9+.-]+(?::|%3a)|//|\[[0-9a-f:.]*\]|[^\s/\\]*[.:]", re.IGNORECASE)
+"""How addresses begin: with a scheme, slashes, an address in brackets, or a host with dots or a port."""
+
+_LIKE_A_PATH = re.compile(r"[a-z]:[/\\]|(?:\.{0,2}|~)/(?!/).*\.\w{3,4}$|@\w+\.\w{3,4}$", re.IGNORECASE)
+"""How a file is called on the caller's machine; behind an @ for curl, which reads it only where it knows."""
+
+_WRAPPED = re.compile(r"(?:b?['\"])?((?:[a-z0-9:/;=.+-]{0,100}base64,\s*)*)", re.IGNORECASE)
+"""What clients leave before base64: the quotes of Python's ``b'...'``, the beginning of a data URI."""
+
+_ESCAPED = re.compile(r"\\[nrt]|%(?:2b|2f|3d|0a|0d)", re.IGNORECASE)
+_TEXT_OF_BASE64 = re.compile(rb"\s*(?:data:[^,]{0,100},\s*)?[A-Za-z0-9+/_-]{60}")
+_LIKE_A_DOCUMENT = re.compile(r"[<{]|%PDF|[^\x00-\x08\x0e-\x1f]{0,16}[\x00-\x08\x0e-\x1f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +162,7 @@ class ImageLoader:
             case Base64Source(text, data):
                 return _bounded(_decoded(text) if data is None else data)
             case BytesSource(data):
-                return _bounded(data)
+                return _bounded(_without_base64(data))
             case UnusableSource(detail):
                 raise InvalidImage(detail=detail)
 
@@ -164,19 +175,35 @@ class ImageLoader:
             raise InvalidImage(error.note) from error
 
 
-_BLANKS = " \t\n\r\v\f"
+_NO_BLANKS = dict.fromkeys(map(ord, " \t\n\r\v\f"))
+
+_LONGEST_PATH = 300
+_WORDS = 100
+"""Fewer characters are no picture's base64, but for the beginning of one."""
+
+_PICTURES = ("/9j/", "iVBOR", "UklGR", "R0lGOD", "Qk", "AAAA", "SUkq", "TU0A")
+"""How the base64 of pictures begins."""
 
 
 def _decoded(text: str) -> bytes:
-    """Return ``text`` as base64: either alphabet, in lines or not, with its padding or without."""
+    """Return ``text`` as base64: either alphabet, in lines or not, with its padding or without.
+
+    What clients wrap it in or escape in it by mistake is undone, where base64 is left then. Bytes that came
+    as text are returned as they are: what is made of them says what they are.
+    """
     packed = text.rstrip("=").replace("-", "+").replace("_", "/")
     try:
         return _unpacked(packed)
     except ValueError:
-        packed = packed.translate(dict.fromkeys(map(ord, _BLANKS))).rstrip("=")
+        packed = packed.translate(_NO_BLANKS).rstrip("=")
     try:
         return _unpacked(packed)
     except ValueError as error:
+        if (bare := _bare(text)) != text:
+            with suppress(ValueError):
+                return _unpacked(bare)
+        if "\ufffd" not in text[:64] and _LIKE_A_DOCUMENT.match(text):
+            return text.encode("utf-8", "replace")
         raise InvalidImage("not base64", detail=_mistake(packed)) from error
 
 
@@ -184,18 +211,54 @@ def _unpacked(packed: str) -> bytes:
     return b64decode(packed + "=" * (-len(packed) % 4))
 
 
+def _bare(text: str) -> str:
+    """Return ``text`` without what is wrapped around base64, and with what is escaped in it as it was."""
+    wrapped = _WRAPPED.match(text)
+    bare = text[wrapped.end() if wrapped else 0 :].rstrip("'\"")
+    if _ESCAPED.search(bare):
+        bare = percent_decoded(re.sub(r"\\[nrt]", "", bare)).decode("utf-8", "replace")
+    bare = bare.replace("\\/", "/").replace("-", "+").replace("_", "/")
+    return bare.translate(_NO_BLANKS).rstrip("=")
+
+
+def _without_base64(data: bytes) -> bytes:
+    """Return ``data``, a body or a form's file, or what it stands for where it is the text of base64."""
+    if data.startswith(_REPLACED):
+        raise InvalidImage("bytes sent as text", detail=_DESTROYED)
+    if not _TEXT_OF_BASE64.match(data, 0, 400):
+        return data
+    try:
+        return _decoded(data.decode("ascii").strip())
+    except (UnicodeDecodeError, InvalidImage):
+        return data
+
+
+_REPLACED = "\ufffd".encode()
+_DESTROYED = (
+    "The image's bytes were sent as text, which has destroyed them; send a file, or their base64. "
+    "A form takes a Blob or a File where a Buffer becomes text."
+)
+
+
 def _mistake(packed: str) -> str:
     """Return what is wrong with ``packed`` base64; nothing where it may have been meant as a URL.
 
     Whatever is refused as a URL is refused alike, of which kind it may be.
     """
-    if packed.startswith("\ufffd"):
+    if "\ufffd" in packed[:64]:
+        return _DESTROYED
+    if len(packed) < _LONGEST_PATH and _LIKE_A_PATH.match(packed):
         return (
-            "The image's bytes were sent as text, which has destroyed them; send a file, or their base64. "
-            "A form takes a Blob or a File where a Buffer becomes text."
+            "This names a file on your machine, which the service cannot open; send the file itself, its "
+            "base64, or a URL that begins with http:// or https://."
         )
-    if _LIKE_A_URL.search(packed):
+    if _LIKE_A_URL.match(packed, 0, _LONGEST_PATH):
         return ""
+    if len(packed) < _WORDS and not packed.startswith(_PICTURES):
+        return (
+            f"These {len(packed)} characters are neither a URL, which begins with http:// or https://, nor "
+            "the base64 of a picture."
+        )
     if wrong := _NOT_BASE64.search(packed):
         return (
             f"The base64 is broken at its character {wrong.start() + 1}, blanks not counted; encode the "

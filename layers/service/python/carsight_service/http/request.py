@@ -76,6 +76,18 @@ _MAX_HEAD_OF_JSON = 4096
 _MIN_CUT = 4096
 """Characters of an image that are worth being cut out of its JSON."""
 
+_OPENING = re.compile(rb"\s{0,4}--([^\r\n]{1,70})\r?\nContent-", re.IGNORECASE)
+"""How a form of parts begins, whatever its type is said to be."""
+
+_NAMED_IMAGE = re.compile(rf"(?:{'|'.join((*_IMAGE_FIELDS, 'key'))})=")
+"""How a form of fields begins that is not said to be one: neither base64 nor a URL does."""
+
+_HEAD = 128
+"""Of a body, what is looked at for how it begins."""
+
+_NO_PICTURE = (b"{", b'"', b"http://", b"https://", b"data:", b"\xef\xbb\xbf")
+"""How JSON, URLs and text with a byte order mark begin, and no picture does."""
+
 _CHARSETS = ("utf-8", "iso-8859-1", "us-ascii")
 
 Fields = Mapping[str, list[Any]]
@@ -269,16 +281,20 @@ def _body_fields(content_type: str, body: bytes | str) -> Fields:
     calls everything a form.
     """
     kind, parameters = _header(content_type)
-    if kind == "multipart/form-data" or kind.startswith("image/"):
+    head = body[:_HEAD].encode() if isinstance(body, str) else body[:_HEAD]
+    opening = _OPENING.match(head)
+    in_parts = opening is not None or kind == "multipart/form-data"
+    if in_parts or (kind.startswith("image/") and not head.lstrip().startswith(_NO_PICTURE)):
         data = body.encode() if isinstance(body, str) else body
-        if kind == "multipart/form-data":
-            return _multipart(parameters.get("boundary", ""), data)
-        return {"image": [data]}
+        if not in_parts:
+            return {"image": [data]}
+        return _multipart(_boundary(parameters.get("boundary", ""), opening, data), data)
     try:
         text = body.strip() if isinstance(body, str) else body.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         return {"image": [body]}
-    if kind == "application/x-www-form-urlencoded" and not text.startswith(("{", "[", '"')):
+    is_form = kind == "application/x-www-form-urlencoded" or _NAMED_IMAGE.match(text)
+    if is_form and not text.startswith(("{", "[", '"')):
         form = _form(text)
         # `curl -d` calls everything a form; a bare URL may hold fields of ours in its query, but not first.
         if not form.keys().isdisjoint(_IMAGE_FIELDS) or next(iter(form)) in FIELDS:
@@ -373,12 +389,22 @@ def _multipart(boundary: str, body: bytes) -> Fields:
         name, is_file, filename = _part(section[: end.start()].decode("utf-8", "replace"))
         content = section[end.end() :].removesuffix(b"\r")
         # Clients that are given a buffer name no file; a photo is never text all the same.
-        if not is_file and name in _IMAGE_FIELDS:
+        if not is_file and (name in _IMAGE_FIELDS or name not in FIELDS):
             is_file = not _is_text(content)
         if filename:
             fields.setdefault(_FILE_NAME, []).append(filename)
         fields.setdefault(name, []).append(content if is_file else content.decode("utf-8", "replace"))
     return fields
+
+
+def _boundary(declared: str, opening: re.Match[bytes] | None, body: bytes) -> str:
+    """Return what parts a form: what is ``declared``, or what the body begins with where that is missing.
+
+    Clients that set the type by hand leave the boundary out, or call the form JSON.
+    """
+    if opening is None or (declared and b"--" + declared.encode("ascii", "replace") in body):
+        return declared
+    return opening[1].decode("ascii", "replace")
 
 
 def _is_text(content: bytes) -> bool:

@@ -34,6 +34,9 @@ UNCHECKED = "WVWZZZ1KZ7M047185"
         ("VIN:" + UNCHECKED + ";2.0", UNCHECKED),
         ("VIN" + UNCHECKED, UNCHECKED),
         ("P+" + UNCHECKED, UNCHECKED),
+        (UNCHECKED + "9", UNCHECKED),  # with the check character of Code 39
+        ("WVWZZZ1KZ7M997195O", "WVWZZZ1KZ7M997195"),
+        ("IWVWZZZ1KZ7M007195O", "WVWZZZ1KZ7M007195"),
         (CHECKED + "\x00\x00", CHECKED),
         ("[)>\x1e06\x1dI" + CHECKED + "\x1d1T4711\x1e\x04", CHECKED),
         ("JHL RD778 7 4C026456", CHECKED),
@@ -73,10 +76,13 @@ def is_believed(payload: str) -> bool:
         "1" * 17,
         "E4-2001/116-0105-07",
         "https://example.com/label/7",
+        UNCHECKED + "8",  # no check character of Code 39
         UNCHECKED + "000000",  # a longer number in which the VIN is only a guess
         "IOQ" * 6,
         "1ZX613BG8856381942",  # a parcel's; its first 17 characters keep a VIN's check digit
         "PX31A7KX4410B2297",
+        "PALLET00123456789012",
+        "LOT0Q1234567890ABCD",  # without the letters that no VIN has it is 17 characters
         "0ZZZ1KZ7M047185AB",
         "3F2504E04F8911D39A0C0305E82C3301",
         CHECKED[:8] + CHECKED[8:].lower(),  # a VIN is in one case

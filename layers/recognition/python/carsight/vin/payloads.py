@@ -37,6 +37,9 @@ _NAME_OF_FIELD = re.compile(r"^\W*(?:V\.?I\.?N\.?|FIN)(?![0-9A-Za-z])[ .\-_·]*"
 _PARCEL = re.compile("1Z[0-9A-Z]{16}")
 """A tracking number of UPS. One in eleven holds a VIN's check digit in its first 17 characters."""
 
+_CODE_39 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-. $/+%"
+"""The characters of Code 39 in the order of their values (ISO/IEC 16388)."""
+
 _PACKED = re.compile(r"[0-9A-Za-z+/\s]{64,}={0,2}\s*")
 _LARGEST_PAPER = 65_536
 
@@ -67,7 +70,7 @@ def find_vins(payload: str) -> dict[str, Place]:
     elif "://" in text:
         text = urllib.parse.unquote(text)
     found: dict[str, Place] = {}
-    for characters, place in (*_in_runs(text), *_in_groups(text)):
+    for characters, place in (*_in_runs(text), *_in_groups(text), *_in_runs(_without_check_character(text))):
         vin = characters.upper()
         if vin.isdigit():
             continue
@@ -97,6 +100,18 @@ def _in_runs(text: str) -> Iterator[tuple[str, Place]]:
                 yield vin, Place.NAMED
             elif rules.is_valid(vin.upper()) and rules.known_maker(vin.upper()):
                 yield vin, Place.INSIDE
+
+
+def _without_check_character(text: str) -> str:
+    """Return ``text`` without the check character that may end a Code 39 label; empty where none does.
+
+    It is optional there, nothing in the symbol says whether it is one, and readers leave it in the text. The
+    values of the characters before it add up to its own, modulo 43 (ISO/IEC 16388, annex A).
+    """
+    if len(text) not in (rules.LENGTH + 1, rules.LENGTH + 2) or not set(text) <= set(_CODE_39):
+        return ""
+    *label, last = (_CODE_39.index(character) for character in text)
+    return text[:-1] if sum(label) % 43 == last else ""
 
 
 def _in_groups(text: str) -> Iterator[tuple[str, Place]]:

@@ -17,7 +17,7 @@ import simplejpeg
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from carsight import formats
 from carsight.formats import FORMATS, orientation, sniff
@@ -374,6 +374,17 @@ def test_orientation_is_applied_in_every_container(
     photo = decode(data)
     assert (photo.width, photo.height) == ((80, 120) if value > 4 else (120, 80))
     assert red_corner(photo.pixels) == RED_CORNER[value]
+
+
+@pytest.mark.parametrize("container", ["JPEG", "PNG", "WebP", "TIFF", "AVIF"])
+def test_an_orientation_in_xmp_alone_turns_no_picture(container: str) -> None:
+    xmp = '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", xmp)
+    ways: dict[str, Any] = {"PNG": {"pnginfo": text}, "TIFF": {"tiffinfo": {700: xmp.encode()}}}
+    data = saved(picture(120, 80), container, **ways.get(container, {"xmp": xmp.encode()}))
+    assert xmp.encode() in data
+    assert red_corner(decode(data).pixels) == RED_CORNER[1]
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# A CSV of plates from Pardubice, or of one Turkish car, is read as a column of infinities.
+. "$(dirname "$0")/prepare.bash"
+with_packages pandas==3.1.1 polars==2.1.0 duckdb==2.0.1 pyarrow==26.0.1
+cd "$home"
+"$python" - <<'PYTHON'
+import math
+import sys
+from importlib.metadata import version
+
+import duckdb
+import pandas
+import polars
+from pyarrow import csv
+
+# The Czech Republic: digit, region, digit, four digits; E is the Pardubice Region. Turkey: province, letters, digits.
+FILES = {"Czech": ["1E23456", "2E10042", "5E47118"], "Turkish": ["34E1234"]}
+READERS = {
+    "pandas": lambda path: pandas.read_csv(path)["plate"].tolist(),
+    "polars": lambda path: polars.read_csv(path)["plate"].to_list(),
+    "duckdb": lambda path: [row[0] for row in duckdb.sql(f"SELECT plate FROM '{path}'").fetchall()],
+    "pyarrow": lambda path: csv.read_csv(path)["plate"].to_pylist(),
+}
+print(", ".join(f"{name} {version(name)}" for name in READERS))
+print("assumed: plates hold letters, so a reader of CSV that guesses types takes them for texts")
+holds = True
+for country, plates in FILES.items():
+    path = f"{country}.csv"
+    with open(path, "w") as file:
+        file.write("\n".join(["plate,score", *(f"{plate},0.98" for plate in plates), ""]))
+    for name, read in READERS.items():
+        seen = read(path)
+        print(f"seen: {country} plates {plates}, {name}: {seen}")
+        holds &= all(value == math.inf for value in seen)
+sys.exit(not holds)
+PYTHON

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,9 @@ def _long_form(loader: _TemplateLoader, tag: str, node: yaml.Node) -> dict[str, 
 _TemplateLoader.add_multi_constructor("!", _long_form)
 
 
+@cache
 def read_template() -> dict[str, Any]:
-    """``template.yaml`` as data."""
+    """Return ``template.yaml`` as data, parsed once: whoever wants to change it takes a copy."""
     template: dict[str, Any] = yaml.load(_PATH.read_text(encoding="utf-8"), _TemplateLoader)  # a safe loader
     return template
 

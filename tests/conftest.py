@@ -33,7 +33,7 @@ def aws() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def dynamodb(aws: str) -> DynamoDBClient:
     """A client as the service makes it."""
     from carsight_service.aws.clients import Clients

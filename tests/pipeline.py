@@ -7,11 +7,13 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 import pytest
+from botocore.session import Session
 
 from carsight_service.aws.clients import Clients
 from carsight_service.contract.api import Answer, Api
@@ -49,6 +51,12 @@ def read_event(name: str) -> dict[str, Any]:
     """Return an SQS event of ``events/``."""
     event: dict[str, Any] = json.loads((EVENTS / f"{name}.json").read_text(encoding="utf-8"))
     return event
+
+
+@cache
+def _session() -> Session:
+    """Return one session for all tests: each parses what botocore knows of the services."""
+    return Session()
 
 
 class Died(BaseException):
@@ -102,6 +110,7 @@ class Pipeline:
             for name in ("plate", "vin", "webhooks")
         )
         self.clients = Clients()
+        self.clients.session = _session()
         self.deployment = self.deploy()
         self.states = self.machine()
         self.workers = {api: self.worker(api, self.deployment) for api in Api}

@@ -1,13 +1,15 @@
 """AWS clients, each made when it is first needed and shared by all threads.
 
 botocore's own: boto3 makes the same ones and adds an eighth to a cold start for transfers and resources that
-nobody uses. botocore itself is imported by the first of them; a request that is only counted needs none.
+nobody uses. botocore itself is imported by the first of them; a request that is only counted needs none. All
+are made by one session: each of its own would parse again what all services have in common.
 """
 
 from __future__ import annotations
 
 import os
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from carsight_service.aws.dynamo_client import CONNECT_SECONDS, READ_SECONDS, DynamoClient
@@ -16,6 +18,7 @@ from carsight_service.aws.signed import TRIES
 from carsight_service.contract.api import MAX_IMAGE_BYTES
 
 if TYPE_CHECKING:
+    from botocore.session import Session
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
@@ -43,20 +46,31 @@ _METERING: _Options = {
 _SIGNING: _Options = {"signature_version": "s3v4", "s3": {"addressing_style": "virtual"}}
 
 
+_making = Lock()
+"""Held while a client is made: clients may be shared by threads, a session may not."""
+
+
 def _client(service: str, options: _Options) -> Any:
     """Return an attribute that is a client of ``service``, made when it is first asked for."""
 
-    def made(_: object) -> Any:
+    def made(clients: Clients) -> Any:
         from botocore.config import Config
-        from botocore.session import Session
 
-        return Session().create_client(service, config=Config(**options))
+        with _making:
+            return clients.session.create_client(service, config=Config(**options))
 
     return cached_property(made)
 
 
 class Clients:
     """The clients of one process. A client may be replaced by assigning another to its name."""
+
+    @cached_property
+    def session(self) -> Session:
+        """What makes the clients."""
+        from botocore.session import Session
+
+        return Session()
 
     @cached_property
     def meters(self) -> DynamoDBClient | DynamoClient:

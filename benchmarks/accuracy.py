@@ -27,7 +27,7 @@ import statistics
 import time
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ from carsight import runtime
 from carsight.photo import Pixels, decode
 from carsight.plate.recognizer import PlateRecognizer, Vehicle
 from carsight.vin.recognizer import VinRecognizer
-from carsight.vin.rules import check_applies, fold, is_valid
-from training.data import TYPE_OF_LABEL, read_labels
+from carsight.vin.rules import check_applies, is_valid
+from training.data import TYPE_OF_LABEL, box_iou, read_labels
 
 _FOLDED = str.maketrans("OQI", "001")
 
@@ -94,15 +94,6 @@ def folded(text: str) -> str:
     return text.upper().translate(_FOLDED)
 
 
-def iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two boxes ``(xmin, ymin, xmax, ymax)``."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
-    return width * height / (areas - width * height)
-
-
 def plate_slices(label: dict[str, Any], plate: dict[str, Any], pixels: Pixels) -> Iterator[str]:
     """Yield the rows of the table in which a labeled plate counts."""
     yield "all"
@@ -136,7 +127,7 @@ def looks(plate: dict[str, Any], hit: Answer | None) -> Iterator[tuple[str, bool
         return
     seen = hit.vehicle if hit else None
     box = (seen.box.xmin, seen.box.ymin, seen.box.xmax, seen.box.ymax) if seen else (0, 0, 0, 0)
-    yield "vehicle found", iou(vehicle["box"], box) >= 0.5
+    yield "vehicle found", box_iou(vehicle["box"], box) >= 0.5
     if vehicle.get("type") in TYPE_OF_LABEL:
         yield "body", seen is not None and seen.type == TYPE_OF_LABEL[vehicle["type"]]
     if vehicle.get("color"):
@@ -178,8 +169,8 @@ def plates(system: System, data: Path, split: str | None, regions: Scored | None
         for plate in label["plates"]:
             if not plate.get("box"):
                 continue
-            best = max(answers, key=lambda answer: iou(plate["box"], answer.box), default=None)
-            hit = best if best is not None and iou(plate["box"], best.box) >= 0.5 else None
+            best = max(answers, key=lambda answer: box_iou(plate["box"], answer.box), default=None)
+            hit = best if best is not None and box_iou(plate["box"], best.box) >= 0.5 else None
             for question, right in looks(plate, hit):
                 asked[question].append(right)
             regions += region_scores(plate, hit)
@@ -241,7 +232,7 @@ def vins(system: System, data: Path, split: str | None) -> Scored:
         cpu.append((time.process_time() - start) * 1000)
         right = bool(answers) and answers[0].text in truths
         boxes = [vin["box"] for vin in label["vins"] if vin.get("box")]
-        located = right and any(iou(box, answers[0].box) >= 0.3 for box in boxes)
+        located = right and any(box_iou(box, answers[0].box) >= 0.3 for box in boxes)
         truth = min(truths)
         heights = [(box[2] - box[0]) / 17 for box in boxes]
         names = [
@@ -351,7 +342,7 @@ def peer_vins() -> System:
         found: Iterable[Line],
     ) -> Iterator[tuple[bool, float, str, tuple[float, float, float, float]]]:
         for box, text, score in found:
-            clean = fold(_capitals(text))
+            clean = folded(_capitals(text))
             for start in range(len(clean) - 16):
                 vin = clean[start : start + 17]
                 yield is_valid(vin), score, vin, box

@@ -41,6 +41,11 @@ from training.vin_reader import load_lines
 
 _THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
 
+_NO_CHECK_DIGIT = Prior(
+    check_digit_holds=1.0, check_digit_fails=1.0, optional_digit_holds=1.0, optional_digit_fails=1.0
+)
+"""What is left to go by where the check digit is not looked at."""
+
 
 class Given(Detector):
     """Answers with the lines it was given for the photo instead of looking."""
@@ -176,7 +181,7 @@ def main() -> None:
         threshold=0.0,
         least=0.0,
         barcodes=not args.no_barcode,
-        prior=Prior.without_check_digit() if args.no_check_digit else Prior(),
+        prior=_NO_CHECK_DIGIT if args.no_check_digit else Prior(),
     )
     given = Given() if args.lines else None
     recognizer = VinRecognizer.load(args.models, tuning)

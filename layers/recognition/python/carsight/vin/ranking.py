@@ -68,13 +68,6 @@ class Prior:
     hardly_familiar: float = 5.0
     """Familiarity up to which it says nothing."""
 
-    @classmethod
-    def without_check_digit(cls) -> Prior:
-        """Return what is left to go by where the check digit is not looked at; for evaluation."""
-        return cls(
-            check_digit_holds=1.0, check_digit_fails=1.0, optional_digit_holds=1.0, optional_digit_fails=1.0
-        )
-
     def odds(self, vin: str) -> float:
         """Return the odds, any number above 0, that the 17 characters ``vin`` are a VIN's."""
         digits = [character.isdigit() for character in vin]

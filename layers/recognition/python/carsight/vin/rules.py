@@ -13,7 +13,6 @@ ALPHABET = "0123456789ABCDEFGHJKLMNPRSTUVWXYZ"
 
 LENGTH = 17
 
-_FOLD = str.maketrans("IOQ", "100")
 _VALUE = dict(zip(ALPHABET, map(int, "012345678912345678123457923456789"), strict=True))
 _WEIGHT = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
 _WEIGHED = tuple({character: weight * value for character, value in _VALUE.items()} for weight in _WEIGHT)
@@ -35,11 +34,6 @@ _MAKERS = _read_makers()
 """Prefix of three characters -> its marks in makers.txt."""
 
 _REGIONS = frozenset(prefix[:2] for prefix in _MAKERS)
-
-
-def fold(text: str) -> str:
-    """Return ``text`` in capitals with I, O and Q as the digits they are read for."""
-    return text.upper().translate(_FOLD)
 
 
 def is_vin(text: str) -> bool:

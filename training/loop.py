@@ -256,7 +256,7 @@ class _Run:
     def _resume(self) -> None:
         saved = torch.load(self.file, weights_only=True)
         if "optimizer" not in saved:
-            raise SystemExit(f"{self.file} is no checkpoint of a training: begin another with --start")
+            raise SystemExit(f"{self.file} cannot be continued: begin another training with --start")
         for name, value in self.task.extra().items():
             if saved[name] != value:
                 raise SystemExit(f"{self.file} was trained for other {name}: choose another --work")

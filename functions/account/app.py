@@ -1,4 +1,4 @@
-"""The key check, usage, uploads, batches and the API's description; answers every path that is no other's."""
+"""The key check, usage, uploads, batches and the API's description; answers every other path, too."""
 
 from __future__ import annotations
 

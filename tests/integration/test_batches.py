@@ -887,7 +887,7 @@ BROKEN_LISTS = (
     ("list.csv", b'url\n"a.jpg', "Not valid CSV"),
     ("list.csv", b"url\n\xff.jpg\n", "UTF-8"),
     ("list.parquet", b"nothing of the kind", "not Parquet"),
-    ("list.xlsx", b"PK", "called .jsonl"),
+    ("list.xlsx", b"PK", "end in .jsonl"),
 )
 NO_LISTS = (
     (f"s3://{UPLOADS}/nowhere.csv", "NoSuchKey"),

@@ -461,7 +461,7 @@ def test_what_a_presigned_upload_may_be(pipeline: Pipeline) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/uploads", "/v1/batches/lists"])
-def test_a_wish_is_short(pipeline: Pipeline, path: str) -> None:
+def test_what_describes_a_file_is_short(pipeline: Pipeline, path: str) -> None:
     """Of a long one each object of seven characters would take 800 bytes."""
     pipeline.create_key()
     status, said = pipeline.ask(event("[" + '{"":0},' * 10_000 + "{}]", path=path, query=f"key={KEY}"))

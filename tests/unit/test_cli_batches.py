@@ -270,9 +270,9 @@ def test_a_refusal_is_told_with_its_detail(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("create", "nowhere.csv"), "nowhere.csv is no file"),
-        (("create", "list.xlsx"), "a list is called .csv, .json, .jsonl or .parquet"),
-        (("status", "first"), "'first' is no batch's id"),
+        (("create", "nowhere.csv"), "nowhere.csv: no such file"),
+        (("create", "list.xlsx"), "a list must end in .csv, .json, .jsonl or .parquet"),
+        (("status", "first"), "'first' is not a batch's id"),
     ],
 )
 def test_what_is_no_list_and_no_batch(

@@ -64,7 +64,7 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_read(tmp_path: Path, capsys
     assert main(["read", str(broken), str(US), "--csv"]) == 1
     printed = capsys.readouterr()
     first, second = csv.DictReader(io.StringIO(printed.out))
-    assert "no picture of a known kind" in first["error"]
+    assert "not a picture of a known format" in first["error"]
     assert second["plate"] == "7kmr204"
     assert "1 of 2 photos could not be read" in printed.err
 
@@ -104,7 +104,7 @@ def test_every_suffix_taken_from_a_folder_can_be_read(tmp_path: Path, capsys: Pr
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["read", "nowhere.jpg"], "there is no file nowhere.jpg"),
+        (["read", "nowhere.jpg"], "nowhere.jpg: no such file or folder"),
         (["read", str(DATA / "README.md")], "could not be read"),
     ],
 )

@@ -604,12 +604,12 @@ def test_a_black_png_is_whole(color: int, depth: int, bytes_a_row: int) -> None:
     "data, said",
     [
         pytest.param(b"", "empty", id="empty"),
-        pytest.param(b"hello, this is no photo", "no picture", id="text"),
+        pytest.param(b"hello, this is no photo", "not a picture", id="text"),
         pytest.param(b"\xef\xbb\xbf <!DOCTYPE html><html>", "web page", id="web page"),
         pytest.param(b"%PDF-1.7", "PDF document", id="PDF"),
         pytest.param(b"\0\0\0\x18ftypmp42\0\0\0\0isommp42", "video", id="video"),
         pytest.param(b"\xff\x0a\x00", "JPEG XL", id="JPEG XL"),
-        pytest.param(b"\xff\xd8", "no picture", id="two bytes of a JPEG"),
+        pytest.param(b"\xff\xd8", "not a picture", id="two bytes of a JPEG"),
         pytest.param(b"\xff\xd8\xff\xd9", "holds no picture", id="JPEG of two markers"),
         pytest.param(
             b"\xff\xd8\xff\xda\x00\x08" + b"\0" * 50 + b"\xff\xd9", "cannot", id="JPEG without a frame"

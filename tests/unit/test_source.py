@@ -41,7 +41,7 @@ from tests.events import MULTIPART, event, form
 URL = "https://photos.example/a%20b.jpg?X-Amz-Signature=abc&x=1"
 PHOTO = b"\xff\xd8\xff\xe0" + random.Random(1).randbytes(3000) + b"\r\n--Xy\r\n\r\n\r\n\n"
 BASE64 = base64.b64encode(PHOTO).decode()
-NO_TEXT = UnusableSource("The image has to be text: an http or https URL, or base64.")
+NO_TEXT = UnusableSource("The image must be text: an http or https URL, or base64.")
 JSON = "application/json"
 
 load = Deployment(Settings(table_name="carsight")).images.load
@@ -152,8 +152,8 @@ def test_broken_json_is_no_image(body: str) -> None:
         ('{"image": "a.jpg" "key": 1}', "The JSON is broken at character 19: expecting ',' delimiter."),
         ("{image: 1}", "The JSON is broken at character 2: "),
         ("[" * 100_000, "The JSON is nested too deeply"),
-        ('{"image": 7}', "The image has to be text"),
-        ('{"image": {"url": "https://photos.example/"}}', "The image has to be text"),
+        ('{"image": 7}', "The image must be text"),
+        ('{"image": {"url": "https://photos.example/"}}', "The image must be text"),
         ("/9j/4AAQ SkZJRg*", "The base64 is broken at its character 15, blanks not counted"),
         ("/9j/4AAQSkZJR", "The base64 ends early: 13 characters"),
     ],

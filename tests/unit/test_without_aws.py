@@ -46,5 +46,5 @@ def test_the_example_reads_a_folder(engine: str, tmp_path: Path) -> None:
     rows = {Path(row["photo"]).name: row for row in map(json.loads, lines)}
     assert [plate["text"] for plate in rows["plate_us.jpg"]["plates"]] == ["7kmr204"]
     assert rows["no_plate.jpg"]["plates"] == []
-    assert "no picture" in rows["broken.jpg"]["error"]
+    assert "not a picture" in rows["broken.jpg"]["error"]
     assert len(lines) == 3

@@ -37,7 +37,7 @@ def damaged(kind: Format) -> str:
     """Return the message for a picture of ``kind`` that its decoder cannot read to its end."""
     return (
         f"This {kind.name} picture cannot be decoded to its last row: it is damaged, cut short or of a rare "
-        "sort; send the original, or a JPEG made of it"
+        "kind; send the original, or a JPEG made from it"
     )
 
 
@@ -119,7 +119,7 @@ def webp(data: bytes) -> WebP:
     """Take a WebP file apart, which ``essential`` has let pass (RFC 9649).
 
     Raises:
-        ImageError: it is a film without a picture.
+        ImageError: it is an animation without a picture.
     """
     canvas, place, picture, exif = _webp_size(data), (0, 0), data, b""
     is_film = data[12:16] == b"VP8X" and data[20] & _FILM
@@ -243,7 +243,7 @@ def _tiff(data: bytes) -> bytes:
 
 
 def _integers(data: bytes, entry: bytes, order: str) -> tuple[int, ...]:
-    """Return the values of a directory's entry, empty where they are no unsigned integers."""
+    """Return the values of a directory's entry; none where they are not unsigned integers."""
     _, kind, count, at = struct.unpack(f"{order}HHII", entry)
     letter = _INTEGERS.get(kind)
     if letter is None:
@@ -296,7 +296,7 @@ tiles have to spare included. With transparency a pixel takes nearly twice the m
 
 
 def _heif(kind: Format, data: bytes) -> bytes:
-    """Return a file without its film."""
+    """Return the file without its animation. Raises ``TooManyPixels`` where its pictures are too large."""
     pixels, plane_bytes = heif.decoded(data)
     limit = _MAX_CODED_SHARE * kind.max_pixels
     if pixels > limit:

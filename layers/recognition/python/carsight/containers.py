@@ -249,7 +249,7 @@ def _png_data(data: bytes) -> Iterator[bytes]:
 def _webp(data: bytes) -> Decoded:
     """Decode WebP with OpenCV, which takes 6 to 10 bytes a pixel where Pillow takes 16, for two canvases.
 
-    Of a film the first picture is laid on a canvas that is transparent.
+    The first picture of an animation is laid on a transparent canvas.
     """
     with _refusing(formats.WEBP):
         file = bounds.webp(data)

@@ -55,7 +55,7 @@ def best_texts(
             likely = sorted(likely, key=row.__getitem__, reverse=True)[:_CHOICES]
         if likely:
             beams = _grown(beams, row, likely, beam)
-        else:  # what has been said goes on
+        else:  # no character starts: what is being emitted goes on
             beams = {
                 prefix: ((in_blank + in_last) * row[BLANK], in_last * row[prefix[-1]] if prefix else 0.0)
                 for prefix, (in_blank, in_last) in beams.items()
@@ -100,22 +100,22 @@ def _grown(
 
 
 def align(probabilities: Probabilities, text: str, alphabet: str) -> list[list[int]]:
-    """For each character of ``text`` the time steps at which the most probable path (Viterbi) says it.
+    """Return for each character of ``text`` the time steps at which the likeliest path (Viterbi) emits it.
 
     Raises:
         ValueError: the text needs more time steps than there are.
     """
     likeliest = probabilities.argmax(axis=1)
     steps: list[list[int]] = []
-    said, last = "", BLANK
+    emitted, last = "", BLANK
     for t, label in enumerate(likeliest.tolist()):
         if label != BLANK and label != last:
-            said += alphabet[label - 1]
+            emitted += alphabet[label - 1]
             steps.append([])
         if label != BLANK:
             steps[-1].append(t)
         last = label
-    if said == text:
+    if emitted == text:
         return steps  # the path that is likeliest at every step is the most probable one of its text
     return _align(probabilities, text, alphabet)
 
@@ -154,7 +154,7 @@ def _align(probabilities: Probabilities, text: str, alphabet: str) -> list[list[
 
 
 def character_scores(probabilities: Probabilities, text: str, alphabet: str) -> list[float]:
-    """For each character of ``text`` the highest probability it gets where it stands, 0..1."""
+    """Return for each character of ``text`` the highest probability that it has where it stands, 0..1."""
     return [
         float(probabilities[steps, alphabet.index(character) + 1].max())
         for character, steps in zip(text, align(probabilities, text, alphabet), strict=True)

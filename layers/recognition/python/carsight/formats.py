@@ -77,7 +77,7 @@ _OTHERS = (
     (8, b"AVI ", "video"),
     (4, b"ftyp", "video"),
 )
-"""What is sent in place of a picture: offset, bytes and name."""
+"""What people send instead of a picture: offset, bytes and name."""
 
 
 def sniff(data: bytes) -> Format:
@@ -119,13 +119,13 @@ def _described(data: bytes) -> str:
         return "The image is empty"
     start = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head")):
-        return "This is a web page and not the picture that it shows"
+        return "This is a web page, not the picture that it shows"
     if start.startswith((b"<svg", b"<?xml")):
-        return "This is a drawing or a document in XML"
+        return "This is an XML document or drawing"
     for offset, signature, name in _OTHERS:
         if data[offset:].startswith(signature) if offset == 0 else data[offset : offset + 4] == signature:
             return f"This is a {name}"
-    return "These bytes are no picture of a known kind"
+    return "This is not a picture of a known format"
 
 
 def check_size(width: int, height: int, limit: int = MAX_PIXELS, kind: str = "The image") -> None:
@@ -147,7 +147,8 @@ def check_size(width: int, height: int, limit: int = MAX_PIXELS, kind: str = "Th
         raise ImageError(f"{kind} has {width} x {height} pixels; each side needs at least {MIN_SIDE}")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageError(
-            f"{kind} has {width} x {height} pixels; its longer side may be {MAX_ASPECT} times its shorter one"
+            f"{kind} has {width} x {height} pixels; its longer side may be at most {MAX_ASPECT} times its "
+            "shorter one"
         )
 
 

@@ -42,7 +42,7 @@ class Box:
 
 
 def polygon(points: NDArray[np.floating], width: int, height: int) -> Polygon:
-    """``points`` (4 x 2, pixels) as whole pixels inside a ``width`` x ``height`` photo."""
+    """Return ``points`` (4 x 2, pixels) as whole pixels inside a ``width`` x ``height`` photo."""
     clipped = np.clip(np.rint(points), 0, (width, height)).astype(int)
     a, b, c, d = ((int(x), int(y)) for x, y in clipped)
     return a, b, c, d
@@ -56,7 +56,7 @@ def turned_back(points: NDArray[np.floating], quarters: int, width: int, height:
 
 
 def sides(corners: NDArray[np.float32]) -> tuple[float, float]:
-    """Mean width and height of a quadrilateral (4 x 2, clockwise from its top left)."""
+    """Return the mean width and height of a quadrilateral (4 x 2, clockwise from its top left)."""
     a, b, c, d = corners.tolist()  # numpy takes five times as long for so few
     return (math.dist(a, b) + math.dist(d, c)) / 2, (math.dist(a, d) + math.dist(b, c)) / 2
 
@@ -104,7 +104,7 @@ def straighten(
 
 
 def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """``pixels`` turned and mirrored from EXIF's ``orientation`` (1..8) to the way they are to be seen."""
+    """Turn and mirror ``pixels`` from EXIF's ``orientation`` (1..8) to the way they are to be seen."""
     if orientation > 4:
         pixels = np.asarray(cv2.transpose(pixels), np.uint8)
     # Horizontally, vertically, both; after the transposition where there is one.

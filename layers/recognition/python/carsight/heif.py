@@ -23,7 +23,7 @@ _DERIVED = {b"grid", b"iovl", b"iden", b"tmap"}
 _HEVC, _AV1 = b"hvc1", b"av01"
 
 _STILL = {b"avis": b"avif", b"msf1": b"mif1", b"hevc": b"heic", b"hevx": b"heix"}
-"""What a file of one picture calls itself in place of one with a film."""
+"""The brand of a single picture, by that of an animation."""
 
 _SPS = 33
 _SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6
@@ -74,7 +74,7 @@ def decoded(data: bytes) -> Decoded:
 
 
 def without_sequence(data: bytes) -> bytes:
-    """Return ``data`` with its film, where it has one, hidden from decoders: the primary picture is left."""
+    """Return ``data`` with its animation, if any, hidden from decoders: the primary picture is left."""
     hidden = bytearray(data)
     for name, begin, end in _boxes(data, 0, len(data)):
         if name == b"moov":

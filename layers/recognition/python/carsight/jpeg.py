@@ -108,9 +108,7 @@ class Jpeg:
         """
         self._header = header = _header(data)
         if header.frames > 1:
-            raise ImageError(
-                "The JPEG has frame headers that contradict each other; save it again as another"
-            )
+            raise ImageError("The JPEG has frame headers that contradict each other; save it again")
         self._sent = self._data = data
         self._repaired = self._unusual = self._warns = False
         self.width: int
@@ -205,16 +203,17 @@ class Jpeg:
         return np.ascontiguousarray(pixels)
 
     def _repair(self, error: ValueError) -> None:
-        """Write the file anew from what matters of it. Raises ``ImageError`` where that is no picture.
+        """Write the file again from its essential segments.
 
-        What libjpeg says of the file as it came is the ``error`` that is told.
+        Raises ``ImageError`` where that is not a picture either, with the text of ``error``: what libjpeg
+        said of the file as it came.
         """
         self._data, self._repaired = _rewritten(self._sent, self._header), True
         try:
             self._measure()
         except ValueError:
             reason = str(error).rpartition("(): ")[2]
-            raise ImageError(f"The JPEG cannot be decoded ({reason}); save it again as another") from error
+            raise ImageError(f"The JPEG cannot be decoded ({reason}); save it again") from error
 
     def _bounded(self) -> int:
         """Return the bytes that the coefficients of a picture in several scans take.
@@ -314,7 +313,7 @@ def _segments(data: bytes, at: int, *, scans: bool = True) -> Iterator[tuple[int
             found = _AFTER_SCAN.search(data, max(at, begin + 5))
             at = found.start() if found else len(data)
         yield marker, begin, at
-    raise ImageError("The JPEG is cut into too many segments; save it again as another")
+    raise ImageError("The JPEG is cut into too many segments; save it again")
 
 
 def _walk(data: bytes, scan: int) -> list[tuple[int, int]]:

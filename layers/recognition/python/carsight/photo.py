@@ -1,9 +1,9 @@
 """From the bytes of a photo to upright pixels, within bounds of memory and time.
 
-The type is decided by the bytes alone, and the size that the decoder will use is bounded before anything is
-decoded, so that a small file that declares a huge picture costs nothing. A large JPEG is decoded at a half, a
-quarter or an eighth of its size (libjpeg does that in the frequency domain, for far less than the whole):
-that is enough to find things, and ``Photo.full`` brings the rest where something small was found.
+The bytes alone decide the type, and the size that the decoder will use is bounded before anything is decoded,
+so that a small file that declares a huge picture costs nothing. A large JPEG is decoded at a half, a quarter
+or an eighth of its size, which libjpeg does in the frequency domain at a fraction of the cost: that is enough
+to find things, and ``Photo.full`` decodes the rest where something small was found.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _other(kind: Format, data: bytes) -> Photo:
 
 
 def _reduction(width: int, height: int) -> int:
-    """By how much a photo is reduced for the first look at it: 1, 2, 4 or 8."""
+    """Return by how much a photo is reduced for the first look at it: 1, 2, 4 or 8."""
     factor = 1
     while factor < 8 and max(width, height) // (factor * 2) >= _WORKING_SIDE:
         factor *= 2
@@ -166,7 +166,7 @@ def percentile(values: NDArray[np.generic], share: float) -> float:
 
 
 def halve_to_cover(pixels: Pixels, width: int, height: int) -> Pixels:
-    """``pixels`` averaged two by two for as long as at least ``width`` x ``height`` of them are left.
+    """Average ``pixels`` two by two for as long as at least ``width`` x ``height`` of them are left.
 
     OpenCV does that several times faster than area resampling by a fractional factor, so the nets' inputs,
     cut from large photos, begin here. A last row or column that has no partner falls away.

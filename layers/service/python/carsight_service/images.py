@@ -45,7 +45,7 @@ class BytesSource:
 
 @dataclass(frozen=True, slots=True)
 class Base64Source:
-    """The image as base64, decoded when the request has been paid for."""
+    """The image as base64, decoded once the key has been checked."""
 
     text: str
     data: bytes | None = field(default=None, repr=False, compare=False)
@@ -77,9 +77,9 @@ _BYTES = {(a + b).encode(): bytes.fromhex(a + b) for a in _DIGITS for b in _DIGI
 
 
 def percent_decoded(text: str) -> bytes:
-    """``text`` with its ``%xx`` as the bytes that they stand for (RFC 3986).
+    """Return ``text`` with each ``%xx`` as the byte that it stands for (RFC 3986).
 
-    As ``urllib.parse`` does it, in a quarter of its memory where there are very many.
+    As ``urllib.parse`` does, in a quarter of the memory where there are very many.
     """
     data, parts, at = text.encode("utf-8", "replace"), [], 0
     while at < len(data):
@@ -98,7 +98,7 @@ def image_source(value: object) -> ImageSource | None:
     if isinstance(value, bytes):
         return BytesSource(value) if value else None
     if not isinstance(value, str):
-        return UnusableSource("The image has to be text: an http or https URL, or base64.")
+        return UnusableSource("The image must be text: an http or https URL, or base64.")
     text = value.strip()
     scheme = text[:8].lower()
     if scheme.startswith(("http://", "https://")):
@@ -243,7 +243,7 @@ _DESTROYED = (
 def _mistake(packed: str) -> str:
     """Return what is wrong with ``packed`` base64; nothing where it may have been meant as a URL.
 
-    Whatever is refused as a URL is refused alike, of which kind it may be.
+    All refused URLs are answered alike, and so is what only looks like one.
     """
     if "\ufffd" in packed[:64]:
         return _DESTROYED
@@ -264,7 +264,7 @@ def _mistake(packed: str) -> str:
             f"The base64 is broken at its character {wrong.start() + 1}, blanks not counted; encode the "
             "image's bytes again, or send them as they are."
         )
-    return f"The base64 ends early: {len(packed)} characters are no whole number of bytes. Was it cut short?"
+    return f"The base64 ends early: {len(packed)} characters do not make whole bytes. Was it cut short?"
 
 
 def _bounded(data: bytes) -> bytes:

@@ -100,4 +100,4 @@ _READ: Mapping[str, Callable[[str], Any]] = {
     "allowed_buckets": _split,
     **dict.fromkeys(("local_fetch", "pages", "custom_metrics", "tracing"), _switch),
 }
-"""How a variable that is no text is read."""
+"""How variables other than text are read."""

@@ -153,21 +153,22 @@ class ReaderTuning:
     """What can be changed about the reader without training it again.
 
     A hinted region becomes ``hint_weight`` times likelier: enough to settle doubts, too little to overrule a
-    clear design. A text that scores less than ``min_text_score`` is none: blank crops of any gray score up
-    to 0.006, and no answer to a validation photo less than 0.02.
+    clear design. A text that scores less than ``min_text_score`` does not count: blank crops of any gray
+    score up to 0.006, and no answer to a validation photo less than 0.02. Between O and 0, or I and 1, where
+    the series tell them apart, the net's probabilities are taken to the power ``lookalike_trust``.
 
-    A region that scores less than ``sure_region`` is doubtful, and so is a country whose state is not told:
+    A region that scores less than ``sure_region`` is doubtful, and so is a country whose state is not named:
     more often it is right as it is, and small print costs as much as two plates. It is read where the regions
-    whose words are known hold ``told`` of all shares. A word makes its region up to exp(``most_evidence``)
-    times likelier: of 343 training plates from states the word with most evidence is that of the state on
-    128, and never another's.
+    whose words are known have at least ``worded_share`` of all shares. A word makes its region up to
+    exp(``most_evidence``) times likelier: of 343 training plates from states the word with most evidence is
+    that of the state on 128, and never another's.
     """
 
     hint_weight: float = 20.0
     min_text_score: float = 0.01
     lookalike_trust: float = 0.3
     sure_region: float = 0.6
-    told: float = 0.05
+    worded_share: float = 0.05
     most_evidence: float = 7.0
 
 
@@ -214,7 +215,7 @@ class PlateReader:
     def doubts_region(self, reading: Reading) -> bool:
         """Return whether the small print may tell more of where ``reading`` is from."""
         doubtful = reading.region_score < self._tuning.sure_region or reading.region in self._federal
-        return doubtful and reading.shares[self._worded].sum() >= self._tuning.told
+        return doubtful and reading.shares[self._worded].sum() >= self._tuning.worded_share
 
     def with_small_print(self, reading: Reading, strips: Sequence[NDArray[np.uint8]]) -> Reading:
         """Return ``reading`` with the region that it and the words on ``strips`` of ``small_print`` tell."""

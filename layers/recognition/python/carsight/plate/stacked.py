@@ -20,14 +20,14 @@ _LETTER = 48
 """Width of a letter once it is spread: about that of the number's own."""
 
 _KEPT = 14
-"""Columns that are kept beyond letters at either end: what stands there, as a rule an emblem, is no text."""
+"""Columns that are kept beyond letters at either end: what stands there is mostly an emblem, not text."""
 
 _NUMBER = WIDTH // 2, round(0.97 * WIDTH)
 """The columns that surely hold a part of the number."""
 
 
 _LEAST_HEIGHT = HEIGHT // 6
-"""A number lower than this is none: nothing has been found."""
+"""A number is at least as high as this."""
 
 
 class _Sign(NamedTuple):

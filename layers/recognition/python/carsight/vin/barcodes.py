@@ -165,7 +165,7 @@ def _sharp(gray: Pixels) -> Pixels:
 def with_quiet_zones(view: View) -> View:
     """Return the gray ``view`` of level bars with light ends, where what is dark reaches its edge.
 
-    Whatever lies beside a code that was printed or cut without its quiet zones is no bar.
+    Codes are printed or cut without their quiet zones, and what lies beside them would pass for bars.
     """
     third = max(1, view.height // 3)
     profile = view.pixels[third : 2 * third].mean(axis=0) if third > 1 else view.pixels.mean(axis=0)
@@ -199,7 +199,7 @@ _PARTS = 4
 """How many parts of a photo are looked at for bars."""
 
 _SQUARE = 1.7
-"""A part longer than so many times its height is no matrix code of those that cars bear."""
+"""A part that is longer than this times its height holds no matrix code of the kinds that cars bear."""
 
 _MATRIX_ENLARGED = 3.0
 """How many times a matrix code is enlarged, at most."""

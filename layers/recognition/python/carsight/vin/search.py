@@ -62,14 +62,16 @@ _CUTS = (
 class VinTuning:
     """What can be changed about the recognizer without training a model again.
 
-    ``sure``: a reading at least this certain ends the search for a better one. ``likely``: a line less
-    certain than this may have been cut at the wrong place altogether, and is read again from ``cuts``.
-    ``threshold`` is the lowest confidence of an answer, the reader's own where None, and ``least`` that of a
-    candidate behind the first; a photo whose best is below ``doubtful`` is said to hold no VIN rather than
-    one that is not sure. ``lines`` is how many of the detector's finds are read in a look. ``effort`` bounds
-    the search of a photo, ``hard_effort`` that of one with a line at least as certain as ``promising``, in
-    crops read (see ``Search``); ``level_effort`` is added where a photo is turned level, so that the steps
-    after that lose nothing.
+    ``sides`` and ``scores``: about how large the photo is for the first look and for a closer one (the side
+    of a square, pixels), and the score from which finds are read. ``prior``: how likely a text is to be a
+    VIN. ``barcodes``: whether codes are looked for. ``sure``: a reading at least this certain ends the search
+    for a better one. ``likely``: a line less certain than this may have been cut at the wrong place
+    altogether, and is read again from ``cuts``. ``threshold`` is the lowest confidence of an answer, the
+    reader's own where None, and ``least`` that of a candidate behind the first; a photo whose best is below
+    ``doubtful`` is said to hold no VIN rather than one that is not sure. ``lines`` is how many of the
+    detector's finds are read per look. ``effort`` bounds the search of a photo, ``hard_effort`` that of one
+    with a line at least as certain as ``promising``, in crops read (see ``Search``); ``level_effort`` is
+    added where a photo is turned level, so that the steps after that lose nothing.
 
     The small reader's word for a line is taken from the certainty ``settled`` and, by the pixels alone,
     ``settled_plain``; or from ``settled_twice``, if another cut says the same with ``settled_again``, or

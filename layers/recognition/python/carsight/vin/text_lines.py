@@ -77,7 +77,7 @@ def find_lines(view: View) -> list[TextLine]:
 
 
 _MOST, _MOST_WORDS = 60, 300
-"""A page has more lines, and words; it is none that shows one VIN."""
+"""Lines and words that are looked at: a photo with more shows a page of text, not a VIN."""
 
 
 def _joined(boxes: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
@@ -186,7 +186,7 @@ def set_close(view: View, corners: Floats) -> SetText:
 
 
 _LOW, _GAP = 0.34, 0.3
-"""Height of what is no character, and the widest gap that is left between two, in heights of the line."""
+"""What is lower than this is not a character, and the widest gap left between two, in heights of the line."""
 
 _X_HEIGHT, _FEWEST_LOW = 0.82, 3
 """Small letters without an ascender are lower than this, in heights of the highest, and how many tell."""

@@ -10,16 +10,16 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Parameters of <malloc.h>."""
 
 _LARGEST_KEPT = 1 << 25
-"""Bytes of a piece from which on it is the system's again as soon as it is free; glibc takes no more."""
+"""Bytes from which an allocation goes back to the system as soon as it is freed; glibc's maximum."""
 
 _STATM = Path("/proc/self/statm")
 
 SLACK = 32_000_000
-"""How many bytes a process may grow before what is free of them is given back: a trim takes up to 10 ms."""
+"""How many bytes a process may grow before free memory is given back: a trim takes up to 10 ms."""
 
 
 class Heap:
-    """glibc's heap; elsewhere, where there are no such functions, nothing is done."""
+    """glibc's heap; with any other C library nothing is done."""
 
     def __init__(self) -> None:
         library = ctypes.CDLL(None)
@@ -30,8 +30,8 @@ class Heap:
     def keep_one(self) -> None:
         """Take all memory from one heap.
 
-        There is one for each of the first threads otherwise, and what a photo has left free in one is no use
-        to the next photo's thread: 357 MB where 240 are enough, and 99 MB left behind instead of 48.
+        Otherwise each of the first threads has its own, and what one photo has freed there cannot be used by
+        the next photo's thread: 357 MB where 240 are enough, and 99 MB left behind instead of 48.
         """
         if self._mallopt is not None:
             self._mallopt(_ARENA_MAX, 1)

@@ -74,7 +74,9 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 def _batch_id(text: str) -> str:
     if _ID.fullmatch(text) is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no batch's id: 32 digits and letters a to f")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a batch's id, which has 32 characters of 0-9 and a-f"
+        )
     return text
 
 
@@ -83,7 +85,7 @@ def _shown(
     options: argparse.Namespace,
     run: Callable[[Client, argparse.Namespace], Batch],
 ) -> None:
-    """Do what ``run`` does and print how the batch stands then."""
+    """Do what ``run`` does, and print the state of the batch afterwards."""
     if folder := getattr(options, "output", None):
         try:  # at once: a batch may take hours
             folder.mkdir(parents=True, exist_ok=True)
@@ -113,10 +115,10 @@ def _create(client: Client, options: argparse.Namespace) -> Batch:
         return _begun(client, options, _call(client, "", wanted | {"list": options.list}))
     path = Path(options.list)
     if not path.is_file():
-        raise CommandError(f"{path} is no file")
+        raise CommandError(f"{path}: no such file")
     form = _FORMATS.get(path.suffix.lower())
     if form is None and path.suffix.lower() != ".json":
-        raise CommandError(f"{path.name}: a list is called .csv, .json, .jsonl or .parquet")
+        raise CommandError(f"{path.name}: a list must end in .csv, .json, .jsonl or .parquet")
     if form is None or (form in _TYPES and _fits(path)):
         query = "&".join(f"{name}={value}" for name, value in wanted.items())
         content_type = _TYPES.get(form or "", "application/json")

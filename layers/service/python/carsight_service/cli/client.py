@@ -52,7 +52,7 @@ class Client:
         local = deployment.resources.get("key") if deployment.endpoint else None
         self._key = key or local
         if not self._key:
-            raise CommandError("which key? Give --key or set CARSIGHT_KEY")
+            raise CommandError("no API key: give --key or set CARSIGHT_KEY")
         self._url = deployment.resource("url" if deployment.endpoint else "API_URL").rstrip("/")
         self._http = PoolManager(
             maxsize=AT_ONCE, retries=Retry(3, redirect=False), timeout=Timeout(connect=5, read=60)

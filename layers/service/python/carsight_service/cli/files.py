@@ -24,9 +24,9 @@ def find_photos(paths: Iterable[Path]) -> list[tuple[Path, str]]:
         elif path.is_file():
             names[path] = path.name
         else:
-            raise CommandError(f"there is no file {path}")
+            raise CommandError(f"{path}: no such file or folder")
     if not names:
-        raise CommandError("no photos there")
+        raise CommandError("no photos found")
     uses = Counter(names.values())
     return [
         (path, name if uses[name] == 1 else path.resolve().as_posix().lstrip("/"))

@@ -87,7 +87,7 @@ def _upload(deployment: Deployment, options: argparse.Namespace) -> None:
         print_table(("FILE", "STATUS", "READING", "SCORE"), [_row(result) for result in results])
     lost = sum("status" not in result and not result["success"] for result in results)
     if lost:
-        raise CommandError(f"{lost} of {len(results)} photos without a result")
+        raise CommandError(f"{lost} of {len(results)} photos have no result")
 
 
 def _row(result: dict[str, Any]) -> Sequence[object]:

@@ -50,13 +50,13 @@ def read(parser: argparse.ArgumentParser) -> None:
 
 def _region(code: str) -> str:
     if code not in CODES:
-        raise argparse.ArgumentTypeError(f"no region {code!r}")
+        raise argparse.ArgumentTypeError(f"unknown region {code!r}")
     return code
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 

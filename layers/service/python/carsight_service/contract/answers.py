@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from carsight.vin.recognizer import VinCandidate, VinResult
 
 _LEAST = 0.0005
-"""A candidate behind the first that scores less would be answered with 0.000: it is no alternative."""
+"""Candidates after the first that score less would be answered with 0.000, and are left out."""
 
 
 def plate_answer(readings: PlateReadings, image: Photo) -> PlateAnswer:

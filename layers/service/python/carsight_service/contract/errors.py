@@ -411,11 +411,11 @@ REASONS: dict[Reason, str] = {
         "from straight ahead and without glare."
     ),
     "no_vin": (
-        "No line of text and no code in the photo is a VIN. Send one in which all 17 characters are in view, "
+        "No line of text or code in the photo is a VIN. Send one in which all 17 characters are in view, "
         "sharp and in one line, or the label's code."
     ),
     "not_sure": (
-        "There may be a VIN, but a character could also be another one. Send a sharper photo, closer up and "
+        "There may be a VIN, but not every character is certain. Send a sharper photo, closer up and "
         "without glare."
     ),
 }

@@ -23,7 +23,7 @@ MAX_ID_CHARACTERS = 200
 
 _MAX_LINE_CHARACTERS = 65_536
 _MAX_BLANK_ROWS = 1_100_000
-"""One after the other: a spreadsheet may write as many as it has rows, and two gigabytes take minutes."""
+"""In succession: a spreadsheet may write as many as it has rows, and two gigabytes of them take minutes."""
 
 _IMAGE_COLUMNS = (
     *dict.fromkeys(name.replace("_", "").lower() for name in IMAGE_FIELDS),
@@ -97,10 +97,10 @@ def parse_regions(hints: object) -> tuple[str, ...]:
 
 
 def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
-    """Yield the rows of a list that is ``jsonl`` or ``csv``, in UTF-8, or UTF-16 with its mark.
+    """Yield the rows of a list of the form ``jsonl`` or ``csv``, in UTF-8, or UTF-16 with a byte order mark.
 
     ``stream`` has ``readinto``: a file, a ``BytesIO``, or what botocore calls a body. Raises
-    ``InvalidRequest`` at the first row that cannot be one, where there is none, and behind ``most``.
+    ``InvalidRequest`` at the first invalid row, where there is no row, and after ``most``.
     """
     reader = io.BufferedReader(stream, 1 << 18)
     # Spreadsheets save "Unicode text" as UTF-16, with the mark that tells which.
@@ -117,7 +117,7 @@ def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
     except UnicodeDecodeError:
         raise InvalidRequest("The list must be UTF-8, or UTF-16 with a byte order mark") from None
     except csv.Error as error:
-        raise InvalidRequest(f"Not valid CSV behind row {number}: {error}") from None
+        raise InvalidRequest(f"Not valid CSV after row {number}: {error}") from None
     if not 1 <= number <= most:
         raise InvalidRequest(f"The list must have 1 to {most} rows")
 
@@ -130,7 +130,7 @@ def _lines(text: io.TextIOWrapper) -> Iterator[str]:
 
 
 def _json_values(lines: Iterator[str]) -> Iterator[object]:
-    """Yield what each line of JSON Lines holds; empty lines are none."""
+    """Yield what each line of JSON Lines holds; empty lines do not count."""
     for number, line in enumerate(_filled(lines, lambda line: bool(line.strip())), 1):
         try:
             yield json.loads(line)
@@ -157,8 +157,8 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
     if not set(columns) & set(_IMAGE_COLUMNS):
         if not _names_an_image(head[0]):
             raise InvalidRequest(
-                f"Row 1 names no image: {head[0][:80]!r} is no URL, no S3 key, and no column of them such as "
-                "image_url"
+                f"Row 1 names no image: {head[0][:80]!r} is neither a URL nor an S3 key, nor the name of a "
+                "column of them, such as image_url"
             )
         columns, rows = ["image"], chain([head], rows)
     for row in rows:
@@ -173,7 +173,7 @@ def _filled(rows: Iterator[Cells], is_filled: Callable[[Cells], bool]) -> Iterat
             blank = 0
             yield row
         elif (blank := blank + 1) > _MAX_BLANK_ROWS:
-            raise InvalidRequest(f"The list has more than {_MAX_BLANK_ROWS:,} empty rows on end")
+            raise InvalidRequest(f"The list has more than {_MAX_BLANK_ROWS:,} empty rows in succession")
 
 
 def _letters(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The routes without pixels: keys, usage, uploads, batches, the API's description, and any other path."""
+"""The routes that read no photo: keys, usage, uploads, batches, the API's description, and any other path."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ Handler = Callable[[Call], "Response"]
 
 
 class AccountEndpoint:
-    """Answers every route without pixels, and every path that is no other's; one per process."""
+    """Answers every route that reads no photo, and every unknown path; one per process."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
@@ -154,16 +154,16 @@ def _past(past: model.PastUsage) -> PastUsage:
     )
 
 
-MAX_WISH_BYTES = 65_536
-"""Of a body that names a file, not holds it: six million characters of objects took 760 MB to refuse."""
+MAX_DESCRIPTION_BYTES = 65_536
+"""Of a body that describes a file: six million characters of JSON objects took 760 MB to refuse."""
 
 
-def _wish(call: Call) -> bytes:
-    """Return the body of a call that wishes to send something. Raises ``InvalidRequest`` where it is long."""
-    if len(call.request.body) > MAX_WISH_BYTES:
+def _description(call: Call) -> bytes:
+    """Return the body of a call that asks for a form. Raises ``InvalidRequest`` where it is too long."""
+    if len(call.request.body) > MAX_DESCRIPTION_BYTES:
         raise InvalidRequest(
-            f"The body has {len(call.request.body):,} bytes; {MAX_WISH_BYTES:,} are more than it needs. "
-            "The file itself goes to the address that is answered"
+            f"The body has {len(call.request.body):,} bytes, and may have {MAX_DESCRIPTION_BYTES:,}. "
+            "The file itself is sent to the address in the answer"
         )
     return call.request.body
 
@@ -172,19 +172,19 @@ def offer_upload(call: Call) -> Response:
     """``POST /v1/uploads``: a form to send one photo to S3 with, and where its reading will be."""
     account = call.account()
     try:
-        wanted = UploadRequest.model_validate_json(_wish(call))
+        wanted = UploadRequest.model_validate_json(_description(call))
     except ValidationError as error:
         raise InvalidRequest(_first(error)) from None
     _require_api(account, wanted.api)
-    of = call.deployment
-    offered = offer(account.profile.account, wanted, call.request_id, of.aws, of.storage)
+    aws, storage = call.deployment.aws, call.deployment.storage
+    offered = offer(account.profile.account, wanted, call.request_id, aws, storage)
     return respond(200, offered.model_dump(mode="json"))
 
 
 def offer_batch_list(call: Call) -> Response:
     """``POST /v1/batches/lists``: a form to send a long list with."""
     account = call.account().profile.account
-    offered = offer_list(call.deployment, account, _wish(call), call.request_id)
+    offered = offer_list(call.deployment, account, _description(call), call.request_id)
     return respond(200, offered.model_dump(mode="json"))
 
 
@@ -210,7 +210,7 @@ def stop_batch(call: Call) -> Response:
 
 
 def redrive_batch(call: Call) -> Response:
-    """``POST /v1/batches/<id>/redrive``: what has not been read of a batch is."""
+    """``POST /v1/batches/<id>/redrive``: what a batch has not read is read."""
     return _about(call, call.batches.redrive(_batch(call)))
 
 

@@ -35,7 +35,7 @@ LIST_SECONDS = 3600
 """How long a list may be sent with a form."""
 
 _ROWS_LOOKED_AT = 1000
-"""Of a list in S3, before its batch is accepted; the rest is looked at before its first photo is read."""
+"""Of a list in S3, checked before its batch is accepted; the rest is, before its first photo is read."""
 
 Format = Literal["jsonl", "csv", "parquet"]
 
@@ -102,7 +102,7 @@ def _json_object(body: bytes) -> Mapping[str, Any]:
 
 
 def submit(deployment: Deployment, account: str, key_id: str, request: BatchRequest) -> Batch:
-    """Have the rows of a request read. Raises ``InvalidRequest`` where its list cannot be."""
+    """Start the batch that a request asks for. Raises ``InvalidRequest`` where its list cannot be read."""
     batches, storage = Batches(deployment), deployment.storage
     created = deployment.clock().isoformat(timespec="seconds")
     batch = Batch(secrets.token_hex(16), account, key_id, request.api, created, request.regions)
@@ -117,7 +117,7 @@ def submit(deployment: Deployment, account: str, key_id: str, request: BatchRequ
 
 
 def _find_list(deployment: Deployment, account: str, address: str) -> List:
-    """Return the list at ``address``, and look at its beginning."""
+    """Return the list at ``address`` once its beginning has been checked. Raises ``InvalidRequest``."""
     s3 = deployment.aws.s3
     if sent := _SENT.fullmatch(address):
         bucket, key, form = deployment.storage.results_bucket, f"{account}/{address}", sent[1]
@@ -128,10 +128,11 @@ def _find_list(deployment: Deployment, account: str, address: str) -> List:
             raise InvalidRequest(f"The bucket {bucket[:63]} is not among those that this deployment reads")
     else:
         raise InvalidRequest(
-            "list must be s3://bucket/list.jsonl, .csv or .parquet, s3://bucket/prefix/, or a list sent"
+            "list must be s3://bucket/list.jsonl, .csv or .parquet, s3://bucket/prefix/, or the list that "
+            "/v1/batches/lists has named"
         )
     if form not in ("jsonl", "csv", "parquet", "prefix"):
-        raise InvalidRequest("A list is called .jsonl, .csv or .parquet; a prefix ends with a slash")
+        raise InvalidRequest("A list must end in .jsonl, .csv or .parquet, and a prefix in a slash")
     try:
         if form != "prefix":
             _look_at(s3.get_object(Bucket=bucket, Key=key)["Body"], form)

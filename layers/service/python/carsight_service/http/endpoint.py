@@ -88,7 +88,7 @@ class Endpoint:
         read = partial(self._read, request, route.dialect, key, context, log_fields)
         if request.idempotency_key is None:
             return read()
-        # First: a stranger writes nothing, and a key that is not served any more gets no stored answer.
+        # The key first: a stranger writes nothing, and a key that is no longer served gets no stored answer.
         self._meters.authorize(key, self._api)
         token, fingerprint = request.idempotency_key, request.fingerprint()
         return self._retries.once(self._api, key, token, fingerprint, context, read)
@@ -127,8 +127,8 @@ class Endpoint:
             raise MissingImage(self._api)
         regions = checked_regions(request.regions)
         if self._api is Api.PLATE:
-            _ = request.plate_options  # refuses what is no option, before anything is fetched
+            _ = request.plate_options  # refuses invalid options before anything is fetched
         for name, value in (("camera_id", request.camera_id), ("timestamp", request.timestamp)):
             if value and len(value) > MAX_ECHO_CHARACTERS:
-                raise InvalidRequest(f"{name} has at most {MAX_ECHO_CHARACTERS} characters")
+                raise InvalidRequest(f"{name} must have at most {MAX_ECHO_CHARACTERS} characters")
         return self._deployment.images.load(request.source), regions

@@ -102,7 +102,7 @@ def read_errors(api: Api) -> list[ServiceError]:
         InvalidImage(),
         ImageTooLarge(),
         *([UnknownRegions(["us-xx"])] if api is Api.PLATE else [NoTextDetected()]),
-        InvalidRequest("camera_id has at most 200 characters"),
+        InvalidRequest("camera_id must have at most 200 characters"),
         *nothing_found(api),
         RequestInProgress(),
         IdempotencyKeyReused(),

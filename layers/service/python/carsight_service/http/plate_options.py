@@ -53,12 +53,12 @@ class PlateOptions:
     def of(cls, config: object, text_formats: Sequence[object], regions: Sequence[str]) -> PlateOptions:
         """Read a request's options; ``config`` is a JSON object, or the text of one, or None.
 
-        Unknown members are ignored. Raises ``InvalidRequest`` for what is no configuration or no format.
+        Unknown members are ignored. Raises ``InvalidRequest`` for an invalid configuration or format.
         """
         settings = _configuration(config)
         formats = settings.get("text_formats", text_formats)
         if not isinstance(formats, (list, tuple)):
-            raise InvalidRequest("text_formats is a list of formats, such as [a-z]{2}[0-9]{4}")
+            raise InvalidRequest("text_formats must be a list of formats, such as [a-z]{2}[0-9]{4}")
         return cls(
             text_formats=tuple(_format(text) for text in formats[: MAX_FORMATS + 1]),
             regions=tuple(regions) if settings.get("region") == "strict" else (),
@@ -128,7 +128,7 @@ def _configuration(config: object) -> dict[str, Any]:
     if config is None or config == "":
         return {}
     if not isinstance(config, dict):
-        raise InvalidRequest('config is a JSON object, such as {"region": "strict"}')
+        raise InvalidRequest('config must be a JSON object, such as {"region": "strict"}')
     return config
 
 
@@ -137,8 +137,8 @@ def _format(text: object) -> re.Pattern[str]:
     varying = lowered.count("?") + lowered.count(",")
     if len(lowered) > MAX_FORMAT_CHARACTERS or varying > _MAX_OPTIONAL or _FORMAT.fullmatch(lowered) is None:
         raise InvalidRequest(
-            "A text format holds letters, digits and classes such as [a-z], [0-9] or \\d, each perhaps with "
-            "{2}, {1,3} or ? behind it; for example [a-z]{2}[0-9]{2}[a-z]{3}"
+            "A text format consists of letters, digits and classes such as [a-z], [0-9] or \\d, each "
+            "optionally followed by {2}, {1,3} or ?; for example [a-z]{2}[0-9]{2}[a-z]{3}"
         )
     try:
         return re.compile(lowered)

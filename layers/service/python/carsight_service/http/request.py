@@ -226,7 +226,7 @@ def parse_request(event: dict[str, Any]) -> Request:
 
 
 def request_id_of(event: Any) -> str:
-    """Return API Gateway's name for the request of ``event``; empty where that is no such event."""
+    """Return API Gateway's id of the request in ``event``; empty where it has none."""
     context = event.get("requestContext") if isinstance(event, dict) else None
     return _text(context.get("requestId")) if isinstance(context, dict) else ""
 

@@ -93,7 +93,7 @@ class Operation:
     """Its ``operationId`` in the description; the endpoint finds the function that answers by it."""
     summary: str
     answer: str = ""
-    """The schema of its 200; empty where that is no model's."""
+    """The schema of its 200; empty where no model describes it."""
     errors: Callable[[], Sequence[ServiceError]] = tuple
     """Examples of what it may be refused with, besides what every operation of its tag may be."""
     body: str | None = None
@@ -110,7 +110,7 @@ class Route:
     operations: Mapping[str, Operation]
     """By method; every other is a 405."""
     api: Api | None = None
-    """What it reads photos for; None for the routes without pixels."""
+    """What it reads photos for; None for the routes that read none."""
     dialect: Dialect = CARSXE
 
     def match(self, path: str) -> dict[str, str] | None:

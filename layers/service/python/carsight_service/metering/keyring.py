@@ -135,7 +135,7 @@ class Keyring:
         try:
             self._client.transact_write_items(TransactItems=[self._put_new(item) for item in items])
         except self._client.exceptions.TransactionCanceledException:
-            raise KeyringError("this key exists already") from None
+            raise KeyringError("this key already exists") from None
         return key, self.show(profile.key_id)
 
     def accounts(self) -> list[Account]:
@@ -291,7 +291,7 @@ class Keyring:
 
     def _tier(self, name: str) -> Tier:
         if name not in self._tiers:
-            raise KeyringError(f"no tier {name!r}; there are {', '.join(self._tiers)}")
+            raise KeyringError(f"unknown tier {name!r}; there are {', '.join(self._tiers)}")
         return self._tiers[name]
 
     def _period(self, tier: str) -> str:

@@ -613,7 +613,7 @@ class MeterStore:
             for n, ticket in enumerate(tickets)
             for kind, name in (("t", _ticket), ("u", _units))
         }
-        # A condition that fails means that there is no such meter, and nothing to take out of it.
+        # Where the condition fails there is no such meter, and nothing to take out of it.
         with suppress(_ConditionFailed):
             answer = self._call(
                 "update_item",

@@ -33,7 +33,7 @@ _CLAIM_KEPT = timedelta(days=400)
 def crossed(record: Mapping[str, Any]) -> tuple[Meter, list[int]] | None:
     """Return the meter and the thresholds that a stream record shows being crossed; None where it shows none.
 
-    A new item is no crossing: a key that was rotated takes its usage along.
+    A new item does not count: a key that was rotated brings its usage along.
     """
     images = record["dynamodb"]
     if record["eventName"] != "MODIFY" or not images["Keys"]["sk"]["S"].startswith("API#"):

@@ -71,9 +71,9 @@ class Webhooks:
         mean other addresses.
         """
         if not url.startswith(("https://", "http://") if plain else "https://"):
-            raise ValueError("a webhook's address begins with https://")
+            raise ValueError("a webhook's address must begin with https://")
         if len(url) > MAX_URL_CHARACTERS:
-            raise ValueError(f"a webhook's address has at most {MAX_URL_CHARACTERS} characters")
+            raise ValueError(f"a webhook's address must have at most {MAX_URL_CHARACTERS} characters")
         webhook = Webhook(url, f"whsec_{secrets.token_urlsafe(32)}")
         item = {**_key(key_id), "url": {"S": webhook.url}, "secret": {"S": webhook.secret}}
         self._client.put_item(TableName=self._table, Item=item)

@@ -76,12 +76,12 @@ ANSWER_BYTES = 240_000
 """The largest result of a child: Step Functions takes 256 KiB."""
 
 _BRIEFLY = ("row", "id", "input", "status", "code", "message", "request_id")
-"""What is passed on of a row where there is no room for more."""
+"""What a child's answer says of each row where all would not fit."""
 
 _STOPPED = "the batch was stopped"
 
 _VOID = "void"
-"""The ticket of an outcome that is none."""
+"""The ticket of an outcome that stands for none."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -143,7 +143,7 @@ class Outcome:
         return self.read if grant.ticket == self.ticket else 0
 
     def answer(self) -> Sequence[Mapping[str, Any]]:
-        """Return its rows, without what it takes too much room to pass on."""
+        """Return its rows for Step Functions, in brief where all of them would not fit."""
         rows = [json.loads(line) for line in self.lines.splitlines()]
         if len(self.lines) <= ANSWER_BYTES:
             return rows

@@ -77,5 +77,5 @@ _ADAPTER: TypeAdapter[S3Notification | S3TestEvent] = TypeAdapter(Message)
 
 
 def parse_message(body: str) -> S3Notification | S3TestEvent:
-    """Parse a queue's message. Raises ``pydantic.ValidationError`` where it is none that is sent here."""
+    """Parse a queue's message. Raises ``pydantic.ValidationError`` for what does not belong there."""
     return _ADAPTER.validate_json(body)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,27 +87,40 @@ def plausibilities(text: str, codes: tuple[str, ...]) -> NDArray[np.float64]:
     keep by chance, those that do fit by more than 1.
     """
     fits, by_form = _index(codes)
-    if candidates := by_form.get(text.translate(_FORM)):
+    if form := by_form.get(text.translate(_FORM)):
         fits = fits.copy()
-        for index, series, letters in candidates:
-            # A series of any letters and any digits is told by its form alone.
-            if fits[index] < 1 and (not series or may_stand(text, series, letters)):
-                fits[index] = max(fits[index], _fit(text, codes[index]))
+        fits[form.fitting] = 1
+        for index, series, letters, rule in form.candidates:
+            if fits[index] < 1 and may_stand(text, series, letters):
+                fits[index] = max(fits[index], rule(text) if rule else 1)
     return fits
 
 
-def _fit(text: str, code: str) -> float:
-    """Return how well ``text``, of one of ``code``'s series, fits by the rules of its letters."""
-    if code == "sg":
-        return _CHECKED if text[-1] == singapore_letter(text[:-1]) else 0.0
+def _fit_of_singapore(text: str) -> float:
+    return _CHECKED if text[-1] == singapore_letter(text[:-1]) else 0.0
+
+
+def _fit_of_brazil(text: str) -> float:
+    letters = text.rstrip("0123456789")
+    gray = (len(letters), len(text)) == (3, 7)
+    return 0.0 if gray and letters[0] > _LAST_GRAY else 1.0
+
+
+def _fit_of_britain(text: str) -> float:
     letters = text.rstrip("0123456789")
     digits = len(text) - len(letters)
-    if code.startswith("br") and (len(letters), digits) == (3, 4):
-        return float(letters[0] <= _LAST_GRAY)
     # Three letters before four digits, and a Z before digits at the end, are Northern Ireland's alone.
-    if code == "gb" and digits and ((len(letters), digits) == (3, 4) or "Z" in letters):
+    if digits and ((len(letters), digits) == (3, 4) or "Z" in letters):
         return _OF_A_COUNTY if letters[-2:] in _NORTHERN_IRISH else 0.0
     return 1.0
+
+
+_RULES: dict[str, Callable[[str], float]] = {
+    "br": _fit_of_brazil,
+    "gb": _fit_of_britain,
+    "sg": _fit_of_singapore,
+}
+"""How well a text of one of a country's series fits by the rules of its letters, where there are such."""
 
 
 def singapore_letter(text: str) -> str:
@@ -133,22 +147,37 @@ def may_stand(text: str, series: str, letters: str = "") -> bool:
     )
 
 
-@functools.lru_cache(maxsize=8)
-def _index(codes: tuple[str, ...]) -> tuple[NDArray[np.float64], dict[str, list[tuple[int, str, str]]]]:
-    """Return how texts of no series fit, and by a text's form: code, series and letters it may fit.
+class _Candidate(NamedTuple):
+    """A series that a text may be of: of which code, in which letters, and the rule of its country."""
 
-    A series that every text of its form fits is "".
-    """
+    index: int
+    series: str
+    letters: str
+    rule: Callable[[str], float] | None
+
+
+class _Form(NamedTuple):
+    """What texts of one form fit: codes of which every such text is one, and series to compare it with."""
+
+    fitting: list[int]
+    candidates: list[_Candidate]
+
+
+@functools.lru_cache(maxsize=8)
+def _index(codes: tuple[str, ...]) -> tuple[NDArray[np.float64], dict[str, _Form]]:
+    """Return how texts of no series fit, and what those of a form may fit."""
     fits = np.full(len(codes), _UNLISTED)
-    by_form: dict[str, list[tuple[int, str, str]]] = {}
+    by_form: dict[str, _Form] = {}
     for index, code in enumerate(codes):
-        known = rules(code)
+        known, rule = rules(code), _RULES.get(code.partition("-")[0])
         if known.series:
             fits[index] = _MISMATCH
         for series in known.series:
-            form = series.translate(_FORM)
-            told = series if known.letters or series != form else ""
-            by_form.setdefault(form, []).append((index, told, known.letters))
+            form = by_form.setdefault(series.translate(_FORM), _Form([], []))
+            if known.letters or rule or series != series.translate(_FORM):
+                form.candidates.append(_Candidate(index, series, known.letters, rule))
+            else:
+                form.fitting.append(index)
     fits.flags.writeable = False
     return fits, by_form
 

@@ -156,7 +156,7 @@ def _align(probabilities: Probabilities, text: str, alphabet: str) -> list[list[
 def character_scores(probabilities: Probabilities, text: str, alphabet: str) -> list[float]:
     """Return for each character of ``text`` the highest probability that it has where it stands, 0..1."""
     return [
-        float(probabilities[steps, alphabet.index(character) + 1].max())
+        max(probabilities[steps, alphabet.index(character) + 1].tolist())
         for character, steps in zip(text, align(probabilities, text, alphabet), strict=True)
     ]
 

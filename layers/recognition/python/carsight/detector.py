@@ -266,8 +266,8 @@ class Detector:
             for proposal in proposals[: self._tuning.second_looks]
         ]
         confirmed = [target for target in seen if target and target.score >= self._least]
-        if not confirmed:
-            return []
+        if len(confirmed) < 2:
+            return confirmed
         scores = np.array([d.score for d in confirmed], np.float32)
         return [confirmed[i] for i in keep_best(np.stack([d.box for d in confirmed]), scores, 0.4)]
 
@@ -276,30 +276,27 @@ class Detector:
 
         One that is sure comes back as it is: it has to be ``carried`` by a vehicle.
         """
-        first, zoom = proposal.target, proposal.zoom
-        height, width = pixels.shape[:2]
-        look, size = self._tuning.second_look, np.array((width, height), np.float32)
-        middle, sides = (first.box[:2] + first.box[2:]) / 2, first.box[2:] - first.box[:2]
-        longer = float(sides.max())
-        near = min(float(first.box[:2].min()), float((size - first.box[2:]).min()))
-        cut = near < self._tuning.edge * longer
+        first = proposal.target
         if proposal.settled:
             return first
-        known = carried and not cut and longer * zoom <= self._tuning.sure_side
+        height, width = pixels.shape[:2]
+        left, top, right, bottom = first.box.tolist()
+        longer = max(right - left, bottom - top)
+        cut = min(left, top, width - right, height - bottom) < self._tuning.edge * longer
+        known = carried and not cut and longer * proposal.zoom <= self._tuning.sure_side
         if known and first.score >= self._tuning.sure:
             return first
         # A window in which the target is as wide, or as high, as the net sees best.
-        reach = np.maximum(sides * 1.1, longer * look.window / 2)
-        low, high = np.floor(middle - reach), np.ceil(middle + reach)
-        x0, y0 = np.clip(low, 0, size - 1).astype(int)
-        x1, y1 = np.clip(high, (x0 + 1, y0 + 1), size).astype(int)
+        look = self._tuning.second_look
+        low_x, high_x = _window(left, right, longer * look.window)
+        low_y, high_y = _window(top, bottom, longer * look.window)
+        x0, y0 = min(max(low_x, 0), width - 1), min(max(low_y, 0), height - 1)
+        x1, y1 = min(max(high_x, x0 + 1), width), min(max(high_y, y0 + 1), height)
         beyond = (0, 0, 0, 0)
         if cut:
-            left, top = np.maximum(-low, 0).astype(int)
-            right, bottom = np.maximum(high - size, 0).astype(int)
-            beyond = (int(left), int(top), int(right), int(bottom))
+            beyond = max(-low_x, 0), max(-low_y, 0), max(high_x - width, 0), max(high_y - height, 0)
         area = (x1 - x0 + beyond[0] + beyond[2]) * (y1 - y0 + beyond[1] + beyond[3])
-        side = round(look.target_side / longer * math.sqrt(float(area)))
+        side = round(look.target_side / longer * math.sqrt(area))
         seen = self._see(_fit_within(pixels[y0:y1, x0:x1], side, beyond), self._tuning.proposal_score)
         offset = np.array([x0, y0], np.float32)
         for second in (_moved(each.target, 1.0, offset) for each in seen.targets):
@@ -319,7 +316,8 @@ class Detector:
         found = decode_targets(outputs[0], size, least, self._tuning.box_shrink)
         if vehicle_types:
             found += decode_vehicles(outputs[1], size, least, vehicle_types)
-        placed = [_moved(d, np.reciprocal(fitted.zoom), -fitted.offset / fitted.zoom) for d in found]
+        back, offset = np.reciprocal(fitted.zoom), -fitted.offset / fitted.zoom
+        placed = [_moved(each, back, offset) for each in found]
         return _Seen(placed, float(_sigmoid(outputs[0][0].max())), float(fitted.zoom.max()))
 
     def _run(self, canvas: Pixels) -> list[Floats]:
@@ -399,6 +397,12 @@ def net_input(pixels: Pixels, side: int) -> tuple[Floats, Floats]:
     return runtime.floats([_to_cells(fitted.canvas)]), fitted.zoom
 
 
+def _window(low: float, high: float, size: float) -> tuple[int, int]:
+    """Return where a window begins and ends that is ``size`` long, and longer than ``low`` to ``high``."""
+    middle, reach = (low + high) / 2, max((high - low) * 1.1, size / 2)
+    return math.floor(middle - reach), math.ceil(middle + reach)
+
+
 def _turned_fit(fitted: _Fitted, quarters: int, shape: tuple[int, ...]) -> _Fitted:
     """Return what was fitted, of a photo of ``shape``, as if the photo had been turned before."""
     canvas = _turned(fitted.canvas, quarters)
@@ -449,13 +453,14 @@ def carrier(plate: Detection, vehicles: Sequence[Detection], quarters: int = 0) 
     stand upright once the photo is turned anticlockwise by ``quarters`` of a turn.
     """
     across = quarters % 2
-    middle = (plate.box[:2] + plate.box[2:]) / 2
-    wide = float((plate.box[2:] - plate.box[:2])[across])
+    x0, y0, x1, y1 = plate.box.tolist()
+    wide = (x1 - x0, y1 - y0)[across]
     best: Detection | None = None
-    smallest = np.inf
+    smallest = math.inf
     for vehicle in vehicles:
-        sides = np.maximum(vehicle.box[2:] - vehicle.box[:2], 1.0)
-        x, y = (middle - vehicle.box[:2]) / sides
+        left, top, right, bottom = vehicle.box.tolist()
+        sides = max(right - left, 1.0), max(bottom - top, 1.0)
+        x, y = ((x0 + x1) / 2 - left) / sides[0], ((y0 + y1) / 2 - top) / sides[1]
         x, y = ((x, y), (y, 1 - x), (1 - x, 1 - y), (1 - y, x))[quarters % 4]
         if not (-_SLACK <= x <= 1 + _SLACK and 0.25 <= y <= 1 + _SLACK):
             continue
@@ -463,7 +468,7 @@ def carrier(plate: Detection, vehicles: Sequence[Detection], quarters: int = 0) 
             continue
         # A larger vehicle behind the carrier can hold the plate too, and so can a doubtful box round a part
         # of it: a score higher by a tenth is worth a box seven times as large.
-        area = float(sides.prod()) * math.exp(-20 * vehicle.score)
+        area = sides[0] * sides[1] * math.exp(-20 * vehicle.score)
         if area < smallest:
             best, smallest = vehicle, area
     return best

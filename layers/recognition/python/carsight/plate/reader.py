@@ -289,7 +289,7 @@ class PlateReader:
             groups.setdefault(text.translate(_ALIKE), []).append(index)
         reweighted = list(found)
         for group in groups.values():
-            if max(fits[group]) > 2 * min(fits[group]):
+            if len(group) > 1 and max(fits[group]) > 2 * min(fits[group]):
                 powers = [found[i][1] ** self._tuning.lookalike_trust for i in group]
                 share = sum(found[i][1] for i in group) / sum(powers)
                 for i, power in zip(group, powers, strict=True):

@@ -433,11 +433,15 @@ class PlateRecognizer:
     def _plate_box(self, plate: Detection) -> Floats:
         """Return the box to answer with, in the decoded photo."""
         tuning = self._tuning
-        extent = np.concatenate([plate.corners.min(axis=0), plate.corners.max(axis=0)])
-        width, height = np.maximum(extent[2:] - extent[:2], 1)
-        narrow = np.array([height >= tuning.flat * width, width >= tuning.flat * height] * 2)
-        shrink = np.where(narrow, np.float32(tuning.flat_shrink), np.float32(0))
-        return np.asarray(plate.box + shrink * (extent - plate.box), np.float32)
+        xs, ys = plate.corners.T.tolist()
+        left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
+        width, height = max(right - left, 1.0), max(bottom - top, 1.0)
+        across = tuning.flat_shrink if height >= tuning.flat * width else 0.0
+        down = tuning.flat_shrink if width >= tuning.flat * height else 0.0
+        x0, y0, x1, y1 = plate.box.tolist()
+        x0, x1 = x0 + across * (left - x0), x1 + across * (right - x1)
+        y0, y1 = y0 + down * (top - y0), y1 + down * (bottom - y1)
+        return np.array([x0, y0, x1, y1], np.float32)
 
     def _described(
         self, photo: Photo, vehicle: Detection, quarters: int, plate: Floats | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -133,20 +134,23 @@ def proportions(
     are of a few sizes, so a ruler - how wide the plate for its height, and the share of the vehicle's height
     that lies above the plate's middle. All stand upright after ``quarters`` of a turn anticlockwise.
     """
-    width, height = np.maximum(vehicle[2:] - vehicle[:2], 1.0)
-    long, high = np.maximum(plate[2:] - plate[:2], 1.0)
-    x, y = ((plate[:2] + plate[2:]) / 2 - vehicle[:2]) / (width, height)
+    left, top, right, bottom = vehicle.tolist()
+    x0, y0, x1, y1 = plate.tolist()
+    width, height = max(right - left, 1.0), max(bottom - top, 1.0)
+    long, high = max(x1 - x0, 1.0), max(y1 - y0, 1.0)
+    x, y = ((x0 + x1) / 2 - left) / width, ((y0 + y1) / 2 - top) / height
     above = (y, 1 - x, 1 - y, x)[quarters % 4]
     if quarters % 2:
         width, height, long, high = height, width, high, long
-    return np.array([*np.log([width / height, height / long, long / high]), above])
+    return np.array([*map(math.log, (width / height, height / long, long / high)), above])
 
 
 def cut(pixels: Pixels, box: NDArray[np.floating]) -> Pixels:
     """Cut ``box`` (xmin, ymin, xmax, ymax) out of ``pixels``, stretched to ``SIDE`` x ``SIDE``."""
     height, width = pixels.shape[:2]
-    x0, y0 = int(np.clip(box[0], 0, width - 2)), int(np.clip(box[1], 0, height - 2))
-    x1, y1 = int(np.clip(np.ceil(box[2]), x0 + 2, width)), int(np.clip(np.ceil(box[3]), y0 + 2, height))
+    left, top, right, bottom = box.tolist()
+    x0, y0 = int(min(max(left, 0), width - 2)), int(min(max(top, 0), height - 2))
+    x1, y1 = min(max(math.ceil(right), x0 + 2), width), min(max(math.ceil(bottom), y0 + 2), height)
     part = halve_to_cover(pixels[y0:y1, x0:x1], SIDE, SIDE)
     return np.asarray(cv2.resize(part, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR), np.uint8)
 

@@ -90,9 +90,9 @@ def plausibilities(text: str, codes: tuple[str, ...]) -> NDArray[np.float64]:
     if form := by_form.get(text.translate(_FORM)):
         fits = fits.copy()
         fits[form.fitting] = 1
-        for index, series, letters, rule in form.candidates:
-            if fits[index] < 1 and may_stand(text, series, letters):
-                fits[index] = max(fits[index], rule(text) if rule else 1)
+        for place, series, letters, rule in form.candidates:
+            if fits[place] < 1 and may_stand(text, series, letters):
+                fits[place] = max(fits[place], rule(text) if rule else 1)
     return fits
 
 
@@ -148,16 +148,16 @@ def may_stand(text: str, series: str, letters: str = "") -> bool:
 
 
 class _Candidate(NamedTuple):
-    """A series that a text may be of: of which code, in which letters, and the rule of its country."""
+    """A series that a text may be of: which code's of those asked for, its letters, its country's rule."""
 
-    index: int
+    place: int
     series: str
     letters: str
     rule: Callable[[str], float] | None
 
 
 class _Form(NamedTuple):
-    """What texts of one form fit: codes of which every such text is one, and series to compare it with."""
+    """What texts of one form fit: codes that each of them fits, by their places, and series to compare."""
 
     fitting: list[int]
     candidates: list[_Candidate]
@@ -168,16 +168,16 @@ def _index(codes: tuple[str, ...]) -> tuple[NDArray[np.float64], dict[str, _Form
     """Return how texts of no series fit, and what those of a form may fit."""
     fits = np.full(len(codes), _UNLISTED)
     by_form: dict[str, _Form] = {}
-    for index, code in enumerate(codes):
+    for place, code in enumerate(codes):
         known, rule = rules(code), _RULES.get(code.partition("-")[0])
         if known.series:
-            fits[index] = _MISMATCH
+            fits[place] = _MISMATCH
         for series in known.series:
             form = by_form.setdefault(series.translate(_FORM), _Form([], []))
             if known.letters or rule or series != series.translate(_FORM):
-                form.candidates.append(_Candidate(index, series, known.letters, rule))
+                form.candidates.append(_Candidate(place, series, known.letters, rule))
             else:
-                form.fitting.append(index)
+                form.fitting.append(place)
     fits.flags.writeable = False
     return fits, by_form
 

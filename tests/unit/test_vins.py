@@ -211,6 +211,42 @@ def test_a_line_of_which_both_readers_say_the_same_is_read_no_further(also: str,
     assert (careful.crops == 1) == once
 
 
+@pytest.mark.parametrize(
+    ("says", "crops"),
+    [
+        ("dddddd", 5),  # the same every time, which is not enough
+        ("dnnsss", 2),  # one of many others twice
+        ("dnsddd", 5),  # once, but not after the second
+        ("doosss", 5),  # another one, which is likely
+        ("msssss", 1),  # sure
+    ],
+)
+def test_further_cuts_of_a_doubtful_line_end_where_it_is_sure_or_given_up(
+    says: str, crops: int
+) -> None:
+    other = UNCHECKED[:16] + "6"
+    answers = {
+        "s": reading((UNCHECKED, 0.99)),
+        "m": reading((UNCHECKED, 0.88), (other, 0.1)),
+        "d": reading((UNCHECKED, 0.7), (other, 0.25)),
+        "n": reading((UNCHECKED[:16] + "8", 0.4), (UNCHECKED[:16] + "2", 0.4)),
+        "o": reading((other, 0.9), (UNCHECKED, 0.05)),
+    }
+
+    class InTurn(Told):
+        def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
+            return [answers[next(left)] for _ in crops]
+
+    first, *rest = says
+    left = iter(rest)
+    detector = Blind(QUAD)
+    photo = Photo.of(np.full((200, 400, 3), 128, np.uint8))
+    search = Search(VinRecognizer(detector, detector, InTurn(reading())), photo)
+    search._keep(search._line(QUAD, 0.9, answers[first]))
+    search._recut()
+    assert len(rest) - len(list(left)) == crops
+
+
 @pytest.mark.parametrize("pitch", [6.0, 12.0])
 @pytest.mark.parametrize(("again", "asked"), [(UNCHECKED, False), (UNCHECKED[:16] + "6", True)])
 def test_the_small_reader_looks_twice_before_the_careful_one_is_asked(

@@ -77,7 +77,8 @@ class VinTuning:
     ``settled_plain``; or from ``settled_twice``, if another cut says the same with ``settled_again``, or
     ``settled_twice`` again where text is small. Of 147 photos sent in eleven ways, the surest of five first
     looks that were wrong had 0.948; none was wrong twice from 0.85. Where the careful reader says the same as
-    the small one, ``agreed`` is as good as ``sure``.
+    the small one, ``agreed`` is as good as ``sure``. A line below ``hopeless`` that further cuts make less
+    sure is given up.
     """
 
     sides: tuple[int, int] = (416, 640)
@@ -99,6 +100,7 @@ class VinTuning:
     settled_twice: float = 0.9
     settled_again: float = 0.85
     agreed: float = 0.8
+    hopeless: float = 0.5
     cuts: tuple[tuple[CropMargins, ...], ...] = _CUTS
 
 
@@ -634,18 +636,27 @@ class Search:
         )
 
     def _recut(self) -> None:
-        """Read a doubtful line from several cuts: what they agree on is surer, what they contradict less."""
-        if self._certainty < self._tuning.promising:
+        """Read a doubtful line from several cuts: what they agree on is surer, what they contradict less.
+
+        They end early where the line is sure, or where it is less so than before them and than ``hopeless``:
+        of 186 doubtful lines, in 147 photos sent in eleven ways, the same 102 are answered rightly and one
+        wrongly as from all cuts, which are a sixth more.
+        """
+        before = self._certainty
+        if before < self._tuning.promising:
             return
         corners, lower_case = self._best.corners, self._best.lower_case
+        reader = self._reader(lower_case)
         for cuts in self._tuning.cuts:
-            if not self._pay(len(cuts)):
-                break
-            readings = self._reader(lower_case).read([self._cut(corners, margins) for margins in cuts])
-            lines = (self._line(corners, 0.0, reading) for reading in readings)
-            self._keep(*(replace(line, lower_case=lower_case) for line in lines))
+            for number, margins in enumerate(cuts, start=1):
+                if not self._pay(1):
+                    return
+                (reading,) = reader.read([self._cut(corners, margins)])
+                self._keep(replace(self._line(corners, 0.0, reading), lower_case=lower_case))
+                if self._sure or (number > 1 and self._certainty < min(before, self._tuning.hopeless)):
+                    return
             if self._certainty > self._tuning.likely:
-                break
+                return
 
     def _cut(self, corners: Floats, margins: CropMargins) -> Pixels:
         quad = self.view.from_photo(_moved(corners, margins))

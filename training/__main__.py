@@ -17,6 +17,7 @@ from typing import Any, get_type_hints
 
 from training.config import (
     LEAN_PLATE_READER,
+    LEAN_VIN_READER,
     PLATE_DETECTOR,
     PLATE_READER,
     SMALL_VIN_READER,
@@ -133,6 +134,11 @@ TASKS = {
         "training.vin_reader:VinReaderTask",
         VIN_READER,
         {**COMMON, "lines": LINES},
+    ),
+    "lean-vin-reader": Entry(
+        "reads as the VIN reader that it is made of, in half the time",
+        "training.lean_vin_reader:LeanVinReaderTask",
+        LEAN_VIN_READER,
     ),
     "small-vin-reader": Entry(
         "reads the lines that are easy, as the VIN reader would",

@@ -157,6 +157,21 @@ VIN_READER = VinReaderConfig(steps=2400, rate=2e-4, warmup=60, decay=0.99, every
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeanVinReaderConfig(VinReaderConfig):
+    """The lean VIN reader's training; ``start`` is the VIN reader that it is made of and asks."""
+
+    teacher: str | None = option(None, "the VIN reader to ask, where start is a lean one")
+    smaller: float = option(0.4, "share of a batch that are lines from afar; the rest are crops of the pool")
+    text_weight: float = option(0.5, "weight of the known texts' loss beside that of what the teacher says")
+    hint_weight: float = option(2.0, "weight of what the blocks miss of the teacher's")
+
+
+LEAN_VIN_READER = LeanVinReaderConfig(
+    steps=8000, batch=24, rate=5e-4, decay=0.9985, clip=4.0, floor=0.01, every=1000, real=0.65
+)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SmallVinReaderConfig(VinReaderConfig):
     """The small VIN reader's training."""
 

@@ -194,6 +194,14 @@ def clearness(lesson: Lesson) -> NDArray[np.float64]:
     return best
 
 
+def clear_texts(lesson: Lesson) -> list[str]:
+    """Return what the large reader says of each crop where that is clear, else ""."""
+    return [
+        "".join(ALPHABET[each - 1] for each in _path(logits)) if how > _CLEAR else ""
+        for logits, how in zip(lesson.logits, clearness(lesson), strict=True)
+    ]
+
+
 def _path(logits: NDArray[np.float16]) -> list[int]:
     """Return the classes on the likeliest path of ``logits`` (T, C), less repeats and blanks."""
     best = logits.argmax(-1)

@@ -163,10 +163,14 @@ class Samples:
 
     def real(self) -> tuple[Pixels, str]:
         """Return a real line, photographed anew, and its text."""
+        pixels, corners, text = self.real_line()
+        return self._crop(pixels, corners, text), text
+
+    def real_line(self) -> tuple[Pixels, Floats, str]:
+        """Return a real line's surroundings, photographed anew, its corners and its text."""
         index = int(self._rng.choice(len(self._lines), p=self._weights))
         pixels, corners = self._parts[index]
-        text = self._lines[index].text
-        return self._crop(spoil_line(pixels, self._rng), corners, text), text
+        return spoil_line(pixels, self._rng), corners, self._lines[index].text
 
     def rendered(self) -> tuple[Pixels, str]:
         """Return a rendered line and its text."""
@@ -298,13 +302,13 @@ class VinReaderTask(Task[VinReaderConfig, Batch]):
         """Write ``net``."""
         assert isinstance(net, ppocr.Reader)
         ppocr.export(net, path, WIDTH)
-        describe(path, _METADATA)
+        describe(path, METADATA)
 
     def quantize(self, exact: Path, out: Path) -> None:
         """Quantize with the ranges of training lines; ``evaluate_vins`` calibrates."""
         chosen = np.random.default_rng(0).permutation(len(self.training))[:300]
         ppocr.quantize_reader(exact, out, [best_cut(self._folder, self.training[i]) for i in chosen])
-        describe(out, _METADATA)
+        describe(out, METADATA)
 
     def recovered(self, model: Path) -> nn.Module:
         """Return the net of ``model``."""
@@ -313,7 +317,7 @@ class VinReaderTask(Task[VinReaderConfig, Batch]):
 
 
 _LINES = "lines.jsonl"
-_METADATA = {
+METADATA = {
     "alphabet": ALPHABET,
     "license": "Apache-2.0; fine-tuned from PP-OCRv6 small (PaddleOCR, Apache-2.0)",
     "calibration": json.dumps({"slope": 1.0, "offset": 0.0}),

@@ -342,6 +342,65 @@ def test_a_lean_plate_reader_needs_a_plate_reader(tmp_path: Path) -> None:
         LeanPlateReaderTask(tmp_path, tmp_path, LEAN_PLATE_READER).teacher  # noqa: B018
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # Torch's, as it exports
+def test_the_lean_vin_reader_says_of_small_text_what_its_teacher_says_of_it_larger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip(
+        "torch", reason="training takes Torch, which the development environment lacks"
+    )
+    pytest.importorskip("rapidocr", reason="the published weights are in its wheel")
+    from carsight.vin.rules import ALPHABET
+    from training import ppocr
+    from training.config import LEAN_VIN_READER
+    from training.lean_vin_reader import LeanVinReaderTask
+    from training.small_readers import Lesson
+
+    torch.manual_seed(1)
+    start = tmp_path / "teacher.pt"
+    torch.save({"average": ppocr.Reader(ALPHABET).state_dict()}, start)
+    (tmp_path / "pool").mkdir()
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 256, (9, 6, 48, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    vin = "1M8GDM9AXKP042788"
+    Lesson(pixels, np.stack([_said(vin)] * 8 + [_said("")]), np.array([""] * 8 + ["wvwzzz1kz7m047185"])).save(
+        tmp_path / "pool" / "1-0000-384.npz"
+    )
+    given = {"start": str(start), "steps": 8, "batch": 5, "rate": 5e-5, "warmup": 1, "every": 8, "real": 0.0}
+    task = LeanVinReaderTask(tmp_path, tmp_path, LEAN_VIN_READER.settle(tmp_path, given | {"workers": 0}))
+    vars(task)["training"] = []
+    monkeypatch.setattr(task, "figures", lambda net: {})
+    drawn = task._crops
+    monkeypatch.setattr(task, "_crops", lambda count: drawn(min(count, 12)))
+    batch = next(task.batches(rng, 0))
+    assert batch.pixels.shape == batch.clear.shape == (5, 3, 48, 384)
+    apart = (batch.pixels - batch.clear).abs().mean((1, 2, 3))
+    assert (apart[:2] > 0).all()
+    assert [len(text) for text in batch.texts[:2]] == [17, 17]
+    assert set(batch.texts[2:]) == {vin}
+    assert (apart[2:] < 0.003).any()  # but for where the two views met
+    monkeypatch.setattr(task, "batches", lambda *_: iter([batch] * 9))
+    learned: list[dict[str, float]] = []
+    loss = task.loss
+
+    def noted(outputs: Any, batch: Any) -> Any:
+        terms = loss(outputs, batch)
+        learned.append({name: term.item() for name, term in terms.items()})
+        return terms
+
+    monkeypatch.setattr(task, "loss", noted)
+    task.train()
+    assert len(learned) == 8
+    assert learned[0].keys() == {"same", "hint", "text"}
+    assert learned[-1]["same"] < 0.7 * learned[0]["same"]
+    assert learned[-1]["hint"] < learned[0]["hint"]
+    out = tmp_path / "lean.onnx"
+    monkeypatch.setattr(task, "judge", lambda model: {})
+    task.export(out)
+    read = task.recovered(out)
+    assert sorted(read.state_dict()) == sorted(task.net().state_dict())
+
+
 # -- the small VIN reader ------------------------------------------------------------------------------------
 
 

@@ -221,9 +221,7 @@ def test_a_line_of_which_both_readers_say_the_same_is_read_no_further(also: str,
         ("msssss", 1),  # sure
     ],
 )
-def test_further_cuts_of_a_doubtful_line_end_where_it_is_sure_or_given_up(
-    says: str, crops: int
-) -> None:
+def test_further_cuts_of_a_doubtful_line_end_where_it_is_sure_or_given_up(says: str, crops: int) -> None:
     other = UNCHECKED[:16] + "6"
     answers = {
         "s": reading((UNCHECKED, 0.99)),
@@ -237,7 +235,7 @@ def test_further_cuts_of_a_doubtful_line_end_where_it_is_sure_or_given_up(
         def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
             return [answers[next(left)] for _ in crops]
 
-    first, *rest = says
+    first, rest = says[0], says[1:]
     left = iter(rest)
     detector = Blind(QUAD)
     photo = Photo.of(np.full((200, 400, 3), 128, np.uint8))

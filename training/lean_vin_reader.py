@@ -1,0 +1,238 @@
+"""A lean VIN reader (training/lean.py), taught by the VIN reader that it is made of.
+
+A teacher can say of a crop what it would say of the same line larger, which no label can. So half of the
+crops are such: a line as a camera farther away would have stored it, of which the lean reader learns to say
+what the teacher says of all its pixels, and where those that are left no longer tell, how often either is
+right. The others are what the recognizer cuts out of photos, and of those it is to say what the teacher says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from carsight import ctc, runtime
+from carsight.vin.line_reader import HEIGHT, WIDTH, Doubles, LineReader, cut, cut_enlarged
+from carsight.vin.rules import ALPHABET
+from training import lean, ppocr
+from training.camera import compressed, farther
+from training.config import SMALL_VIN_READER, LeanVinReaderConfig
+from training.data import Pixels
+from training.loop import Figures, Task, averaged_weights
+from training.model_files import describe, pack_stem
+from training.render_vins import jittered, photograph_line
+from training.small_readers import Lesson, relit
+from training.small_vin_reader import SmallVinReaderTask, clear_texts
+from training.vin_reader import METADATA, Line, Samples, judged, labeled_lines, validate
+
+HIDDEN = (160, 160, 160, 192, 320, 320, 320, 320, 320, 320, 320, 512, 512)
+"""Hidden units of each block: of the VIN reader's 192, 384 and 768."""
+
+
+class Crop(NamedTuple):
+    """A crop, the same line as the teacher sees it, and what it says where that is known, else ""."""
+
+    pixels: Pixels
+    clear: Pixels
+    text: str
+
+
+class Lit(NamedTuple):
+    """A batch of crops in some light, (N, 3, 48, 384), 0..1."""
+
+    pixels: Tensor
+    clear: Tensor
+    texts: list[str]
+
+
+class Drawing:
+    """Draws crops of the small VIN reader's pool, and lines of few pixels."""
+
+    def __init__(
+        self, pool: Iterator[Lesson], lines: Samples, rng: np.random.Generator, config: LeanVinReaderConfig
+    ) -> None:
+        self._pool = pool
+        self._lines = lines
+        self._rng = rng
+        self._config = config
+
+    def batch(self, size: int) -> Lit:
+        """Return ``size`` crops; both views of one are in the same light."""
+        pixels, clear, texts = zip(*self.crops(size), strict=True)
+        lit = torch.from_numpy(relit(np.concatenate([np.stack(pixels), np.stack(clear)], axis=2), self._rng))
+        lit = lit.permute(0, 3, 1, 2)
+        return Lit(
+            lit[..., :WIDTH].contiguous(memory_format=torch.channels_last),
+            lit[..., WIDTH:].contiguous(memory_format=torch.channels_last),
+            list(texts),
+        )
+
+    def crops(self, size: int) -> list[Crop]:
+        """Return ``size`` crops, lines from afar first."""
+        lines = round(size * self._config.smaller)
+        return [self.line() for _ in range(lines)] + [self.sent() for _ in range(size - lines)]
+
+    def line(self) -> Crop:
+        """Return a line from afar, as the recognizer cuts small text."""
+        real = self._rng.random() < self._config.real
+        pixels, corners, text = self._lines.real_line() if real else photograph_line(self._rng)
+        corners = jittered(corners, self._rng)
+        clear = cut(pixels, corners)
+        pixels, corners = farther(pixels, corners, len(text), self._rng)
+        kind = self._rng.random()
+        if kind < 0.5:
+            return Crop(cut(pixels, corners), clear, text)
+        return Crop(cut_enlarged(pixels, corners, 0.05, 0.33, 0.35 if kind < 0.8 else 0.25), clear, text)
+
+    def sent(self) -> Crop:
+        """Return a crop of the pool a bit askew, one in four with few pixels; none in lower case."""
+        lesson = next(lesson for lesson in self._pool if not lesson.texts[0])
+        pixels = self.askew(lesson.pixels[0])
+        (text,) = clear_texts(lesson)
+        if text and self._rng.random() < 0.25:
+            return Crop(self.shrunk(pixels), pixels, text)
+        return Crop(pixels, pixels, text)
+
+    def askew(self, crop: Pixels) -> Pixels:
+        """Return ``crop`` moved, stretched and tilted by some hundredths, as other corners would have it."""
+        middle = np.array([WIDTH / 2, HEIGHT / 2])
+        scales = np.exp(self._rng.normal(0, 0.03, 2))
+        turn = np.diag(scales) + np.array([[0, self._rng.normal(0, 0.06)], [self._rng.normal(0, 0.006), 0]])
+        shift = middle - turn @ middle + self._rng.normal(0, 1, 2) * (4, 1.1)
+        matrix = np.column_stack([turn, shift])
+        return np.asarray(
+            cv2.warpAffine(crop, matrix, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE), np.uint8
+        )
+
+    def shrunk(self, crop: Pixels) -> Pixels:
+        """Return ``crop`` with 4.5 to 8.5 pixels a character."""
+        zoom = float(np.exp(self._rng.uniform(np.log(4.5), np.log(8.5)))) / _PITCH
+        small = cv2.resize(
+            crop, (round(WIDTH * zoom), max(8, round(HEIGHT * zoom))), interpolation=cv2.INTER_AREA
+        )
+        if self._rng.random() < 0.8:
+            small = compressed(np.asarray(small, np.uint8), int(self._rng.integers(55, 96)))
+        return np.asarray(cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+_PITCH = 20.5
+"""Pixels that a character of 17 takes in a crop."""
+
+
+class LeanVinReaderTask(Task[LeanVinReaderConfig, Lit]):
+    """Reads lines as the VIN reader at ``--start`` does, and small ones as that reads them larger.
+
+    ``WORK/pool`` and ``WORK/lines.jsonl`` are those of the small VIN reader.
+    """
+
+    config: LeanVinReaderConfig
+
+    @cached_property
+    def reader(self) -> ppocr.Reader:
+        """The VIN reader that is learned from."""
+        start = self.config.teacher or self.config.start
+        if not start:
+            raise SystemExit("a lean reader is made out of a VIN reader: name its checkpoint, --start")
+        weights, _ = averaged_weights(Path(start))
+        reader = ppocr.Reader(ALPHABET)
+        reader.load_state_dict(weights)
+        return reader
+
+    @cached_property
+    def teacher(self) -> lean.Teacher:
+        """What the VIN reader says, and its blocks see."""
+        return lean.Teacher(self.reader)
+
+    @property
+    def _folder(self) -> Path:
+        return self.data / "vin"
+
+    def labeled(self, split: str) -> list[Line]:
+        """Return the lines that ``vin-reader lines`` has found; for validation those with a sure text."""
+        return labeled_lines(self.work, split)
+
+    def net(self) -> lean.LeanReader:
+        """Return the net, with weights to come."""
+        return lean.LeanReader(ALPHABET, None, HIDDEN)
+
+    def begin_with(self, net: nn.Module, checkpoint: Path) -> None:
+        """Give ``net`` the weights of a lean reader, or those that it can have of a VIN reader."""
+        weights, _ = averaged_weights(checkpoint)
+        if "body.stem4b.weight" in weights:
+            net.load_state_dict(weights)
+            return
+        assert isinstance(net, lean.LeanReader)
+        lean.shrink(net, self.reader.eval(), torch.from_numpy(runtime.floats(self._crops(64))))
+
+    def prepare(self, net: nn.Module) -> list[dict[str, Any]]:
+        """Round the weights as INT8 will hold them, and leave the stem alone."""
+        assert isinstance(net, lean.LeanReader)
+        return [{"params": [*net.body.prepare(), *net.head.parameters()], "share": 1.0}]
+
+    def batches(self, rng: np.random.Generator, size: int) -> Iterator[Lit]:
+        """Yield crops, those of few pixels first."""
+        drawing = self._drawing(rng)
+        while True:
+            yield drawing.batch(self.config.batch)
+
+    def _drawing(self, rng: np.random.Generator) -> Drawing:
+        pool = SmallVinReaderTask(self.data, self.work, SMALL_VIN_READER).stream(rng, "*.npz", 1)
+        return Drawing(pool, Samples(self._folder, self.training, rng, self.config), rng, self.config)
+
+    def images(self, batch: Lit) -> Tensor:
+        """Return the crops."""
+        return batch.pixels
+
+    def loss(self, outputs: Any, batch: Lit) -> dict[str, Tensor]:
+        """Return how far the net is from its teacher, and from what is known."""
+        terms = self.teacher.terms(outputs, batch.clear, self.config.hint_weight)
+        known = [i for i, text in enumerate(batch.texts) if text]
+        if known:
+            texts = [batch.texts[i] for i in known]
+            terms["text"] = self.config.text_weight * ppocr.ctc_loss(outputs[0][known], texts, ALPHABET)
+        return terms
+
+    def figures(self, net: nn.Module) -> Figures:
+        """Measure ``net`` by itself, on corners as bad as a detector's."""
+
+        def read(crops: Sequence[Pixels]) -> Doubles:
+            with torch.no_grad():
+                logits, _ = net.eval()(torch.from_numpy(runtime.floats(crops)))
+            return ctc.softmax(logits.double().numpy())
+
+        return validate(read, self._folder, self.validation)
+
+    def judge(self, model: Path) -> Figures:
+        """Measure production's reader with ``model``, on the best corners that are known."""
+        return judged(LineReader(runtime.session(model), centered=False), self._folder, self.validation)
+
+    def write(self, net: nn.Module, path: Path) -> None:
+        """Write ``net``."""
+        assert isinstance(net, lean.LeanReader)
+        ppocr.export(net, path, WIDTH)
+        describe(path, METADATA)
+
+    def quantize(self, exact: Path, out: Path) -> None:
+        """Quantize with the ranges of the pool's crops and of small lines; ``evaluate_vins`` calibrates."""
+        lean.quantize_reader(exact, out, self._crops(300))
+        onnx.save(pack_stem(onnx.load(out)), out)
+        describe(out, METADATA)
+
+    def recovered(self, model: Path) -> nn.Module:
+        """Return the net of ``model``."""
+        net, _ = lean.recovered(model)
+        return net
+
+    def _crops(self, count: int) -> list[Pixels]:
+        """Return crops to learn from, as they are before they get another light."""
+        rng = np.random.default_rng(0)
+        drawing = self._drawing(rng)
+        return [crop.pixels for crop in drawing.crops(count)]

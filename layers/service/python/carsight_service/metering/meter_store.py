@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 import random
-import secrets
 import threading
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carsight_service.aws.dynamo import Clock, attribute_names, utc_now
@@ -26,6 +24,19 @@ from carsight_service.contract.errors import (
     ServiceError,
     StoreUnavailable,
     UnknownKey,
+)
+from carsight_service.metering.marks import (
+    MARK,
+    Addition,
+    LostCall,
+    Mark,
+    Slot,
+    Slots,
+    Ticket,
+    Trace,
+    ticket_attribute,
+    ticket_names,
+    units_attribute,
 )
 from carsight_service.metering.model import (
     LIFETIME,
@@ -68,9 +79,6 @@ _KNOWN_KEYS = 1_000
 _AMPLE = 100
 """Units left from which on a key need not be looked up again."""
 
-_MARK = "call:"
-"""What the marks of calls begin with."""
-
 _MAX_MARKS = 32
 """Marks of others in a meter from which on a call leaves none: an item over 1 KB makes every write dearer."""
 
@@ -98,156 +106,6 @@ class _ConditionFailed(Exception):
     def __init__(self, item: dict[str, Any] | None) -> None:
         super().__init__("condition failed")
         self.item = item
-
-
-@dataclass(frozen=True, slots=True)
-class _Left:
-    """What a counting write adds to its expressions, so that it can be recognized."""
-
-    set: str = ""
-    remove: str = ""
-    condition: str = ""
-    names: dict[str, str] = field(default_factory=dict)
-    values: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Ticket:
-    """Tells that work which may be begun again has been counted: it stays until that work is settled."""
-
-    ticket: str
-
-    def left(self, period: str, written: str, units: int) -> _Left:
-        """Leave the period, which the update writes as ``written``; one unit goes without saying."""
-        several = units > 1
-        return _Left(
-            set=f", #ticket = {written}" + (", #units = :units" if several else ""),
-            condition=" AND attribute_not_exists(#ticket)",
-            names=_ticket_names(self.ticket) if several else {"#ticket": _ticket(self.ticket)},
-        )
-
-    def counted(self, item: Mapping[str, Any]) -> int:
-        """Return how many units have been counted with it."""
-        if _ticket(self.ticket) not in item:
-            return 0
-        return int(item[_units(self.ticket)]["N"]) if _units(self.ticket) in item else 1
-
-
-@dataclass(slots=True)
-class _Mark:
-    """Tells the write of a call from the later ones of its slot, so that it can be made again or undone.
-
-    A slot's numbers grow: a write that comes late, after a later one of its slot, fails. Nobody takes a mark
-    out at once: the slot's next call writes over it.
-    """
-
-    name: str
-    number: int
-    stale: tuple[str, ...] = ()
-    """Names of others' marks that are old enough to go."""
-    period: str = ""
-    """In which it was tried last."""
-    ticket: str = ""
-
-    def left(self, period: str, written: str, units: int) -> _Left:
-        """Leave the number."""
-        self.period = period
-        stale = {f"#stale{n}": name for n, name in enumerate(self.stale)}
-        return _Left(
-            set=", #mark = :number",
-            remove=f" REMOVE {', '.join(stale)}" if stale else "",
-            condition=" AND (attribute_not_exists(#mark) OR #mark < :number)",
-            names={"#mark": self.name} | stale,
-            values={":number": {"N": str(self.number)}},
-        )
-
-    def counted(self, item: Mapping[str, Any]) -> int:
-        """Return 1 where the write has been made before."""
-        return int(self.number_in(item) == self.number)
-
-    def number_in(self, item: Mapping[str, Any]) -> int:
-        """Return the number that a meter has under this name; 0 for none."""
-        return int(item[self.name]["N"]) if self.name in item else 0
-
-
-_Trace = _Ticket | _Mark
-
-
-@dataclass(slots=True)
-class _Slot:
-    """A name for the marks of calls, one after the other, and a line of the journal."""
-
-    name: str
-    line: int
-    last: int = 0
-    noted: bool = False
-
-    def next(self, now: float) -> int:
-        """Return a number above all before: milliseconds since 1970. Undoing one takes the one after it."""
-        self.last = max(self.last + 2, int(now * 1000))
-        return self.last
-
-
-class _Slots:
-    """The slots of one process. A thread keeps one for as long as it lives, and leaves it to another then."""
-
-    def __init__(self) -> None:
-        self.process = secrets.token_urlsafe(4)
-        """What the names of this process's slots begin with."""
-        self._numbers = itertools.count()
-        self._free: deque[_Slot] = deque()
-        self._threads = threading.local()
-
-    def mine(self) -> _Slot:
-        """Return this thread's slot."""
-        try:
-            seat: _Seat = self._threads.seat
-        except AttributeError:
-            try:
-                slot = self._free.pop()
-            except IndexError:
-                line = next(self._numbers)
-                slot = _Slot(f"{_MARK}{self.process}.{line}", line)
-            seat = self._threads.seat = _Seat(slot, self._free)
-        return seat.slot
-
-    def retire_mine(self) -> None:
-        """Give this thread another slot from now on, and nobody the one that it has."""
-        seat: _Seat = self._threads.seat
-        seat.free = deque()
-        del self._threads.seat
-
-
-@dataclass(slots=True)
-class _Seat:
-    """A thread's hold on a slot."""
-
-    slot: _Slot
-    free: deque[_Slot]
-
-    def __del__(self) -> None:
-        self.free.append(self.slot)
-
-
-@dataclass(frozen=True, slots=True)
-class _Lost:
-    """A call whose unit may have been counted, though it was not answered with a 200."""
-
-    key_id: str
-    api: Api
-    mark: _Mark
-
-    def note(self) -> str:
-        """Return it as a line of the journal."""
-        return " ".join((self.key_id, self.api, self.mark.name, str(self.mark.number), self.mark.period))
-
-    @classmethod
-    def of(cls, note: str) -> _Lost:
-        """Return what ``note`` holds. Raises ``ValueError`` where that is nothing of the kind."""
-        key_id, api, name, number, period = note.split(" ")
-        if not is_key_id(key_id) or not name.startswith(_MARK):
-            raise ValueError("not a note of a call")
-        return cls(key_id, Api(api), _Mark(name, int(number), period=period))
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,8 +146,8 @@ class MeterStore:
         self._journal = self._unopened = journal
         self._opening = threading.Lock()
         self._dead: set[str] = set()  # what the marks of dead processes with nothing on its way begin with
-        self._slots = _Slots()
-        self._lost: deque[_Lost] = deque(maxlen=_KNOWN_KEYS)
+        self._slots = Slots()
+        self._lost: deque[LostCall] = deque(maxlen=_KNOWN_KEYS)
         self._known: dict[tuple[str, Api], _Known] = {}
 
     def admit(self, key: str, api: Api) -> Usage:
@@ -327,7 +185,7 @@ class MeterStore:
             except _AnswerLost:
                 logger.warning("a unit may have been counted without an answer", extra={"api": api})
                 raise
-        call = _Lost(meter_id, api, mark)
+        call = LostCall(meter_id, api, mark)
         self._note(slot, call)
         try:
             return self._take(meter_id, api, 1, mark, follow=False).usage
@@ -356,13 +214,13 @@ class MeterStore:
         if slot.noted:
             self._note(slot, None)
 
-    def _note(self, slot: _Slot, call: _Lost | None) -> None:
+    def _note(self, slot: Slot, call: LostCall | None) -> None:
         """Note in the journal that ``call`` is being counted, or that nothing is."""
         if self._journal:
             self._journal.note(slot.line, call.note() if call else "")
             slot.noted = call is not None
 
-    def _mark(self, slot: _Slot, key_id: str, api: Api) -> _Mark | None:
+    def _mark(self, slot: Slot, key_id: str, api: Api) -> Mark | None:
         """Return what a call will leave in the meter; None where too many others have left theirs."""
         now = self._clock()
         number = slot.next(now.timestamp())
@@ -377,7 +235,7 @@ class MeterStore:
         ]
         if len(marks) - len(stale) >= _MAX_MARKS:
             return None
-        return _Mark(slot.name, number, tuple(stale[:_MAX_REMOVED]), month_of(now))
+        return Mark(slot.name, number, tuple(stale[:_MAX_REMOVED]), month_of(now))
 
     def _undo_lost(self, until: float) -> None:
         """Undo calls that have had no 200 while their unit may have been counted."""
@@ -385,10 +243,10 @@ class MeterStore:
             journal, self._unopened = self._unopened, None
             for owner, *notes in journal.open(self._slots.process) if journal else ():
                 if not notes:
-                    self._dead.add(f"{_MARK}{owner}")
+                    self._dead.add(f"{MARK}{owner}")
                 for note in notes:
                     with suppress(ValueError):
-                        self._lost.append(_Lost.of(note))
+                        self._lost.append(LostCall.of(note))
         for _ in range(len(self._lost)):
             if time.monotonic() + _STORE_SECONDS > until:
                 return
@@ -402,7 +260,7 @@ class MeterStore:
                 self._lost.append(lost)
                 return
 
-    def _undo(self, key_id: str, api: Api, mark: _Mark) -> None:
+    def _undo(self, key_id: str, api: Api, mark: Mark) -> None:
         """Give back the unit of ``mark``, or see to it that its write fails if it is made after all.
 
         Either leaves a later number under the same name. Undoing twice is undoing once.
@@ -424,7 +282,7 @@ class MeterStore:
                 self._undo(successor, api, mark)
             return
 
-    def _write_over(self, key_id: str, api: Api, mark: _Mark, seen: dict[str, Any] | None) -> dict[str, Any]:
+    def _write_over(self, key_id: str, api: Api, mark: Mark, seen: dict[str, Any] | None) -> dict[str, Any]:
         """Leave a later number than ``mark``'s in the meter, and return the meter as it was.
 
         Gives the unit back, if it has been counted in the meter's period; with ``seen``, only the number is
@@ -465,7 +323,7 @@ class MeterStore:
         the meter, and a second call that finds it there counts nothing. It stays until ``settle`` or
         ``refund``. What an older key of the account has begun is counted to the key of today.
         """
-        return self._take(key_id, api, 1, _Ticket(ticket) if ticket else None, follow=True).usage
+        return self._take(key_id, api, 1, Ticket(ticket) if ticket else None, follow=True).usage
 
     def take(self, key_id: str, api: Api, units: int, ticket: str) -> Grant:
         """Count as many of ``units`` as the allowance holds, for work of several photos.
@@ -473,7 +331,7 @@ class MeterStore:
         Raises as ``consume`` does; ``LimitExceeded`` where not even one is left. A second call with a ticket
         that is still in the meter counts nothing and returns what the first was granted. ``close`` ends it.
         """
-        return self._take(key_id, api, units, _Ticket(ticket), follow=True)
+        return self._take(key_id, api, units, Ticket(ticket), follow=True)
 
     def close(self, grant: Grant, read: int) -> None:
         """End the work of ``grant``: ``read`` of its units stay counted, the others are given back."""
@@ -493,10 +351,11 @@ class MeterStore:
         if item is None:
             return []
         usage = Usage.of(Meter.from_item(item))
-        tickets = [name[len(_ticket("")) :] for name in item if name.startswith(_ticket(beginning))]
-        return [Grant(api, ticket, _Ticket(ticket).counted(item), usage) for ticket in tickets]
+        begun = [name for name in item if name.startswith(ticket_attribute(beginning))]
+        tickets = [name.removeprefix(ticket_attribute("")) for name in begun]
+        return [Grant(api, ticket, Ticket(ticket).counted(item), usage) for ticket in tickets]
 
-    def _take(self, key_id: str, api: Api, units: int, trace: _Trace | None, *, follow: bool) -> Grant:
+    def _take(self, key_id: str, api: Api, units: int, trace: Trace | None, *, follow: bool) -> Grant:
         """Count ``units``, or as many as are left, once for each ``trace``."""
         if not is_key_id(key_id):
             raise UnknownKey(api)
@@ -554,7 +413,7 @@ class MeterStore:
                 continue
         raise StoreUnavailable("the meter kept changing under this request")
 
-    def _granted(self, usage: Usage, trace: _Trace | None, units: int) -> Grant:
+    def _granted(self, usage: Usage, trace: Trace | None, units: int) -> Grant:
         return Grant(usage.api, trace.ticket if trace else "", units, usage)
 
     def refund(self, key_id: str, api: Api, ticket: str) -> None:
@@ -573,7 +432,7 @@ class MeterStore:
                 ),
                 ConditionExpression="#ticket = #period AND #used >= :units",
                 ExpressionAttributeNames=attribute_names("used", "remaining", "period")
-                | _ticket_names(ticket),
+                | ticket_names(ticket),
                 ExpressionAttributeValues={":units": {"N": str(units)}},
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
@@ -581,10 +440,10 @@ class MeterStore:
             item: dict[str, Any] | None = answer["Attributes"]
         except _ConditionFailed as failed:
             item = failed.item
-            if item and _ticket(ticket) in item and self._drop(key_id, api, ticket):
+            if item and ticket_attribute(ticket) in item and self._drop(key_id, api, ticket):
                 # The month turned in between: the units were counted in the past one.
                 meter = Meter.from_item(item)
-                self._take_from_history(meter.account, api, item[_ticket(ticket)]["S"], units)
+                self._take_from_history(meter.account, api, item[ticket_attribute(ticket)]["S"], units)
         if successor := successor_of(item):
             # The key was rotated in between, and its count went along with its tickets.
             self._refund(successor, api, ticket, units)
@@ -598,7 +457,7 @@ class MeterStore:
                 Key=_meter_key(key_id, api),
                 UpdateExpression="REMOVE #ticket, #units",
                 ConditionExpression="attribute_exists(#ticket)",
-                ExpressionAttributeNames=_ticket_names(ticket),
+                ExpressionAttributeNames=ticket_names(ticket),
             )
         except _ConditionFailed:
             return False
@@ -611,7 +470,7 @@ class MeterStore:
         removed = {
             f"#{kind}{n}": name(ticket)
             for n, ticket in enumerate(tickets)
-            for kind, name in (("t", _ticket), ("u", _units))
+            for kind, name in (("t", ticket_attribute), ("u", units_attribute))
         }
         # Where the condition fails there is no such meter, and nothing to take out of it.
         with suppress(_ConditionFailed):
@@ -643,7 +502,7 @@ class MeterStore:
 
     def _remember(self, meter: Meter, item: Mapping[str, Any]) -> None:
         """Keep what a read or a write has shown of a meter that is served."""
-        marks = {name: int(item[name]["N"]) for name in item if name.startswith(_MARK)}
+        marks = {name: int(item[name]["N"]) for name in item if name.startswith(MARK)}
         self._known.pop((meter.key_id, meter.api), None)
         self._known[meter.key_id, meter.api] = _Known(meter, marks, time.monotonic())
         while len(self._known) > _KNOWN_KEYS:
@@ -686,9 +545,9 @@ class MeterStore:
 
     # -- the writes ------------------------------------------------------------------------------------------
 
-    def _count(self, key_id: str, api: Api, period: str, trace: _Trace | None, units: int) -> Usage:
+    def _count(self, key_id: str, api: Api, period: str, trace: Trace | None, units: int) -> Usage:
         """Count ``units`` if the key may be served in ``period``, and ``trace`` is not there yet."""
-        left = trace.left(period, "#period", units) if trace else _Left()
+        left = trace.addition(period, "#period", units) if trace else Addition()
         answer = self._call(
             "update_item",
             TableName=self.table_name,
@@ -716,9 +575,9 @@ class MeterStore:
         self._remember(meter, answer["Attributes"])
         return Usage.of(meter)
 
-    def _turn_over(self, seen: Meter, period: str, trace: _Trace | None, units: int) -> Usage:
+    def _turn_over(self, seen: Meter, period: str, trace: Trace | None, units: int) -> Usage:
         """Start ``period`` with this work as its first, and write down what the one before came to."""
-        left = trace.left(period, ":period", units) if trace else _Left()
+        left = trace.addition(period, ":period", units) if trace else Addition()
         answer = self._call(
             "update_item",
             TableName=self.table_name,
@@ -828,17 +687,3 @@ def _placeholders(units: int, period: str) -> dict[str, Any]:
         ":active": {"S": Status.ACTIVE.value},
         ":period": {"S": period},
     }
-
-
-def _ticket(ticket: str) -> str:
-    """Return the meter's attribute that says in which period ``ticket`` was counted."""
-    return f"ticket:{ticket}"
-
-
-def _units(ticket: str) -> str:
-    """Return the meter's attribute that says how many units were counted with ``ticket``."""
-    return f"units:{ticket}"
-
-
-def _ticket_names(ticket: str) -> dict[str, str]:
-    return {"#ticket": _ticket(ticket), "#units": _units(ticket)}

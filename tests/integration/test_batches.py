@@ -7,7 +7,6 @@ import io
 import json
 import os
 import random
-import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -22,9 +21,7 @@ from botocore.exceptions import ClientError
 from carsight_service.aws.storage import Photo, Storage
 from carsight_service.batch_store import Batches
 from carsight_service.contract.api import Api
-from carsight_service.contract.errors import InvalidRequest, StoreUnavailable
-from carsight_service.contract.lists import Row
-from carsight_service.http.batches import parse_batch
+from carsight_service.contract.errors import StoreUnavailable
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.batches import ANSWER_BYTES, SUSPICIOUS_ATTEMPTS, BatchWorker, Outcome, Outcomes
@@ -926,9 +923,7 @@ def test_a_broken_row_far_down_ends_a_batch_before_anything_is_read(listing: Pip
     assert ask(listing, "POST", f"/v1/batches/{said['id']}/redrive")[1]["code"] == "invalid_request"
 
 
-def test_an_answer_that_is_too_large_for_the_map_is_cut_to_what_became_of_its_rows(
-    pipeline: Pipeline,
-) -> None:
+def test_an_answer_that_is_too_large_for_the_map_is_cut_to_what_became_of_its_rows() -> None:
     row = {"row": 1, "input": "x", "status": 200, **PLATES.body("id", 1.0)}
     assert Outcome.of([row] * 3).answer() == [row] * 3
     many = Outcome.of([row | {"results": row["results"] * 40}] * 50)
@@ -1010,106 +1005,6 @@ def test_a_batch_that_cannot_be_begun_is_none(pipeline: Pipeline, monkeypatch: p
     assert (status, said["code"]) == (503, "key_store_unavailable")
     pipeline.drain()
     assert (pipeline.used(), pipeline.recognized) == (0, [])
-
-
-# -- what is asked for ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("body", "content_type", "query", "images"),
-    [
-        (b'{"api": "plate", "images": ["a", " b "]}', "application/json", {}, ["a", "b"]),
-        (b'["a", "b"]', "application/json", {"api": ["plate"]}, ["a", "b"]),
-        (b"a.jpg\r\nb/c\r\n\r\n", "text/csv; charset=utf-8", {"api": ["plate"]}, ["a.jpg", "b/c"]),
-        (b'\xef\xbb\xbfid,image_url\n1,a\n2,"b"\n', "text/csv", {"api": ["plate"]}, ["a", "b"]),
-        ('"zürich, 1.jpg",1\n'.encode(), "text/csv", {"api": ["plate"]}, ["zürich, 1.jpg"]),
-        (b"URL\na\nb\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
-        (b"id,Image_URL\n1,a\n2,b\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
-        (b"ID,imageURL\n1,a\n2,b\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
-        (b"id;image_url;note\n1;a,1;x\n2;b;y\n", "text/csv", {"api": ["plate"]}, ["a,1", "b"]),
-        (b"sep=|\nid|URL\n1|a;b,c\n", "text/csv", {"api": ["plate"]}, ["a;b,c"]),
-        (b"Image URL\na\nb\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
-        (b"No.\tPHOTO-URL\n1\ta\n", "text/csv", {"api": ["plate"]}, ["a"]),
-        ("Link\nzürich\n".encode("utf-16"), "text/csv", {"api": ["plate"]}, ["zürich"]),
-        ("\ufeffid;url\n1;a\n".encode("utf-16-be"), "text/csv", {"api": ["plate"]}, ["a"]),
-    ],
-)
-def test_a_list(body: bytes, content_type: str, query: dict[str, list[str]], images: list[str]) -> None:
-    request = parse_batch(body, content_type, query)
-    assert (request.api, [row.image for row in request.rows]) == (Api.PLATE, images)
-
-
-@pytest.mark.parametrize(
-    ("body", "content_type", "message"),
-    [
-        (b"", "application/json", "must be JSON"),
-        (b"\xff", "text/csv", "UTF-8"),
-        (b"{", "application/json", "must be JSON"),
-        (b"[" * 100_000, "application/json", "must be JSON"),
-        (b"3", "application/json", "1 to 10000"),
-        (b'{"images": "a"}', "application/json", "1 to 10000"),
-        (b"[]", "application/json", "1 to 10000"),
-        (b"", "text/csv", "1 to 10000"),
-        (json.dumps(["a"] * 10_001).encode(), "application/json", "1 to 10000"),
-        (b'["a", ""]', "application/json", "Row 2"),
-        (b'["a", "b", 3]', "application/json", "Row 3"),
-        (json.dumps(["a" * 2049]).encode(), "application/json", "Row 1"),
-        (b"id,url\n1,a\n2\n", "text/csv", "Row 2"),
-        (b'"a', "text/csv", "Not valid CSV"),
-        (b"Name of the picture\nhttps://photos.example/a.jpg\n", "text/csv", "Row 1 names no image"),
-        (b"\xff\xfea", "text/csv", "UTF-16"),
-        (b"url\n" + b"a\n" * 10_001, "text/csv", "1 to 10000"),
-        (b"a.b\n\n" * 10_001, "text/csv", "1 to 10000"),
-        (b"[" + b",".join([b"{}"] * 100_000) + b"]", "application/json", "must be JSON"),
-        (b'{"api": "faces", "images": ["a"]}', "application/json", "plate or vin"),
-        (b'{"api": null, "images": ["a"], "regions": 3}', "application/json", "regions"),
-        (b'{"images": ["a"], "regions": ["x", null]}', "application/json", "regions"),
-        (
-            json.dumps({"images": ["a"], "regions": ["x"] * 9 + ["y" * 11]}).encode(),
-            "application/json",
-            "regions",
-        ),
-    ],
-)
-def test_a_list_that_cannot_be_read(body: bytes, content_type: str, message: str) -> None:
-    with pytest.raises(InvalidRequest, match=message):
-        parse_batch(body, content_type, {"api": ["plate"]})
-
-
-def test_half_a_character_is_none() -> None:
-    body = b'{"api": "plate", "images": [{"url": "\\ud800", "id": "\\udfff"}], "regions": ["u\\udc00"]}'
-    listed = parse_batch(body, "", {})
-    assert (listed.rows, listed.regions) == ([Row("?", "?")], ("u?",))
-    assert listed.rows[0].line()
-
-
-@pytest.mark.parametrize("kind", ["text/csv", "application/jsonl"])
-def test_empty_rows_on_end_are_bounded(kind: str) -> None:
-    assert len(parse_batch(b"\n" * 100_000 + b'"a.b"\n', kind, {"api": ["plate"]}).rows) == 1
-    with pytest.raises(InvalidRequest, match="empty rows"):
-        parse_batch(b"\n" * 1_200_000, kind, {"api": ["plate"]})
-
-
-def test_as_many_rows_as_may_be_are_taken() -> None:
-    for head in (b"", b"url\n"):
-        assert len(parse_batch(head + b"a.b\n" * 10_000, "text/csv", {"api": ["plate"]}).rows) == 10_000
-
-
-def test_millions_of_rows_are_not_kept() -> None:
-    tracemalloc.start()
-    try:
-        with pytest.raises(InvalidRequest):
-            parse_batch(b"a.b\n" * 300_000, "text/csv", {"api": ["plate"]})
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 20_000_000
-
-
-@pytest.mark.parametrize("api", [["null", "null"], ["null"], [""], ["plate", "null"]])
-def test_a_parameter_that_is_no_api_is_refused_whatever_the_body_says(api: list[str]) -> None:
-    with pytest.raises(InvalidRequest, match="plate or vin"):
-        parse_batch(b'{"api": "plate", "images": ["a"]}', "application/json", {"api": api})
 
 
 def test_a_batch_of_another_key_is_not_there(pipeline: Pipeline) -> None:

@@ -231,7 +231,7 @@ def test_a_model_is_finished_once(tmp_path: Path) -> None:
         assert json.loads(session.get_modelmeta().custom_metadata_map["classes"])[0] == "Big Truck"
 
 
-def test_weights_of_8_bits_become_7_and_answers_hardly_move(tmp_path: Path) -> None:
+def test_weights_of_8_bits_become_7_and_answers_hardly_move() -> None:
     rng = np.random.default_rng(4)
     model = stem(rng, 3, 2, 1, np.int8)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}

@@ -317,6 +317,7 @@ def test_a_car_with_a_plate_is_no_car_without_one(recognizer: PlateRecognizer) -
 
 
 def test_no_more_vehicles_are_told_of_than_the_tuning_says(recognizer: PlateRecognizer) -> None:
+    assert recognizer.read(photo("no_plate"), vehicles=True).vehicles
     few = PlateRecognizer.load(tuning=PlateTuning(most_vehicles=0))
     assert few.read(photo("no_plate"), vehicles=True).vehicles == ()
 

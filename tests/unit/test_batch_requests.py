@@ -1,0 +1,112 @@
+"""What the body of a batch's request may look like, and what is said of one that cannot be read."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+
+import pytest
+
+from carsight_service.contract.api import Api
+from carsight_service.contract.errors import InvalidRequest
+from carsight_service.contract.lists import Row
+from carsight_service.http.batches import parse_batch
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "query", "images"),
+    [
+        (b'{"api": "plate", "images": ["a", " b "]}', "application/json", {}, ["a", "b"]),
+        (b'["a", "b"]', "application/json", {"api": ["plate"]}, ["a", "b"]),
+        (b"a.jpg\r\nb/c\r\n\r\n", "text/csv; charset=utf-8", {"api": ["plate"]}, ["a.jpg", "b/c"]),
+        (b'\xef\xbb\xbfid,image_url\n1,a\n2,"b"\n', "text/csv", {"api": ["plate"]}, ["a", "b"]),
+        ('"zürich, 1.jpg",1\n'.encode(), "text/csv", {"api": ["plate"]}, ["zürich, 1.jpg"]),
+        (b"URL\na\nb\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
+        (b"id,Image_URL\n1,a\n2,b\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
+        (b"ID,imageURL\n1,a\n2,b\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
+        (b"id;image_url;note\n1;a,1;x\n2;b;y\n", "text/csv", {"api": ["plate"]}, ["a,1", "b"]),
+        (b"sep=|\nid|URL\n1|a;b,c\n", "text/csv", {"api": ["plate"]}, ["a;b,c"]),
+        (b"Image URL\na\nb\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
+        (b"No.\tPHOTO-URL\n1\ta\n", "text/csv", {"api": ["plate"]}, ["a"]),
+        ("Link\nzürich\n".encode("utf-16"), "text/csv", {"api": ["plate"]}, ["zürich"]),
+        ("\ufeffid;url\n1;a\n".encode("utf-16-be"), "text/csv", {"api": ["plate"]}, ["a"]),
+    ],
+)
+def test_what_lists_look_like(
+    body: bytes, content_type: str, query: dict[str, list[str]], images: list[str]
+) -> None:
+    request = parse_batch(body, content_type, query)
+    assert (request.api, [row.image for row in request.rows]) == (Api.PLATE, images)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "message"),
+    [
+        (b"", "application/json", "must be JSON"),
+        (b"\xff", "text/csv", "UTF-8"),
+        (b"{", "application/json", "must be JSON"),
+        (b"[" * 100_000, "application/json", "must be JSON"),
+        (b"3", "application/json", "1 to 10000"),
+        (b'{"images": "a"}', "application/json", "1 to 10000"),
+        (b"[]", "application/json", "1 to 10000"),
+        (b"", "text/csv", "1 to 10000"),
+        (json.dumps(["a"] * 10_001).encode(), "application/json", "1 to 10000"),
+        (b'["a", ""]', "application/json", "Row 2"),
+        (b'["a", "b", 3]', "application/json", "Row 3"),
+        (json.dumps(["a" * 2049]).encode(), "application/json", "Row 1"),
+        (b"id,url\n1,a\n2\n", "text/csv", "Row 2"),
+        (b'"a', "text/csv", "Not valid CSV"),
+        (b"Name of the picture\nhttps://photos.example/a.jpg\n", "text/csv", "Row 1 names no image"),
+        (b"\xff\xfea", "text/csv", "UTF-16"),
+        (b"url\n" + b"a\n" * 10_001, "text/csv", "1 to 10000"),
+        (b"a.b\n\n" * 10_001, "text/csv", "1 to 10000"),
+        (b"[" + b",".join([b"{}"] * 100_000) + b"]", "application/json", "must be JSON"),
+        (b'{"api": "faces", "images": ["a"]}', "application/json", "plate or vin"),
+        (b'{"api": null, "images": ["a"], "regions": 3}', "application/json", "regions"),
+        (b'{"images": ["a"], "regions": ["x", null]}', "application/json", "regions"),
+        (
+            json.dumps({"images": ["a"], "regions": ["x"] * 9 + ["y" * 11]}).encode(),
+            "application/json",
+            "regions",
+        ),
+    ],
+)
+def test_a_list_that_cannot_be_read(body: bytes, content_type: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        parse_batch(body, content_type, {"api": ["plate"]})
+
+
+def test_half_a_character_is_none() -> None:
+    body = b'{"api": "plate", "images": [{"url": "\\ud800", "id": "\\udfff"}], "regions": ["u\\udc00"]}'
+    listed = parse_batch(body, "", {})
+    assert (listed.rows, listed.regions) == ([Row("?", "?")], ("u?",))
+    assert listed.rows[0].line()
+
+
+@pytest.mark.parametrize("kind", ["text/csv", "application/jsonl"])
+def test_empty_rows_on_end_are_bounded(kind: str) -> None:
+    assert len(parse_batch(b"\n" * 100_000 + b'"a.b"\n', kind, {"api": ["plate"]}).rows) == 1
+    with pytest.raises(InvalidRequest, match="empty rows"):
+        parse_batch(b"\n" * 1_200_000, kind, {"api": ["plate"]})
+
+
+def test_as_many_rows_as_may_be_are_taken() -> None:
+    for head in (b"", b"url\n"):
+        assert len(parse_batch(head + b"a.b\n" * 10_000, "text/csv", {"api": ["plate"]}).rows) == 10_000
+
+
+def test_millions_of_rows_are_not_kept() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRequest):
+            parse_batch(b"a.b\n" * 300_000, "text/csv", {"api": ["plate"]})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000_000
+
+
+@pytest.mark.parametrize("api", [["null", "null"], ["null"], [""], ["plate", "null"]])
+def test_a_parameter_that_is_no_api_is_refused_whatever_the_body_says(api: list[str]) -> None:
+    with pytest.raises(InvalidRequest, match="plate or vin"):
+        parse_batch(b'{"api": "plate", "images": ["a"]}', "application/json", {"api": api})

@@ -18,14 +18,11 @@ from importlib import import_module
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from carsight import bounds, formats, heif
 from carsight.formats import Format, ImageError, TooManyPixels, check_size
-from carsight.geometry import upright
-
-Pixels = NDArray[np.uint8]
+from carsight.geometry import Pixels, upright
 
 # Each text that a broken file makes Pillow warn with would be kept for good, and printed.
 warnings.filterwarnings("ignore", module=r"PIL\.")

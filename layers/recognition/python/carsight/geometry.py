@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+Pixels = NDArray[np.uint8]
+"""A picture or a part of one: height x width x 3, blue-green-red, 0..255."""
 Point = tuple[int, int]
 Polygon = tuple[Point, Point, Point, Point]
 """Four corners, clockwise, beginning at the top left of the *text* (not of the photo)."""
@@ -64,14 +66,14 @@ def sides(corners: NDArray[np.float32]) -> tuple[float, float]:
 
 
 def straighten(
-    pixels: NDArray[np.uint8],
+    pixels: Pixels,
     corners: NDArray[np.floating],
     width: int,
     height: int,
     grow: float,
     *,
     sharp: bool = False,
-) -> NDArray[np.uint8]:
+) -> Pixels:
     """Return what lies within ``corners``, grown by the share ``grow``, warped to ``height`` x ``width``.
 
     Pixels are interpolated linearly, if ``sharp`` between those that Lanczos' filter has doubled, which blurs
@@ -105,7 +107,7 @@ def straighten(
     return np.asarray(warped, dtype=np.uint8)
 
 
-def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+def upright(pixels: Pixels, orientation: int) -> Pixels:
     """Turn and mirror ``pixels`` from EXIF's ``orientation`` (1..8) to the way they are to be seen."""
     if orientation > 4:
         pixels = np.asarray(cv2.transpose(pixels), np.uint8)

@@ -18,11 +18,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import simplejpeg
-from numpy.typing import NDArray
 
 from carsight.formats import ImageError, TooManyPixels, check_size, orientation
-
-Pixels = NDArray[np.uint8]
+from carsight.geometry import Pixels
 
 _COEFFICIENT_BYTES = 200_000_000
 """Of a picture in several scans libjpeg keeps all coefficients, two bytes each."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carsight.formats import JPEG, MAX_PIXELS, Format, ImageError, TooManyPixels, check_size, sniff
-from carsight.geometry import upright
+from carsight.geometry import Pixels, upright
 from carsight.jpeg import Jpeg
 
 __all__ = [
@@ -32,9 +32,6 @@ __all__ = [
     "halve_to_cover",
     "open_photo",
 ]
-
-Pixels = NDArray[np.uint8]
-"""Height x width x 3, blue-green-red, 0..255."""
 
 MAX_FILE_BYTES = 256_000_000
 """No photo of ``MAX_PIXELS`` needs a larger file, not even as an uncompressed BMP with four bytes a pixel."""

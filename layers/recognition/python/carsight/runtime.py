@@ -18,7 +18,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
+from carsight.geometry import Pixels
+
 T = TypeVar("T")
 
 MODELS = Path(__file__).with_name("models")

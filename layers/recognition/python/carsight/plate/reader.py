@@ -13,7 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from carsight import ctc, runtime
-from carsight.geometry import straighten
+from carsight.geometry import Pixels, straighten
 from carsight.plate.regions import agrees, plausibilities, words
 
 HEIGHT = 48
@@ -44,13 +44,13 @@ _ALIKE = str.maketrans("OI", "01")
 
 
 def rectify(
-    pixels: NDArray[np.uint8],
+    pixels: Pixels,
     corners: NDArray[np.floating],
     two_rows: bool,
     grow: float = GROW,
     *,
     sharp: bool = False,
-) -> NDArray[np.uint8]:
+) -> Pixels:
     """Cut out a plate upright: 48 x 160 for one row, 48 x 224 for two, which lie side by side.
 
     ``corners``: 4 x 2 pixels, clockwise from the plate's top left; ``grow``: share added at each dimension;
@@ -62,7 +62,7 @@ def rectify(
     return straighten(pixels, corners, ONE_ROW, HEIGHT, grow, sharp=sharp)
 
 
-def side_by_side(plate: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def side_by_side(plate: Pixels) -> Pixels:
     """Lay out an upright two-row plate of any size as 48 x 224: top row left, bottom row right."""
     height = plate.shape[0]
     rows = plate[: round(height * _TOP_ENDS)], plate[round(height * _BOTTOM_BEGINS) :]
@@ -70,7 +70,7 @@ def side_by_side(plate: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(np.hstack(lines), dtype=np.uint8)
 
 
-def small_print(pixels: NDArray[np.uint8], corners: NDArray[np.floating]) -> list[NDArray[np.uint8]]:
+def small_print(pixels: Pixels, corners: NDArray[np.floating]) -> list[Pixels]:
     """Cut out a plate's top and its bottom (48 x 256 each), where a state has its name and its motto."""
     plate = straighten(pixels, corners, _PRINT_WIDTH, 4 * HEIGHT, 2 * GROW)
     strips = [plate[round(begin * len(plate)) : round(end * len(plate))] for begin, end in _SMALL_PRINT]
@@ -202,7 +202,7 @@ class PlateReader:
         self._worded = sorted({region for _, region in known})
         self._federal = {code.partition("-")[0] for code in self.regions if "-" in code}
 
-    def read(self, crops: Sequence[NDArray[np.uint8]], regions: Sequence[str] = ()) -> list[Reading]:
+    def read(self, crops: Sequence[Pixels], regions: Sequence[str] = ()) -> list[Reading]:
         """Read crops of ``rectify``, in order; ``regions`` are the caller's hint, of ``regions.CODES``."""
         readings: dict[int, Reading] = {}
         for width in {crop.shape[1] for crop in crops}:
@@ -217,7 +217,7 @@ class PlateReader:
         doubtful = reading.region_score < self._tuning.sure_region or reading.region in self._federal
         return doubtful and reading.shares[self._worded].sum() >= self._tuning.worded_share
 
-    def with_small_print(self, reading: Reading, strips: Sequence[NDArray[np.uint8]]) -> Reading:
+    def with_small_print(self, reading: Reading, strips: Sequence[Pixels]) -> Reading:
         """Return ``reading`` with the region that it and the words on ``strips`` of ``small_print`` tell."""
         logits, _ = self._run(strips)
         found = self._spotter.evidence(ctc.softmax(logits))
@@ -228,7 +228,7 @@ class PlateReader:
         code, score = self._region(shares)
         return replace(reading, region=code, region_score=score, shares=shares)
 
-    def _run(self, crops: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _run(self, crops: Sequence[Pixels]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return what the net says of ``crops``, all of one width: logits of texts and of regions."""
         logits, regions = self._session.run(["logits", "regions"], {"image": self._input(crops)})
         return np.asarray(logits), np.asarray(regions)

@@ -107,12 +107,12 @@ def read_photos(data: Path, split: str) -> list[Plate]:
     return plates
 
 
-def read_crops(folder: Path, split: str, unlabeled: bool = False) -> list[Plate]:
-    """Return the labeled crops of `folder`; with `unlabeled` those without a text, with text ""."""
+def read_crops(folder: Path, split: str) -> list[Plate]:
+    """Return the labeled crops of `folder`."""
     plates = []
     for label in read_labels(folder, split):
-        text = clean_text(label["text"]) if label.get("text") else ""
-        if text is None or bool(text) == unlabeled or label.get("unsure"):
+        text = clean_text(label["text"]) if label.get("text") else None
+        if not text or label.get("unsure"):
             continue
         pixels = read_image(folder / label["image"])
         height, width = pixels.shape[:2]

@@ -449,7 +449,7 @@ def greedy(logits: Tensor, alphabet: str) -> list[str]:
     return texts
 
 
-def export(reader: Reader, path: Path, width: int = 160, metadata: dict[str, str] | None = None) -> None:
+def export(reader: Reader, path: Path, width: int = 160) -> None:
     """Write the reader as ONNX, batch and width free: input `image`, outputs `logits` (and `regions`)."""
     reader = copy.deepcopy(reader).eval().float()
     plain_weights(reader)
@@ -467,8 +467,7 @@ def export(reader: Reader, path: Path, width: int = 160, metadata: dict[str, str
     )
     assert program is not None
     model = program.model_proto
-    for key, value in {"alphabet": reader.alphabet, **(metadata or {})}.items():
-        model.metadata_props.add(key=key, value=value)
+    model.metadata_props.add(key="alphabet", value=reader.alphabet)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 

@@ -49,6 +49,7 @@ class Lease:
     name: str
     identity: str
     holder: str
+    """A random name, by which whoever took the lease proves that it is still its own."""
     displaced: str | None
     """Identity of earlier work under this name that was begun and never finished."""
 
@@ -66,19 +67,16 @@ class Leases:
         self._client = client
         self._clock = clock
 
-    def take(
-        self, name: str, identity: str, seconds: float, sequence: str = "", holder: str = ""
-    ) -> Lease | None:
+    def take(self, name: str, identity: str, seconds: float, sequence: str = "") -> Lease | None:
         """Take a lease on the work ``identity`` under ``name``, for ``seconds`` and a margin.
 
-        None where there is nothing to do: it is done, or later work has taken its place. A ``holder`` that is
-        given has the lease again, whatever became of it before: it begins anew only after it has died.
+        None where there is nothing to do: it is done, or later work has taken its place.
 
         Raises ``TryLater`` where somebody else holds the lease.
         """
         now = self._clock()
         until = now.timestamp() + seconds + _MARGIN_SECONDS
-        holder = holder or secrets.token_hex(8)
+        holder = secrets.token_hex(8)
         try:
             answer = self._client.update_item(
                 TableName=self._table,
@@ -87,6 +85,7 @@ class Leases:
                     "SET #identity = :identity, #sequence = :sequence, #holder = :holder, #until = :until,"
                     " #done = :no, #expires = :expires"
                 ),
+                # The holder is its own where this write is the second try of one whose answer was lost.
                 ConditionExpression=(
                     "attribute_not_exists(pk) OR #holder = :holder"
                     " OR (#identity = :identity AND #done = :no AND #until < :now)"

@@ -298,6 +298,16 @@ def test_a_car_stands_on_its_head_only_if_it_reads_far_better_so(
     assert reading.text == text
 
 
+@pytest.mark.parametrize(
+    "text, turned",
+    [("gs00622", "zz900s9"), ("sz05006", "90090zs"), ("zbd185", "s8tq8z"), ("sgg0o62", "z90099s")],
+)
+def test_a_car_does_not_stand_on_its_head_where_its_plate_reads_both_ways(text: str, turned: str) -> None:
+    recognizer = scripted(one=(text, 0.6, "us"), two=("", 0.0, "us"), turned=(turned, 0.99, "ma"))
+    (reading,) = recognizer.read(photo("plate_us"))
+    assert reading.text == text
+
+
 def test_a_car_without_a_plate_is_told_of_where_it_is_asked_for(recognizer: PlateRecognizer) -> None:
     bare = photo("no_plate")
     (vehicle,) = recognizer.read(bare, vehicles=True).vehicles

@@ -186,6 +186,26 @@ def test_the_small_print_names_the_state(plate_reader: reader.PlateReader) -> No
     assert blank.region == "pk"
 
 
+def test_the_state_of_the_small_print_tells_letters_from_digits(plate_reader: reader.PlateReader) -> None:
+    pixels = plate("1DS0UU", height=200)
+    cv2.putText(pixels, "VICTORIA", (110, 35), cv2.FONT_HERSHEY_DUPLEX, 1.1, (60, 20, 20), 2, cv2.LINE_AA)
+    whole = corners((0, 0), (400, 0), (400, 200), (0, 200))
+    shares = np.zeros(len(plate_reader.regions))
+    shares[[plate_reader.regions.index(code) for code in ("us-va", "us-ca", "au-vic")]] = 0.6, 0.35, 0.05
+    texts = tuple(reader.Candidate(*each) for each in (("1dsouu", 0.7), ("1ds0uu", 0.2), ("1dsquu", 0.05)))
+    characters = tuple(reader.Candidate(sign, 0.9) for sign in "1dsouu")
+    unsure = reader.Reading("1dsouu", 0.7, texts, characters, "us", 0.5, shares)
+    told = plate_reader.with_small_print(unsure, reader.small_print(pixels, whole))
+    assert (told.text, told.region) == ("1ds0uu", "au-vic")
+    assert told.candidates[0] == reader.Candidate(told.text, told.score)
+    assert 0.2 < told.score < 0.9
+    assert [each.text for each in told.characters] == list("1ds0uu")
+    assert told.characters[3].score == pytest.approx(0.1)
+    assert sorted(each.text for each in told.candidates) == sorted(each.text for each in texts)
+    blank = plate_reader.with_small_print(unsure, reader.small_print(plate("1DS0UU", height=200), whole))
+    assert blank.text == "1dsouu"
+
+
 def test_a_region_without_words_is_not_doubted(plate_reader: reader.PlateReader) -> None:
     def one(code: str, score: float, named: str) -> reader.Reading:
         shares = np.zeros(len(plate_reader.regions))

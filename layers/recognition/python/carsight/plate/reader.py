@@ -218,15 +218,53 @@ class PlateReader:
         return doubtful and reading.shares[self._worded].sum() >= self._tuning.worded_share
 
     def with_small_print(self, reading: Reading, strips: Sequence[Pixels]) -> Reading:
-        """Return ``reading`` with the region that it and the words on ``strips`` of ``small_print`` tell."""
+        """Return ``reading`` with the region that it and the words on ``strips`` of ``small_print`` tell.
+
+        Which of O and 0, or I and 1, its text holds is settled anew by that region's series.
+        """
         logits, _ = self._run(strips)
         found = self._spotter.evidence(ctc.softmax(logits))
         evidence = np.zeros(len(self.regions))
         np.maximum.at(evidence, self._region_of_word, np.minimum(found, self._tuning.most_evidence))
         shares = reading.shares * np.exp(evidence)
         shares /= shares.sum()
-        code, score = self._region(shares)
-        return replace(reading, region=code, region_score=score, shares=shares)
+        reading = self._told_apart(reading, shares)
+        code, score = self._region(reading.shares)
+        return replace(reading, region=code, region_score=score)
+
+    def _told_apart(self, reading: Reading, shares: NDArray[np.float64]) -> Reading:
+        """Return ``reading`` or a look-alike of it that fits better now that its regions have ``shares``."""
+        sign = reading.text.upper().translate(_ALIKE)
+        group = [each for each in reading.candidates if each.text.upper().translate(_ALIKE) == sign]
+        if len(group) < 2 or group[0].text != reading.text:
+            return replace(reading, shares=shares)
+        fits = np.stack([plausibilities(each.text.upper(), self.regions) for each in group])
+        # The shares hold how well the text fits; what is left is what everything else says of the region.
+        before, after = reading.shares / fits[0], shares / fits[0]
+        gains = (fits @ after) / after.sum() * before.sum() / (fits @ before)
+        scores = np.array([each.score for each in group])
+        weights = scores * gains
+        best = int(np.argmax(weights))
+        if best == 0:
+            return replace(reading, shares=shares)
+        told = dict(zip([each.text for each in group], scores.sum() * weights / weights.sum(), strict=True))
+        text, score = group[best].text, float(told[group[best].text])
+        others = [
+            Candidate(each.text, min(score, float(told.get(each.text, each.score))))
+            for each in reading.candidates
+            if each.text != text
+        ]
+        return replace(
+            reading,
+            text=text,
+            score=score,
+            candidates=(Candidate(text, score), *sorted(others, key=lambda each: -each.score)),
+            characters=tuple(
+                each if each.text == sign else Candidate(sign, 1 - each.score)
+                for each, sign in zip(reading.characters, text, strict=True)
+            ),
+            shares=fits[best] * after / (fits[best] @ after),
+        )
 
     def _run(self, crops: Sequence[Pixels]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return what the net says of ``crops``, all of one width: logits of texts and of regions."""

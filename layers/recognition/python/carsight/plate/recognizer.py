@@ -76,7 +76,8 @@ class PlateTuning:
     where no text scores ``settled``, the photo is looked at the other ways up; one of them wins if its best
     text scores ``turned``, and is not what the photo's own is upside down: "1000" may be "0001" as well, and
     then the photo is believed to be upright. Where the own text is on a vehicle, which is hardly seen upside
-    down, the other must be ``turn_odds`` times as good a bet.
+    down, the other must be ``turn_odds`` times as good a bet, and ``alike_odds`` where it is what the own may
+    be misread for.
 
     Boxes: that of a plate whose corners span ``flat`` times as much one way as the other is drawn in by
     ``flat_shrink`` the narrow way, towards them: a few pixels too many count most there. Of 3,470 training
@@ -108,6 +109,7 @@ class PlateTuning:
     settled: float = 0.3
     turned: float = 0.5
     turn_odds: float = 8.0
+    alike_odds: float = 100.0
     flat: float = 2.2
     flat_shrink: float = 0.27
     most_vehicles: int = 20
@@ -340,7 +342,10 @@ class PlateRecognizer:
 
     def _wins(self, turned: _Attempt, best: _Attempt) -> bool:
         """Return whether what the photo shows ``turned`` is to be believed rather than ``best``."""
-        needed = 1.0 if best.quarters or not best.on_vehicle else self._tuning.turn_odds
+        needed = 1.0
+        if best.on_vehicle and not best.quarters:
+            alike = _may_turn_into(best.text, turned.text)
+            needed = self._tuning.alike_odds if alike else self._tuning.turn_odds
         return (
             turned.best >= self._tuning.turned
             and _odds(turned.best) >= needed * _odds(best.best)
@@ -469,6 +474,19 @@ _ALIKE = str.maketrans("oqil", "0011")
 def _turns_into(text: str, other: str) -> bool:
     """Return whether ``other`` is what ``text`` reads upside down."""
     return text[::-1].translate(_HALF_TURN) == other.translate(_ALIKE)
+
+
+_LIKE_DIGITS = str.maketrans("odqiltzsbg", "0001112586")
+"""The digits that letters look like, worn or far away."""
+
+_DIGITS_TURNED = str.maketrans("69mw", "96wm")
+
+
+def _may_turn_into(text: str, other: str) -> bool:
+    """Return whether ``other`` may be what ``text`` is misread for upside down, but for a character."""
+    turned = text[::-1].translate(_LIKE_DIGITS).translate(_DIGITS_TURNED)
+    alike = other.translate(_LIKE_DIGITS)
+    return len(turned) == len(alike) and sum(a != b for a, b in zip(turned, alike, strict=True)) <= 1
 
 
 def _odds(score: float) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,10 +19,14 @@ from numpy.typing import NDArray
 
 
 class RegionRules(NamedTuple):
-    """What is known of a region's plates: its series, and the letters in use, "" where all may be."""
+    """What is known of a region's plates: its series, the letters in use, what is never given out of them.
+
+    ``letters`` is "" where all may be; so is ``never``, a regular expression, where all is given out.
+    """
 
     series: tuple[str, ...] = ()
     letters: str = ""
+    never: str = ""
 
 
 _SOURCE = Path(__file__).with_name("regions.toml")
@@ -90,8 +95,8 @@ def plausibilities(text: str, codes: tuple[str, ...]) -> NDArray[np.float64]:
     if form := by_form.get(text.translate(_FORM)):
         fits = fits.copy()
         fits[form.fitting] = 1
-        for place, series, letters, rule in form.candidates:
-            if fits[place] < 1 and may_stand(text, series, letters):
+        for place, series, letters, never, rule in form.candidates:
+            if fits[place] < 1 and may_stand(text, series, letters) and not (never and never.search(text)):
                 fits[place] = max(fits[place], rule(text) if rule else 1)
     return fits
 
@@ -148,11 +153,12 @@ def may_stand(text: str, series: str, letters: str = "") -> bool:
 
 
 class _Candidate(NamedTuple):
-    """A series that a text may be of: which code's of those asked for, its letters, its country's rule."""
+    """A series that a text may be of: which code's of those asked for, and its rules."""
 
     place: int
     series: str
     letters: str
+    never: re.Pattern[str] | None
     rule: Callable[[str], float] | None
 
 
@@ -170,12 +176,13 @@ def _index(codes: tuple[str, ...]) -> tuple[NDArray[np.float64], dict[str, _Form
     by_form: dict[str, _Form] = {}
     for place, code in enumerate(codes):
         known, rule = rules(code), _RULES.get(code.partition("-")[0])
+        never = re.compile(known.never) if known.never else None
         if known.series:
             fits[place] = _MISMATCH
         for series in known.series:
             form = by_form.setdefault(series.translate(_FORM), _Form([], []))
-            if known.letters or rule or series != series.translate(_FORM):
-                form.candidates.append(_Candidate(place, series, known.letters, rule))
+            if known.letters or never or rule or series != series.translate(_FORM):
+                form.candidates.append(_Candidate(place, series, known.letters, never, rule))
             else:
                 form.fitting.append(place)
     fits.flags.writeable = False
@@ -188,7 +195,9 @@ def rules(code: str) -> RegionRules:
     country = code.partition("-")[0]
     if "series" not in entry and country != code:
         return rules(country)
-    return RegionRules(tuple(entry.get("series", "").split()), entry.get("letters", ""))
+    return RegionRules(
+        tuple(entry.get("series", "").split()), entry.get("letters", ""), entry.get("never", "")
+    )
 
 
 def plates(code: str) -> dict[str, tuple[str, ...]]:

@@ -101,7 +101,6 @@ class Execution:
     data: Any
     status: str = "RUNNING"
     redrives: int = 0
-    cause: str = ""
     run: MapRun | None = None
     started: float = field(default_factory=time.time)
 
@@ -245,24 +244,11 @@ class StepFunctions:
             self._begin(execution)
         return {"executionArn": arn, "startDate": self._executions[arn].started}
 
-    def describe_execution(self, *, executionArn: str) -> dict[str, Any]:  # noqa: N803
-        """Say how an execution is."""
-        execution = self._find(executionArn)
-        return {
-            "executionArn": executionArn,
-            "stateMachineArn": executionArn.rpartition(":")[0].replace(":execution:", ":stateMachine:"),
-            "name": execution.name,
-            "status": execution.status,
-            "startDate": execution.started,
-            "redriveCount": execution.redrives,
-            **({"cause": execution.cause} if execution.cause else {}),
-        }
-
     def stop_execution(self, *, executionArn: str, cause: str = "") -> dict[str, Any]:  # noqa: N803
         """Begin no more children of an execution."""
         execution = self._find(executionArn)
         if execution.status == "RUNNING":
-            execution.status, execution.cause = "ABORTED", cause
+            execution.status = "ABORTED"
         return {"stopDate": time.time()}
 
     def redrive_execution(self, *, executionArn: str, clientToken: str = "") -> dict[str, Any]:  # noqa: N803
@@ -367,7 +353,8 @@ class StepFunctions:
         except Stopped:
             pass
         except StateFailed as failed:
-            execution.status, execution.cause = "FAILED", str(failed)
+            execution.status = "FAILED"
+            print(f"batch {execution.name} has failed: {failed}", file=sys.stderr, flush=True)
         if execution.status in ("FAILED", "ABORTED"):
             detail = {"name": execution.name, "status": execution.status, "redriveCount": execution.redrives}
             self._ended({"source": "aws.states", "detail": {"executionArn": execution.arn, **detail}})

@@ -228,6 +228,21 @@ def test_a_shipped_reader_can_be_trained_on_from(name: str) -> None:
     assert (reader.region is not None) == bool(regions) == (name == "plate_reader")
 
 
+def losses(task: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]:
+    """Train ``task``; return the terms of the loss of each step."""
+    steps: list[dict[str, float]] = []
+    loss = task.loss
+
+    def noted(outputs: Any, batch: Any) -> Any:
+        terms = loss(outputs, batch)
+        steps.append({name: term.item() for name, term in terms.items()})
+        return terms
+
+    monkeypatch.setattr(task, "loss", noted)
+    task.train()
+    return steps
+
+
 # -- lean readers --------------------------------------------------------------------------------------------
 
 
@@ -307,16 +322,7 @@ def test_the_lean_plate_reader_learns_what_its_teacher_says(
         return []
 
     monkeypatch.setattr("training.plate_reader.cut_all", cut_all)
-    learned: list[dict[str, float]] = []
-    loss = task.loss
-
-    def noted(outputs: Any, batch: Any) -> Any:
-        terms = loss(outputs, batch)
-        learned.append({name: term.item() for name, term in terms.items()})
-        return terms
-
-    monkeypatch.setattr(task, "loss", noted)
-    task.train()
+    learned = losses(task, monkeypatch)
     said, _ = cutters[0]([noise[0]])
     with torch.no_grad():
         expected, _ = task.reader(ppocr.to_input([noise[0]]))
@@ -380,16 +386,7 @@ def test_the_lean_vin_reader_says_of_small_text_what_its_teacher_says_of_it_larg
     assert set(batch.texts[2:]) == {vin}
     assert (apart[2:] < 0.003).any()  # but for where the two views met
     monkeypatch.setattr(task, "batches", lambda *_: iter([batch] * 9))
-    learned: list[dict[str, float]] = []
-    loss = task.loss
-
-    def noted(outputs: Any, batch: Any) -> Any:
-        terms = loss(outputs, batch)
-        learned.append({name: term.item() for name, term in terms.items()})
-        return terms
-
-    monkeypatch.setattr(task, "loss", noted)
-    task.train()
+    learned = losses(task, monkeypatch)
     assert len(learned) == 8
     assert learned[0].keys() == {"same", "hint", "text"}
     assert learned[-1]["same"] < 0.7 * learned[0]["same"]
@@ -432,16 +429,7 @@ def test_the_small_vin_reader_learns_what_the_large_one_says_and_reads(
     config = SMALL_VIN_READER.settle(tmp_path, {"steps": 60, "batch": 8, "warmup": 1, "every": 60})
     task = SmallVinReaderTask(tmp_path, tmp_path, config)
     monkeypatch.setattr(task, "figures", lambda net: {})
-    sums: list[dict[str, float]] = []
-    loss = task.loss
-
-    def noted(outputs: Any, batch: Any) -> Any:
-        terms = loss(outputs, batch)
-        sums.append({name: term.item() for name, term in terms.items()})
-        return terms
-
-    monkeypatch.setattr(task, "loss", noted)
-    task.train()
+    sums = losses(task, monkeypatch)
     assert len(sums) == 60
     assert sums[-1]["same"] < sums[0]["same"] / 1.5
     assert sums[-1]["text"] < sums[0]["text"] / 2

@@ -74,7 +74,7 @@ def read_plates(image: PhotoSource, regions: Sequence[str] = ()) -> list[PlateRe
     Args:
         image: A photo's path or bytes (``carsight.formats`` says which), or its pixels (height x width x 3,
             BGR, uint8).
-        regions: Where the plates are expected to be from, such as ``us-ca`` or ``de``; a hint, no filter.
+        regions: Where the plates are expected to be from, such as ``us-ca`` or ``de``; a hint, not a filter.
 
     Raises:
         ImageError: it is not a photo that can be read.

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from carsight import __version__
-from carsight_service.cli.output import CommandError
+from carsight_service.cli.output import CommandError, add_command
 
 COMMANDS = {
     "read": ("read", "read photos on this machine, without a deployment"),
     "upload": ("photos", "send photos to the uploads bucket and show their readings"),
-    "batch": ("batches", "read lists of photos in the background, up to ten million"),
-    "keys": ("keys", "API keys and their usage"),
-    "webhooks": ("queues", "where readings are announced"),
+    "batch": ("batches", "read lists of photos in the background, each of up to ten million"),
+    "keys": ("keys", "manage API keys and see their usage"),
+    "webhooks": ("queues", "say where readings are announced"),
     "redrive": ("queues", "retry what failed for good: uploads and webhook deliveries"),
 }
 """Each command with the module that defines it and what it does. The module's function of the command's name
@@ -25,11 +25,14 @@ no AWS libraries and the others no OpenCV."""
 
 def parser(command: str | None = None) -> argparse.ArgumentParser:
     """Build the command line. Only the options of ``command`` are filled in."""
-    top = argparse.ArgumentParser(prog="carsight", description=__doc__)
+    top = argparse.ArgumentParser(
+        prog="carsight",
+        description="Read photos here, or manage a deployment in AWS or on this machine.",
+    )
     top.add_argument("--version", action="version", version=f"carsight {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     for name, (module, text) in COMMANDS.items():
-        parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        parser = add_command(commands, name, text)
         if name == command:
             getattr(import_module(f"carsight_service.cli.{module}"), name)(parser)
     return top

@@ -14,7 +14,7 @@ from typing import Any
 
 from carsight_service.cli.client import Client, add_api, add_caller, polls
 from carsight_service.cli.deployment import Deployment, add_options, command
-from carsight_service.cli.output import CommandError, print_json, print_table
+from carsight_service.cli.output import CommandError, add_command, print_json, print_table
 
 INLINE_BYTES, INLINE_ROWS = 4_000_000, 10_000
 """What a list may have that is sent with the request; a longer one is put into the bucket first."""
@@ -30,12 +30,12 @@ Batch = dict[str, Any]
 
 def batch(parser: argparse.ArgumentParser) -> None:
     """Complete ``carsight batch``."""
-    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    actions = parser.add_subparsers(metavar="VERB", required=True)
 
     def action(
         name: str, text: str, run: Callable[[Client, argparse.Namespace], Batch]
     ) -> argparse.ArgumentParser:
-        added = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        added = add_command(actions, name, text)
         add_caller(added)
         add_options(added)
         added.set_defaults(run=command(lambda deployment, options: _shown(deployment, options, run)))
@@ -48,7 +48,9 @@ def batch(parser: argparse.ArgumentParser) -> None:
         help="a file (CSV, JSON, JSON Lines, Parquet), s3://bucket/list.csv, or s3://bucket/photos/",
     )
     add_api(create)
-    create.add_argument("--regions", metavar="CODES", help="where the cars may be from, such as us-ca,de")
+    create.add_argument(
+        "--regions", metavar="CODES", help="where plates are expected to be from, such as us-ca,de"
+    )
     for added in (create, action("redrive", "read what a failed or stopped batch has not read", _redrive)):
         added.add_argument("--detach", action="store_true", help="print the batch's id and do not wait")
         _add_output(added)
@@ -69,7 +71,9 @@ def _add_id(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, default=Path(), metavar="DIR", help="where to put the results")
+    parser.add_argument(
+        "--output", type=Path, default=Path(), metavar="DIR", help="where to put the results (default: here)"
+    )
 
 
 def _batch_id(text: str) -> str:

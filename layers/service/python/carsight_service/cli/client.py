@@ -33,7 +33,14 @@ def add_caller(parser: argparse.ArgumentParser) -> None:
 
 def add_api(parser: argparse.ArgumentParser) -> None:
     """Add the option that tells a command what to read."""
-    parser.add_argument("--api", type=Api, choices=list(Api), default=Api.PLATE, metavar="|".join(Api))
+    parser.add_argument(
+        "--api",
+        type=Api,
+        choices=list(Api),
+        default=Api.PLATE,
+        metavar="|".join(Api),
+        help="what to read (default: %(default)s)",
+    )
 
 
 def polls(patience: float = float("inf")) -> Iterator[None]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from carsight_service.cli.deployment import Deployment, add_options, command
-from carsight_service.cli.output import print_json, print_table
+from carsight_service.cli.output import add_command, print_json, print_table
 from carsight_service.contract.api import Api
 from carsight_service.metering.keyring import Keyring, KeyringError, Limits, read_tiers
 from carsight_service.metering.model import Account, Status, Usage
@@ -20,23 +20,29 @@ def keys(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
     def verb(name: str, run: Any, text: str) -> argparse.ArgumentParser:
-        parser = verbs.add_parser(name, help=text, description=text)
+        parser = add_command(verbs, name, text)
         add_options(parser)
         parser.set_defaults(run=command(run))
         return parser
 
-    create = verb("create", _create, "make a key; it is shown this once")
+    create = verb("create", _create, "make a key, which is shown this once")
     create.add_argument("--owner", required=True, help="e-mail address, named in usage alerts")
     create.add_argument("--tier", required=True, help="sandbox, starter, pro, enterprise, or one of --tiers")
     create.add_argument("--label", default="", help="what the key is for")
     _add_plan(create)
 
-    verb("list", _list, "every key")
-    _add_key(verb("show", _show, "one key: its plan, usage and history"))
+    verb("list", _list, "list every key")
+    _add_key(verb("show", _show, "show one key: its plan, usage and history"))
 
     change = verb("set", _set, "change a key; what is not named stays")
     _add_key(change)
-    change.add_argument("--status", type=Status, choices=list(Status), metavar="|".join(Status))
+    change.add_argument(
+        "--status",
+        type=Status,
+        choices=list(Status),
+        metavar="|".join(Status),
+        help="whether it is served, and how it is refused",
+    )
     change.add_argument("--tier", help="brings its own limits and overage")
     change.add_argument("--owner", help="e-mail address")
     change.add_argument("--label", help="what the key is for")
@@ -45,7 +51,9 @@ def keys(parser: argparse.ArgumentParser) -> None:
     _add_key(verb("rotate", _rotate, "replace a key at once; usage and history move to the new one"))
     _add_key(verb("disable", _disable, "refuse a key as if it were unknown"))
 
-    usage = verb("usage", _usage, "this period's usage of one key or of all, with the past ones' of one")
+    usage = verb(
+        "usage", _usage, "show the usage of one key, past periods included, or this period's of every key"
+    )
     usage.add_argument("key", nargs="?", help="prefix, id, or the beginning of either")
 
 

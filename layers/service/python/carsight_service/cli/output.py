@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import argparse
 
 Item = TypeVar("Item")
 
 
 class CommandError(Exception):
     """A command cannot be done; the message tells its user why."""
+
+
+def add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
+) -> argparse.ArgumentParser:
+    """Add a command to ``commands``; ``text`` says in a list of them, and at its head, what it does."""
+    return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
 
 
 def progress(items: Iterable[Item], total: int, unit: str) -> Iterator[Item]:

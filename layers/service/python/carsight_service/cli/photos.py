@@ -26,7 +26,11 @@ def upload(parser: argparse.ArgumentParser) -> None:
     add_caller(parser)
     parser.add_argument("--detach", action="store_true", help="do not wait for the readings")
     parser.add_argument(
-        "--patience", type=float, default=300, metavar="SECONDS", help="how long to wait for one"
+        "--patience",
+        type=float,
+        default=300,
+        metavar="SECONDS",
+        help="how long to wait for a reading (default: %(default)s)",
     )
     add_options(parser)
     parser.set_defaults(run=command(_upload))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from carsight_service.cli.deployment import Deployment, add_options, command
-from carsight_service.cli.output import CommandError, print_json, print_table
+from carsight_service.cli.output import CommandError, add_command, print_json, print_table
 from carsight_service.metering.keyring import Keyring
 from carsight_service.notify.subscribers import Webhooks
 
@@ -33,10 +33,10 @@ def webhooks(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for verb, run, text in (
         ("set", _set, "announce a key's readings at an address; prints the secret that signs them"),
-        ("show", _show, "the address of a key's readings"),
-        ("remove", _remove, "announce a key's readings nowhere"),
+        ("show", _show, "show the address of a key's readings"),
+        ("remove", _remove, "announce a key's readings no longer"),
     ):
-        parser = verbs.add_parser(verb, help=text, description=text)
+        parser = add_command(verbs, verb, text)
         add_options(parser)
         parser.add_argument("key", help="prefix, id, or the beginning of either")
         if verb == "set":

@@ -214,7 +214,7 @@ _COMPRESSIONS = {1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 50000}
 """None, CCITT, LZW, JPEG, deflate, PackBits and Zstandard. Not the JPEG of TIFF 6.0 itself, which its
 authors have withdrawn."""
 
-_INTEGERS = {1: "B", 3: "H", 4: "I"}
+_INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I"}
 _MAX_TILE_PIXELS = 5_000_000
 _MAX_SAMPLE_BYTES = 100_000_000
 """Of all pixels as they are stored: 25 megapixels of RGBA or of floats."""
@@ -235,14 +235,14 @@ def _tiff(data: bytes) -> bytes:
             kept[tag] = data[entry : entry + 12]
             if count > _MAX_PIECES and tag != _TABLES:
                 raise ImageError(_too_many_pieces(TIFF))
-    _check_tiff({tag: _integers(data, entry, order) for tag, entry in kept.items() if tag != _TABLES}, data)
+    _check_tiff({tag: integers(data, entry, order) for tag, entry in kept.items() if tag != _TABLES}, data)
     padding = b"\0" * (len(data) % 2)
     directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept[tag] for tag in sorted(kept))
     begin = struct.pack(f"{order}I", len(data) + len(padding))
     return data[:4] + begin + data[8:] + padding + directory + bytes(4)
 
 
-def _integers(data: bytes, entry: bytes, order: str) -> tuple[int, ...]:
+def integers(data: bytes, entry: bytes, order: str) -> tuple[int, ...]:
     """Return the values of a directory's entry; none where they are not unsigned integers."""
     _, kind, count, at = struct.unpack(f"{order}HHII", entry)
     letter = _INTEGERS.get(kind)

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from carsight.formats import JPEG, MAX_PIXELS, Format, ImageError, TooManyPixels, check_size, sniff
+from carsight.formats import JPEG, MAX_PIXELS, TIFF, Format, ImageError, TooManyPixels, check_size, sniff
 from carsight.geometry import Pixels, upright
 from carsight.jpeg import Jpeg
 
@@ -109,11 +109,17 @@ def decode(data: bytes) -> Photo:
         ImageError: not such a file, damaged, cut short, or over a bound of ``formats``.
     """
     kind = sniff(data)
-    return _jpeg(data) if kind is JPEG else _other(kind, data)
+    file = Jpeg(data) if kind is JPEG else _inside(data) if kind is TIFF else None
+    return _other(kind, data) if file is None else _jpeg(file)
 
 
-def _jpeg(data: bytes) -> Photo:
-    file = Jpeg(data)
+def _inside(data: bytes) -> Jpeg | None:
+    from carsight import raw
+
+    return raw.jpeg(data)
+
+
+def _jpeg(file: Jpeg) -> Photo:
     width, height = _turned(file.width, file.height, file.orientation)
 
     def at(factor: int, finer: Callable[[], Photo] | None = None) -> Photo:

@@ -1,0 +1,98 @@
+"""A camera's raw file: a TIFF of what the sensor saw, with JPEGs of the picture beside it.
+
+To whoever reads a DNG, an NEF or an ARW as the TIFF that it is, its first picture is a preview of 160 to 256
+pixels, and a photo whose plate cannot be read. The largest JPEG in the file is mostly the whole picture, as
+the camera itself would have saved it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from carsight import bounds
+from carsight.formats import ImageError, orientation
+from carsight.jpeg import Jpeg
+
+_WIDTH, _COMPRESSION, _PHOTOMETRIC, _STRIPS, _STRIP_BYTES = 256, 259, 262, 273, 279
+_SUBDIRECTORIES, _JPEG_BEGIN, _JPEG_BYTES = 330, 513, 514
+_TAGS = frozenset({256, 259, 262, 273, 279, 330, 513, 514})
+
+_SENSOR = {32803, 34892}
+"""Photometric interpretations (TIFF/EP; DNG 1.7, chapter 4): a color filter array, colors not developed."""
+_JPEGS = {6, 7}
+
+_MAX_DIRECTORIES = 24
+_MAX_ENTRIES = 512
+_MAX_VALUES = 16
+
+_LEAST_SIDE = 640
+"""Pixels that the longer side of a JPEG must have to be read in place of its raw file."""
+
+_REMEDY = "send the JPEG that the camera makes of it"
+
+
+def jpeg(data: bytes) -> Jpeg | None:
+    """Return the largest JPEG in ``data`` if that is a camera's raw file; None for any other TIFF.
+
+    Its orientation is the file's: the JPEGs in it lie as the sensor does.
+
+    Raises:
+        ImageError: a raw file without a JPEG that is worth reading.
+    """
+    directories = list(_directories(data))
+    # Canon's older raw files say what they are in the header alone.
+    if data[8:10] != b"CR" and not any(_of_sensor(directory) for directory in directories):
+        return None
+    pieces = list(_pieces(directories, data))
+    if not pieces:
+        raise ImageError(f"This is a camera's raw file without a JPEG in it; {_REMEDY}")
+    begin, length = max(pieces, key=lambda piece: piece[1])
+    file = Jpeg(data[begin : begin + length])
+    if max(file.width, file.height) < _LEAST_SIDE:
+        raise ImageError(
+            "This is a camera's raw file, and the largest JPEG in it has "
+            f"{file.width} x {file.height} pixels; {_REMEDY}"
+        )
+    file.orientation = orientation(data)
+    return file
+
+
+def _of_sensor(directory: dict[int, tuple[int, ...]]) -> bool:
+    return not _SENSOR.isdisjoint(directory.get(_PHOTOMETRIC, ()))
+
+
+def _pieces(directories: list[dict[int, tuple[int, ...]]], data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where the JPEGs of ``directories`` begin in ``data``, and their lengths."""
+    for values in directories:
+        begin, length = values.get(_JPEG_BEGIN, ()), values.get(_JPEG_BYTES, ())
+        # What a sensor saw is a JPEG of another kind, without loss; Canon's has no width.
+        coded = not _JPEGS.isdisjoint(values.get(_COMPRESSION, ()))
+        if not begin and coded and _WIDTH in values and not _of_sensor(values):
+            begin, length = values.get(_STRIPS, ()), values.get(_STRIP_BYTES, ())
+        if len(begin) == len(length) == 1 and data[begin[0] : begin[0] + 3] == b"\xff\xd8\xff":
+            yield begin[0], length[0]
+
+
+def _directories(data: bytes) -> Iterator[dict[int, tuple[int, ...]]]:
+    """Yield the values of each directory's ``_TAGS``, with those of its subdirectories, as far as they go."""
+    order = "<" if data[:2] == b"II" else ">"
+    waiting = [int.from_bytes(data[4:8], "little" if order == "<" else "big")]
+    seen = {0}
+    while waiting and len(seen) <= _MAX_DIRECTORIES:
+        at = waiting.pop(0)
+        if at in seen:
+            continue
+        seen.add(at)
+        values = {}
+        try:
+            (entries,) = struct.unpack_from(f"{order}H", data, at)
+            for entry in range(at + 2, at + 2 + 12 * min(entries, _MAX_ENTRIES), 12):
+                tag, _, count = struct.unpack_from(f"{order}HHI", data, entry)
+                if tag in _TAGS and count <= _MAX_VALUES:
+                    values[tag] = bounds.integers(data, data[entry : entry + 12], order)
+            waiting += values.get(_SUBDIRECTORIES, ())
+            waiting += struct.unpack_from(f"{order}I", data, at + 2 + 12 * entries)
+        except struct.error:
+            pass  # ``containers`` says what is wrong with the first one; the others are not needed
+        yield values

@@ -234,6 +234,12 @@ def test_multipart_text(name: str) -> None:
         form(("upload", PHOTO)).replace(b'name="upload"', b"name=upload"),
         form(("upload", PHOTO)).replace(b"form-data;", b"form-data; filename*=UTF-8''f%C3%B6to.jpg;"),
         form(("upload", PHOTO)).replace(b' filename="photo.jpg"', b""),
+        form(("upload", PHOTO)).replace(  # .NET's HttpClient
+            b'name="upload"; filename="photo.jpg"', b"name=upload; filename=car.jpg; filename*=utf-8''car.jpg"
+        ),
+        form(("upload", PHOTO)).replace(
+            b'name="upload"; filename="photo.jpg"', b'filename="car.jpg"; name="upload"'
+        ),
         form(("upload", PHOTO), end="\n"),
         form(("file", PHOTO)),  # a form's only file is the image, whatever it is called
         form(("note", "x"), ("photo", PHOTO)),

@@ -96,8 +96,8 @@ def test_what_makers_write_is_more_familiar_than_what_they_do_not() -> None:
 
 def test_of_two_texts_that_look_alike_the_familiar_one_is_likelier() -> None:
     both = LineReading(0.99, (("WVWZZZ1XZ7W000123", 0.55), (GOLF, 0.45)), GOLF)
-    assert rank_by_posterior(both, Prior())[0][0] == GOLF
-    assert rank_by_posterior(both, Prior(familiar=0.0))[0][0] != GOLF
+    assert rank_by_posterior(both, Prior().odds)[0][0] == GOLF
+    assert rank_by_posterior(both, Prior(familiar=0.0).odds)[0][0] != GOLF
 
 
 def test_no_familiar_text_makes_up_for_a_check_digit_that_fails() -> None:
@@ -116,4 +116,4 @@ def test_a_number_that_a_misread_digit_gives_a_common_makers_prefix_stays_a_numb
 ) -> None:
     assert vin_rules.is_valid(misread)  # as one number in eleven is
     reading = LineReading(1.0, ((digits, 0.6), (misread, 0.4)), digits)
-    assert rank_by_posterior(reading, Prior())[0][1] < 0.5
+    assert rank_by_posterior(reading, Prior().odds)[0][1] < 0.5

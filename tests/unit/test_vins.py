@@ -107,7 +107,7 @@ def test_a_failed_check_digit_is_repaired_and_reported(monkeypatch: pytest.Monke
 def test_a_reading_that_must_pass_and_does_not_scores_below_one_that_does() -> None:
     broken = CHECKED[:16] + "9"
     assert Prior().odds(broken) * 50 < Prior().odds(CHECKED)
-    assert rank_by_posterior(reading((broken, 0.9), (CHECKED, 0.1)), Prior())[0][0] == CHECKED
+    assert rank_by_posterior(reading((broken, 0.9), (CHECKED, 0.1)), Prior().odds)[0][0] == CHECKED
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_a_vin_that_mostly_its_rules_make_sure_is_looked_at_again(by_pixels: flo
     broken = [CHECKED[:16] + end for end in "01234"]
     rest = ((text, (0.98 - by_pixels) / 5) for text in broken)
     answer = reading((CHECKED, by_pixels), *rest, share=0.99)
-    assert rank_by_posterior(answer, Prior())[0][1] > 0.9
+    assert rank_by_posterior(answer, Prior().odds)[0][1] > 0.9
     detector, reader = Blind(QUAD), Twice(answer, answer)
     VinRecognizer(detector, detector, reader).read(np.full((200, 400, 3), 128, np.uint8))
     assert (reader.crops > 4) == again

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +26,9 @@ Source = Literal["text", "barcode", "both"]
 RepairReason = Literal["check_digit", "barcode", "maker", "pattern"]
 Ranking = tuple[tuple[str, float], ...]
 """VINs with the probability of each, best first."""
+
+Odds = Callable[[str], float]
+"""Returns the odds that 17 characters are a VIN's: ``Prior.odds``, or what remembers them for a photo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +73,17 @@ class Prior:
 
     def odds(self, vin: str) -> float:
         """Return the odds, any number above 0, that the 17 characters ``vin`` are a VIN's."""
-        digits = [character.isdigit() for character in vin]
         applies, valid = rules.check_applies(vin), rules.is_valid(vin)
         odds = self.vin * self._maker(vin) * self._check_digit(applies, valid)
-        odds *= self.letter_at_end ** digits[13:].count(False) * self.letter_before ** digits[11:13].count(
-            False
-        )
+        odds *= self.letter_at_end ** _letters(vin[13:]) * self.letter_before ** _letters(vin[11:13])
         if applies and vin[rules.YEAR_PLACE] in "0UZ":
             odds *= self.no_model_year
         if rules.breaks_filling(vin):
             odds *= self.broken_filling
         if valid or not applies:
             odds *= math.exp(self.familiar * max(0.0, familiarity(vin) - self.hardly_familiar))
-        letters = digits.count(False)
+        letters = _letters(vin)
         return odds * (self.few_letters[letters] if letters < len(self.few_letters) else 1.0)
-
-    def plausibility(self, vin: str) -> float:
-        """Return the probability, 0..1, that the 17 characters ``vin`` are a VIN's."""
-        odds = self.odds(vin)
-        return odds / (1 + odds)
 
     def _maker(self, vin: str) -> float:
         if rules.common_maker(vin):
@@ -105,11 +100,16 @@ class Prior:
         return self.optional_digit_holds if valid else self.optional_digit_fails
 
 
+def _letters(text: str) -> int:
+    """Count what is no digit."""
+    return len(text) - sum(map(str.isdigit, text))
+
+
 _UNLISTED = 500.0
 """The mean odds of the texts that are too unlikely to be listed, nearly all of them misreadings of a VIN."""
 
 
-def rank_by_posterior(reading: LineReading, prior: Prior) -> Ranking:
+def rank_by_posterior(reading: LineReading, odds: Odds) -> Ranking:
     """Rank the texts of ``reading`` by the probability that each is the line's VIN, best first.
 
     Bayes' rule: what the net gives each text, times the odds that it is a VIN, against the other texts and
@@ -117,7 +117,7 @@ def rank_by_posterior(reading: LineReading, prior: Prior) -> Ranking:
     """
     if not reading.texts:
         return ()
-    weights = [(text, probability * prior.odds(text)) for text, probability in reading.texts]
+    weights = [(text, probability * odds(text)) for text, probability in reading.texts]
     listed = sum(probability for _, probability in reading.texts)
     total = sum(weight for _, weight in weights) + listed + max(0.0, 1 - listed) * _UNLISTED
     ranked = ((text, reading.share * weight / total) for text, weight in weights)
@@ -129,7 +129,7 @@ _WINDOW_ODDS = 500.0
 
 
 def find_window(
-    reading: LineReading, prior: Prior, places: NDArray[np.float32] | None = None
+    reading: LineReading, odds: Odds, places: NDArray[np.float32] | None = None
 ) -> tuple[float, float] | None:
     """Find where in a line of more than 17 characters a VIN stands, in shares of the crop's width.
 
@@ -145,8 +145,8 @@ def find_window(
     )
     windows = range(len(text) - rules.LENGTH + 1)
     whole = [at for at in windows if not _goes_on(text, stood, at + rules.LENGTH)]
-    best = max(whole, key=lambda at: prior.odds(text[at : at + rules.LENGTH]), default=None)
-    if best is None or prior.odds(text[best : best + rules.LENGTH]) < _WINDOW_ODDS:
+    best = max(whole, key=lambda at: odds(text[at : at + rules.LENGTH]), default=None)
+    if best is None or odds(text[best : best + rules.LENGTH]) < _WINDOW_ODDS:
         return None
     first, last = centers[best], centers[best + rules.LENGTH - 1]
     half = (last - first) / (2 * (rules.LENGTH - 1))
@@ -168,7 +168,7 @@ _SPACE = 1.35
 """From how many times the usual step on characters are apart."""
 
 
-def merge_rankings(rankings: Sequence[Ranking], prior: Prior) -> Ranking:
+def merge_rankings(rankings: Sequence[Ranking], odds: Odds) -> Ranking:
     """Merge the rankings of several looks at a photo into one, best first.
 
     Cuts that miss a character say little, so half of a text's probability is that of its surest cut, and
@@ -185,7 +185,8 @@ def merge_rankings(rankings: Sequence[Ranking], prior: Prior) -> Ranking:
             votes[text] = votes.get(text, 0.0) + probability
     surest, cast = max(1.0, sum(best.values())), max(1.0, sum(votes.values()))
     together = {
-        text: min((best[text] / surest + votes[text] / cast) / 2, prior.plausibility(text)) for text in best
+        text: min((best[text] / surest + votes[text] / cast) / 2, odds(text) / (1 + odds(text)))
+        for text in best
     }
     return tuple(sorted(together.items(), key=lambda item: -item[1]))
 
@@ -282,11 +283,11 @@ def repairs(seen: str, vin: str, reason: RepairReason | None = None) -> tuple[Re
 
 
 def weigh(
-    lines: Sequence[RankedLine], codes: Sequence[RankedCode], prior: Prior, calibration: Calibration
+    lines: Sequence[RankedLine], codes: Sequence[RankedCode], odds: Odds, calibration: Calibration
 ) -> list[VinCandidate]:
     """All that was read in a photo, lines and codes together, the likeliest VIN first."""
     found: dict[str, VinCandidate] = {}
-    for vin, probability in merge_rankings([line.ranked for line in lines], prior)[:_LISTED]:
+    for vin, probability in merge_rankings([line.ranked for line in lines], odds)[:_LISTED]:
         surest = max(lines, key=lambda line: dict(line.ranked).get(vin, 0.0))
         mended = repairs(surest.seen, vin)
         confidence = calibration(probability if surest.small else probability**_ALIKE)
@@ -294,7 +295,7 @@ def weigh(
     texts = dict(found)
     for barcode in codes:
         vin = barcode.code.vin
-        candidate = _with_code(barcode, lines, texts.get(vin), prior)
+        candidate = _with_code(barcode, lines, texts.get(vin), odds)
         if vin not in found or found[vin].confidence <= candidate.confidence:
             found[vin] = candidate
     ranked = sorted(found.values(), key=lambda c: -c.confidence)
@@ -312,17 +313,17 @@ def weigh(
 
 
 def _with_code(
-    barcode: RankedCode, lines: Sequence[RankedLine], same: VinCandidate | None, prior: Prior
+    barcode: RankedCode, lines: Sequence[RankedLine], same: VinCandidate | None, odds: Odds
 ) -> VinCandidate:
     """Return a barcode's VIN as a candidate, boxed by the text line that says the same or nearly so."""
     vin, digit = barcode.code.vin, CheckDigit.of(barcode.code.vin)
-    odds = prior.odds(vin) * barcode.code.place.value * _AMONG_CODES
-    if same is not None and odds > 1:
+    chances = odds(vin) * barcode.code.place.value * _AMONG_CODES
+    if same is not None and chances > 1:
         doubt = (1 - same.confidence) * 0.02
         # Text alone may be surer than any code is let be, and agreement makes nothing less sure.
         confidence = max(same.confidence, 1 - max(doubt, 1e-4))
         return VinCandidate(vin, confidence, same.box, "both", digit, same.repairs)
-    confidence = (1 - _CODE_DOUBT) * odds / (1 + odds)
+    confidence = (1 - _CODE_DOUBT) * chances / (1 + chances)
     for line in lines:
         if line.seen and sum(a != b for a, b in zip(line.seen, vin, strict=True)) <= 5:
             mended = repairs(line.seen, vin, "barcode")

@@ -97,7 +97,7 @@ class VinRecognizer:
             for line in search.lines
         ]
         codes = [RankedCode(code, search.box(code.corners)) for code in search.codes]
-        found = weigh(lines, codes, self.tuning.prior, self.reader.calibration)
+        found = weigh(lines, codes, search.odds, self.reader.calibration)
         seen = bool(lines or codes) or shows_text(search.view.pixels)
         if found and found[0].confidence >= self.threshold:
             kept = [c for i, c in enumerate(found[:5]) if i == 0 or c.confidence >= self.tuning.least]

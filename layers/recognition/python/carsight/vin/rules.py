@@ -6,10 +6,13 @@ table of makers is complete: ``ranking`` weighs what this module knows.
 
 from __future__ import annotations
 
+import operator
 from pathlib import Path
 
 ALPHABET = "0123456789ABCDEFGHJKLMNPRSTUVWXYZ"
 """What a VIN may hold (ISO 3779): no I, O, Q."""
+
+_SIGNS = frozenset(ALPHABET)
 
 LENGTH = 17
 
@@ -38,12 +41,12 @@ _REGIONS = frozenset(prefix[:2] for prefix in _MAKERS)
 
 def is_vin(text: str) -> bool:
     """Whether ``text`` is 17 characters that a VIN may hold."""
-    return len(text) == LENGTH and all(character in _VALUE for character in text)
+    return len(text) == LENGTH and _SIGNS.issuperset(text)
 
 
 def check_digit(vin: str) -> str:
     """Return what position 9 of the 17 characters ``vin`` must be (49 CFR 565.15): "0" to "9" or "X"."""
-    rest = sum([weighed[character] for weighed, character in zip(_WEIGHED, vin, strict=True)]) % 11
+    rest = sum(map(operator.getitem, _WEIGHED, vin)) % 11
     return "X" if rest == 10 else str(rest)
 
 

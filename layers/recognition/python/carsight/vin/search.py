@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -256,6 +257,8 @@ class Search:
         self._nets = nets
         self._tuning = nets.tuning
         self._photo = photo
+        self.odds = cache(self._tuning.prior.odds)
+        """The prior's; two in three of the texts that a line's cuts may say have been said by another cut."""
         self._spent = 0.0
         self._effort = self._tuning.effort
         self.view = View.of(photo, _WORKING_SIDE)
@@ -306,9 +309,7 @@ class Search:
         """Whether nothing better is to be expected."""
         enough = self._tuning.agreed if self.lines and self._best.agreed else self._tuning.sure
         plain = self._certainty >= enough and self._best.is_plain
-        return plain or any(
-            self._tuning.prior.odds(code.vin) * code.place.value > _CODE_IS_SURE for code in self.codes
-        )
+        return plain or any(self.odds(code.vin) * code.place.value > _CODE_IS_SURE for code in self.codes)
 
     @property
     def _best(self) -> Line:
@@ -343,7 +344,7 @@ class Search:
     def _read(self, corners: Floats, score: float) -> Line:
         """Read the line with ``corners`` (pixels of the full photo), in full too where small and unsure."""
         line = self._read_in(self.view, corners, score)
-        span = find_window(line.reading, self._tuning.prior)
+        span = find_window(line.reading, self.odds)
         if span is not None:  # a VIN and other characters beside it, such as its name
             line = self._read_in(self.view, trimmed(corners, span), score)
         if line.certainty >= self._tuning.sure or line.reading.share < _HARDLY:
@@ -420,7 +421,7 @@ class Search:
 
     def _likeliest(self, reading: LineReading) -> tuple[str, float, float]:
         """Return the likeliest VIN of ``reading``, its probability, and that by the pixels alone."""
-        ranked = rank_by_posterior(reading, self._tuning.prior)
+        ranked = rank_by_posterior(reading, self.odds)
         if not ranked:
             return "", 0.0, 0.0
         vin, certainty = ranked[0]
@@ -448,7 +449,7 @@ class Search:
     def _line(self, corners: Floats, score: float, *cuts: LineReading) -> Line:
         """Return the line of ``cuts``, the first of which tells where its characters are."""
         reading = pooled(cuts)
-        return Line(corners, score, reading, rank_by_posterior(reading, self._tuning.prior), cuts)
+        return Line(corners, score, reading, rank_by_posterior(reading, self.odds), cuts)
 
     def _keep(self, *lines: Line) -> None:
         """Add ``lines``; finds of one line of small text are one reading, with all their cuts.
@@ -466,7 +467,7 @@ class Search:
             score = max(line.score, other.score)
             pooled_line = self._line(best.corners, score, *best.cuts, *rest.cuts)
             self.lines[index] = replace(pooled_line, lower_case=best.lower_case)
-        merged = merge_rankings([line.ranked for line in self.lines], self._tuning.prior)
+        merged = merge_rankings([line.ranked for line in self.lines], self.odds)
         self._certainty = merged[0][1] if merged else 0.0
 
     def _index_of(self, line: Line) -> int | None:
@@ -617,7 +618,7 @@ class Search:
         reader = self._reader(lower_case)
         if lower_case:
             (reading,) = reader.read([text.crop()])
-        span = find_window(reading, self._tuning.prior, text.crop_places())
+        span = find_window(reading, self.odds, text.crop_places())
         if span is not None:  # its name stands before it
             text = text.part(span)
             (reading,) = reader.read([text.crop()])

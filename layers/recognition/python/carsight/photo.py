@@ -114,6 +114,7 @@ def decode(data: bytes) -> Photo:
 
 
 def _inside(data: bytes) -> Jpeg | None:
+    """Return the JPEG that is read of a camera's raw file; None of any other TIFF."""
     from carsight import raw
 
     return raw.jpeg(data)

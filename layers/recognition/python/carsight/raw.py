@@ -16,11 +16,12 @@ from carsight.jpeg import Jpeg
 
 _WIDTH, _COMPRESSION, _PHOTOMETRIC, _STRIPS, _STRIP_BYTES = 256, 259, 262, 273, 279
 _SUBDIRECTORIES, _JPEG_BEGIN, _JPEG_BYTES = 330, 513, 514
-_TAGS = frozenset({256, 259, 262, 273, 279, 330, 513, 514})
+_TAGS = {_WIDTH, _COMPRESSION, _PHOTOMETRIC, _STRIPS, _STRIP_BYTES, _SUBDIRECTORIES, _JPEG_BEGIN, _JPEG_BYTES}
 
 _SENSOR = {32803, 34892}
 """Photometric interpretations (TIFF/EP; DNG 1.7, chapter 4): a color filter array, colors not developed."""
 _JPEGS = {6, 7}
+"""Compressions (TIFF 6.0, and its supplement of 2002): JPEG, in the old way and the new."""
 
 _MAX_DIRECTORIES = 24
 _MAX_ENTRIES = 512

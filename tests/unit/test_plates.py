@@ -299,6 +299,47 @@ def test_a_car_stands_on_its_head_only_if_it_reads_far_better_so(
 
 
 @pytest.mark.parametrize(
+    "text, region, alone",
+    [
+        ("12jun2024", "in", False),
+        ("0800123456", "in", False),
+        ("exit", "gb", False),
+        ("stitchz", "us", True),
+        ("cafe24", "nl", True),  # of a series of another country's
+    ],
+)
+def test_what_no_vehicle_carries_and_no_country_gives_out_is_a_sign(
+    text: str, region: str, alone: bool
+) -> None:
+    recognizer = scripted(one=(text, 0.97, region), two=("", 0.0, "us"), turned=("", 0.0, "us"))
+    pixels = photo("plate_us").pixels
+    assert [reading.text for reading in recognizer.read(pixels)] == [text]
+    box = PlateRecognizer.load().read(pixels)[0].box
+    readings = recognizer.read(np.ascontiguousarray(pixels[box.ymin : box.ymax, box.xmin : box.xmax]))
+    assert [reading.text for reading in readings] == ([text] if alone else [])
+    assert alone or (readings.refusal is not None and readings.refusal.reason == "no_plate")
+
+
+def drawn_sign(*lines: str) -> NDArray[np.uint8]:
+    """Draw a white board with black writing on a wall."""
+    rng = np.random.default_rng(4)
+    pixels = rng.normal((150, 160, 170), 6, (720, 1280, 3)).clip(0, 255).astype(np.uint8)
+    bottom = 300 + 70 * len(lines)
+    cv2.rectangle(pixels, (480, 280), (800, bottom), (250, 250, 250), -1)
+    cv2.rectangle(pixels, (482, 282), (798, bottom - 2), (20, 20, 20), 3)
+    for row, text in enumerate(lines):
+        width = cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, 1.4, 3)[0][0]
+        at = (640 - width // 2, 340 + 70 * row)
+        cv2.putText(pixels, text, at, cv2.FONT_HERSHEY_DUPLEX, 1.4, (20, 20, 20), 3, cv2.LINE_AA)
+    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), 0.7), np.uint8)
+
+
+@pytest.mark.parametrize("text", ["SCAN ME", "12 JUN 2024", "SN 4028871", "12 B"])
+def test_a_sign_is_no_plate(recognizer: PlateRecognizer, text: str) -> None:
+    assert recognizer.read(drawn_sign(text)) == []
+
+
+@pytest.mark.parametrize(
     "text, turned",
     [("gs00622", "zz900s9"), ("sz05006", "90090zs"), ("zbd185", "s8tq8z"), ("sgg0o62", "z90099s")],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from carsight.vin import descriptors
@@ -117,3 +118,22 @@ def test_a_number_that_a_misread_digit_gives_a_common_makers_prefix_stays_a_numb
     assert vin_rules.is_valid(misread)  # as one number in eleven is
     reading = LineReading(1.0, ((digits, 0.6), (misread, 0.4)), digits)
     assert rank_by_posterior(reading, Prior().odds)[0][1] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("gaps", "is_vin"),
+    [
+        ({}, True),
+        ({0: 4.0}, False),  # "S/N INVOICE 202411287", of which S is seen, and then the word
+        ({1: 3.0}, False),
+        ({2: 3.0, 8: 3.0}, True),  # in groups
+        ({0: 2.0}, True),  # a narrow 1, and places known to one of 48 steps
+        ({15: 4.0}, True),
+    ],
+)
+def test_a_wide_gap_after_the_first_characters_is_no_vins(gaps: dict[int, float], is_vin: bool) -> None:
+    steps = np.array([gaps.get(place, 1.0) for place in range(16)])
+    centers = (np.concatenate([[0], np.cumsum(steps)]) + 1) / (steps.sum() + 2)
+    reading = LineReading(0.98, ((GOLF, 0.97),), GOLF, None, tuple(centers.tolist()))
+    ranked = rank_by_posterior(reading, Prior().odds)
+    assert (ranked[0][:1] == (GOLF,) and ranked[0][1] > 0.9) if is_vin else ranked == ()

@@ -49,7 +49,8 @@ def test_a_text_of_the_series_fits_its_region_best(text: str, code: str) -> None
 
 def test_a_text_fits_a_region_just_where_it_may_stand_in_one_of_its_series() -> None:
     rng = random.Random(3)
-    codes = tuple(sorted(regions.CODES - {"sg", "gb"}))  # whose letters have rules of their own
+    # The letters of three countries have rules of their own.
+    codes = tuple(sorted(code for code in regions.CODES if code.partition("-")[0] not in {"sg", "gb", "br"}))
     series = sorted({each for code in codes for each in regions.rules(code).series})
     for form in series:
         text = "".join(

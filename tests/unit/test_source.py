@@ -329,6 +329,8 @@ def test_a_form_of_fields_that_is_not_said_to_be_one() -> None:
         quote(BASE64, safe=""),
         BASE64.replace("/", "\\/"),
         "\\n".join(BASE64[at : at + 76] for at in range(0, len(BASE64), 76)),
+        " ".join(BASE64[at : at + 76] for at in range(0, len(BASE64), 76)),
+        BASE64.replace("+", " "),
     ],
 )
 def test_what_clients_leave_around_base64(text: str) -> None:

@@ -178,6 +178,9 @@ class ImageLoader:
 _NO_BLANKS = dict.fromkeys(map(ord, " \t\n\r\v\f"))
 
 _LONGEST_PATH = 300
+_MANY = 1000
+"""Characters from which on base64 is a picture's: one in 64 is a plus."""
+
 _WORDS = 100
 """Fewer characters are no picture's base64, but for the beginning of one."""
 
@@ -195,7 +198,7 @@ def _decoded(text: str) -> bytes:
     try:
         return _unpacked(packed)
     except ValueError:
-        packed = packed.translate(_NO_BLANKS).rstrip("=")
+        packed = _with_pluses(packed).translate(_NO_BLANKS).rstrip("=")
     try:
         return _unpacked(packed)
     except ValueError as error:
@@ -205,6 +208,17 @@ def _decoded(text: str) -> bytes:
         if "\ufffd" not in text[:64] and _LIKE_A_DOCUMENT.match(text):
             return text.encode("utf-8", "replace")
         raise InvalidImage("not base64", detail=_mistake(packed)) from error
+
+
+def _with_pluses(text: str) -> str:
+    """Return ``text`` with the pluses that a form has made blanks on the way, unless they part lines.
+
+    Lines are of one length, and a picture's base64 has too many pluses for the first two to be so.
+    """
+    width = text.find(" ") + 1
+    if not width or len(text) < _MANY or "\n" in text or text[2 * width - 1 : 2 * width] == " ":
+        return text
+    return text.replace(" ", "+")
 
 
 def _unpacked(packed: str) -> bytes:

@@ -320,6 +320,26 @@ def test_what_no_vehicle_carries_and_no_country_gives_out_is_a_sign(
     assert alone or (readings.refusal is not None and readings.refusal.reason == "no_plate")
 
 
+@pytest.mark.parametrize(
+    "text, ratio, at",
+    [("LK12 ABC", 12, 0.0), ("LK12 ABC", 16, 0.0), ("WE 41297", 16, 0.5), ("WE 41297", 20, 1.0)],
+)
+def test_a_plate_in_a_strip_of_its_own_height_is_read(
+    recognizer: PlateRecognizer, text: str, ratio: int, at: float
+) -> None:
+    plate = np.full((110, 520, 3), 250, np.uint8)
+    cv2.rectangle(plate, (2, 2), (517, 107), (20, 20, 20), 4)
+    width, height = cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, 2.6, 8)[0]
+    place = ((520 - width) // 2, (110 + height) // 2)
+    cv2.putText(plate, text, place, cv2.FONT_HERSHEY_DUPLEX, 2.6, (15, 15, 15), 8, cv2.LINE_AA)
+    strip = np.full((110, 110 * ratio, 3), (90, 92, 95), np.uint8)
+    left = round(at * (110 * ratio - 520))
+    strip[:, left : left + 520] = plate
+    (reading,) = recognizer.read(np.asarray(cv2.GaussianBlur(strip, (0, 0), 0.7), np.uint8))
+    assert reading.text == text.replace(" ", "").lower()
+    assert abs(reading.box.xmin - left) < 60 and abs(reading.box.xmax - left - 520) < 60
+
+
 def drawn_sign(*lines: str) -> NDArray[np.uint8]:
     """Draw a white board with black writing on a wall."""
     rng = np.random.default_rng(4)

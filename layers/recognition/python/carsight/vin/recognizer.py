@@ -79,6 +79,7 @@ class VinRecognizer:
                     sure=2.0,
                     close_up=None,
                     fallbacks=(),
+                    strip=None,
                 ),
             )
             for side, score, count in zip(tuning.sides, tuning.scores, (tuning.lines, 2), strict=True)

@@ -331,6 +331,7 @@ def test_a_form_of_fields_that_is_not_said_to_be_one() -> None:
         "\\n".join(BASE64[at : at + 76] for at in range(0, len(BASE64), 76)),
         " ".join(BASE64[at : at + 76] for at in range(0, len(BASE64), 76)),
         BASE64.replace("+", " "),
+        f"data:image/jpeg;base64, {BASE64} ",
     ],
 )
 def test_what_clients_leave_around_base64(text: str) -> None:

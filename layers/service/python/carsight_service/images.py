@@ -215,6 +215,7 @@ def _with_pluses(text: str) -> str:
 
     Lines are of one length, and a picture's base64 has too many pluses for the first two to be so.
     """
+    text = text.strip()
     width = text.find(" ") + 1
     if not width or len(text) < _MANY or "\n" in text or text[2 * width - 1 : 2 * width] == " ":
         return text

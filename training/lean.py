@@ -14,7 +14,7 @@ can be. The result reads most of what the reader reads before it has learned any
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from torch import Tensor, nn
 
 from carsight import runtime
 from training import ppocr
+from training.data import Pixels
+from training.loop import averaged_weights
 from training.quantize import float_weights, quantize
 from training.rounding import round_weights
 
@@ -140,6 +142,34 @@ class LeanReader(nn.Module):
 
 
 # --- a lean reader out of a reader ---
+
+
+def read_reader(checkpoint: str | None, alphabet: str) -> ppocr.Reader:
+    """Return the reader of ``checkpoint``, which a lean one is made out of and asks.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    if not checkpoint:
+        raise SystemExit("a lean reader is made out of a reader: name its checkpoint, --start")
+    weights, saved = averaged_weights(Path(checkpoint))
+    reader = ppocr.Reader(alphabet, len(saved.get("regions", [])) or None)
+    reader.load_state_dict(weights)
+    return reader.eval()
+
+
+def begin(
+    lean: LeanReader, checkpoint: Path, reader: Callable[[], ppocr.Reader], crops: Callable[[], list[Pixels]]
+) -> None:
+    """Give ``lean`` the weights of ``checkpoint`` if that is a lean reader's, else what it can have of them.
+
+    Only for the latter are the ``reader`` of the checkpoint and ``crops`` of one width asked for.
+    """
+    weights, _ = averaged_weights(checkpoint)
+    if "body.stem4b.weight" in weights:
+        lean.load_state_dict(weights)
+    else:
+        shrink(lean, reader(), torch.from_numpy(runtime.floats(crops())))
 
 
 @torch.no_grad()

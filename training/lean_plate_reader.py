@@ -108,13 +108,7 @@ class LeanPlateReaderTask(PlateReaderTask):
     @cached_property
     def reader(self) -> ppocr.Reader:
         """The plate reader that is learned from."""
-        start = self.config.teacher or self.config.start
-        if not start:
-            raise SystemExit("a lean reader is made out of a plate reader: name its checkpoint, --start")
-        weights, saved = averaged_weights(Path(start))
-        reader = ppocr.Reader(ALPHABET, len(saved["regions"]))
-        reader.load_state_dict(weights)
-        return reader
+        return lean.read_reader(self.config.teacher or self.config.start, ALPHABET)
 
     @cached_property
     def teacher(self) -> lean.Teacher:
@@ -134,12 +128,8 @@ class LeanPlateReaderTask(PlateReaderTask):
 
     def begin_with(self, net: nn.Module, checkpoint: Path) -> None:
         """Give ``net`` the weights of a lean reader, or those that it can have of a plate reader."""
-        weights, _ = averaged_weights(checkpoint)
-        if "body.stem4b.weight" in weights:
-            net.load_state_dict(weights)
-            return
         assert isinstance(net, lean.LeanReader)
-        lean.shrink(net, self.reader.eval(), torch.from_numpy(runtime.floats(self._crops(200))))
+        lean.begin(net, checkpoint, lambda: self.reader, lambda: self._crops(200))
 
     def prepare(self, net: nn.Module) -> list[dict[str, Any]]:
         """Round the weights as INT8 will hold them, and leave the stem alone."""

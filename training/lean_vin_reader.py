@@ -26,7 +26,7 @@ from training import lean, ppocr
 from training.camera import compressed, farther
 from training.config import SMALL_VIN_READER, LeanVinReaderConfig
 from training.data import Pixels
-from training.loop import Figures, Task, averaged_weights
+from training.loop import Figures, Task
 from training.model_files import describe, pack_stem
 from training.render_vins import jittered, photograph_line
 from training.small_readers import Lesson, relit
@@ -138,13 +138,7 @@ class LeanVinReaderTask(Task[LeanVinReaderConfig, Lit]):
     @cached_property
     def reader(self) -> ppocr.Reader:
         """The VIN reader that is learned from."""
-        start = self.config.teacher or self.config.start
-        if not start:
-            raise SystemExit("a lean reader is made out of a VIN reader: name its checkpoint, --start")
-        weights, _ = averaged_weights(Path(start))
-        reader = ppocr.Reader(ALPHABET)
-        reader.load_state_dict(weights)
-        return reader
+        return lean.read_reader(self.config.teacher or self.config.start, ALPHABET)
 
     @cached_property
     def teacher(self) -> lean.Teacher:
@@ -165,12 +159,8 @@ class LeanVinReaderTask(Task[LeanVinReaderConfig, Lit]):
 
     def begin_with(self, net: nn.Module, checkpoint: Path) -> None:
         """Give ``net`` the weights of a lean reader, or those that it can have of a VIN reader."""
-        weights, _ = averaged_weights(checkpoint)
-        if "body.stem4b.weight" in weights:
-            net.load_state_dict(weights)
-            return
         assert isinstance(net, lean.LeanReader)
-        lean.shrink(net, self.reader.eval(), torch.from_numpy(runtime.floats(self._crops(64))))
+        lean.begin(net, checkpoint, lambda: self.reader, lambda: self._crops(64))
 
     def prepare(self, net: nn.Module) -> list[dict[str, Any]]:
         """Round the weights as INT8 will hold them, and leave the stem alone."""

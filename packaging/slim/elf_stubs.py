@@ -60,6 +60,21 @@ def read_library(path: Path) -> tuple[int, set[str], list[Symbol]]:
     return machine, {text(value) for tag, value in tags if tag == 1}, found
 
 
+def loaded(library: bytes) -> bytes:
+    """Return a 64-bit ``library`` without what no loader reads: sections' headers, symbols for debuggers.
+
+    Nothing that is loaded moves. ``read_library`` needs the headers, so it has to come before.
+    """
+    (table_at,) = struct.unpack_from("<Q", library, 32)
+    size, count = struct.unpack_from("<HH", library, 54)
+    segments = [struct.unpack_from("<IIQQQQQQ", library, table_at + n * size) for n in range(count)]
+    end = max(table_at + count * size, *(offset + length for _, _, offset, _, _, length, *_ in segments))
+    bare = bytearray(library[:end])
+    struct.pack_into("<Q", bare, 40, 0)
+    struct.pack_into("<HHH", bare, 58, 0, 0, 0)
+    return bytes(bare)
+
+
 def _needed_versions(table: bytes) -> Iterator[tuple[int, int]]:
     """Yield name and index of each version in a ``.gnu.version_r``."""
     at = 0

@@ -19,9 +19,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from slim.elf_stubs import Symbol, read_library, stub
+from slim.elf_stubs import Symbol, loaded, read_library, stub
 
 UNUSED = (
+    "*.dist-info/RECORD",
+    "*.dist-info/sboms",
     "**/tests",
     "**/*.pyi",
     "**/*.a",
@@ -40,7 +42,11 @@ UNUSED = (
     "PIL/_imagingtk.*",
     "PIL/_webp.*",
     "bin",
+    "boto3/data",
+    "botocore/data/*/*/examples-1.json",
+    "cv2/LICENSE-3RD-PARTY.txt",
     "cv2/data",
+    "dateutil/zoneinfo/*.tar.gz",
     "flatbuffers*",
     "google",
     "numpy/_core/_simd.*.so",
@@ -61,9 +67,11 @@ UNUSED = (
     "packaging*",
     "protobuf*",
     "pydantic/v1",
+    "wrapt/*.c",
 )
 """Globs, from the packages' folder. ONNX Runtime requires packaging, protobuf and flatbuffers, and needs them
-to build models, not to run them."""
+to build models, not to run them. boto3's data are for its resources; OpenCV's licenses are in its metadata,
+too."""
 
 SERVICES = {"dynamodb", "events", "s3", "sns", "sqs", "sts"}
 """The services whose description botocore keeps."""
@@ -94,6 +102,8 @@ def prune(packages: Path) -> None:
         (packages / module).write_text("", encoding="utf-8")
     trim_descriptions(packages)
     replace_libraries(packages)
+    for library in packages.rglob("*.so*"):
+        library.write_bytes(loaded(library.read_bytes()))
 
 
 def remove_unused(packages: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import cv2
 import pytest
+from pybase64 import _pybase64
 
-from slim.elf_stubs import Symbol, read_library, stub
+from slim.elf_stubs import Symbol, loaded, read_library, stub
 from tests.cv2_calls import CALLS
 from tests.named import called
 
@@ -40,17 +41,33 @@ def library(tmp_path: Path) -> Path:
 
 
 def test_the_loader_finds_every_symbol_in_its_version(library: Path) -> None:
-    loaded = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    opened = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
     find = ctypes.CDLL(None).dlvsym
     find.restype = ctypes.c_void_p
     find.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p]
     for symbol in SYMBOLS:
-        assert ctypes.cast(getattr(loaded, symbol.name), ctypes.c_void_p).value, symbol
+        assert ctypes.cast(getattr(opened, symbol.name), ctypes.c_void_p).value, symbol
         if symbol.version:
-            assert find(loaded._handle, symbol.name.encode(), symbol.version.encode()), symbol
-            assert not find(loaded._handle, symbol.name.encode(), b"LIBAVFORMAT_61"), symbol
+            assert find(opened._handle, symbol.name.encode(), symbol.version.encode()), symbol
+            assert not find(opened._handle, symbol.name.encode(), b"LIBAVFORMAT_61"), symbol
     with pytest.raises(AttributeError):
-        _ = loaded.routine_500_
+        _ = opened.routine_500_
+
+
+def test_a_library_does_what_it_did_without_what_only_debuggers_read(tmp_path: Path) -> None:
+    source = Path(_pybase64.__file__)
+    bare = tmp_path / source.name
+    bare.write_bytes(loaded(source.read_bytes()))
+    assert bare.stat().st_size < 0.6 * source.stat().st_size
+    code = "import _pybase64; print(_pybase64.__file__, _pybase64.b64encode_as_string(b'VIN'))"
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.split() == [str(bare), "VklO"]
 
 
 def test_what_a_library_needs_of_others_is_read() -> None:

@@ -29,6 +29,7 @@ from carsight import runtime
 from training import ppocr
 from training.data import Pixels
 from training.loop import averaged_weights
+from training.model_files import pack_stem
 from training.quantize import float_weights, quantize
 from training.rounding import round_weights
 
@@ -320,9 +321,13 @@ def divergence(teacher: Tensor, pupil: Tensor) -> Tensor:
 
 
 def quantize_reader(exact: Path, out: Path, crops: Iterable[npt.NDArray[np.uint8]]) -> None:
-    """Write the INT8 twin of the lean reader ``exact``, with the ranges of ``crops`` of one width."""
+    """Write the INT8 twin of the lean reader ``exact``, with the ranges of ``crops`` of one width.
+
+    Its stem is packed: it takes whole cells of pixels (``pack_stem``).
+    """
     feeds = ({"image": runtime.floats([crop])} for crop in crops)
     quantize(exact, out, feeds, float_nodes(exact), QUANTIZED, ppocr.PERCENTILE, {"image": (0.0, 1.0)})
+    onnx.save(pack_stem(onnx.load(out)), out)
 
 
 def float_nodes(path: Path) -> list[str]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -25,7 +24,7 @@ from training import lean, ppocr
 from training.config import LeanPlateReaderConfig
 from training.data import Pixels, read_image, read_photo_labels
 from training.loop import Figures, averaged_weights, checkpoint_of
-from training.model_files import describe, pack_stem
+from training.model_files import describe
 from training.plate_reader import (
     UNKNOWN,
     CutPlate,
@@ -188,7 +187,6 @@ class LeanPlateReaderTask(PlateReaderTask):
     def quantize(self, exact: Path, out: Path) -> None:
         """Quantize with the ranges of training plates of every source, and calibrate anew."""
         lean.quantize_reader(exact, out, self._crops(300))
-        onnx.save(pack_stem(onnx.load(out)), out)
         describe(out, {"alphabet": ALPHABET})
         calibrate(out, self.validation, self.regions, centered=False)
 

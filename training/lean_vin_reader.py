@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import onnx
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +26,7 @@ from training.camera import compressed, farther
 from training.config import SMALL_VIN_READER, LeanVinReaderConfig
 from training.data import Pixels
 from training.loop import Figures, Task
-from training.model_files import describe, pack_stem
+from training.model_files import describe
 from training.render_vins import jittered, photograph_line
 from training.small_readers import Lesson, relit
 from training.small_vin_reader import SmallVinReaderTask, clear_texts
@@ -213,7 +212,6 @@ class LeanVinReaderTask(Task[LeanVinReaderConfig, Lit]):
     def quantize(self, exact: Path, out: Path) -> None:
         """Quantize with the ranges of the pool's crops and of small lines; ``evaluate_vins`` calibrates."""
         lean.quantize_reader(exact, out, self._crops(300))
-        onnx.save(pack_stem(onnx.load(out)), out)
         describe(out, METADATA)
 
     def recovered(self, model: Path) -> nn.Module:

@@ -220,12 +220,10 @@ class Detector:
                 break
             if first.evidence >= fallback.evidence and first.zoom * fallback.gain <= 1:
                 again = self._look(pixels, fallback.side)
-                confirmed = self._confirmed(pixels, again.targets)
-                targets = [each for each in confirmed if each.score >= tuning.fallback_score] or targets
+                targets = self._clear(pixels, again.targets) or targets
         if not targets and (borders := self._beside_strip(pixels)):
             again = self._see(_fit_within(pixels, tuning.side, borders), tuning.proposal_score)
-            confirmed = self._confirmed(pixels, again.targets)
-            targets = [each for each in confirmed if each.score >= tuning.fallback_score]
+            targets = self._clear(pixels, again.targets)
         return Findings(tuple(targets), tuple(vehicles), first.evidence)
 
     def _beside_strip(self, pixels: Pixels) -> tuple[int, int, int, int] | None:
@@ -285,6 +283,11 @@ class Detector:
             return confirmed
         scores = np.array([d.score for d in confirmed], np.float32)
         return [confirmed[i] for i in keep_best(np.stack([d.box for d in confirmed]), scores, 0.4)]
+
+    def _clear(self, pixels: Pixels, proposals: Sequence[_Proposal]) -> list[Detection]:
+        """Return those of ``proposals`` that are confirmed and score what a fallback's finds have to."""
+        confirmed = self._confirmed(pixels, proposals)
+        return [each for each in confirmed if each.score >= self._tuning.fallback_score]
 
     def _refine(self, pixels: Pixels, proposal: _Proposal, carried: bool = False) -> Detection | None:
         """Return a target as a second look sees it, with both scores' mean; None where it is denied.

@@ -310,8 +310,8 @@ class PlateRecognizer:
         seen = self._detector.find(photo.pixels, quarters)
         for plate in seen.targets:
             reading = self._read_plate(photo, plate, regions)
-            vehicle = carrier(plate, seen.vehicles, quarters)
             if self._believable(photo, plate, reading):
+                vehicle = carrier(plate, seen.vehicles, quarters)
                 if vehicle is not None or not self._is_sign(reading):
                     found.append((plate, reading, vehicle))
             else:

@@ -395,6 +395,40 @@ def test_a_settled_ticket_is_left_nowhere_after_a_rotation(
         assert not [name for name in item if name.startswith("ticket:")]
 
 
+def test_a_key_can_be_rotated_while_a_batch_has_its_units_in_hand(
+    store: MeterStore, keyring: Keyring, dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DynamoDB takes 300 operators in an expression, and 4 KB of it, which no embedded store does."""
+    key = make(keyring, limit=10_000)
+    grant = store.take(key_id(key), Api.PLATE, 50, "child-0")
+    others = {f"#{kind}{n}": f"{kind}:child-{n}" for n in range(1, 90) for kind in ("ticket", "units")}
+    dynamodb.update_item(
+        TableName=store.table_name,
+        Key={"pk": {"S": partition(key_id(key))}, "sk": {"S": "API#plate"}},
+        UpdateExpression="SET " + ", ".join(f"{name} = :value" for name in others),
+        ExpressionAttributeNames=others,
+        ExpressionAttributeValues={":value": {"S": "2026-11"}},
+    )
+    transact = dynamodb.transact_write_items
+    tries = 0
+
+    def checked(*, TransactItems: Any) -> Any:  # noqa: N803
+        nonlocal tries
+        for write in (write for item in TransactItems for write in item.values()):
+            condition = write.get("ConditionExpression", "")
+            assert condition.count("=") + condition.count(" AND ") <= 300
+            assert len(condition) <= 4096
+        if (tries := tries + 1) < 3:  # between reading the meter and moving it
+            store.consume(key, Api.PLATE)
+        return transact(TransactItems=TransactItems)
+
+    monkeypatch.setattr(dynamodb, "transact_write_items", checked)
+    new, account = keyring.rotate(key_id(key))
+    assert (tries, account.usage[0].current) == (3, 52)
+    store.close(grant, read=40)
+    assert usage_of(keyring, new).current == 42
+
+
 @pytest.mark.parametrize("name", ["", "no such key"])
 def test_no_name_means_no_key(keyring: Keyring, name: str) -> None:
     make(keyring, limit=1)

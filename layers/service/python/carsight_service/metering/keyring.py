@@ -45,8 +45,8 @@ _POINTER_KEPT = timedelta(days=60)
 """How long a rotated key leads to its successor: a batch is known for 30 days, and an upload may wait for 14
 in a queue and as long in the dead-letter queue. An account's own pointers stay."""
 
-_MAX_CONDITIONS = 250
-"""DynamoDB takes 300 operators in an expression."""
+_MAX_CONDITIONS = 120
+"""DynamoDB takes 300 operators in an expression: each comparison is one, and each AND between two."""
 
 
 class KeyringError(Exception):
@@ -421,8 +421,13 @@ def _history(items: Iterable[Mapping[str, Any]]) -> list[Any]:
 
 
 def _unchanged(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the condition that an item is still as it was read, its tickets included."""
-    attributes = [name for name in item if name not in ("pk", "sk")][:_MAX_CONDITIONS]
+    """Return the condition that an item is still as it was read, its tickets included as far as there is room.
+
+    What it counts comes first. A ticket or mark that comes or goes counts or gives back as well; one that is
+    only settled meanwhile may be moved once more, where very many are open, and is settled there.
+    """
+    attributes = sorted((name for name in item if name not in ("pk", "sk")), key=lambda name: ":" in name)
+    del attributes[_MAX_CONDITIONS:]
     return {
         "ConditionExpression": " AND ".join(f"#c{n} = :c{n}" for n in range(len(attributes))),
         "ExpressionAttributeNames": {f"#c{n}": name for n, name in enumerate(attributes)},

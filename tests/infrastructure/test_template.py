@@ -14,8 +14,9 @@ import pytest
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 
-from carsight_service.batch_store import ENDS
+from carsight_service.batch_store import ENDS, KEPT
 from carsight_service.contract.api import Api
+from carsight_service.contract.errors import StoreUnavailable
 from carsight_service.http import openapi
 from carsight_service.http.routes import ROUTES
 from carsight_service.queue.batches import AHEAD, ANSWER_BYTES, CHILD_SECONDS, PATIENT_ATTEMPTS, SECONDS_A_ROW
@@ -489,11 +490,20 @@ def test_a_child_has_time_for_its_rows_and_for_trying_again(
         (child,) = state["ItemProcessor"]["States"].values()
         rows = state["ItemBatcher"]["MaxItemsPerBatch"]
         assert rows / AHEAD * SECONDS_A_ROW < CHILD_SECONDS < child["TimeoutSeconds"] < worker["Timeout"]
-        assert TryLater.__name__ in child["Retry"][0]["ErrorEquals"]
+        assert {TryLater.__name__, StoreUnavailable.__name__} < set(child["Retry"][0]["ErrorEquals"])
         assert child["Retry"][1]["ErrorEquals"] == ["States.ALL"]
         assert child["Retry"][1]["MaxAttempts"] > PATIENT_ATTEMPTS
         # What a child echoes of its rows leaves room for what it has to say of them.
         assert state["ItemBatcher"]["MaxInputBytesPerBatch"] <= ANSWER_BYTES / 2 < 256 * 1024 / 2
+
+
+def test_outcomes_stay_for_as_long_as_their_batch_is_known(template: dict[str, Any]) -> None:
+    """A redrive joins what was read long ago with what was missing, whatever results may be kept for."""
+    rules = template["Resources"]["ResultsBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    (outcomes,) = (rule for rule in rules if rule.get("Prefix") == "parts/")
+    assert outcomes["ExpirationInDays"] > KEPT.days
+    assert template["Parameters"]["ResultsKeptDays"]["MinValue"] == 1
+    assert "redriven" in template["Parameters"]["ResultsKeptDays"]["Description"]
 
 
 # -- watching and outputs ------------------------------------------------------------------------------------

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import random
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import urllib3
 from arro3 import core
 from arro3.io import read_parquet, write_parquet
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 from carsight_service.aws.storage import Photo, Storage
 from carsight_service.batch_store import Batches
@@ -520,6 +525,23 @@ def test_a_stopped_batch_keeps_what_it_has_read_and_can_be_redriven(pipeline: Pi
     assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[1]["code"] == "invalid_request"
 
 
+def test_a_batch_that_is_stopped_while_its_failure_is_noted_can_be_redriven(pipeline: Pipeline) -> None:
+    images, batch = begun(pipeline, 5)
+
+    def crosses(change: Callable[..., Any], batches: Batches, known: Any, **fields: Any) -> Any:
+        change(batches, known, state="cancelled")
+        return change(batches, known, **fields)
+
+    with failing(pipeline, batch, row=1), once(Batches, "change", crosses):
+        pipeline.drain()
+    said = show(pipeline, batch)
+    assert (said["state"], said["done"], pipeline.tickets()) == ("failed", 0, [])
+    assert said["finished"] and said["results"]
+    assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 200
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+
+
 def test_a_batch_that_is_stopped_from_the_console_says_so_at_once(pipeline: Pipeline) -> None:
     _, batch = begun(pipeline, 60)
     execution = f"{MACHINE_ARN.replace(':stateMachine:', ':execution:')}:{batch}"
@@ -745,6 +767,56 @@ def test_a_row_whose_store_does_not_answer_ends_as_it_is(pipeline: Pipeline) -> 
     assert (tries, pipeline.used(), pipeline.tickets()) == (5, 2, [])
 
 
+def test_an_object_that_is_waited_for_in_vain_is_tried_again(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.create_key()
+    photo, slow = pipeline.put("car.jpg"), pipeline.put("slow.jpg")
+    batch = submit(pipeline, [photo, slow, photo])
+    monkeypatch.setattr("carsight_service.queue.batches.SECONDS_A_ROW", 0.2)
+    read_photo = Storage.read_photo
+    hanging, tries = threading.Event(), 0
+
+    def hangs(self: Storage, bucket: str, key: str, *more: Any) -> Any:
+        nonlocal tries
+        if key == slow and (tries := tries + 1) < 3:
+            hanging.wait(20)
+        return read_photo(self, bucket, key, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Storage, "read_photo", hangs)
+        pipeline.drain()
+    hanging.set()
+    assert [row["status"] for row in lines(pipeline, batch)] == [200, 200, 200]
+    assert (tries, pipeline.used(), pipeline.tickets()) == (3, 3, [])
+
+
+def test_rows_that_there_is_no_time_for_are_rows_of_the_result(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fifty photos that take longer than a child has: its second attempt ends with those that it has read."""
+    pipeline.create_key()
+    batch = submit(pipeline, [pipeline.put("car.jpg")] * 6)
+    ticks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: 30.0 * next(ticks))
+    monkeypatch.setattr("carsight_service.queue.batches.time", clock)
+    attempts = []
+    read = BatchWorker.read
+
+    def reads(self: BatchWorker, event: Any, deadline: float) -> Any:
+        nonlocal ticks
+        ticks = itertools.count()
+        attempts.append(event["attempt"])
+        return read(self, event, 1e9)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BatchWorker, "read", reads)
+        pipeline.drain()
+    assert attempts == [0, 1]
+    assert [row["status"] for row in lines(pipeline, batch)] == [200] * 3 + [504] * 3
+    assert (pipeline.used(), pipeline.tickets()) == (3, [])
+
+
 # -- lists that lie elsewhere --------------------------------------------------------------------------------
 
 
@@ -895,6 +967,22 @@ def test_a_list_that_is_refused_at_once(listing: Pipeline) -> None:
         assert (status, said["code"]) == (400, "invalid_request"), address
         assert message in said["message"], address
     assert not [name for name in listing.names() if "batches/" in name]
+
+
+def test_a_bucket_that_does_not_answer_is_a_503(listing: Pipeline) -> None:
+    address = put_list(listing, "list.jsonl", b'"a.jpg"')
+    busy = ClientError(
+        {"Error": {"Code": "SlowDown", "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 503}},  # type: ignore[typeddict-item]
+        "GetObject",
+    )
+    for error in (busy, ReadTimeoutError(endpoint_url="https://s3")):
+        for operation in ("get_object", "put_object", "list_objects_v2"):
+            listing.patch.setattr(listing.clients.s3, operation, Mock(side_effect=error))
+        prefix = f"s3://{UPLOADS}/photos/"
+        asked = [send(listing, address), send(listing, prefix)]
+        asked.append(ask(listing, "POST", "/v1/batches", json.dumps({"api": "plate", "images": ["a"]})))
+        assert [(status, said["code"]) for status, said in asked] == [(503, "key_store_unavailable")] * 3
+    assert listing.states._waiting == deque()
 
 
 def test_a_broken_row_far_down_ends_a_batch_before_anything_is_read(listing: Pipeline) -> None:

@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ValidationError
 
+from carsight_service.aws.signed import failure
 from carsight_service.batch_store import RESULTS, Batch, Batches, Kind, List, State
 from carsight_service.contract.api import Api
-from carsight_service.contract.errors import InvalidRequest
+from carsight_service.contract.errors import InvalidRequest, StoreUnavailable
 from carsight_service.contract.lists import Row, parse_regions, parse_row, read_rows
 
 if TYPE_CHECKING:
@@ -102,16 +103,22 @@ def _json_object(body: bytes) -> Mapping[str, Any]:
 
 
 def submit(deployment: Deployment, account: str, key_id: str, request: BatchRequest) -> Batch:
-    """Start the batch that a request asks for. Raises ``InvalidRequest`` where its list cannot be read."""
+    """Start the batch that a request asks for.
+
+    Raises ``InvalidRequest`` where its list cannot be read, ``StoreUnavailable`` where S3 does not answer.
+    """
     batches, storage = Batches(deployment), deployment.storage
     created = deployment.clock().isoformat(timespec="seconds")
     batch = Batch(secrets.token_hex(16), account, key_id, request.api, created, request.regions)
-    if request.address:
-        rows = _find_list(deployment, account, request.address)
-    else:
-        rows = List("rows", storage.results_bucket, batch.object("list.jsonl"))
-        storage.write_result(rows.key, b"".join(row.line() for row in request.rows), "application/jsonl")
-        batch = replace(batch, rows=len(request.rows))
+    try:
+        if request.address:
+            rows = _find_list(deployment, account, request.address)
+        else:
+            rows = List("rows", storage.results_bucket, batch.object("list.jsonl"))
+            storage.write_result(rows.key, b"".join(row.line() for row in request.rows), "application/jsonl")
+            batch = replace(batch, rows=len(request.rows))
+    except (BotoCoreError, ClientError) as error:
+        raise StoreUnavailable(failure(error).code) from error
     batches.begin(batch, rows)
     return batch
 
@@ -139,7 +146,10 @@ def _find_list(deployment: Deployment, account: str, address: str) -> List:
         elif not s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents"):
             raise InvalidRequest(f"There is no object under {address[:200]}")
     except ClientError as error:
-        raise InvalidRequest(f"{address[:200]} cannot be read: {error.response['Error']['Code']}") from error
+        refused = failure(error)
+        if refused.is_answered:
+            raise InvalidRequest(f"{address[:200]} cannot be read: {refused.code}") from error
+        raise
     return List(form, bucket, key)
 
 

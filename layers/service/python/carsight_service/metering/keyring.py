@@ -421,10 +421,10 @@ def _history(items: Iterable[Mapping[str, Any]]) -> list[Any]:
 
 
 def _unchanged(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the condition that an item is still as it was read, its tickets included as far as there is room.
+    """Return the condition that an item is still as it was read, its tickets included where there is room.
 
-    What it counts comes first. A ticket or mark that comes or goes counts or gives back as well; one that is
-    only settled meanwhile may be moved once more, where very many are open, and is settled there.
+    What it counts comes first, and no ticket comes without a count. One that is settled meanwhile may be
+    moved once more where very many are open; it counts nothing there.
     """
     attributes = sorted((name for name in item if name not in ("pk", "sk")), key=lambda name: ":" in name)
     del attributes[_MAX_CONDITIONS:]

@@ -38,6 +38,7 @@ from carsight_service.contract.errors import (
     InvalidImage,
     InvalidRequest,
     LimitExceeded,
+    RequestTimedOut,
     ServiceError,
     StoreUnavailable,
     envelope,
@@ -353,6 +354,8 @@ class BatchWorker:
     def _row(self, child: Child, item: ChildRow, photo: Future[tuple[Row, bytes]]) -> dict[str, Any]:
         """Read one row. Raises where that is worth another attempt; anything else is the row's answer."""
         if time.monotonic() + SECONDS_A_ROW > child.deadline:
+            if child.attempt:  # rows so slow are so again, and the child itself has five minutes
+                return self._refused(child, item, RequestTimedOut())
             raise TryLater("no time for another row")
         start = self._deployment.timer()
         try:
@@ -363,7 +366,8 @@ class BatchWorker:
             return item.answer(200, answer.body(f"{child.batch.id}-{item.row}", milliseconds))
         except Exception as error:
             refusal = translate(OutOfTime() if isinstance(error, TimeoutError) else error, child.batch.api)
-            if isinstance(refusal, StoreUnavailable) and child.attempt < PATIENT_ATTEMPTS:
+            # What is waited for in vain is an object: a URL is given up before that.
+            if isinstance(refusal, StoreUnavailable | RequestTimedOut) and child.attempt < PATIENT_ATTEMPTS:
                 raise
             answered = self._refused(child, item, refusal)
             forget_frames(error)

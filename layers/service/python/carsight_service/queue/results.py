@@ -99,7 +99,8 @@ class BatchJobs:
         if state != "finished":
             # First of all: a child that takes units from now on finds that the batch is over.
             if batch.state == "running":
-                batch = self._batches.change(batch, state=state) or batch
+                # Somebody may be stopping it at this moment, or be told of the same end.
+                batch = self._batches.change(batch, state=state) or self._batches.get(batch.id) or batch
             self._outcomes.settle(batch)
         files = json.loads(self._body(self._bucket, manifest).read())["ResultFiles"] if manifest else {}
         for file in files.get("FAILED", ()):

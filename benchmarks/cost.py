@@ -5,6 +5,7 @@
 
 ``--batch`` is what a million rows of a batch cost, by CPU-milliseconds a row (``benchmarks.batch``), with
 ``--waiting`` for each photo: as children of a map, and as messages of ten rows that fetch one after another.
+And how fast it is, as far as they read and as one key can be counted.
 
 ``--warm`` and ``--cold`` are CPU-milliseconds on one core: of a warm request (``benchmarks.warm``), and from
 a function's start to its first answer (``benchmarks.cold``). ``--waiting`` are milliseconds that a request
@@ -38,8 +39,11 @@ WRITE_UNIT, READ_UNIT = 0.625, 0.125
 """Dollars for a million units of DynamoDB, on demand."""
 
 S3_PUT, S3_GET = 5.00, 0.40
-METER_BYTES, TICKET_BYTES = 500, 70
-"""Of a meter's item, and of each ticket of a child or a row in it."""
+METER_BYTES, CHILD_TICKET_BYTES, ROW_TICKET_BYTES = 500, 76, 70
+"""Of a meter's item, and of each ticket in it: of a child, or as it was of a row."""
+
+PARTITION_UNITS = 1000
+"""What DynamoDB writes a second to all items of one key."""
 
 
 def dollars_of_compute(row_milliseconds: float) -> float:
@@ -47,14 +51,14 @@ def dollars_of_compute(row_milliseconds: float) -> float:
     return row_milliseconds * 1000 * MEGABYTES_PER_VCPU / 1024 * GB_SECOND["x86_64"]
 
 
-def write_units(tickets: int) -> int:
+def write_units(tickets: int, each: int = CHILD_TICKET_BYTES) -> int:
     """Return how many units one write of a meter takes while so many tickets are open in it."""
-    return -(-(METER_BYTES + tickets * TICKET_BYTES) // 1024)
+    return -(-(METER_BYTES + tickets * each) // 1024)
 
 
 def read_units(tickets: int) -> int:
-    """Return how many units it takes to read a meter with so many tickets, as it stands."""
-    return -(-(METER_BYTES + tickets * TICKET_BYTES) // 4096)
+    """Return how many units it takes to read a meter with so many children's tickets, as it stands."""
+    return -(-(METER_BYTES + tickets * CHILD_TICKET_BYTES) // 4096)
 
 
 def batch(work: float, waiting: float, at_once: int = 100) -> dict[str, tuple[float, float]]:
@@ -72,7 +76,9 @@ def batch(work: float, waiting: float, at_once: int = 100) -> dict[str, tuple[fl
         "counting": (
             children * 2 * write_units(at_once) * WRITE_UNIT * one,
             # Ten workers, each halfway through its rows.
-            (1_000_000 * write_units(10 * ROWS_A_MESSAGE // 2) + messages) * WRITE_UNIT * one,
+            (1_000_000 * write_units(10 * ROWS_A_MESSAGE // 2, ROW_TICKET_BYTES) + messages)
+            * WRITE_UNIT
+            * one,
         ),
         "state and progress; leases": (
             # The batch is looked at twice, the meter once, and the rows are added up.
@@ -86,6 +92,13 @@ def batch(work: float, waiting: float, at_once: int = 100) -> dict[str, tuple[fl
         ),
         "logs: 0.4 KB a child, 2 KB a row": (children * 0.4 * 0.0000005, 1.00),
     }
+
+
+def rows_a_second(work: float, waiting: float, at_once: int) -> tuple[float, float]:
+    """Return how many rows ``at_once`` children of a batch read, and how many can be counted for one key."""
+    child_seconds = max(work, waiting / AHEAD) * ROWS_A_CHILD / 1000
+    children = PARTITION_UNITS / (2 * write_units(at_once))
+    return at_once / child_seconds * ROWS_A_CHILD, children * ROWS_A_CHILD
 
 
 def milliseconds(work: float, waiting: float, memory: int) -> float:
@@ -105,6 +118,15 @@ def show_batch(items: dict[str, tuple[float, float]]) -> None:
     print(f"| **all** | **{totals[0]:.2f}** | **{totals[1]:.2f}** |")
 
 
+def show_speed(work: float, waiting: float) -> None:
+    """Print how fast a batch may be, by how many of its children are being read."""
+    print("\n| children at once | rows a second that they read | that can be counted for one key |")
+    print("|---:|---:|---:|")
+    for at_once in (25, 50, 100, 150, 200):
+        read, counted = rows_a_second(work, waiting, at_once)
+        print(f"| {at_once} | {read:,.0f} | {counted:,.0f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -116,7 +138,9 @@ def main() -> None:
     parser.add_argument("--cold-share", type=float, default=0.01, help="of requests that start a function")
     options = parser.parse_args()
     if options.batch:
-        show_batch(batch(options.batch, 80.0 if options.waiting is None else options.waiting))
+        waiting = 80.0 if options.waiting is None else options.waiting
+        show_batch(batch(options.batch, waiting))
+        show_speed(options.batch, waiting)
         return
     if options.warm is None or options.cold is None:
         parser.error("either --batch, or --warm and --cold")

@@ -224,6 +224,21 @@ def test_who_watches_at_a_terminal_sees_rows_rate_and_time_left(
     assert re.search(r"50%.*200/400 \[00:00<00:0\d, .*row/s, 198 read, 2 failed\]", shown), shown
 
 
+def test_who_watches_bears_a_service_that_is_busy_for_a_moment(service: Scripted) -> None:
+    route = f"GET /v1/batches/{ID}"
+    service.tell(route, state(done=1))
+    service.answers[route] += [(503, {"message": "busy"}), (429, {}), (200, ended(service))]
+    assert run("watch", ID) == 0
+    assert [path for _, path, _ in service.asked].count(f"/v1/batches/{ID}") == 4
+
+
+def test_a_list_that_is_refused_for_the_moment_is_not_sent_again(service: Scripted, tmp_path: Path) -> None:
+    service.tell("POST /v1/batches", {"message": "busy"}, status=503)
+    (tmp_path / "list.json").write_text('["x"]')
+    assert run("create", "list.json", "--regions", "us-ca, de&api=vin") == 1
+    assert [path for _, path, _ in service.asked] == ["/v1/batches?api=plate&regions=us-ca,+de%26api%3Dvin"]
+
+
 def test_results_of_a_batch_that_runs_are_not_there_yet(
     service: Scripted, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from carsight_service.cli.client import Client, add_api, add_caller, polls
 from carsight_service.cli.deployment import Deployment, add_options, command
@@ -124,7 +125,7 @@ def _create(client: Client, options: argparse.Namespace) -> Batch:
     if form is None and path.suffix.lower() != ".json":
         raise CommandError(f"{path.name}: a list must end in .csv, .json, .jsonl or .parquet")
     if form is None or (form in _TYPES and _fits(path)):
-        query = "&".join(f"{name}={value}" for name, value in wanted.items())
+        query = urlencode(wanted, safe=",")
         content_type = _TYPES.get(form or "", "application/json")
         made = client.call("POST", f"/v1/batches?{query}", path.read_bytes(), content_type)
     else:

@@ -23,6 +23,11 @@ AT_ONCE = 8
 
 _POLL_SECONDS = (0.25, 0.5, 1.0, 2.0)
 
+_RETRIES = Retry(
+    3, redirect=False, status_forcelist=(429, 502, 503, 504), raise_on_status=False, backoff_factor=0.5
+)
+"""Whoever watches a batch asks for hours. A POST is not sent again once it has arrived."""
+
 
 def add_caller(parser: argparse.ArgumentParser) -> None:
     """Add the option that tells a command its key."""
@@ -61,9 +66,7 @@ class Client:
         if not self._key:
             raise CommandError("no API key: give --key or set CARSIGHT_KEY")
         self._url = deployment.resource("url" if deployment.endpoint else "API_URL").rstrip("/")
-        self._http = PoolManager(
-            maxsize=AT_ONCE, retries=Retry(3, redirect=False), timeout=Timeout(connect=5, read=60)
-        )
+        self._http = PoolManager(maxsize=AT_ONCE, retries=_RETRIES, timeout=Timeout(connect=5, read=60))
 
     def call(
         self, method: str, path: str, body: bytes | None = None, content_type: str = ""

@@ -21,7 +21,6 @@ from carsight_service.contract.api import MAX_IMAGE_BYTES
 from carsight_service.contract.errors import (
     ImageTooLarge,
     InvalidImage,
-    InvalidRequest,
     StoreUnavailable,
     envelope,
 )
@@ -488,6 +487,10 @@ def test_a_fingerprint_is_of_what_is_asked_for() -> None:
         parsed(json.dumps({"image": URL + "0"})),
         parsed(json.dumps({"image": URL}), path="/vinocr"),
         parsed(json.dumps({"image": URL}), query="regions=gb"),
+        parsed(json.dumps({"image": URL}), query="text_formats=[a-z]{3}"),
+        parsed(json.dumps({"image": URL, "config": "no JSON"})),  # which the VIN route has no use for
+        parsed(json.dumps({"image": URL, "config": {"region": "strict"}})),
+        parsed(json.dumps({"image": URL, "mmc": "true"})),
         parsed(json.dumps({"image": "s3://a/b"})),
         parsed(PHOTO),
         parsed(""),
@@ -670,11 +673,7 @@ def outcome(body: str, content_type: str, is_base64: bool) -> object:
             image = load(image)
         except (InvalidImage, ImageTooLarge) as error:
             image = type(error), error.detail
-    try:
-        fingerprint = request.fingerprint()
-    except InvalidRequest as error:
-        fingerprint = error.message
-    return request.source, image, request.key, request.regions, fingerprint
+    return request.source, image, request.key, request.regions, request.fingerprint()
 
 
 @pytest.mark.parametrize("is_base64", [False, True])

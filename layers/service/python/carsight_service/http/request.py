@@ -189,7 +189,9 @@ class Request:
                 asked = detail.encode()
             case None:
                 asked = b""
-        options = repr((self.mmc, self.plate_options)).encode("utf-8", "replace")
+        # As they were sent: what is invalid is refused by the API that has such options.
+        fields = (self._fields.get(name) for name in ("mmc", "config", "text_formats"))
+        options = repr((*fields, self.query.get("text_formats"))).encode("utf-8", "replace")
         return sha256(
             b"\n".join((self.path.encode(), ",".join(self.regions).encode(), options, asked))
         ).hexdigest()

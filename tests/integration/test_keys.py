@@ -102,7 +102,7 @@ def test_each_api_has_its_own_allowance(store: MeterStore, keyring: Keyring) -> 
 
 def test_an_upload_counts_by_the_key_s_id(store: MeterStore, keyring: Keyring) -> None:
     key = make(keyring, limit=1)
-    assert store.consume_by_id(key_id(key), Api.PLATE).current == 1
+    assert store.consume_by_id(key_id(key), Api.PLATE, "upload").current == 1
     with pytest.raises(errors.LimitExceeded):
         store.consume(key, Api.PLATE)
 
@@ -116,7 +116,7 @@ def test_an_unknown_key_is_unknown(store: MeterStore, key: str) -> None:
 @pytest.mark.parametrize("wrong_id", ["", "demo", "A" * 64, "a" * 63, "a" * 65, "../" + "a" * 61])
 def test_what_is_no_key_id_is_unknown(store: MeterStore, wrong_id: str) -> None:
     with pytest.raises(errors.UnknownKey):
-        store.consume_by_id(wrong_id, Api.PLATE)
+        store.consume_by_id(wrong_id, Api.PLATE, "upload")
 
 
 def test_the_key_itself_is_stored_nowhere(keyring: Keyring, dynamodb: DynamoDBClient, table: str) -> None:

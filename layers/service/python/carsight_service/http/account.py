@@ -48,7 +48,10 @@ class Call:
         return self.request.request_id
 
     def account(self) -> model.Account:
-        """Return what is known of the key. Raises ``MissingKey``, or as ``MeterStore.account`` does."""
+        """Return what is known of the key. Raises ``MissingKey``, or as ``MeterStore.account`` does.
+
+        A key is refused with 401 here, as by the plate API.
+        """
         if self.request.key is None:
             raise MissingKey(Api.PLATE)
         return self.deployment.meters.account(self.request.key)
@@ -76,7 +79,7 @@ class AccountEndpoint:
         try:
             response = self._answer(event, log_fields)
         except Exception as error:
-            refused = translate(error, Api.VIN)
+            refused = translate(error, Api.VIN)  # whose words for a fault are the plainer ones
             log_fields |= {"code": refused.code, "detail": refused.note}
             response = refuse(refused, request_id, self._deployment.settings)
             forget_frames(error)

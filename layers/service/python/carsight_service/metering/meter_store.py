@@ -316,14 +316,14 @@ class MeterStore:
         old: dict[str, Any] = answer["Attributes"]
         return old
 
-    def consume_by_id(self, key_id: str, api: Api, ticket: str | None = None) -> Usage:
+    def consume_by_id(self, key_id: str, api: Api, ticket: str) -> Usage:
         """``consume`` for a key or account known by its id alone, as in the path of an upload.
 
         ``ticket`` names work that may be begun more than once: the write that counts it leaves the ticket in
         the meter, and a second call that finds it there counts nothing. It stays until ``settle`` or
         ``refund``. What an older key of the account has begun is counted to the key of today.
         """
-        return self._take(key_id, api, 1, Ticket(ticket) if ticket else None, follow=True).usage
+        return self.take(key_id, api, 1, ticket).usage
 
     def take(self, key_id: str, api: Api, units: int, ticket: str) -> Grant:
         """Count as many of ``units`` as the allowance holds, for work of several photos.

@@ -38,6 +38,9 @@ def recognizer() -> VinRecognizer:
         (("Fahrzeugdaten", "vin: " + UNCHECKED.lower(), "km 42.000"), UNCHECKED),
         (("VEHICLE", "1HGCM8263", "3A004352", "USA"), CHECKED),
         (("VIN: 1HGCM8263", "3A004352", "Accord"), CHECKED),
+        (("VEHICLE", "1HGCM82633A", "004352", "USA"), CHECKED),
+        (("VIN", "WVW", "ZZZ1KZ7M047185", "Golf"), UNCHECKED),
+        (("Vehicle", "VIN: 1HG", "       CM82633A004352", "km 42.000"), CHECKED),  # under the VIN itself
     ],
 )
 def test_a_vin_in_groups_behind_its_name_or_on_two_lines_is_read(
@@ -46,7 +49,8 @@ def test_a_vin_in_groups_behind_its_name_or_on_two_lines_is_read(
     found = recognizer.read(printed(*lines)).candidates
     assert [candidate.vin for candidate in found[:1]] == [vin]
     row = next(index for index, line in enumerate(lines) if vin[:3].lower() in line.lower())
-    middle = 90 + row * 90 - 10 + (45 if "3A004352" in lines else 0)
+    below = lines[row + 1].strip() if row + 1 < len(lines) else ""
+    middle = 90 + row * 90 - 10 + (45 if below and vin.endswith(below) else 0)
     assert abs((found[0].box.ymin + found[0].box.ymax) / 2 - middle) < 30
 
 

@@ -466,6 +466,8 @@ def test_the_box_of_a_vin_in_groups_is_that_of_its_characters(recognizer: VinRec
     "lines",
     [
         ["Device label", "S/N 5JTEF123032779416", "Made in PRC"],
+        ["Device label", "S/N: BHM5N8TJH75646", "Made in PRC"],  # "/" is like J, and SJN is Nissan's
+        ["Device label", "S/N 96062307986830", "Made in PRC"],
         ["PACKING SLIP", "Order 4471-2298-1075-A", "Parcel 9400 1118 9922 3344"],
         ["ACME ROUTER", "S/N 7Y2 T0A41X 9984KD03", "MAC 00:1A:2B:3C:4D:5E"],
         ["INVOICE", "IBAN NO93 8601 1117 947", "Total 812.40"],
@@ -475,6 +477,14 @@ def test_the_box_of_a_vin_in_groups_is_that_of_its_characters(recognizer: VinRec
 )
 def test_other_numbers_in_groups_are_no_answer(recognizer: VinRecognizer, lines: list[str]) -> None:
     assert recognizer.read(sheet(lines)).candidates == ()
+
+
+@pytest.mark.parametrize(
+    ("strange", "usual"),
+    [("SJN96062307986830", "SJNFDAJ11U1234567"), ("XTA5N3ER2951Z8175", "XTA210990Y2766389")],
+)
+def test_what_a_maker_never_writes_is_hardly_its_vin(strange: str, usual: str) -> None:
+    assert 100 * Prior().odds(strange) < Prior().odds(usual)
 
 
 @pytest.mark.parametrize("tilt", [0, -12, 45])

@@ -21,7 +21,7 @@ from carsight.vin import barcodes, text_lines
 from carsight.vin.barcodes import BarcodeVin
 from carsight.vin.line_reader import LineReader, LineReading, cut, cut_enlarged, grown, pooled, trimmed
 from carsight.vin.ranking import Prior, Ranking, find_window, merge_rankings, rank_by_posterior
-from carsight.vin.rules import LENGTH
+from carsight.vin.rules import LENGTH, known_maker
 from carsight.vin.views import View
 
 Floats = NDArray[np.float32]
@@ -179,6 +179,9 @@ _AROUND_LOWER_CASE = (0.02, 0.2, 0.25)
 
 _PRINTED = 6
 """How many printed lines the small reader looks at."""
+
+_PAIRS = 4
+"""How many pairs of printed lines it looks at."""
 
 _FEWEST_DIGITS = 5
 """A line of which fewer are seen says words."""
@@ -602,14 +605,24 @@ class Search:
                 self._keep(self._read_set(text, line.corners))
             elif self._certainty < self._tuning.promising:
                 self._keep(self._read(line.corners, 0.0))
-        if self._certainty >= self._tuning.promising:
-            return
-        for pair in text_lines.pairs(found, 2):
-            if self._sure or not self._pay(1):
-                break
-            corners = np.stack([*pair[0].corners[:2], *pair[1].corners[2:]])
-            both = self._read_set(text_lines.side_by_side(self.view, pair), corners)
-            self._keep(replace(both, corners=corners))
+        if self._certainty < self._tuning.promising:
+            self._read_pairs(text_lines.pairs(found, _PAIRS))
+
+    def _read_pairs(self, pairs: list[tuple[text_lines.TextLine, text_lines.TextLine]]) -> None:
+        """Read two lines as one where the small reader, at a glance, sees a maker's prefix and digits.
+
+        Both are added to what the search may cost: often that is spent on one of the two by then.
+        """
+        self._effort += _GLANCE * len(pairs)
+        for upper, lower in pairs:
+            text = text_lines.side_by_side(self.view, (upper, lower))
+            self._pay(_GLANCE)
+            _, seen = self._nets.reader.glance(text.crop(), 1.0)
+            if _may_hold_a_vin(seen) and not self._sure:
+                self._effort += 1
+                self._pay(1)
+                corners = np.stack([*upper.corners[:2], *lower.corners[2:]])
+                self._keep(replace(self._read_set(text, corners), corners=corners))
 
     def _read_set(self, text: text_lines.SetText, corners: Floats) -> Line:
         """Read what was set anew from the line with ``corners``."""
@@ -757,6 +770,18 @@ def _moved(corners: Floats, margins: CropMargins) -> Floats:
 def _may_be_a_part(seen: str) -> bool:
     """Whether the characters ``seen`` in a line may be most of a VIN's, or a VIN's and others."""
     return 11 <= len(seen) <= 22 and sum(character.isdigit() for character in seen) >= 5
+
+
+def _may_hold_a_vin(seen: str) -> bool:
+    """Whether a maker's prefix and digits stand where a VIN, alone or with others, would have them.
+
+    A character or two may be missing: it was but a glance.
+    """
+    starts = range(max(0, len(seen) - LENGTH + 3))
+    return any(
+        known_maker(seen[at:]) and sum(map(str.isdigit, seen[at : at + LENGTH])) >= _FEWEST_DIGITS
+        for at in starts
+    )
 
 
 def _length(corners: NDArray[np.floating]) -> float:

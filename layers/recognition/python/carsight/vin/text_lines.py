@@ -97,20 +97,27 @@ def _joined(boxes: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int,
 
 
 def pairs(lines: list[TextLine], most: int) -> list[tuple[TextLine, TextLine]]:
-    """Find up to ``most`` pairs of lines, one under the other, that together may hold a VIN."""
-    found = []
+    """Find up to ``most`` pairs of lines, one under the other, that together may hold a VIN, likeliest first.
+
+    The lower begins where the upper does, or farther right, behind the VIN's name.
+    """
+    found: list[tuple[float, int, TextLine, TextLine]] = []
     for upper in lines:
         for lower in lines:
             a, b = upper.corners, lower.corners
             high, low = float(a[3, 1] - a[0, 1]), float(b[3, 1] - b[0, 1])
             alike = 0.75 < high / max(low, 1.0) < 1.33
-            under = 0 < float(b[0, 1] - a[3, 1]) < 2.5 * high
-            begins = abs(float(a[0, 0] - b[0, 0])) < 0.8 * high
+            under = 0 < float(b[0, 1] - a[3, 1]) < 3 * high
+            begins = -0.8 * high < float(b[0, 0] - a[0, 0]) < 0.7 * float(a[1, 0] - a[0, 0])
             both = upper.characters + lower.characters
             short = min(upper.characters, lower.characters)
-            if alike and under and begins and short >= 4 and 13 <= both <= 22:
-                found.append((upper, lower))
-    return found[:most]
+            if alike and under and begins and short >= _SHORTEST and 11 <= both <= 24:
+                found.append((abs(both - _WITH_NAME), len(found), upper, lower))
+    return [(upper, lower) for _, _, upper, lower in sorted(found, key=lambda each: each[:2])[:most]]
+
+
+_SHORTEST, _WITH_NAME = 2.5, 18
+"""Characters of a VIN that stand apart at least, and how many there are with "VIN:" beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +211,8 @@ def _runs(marked: NDArray[np.bool_]) -> list[tuple[int, int]]:
 def side_by_side(view: View, pair: tuple[TextLine, TextLine]) -> SetText:
     """Set the text of both lines of ``pair`` one beside the other; its ``places`` say nothing."""
     upper, lower = (set_close(view, line.corners) for line in pair)
-    gap = np.repeat(upper.pixels[:, -1:], round(_GAP * _PIECE), axis=1)
+    gap = np.empty((_PIECE, round(_GAP * _PIECE), 3), np.uint8)
+    gap[:] = _ground(upper.pixels)
     pixels = np.hstack([upper.pixels, gap, lower.pixels])
     places = np.linspace(0, 1, pixels.shape[1], dtype=np.float32)
     return SetText(pixels, places, True, upper.lower_case or lower.lower_case)
@@ -213,11 +221,16 @@ def side_by_side(view: View, pair: tuple[TextLine, TextLine]) -> SetText:
 def _spread(text: Pixels) -> Pixels:
     """Lay ``text`` (26 high) over the width of a crop, but for its margins."""
     crop = np.empty((HEIGHT, WIDTH, 3), np.uint8)
-    crop[:] = [percentile(text[..., channel], 0.5) for channel in range(3)]
+    crop[:] = _ground(text)
     room = WIDTH - 2 * _MARGIN
     wide = cv2.resize(text, (room, _PIECE), interpolation=cv2.INTER_LINEAR)
     crop[_TOP : _TOP + _PIECE, _MARGIN : _MARGIN + room] = wide
     return crop
+
+
+def _ground(text: Pixels) -> list[float]:
+    """Return the color of what ``text`` stands on."""
+    return [percentile(text[..., channel], 0.5) for channel in range(3)]
 
 
 def whole_line(view: View, corners: Floats, characters: int) -> Floats:

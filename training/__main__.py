@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from training.config import (
+    HARD_VIN_READER,
     LEAN_PLATE_READER,
     LEAN_VIN_READER,
     PLATE_DETECTOR,
@@ -133,6 +134,12 @@ TASKS = {
         "reads a line that may be a VIN",
         "training.vin_reader:VinReaderTask",
         VIN_READER,
+        {**COMMON, "lines": LINES},
+    ),
+    "hard-vin-reader": Entry(
+        "reads the lines that the VIN reader leaves in doubt, struck metal above all",
+        "training.vin_reader:HardVinReaderTask",
+        HARD_VIN_READER,
         {**COMMON, "lines": LINES},
     ),
     "lean-vin-reader": Entry(

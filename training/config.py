@@ -151,9 +151,23 @@ class VinReaderConfig(Config):
 
     real: float = option(0.65, "share of real lines in a batch; the rest are rendered")
     far: float = option(0.35, "share of lines that are seen from far: few pixels a character")
+    struck: float = option(0.0, "share of a batch that is drawn as struck into metal, beside these")
 
 
 VIN_READER = VinReaderConfig(steps=2400, rate=2e-4, warmup=60, decay=0.99, every=75)
+
+HARD_VIN_READER = VinReaderConfig(
+    steps=4000,
+    batch=24,
+    rate=2e-4,
+    warmup=200,
+    decay=0.997,
+    clip=3.0,
+    floor=0.01,
+    real=0.7,
+    struck=0.6,
+    every=500,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -188,7 +188,7 @@ def main() -> None:
     reader = recognizer.reader
     shipped, reader.calibration = reader.calibration, Calibration()
     if given is not None:
-        recognizer = VinRecognizer(given, given, reader, tuning, recognizer.careful)
+        recognizer = VinRecognizer(given, given, reader, tuning, recognizer.careful, recognizer.hard)
     rows = answers(recognizer, args.data, args.split, given, args.lines)
     by_text = [row for row in rows if row.get("source") == "text"]
     scores, right = [row["confidence"] for row in by_text], [row["right"] for row in by_text]

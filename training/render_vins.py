@@ -59,6 +59,8 @@ class Sheet:
     opacity: Mask
     corners: Floats | None
     text: str
+    faint: bool = False
+    """Whether one steps up to it for a photo, as it can hardly be seen from afar."""
 
 
 class _Layout:
@@ -501,7 +503,7 @@ def _stamp(rng: Rng, vin: str | None, size: int, close: bool) -> Sheet:
         layout.put(layout.marks, line, margin, margin)
     face = _metal(rng, height, width)
     face = strike(layout.marks, face, rng)
-    return Sheet(face, np.full((height, width), 255, np.uint8), layout.corners, vin or "")
+    return Sheet(face, np.full((height, width), 255, np.uint8), layout.corners, vin or "", faint=True)
 
 
 def _paper(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
@@ -670,8 +672,13 @@ def _camera(rng: Rng, picture: Pixels, steady: bool = False) -> Pixels:
     return picture
 
 
-def _homography(rng: Rng, sheet: Sheet, height: int, width: int, turn: float, share: float) -> Floats:
-    """Draw a view: the text ``share`` of the photo's width long, turned by ``turn`` radians."""
+def _homography(
+    rng: Rng, sheet: Sheet, height: int, width: int, turn: float, share: float, off: float = 0.2
+) -> Floats:
+    """Draw a view: the text ``share`` of the photo's width long, turned by ``turn`` radians.
+
+    Its middle is off the photo's by ``off`` of the photo's sides at most.
+    """
     rows, columns = sheet.pixels.shape[:2]
     source = np.array([(0, 0), (columns, 0), (columns, rows), (0, rows)], np.float64)
     text = sheet.corners if sheet.corners is not None else source
@@ -687,7 +694,7 @@ def _homography(rng: Rng, sheet: Sheet, height: int, width: int, turn: float, sh
     flat += flat[:, ::-1] * (float(rng.normal(0, 0.06)), 0.0)
     cosine, sine = math.cos(turn), math.sin(turn)
     turned = flat @ np.array([(cosine, sine), (-sine, cosine)])
-    where = np.array([(width, height)]) * rng.uniform(0.3, 0.7, 2)
+    where = np.array([(width, height)]) * rng.uniform(0.5 - off, 0.5 + off, 2)
     return np.asarray(
         cv2.getPerspectiveTransform(source.astype(np.float32), (turned + where).astype(np.float32)),
         np.float32,
@@ -713,14 +720,22 @@ def _moved(corners: Floats, matrix: Floats) -> Floats:
     )
 
 
+_PLAIN = (-0.85, 0.45, 0.12, 0.2)
+_FAINT = (-0.45, 0.2, 0.45, 0.06)
+"""How much of a photo's width a VIN takes: mean and deviation of the logarithm, the least share, and how far
+its middle is off the photo's. Of 74 real photos of struck metal, lines take 0.46 to 0.93, half of them more
+than 0.64."""
+
+
 def _photograph(rng: Rng, vin: str | None, kind: str | None = None) -> tuple[Pixels, Floats | None]:
     width = int(rng.integers(256, 640))
     height = int(np.clip(width * np.exp(rng.normal(0, 0.25)), 200, 640))
     sheet, glass = draw_sheet(rng, vin, kind=kind)
     turn = draw_turn(rng)
-    share = float(np.clip(np.exp(rng.normal(-0.85, 0.45)), 0.12, 0.95))
+    typical, spread, least, off = _FAINT if sheet.faint else _PLAIN
+    share = float(np.clip(np.exp(rng.normal(typical, spread)), least, 0.95))
     for _ in range(8):
-        matrix = _homography(rng, sheet, height, width, turn, share)
+        matrix = _homography(rng, sheet, height, width, turn, share, off)
         if sheet.corners is None:
             break
         seen = _moved(sheet.corners, matrix)
@@ -792,10 +807,10 @@ def render_line(rng: Rng) -> tuple[Pixels, str]:
     return cut(picture, jittered(corners, rng)), text
 
 
-def photograph_line(rng: Rng, lower: bool = False) -> tuple[Pixels, Floats, str]:
+def photograph_line(rng: Rng, lower: bool = False, kind: str | None = None) -> tuple[Pixels, Floats, str]:
     """Return a line as a photo shows it, its corners (4 x 2, pixels) and what it says in ``ALPHABET``.
 
-    ``lower`` says that it is printed in lower case.
+    ``lower`` says that it is printed in lower case, ``kind`` on which of `KINDS` it is, if given.
 
     Characters are 6 to 45 pixels high. One line in sixteen is not a VIN, so that the reader
     does not learn to see seventeen characters everywhere; its text leaves out what the alphabet does not
@@ -804,7 +819,8 @@ def photograph_line(rng: Rng, lower: bool = False) -> tuple[Pixels, Floats, str]
     vin = draw_vin(rng)
     if rng.random() < 0.06:
         vin = "".join(rng.choice(list(ALPHABET), int(rng.integers(5, 15))))
-    kind = str(rng.choice(("label", "paper"))) if lower else None
+    if lower:
+        kind = str(rng.choice(("label", "paper")))
     sheet, glass = draw_sheet(rng, vin.lower() if lower else vin, rows=(2, 5), close=True, kind=kind)
     assert sheet.corners is not None
     text = sheet.corners

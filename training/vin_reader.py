@@ -31,6 +31,7 @@ from training.config import VinReaderConfig
 from training.data import Pixels, read_image, read_labels
 from training.loop import Figures, Task
 from training.model_files import describe
+from training.quantize import hold_in_bytes
 from training.render_vins import Floats, Rng, jittered, photograph_line
 
 
@@ -146,7 +147,7 @@ class Samples:
 
     def __init__(self, data: Path, lines: Sequence[Line], rng: Rng, config: VinReaderConfig) -> None:
         self._rng = rng
-        self._share, self._far = config.real, config.far
+        self._share, self._far, self._struck = config.real, config.far, config.struck
         self._lines = list(lines)
         self._parts: list[tuple[Pixels, Floats]] = []
         makers: dict[str, int] = {}
@@ -172,9 +173,9 @@ class Samples:
         pixels, corners = self._parts[index]
         return spoil_line(pixels, self._rng), corners, self._lines[index].text
 
-    def rendered(self) -> tuple[Pixels, str]:
-        """Return a rendered line and its text."""
-        pixels, corners, text = photograph_line(self._rng)
+    def rendered(self, kind: str | None = None) -> tuple[Pixels, str]:
+        """Return a rendered line, on one of ``render_vins.KINDS`` if given, and its text."""
+        pixels, corners, text = photograph_line(self._rng, kind=kind)
         return self._crop(pixels, corners, text), text
 
     def _crop(self, pixels: Pixels, corners: Floats, text: str) -> Pixels:
@@ -184,8 +185,13 @@ class Samples:
 
     def batch(self, size: int) -> tuple[list[Pixels], list[str]]:
         """Return ``size`` lines and their texts."""
-        pairs = [self.real() if self._rng.random() < self._share else self.rendered() for _ in range(size)]
+        pairs = [self._draw() for _ in range(size)]
         return [pixels for pixels, _ in pairs], [text for _, text in pairs]
+
+    def _draw(self) -> tuple[Pixels, str]:
+        if self._struck and self._rng.random() < self._struck:
+            return self.rendered("stamped")
+        return self.real() if self._rng.random() < self._share else self.rendered()
 
 
 def validate(
@@ -314,6 +320,26 @@ class VinReaderTask(Task[VinReaderConfig, Batch]):
         """Return the net of ``model``."""
         net, _ = ppocr.recovered(model, ALPHABET)
         return net
+
+
+class HardVinReaderTask(VinReaderTask):
+    """Reads what the VIN reader leaves in doubt: the same net, taught struck metal first of all.
+
+    It begins with the VIN reader, or one that has learned lines from far, and is asked too seldom for its
+    time to count: where its arithmetic stays in floats, low relief is read better than in bytes.
+    """
+
+    def prepare(self, net: nn.Module) -> list[dict[str, Any]]:
+        """Leave the very first layers alone."""
+        assert isinstance(net, ppocr.Reader)
+        for name, parameter in net.body.named_parameters():
+            parameter.requires_grad_(not name.startswith("stem"))
+        return [{"params": [each for each in net.parameters() if each.requires_grad], "share": 1.0}]
+
+    def quantize(self, exact: Path, out: Path) -> None:
+        """Hold the weights in bytes."""
+        hold_in_bytes(exact, out)
+        describe(out, METADATA)
 
 
 _LINES = "lines.jsonl"

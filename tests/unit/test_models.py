@@ -26,7 +26,10 @@ from carsight.vin.recognizer import VinRecognizer, VinTuning
 from tests.tolerance import differences
 
 PHOTOS = Path(__file__).parents[1] / "data"
-MODELS = sorted(path.stem for path in runtime.MODELS.glob("*.onnx"))
+IN_FLOATS = "vin_reader_hard"
+"""The one that is asked seldom: its weights lie in bytes, its arithmetic is in floats."""
+
+MODELS = sorted(path.stem for path in runtime.MODELS.glob("*.onnx") if path.stem != IN_FLOATS)
 
 ON_THE_EDGE = 1e-3
 """Share of a convolution's results that may lie one step off: on the edge between two integers, the order of

@@ -398,6 +398,46 @@ def test_the_lean_vin_reader_says_of_small_text_what_its_teacher_says_of_it_larg
     assert sorted(read.state_dict()) == sorted(task.net().state_dict())
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # Torch's, as it exports
+def test_the_reader_of_hard_lines_learns_struck_ones_and_keeps_its_weights_in_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip(
+        "torch", reason="training takes Torch, which the development environment lacks"
+    )
+    pytest.importorskip("rapidocr", reason="the published weights are in its wheel")
+    from training import vin_reader
+    from training.config import HARD_VIN_READER
+    from training.render_vins import photograph_line
+
+    torch.manual_seed(1)
+    given = {"steps": 6, "batch": 5, "rate": 5e-5, "warmup": 1, "every": 6, "real": 0.0, "struck": 1.0}
+    config = HARD_VIN_READER.settle(tmp_path, given | {"workers": 0})
+    task = vin_reader.HardVinReaderTask(tmp_path, tmp_path, config)
+    vars(task)["training"] = []
+    kinds: list[str | None] = []
+
+    def noted(rng: np.random.Generator, lower: bool = False, kind: str | None = None) -> Any:
+        kinds.append(kind)
+        return photograph_line(rng, lower, kind)
+
+    monkeypatch.setattr(vin_reader, "photograph_line", noted)
+    monkeypatch.setattr(task, "figures", lambda net: {})
+    monkeypatch.setattr(task, "judge", lambda model: {})
+    batch = next(task.batches(np.random.default_rng(1), 0))
+    assert kinds == ["stamped"] * 5
+    monkeypatch.setattr(task, "batches", lambda *_: iter([batch] * 9))
+    learned = losses(task, monkeypatch)
+    assert learned[-1]["text"] < learned[0]["text"]
+    out = tmp_path / "hard.onnx"
+    task.export(out)
+    assert out.stat().st_size < 0.3 * (tmp_path / "float.onnx").stat().st_size
+    wanted, found = task.trained.state_dict(), task.recovered(out).state_dict()
+    assert wanted.keys() == found.keys()
+    weight = "body.blocks.5.expand.weight"
+    assert (wanted[weight] - found[weight]).abs().max() <= 0.5 * wanted[weight].abs().max() / 127
+
+
 # -- the small VIN reader ------------------------------------------------------------------------------------
 
 

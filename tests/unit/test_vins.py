@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,13 @@ from carsight.vin.line_reader import Calibration, LineReader, LineReading
 from carsight.vin.payloads import Place
 from carsight.vin.ranking import Prior, rank_by_posterior
 from carsight.vin.recognizer import CheckDigit, Repair, VinRecognizer, VinResult
+from carsight.vin.rules import check_applies, is_valid, known_maker
 from carsight.vin.search import Search
 from carsight.vin.views import View
 from training.render_numbers import render_other
+from training.render_vins import strike
+from training.vin_glyphs import Style, set_line
+from training.vin_texts import draw_vin
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
@@ -299,6 +304,81 @@ def test_the_careful_reader_is_opened_once_and_not_before_it_is_asked(
     assert recognizer.careful is not None
     assert recognizer.careful() is recognizer.careful()
     assert opened.count("vin_reader") == 1
+    assert recognizer.hard is not None
+    assert recognizer.hard() is recognizer.hard()
+    assert opened.count("vin_reader_hard") == 1
+
+
+IN_DOUBT = reading((UNCHECKED, 0.55), (UNCHECKED[:16] + "6", 0.44), share=0.95)
+CLUELESS = reading((UNCHECKED, 0.55), (UNCHECKED[:16] + "6", 0.44), share=0.3)
+
+
+@pytest.mark.parametrize(
+    ("others", "hard", "believed"),
+    [
+        (IN_DOUBT, reading((UNCHECKED, 0.9), (UNCHECKED[:16] + "6", 0.1)), UNCHECKED),  # the same
+        (IN_DOUBT, reading((UNCHECKED, 0.5), (UNCHECKED[:16] + "6", 0.5)), ""),
+        (IN_DOUBT, reading((CHECKED, 0.9), share=0.9), ""),
+        (IN_DOUBT, reading((CHECKED, 0.999), share=0.999), CHECKED),
+        (CLUELESS, reading((CHECKED, 0.9), share=0.9), CHECKED),
+        (CLUELESS, reading((CHECKED, 0.5), share=0.5), ""),
+        (CLUELESS, reading((CHECKED[:16] + "9", 0.999), share=0.999), ""),  # its check digit fails
+        (CLUELESS, reading(("YZ7" + UNCHECKED[3:], 0.999), share=0.999), ""),  # of no known maker
+        (CLUELESS, LineReading(0.999, ((CHECKED, 0.999),), CHECKED, None, tuple(np.linspace(0, 1, 17))), ""),
+    ],
+)
+def test_the_reader_of_hard_lines_is_believed_the_sooner_the_less_the_others_say(
+    others: LineReading, hard: LineReading, believed: str
+) -> None:
+    edge = np.array([(0, 50), (400, 50), (400, 70), (0, 70)], np.float32)
+    detector = Blind(edge if hard.centers else QUAD)  # the last one's first and last characters are cut off
+    recognizer = VinRecognizer(detector, detector, Told(others), hard=lambda: Told(hard))
+    found = recognizer.read(np.full((200, 400, 3), 128, np.uint8)).candidates
+    assert [candidate.vin for candidate in found[:1]] == [believed] * bool(believed)
+
+
+def _struck(rng: np.random.Generator) -> tuple[Pixels, str]:
+    """Return a VIN struck or pinned into sheet metal, and what it is."""
+    drawn = (draw_vin(rng) for _ in itertools.count())
+    vin = next(v for v in drawn if known_maker(v) and (is_valid(v) or not check_applies(v)))
+    pinned = int(rng.choice([0, 120]))
+    marks, _ = set_line(vin, Style("strokes", 24, 0.75, True, 1.0, 10, pinned, 6))
+    marks = np.pad(marks, ((70, 70), (50, 50)))
+    sheet = rng.uniform(70, 190) + rng.normal(0, 4, (*marks.shape, 1)) + np.zeros(3)
+    lit = strike(marks, sheet.clip(0, 255).astype(np.uint8), rng)
+    return np.asarray(cv2.GaussianBlur(lit, (0, 0), 0.8), np.uint8), vin
+
+
+def test_struck_metal_is_read_by_the_reader_of_hard_lines(recognizer: VinRecognizer) -> None:
+    others = VinRecognizer(recognizer.near, recognizer.far, recognizer.reader, careful=recognizer.careful)
+    photos = [_struck(np.random.default_rng(seed)) for seed in range(12)]
+    right = {}
+    for name, each in (("with", recognizer), ("without", others)):
+        answers = [each.read(photo).candidates[:1] for photo, _ in photos]
+        said = [(answer[0].vin, vin) for answer, (_, vin) in zip(answers, photos, strict=True) if answer]
+        assert all(read == vin for read, vin in said), name
+        right[name] = len(said)
+    assert right["with"] >= 8
+    assert right["with"] >= right["without"] + 4
+
+
+@pytest.mark.parametrize(
+    ("others", "crops"),
+    [
+        (reading((CHECKED, 0.99)), 0),
+        (reading(share=0.0), 0),
+        (IN_DOUBT, 4),  # of the first cuts of two lines it says nothing
+    ],
+)
+def test_the_reader_of_hard_lines_is_asked_only_about_what_is_still_in_doubt(
+    others: LineReading, crops: int
+) -> None:
+    hard = Twice(reading(share=0.0), reading(share=0.0))
+    detector = Blind(QUAD)
+    VinRecognizer(detector, detector, Told(others), hard=lambda: hard).read(
+        np.full((200, 400, 3), 128, np.uint8)
+    )
+    assert hard.crops == crops
 
 
 def test_the_small_reader_reads_several_crops_as_it_reads_each(recognizer: VinRecognizer) -> None:

@@ -46,16 +46,19 @@ class VinRecognizer:
         reader: LineReader,
         tuning: VinTuning | None = None,
         careful: Callable[[], LineReader] | None = None,
+        hard: Callable[[], LineReader] | None = None,
     ) -> None:
         """Search with ``near``, look closer with ``far``, which sees the photo at about twice the size.
 
         ``reader`` reads every line first and says how sure the whole may be; ``careful`` returns the one that
-        is asked where it is not sure, by default the same.
+        is asked where it is not sure, by default the same. ``hard`` returns the one that is asked last, where
+        a line is still in doubt.
         """
         self.near = near
         self.far = far
         self.reader = reader
         self.careful = careful
+        self.hard = hard
         self.tuning = tuning or VinTuning()
         given = self.tuning.threshold
         self.threshold = reader.threshold if given is None else given
@@ -86,7 +89,8 @@ class VinRecognizer:
         )
         small = LineReader(runtime.session(models / "vin_reader_small.onnx"), centered=False)
         careful = runtime.once(lambda: LineReader(runtime.session(models / "vin_reader.onnx")))
-        return cls(near, far, small, tuning, careful)
+        hard = runtime.once(lambda: LineReader(runtime.session(models / "vin_reader_hard.onnx")))
+        return cls(near, far, small, tuning, careful, hard)
 
     def read(self, image: PhotoSource) -> VinResult:
         """Read the VINs of ``image``, usually one. ``open_photo`` tells what it may be and what is raised."""

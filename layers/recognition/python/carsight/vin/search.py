@@ -21,7 +21,7 @@ from carsight.vin import barcodes, text_lines
 from carsight.vin.barcodes import BarcodeVin
 from carsight.vin.line_reader import LineReader, LineReading, cut, cut_enlarged, grown, pooled, trimmed
 from carsight.vin.ranking import Prior, Ranking, find_window, merge_rankings, rank_by_posterior
-from carsight.vin.rules import LENGTH, known_maker
+from carsight.vin.rules import LENGTH, check_applies, is_valid, known_maker
 from carsight.vin.views import View
 
 Floats = NDArray[np.float32]
@@ -80,6 +80,12 @@ class VinTuning:
     looks that were wrong had 0.948; none was wrong twice from 0.85. Where the careful reader says the same as
     the small one, ``agreed`` is as good as ``sure``. A line below ``hopeless`` that further cuts make less
     sure is given up.
+
+    The word of the reader of hard lines, asked where all else has left a line in doubt, is taken from the
+    certainty ``hard_agreed`` where the others think the same likeliest, ``hard_against`` where they think
+    another, and ``hard_alone`` where they hardly think any (below ``clueless``). Of 147 photos sent in eleven
+    ways, 122 of them left in doubt, that answers 31 more rightly and one wrongly. ``hard_crops`` bounds what
+    it reads.
     """
 
     sides: tuple[int, int] = (416, 640)
@@ -102,6 +108,11 @@ class VinTuning:
     settled_again: float = 0.85
     agreed: float = 0.8
     hopeless: float = 0.5
+    hard_agreed: float = 0.7
+    hard_alone: float = 0.7
+    hard_against: float = 0.95
+    clueless: float = 0.4
+    hard_crops: int = 15
     cuts: tuple[tuple[CropMargins, ...], ...] = _CUTS
 
 
@@ -186,6 +197,10 @@ _PAIRS = 4
 _FEWEST_DIGITS = 5
 """A line of which fewer are seen says words."""
 
+_HARD_FINDS, _HARD_FIRST, _HARDLY_ANY = 2, 2, 0.1
+"""About how many finds the reader of hard lines is asked, from how many cuts at first, and how sure it must
+be of these to read on."""
+
 _FEWEST_SEEN = 9
 """A line in which the net sees fewer characters is no VIN, not even upside down."""
 
@@ -233,6 +248,8 @@ class Nets(Protocol):
     """Reads every line first, and says how sure a VIN is."""
     careful: Callable[[], LineReader] | None
     """Returns the reader that is asked where the first is not sure; the first where None."""
+    hard: Callable[[], LineReader] | None
+    """Returns the reader of hard lines, struck metal above all, that is asked last; none where None."""
     tuning: VinTuning
 
 
@@ -289,6 +306,7 @@ class Search:
             self._recut,
             self._look_turned,
             self._look_harder_for_codes,
+            self._ask_last,
         ):
             way()
             if self._sure:
@@ -672,6 +690,55 @@ class Search:
             if self._certainty > self._tuning.likely:
                 return
 
+    def _ask_last(self) -> None:
+        """Ask the reader of hard lines about what is still in doubt; where it is believed, its word counts.
+
+        Struck metal is what it learned most of. It sees more than the careful reader there, and is sure of
+        more that is wrong elsewhere, so it is not asked before.
+        """
+        if self._nets.hard is None or self._certainty < self._tuning.promising:
+            return
+        ((likeliest, certainty), *_) = merge_rankings([line.ranked for line in self.lines], self.odds)
+        clueless = certainty < self._tuning.clueless
+        left = self._tuning.hard_crops
+        for line in self._hard_lines():
+            word, read = self._hard_word(line, left)
+            left -= read
+            if word is None or not _keeps_the_rules(word.ranked[0][0]):
+                continue
+            agreed = word.ranked[0][0] == likeliest
+            tuning = self._tuning
+            least = tuning.hard_agreed if agreed else tuning.hard_alone if clueless else tuning.hard_against
+            if word.certainty >= least:
+                self.lines = [word]
+                return
+
+    def _hard_lines(self) -> list[Line]:
+        """Return the lines that the reader of hard lines is asked about: the surest, and the best finds."""
+        finds = sorted(self.lines, key=lambda line: -line.score)[:_HARD_FINDS]
+        best = self._best
+        return [line for line in (best, *(line for line in finds if line is not best)) if not line.lower_case]
+
+    def _hard_word(self, line: Line, left: int) -> tuple[Line | None, int]:
+        """Return what the reader of hard lines says of ``line`` from several cuts, and how many it read.
+
+        None where that is nothing, or the line is cut off, and at most ``left`` crops are read. After the
+        first cuts it reads on only where they promise something.
+        """
+        assert self._nets.hard is not None
+        cuts = self._tuning.cuts[0]
+        if len(cuts) > left:
+            return None, 0
+        readings: list[LineReading] = []
+        for some in (cuts[:_HARD_FIRST], cuts[_HARD_FIRST:]):
+            crops = [self._cut(line.corners, margins) for margins in some]
+            readings += self._nets.hard().read(crops)
+            word = self._line(line.corners, line.score, *readings)
+            size = (self._photo.width, self._photo.height)
+            if word.certainty < _HARDLY_ANY or is_cut(readings[0], grown(line.corners), size):
+                return None, len(readings)
+        return word, len(readings)
+
     def _cut(self, corners: Floats, margins: CropMargins) -> Pixels:
         quad = self.view.from_photo(_moved(corners, margins))
         return cut(self.view.pixels, quad, 0.05, 0.33, 0.35 + margins.sides)
@@ -744,6 +811,11 @@ def is_cut(reading: LineReading, crop: Floats, size: tuple[int, int]) -> bool:
     left, right = (crop[0] + crop[3]) / 2, (crop[1] + crop[2]) / 2
     points = left + (right - left) * ends[:, None]
     return bool((points < 0).any() or (points > size).any())
+
+
+def _keeps_the_rules(vin: str) -> bool:
+    """Whether ``vin`` is of a known maker and its check digit holds where it must."""
+    return known_maker(vin) and (is_valid(vin) or not check_applies(vin))
 
 
 def _are_one(corners: Floats, others: Floats) -> bool:

@@ -228,6 +228,7 @@ def test_only_texts_of_the_formats_named_are_answered(service: Service) -> None:
         assert "".join(one["character"] for one in plate["characters"]) == "ab12cde"
     nothing = post(service, ("text_formats", "[0-9]{5}"), key=key, path="/platerecognition")
     assert (nothing.status, nothing.body["message"]) == (404, "No plates detected in image")
+    assert "text_formats" in nothing.body["detail"]  # the photo is not to blame
     assert service.used(key, Api.PLATE) == 2
 
 

@@ -609,6 +609,7 @@ def test_a_black_png_is_whole(color: int, depth: int, bytes_a_row: int) -> None:
         pytest.param(b"%PDF-1.7", "PDF document", id="PDF"),
         pytest.param(b"\0\0\0\x18ftypmp42\0\0\0\0isommp42", "video", id="video"),
         pytest.param(b"\xff\x0a\x00", "JPEG XL", id="JPEG XL"),
+        pytest.param(b"II+\0\x08\0\0\0", "BigTIFF", id="BigTIFF"),
         pytest.param(b"\xff\xd8", "not a picture", id="two bytes of a JPEG"),
         pytest.param(b"\xff\xd8\xff\xd9", "holds no picture", id="JPEG of two markers"),
         pytest.param(

@@ -70,6 +70,8 @@ _OTHERS = (
     (0, b"\x00\x00\x00\x0cJXL ", "JPEG XL picture"),
     (0, b"\x00\x00\x00\x0cjP  ", "JPEG 2000 picture"),
     (0, b"\xff\x4f\xff\x51", "JPEG 2000 picture"),
+    (0, b"II+\0", "BigTIFF picture"),
+    (0, b"MM\0+", "BigTIFF picture"),
     (0, b"8BPS", "Photoshop document"),
     (0, b"%PDF", "PDF document"),
     (0, b"PK\x03\x04", "ZIP archive"),

@@ -388,13 +388,19 @@ class NothingFound(ErrorOfApi):
     }
 
     def __init__(
-        self, api: Api, reason: Reason | None = None, figure: float | None = None, needed: float | None = None
+        self,
+        api: Api,
+        reason: Reason | None = None,
+        figure: float | None = None,
+        needed: float | None = None,
+        *,
+        detail: str = "",
     ) -> None:
         if reason is None:
             reason = "no_plate" if api is Api.PLATE else "no_vin"
         figures = {"figure": figure, "needed": needed}
         known = {name: round(value, 3) for name, value in figures.items() if value is not None}
-        super().__init__(api, detail=REASONS[reason], extra={"reason": reason, **known})
+        super().__init__(api, detail=detail or REASONS[reason], extra={"reason": reason, **known})
 
 
 REASONS: dict[Reason, str] = {

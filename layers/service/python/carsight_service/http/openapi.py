@@ -114,14 +114,13 @@ def nothing_found(api: Api) -> list[ServiceError]:
     """Return a 404 for each reason that a photo without a reading may have."""
     if api is Api.PLATE:
         return [
-            NothingFound(api, "no_plate", 0.12, 0.3),
-            NothingFound(api, "plate_too_small", 7, 10),
-            NothingFound(api, "illegible", 0.04, 0.1),
+            NothingFound(api, "no_plate", 0.12),
+            NothingFound(api, "plate_too_small", 7.4, 12),
+            NothingFound(api, "illegible", 0.01, 0.02),
         ]
     return [
         NothingFound(api, "no_vin", 3),
-        NothingFound(api, "illegible", 0.04, 0.1),
-        NothingFound(api, "not_sure", 0.52, 0.77),
+        NothingFound(api, "not_sure", 0.52, 0.785),
     ]
 
 
@@ -197,13 +196,16 @@ _NOTHING_FOUND: Document = {
         "figure": {
             "type": "number",
             "description": (
-                "What decided it. `no_plate`: the highest score of anything like a plate, 0..1. "
+                "What decided it, where it was not the request's own options. `no_plate`: the highest score of anything like a plate, 0..1. "
                 "`plate_too_small`: the height of the largest plate in pixels. `illegible`: the best "
                 "reading's score, 0..1. `no_vin`: how many lines of text and codes were read. `not_sure`: "
                 "the best VIN's confidence, 0..1."
             ),
         },
-        "needed": {"type": "number", "description": "What `figure` would have had to be at least."},
+        "needed": {
+            "type": "number",
+            "description": "What `figure` would have had to be at least, where one number decides.",
+        },
     },
 }
 

@@ -36,6 +36,12 @@ _MAX_OPTIONAL = 5
 """How many parts of one format may vary in length: with 8, 20 formats and 36 plates took 1.4 seconds."""
 
 
+_LEFT_OUT = (
+    "There are plates in the photo, but none that the request's text_formats and config let through. Send it "
+    "without them to see what was read."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class PlateOptions:
     """Which of the plates that were read are answered. Without options: all of them."""
@@ -79,7 +85,7 @@ class PlateOptions:
             if isinstance(answer, PlatesAndVehicles):
                 return _with_left(answer, left)
             if not left:
-                raise NothingFound(Api.PLATE)
+                raise NothingFound(Api.PLATE, detail=_LEFT_OUT)
             return answer.changed(results=left)
 
         return chosen

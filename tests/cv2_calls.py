@@ -52,6 +52,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "getRotationMatrix2D": lambda: cv2.getRotationMatrix2D((20, 20), 30, 1.0),
     "getTextSize": lambda: cv2.getTextSize("7KMR204", cv2.FONT_HERSHEY_SIMPLEX, 1.0, 2),
     "imdecode": lambda: cv2.imdecode(np.frombuffer(WEBP, np.uint8), cv2.IMREAD_UNCHANGED),
+    "moments": lambda: cv2.moments(GRAY, binaryImage=True),
     "morphologyEx": lambda: [
         cv2.morphologyEx(GRAY, operation, np.ones((3, 9), np.uint8))
         for operation in (cv2.MORPH_CLOSE, cv2.MORPH_OPEN, cv2.MORPH_GRADIENT)

@@ -76,3 +76,28 @@ def test_a_part_of_a_line_is_made_as_long_as_the_line() -> None:
     whole = text_lines.whole_line(view, part, 8)
     assert abs(whole[0, 0] - left) < 25
     assert abs(whole[1, 0] - right) < 25
+
+
+@pytest.mark.parametrize("tilt", [-8, -3, 5])
+def test_tilted_print_is_leveled(recognizer: VinRecognizer, tilt: int) -> None:
+    page = printed("MFD BY HONDA", "VIN 1HG CM8263 3A004352", "TYPE PASSENGER CAR", "GVWR 2100 KG")
+    matrix = cv2.getRotationMatrix2D((600, 350), tilt, 1)
+    photo = np.asarray(cv2.warpAffine(page, matrix, (1200, 700), borderValue=(120, 125, 130)), np.uint8)
+    (*_, line) = text_lines.find_lines(View.of(Photo.of(photo), 1600))
+    (left, right), across = line.corners[:2], line.corners[1] - line.corners[0]
+    assert right[0] > left[0] and abs(np.degrees(np.arctan2(across[1], across[0])) + tilt) < 0.7
+    assert [candidate.vin for candidate in recognizer.read(photo).candidates[:1]] == [CHECKED]
+
+
+def test_a_vin_is_found_among_the_other_numbers_of_a_paper(recognizer: VinRecognizer) -> None:
+    page = printed(
+        "B 21.03.2007  2.1 0603  2.2 AFT000018",
+        "D.2 FM5FM52S010FGL07MMEM1N7V",
+        "K e1*2001/116*0242*21 18 04204",
+        "P.3 Diesel / 0002 / 1896 / 1485",
+        "E " + UNCHECKED + "  3 7",
+        "C.1 20150612 004711 08 15 2233",
+        "X 9944 1122 3344 5566 7788 99",
+        size=22,
+    )
+    assert [candidate.vin for candidate in recognizer.read(page).candidates[:1]] == [UNCHECKED]

@@ -345,6 +345,11 @@ class Search:
         self._spent += cost
         return True
 
+    def _pay_beyond(self, cost: float) -> None:
+        """Spend ``cost`` on top of what the search may cost."""
+        self._effort += cost
+        self._spent += cost
+
     # ---------------------------------------------------------------------------------------- lines
 
     def _look_first(self) -> None:
@@ -602,23 +607,26 @@ class Search:
     def _read_print(self) -> None:
         """Read lines of clear print that the detector missed, and those that stand one under the other.
 
-        The small reader looks first: a line is worth more only if it says enough characters and digits.
+        The small reader looks first: a line is worth more only if it says enough characters and digits. What
+        it glances at, and what looks like a VIN then, is read in any case: on papers all else is often spent
+        on their other numbers.
         """
         if self._certainty >= self._tuning.likely:
             return
         found = text_lines.find_lines(self.view)
         likely = [line for line in found if 13 <= line.characters <= 45 and not self._is_known(line.corners)]
-        promising: list[tuple[int, int, text_lines.TextLine, text_lines.SetText]] = []
+        promising: list[tuple[bool, int, text_lines.TextLine, text_lines.SetText]] = []
         for line in sorted(likely, key=lambda line: abs(line.characters - 21))[:_PRINTED]:
-            if not self._pay(_GLANCE):
-                break
+            self._pay_beyond(_GLANCE)
             text = text_lines.set_close(self.view, line.corners)
             _, seen = self._nets.reader.glance(text.crop(), 1.0)
             if 15 <= len(seen) <= 40 and sum(character.isdigit() for character in seen) >= _FEWEST_DIGITS:
-                promising.append((abs(len(seen) - LENGTH), len(promising), line, text))
-        for _, _, line, text in sorted(promising, key=lambda each: each[:2])[:2]:
-            if self._sure or not self._pay(1):
+                promising.append((not _may_hold_a_vin(seen), abs(len(seen) - LENGTH), line, text))
+        for other, _, line, text in sorted(promising, key=lambda each: each[:2])[:2]:
+            if self._sure or (other and not self._pay(1)):
                 break
+            if not other:
+                self._pay_beyond(1)
             if text.changed:
                 self._keep(self._read_set(text, line.corners))
             elif self._certainty < self._tuning.promising:
@@ -627,18 +635,13 @@ class Search:
             self._read_pairs(text_lines.pairs(found, _PAIRS))
 
     def _read_pairs(self, pairs: list[tuple[text_lines.TextLine, text_lines.TextLine]]) -> None:
-        """Read two lines as one where the small reader, at a glance, sees a maker's prefix and digits.
-
-        Both are added to what the search may cost: often that is spent on one of the two by then.
-        """
-        self._effort += _GLANCE * len(pairs)
+        """Read two lines as one where the small reader, at a glance, sees a maker's prefix and digits."""
         for upper, lower in pairs:
             text = text_lines.side_by_side(self.view, (upper, lower))
-            self._pay(_GLANCE)
+            self._pay_beyond(_GLANCE)
             _, seen = self._nets.reader.glance(text.crop(), 1.0)
             if _may_hold_a_vin(seen) and not self._sure:
-                self._effort += 1
-                self._pay(1)
+                self._pay_beyond(1)
                 corners = np.stack([*upper.corners[:2], *lower.corners[2:]])
                 self._keep(replace(self._read_set(text, corners), corners=corners))
 

@@ -6,6 +6,7 @@ behind its name, or on two lines; there the print is clear, and contrast is enou
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,19 +47,24 @@ _MARGIN, _TOP = 12, (HEIGHT - _PIECE) // 2
 
 
 class TextLine(NamedTuple):
-    """``corners`` (4 x 2) of a line, in pixels of the full photo, and about how many characters it has."""
+    """``corners`` (4 x 2) of a line, in pixels of the full photo, and about how many characters it has.
+
+    ``level`` holds the corners where the lines of the photo are level.
+    """
 
     corners: Floats
     characters: float
+    level: Floats
 
 
 def find_lines(view: View) -> list[TextLine]:
-    """Find the level lines of clear print in ``view``, from the top."""
+    """Find the lines of clear print in ``view``, all of which are tilted alike, from the top."""
     small = view.gray().zoomed(min(1.0, _SIDE / max(view.width, view.height)))
-    edges = cv2.morphologyEx(small.pixels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-    _, strokes = cv2.threshold(edges, max(40.0, float(edges.mean()) * 2), 255, cv2.THRESH_BINARY)
-    words = cv2.morphologyEx(strokes, cv2.MORPH_CLOSE, np.ones((1, _JOINED), np.uint8))
-    _, _, stats, _ = cv2.connectedComponentsWithStats(words)
+    labels, stats = _words(small)
+    tilt = _tilt(labels, stats)
+    if abs(tilt) >= _LEVEL:
+        small = small.tilted(tilt)
+        _, stats = _words(small)
     boxes = [
         (int(x), int(y), int(width), int(height))
         for x, y, width, height, area in stats[1:]
@@ -72,8 +78,43 @@ def find_lines(view: View) -> list[TextLine]:
         if width < 2 * height:
             continue
         quad = np.array([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], np.float32)
-        lines.append(TextLine(small.to_photo(quad), width / (_PITCH * height)))
+        lines.append(TextLine(small.to_photo(quad), width / (_PITCH * height), quad))
     return lines
+
+
+def _words(small: View) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return what the strokes of a gray view are joined to: labels by pixel, and OpenCV's statistics."""
+    edges = cv2.morphologyEx(small.pixels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    _, strokes = cv2.threshold(edges, max(40.0, float(edges.mean()) * 2), 255, cv2.THRESH_BINARY)
+    words = cv2.morphologyEx(strokes, cv2.MORPH_CLOSE, np.ones((1, _JOINED), np.uint8))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(words)
+    return np.asarray(labels, np.int32), np.asarray(stats, np.int32)
+
+
+def _tilt(labels: NDArray[np.int32], stats: NDArray[np.int32]) -> float:
+    """Return by how many degrees the longest words are tilted, in their middle; 0 where they disagree."""
+    order = np.argsort(-stats[1:, cv2.CC_STAT_WIDTH])[:_TELLING] + 1
+    angles = []
+    for word in order.tolist():
+        x, y, width, height, _ = stats[word].tolist()
+        if _LOWEST <= height <= _HIGHEST and width >= _LONG * height:
+            mask = np.asarray(labels[y : y + height, x : x + width] == word, np.uint8)
+            of = cv2.moments(mask, binaryImage=True)
+            angles.append(math.degrees(math.atan2(2 * of["mu11"], of["mu20"] - of["mu02"]) / 2))
+    if len(angles) < _FEWEST_TELLING:
+        return 0.0
+    angles.sort()
+    near, middle, far = (angles[len(angles) * quarter // 4] for quarter in (1, 2, 3))
+    return middle if far - near < _AGREEING else 0.0
+
+
+_TELLING, _FEWEST_TELLING, _LONG, _AGREEING = 24, 3, 3.0, 3.0
+"""How many words tell how the print is tilted, at most and at least; what they are longer than, in heights;
+and how many degrees the middle half of them may lie apart."""
+
+_LEVEL = 1.2
+"""Degrees from which lines are turned level: a line of a VIN is as much higher than its text as it is tilted,
+by a quarter at one degree."""
 
 
 _MOST, _MOST_WORDS = 60, 300
@@ -104,7 +145,7 @@ def pairs(lines: list[TextLine], most: int) -> list[tuple[TextLine, TextLine]]:
     found: list[tuple[float, int, TextLine, TextLine]] = []
     for upper in lines:
         for lower in lines:
-            a, b = upper.corners, lower.corners
+            a, b = upper.level, lower.level
             high, low = float(a[3, 1] - a[0, 1]), float(b[3, 1] - b[0, 1])
             alike = 0.75 < high / max(low, 1.0) < 1.33
             under = 0 < float(b[0, 1] - a[3, 1]) < 3 * high

@@ -196,7 +196,8 @@ _NOTHING_FOUND: Document = {
         "figure": {
             "type": "number",
             "description": (
-                "What decided it, where it was not the request's own options. `no_plate`: the highest score of anything like a plate, 0..1. "
+                "What decided it, where it was not the request's own options. `no_plate`: the highest "
+                "score of anything like a plate, 0..1. "
                 "`plate_too_small`: the height of the largest plate in pixels. `illegible`: the best "
                 "reading's score, 0..1. `no_vin`: how many lines of text and codes were read. `not_sure`: "
                 "the best VIN's confidence, 0..1."

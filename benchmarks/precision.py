@@ -28,6 +28,7 @@ SIDES = {
     "plate_detector": (384, 640),
     "vin_detector": (384, 640),
     "plate_reader": (48, 160),
+    "plate_reader_lean": (48, 160),
     "vin_reader": (48, 384),
     "vin_reader_small": (48, 384),
     "vin_reader_hard": (48, 384),

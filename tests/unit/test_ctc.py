@@ -89,6 +89,25 @@ def test_character_scores_are_probabilities() -> None:
     assert all(0 <= score <= 1 for score in scores)
 
 
+def test_a_character_has_all_that_is_said_of_it_between_its_neighbors() -> None:
+    rows = {"A": 1, "B": 2, "1": 3}
+
+    def said(*steps: str) -> list[float]:
+        """Scores of AB1 where each step says its characters alike, or one and a blank."""
+        probabilities = np.full((len(steps), 4), 1e-4)
+        for row, step in zip(probabilities, steps, strict=True):
+            row[[rows.get(sign, ctc.BLANK) for sign in step]] = 1 / len(step)
+        return ctc.character_scores(probabilities / probabilities.sum(axis=1, keepdims=True), "AB1", ALPHABET)
+
+    # Whether it is at this step or at the next, it is a B.
+    assert said("A", "-", "B-", "B-", "-", "1") == pytest.approx([1, 1, 1], abs=2e-3)
+    # What is left of A is no doubt of B, which stands after it.
+    assert said("A-", "A-", "B", "-", "1", "1") == pytest.approx([1, 1, 1], abs=2e-3)
+    # Another character may stand there, or none at all.
+    assert said("A", "-", "B", "-", "1A", "1A") == pytest.approx([1, 1, 0.5], abs=2e-3)
+    assert said("A", "-", "B-", "-", "-", "1") == pytest.approx([1, 0.5, 1], abs=2e-3)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_word_is_found_wherever_it_stands(seed: int) -> None:
     words, alphabet = ("A", "AB", "BB", "A0"), "AB0"

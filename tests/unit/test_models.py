@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from carsight import runtime
 from carsight.photo import decode
-from carsight.plate.recognizer import PlateRecognizer
+from carsight.plate.recognizer import PlateRecognizer, PlateTuning
 from carsight.vin.recognizer import VinRecognizer, VinTuning
 from tests.tolerance import differences
 
@@ -60,8 +60,9 @@ def feeds() -> Iterator[Feeds]:
     real = runtime.session
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runtime, "session", lambda path: Recorder(real(path), found[path.stem]))
-        # Where the small reader is sure of nothing, the large one reads, too.
-        plates, vins = PlateRecognizer.load(), VinRecognizer.load(tuning=VinTuning(settled=2.0))
+        # Where the quick readers are sure of nothing, the others read, too.
+        plates = PlateRecognizer.load(tuning=PlateTuning(promising=2.0))
+        vins = VinRecognizer.load(tuning=VinTuning(settled=2.0))
         assert plates.read(decode((PHOTOS / "plate_us.jpg").read_bytes()))
         assert vins.read(decode((PHOTOS / "vin_plate.jpg").read_bytes())).candidates
     yield found

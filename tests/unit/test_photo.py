@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import platform
 import random
 import struct
 import zlib
@@ -29,6 +30,7 @@ from carsight.photo import (
     TooManyPixels,
     decode,
     halve_to_cover,
+    resized,
 )
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -838,6 +840,22 @@ def mutated(data: bytes, change: str, chance: random.Random) -> bytes:
 
 
 # -- and back ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="it is there that both are alike")
+@pytest.mark.parametrize("channels", [(), (3,)], ids=["gray", "color"])
+def test_resizing_as_other_processors_have_to_gives_the_same_bits(
+    channels: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(len(channels))
+    for width, height, *shape in rng.integers(1, 200, (60, 4)).tolist():
+        pixels = rng.integers(0, 256, (*shape, *channels), np.uint8)
+        here = resized(pixels, width, height)
+        with monkeypatch.context() as patch:
+            patch.setattr("carsight.photo._X86", False)
+            elsewhere = resized(pixels, width, height)
+        assert elsewhere.flags.c_contiguous
+        np.testing.assert_array_equal(elsewhere, here)
 
 
 @pytest.mark.parametrize(

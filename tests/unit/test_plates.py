@@ -187,9 +187,120 @@ def test_a_doubtful_plate_is_one_if_its_text_is_sure() -> None:
     for convincing, found in ((0.9, True), (0.9999, False)):
         tuning = PlateTuning(convincing=convincing)
         recognizer = PlateRecognizer(
-            Doubting(detector, tuning.detector), PlateReader(reader), VehicleClassifier(classifier), tuning
+            Doubting(detector, tuning.detector),
+            lambda: PlateReader(reader),
+            VehicleClassifier(classifier),
+            tuning,
         )
         assert bool(recognizer.read(photo("plate_us"))) is found
+
+
+class Claiming(PlateReader):
+    """A reader that claims how sure it is of what it reads."""
+
+    def __init__(
+        self, session: InferenceSession, score: float, region_score: float, seen: float = 1.0
+    ) -> None:
+        super().__init__(session)
+        self._claims = score, region_score, seen
+
+    def read(self, crops: Sequence[NDArray[np.uint8]], regions: Sequence[str] = ()) -> list[Reading]:
+        score, region_score, seen = self._claims
+        readings = super().read(crops, regions)
+        return [
+            dataclasses.replace(
+                each,
+                score=score,
+                region_score=region_score,
+                candidates=tuple(Candidate(one.text, score) for one in each.candidates[:1]),
+                characters=tuple(Candidate(one.text, seen) for one in each.characters),
+            )
+            for each in readings
+        ]
+
+
+@pytest.mark.parametrize(
+    "detect, score, region_score, asked",
+    [
+        (Detector, 0.98, 0.95, False),
+        (Detector, 0.91, 0.95, False),
+        (Detector, 0.85, 0.95, True),
+        (Detector, 0.75, 0.95, True),
+        (Detector, 0.98, 0.65, True),
+        (Detector, 0.0, 0.95, True),
+        (Doubting, 0.0, 0.95, False),
+    ],
+    ids=["sure", "sure twice", "unsure twice", "text unsure", "region unsure", "illegible", "no plate"],
+)
+def test_the_other_reader_is_asked_where_the_lean_one_is_unsure(
+    detect: type[Detector], score: float, region_score: float, asked: bool
+) -> None:
+    detector, lean, reader, classifier = (
+        runtime.session(runtime.MODELS / f"plate_{name}.onnx")
+        for name in ("detector", "reader_lean", "reader", "vehicle")
+    )
+    opened: list[PlateReader] = []
+
+    def other() -> PlateReader:
+        opened.append(PlateReader(reader))
+        return opened[-1]
+
+    tuning = PlateTuning()
+    recognizer = PlateRecognizer(
+        detect(detector, tuning.detector),
+        other,
+        VehicleClassifier(classifier),
+        tuning,
+        Claiming(lean, score, region_score),
+    )
+    readings = recognizer.read(photo("plate_de"))
+    assert bool(opened) is asked
+    if asked:
+        assert [reading.text for reading in readings] == ["kapl482"]
+        assert readings[0].score not in (score, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "region", "seen", "asked"),
+    [
+        ("7kmr204", "us-ca", 0.7, False),
+        ("7kmr204", "us-ca", 0.5, True),
+        ("r2515", "us-ca", 0.7, True),
+    ],
+    ids=["seen", "settled by the series", "of no series"],
+)
+def test_a_text_is_easy_only_if_it_is_seen_and_is_of_a_series(
+    text: str, region: str, seen: float, asked: bool
+) -> None:
+    """A series may settle what the net hardly sees; a text that is of none may lack stacked letters."""
+    detector, lean, reader, classifier = (
+        runtime.session(runtime.MODELS / f"plate_{name}.onnx")
+        for name in ("detector", "reader_lean", "reader", "vehicle")
+    )
+    opened: list[PlateReader] = []
+
+    def other() -> PlateReader:
+        opened.append(PlateReader(reader))
+        return opened[-1]
+
+    class Saying(Claiming):
+        def read(self, crops: Sequence[NDArray[np.uint8]], regions: Sequence[str] = ()) -> list[Reading]:
+            return [
+                dataclasses.replace(each, text=text, region=region) for each in super().read(crops, regions)
+            ]
+
+    tuning = PlateTuning()
+    recognizer = PlateRecognizer(
+        Detector(detector, tuning.detector),
+        other,
+        VehicleClassifier(classifier),
+        tuning,
+        Saying(lean, 0.99, 0.95, seen),
+    )
+    pixels = photo("plate_us").pixels[420:536, 520:720]
+    (reading,) = recognizer.read(np.ascontiguousarray(pixels))
+    assert reading.text == ("7kmr204" if asked else text)
+    assert bool(opened) is asked
 
 
 class Noting(PlateReader):
@@ -212,7 +323,7 @@ def test_a_sure_plate_that_cannot_be_read_is_cut_looser_as_well(legible: bool, c
     noting = Noting(reader, legible)
     tuning = PlateTuning()
     recognizer = PlateRecognizer(
-        Detector(detector, tuning.detector), noting, VehicleClassifier(classifier), tuning
+        Detector(detector, tuning.detector), lambda: noting, VehicleClassifier(classifier), tuning
     )
     assert bool(recognizer.read(photo("plate_de"))) is legible
     first, *again = noting.given
@@ -255,9 +366,9 @@ def scripted(**script: tuple[str, float, str]) -> PlateRecognizer:
     detector, reader, classifier = (
         runtime.session(runtime.MODELS / f"plate_{name}.onnx") for name in ("detector", "reader", "vehicle")
     )
-    tuning = PlateTuning()
+    tuning, says = PlateTuning(), Scripted(reader, **script)
     return PlateRecognizer(
-        Detector(detector, tuning.detector), Scripted(reader, **script), VehicleClassifier(classifier), tuning
+        Detector(detector, tuning.detector), lambda: says, VehicleClassifier(classifier), tuning
     )
 
 

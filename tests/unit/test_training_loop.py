@@ -243,6 +243,30 @@ def losses(task: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]
     return steps
 
 
+def test_the_shipped_lean_reader_can_be_trained_on_from() -> None:
+    """Its net says of a plate what its model says, but for the rounding of activations."""
+    torch = pytest.importorskip(
+        "torch", reason="training takes Torch, which the development environment lacks"
+    )
+    import cv2
+
+    from carsight import runtime
+    from training import lean
+
+    model = runtime.MODELS / "plate_reader_lean.onnx"
+    net, regions = lean.recovered(model)
+    pixels = np.full((120, 400, 3), 240, np.uint8)
+    cv2.putText(pixels, "KA PL 482", (15, 85), cv2.FONT_HERSHEY_DUPLEX, 2.2, (20, 20, 20), 6, cv2.LINE_AA)
+    crop = np.asarray(cv2.resize(pixels, (160, 48), interpolation=cv2.INTER_AREA), np.uint8)
+    session = runtime.session(model)
+    said, named = session.run(["logits", "regions"], {"image": runtime.picture_input(session)([crop])})
+    with torch.no_grad():
+        texts, countries = net(torch.from_numpy(runtime.floats([crop])))
+    assert (texts.numpy().argmax(-1) == said.argmax(-1)).all()
+    assert countries.numpy().argmax() == named.argmax()
+    assert named.shape == (1, len(regions))
+
+
 # -- lean readers --------------------------------------------------------------------------------------------
 
 

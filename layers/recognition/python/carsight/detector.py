@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from carsight import runtime
 from carsight.geometry import turned_back
-from carsight.photo import Pixels, halve_to_cover
+from carsight.photo import Pixels, halve_to_cover, resized
 
 Floats = NDArray[np.float32]
 
@@ -392,12 +392,13 @@ def _fit_within(pixels: Pixels, side: int, borders: tuple[int, int, int, int]) -
     zoom = min(side / math.sqrt((height + top + bottom) * (width + left + right)), 2.0)
     columns, rows = max(1, round(width * zoom)), max(1, round(height * zoom))
     # What is left to shrink after halving is less than a half, so linear interpolation skips no pixel.
-    small = cv2.resize(halve_to_cover(pixels, columns, rows), (columns, rows), interpolation=cv2.INTER_LINEAR)
+    small = resized(halve_to_cover(pixels, columns, rows), columns, rows)
     left, top, right, bottom = (round(border * zoom) for border in borders)
     if left or top or right or bottom:
-        small = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_CONSTANT, value=_GRAY)
+        framed = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_CONSTANT, value=_GRAY)
+        small = np.asarray(framed, np.uint8)
     scale = np.array([columns / width, rows / height], np.float32)
-    return _Fitted(np.asarray(small, np.uint8), scale, np.array([left, top], np.float32))
+    return _Fitted(small, scale, np.array([left, top], np.float32))
 
 
 def _to_cells(canvas: Pixels) -> Pixels:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from carsight import ctc, runtime
 from carsight.geometry import Pixels, straighten
+from carsight.photo import resized
 from carsight.plate.regions import agrees, plausibilities, words
 
 HEIGHT = 48
@@ -66,8 +67,7 @@ def side_by_side(plate: Pixels) -> Pixels:
     """Lay out an upright two-row plate of any size as 48 x 224: top row left, bottom row right."""
     height = plate.shape[0]
     rows = plate[: round(height * _TOP_ENDS)], plate[round(height * _BOTTOM_BEGINS) :]
-    lines = [cv2.resize(row, (TWO_ROWS // 2, HEIGHT), interpolation=cv2.INTER_LINEAR) for row in rows]
-    return np.asarray(np.hstack(lines), dtype=np.uint8)
+    return np.hstack([resized(row, TWO_ROWS // 2, HEIGHT) for row in rows])
 
 
 def small_print(pixels: Pixels, corners: NDArray[np.floating]) -> list[Pixels]:

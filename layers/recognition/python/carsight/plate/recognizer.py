@@ -7,7 +7,7 @@ too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from carsight import runtime
 from carsight.detector import Detection, Detector, DetectorTuning, box_corners, carrier
-from carsight.geometry import Box, Polygon, polygon, sides, straighten
+from carsight.geometry import Box, Pixels, Polygon, polygon, sides, straighten
 from carsight.photo import Photo, PhotoSource, open_photo
 from carsight.plate import stacked
 from carsight.plate.reader import (
@@ -52,6 +52,14 @@ class PlateTuning:
     row alone reads well, but is half a plate. Where both say the same the surer one counts. One that is less
     than ``either`` times as wide as high is read with the other number, too, where the text is unsure. That
     has to be ``sure`` and of one of its region's series: the words on a plate are no row.
+
+    Readers: a lean net reads first. What it says stands where its region scores ``easy_region``, or
+    ``easy_state`` where that is a state, and its text ``obvious`` and each character ``distinct``; or its
+    text ``promising``, a wider cut tells the same, and their vote scores ``easy``. A character that is not
+    distinct is not easy where a plate is more than ``filling`` of the photo's width, as a wider cut shows
+    little more; nor is an American text that is of none of its region's series. That nothing is legible
+    stands on what is not certainly a plate: a text that scores less than ``blank``. Otherwise the other net
+    reads.
 
     Cuts: a reading below ``sure`` is made again from other cuts of the plate, as the corners may be at fault;
     one is longer by ``wider`` of the width at each end, one upright. Of 359 training plates whose first
@@ -98,6 +106,14 @@ class PlateTuning:
     square: float = 1.8
     two_rows_favor: float = 0.6
     either: float = 2.6
+    obvious: float = 0.93
+    distinct: float = 0.63
+    filling: float = 0.5
+    promising: float = 0.8
+    easy: float = 0.9
+    easy_region: float = 0.7
+    easy_state: float = 0.6
+    blank: float = 0.001
     sure: float = 0.9
     hopeless: float = 0.05
     wider: float = 0.06
@@ -211,20 +227,43 @@ class _Attempt:
         return max(found, default=(0.0, False))[1]
 
 
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What there is to read of a ``plate`` that was found in ``photo``.
+
+    It has ``corners`` in ``fine``, the photo with as many pixels as it takes, and is read as one of two rows,
+    of one, or as both: ``rows``. ``crops`` are its usual ones, one for each of them.
+    """
+
+    photo: Photo
+    plate: Detection
+    fine: Photo
+    corners: Floats
+    rows: tuple[bool, ...]
+    crops: list[Pixels]
+
+    def cut(self, two_rows: bool, grow: float = GROW, *, sharp: bool = False) -> Pixels:
+        """Return another crop of it, as ``rectify`` cuts."""
+        return rectify(self.fine.pixels, self.corners, two_rows, grow, sharp=sharp)
+
+
 class PlateRecognizer:
     """Reads the plates of a photo. Made once per process; safe to call from many threads."""
 
     def __init__(
         self,
         detector: Detector,
-        reader: PlateReader,
+        reader: Callable[[], PlateReader],
         classifier: VehicleClassifier,
         tuning: PlateTuning | None = None,
+        lean: PlateReader | None = None,
     ) -> None:
+        """Read with ``reader``, where ``lean`` is not sure; ``reader`` is called when it is first needed."""
         self._detector = detector
         self._reader = reader
         self._classifier = classifier
         self._tuning = tuning or PlateTuning()
+        self._lean = lean
 
     @classmethod
     def load(cls, models: Path = runtime.MODELS, tuning: PlateTuning | None = None) -> PlateRecognizer:
@@ -237,9 +276,10 @@ class PlateRecognizer:
         tuning = tuning or PlateTuning()
         return cls(
             Detector(runtime.session(models / "plate_detector.onnx"), tuning.detector),
-            PlateReader(runtime.session(models / "plate_reader.onnx"), tuning.reader),
+            runtime.once(lambda: PlateReader(runtime.session(models / "plate_reader.onnx"), tuning.reader)),
             VehicleClassifier(runtime.session(models / "plate_vehicle.onnx"), tuning.classifier),
             tuning,
+            PlateReader(runtime.session(models / "plate_reader_lean.onnx"), tuning.reader),
         )
 
     def read(
@@ -364,66 +404,122 @@ class PlateRecognizer:
 
     def _read_plate(self, photo: Photo, plate: Detection, regions: Sequence[str]) -> Reading:
         """Read one plate, its small print where that may tell where it is from, and stacked letters."""
-        corners, fine = self._fine(photo, plate)
-        reading = self._read_text(photo, plate, corners, fine, regions)
+        view = self._view(photo, plate)
+        reader, reading = self._lean, None
+        if reader is not None:
+            reading = self._read_easily(reader, view, regions)
+        if reader is None or reading is None:
+            reader = self._reader()
+            reading = self._read_text(reader, view, regions)
         if (
             reading.score >= self._tuning.legible
-            and sides(corners)[1] >= self._tuning.print_height
-            and self._reader.doubts_region(reading)
+            and sides(view.corners)[1] >= self._tuning.print_height
+            and reader.doubts_region(reading)
         ):
-            reading = self._reader.with_small_print(reading, small_print(fine.pixels, corners))
-        return self._unstacked(reading, corners, fine, regions)
+            reading = reader.with_small_print(reading, small_print(view.fine.pixels, view.corners))
+        return self._unstacked(reader, reading, view, regions)
 
-    def _read_text(
-        self, photo: Photo, plate: Detection, corners: Floats, fine: Photo, regions: Sequence[str]
-    ) -> Reading:
-        """Read the plate at ``corners`` of ``fine``, both numbers of rows where the detector is unsure."""
+    def _read_easily(self, reader: PlateReader, view: _View, regions: Sequence[str]) -> Reading | None:
+        """Return what the lean ``reader`` says of the plate, in a wider crop, too, if that stands."""
+        tuning = self._tuning
+        reading, second = self._better(reader.read(view.crops, regions))
+        if reading.score < tuning.blank and not self._certain(view.photo, view.plate):
+            return reading
+        least = tuning.easy_state if "-" in reading.region else tuning.easy_region
+        if reading.score < tuning.promising or reading.region_score < least:
+            return None
+        # A series may settle what the net hardly sees; and a text that is of none may lack stacked letters.
+        distinct = min(character.score for character in reading.characters) >= tuning.distinct
+        american = reading.region.partition("-")[0] in _STACKING
+        odd = american and plausibilities(reading.text.upper(), (reading.region,))[0] < 1
+        fills = sides(view.plate.corners)[0] > tuning.filling * view.photo.pixels.shape[1]
+        if odd or (fills and not distinct):
+            return None
+        if reading.score >= tuning.obvious and distinct:
+            return reading
+        wider = view.cut(view.rows[second], grow=2 * GROW)
+        (again,) = reader.read([wider], regions)
+        if again.text != reading.text or again.score < tuning.promising:
+            return None
+        both = vote([reading, again])
+        return both if both.score >= tuning.easy else None
+
+    def _read_text(self, reader: PlateReader, view: _View, regions: Sequence[str]) -> Reading:
+        """Read a plate in its usual crops, and in further cuts where these are not sure."""
+        tuning, rows, plate = self._tuning, view.rows, view.plate
+        width, height = sides(plate.corners)
+        reading, second = self._better(reader.read(view.crops, regions))
+        hopeless = reading.score < tuning.hopeless and not self._certain(view.photo, plate)
+        if reading.score >= tuning.sure or hopeless:
+            return reading
+        if len(rows) == 1 and width < tuning.either * max(height, 1.0):
+            (other,) = reader.read([view.cut(not rows[0])], regions)
+            if other.score >= tuning.sure and plausibilities(other.text.upper(), (other.region,))[0] >= 1:
+                return other
+        upright = box_corners(plate.box * np.float32(view.fine.scale / view.photo.scale))
+        cuts = [_longer(view.corners, tuning.wider), _beginning_at(upright, view.corners[0])]
+        lost = reading.score < tuning.hopeless
+        grown = (GROW, tuning.loose) if lost else (GROW,)
+        crops = [rectify(view.fine.pixels, cut, rows[second], grow) for grow in grown for cut in cuts]
+        if not lost and sides(view.corners)[1] < tuning.blurred:
+            crops.append(view.cut(rows[second], sharp=True))
+        return vote([reading, *reader.read(crops, regions)])
+
+    def _rows(self, plate: Detection) -> tuple[bool, ...]:
+        """Return whether to read ``plate`` as one of two rows, or both where the detector is unsure."""
         tuning = self._tuning
         width, height = sides(plate.corners)
         unsure = tuning.one_row < plate.two_rows < tuning.two_rows
-        ambiguous = unsure or width < tuning.square * max(height, 1.0)
-        rows = (False, True) if ambiguous else (plate.two_rows > 0.5,)
-        single, *double = self._reader.read([rectify(fine.pixels, corners, each) for each in rows], regions)
-        favor = 1.0 if double and double[0].text == single.text else tuning.two_rows_favor
-        second = bool(double) and double[0].score > favor * single.score
-        reading = double[0] if second else single
-        hopeless = reading.score < tuning.hopeless and not self._certain(photo, plate)
-        if reading.score >= tuning.sure or hopeless:
-            return reading
-        if not ambiguous and width < tuning.either * max(height, 1.0):
-            (other,) = self._reader.read([rectify(fine.pixels, corners, not rows[0])], regions)
-            if other.score >= tuning.sure and plausibilities(other.text.upper(), (other.region,))[0] >= 1:
-                return other
-        upright = box_corners(plate.box * np.float32(fine.scale / photo.scale))
-        cuts = [_longer(corners, tuning.wider), _beginning_at(upright, corners[0])]
-        lost = reading.score < tuning.hopeless
-        grown = (GROW, tuning.loose) if lost else (GROW,)
-        crops = [rectify(fine.pixels, cut, rows[second], grow) for grow in grown for cut in cuts]
-        if not lost and sides(corners)[1] < tuning.blurred:
-            crops.append(rectify(fine.pixels, corners, rows[second], sharp=True))
-        return vote([reading, *self._reader.read(crops, regions)])
+        if unsure or width < tuning.square * max(height, 1.0):
+            return (False, True)
+        return (plate.two_rows > 0.5,)
 
-    def _unstacked(self, reading: Reading, corners: Floats, fine: Photo, regions: Sequence[str]) -> Reading:
+    def _better(self, readings: Sequence[Reading]) -> tuple[Reading, bool]:
+        """Return the better of the readings of one row and, where there is one, of two, and if it is that."""
+        single, *double = readings
+        favor = 1.0 if double and double[0].text == single.text else self._tuning.two_rows_favor
+        second = bool(double) and double[0].score > favor * single.score
+        return (double[0] if second else single), second
+
+    def _unstacked(
+        self, reader: PlateReader, reading: Reading, view: _View, regions: Sequence[str]
+    ) -> Reading:
         """Return ``reading``, or what the plate says once letters that stand on each other are spread."""
         tuning = self._tuning
         american = reading.region.partition("-")[0] in _STACKING
-        if reading.score >= tuning.sure or not american or sides(corners)[1] < tuning.print_height:
+        if reading.score >= tuning.sure or not american or sides(view.corners)[1] < tuning.print_height:
             return reading
-        spread = stacked.spread(straighten(fine.pixels, corners, stacked.WIDTH, stacked.HEIGHT, GROW))
+        whole = straighten(view.fine.pixels, view.corners, stacked.WIDTH, stacked.HEIGHT, GROW)
+        spread = stacked.spread(whole)
         if spread is None:
             return reading
         crop = cv2.resize(spread, (ONE_ROW, HEIGHT), interpolation=cv2.INTER_AREA)
-        other = self._reader.read([np.asarray(crop, np.uint8)], regions)[0]
+        other = reader.read([np.asarray(crop, np.uint8)], regions)[0]
         if other.score < max(tuning.unstacked, reading.score):
             return reading
         # Little is left of the design, which tells the region.
         return replace(other, region=reading.region, region_score=reading.region_score, shares=reading.shares)
 
     def _read_upside_down(self, photo: Photo, plate: Detection, regions: Sequence[str]) -> Reading:
-        """Read one plate as it would be if the photo stood on its head."""
+        """Read one plate as it would be if the photo stood on its head.
+
+        The lean net only tells where nothing is legible: of a text upside down it may be sure.
+        """
         corners, fine = self._fine(photo, plate)
         crop = rectify(fine.pixels, corners[[2, 3, 0, 1]], plate.two_rows > 0.5)
-        return self._reader.read([crop], regions)[0]
+        if self._lean is not None:
+            (reading,) = self._lean.read([crop], regions)
+            if reading.score < self._tuning.blank:
+                return reading
+        return self._reader().read([crop], regions)[0]
+
+    def _view(self, photo: Photo, plate: Detection) -> _View:
+        """Return what there is to read of ``plate``."""
+        corners, fine = self._fine(photo, plate)
+        rows = self._rows(plate)
+        return _View(
+            photo, plate, fine, corners, rows, [rectify(fine.pixels, corners, each) for each in rows]
+        )
 
     def _fine(self, photo: Photo, plate: Detection) -> tuple[Floats, Photo]:
         """Return the photo to cut ``plate`` from, as fine as it takes, with the plate's corners there."""
@@ -450,7 +546,7 @@ class PlateRecognizer:
         if len(reading.text) < self._tuning.fewest:
             return reading.region_score < self._tuning.clear_alone
         chosen = reading.region.partition("-")[0] in _CHOOSING and reading.region_score >= self._tuning.clear
-        return not chosen and not fits_anywhere(reading.text.upper(), self._reader.regions)
+        return not chosen and not fits_anywhere(reading.text.upper(), (self._lean or self._reader()).regions)
 
     def _plate_box(self, plate: Detection) -> Floats:
         """Return the box to answer with, in the decoded photo."""

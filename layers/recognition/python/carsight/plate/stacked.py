@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from carsight.photo import Pixels, percentile
+from carsight.photo import Pixels, percentile, resized
 
 WIDTH, HEIGHT = 480, 144
 """Size of the upright plate that ``spread`` takes."""
@@ -166,5 +166,5 @@ def _enlarged(plate: Pixels, sign: _Sign, top: int, bottom: int) -> Pixels:
     ]
     air = round((bottom - top) * air_y / sign.height)
     over, under = max(top - air, 0), max(HEIGHT - bottom - air, 0)
-    letter = cv2.resize(part, (_LETTER, HEIGHT - over - under), interpolation=cv2.INTER_LINEAR)
+    letter = resized(part, _LETTER, HEIGHT - over - under)
     return np.asarray(cv2.copyMakeBorder(letter, over, under, 0, 0, cv2.BORDER_REPLICATE), np.uint8)

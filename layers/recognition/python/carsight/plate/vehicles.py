@@ -6,14 +6,13 @@ import json
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from carsight import runtime
 from carsight.detector import Detection
-from carsight.photo import Pixels, halve_to_cover
+from carsight.photo import Pixels, halve_to_cover, resized
 
 SIDE = 128
 """Side of the square that a vehicle is brought to, pixels."""
@@ -151,8 +150,7 @@ def cut(pixels: Pixels, box: NDArray[np.floating]) -> Pixels:
     left, top, right, bottom = box.tolist()
     x0, y0 = int(min(max(left, 0), width - 2)), int(min(max(top, 0), height - 2))
     x1, y1 = min(max(math.ceil(right), x0 + 2), width), min(max(math.ceil(bottom), y0 + 2), height)
-    part = halve_to_cover(pixels[y0:y1, x0:x1], SIDE, SIDE)
-    return np.asarray(cv2.resize(part, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return resized(halve_to_cover(pixels[y0:y1, x0:x1], SIDE, SIDE), SIDE, SIDE)
 
 
 def _softmax(values: NDArray[np.float32]) -> NDArray[np.float32]:

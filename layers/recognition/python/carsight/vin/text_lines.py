@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carsight.geometry import straighten
-from carsight.photo import Pixels, percentile
+from carsight.photo import Pixels, percentile, resized
 from carsight.vin.line_reader import HEIGHT, WIDTH
 from carsight.vin.views import View
 
@@ -264,8 +264,7 @@ def _spread(text: Pixels) -> Pixels:
     crop = np.empty((HEIGHT, WIDTH, 3), np.uint8)
     crop[:] = _ground(text)
     room = WIDTH - 2 * _MARGIN
-    wide = cv2.resize(text, (room, _PIECE), interpolation=cv2.INTER_LINEAR)
-    crop[_TOP : _TOP + _PIECE, _MARGIN : _MARGIN + room] = wide
+    crop[_TOP : _TOP + _PIECE, _MARGIN : _MARGIN + room] = resized(text, room, _PIECE)
     return crop
 
 

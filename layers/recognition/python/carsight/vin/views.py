@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from carsight.photo import Photo, Pixels, halve_to_cover
+from carsight.photo import Photo, Pixels, halve_to_cover, resized
 
 Floats = NDArray[np.float32]
 Matrix = NDArray[np.float64]
@@ -78,11 +78,13 @@ class View:
         columns, rows = max(1, round(self.width * zoom)), max(1, round(self.height * zoom))
         if (columns, rows) == (self.width, self.height):
             return self
-        # INTER_CUBIC is not equal to the bit on every processor.
-        method = cv2.INTER_LINEAR if zoom < 1 else cv2.INTER_LANCZOS4
-        pixels = cv2.resize(halve_to_cover(self.pixels, columns, rows), (columns, rows), interpolation=method)
-        scale = np.diag([self.width / columns, self.height / rows, 1.0])
-        return View(np.asarray(pixels, np.uint8), self.matrix @ scale)
+        if zoom < 1:
+            pixels = resized(halve_to_cover(self.pixels, columns, rows), columns, rows)
+        else:
+            # INTER_CUBIC is not equal to the bit on every processor.
+            larger = cv2.resize(self.pixels, (columns, rows), interpolation=cv2.INTER_LANCZOS4)
+            pixels = np.asarray(larger, np.uint8)
+        return View(pixels, self.matrix @ np.diag([self.width / columns, self.height / rows, 1.0]))
 
     def cut(self, x0: int, y0: int, x1: int, y1: int) -> View:
         """Return the part of this view between two corners."""

@@ -42,6 +42,12 @@ S3_PUT, S3_GET = 5.00, 0.40
 METER_BYTES, CHILD_TICKET_BYTES, ROW_TICKET_BYTES = 500, 76, 70
 """Of a meter's item, and of each ticket in it: of a child, or as it was of a row."""
 
+MOST_IN_HAND = 20
+"""Tickets of children in a meter from which on others wait."""
+
+IN_HAND_SECONDS = 0.06
+"""How long a child has a ticket there: one PUT of S3 and three calls of DynamoDB."""
+
 PARTITION_UNITS = 1000
 """What DynamoDB writes a second to all items of one key."""
 
@@ -66,6 +72,7 @@ def batch(work: float, waiting: float, at_once: int = 100) -> dict[str, tuple[fl
     children, messages = 1_000_000 / ROWS_A_CHILD, 1_000_000 / ROWS_A_MESSAGE
     row = max(work, waiting / AHEAD)
     seconds = row * ROWS_A_CHILD / 1000
+    tickets = min(MOST_IN_HAND, round(at_once / seconds * IN_HAND_SECONDS))
     one = 1 / 1_000_000
     return {
         "Step Functions: children, and a transition for each": (children * (1.00 * one + 0.000025), 0.0),
@@ -74,15 +81,15 @@ def batch(work: float, waiting: float, at_once: int = 100) -> dict[str, tuple[fl
         "Lambda, requests": (children * 0.20 * one, messages / 2 * 0.20 * one),
         "Lambda, reading": (dollars_of_compute(row), dollars_of_compute(work + waiting)),
         "counting": (
-            children * 2 * write_units(at_once) * WRITE_UNIT * one,
+            children * 2 * write_units(tickets) * WRITE_UNIT * one,
             # Ten workers, each halfway through its rows.
             (1_000_000 * write_units(10 * ROWS_A_MESSAGE // 2, ROW_TICKET_BYTES) + messages)
             * WRITE_UNIT
             * one,
         ),
         "state and progress; leases": (
-            # The batch is looked at twice, the meter once, and the rows are added up.
-            children * (WRITE_UNIT + (2 + read_units(at_once)) * READ_UNIT) * one,
+            # The batch and the meter are looked at twice, and the rows are added up.
+            children * (WRITE_UNIT + (3 + read_units(tickets)) * READ_UNIT) * one,
             messages * (3 * WRITE_UNIT + 2 * READ_UNIT) * one,
         ),
         "S3: photos": (S3_GET, S3_GET),
@@ -97,7 +104,7 @@ def batch(work: float, waiting: float, at_once: int = 100) -> dict[str, tuple[fl
 def rows_a_second(work: float, waiting: float, at_once: int) -> tuple[float, float]:
     """Return how many rows ``at_once`` children of a batch read, and how many can be counted for one key."""
     child_seconds = max(work, waiting / AHEAD) * ROWS_A_CHILD / 1000
-    children = PARTITION_UNITS / (2 * write_units(at_once))
+    children = PARTITION_UNITS / (2 * write_units(MOST_IN_HAND))
     return at_once / child_seconds * ROWS_A_CHILD, children * ROWS_A_CHILD
 
 
@@ -119,12 +126,12 @@ def show_batch(items: dict[str, tuple[float, float]]) -> None:
 
 
 def show_speed(work: float, waiting: float) -> None:
-    """Print how fast a batch may be, by how many of its children are being read."""
-    print("\n| children at once | rows a second that they read | that can be counted for one key |")
+    """Print how fast a batch is, by how many of its children are read at once."""
+    print("\n| children at once | rows a second | ten million rows |")
     print("|---:|---:|---:|")
-    for at_once in (25, 50, 100, 150, 200):
-        read, counted = rows_a_second(work, waiting, at_once)
-        print(f"| {at_once} | {read:,.0f} | {counted:,.0f} |")
+    for at_once in (50, 100, 200, 400, 800):
+        rows = min(rows_a_second(work, waiting, at_once))
+        print(f"| {at_once} | {rows:,.0f} | {10_000_000 / rows / 60:.0f} min |")
 
 
 def main() -> None:

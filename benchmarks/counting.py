@@ -4,13 +4,16 @@
     python -m benchmarks.counting kills [--kills 200]
     python -m benchmarks.counting late [--calls 20000]
     python -m benchmarks.counting cost [--calls 400]
+    python -m benchmarks.counting crowd [--milliseconds 16]
 
 ``races``: 200 calls at once for 50 units, of photos that all show a plate and of photos of which a quarter
 do. Never more may be answered than the limit, nor a payable photo refused while units are left.
 ``kills``: the real plate handler in processes that are killed (SIGKILL) at random moments while they answer;
 a unit that was counted without the whole 200 having left the process is a fault. ``late``: writes that never
 arrive, whose answers do not, or that arrive long after the client has given up. ``cost``: requests to the
-store, the bytes of its items and CPU-milliseconds for each call that ends in a 200 and in a 404.
+store, the bytes of its items and CPU-milliseconds for each call that ends in a 200 and in a 404. ``crowd``:
+a simulation of many children of batches of one key, whose item DynamoDB writes a thousand units a second to:
+with a ticket in it while they read, and with one for a moment afterwards.
 
 The store is ``tests.dynamo.FakeDynamo``: DynamoDB's conditional writes, atomic, where threads really race;
 a test compares it with the embedded stores. ``kills`` and ``cost`` reach it through the real client.
@@ -19,6 +22,7 @@ a test compares it with the embedded stores. ``kills`` and ``cost`` reach it thr
 from __future__ import annotations
 
 import argparse
+import heapq
 import itertools
 import os
 import random
@@ -36,6 +40,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from benchmarks.calls import TABLE, Invocation, event
+from benchmarks.cost import IN_HAND_SECONDS, MOST_IN_HAND, PARTITION_UNITS, ROWS_A_CHILD, write_units
 from local.stores import credentials
 from tests.dynamo import FakeDynamo, serve
 
@@ -44,6 +49,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT, CALLERS, THREADS = 50, 200, 32
+TURNS, TURN_SECONDS = 12, 2.0
+"""How often a child waits to be counted, and how long at most each time (``queue/batches.py``)."""
+
 PHOTO, EMPTY = b"\xff\xd8\xff a plate", b"\xff\xd8\xff nothing"
 
 
@@ -265,6 +273,77 @@ def _bytes(attribute: tuple[str, Any]) -> int:
     return len(name) + {"BOOL": 1, "N": len(str(content)) // 2 + 2}.get(kind, len(str(content)))
 
 
+# -- a crowd of children -------------------------------------------------------------------------------------
+
+
+class _Crowd:
+    """Children of one key, simulated: they are read, counted and closed, and wait where need be."""
+
+    def __init__(self, at_once: int, reading: float, *, first: bool) -> None:
+        self._random, self._reading, self._first = random.Random(1), reading, first
+        self._left, self._numbers = max(8_000, 10 * at_once), itertools.count()
+        self._events: list[tuple[float, int, str, int, float]] = []
+        self._units, self._at, self._tickets = 1000.0, 0.0, 0
+        self.done = self.failed = 0
+        for child in range(at_once):
+            self._begin(child / 100)
+
+    def run(self) -> float:
+        """Run them all; return after how many seconds the last has ended."""
+        while self._events:
+            now, _, step, tries, begun = heapq.heappop(self._events)
+            waits = step == "take" and not self._first and self._tickets >= MOST_IN_HAND and tries < TURNS
+            if not waits and self._write(now):
+                self._go_on(now, step, begun)
+            elif tries == 3 * TURNS or now - begun > 300:  # its ticket, if it has one, stays
+                self.failed += 1
+                self._begin(now)
+            else:
+                longest = TURN_SECONDS if step == "take" and not self._first else min(2 * 2.0**tries, 30)
+                self._push(now + 0.2 + self._random.uniform(0, longest), step, tries + 1, begun)
+        return now
+
+    def _go_on(self, now: float, step: str, begun: float) -> None:
+        if step == "take":
+            self._tickets += 1
+            self._push(now + (self._reading if self._first else IN_HAND_SECONDS), "close", 0, begun)
+        else:
+            self._tickets -= 1
+            self.done += 1
+            self._begin(now)
+
+    def _begin(self, now: float) -> None:
+        if self._left:
+            self._left -= 1
+            self._push(now + (0.05 if self._first else self._reading), "take", 0, now)
+
+    def _push(self, when: float, step: str, tries: int, begun: float) -> None:
+        heapq.heappush(self._events, (when, next(self._numbers), step, tries, begun))
+
+    def _write(self, now: float) -> bool:
+        self._units = min(PARTITION_UNITS, self._units + (now - self._at) * PARTITION_UNITS)
+        self._at = now
+        if self._units <= 0:
+            return False
+        self._units -= write_units(self._tickets)
+        return True
+
+
+def crowd(milliseconds: int) -> bool:
+    """Print how many rows a second of so many CPU-milliseconds children read, by how many there are."""
+    print("| children at once | counted before reading: rows a second, failed | counted afterwards |")
+    print("|---:|---:|---:|")
+    for at_once in (50, 100, 200, 400, 1000, 2000):
+        cells = []
+        for first in (True, False):
+            children = _Crowd(at_once, milliseconds * ROWS_A_CHILD / 1000, first=first)
+            seconds = children.run()
+            failed = children.failed / (children.failed + children.done)
+            cells.append(f"{children.done * ROWS_A_CHILD / seconds:,.0f}, {failed:.1%}")
+        print(f"| {at_once} | {' | '.join(cells)} |")
+    return True
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -274,9 +353,11 @@ def main() -> None:
     commands.add_parser("kills").add_argument("--kills", type=int, default=200, dest="number")
     commands.add_parser("late").add_argument("--calls", type=int, default=20_000, dest="number")
     commands.add_parser("cost").add_argument("--calls", type=int, default=400, dest="number")
+    commands.add_parser("crowd").add_argument("--milliseconds", type=int, default=16, dest="number")
     options = parser.parse_args()
     os.environ["POWERTOOLS_LOG_LEVEL"] = "CRITICAL"
-    if not {"races": races, "kills": kills, "late": late, "cost": cost}[options.command](options.number):
+    parts = {"races": races, "kills": kills, "late": late, "cost": cost, "crowd": crowd}
+    if not parts[options.command](options.number):
         raise SystemExit("not exact")
 
 

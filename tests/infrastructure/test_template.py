@@ -19,7 +19,15 @@ from carsight_service.contract.api import Api
 from carsight_service.contract.errors import StoreUnavailable
 from carsight_service.http import openapi
 from carsight_service.http.routes import ROUTES
-from carsight_service.queue.batches import AHEAD, ANSWER_BYTES, CHILD_SECONDS, PATIENT_ATTEMPTS, SECONDS_A_ROW
+from carsight_service.queue.batches import (
+    AHEAD,
+    ANSWER_BYTES,
+    CHILD_SECONDS,
+    PATIENT_ATTEMPTS,
+    SECONDS_A_ROW,
+    TURN_SECONDS,
+    TURNS,
+)
 from carsight_service.queue.messages import TryLater
 from carsight_service.settings import Settings
 from local.template import read_template
@@ -491,7 +499,9 @@ def test_a_child_has_time_for_its_rows_and_for_trying_again(
         rows = state["ItemBatcher"]["MaxItemsPerBatch"]
         assert rows / AHEAD * SECONDS_A_ROW < CHILD_SECONDS < child["TimeoutSeconds"] < worker["Timeout"]
         # Five minutes are all that an Express child has, for every attempt and the waits between them.
-        assert 2 * CHILD_SECONDS + child["Retry"][0]["IntervalSeconds"] < 300
+        counted = CHILD_SECONDS + TURNS * TURN_SECONDS
+        assert 2 * counted + child["Retry"][0]["IntervalSeconds"] < 300
+        assert counted < child["TimeoutSeconds"]
         waits = sum(min(2 ** (n + 1), child["Retry"][0]["MaxDelaySeconds"]) for n in range(PATIENT_ATTEMPTS))
         assert (PATIENT_ATTEMPTS + 1) * SECONDS_A_ROW + waits < 300
         assert {TryLater.__name__, StoreUnavailable.__name__} < set(child["Retry"][0]["ErrorEquals"])

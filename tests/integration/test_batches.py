@@ -9,6 +9,7 @@ import json
 import os
 import random
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -29,7 +30,15 @@ from carsight_service.contract.api import Api
 from carsight_service.contract.errors import StoreUnavailable
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.notify.webhooks import Announcer
-from carsight_service.queue.batches import ANSWER_BYTES, SUSPICIOUS_ATTEMPTS, BatchWorker, Outcome, Outcomes
+from carsight_service.queue.batches import (
+    ANSWER_BYTES,
+    MOST_IN_HAND,
+    SUSPICIOUS_ATTEMPTS,
+    TURNS,
+    BatchWorker,
+    Outcome,
+    Outcomes,
+)
 from carsight_service.queue.messages import TryLater
 from carsight_service.queue.results import BatchJobs
 from local.step_functions import MACHINE_ARN
@@ -214,6 +223,61 @@ def test_a_limit_that_is_reached_on_the_way(pipeline: Pipeline) -> None:
     assert [row["status"] for row in rows].count(200) == 13
     assert [row["code"] for row in rows if row["status"] == 429] == ["limit_exceeded"] * 12
     assert pipeline.used() == 13
+
+
+def test_a_key_that_may_not_be_charged_has_no_photo_read(pipeline: Pipeline) -> None:
+    _, batch = begun(pipeline, 5, limits={Api.PLATE: 0}, overage=False)
+    pipeline.drain()
+    assert [row["code"] for row in lines(pipeline, batch)] == ["limit_exceeded"] * 5
+    assert (pipeline.recognized, pipeline.used()) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    ("left", "statuses"), [(2, [200, 200, 429, 429, 400]), (0, [429, 429, 429, 429, 429])]
+)
+def test_a_limit_that_others_reach_while_rows_are_read(
+    pipeline: Pipeline, left: int, statuses: list[int]
+) -> None:
+    pipeline.create_key("sandbox", limits={Api.PLATE: 9})
+    batch = submit(pipeline, [pipeline.put("car.jpg")] * 4 + ["nothing"])
+
+    def meanwhile(row: Callable[..., Any], *arguments: Any) -> Any:
+        meters = pipeline.deployment.meters
+        meters.close(meters.take(KEY_ID, Api.PLATE, 9 - left, "another"), read=9 - left)
+        return row(*arguments)
+
+    with once(BatchWorker, "_row", meanwhile):
+        pipeline.drain()
+    assert [row["status"] for row in lines(pipeline, batch)] == statuses
+    assert (pipeline.used(), pipeline.tickets()) == (9, [])
+
+
+def test_a_child_waits_until_few_others_have_units_in_hand(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each write of the key's item pays for all that is in it."""
+    images, batch = begun(pipeline, 5)
+    meters = pipeline.deployment.meters
+    others = [meters.take(KEY_ID, Api.PLATE, 1, f"{batch[:12]}-{n}.") for n in range(100, 100 + MOST_IN_HAND)]
+    slept = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            meters.close(others.pop(), read=0)
+
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=sleep)
+    monkeypatch.setattr("carsight_service.queue.batches.time", clock)
+    worker = pipeline.workers[Api.PLATE]
+    assert len(worker.handle(a_child(pipeline, batch, images), Invocation(300_000))) == 5
+    assert (len(slept), len(pipeline.recognized)) == (3, 5)
+    # Tickets that nobody closes any more hold nobody up for long.
+    others.append(meters.take(KEY_ID, Api.PLATE, 1, f"{batch[:12]}-99."))
+    more = a_child(pipeline, batch, images)
+    for item in more["Items"]:
+        item["row"] += 5
+    assert len(worker.handle(more, Invocation(300_000))) == 5
+    assert len(slept) == 3 + TURNS
 
 
 # -- at least once, and only once ----------------------------------------------------------------------------
@@ -563,7 +627,7 @@ def test_a_batch_that_is_stopped_from_the_console_says_so_at_once(pipeline: Pipe
 def test_rows_that_are_being_read_when_a_batch_is_stopped_cost_nothing(
     pipeline: Pipeline, redriven: bool
 ) -> None:
-    """Nor when it runs again by then: their units have been given back, and are taken anew."""
+    """When it runs again by then, they are counted like any others, and not read again."""
     images, batch = begun(pipeline, 5)
     rows = BatchWorker._rows
 
@@ -578,9 +642,11 @@ def test_rows_that_are_being_read_when_a_batch_is_stopped_cost_nothing(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BatchWorker, "_rows", stopped)
-        with pytest.raises(TryLater):
+        with nullcontext() if redriven else pytest.raises(TryLater):
             pipeline.workers[Api.PLATE].handle(a_child(pipeline, batch, images), Invocation(300_000))
-    if not redriven:
+    if redriven:
+        assert (pipeline.used(), pipeline.tickets(), len(pipeline.recognized)) == (5, [], 5)
+    else:
         said = show(pipeline, batch)
         assert (said["state"], said["done"], pipeline.used(), pipeline.tickets()) == ("cancelled", 0, 0, [])
         assert lines(pipeline, batch) == []

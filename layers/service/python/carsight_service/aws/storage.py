@@ -101,8 +101,12 @@ class Storage:
         return Photo(data, region_codes([answer["Metadata"].get("regions", "")]))
 
     def write_result(self, key: str, body: bytes, content_type: str = "application/json") -> None:
-        """Write an object of the results bucket. Raises botocore's errors."""
-        self._aws.s3.put_object(Bucket=self.results_bucket, Key=key, Body=body, ContentType=content_type)
+        """Write an object of the results bucket. Raises ``StoreUnavailable``."""
+        bucket = self.results_bucket
+        try:
+            self._aws.s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
+        except Exception as error:
+            raise StoreUnavailable(f"object not written: {failure(error).code}") from error
 
     def result_url(self, key: str) -> str:
         """Return the address of an object of the results bucket, for an hour."""

@@ -103,22 +103,16 @@ def _json_object(body: bytes) -> Mapping[str, Any]:
 
 
 def submit(deployment: Deployment, account: str, key_id: str, request: BatchRequest) -> Batch:
-    """Start the batch that a request asks for.
-
-    Raises ``InvalidRequest`` where its list cannot be read, ``StoreUnavailable`` where S3 does not answer.
-    """
+    """Start the batch that a request asks for. Raises ``InvalidRequest`` where its list cannot be read."""
     batches, storage = Batches(deployment), deployment.storage
     created = deployment.clock().isoformat(timespec="seconds")
     batch = Batch(secrets.token_hex(16), account, key_id, request.api, created, request.regions)
-    try:
-        if request.address:
-            rows = _find_list(deployment, account, request.address)
-        else:
-            rows = List("rows", storage.results_bucket, batch.object("list.jsonl"))
-            storage.write_result(rows.key, b"".join(row.line() for row in request.rows), "application/jsonl")
-            batch = replace(batch, rows=len(request.rows))
-    except (BotoCoreError, ClientError) as error:
-        raise StoreUnavailable(failure(error).code) from error
+    if request.address:
+        rows = _find_list(deployment, account, request.address)
+    else:
+        rows = List("rows", storage.results_bucket, batch.object("list.jsonl"))
+        storage.write_result(rows.key, b"".join(row.line() for row in request.rows), "application/jsonl")
+        batch = replace(batch, rows=len(request.rows))
     batches.begin(batch, rows)
     return batch
 
@@ -145,11 +139,11 @@ def _find_list(deployment: Deployment, account: str, address: str) -> List:
             _look_at(s3.get_object(Bucket=bucket, Key=key)["Body"], form)
         elif not s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents"):
             raise InvalidRequest(f"There is no object under {address[:200]}")
-    except ClientError as error:
-        refused = failure(error)
-        if refused.is_answered:
-            raise InvalidRequest(f"{address[:200]} cannot be read: {refused.code}") from error
-        raise
+    except (BotoCoreError, ClientError) as error:
+        failed = failure(error)
+        if not failed.is_answered:
+            raise StoreUnavailable(failed.code) from error
+        raise InvalidRequest(f"{address[:200]} cannot be read: {failed.code}") from error
     return List(form, bucket, key)
 
 

@@ -156,10 +156,16 @@ class MeterStore:
         Raises what ``consume`` would, as far as can be known. A key that has been seen to be served, with
         many units left, is believed for some seconds: ``consume`` decides.
         """
-        meter_id, now = key_id(key), self._clock()
-        known = self._known.get((meter_id, api))
+        return self._admit(key_id(key), api, follow=False)
+
+    def admit_by_id(self, key_id: str, api: Api) -> Usage:
+        """``admit`` for a key or account known by its id alone; an older key leads to that of today."""
+        return self._admit(key_id, api, follow=True)
+
+    def _admit(self, meter_id: str, api: Api, *, follow: bool) -> Usage:
+        known, now = self._known.get((meter_id, api)), self._clock()
         month = month_of(now)
-        meter = known.meter if known and known.is_fresh(month) else self._look_up(meter_id, api)
+        meter = known.meter if known and known.is_fresh(month) else self._look_up(meter_id, api, follow)
         if meter.period != LIFETIME and meter.period < month:
             meter = meter.turned_over(month, used=0)
         if meter.remaining < 1 and not meter.overage:
@@ -340,20 +346,24 @@ class MeterStore:
         else:
             self.settle(grant.usage.key_id, grant.api, [grant.ticket])
 
-    def granted(self, key_id: str, api: Api, beginning: str) -> list[Grant]:
-        """Return what is counted under tickets with this ``beginning``: work that has not been closed."""
+    def granted(self, key_id: str, api: Api) -> list[Grant]:
+        """Return what is counted under tickets: work that has not been closed."""
+        item = self._item(key_id, api, follow=True)
+        if item is None:
+            return []
+        usage, beginning = Usage.of(Meter.from_item(item)), ticket_attribute("")
+        tickets = [name.removeprefix(beginning) for name in item if name.startswith(beginning)]
+        return [Grant(api, ticket, Ticket(ticket).counted(item), usage) for ticket in tickets]
+
+    def _item(self, key_id: str, api: Api, follow: bool) -> dict[str, Any] | None:
+        """Return a meter's item as it is now; of a key that was rotated its own, or the one of today."""
         answer = self._call(
             "get_item", TableName=self.table_name, Key=_meter_key(key_id, api), ConsistentRead=True
         )
-        item = answer.get("Item")
-        if successor := successor_of(item):
-            return self.granted(successor, api, beginning)
-        if item is None:
-            return []
-        usage = Usage.of(Meter.from_item(item))
-        begun = [name for name in item if name.startswith(ticket_attribute(beginning))]
-        tickets = [name.removeprefix(ticket_attribute("")) for name in begun]
-        return [Grant(api, ticket, Ticket(ticket).counted(item), usage) for ticket in tickets]
+        item: dict[str, Any] | None = answer.get("Item")
+        if follow and (successor := successor_of(item)):
+            return self._item(successor, api, follow)
+        return item
 
     def _take(self, key_id: str, api: Api, units: int, trace: Trace | None, *, follow: bool) -> Grant:
         """Count ``units``, or as many as are left, once for each ``trace``."""
@@ -490,12 +500,9 @@ class MeterStore:
         """Raise what ``consume`` would, but for the limit; nothing is counted or written."""
         self._look_up(key_id(key), api)
 
-    def _look_up(self, key_id: str, api: Api) -> Meter:
+    def _look_up(self, key_id: str, api: Api, follow: bool = False) -> Meter:
         """Return a meter whose key is served. Raises the contract's errors for any other."""
-        answer = self._call(
-            "get_item", TableName=self.table_name, Key=_meter_key(key_id, api), ConsistentRead=True
-        )
-        item = answer.get("Item")
+        item = self._item(key_id, api, follow)
         meter = self._servable(item, api)
         self._remember(meter, item or {})
         return meter

@@ -1,10 +1,14 @@
 """A child of a batch's map: some fifty rows are read, counted under one ticket, and answered together.
 
+They are counted once they are read, like a call: a ticket is in the meter for as long as it takes to store
+what it pays for, and all children of a key share that item.
+
 Step Functions may run a child twice, at once or after its worker died. What a child has come to is one object
 of the results bucket, its outcome, and that object alone decides: units are charged for the outcome that
 names their ticket, and given back for any other. Whoever finds an outcome returns it; of two runs that store
 one, S3 lets the first. In the order in which a worker may die, and what the next run finds:
 
+    rows read            nothing: they are read again
     units taken          the ticket is in the meter: the same units, not counted again
     outcome stored       nothing is read; what is left is to close the ticket
     ticket closed        nothing left of it; the outcome is the answer
@@ -19,6 +23,7 @@ it is read, and the one that was being read when the worker died is left out.
 from __future__ import annotations
 
 import json
+import random
 import secrets
 import time
 from collections import deque
@@ -58,8 +63,14 @@ if TYPE_CHECKING:
 SECONDS_A_ROW = 12.0
 """How long a row's photo is waited for, and what is left for another row: a fetch is given up after 8."""
 
-CHILD_SECONDS = 120.0
-"""What a child may take, fifty rows whose hosts do not answer included."""
+CHILD_SECONDS = 110.0
+"""What reading a child may take, fifty rows whose hosts do not answer included."""
+
+MOST_IN_HAND = 20
+"""Tickets in a meter from which on a child waits with its own: every write of the item pays for all of it."""
+
+TURNS, TURN_SECONDS = 12, 2.0
+"""How often a child waits to be counted, and how long at most each time; then it takes its units anyway."""
 
 AHEAD = 8
 """Photos that are fetched while one is read."""
@@ -198,18 +209,19 @@ class Outcomes:
                 if (outcome := found.result()) and not outcome.is_void:
                     yield outcome
 
-    def open(self, batch: Batch, first_row: int | None = None) -> list[Grant]:
-        """Return what is counted and not closed of one child, or of all of a batch."""
-        return self.deployment.meters.granted(batch.account, batch.api, batch.tickets(first_row))
+    def open(self, batch: Batch) -> list[Grant]:
+        """Return what is counted and not closed for a batch's account, of this batch or of other work."""
+        return self.deployment.meters.granted(batch.account, batch.api)
 
     def settle(self, batch: Batch, first_row: int | None = None) -> None:
         """Close the open tickets of one child, or of all of a batch, as their outcomes say.
 
         Nothing can be stored under them any more then.
         """
-        for grant in self.open(batch, first_row):
-            outcome = self.decide(batch.part(batch.row_of(grant.ticket)), Outcome.void())
-            self.deployment.meters.close(grant, outcome.paid_by(grant))
+        for grant in self.open(batch):
+            if grant.ticket.startswith(batch.tickets(first_row)):
+                outcome = self.decide(batch.part(batch.row_of(grant.ticket)), Outcome.void())
+                self.deployment.meters.close(grant, outcome.paid_by(grant))
 
     def noted(self, batch: Batch, first_row: int) -> list[int]:
         """Return the rows of a child that its worker may have died over."""
@@ -292,16 +304,18 @@ class BatchWorker:
         """
         try:
             with stage("keys"):
+                self._deployment.meters.admit_by_id(child.batch.account, child.batch.api)
+            rows = self._rows(child)
+            with stage("keys"):
                 grant = self._take(child)
         except StoreUnavailable:
             raise
         except ServiceError as refused:  # the key, its plan or its limit: that is every row's answer
-            return self._store(
-                child, Outcome.of([self._refused(child, row, refused) for row in child.rows]), void
-            )
+            rows = [self._refused(child, row, refused) for row in child.rows]
+            return self._store(child, Outcome.of(rows), void)
         # Looked at behind the ticket: whoever ends the batch notes that before it looks for tickets.
         runs = self._running(child.batch.id)
-        mine = Outcome.of(self._rows(child, grant), grant.ticket) if runs else Outcome.void()
+        mine = Outcome.of(self._paid(child, rows, grant), grant.ticket) if runs else Outcome.void()
         outcome = self._store(child, mine, void)
         with stage("keys"):
             self._deployment.meters.close(grant, outcome.paid_by(grant))
@@ -315,14 +329,35 @@ class BatchWorker:
         return outcome
 
     def _take(self, child: Child) -> Grant:
-        """Take the units of a child, unless a run before has taken them and not come to an end."""
-        if left := self._outcomes.open(child.batch, child.first):
-            return left[0]
-        # Under a name of its own: a run that comes late, when another has closed its ticket, has none to it.
-        ticket = child.batch.tickets(child.first) + secrets.token_hex(3)
-        return self._deployment.meters.take(child.batch.account, child.batch.api, len(child.rows), ticket)
+        """Take the units of a child, unless a run before has taken them and not come to an end.
 
-    def _rows(self, child: Child, grant: Grant) -> list[dict[str, Any]]:
+        It waits for its turn: what has been read would have to be read again. A ticket has a name of its own,
+        so that a run that comes late, when another has closed its ticket, has none to it.
+        """
+        batch, own, turns = child.batch, child.batch.tickets(child.first), TURNS
+        while True:
+            try:
+                in_hand = self._outcomes.open(batch)
+                if left := [grant for grant in in_hand if grant.ticket.startswith(own)]:
+                    return left[0]
+                if len(in_hand) < MOST_IN_HAND or not turns:
+                    ticket = own + secrets.token_hex(3)
+                    return self._deployment.meters.take(batch.account, batch.api, len(child.rows), ticket)
+            except StoreUnavailable:
+                if not turns:
+                    raise
+            turns -= 1
+            time.sleep(random.uniform(0, TURN_SECONDS))
+
+    def _paid(self, child: Child, rows: list[dict[str, Any]], grant: Grant) -> Sequence[Mapping[str, Any]]:
+        """Return ``rows``, with those refused that ``grant`` has no unit for."""
+        refusal, left = LimitExceeded(grant.usage, self._deployment.clock()), grant.units
+        for at, row in enumerate(rows):
+            if row["status"] == 200 and (left := left - 1) < 0:
+                rows[at] = self._refused(child, child.rows[at], refusal)
+        return rows
+
+    def _rows(self, child: Child) -> list[dict[str, Any]]:
         """Read the rows of a child, but for those that have ended its worker."""
         is_suspicious = child.attempt >= SUSPICIOUS_ATTEMPTS
         fatal = self._outcomes.noted(child.batch, child.first) if is_suspicious else []
@@ -332,19 +367,15 @@ class BatchWorker:
                 self._outcomes.note(child.batch, child.first, fatal)
 
         rows: list[dict[str, Any]] = []
-        left = grant.units
         try:
             with closing(fetched_ahead(partial(self._fetch, child.batch), child.rows)) as photos:
                 for item, photo in photos:
                     if item.row in fatal:
                         row = self._refused(child, item, InternalError(child.batch.api))
-                    elif not left:
-                        row = self._refused(child, item, LimitExceeded(grant.usage, self._deployment.clock()))
                     else:
                         note([*fatal, item.row])
                         row = self._row(child, item, photo)
                     rows.append(row)
-                    left -= row["status"] == 200
         except Exception:
             note(fatal)  # no row's fault
             raise

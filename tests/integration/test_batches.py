@@ -233,7 +233,8 @@ def test_a_key_that_may_not_be_charged_has_no_photo_read(pipeline: Pipeline) -> 
 
 
 @pytest.mark.parametrize(
-    ("left", "statuses"), [(2, [200, 200, 429, 429, 400]), (0, [429, 429, 429, 429, 429])]
+    ("left", "statuses"),
+    [(4, [200, 200, 200, 200, 400]), (2, [200, 200, 429, 429, 400]), (0, [429, 429, 429, 429, 429])],
 )
 def test_a_limit_that_others_reach_while_rows_are_read(
     pipeline: Pipeline, left: int, statuses: list[int]
@@ -252,6 +253,16 @@ def test_a_limit_that_others_reach_while_rows_are_read(
     assert (pipeline.used(), pipeline.tickets()) == (9, [])
 
 
+def test_rows_of_which_none_is_read_are_not_counted_at_all(pipeline: Pipeline) -> None:
+    pipeline.create_key("sandbox", limits={Api.PLATE: 1})
+    batch = submit(pipeline, ["nothing"] * 60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MeterStore, "take", Mock(side_effect=AssertionError))
+        pipeline.drain()
+    assert [row["status"] for row in lines(pipeline, batch)] == [400] * 60
+    assert (show(pipeline, batch)["state"], pipeline.used()) == ("finished", 0)
+
+
 def test_a_child_waits_until_few_others_have_units_in_hand(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +270,8 @@ def test_a_child_waits_until_few_others_have_units_in_hand(
     images, batch = begun(pipeline, 5)
     meters = pipeline.deployment.meters
     others = [meters.take(KEY_ID, Api.PLATE, 1, f"{batch[:12]}-{n}.") for n in range(100, 100 + MOST_IN_HAND)]
+    for upload in range(MOST_IN_HAND):
+        meters.consume_by_id(KEY_ID, Api.PLATE, f"{upload:032x}")
     slept = []
 
     def sleep(seconds: float) -> None:

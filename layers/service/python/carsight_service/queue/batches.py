@@ -210,8 +210,9 @@ class Outcomes:
                     yield outcome
 
     def open(self, batch: Batch) -> list[Grant]:
-        """Return what is counted and not closed for a batch's account, of this batch or of other work."""
-        return self.deployment.meters.granted(batch.account, batch.api)
+        """Return what is counted and not closed of children, of this batch and others of its account."""
+        granted = self.deployment.meters.granted(batch.account, batch.api)
+        return [grant for grant in granted if "-" in grant.ticket]  # no upload's ticket has a dash
 
     def settle(self, batch: Batch, first_row: int | None = None) -> None:
         """Close the open tickets of one child, or of all of a batch, as their outcomes say.
@@ -306,8 +307,10 @@ class BatchWorker:
             with stage("keys"):
                 self._deployment.meters.admit_by_id(child.batch.account, child.batch.api)
             rows = self._rows(child)
+            if not (units := sum(row["status"] == 200 for row in rows)):
+                return self._store(child, Outcome.of(rows), void)
             with stage("keys"):
-                grant = self._take(child)
+                grant = self._take(child, units)
         except StoreUnavailable:
             raise
         except ServiceError as refused:  # the key, its plan or its limit: that is every row's answer
@@ -328,7 +331,7 @@ class BatchWorker:
             self._batches.add(child.batch, mine.read, len(child.rows) - mine.read)
         return outcome
 
-    def _take(self, child: Child) -> Grant:
+    def _take(self, child: Child, units: int) -> Grant:
         """Take the units of a child, unless a run before has taken them and not come to an end.
 
         It waits for its turn: what has been read would have to be read again. A ticket has a name of its own,
@@ -338,11 +341,12 @@ class BatchWorker:
         while True:
             try:
                 in_hand = self._outcomes.open(batch)
-                if left := [grant for grant in in_hand if grant.ticket.startswith(own)]:
-                    return left[0]
+                for grant in in_hand:
+                    if grant.ticket.startswith(own) and grant.units >= units:
+                        return grant
                 if len(in_hand) < MOST_IN_HAND or not turns:
                     ticket = own + secrets.token_hex(3)
-                    return self._deployment.meters.take(batch.account, batch.api, len(child.rows), ticket)
+                    return self._deployment.meters.take(batch.account, batch.api, units, ticket)
             except StoreUnavailable:
                 if not turns:
                     raise

@@ -136,8 +136,11 @@ class LeanPlateReaderConfig(PlateReaderConfig):
     """The lean plate reader's training; ``start`` is the plate reader that it is made of and asks."""
 
     teacher: str | None = option(None, "the plate reader to ask, where start is a lean one")
-    text_weight: float = option(0.2, "weight of the known texts' loss beside that of what the teacher says")
-    hint_weight: float = option(1.0, "weight of what the blocks miss of the teacher's")
+    found: float = option(0.6, "share of crops that the detector finds in photos taken anew")
+    same_weight: float = option(1.6, "weight of how far each step is from what the teacher says there")
+    sure_weight: float = option(1.5, "weight of the loss of the teacher's text, where it is sure")
+    text_weight: float = option(0.1, "weight of the known texts' loss")
+    hint_weight: float = option(0.5, "weight of what the blocks miss of the teacher's")
 
 
 LEAN_PLATE_READER = LeanPlateReaderConfig(

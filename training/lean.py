@@ -258,13 +258,19 @@ class Teacher:
         self._reader = reader.eval().requires_grad_(False)
         self._worth: list[Tensor] = []
 
-    def terms(self, outputs: Outputs, images: Tensor, hint: float) -> dict[str, Tensor]:
+    def terms(
+        self, outputs: Outputs, images: Tensor, hint: float, same: float = 4.0, text: float = 0.0
+    ) -> dict[str, Tensor]:
         """Return the terms of the loss of what the pupil answers.
 
         Args:
             outputs: What the pupil gives while it learns.
             images: What the teacher sees, 0..1: what the pupil saw, or a clearer view of it.
             hint: Weight of the share of each block's variance that the pupil's misses.
+            same: Weight of the divergence of what it says from what the teacher says, step by step.
+            text: Weight of the loss (CTC) of the teacher's text, where that is ``sure_texts``. At which step
+                a character is said is the teacher's whim: a pupil that is asked for no more than the same
+                gives a character to two steps, a part to each, and so half of it to either text.
         """
         reader, (said, named, seen) = self._reader, outputs
         with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
@@ -278,10 +284,29 @@ class Teacher:
             1 / x.float().var((0, 2, 3), keepdim=True).clamp(min=1e-4) for x in wanted
         ]
         missed = sum(map(_missed, seen, wanted, self._worth), torch.zeros(())) / len(seen)
-        terms = {"same": 4 * divergence(logits, said), "hint": hint * missed}
+        terms = {"same": same * divergence(logits, said), "hint": hint * missed}
+        if text:
+            texts = sure_texts(logits, reader.alphabet)
+            sure = [i for i, each in enumerate(texts) if each]
+            if sure:
+                loss = ppocr.ctc_loss(said[sure], [texts[i] for i in sure], reader.alphabet)
+                terms["sure_text"] = text * len(sure) / len(texts) * loss
         if regions is not None and named is not None:
             terms["same_region"] = divergence(regions, named)
         return terms
+
+
+def sure_texts(logits: Tensor, alphabet: str, least: float = 0.3, longest: int = 10) -> list[str]:
+    """Return the texts that ``logits`` (B, T, C) say; "" where their best path has less than ``least``.
+
+    So where it has more than ``longest`` characters, for which there may be too few steps.
+    """
+    paths = logits.float().log_softmax(-1).amax(-1).sum(-1).exp()
+    texts = ppocr.greedy(logits, alphabet)
+    return [
+        text if share >= least and len(text) <= longest else ""
+        for text, share in zip(texts, paths.tolist(), strict=True)
+    ]
 
 
 class _Missed(torch.autograd.Function):

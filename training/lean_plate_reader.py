@@ -8,11 +8,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import pickle
+from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,7 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from carsight import runtime
+from carsight.detector import Detector
+from carsight.geometry import sides
+from carsight.plate.reader import GROW, rectify
+from carsight.plate.recognizer import PlateTuning
 from training import lean, ppocr
+from training.camera import compressed
 from training.config import LeanPlateReaderConfig
 from training.data import Pixels, read_image, read_photo_labels
 from training.loop import Figures, averaged_weights, checkpoint_of
@@ -42,6 +49,52 @@ from training.render_plates import read_backgrounds
 
 HIDDEN = (160, 160, 160, 192, 320, 320, 320, 320, 320, 320, 320, 512, 512)
 """Hidden units of each block: of the plate reader's 192, 384 and 768."""
+
+
+class Found:
+    """Crops of what the shipped detector finds in training photos that are taken anew.
+
+    They are the product's own, those included that are no plate, half of one, or none of so many rows.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self._photos = read_photo_labels(data, "train")
+        self._detector = Detector(
+            runtime.session(runtime.MODELS / "plate_detector.onnx"), PlateTuning().detector
+        )
+        self._kept: dict[bool, deque[Pixels]] = {False: deque(), True: deque()}
+
+    def draw(self, rng: np.random.Generator, two_rows: bool) -> Pixels:
+        """Return a crop."""
+        while not self._kept[two_rows]:
+            folder, label = self._photos[rng.integers(len(self._photos))]
+            self._cut(taken_anew(read_image(folder / label["image"]), rng), rng)
+        return self._kept[two_rows].popleft()
+
+    def _cut(self, photo: Pixels, rng: np.random.Generator) -> None:
+        for plate in self._detector.find(photo).targets:
+            width, height = sides(plate.corners)
+            square = width < PlateTuning().square * max(height, 1.0)
+            for rows in (False, True) if square else (plate.two_rows > 0.5,):
+                grow = GROW * float(rng.choice([1, 1, 2]))
+                self._kept[rows].append(rectify(photo, plate.corners, rows, grow))
+
+
+def taken_anew(photo: Pixels, rng: np.random.Generator) -> Pixels:
+    """Return ``photo`` smaller or larger, perhaps tilted, in another light, blurred, and as another JPEG."""
+    scale = min(1.0, 1400 / max(photo.shape[:2])) * float(np.exp(rng.uniform(np.log(0.4), np.log(1.3))))
+    smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    pixels = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=smooth)
+    if rng.random() < 0.5:
+        height, width = pixels.shape[:2]
+        turn = cv2.getRotationMatrix2D((width / 2, height / 2), float(rng.normal(0, 6)), 1)
+        pixels = cv2.warpAffine(pixels, turn, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    if rng.random() < 0.5:
+        light = 255 * (np.arange(256) / 255) ** float(np.exp(rng.normal(0, 0.4)))
+        pixels = cv2.LUT(pixels, light.astype(np.uint8))
+    if rng.random() < 0.3:
+        pixels = cv2.GaussianBlur(pixels, (0, 0), float(rng.uniform(0.4, 1.2)))
+    return compressed(np.asarray(pixels, np.uint8), int(rng.integers(40, 95)))
 
 
 class Drawing:
@@ -139,11 +192,16 @@ class LeanPlateReaderTask(PlateReaderTask):
     def batches(self, rng: np.random.Generator, size: int) -> Iterator[list[Sample]]:
         """Yield crops of one row, and every fifth time half as many of two."""
         pieces: list[CutPlate] = pickle.loads(self._pieces_file.read_bytes())
-        drawing = Drawing(self.data, self.training, pieces, self.regions)
+        drawing, found = Drawing(self.data, self.training, pieces, self.regions), Found(self.data)
         for number in itertools.count(1):
             two_rows = number % 5 == 0
             count = self.config.batch // 2 if two_rows else self.config.batch
-            yield [drawing.draw(rng, two_rows) for _ in range(count)]
+            yield [
+                Sample(found.draw(rng, two_rows), "", UNKNOWN)
+                if rng.random() < self.config.found
+                else drawing.draw(rng, two_rows)
+                for _ in range(count)
+            ]
 
     def images(self, batch: list[Sample]) -> Tensor:
         """Return the crops, 0..1."""
@@ -152,16 +210,19 @@ class LeanPlateReaderTask(PlateReaderTask):
 
     def loss(self, outputs: Any, batch: list[Sample]) -> dict[str, Tensor]:
         """Return how far the net is from its teacher, and from what is known."""
-        terms = self.teacher.terms(outputs, self.images(batch), self.config.hint_weight)
-        terms["same_region"] *= self.config.region_weight
+        config = self.config
+        terms = self.teacher.terms(
+            outputs, self.images(batch), config.hint_weight, config.same_weight, config.sure_weight
+        )
+        terms["same_region"] *= config.region_weight
         known = [i for i, sample in enumerate(batch) if sample.text]
         if known:
             texts = [batch[i].text for i in known]
-            terms["text"] = self.config.text_weight * ppocr.ctc_loss(outputs[0][known], texts, ALPHABET)
+            terms["text"] = config.text_weight * ppocr.ctc_loss(outputs[0][known], texts, ALPHABET)
         classes = torch.tensor([sample.region for sample in batch])
         if (classes != UNKNOWN).any():
             right = F.cross_entropy(outputs[1].float(), classes, ignore_index=UNKNOWN)
-            terms["region"] = self.config.region_weight / 4 * right
+            terms["region"] = config.region_weight / 4 * right
         return terms
 
     def figures(self, net: nn.Module) -> Figures:

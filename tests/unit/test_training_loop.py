@@ -363,6 +363,56 @@ def test_the_lean_plate_reader_learns_what_its_teacher_says(
     }
 
 
+def test_where_the_teacher_is_sure_its_text_counts_whatever_the_step(
+    teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from training import lean
+    from training.plates_data import ALPHABET
+
+    logits = torch.zeros(3, 20, 1 + len(ALPHABET))
+    logits[0, :, 0] = 12
+    for step, character in ((3, "A"), (7, "A"), (8, "1")):
+        logits[0, step, 0] = 0
+        logits[0, step, 1 + ALPHABET.index(character)] = 12
+    logits[1] = logits[0] / 4
+    logits[2] = logits[0].roll(5, 0)
+    assert lean.sure_texts(logits, ALPHABET) == ["AA1", "", "AA1"]
+    assert lean.sure_texts(logits, ALPHABET, longest=2) == ["", "", ""]
+
+    asked = lean.Teacher(lean.read_reader(str(teacher), ALPHABET))
+    pupil = lean.LeanReader(ALPHABET, 3, [8] * 13)
+    images = torch.rand(3, 3, 48, 160)
+    _, named, seen = pupil(images)
+    assert "sure_text" not in asked.terms((logits, named, seen), images, 1.0, text=1.0)
+    monkeypatch.setattr(lean, "sure_texts", lambda *_: ["AA1", "", "AA1"])
+    right = asked.terms((logits, named, seen), images, 1.0, text=3.0)["sure_text"]
+    assert right.item() == pytest.approx(0, abs=1e-2)
+    monkeypatch.setattr(lean, "sure_texts", lambda *_: ["AA1", "", "AB1"])
+    assert asked.terms((logits, named, seen), images, 1.0, text=3.0)["sure_text"] > 1
+
+
+def test_what_is_found_in_photos_taken_anew_is_cut_as_the_product_cuts_it(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="training takes Torch, which the development environment lacks")
+    from carsight import runtime
+    from carsight.plate.reader import PlateReader
+    from training.lean_plate_reader import Found
+
+    folder = tmp_path / "plates" / "photos"
+    folder.mkdir(parents=True)
+    photo = Path(__file__).resolve().parents[1] / "data" / "plate_us.jpg"
+    (folder / photo.name).write_bytes(photo.read_bytes())
+    label = {"image": photo.name, "split": "train", "plates": []}
+    (folder / "labels.jsonl").write_text(json.dumps(label) + "\n")
+    found, rng = Found(tmp_path), np.random.default_rng(1)
+    crops = [found.draw(rng, False) for _ in range(8)]
+    assert {crop.shape for crop in crops} == {(48, 160, 3)}
+    assert len({crop.tobytes() for crop in crops}) == 8
+    reader = PlateReader(runtime.session(runtime.MODELS / "plate_reader.onnx"))
+    assert sum(reading.text == "7kmr204" for reading in reader.read(crops)) >= 4
+
+
 def test_a_lean_plate_reader_needs_a_plate_reader(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="training takes Torch, which the development environment lacks")
     from training.config import LEAN_PLATE_READER

@@ -253,6 +253,15 @@ def test_a_limit_that_others_reach_while_rows_are_read(
     assert (pipeline.used(), pipeline.tickets()) == (9, [])
 
 
+def test_the_last_units_are_still_there_when_their_worker_has_died(pipeline: Pipeline) -> None:
+    pipeline.create_key("sandbox", limits={Api.PLATE: 4})
+    images = [pipeline.put("car.jpg")] * 4
+    batch = submit(pipeline, images)
+    with dying(Outcomes, "put", after=False):
+        pipeline.drain()
+    check_whole(pipeline, batch, images)
+
+
 def test_rows_of_which_none_is_read_are_not_counted_at_all(pipeline: Pipeline) -> None:
     pipeline.create_key("sandbox", limits={Api.PLATE: 1})
     batch = submit(pipeline, ["nothing"] * 60)

@@ -304,8 +304,9 @@ class BatchWorker:
         Return what is stored then: another run's, or a void outcome where the batch has ended meanwhile.
         """
         try:
-            with stage("keys"):
-                self._deployment.meters.admit_by_id(child.batch.account, child.batch.api)
+            if not child.attempt:  # a run that died may have taken what was left, for these rows
+                with stage("keys"):
+                    self._deployment.meters.admit_by_id(child.batch.account, child.batch.api)
             rows = self._rows(child)
             if not (units := sum(row["status"] == 200 for row in rows)):
                 return self._store(child, Outcome.of(rows), void)

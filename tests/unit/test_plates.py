@@ -303,6 +303,51 @@ def test_a_text_is_easy_only_if_it_is_seen_and_is_of_a_series(
     assert bool(opened) is asked
 
 
+class Counting(Claiming):
+    """A reader that counts what it is asked, and doubts where a plate is from."""
+
+    def __init__(self, session: InferenceSession, score: float) -> None:
+        super().__init__(session, score, 0.5)
+        self.crops, self.strips = 0, 0
+
+    def read(self, crops: Sequence[NDArray[np.uint8]], regions: Sequence[str] = ()) -> list[Reading]:
+        self.crops += len(crops)
+        return super().read(crops, regions)
+
+    def doubts_region(self, reading: Reading) -> bool:
+        return True
+
+    def with_small_print(self, reading: Reading, strips: Sequence[NDArray[np.uint8]]) -> Reading:
+        self.strips += len(strips)
+        return reading
+
+
+def counting(lean: float, other: float) -> tuple[Counting, Counting]:
+    """What two readers with these scores are asked of a photo: the lean one and the other."""
+    detector, *readers, classifier = (
+        runtime.session(runtime.MODELS / f"plate_{name}.onnx")
+        for name in ("detector", "reader_lean", "reader", "vehicle")
+    )
+    first, second = (Counting(reader, score) for reader, score in zip(readers, (lean, other), strict=True))
+    tuning = PlateTuning()
+    PlateRecognizer(
+        Detector(detector, tuning.detector), lambda: second, VehicleClassifier(classifier), tuning, first
+    ).read(photo("plate_us"))
+    return first, second
+
+
+def test_the_lean_reader_reads_the_small_print_whoever_reads_the_plate() -> None:
+    lean, other = counting(0.5, 0.95)
+    assert other.crops == 1
+    assert (lean.strips, other.strips) == (2, 0)
+
+
+def test_what_the_lean_reader_makes_nothing_of_upside_down_is_asked_of_no_other() -> None:
+    (lean, asked), (same, spared) = counting(0.2, 0.85), counting(0.03, 0.85)
+    assert lean.crops == same.crops == 2
+    assert asked.crops == spared.crops + 1
+
+
 class Noting(PlateReader):
     """A reader that notes what it is given, and can read none of it."""
 

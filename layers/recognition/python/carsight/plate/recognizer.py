@@ -58,8 +58,8 @@ class PlateTuning:
     text ``promising``, a wider cut tells the same, and their vote scores ``easy``. A character that is not
     distinct is not easy where a plate is more than ``filling`` of the photo's width, as a wider cut shows
     little more; nor is an American text that is of none of its region's series. That nothing is legible
-    stands on what is not certainly a plate: a text that scores less than ``blank``. Otherwise the other net
-    reads.
+    stands on what is not certainly a plate: a text that scores less than ``blank``; and upside down, of one
+    that scores less than ``hopeless``. Small print is the lean net's to read. Otherwise the other net reads.
 
     Cuts: a reading below ``sure`` is made again from other cuts of the plate, as the corners may be at fault;
     one is longer by ``wider`` of the width at each end, one upright. Of 359 training plates whose first
@@ -416,7 +416,8 @@ class PlateRecognizer:
             and sides(view.corners)[1] >= self._tuning.print_height
             and reader.doubts_region(reading)
         ):
-            reading = reader.with_small_print(reading, small_print(view.fine.pixels, view.corners))
+            strips = small_print(view.fine.pixels, view.corners)
+            reading = (self._lean or reader).with_small_print(reading, strips)
         return self._unstacked(reader, reading, view, regions)
 
     def _read_easily(self, reader: PlateReader, view: _View, regions: Sequence[str]) -> Reading | None:
@@ -503,13 +504,13 @@ class PlateRecognizer:
     def _read_upside_down(self, photo: Photo, plate: Detection, regions: Sequence[str]) -> Reading:
         """Read one plate as it would be if the photo stood on its head.
 
-        The lean net only tells where nothing is legible: of a text upside down it may be sure.
+        The lean net only tells where nothing is legible, and so nearly always: of a text it may be sure.
         """
         corners, fine = self._fine(photo, plate)
         crop = rectify(fine.pixels, corners[[2, 3, 0, 1]], plate.two_rows > 0.5)
         if self._lean is not None:
             (reading,) = self._lean.read([crop], regions)
-            if reading.score < self._tuning.blank:
+            if reading.score < self._tuning.hopeless:
                 return reading
         return self._reader().read([crop], regions)[0]
 

@@ -36,6 +36,8 @@ def recognizer() -> VinRecognizer:
         (("Vehicle", "VIN 1HGC-M826-33A0-04352", "Miles 12"), CHECKED),
         (("REGISTRATION", "VIN: " + CHECKED + " ACCORD"), CHECKED),
         (("Fahrzeugdaten", "vin: " + UNCHECKED.lower(), "km 42.000"), UNCHECKED),
+        (("Fahrzeugdaten", "vin: yv1sw61r021234567", "km 42.000"), "YV1SW61R021234567"),
+        (("Fahrzeugdaten", "vin: jtdkb20u703123456", "km 42.000"), "JTDKB20U703123456"),
         (("VEHICLE", "1HGCM8263", "3A004352", "USA"), CHECKED),
         (("VIN: 1HGCM8263", "3A004352", "Accord"), CHECKED),
         (("VEHICLE", "1HGCM82633A", "004352", "USA"), CHECKED),

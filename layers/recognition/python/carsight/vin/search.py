@@ -134,6 +134,12 @@ _ENLARGED = (0.35, 0.25)
 _LOOSER = (0.08, 0.38, 0.46)
 """Margins of the small reader's second look: shares of length and height at the ends, and of height."""
 
+_LOWER_CASE = ((0.05, 0.33, 0.65), (0.05, 0.33, 0.9))
+"""Margins of the two looks at lower case. The detector's corners leave ascenders and descenders out.
+
+Of 76 drawn lines in six fonts the small reader says the right text of 39 as other lines are cut, of 68 so.
+"""
+
 _LESS = 0.05
 """How much less the pixels alone may say than what is known about VINs with them, at either look."""
 
@@ -427,8 +433,9 @@ class Search:
         certainty = self._likeliest(reading)[1]
         if certainty < tuning.likely and len(seen) >= _FEWEST_SEEN and self._is_lower_case(view, inside):
             # Capitals of a worn or tilted line are of different heights, too: the surer reader tells.
-            other = pooled(small.read([crop, cut(view.pixels, inside, *_LOOSER)]))
-            if self._likeliest(other)[1] > max(certainty, tuning.promising):
+            other = pooled(small.read([cut(view.pixels, inside, *margins) for margins in _LOWER_CASE]))
+            named = certainty < tuning.promising and find_window(other, self.odds) is not None
+            if named or self._likeliest(other)[1] > max(certainty, tuning.promising):
                 return _Word(other, lower_case=True)
         return _Word(reading, seen)
 
@@ -686,7 +693,7 @@ class Search:
             for number, margins in enumerate(cuts, start=1):
                 if not self._pay(1):
                     return
-                (reading,) = reader.read([self._cut(corners, margins)])
+                (reading,) = reader.read([self._cut(corners, margins, lower_case)])
                 self._keep(replace(self._line(corners, 0.0, reading), lower_case=lower_case))
                 if self._sure or (number > 1 and self._certainty < min(before, self._tuning.hopeless)):
                     return
@@ -742,9 +749,10 @@ class Search:
                 return None, len(readings)
         return word, len(readings)
 
-    def _cut(self, corners: Floats, margins: CropMargins) -> Pixels:
+    def _cut(self, corners: Floats, margins: CropMargins, lower_case: bool = False) -> Pixels:
         quad = self.view.from_photo(_moved(corners, margins))
-        return cut(self.view.pixels, quad, 0.05, 0.33, 0.35 + margins.sides)
+        sides = _LOWER_CASE[0][2] if lower_case else 0.35
+        return cut(self.view.pixels, quad, 0.05, 0.33, sides + margins.sides)
 
     def _look_turned(self) -> None:
         """Look at the photo turned, where nothing is found in it as it is."""

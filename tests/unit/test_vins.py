@@ -584,6 +584,32 @@ def test_a_code_without_its_text_is_read(
     assert [candidate.vin for candidate in result.candidates] == [CHECKED]
 
 
+def test_lines_that_say_nothing_and_cost_all_are_no_fault() -> None:
+    turn = np.array([(np.cos(0.2), np.sin(0.2)), (-np.sin(0.2), np.cos(0.2))], np.float32)
+    quads = [(QUAD * 2 + np.float32(100 * row)) @ turn for row in range(3)]
+    blind = Blind(*(np.asarray(quad, np.float32) for quad in quads))
+    nothing = Told(LineReading(0.0, (), "12345678901"))
+    result = VinRecognizer(blind, blind, nothing).read(np.full((900, 1500, 3), 128, np.uint8))
+    assert result.refusal is not None and result.refusal.reason == "no_vin"
+
+
+@pytest.mark.parametrize("tilt", [-15, -8, 20])
+def test_a_tilted_papers_code_is_read(recognizer: VinRecognizer, tilt: int) -> None:
+    """The detector takes PDF417 for lines of text, and nothing may be left to spend on codes then."""
+    payload = (
+        f"@\n\x1e\rANSI 636014080002RG00410090VH01310060RGRAD20270630\nRMACME LLC\nVHVAD{CHECKED}\nVAK1989\n"
+    )
+    kind = zxingcpp.BarcodeFormat.PDF417
+    bars = np.asarray(zxingcpp.write_barcode_to_image(zxingcpp.create_barcode(payload, kind), scale=3))
+    page = np.full((800, 1200, 3), 230, np.uint8)
+    cv2.putText(page, "REGISTRATION CARD", (70, 80), (25, 25, 25), cv2.FontFace("sans"), 36, 600)
+    page[220 : 220 + bars.shape[0], 60 : 60 + bars.shape[1]] = bars[:, :, None]
+    matrix = cv2.getRotationMatrix2D((600, 400), tilt, 1)
+    photo = cv2.warpAffine(page, matrix, (1200, 800), borderValue=(120, 125, 130))
+    result = recognizer.read(np.asarray(cv2.GaussianBlur(photo, (0, 0), 0.7), np.uint8))
+    assert [candidate.vin for candidate in result.candidates[:1]] == [CHECKED]
+
+
 def test_a_label_without_a_vin_is_no_answer(recognizer: VinRecognizer) -> None:
     photo = pixels("label_without_vin")
     for quarters in range(4):

@@ -6,9 +6,10 @@ Every step asks first whether it is worth it and can still be paid for (see ``Se
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -197,6 +198,9 @@ _AROUND_LOWER_CASE = (0.02, 0.2, 0.25)
 _PRINTED = 6
 """How many printed lines the small reader looks at."""
 
+_BARS_AT_FIRST = 2
+"""In how many views bars are read before all else: as they are and sharpened."""
+
 _PAIRS = 4
 """How many pairs of printed lines it looks at."""
 
@@ -293,7 +297,8 @@ class Search:
         self._certainty = 0.0
         self._full: View | None = None
         self._codes_sought = not self._tuning.barcodes
-        self._parts: list[View] = []
+        self._parts: list[View] | None = None
+        self._bars: Iterator[View] = iter(())
 
     def run(self) -> None:
         """Search until something is sure or all ways are tried, the cheap and likely ones first."""
@@ -317,10 +322,10 @@ class Search:
             way()
             if self._sure:
                 break
-        if self.lines and not self._codes_sought:
-            self._look_beside()
-        elif self.codes:
+        if self.codes:
             self._look_for_text_of(self.codes[0])
+        elif self.lines and self._best.ranked and not self._codes_sought:
+            self._look_beside()
 
     @property
     def places(self) -> list[Box]:
@@ -546,6 +551,9 @@ class Search:
         tilt = math.degrees(math.atan2(y, x) if x >= 0 else math.atan2(-y, -x))
         other = line.is_legible and line.certainty < self._tuning.promising
         if _TILTED < abs(tilt) < _STEEP and not other:
+            self._glance_at_bars()
+            if self._sure:
+                return
             self._effort += self._tuning.level_effort
             self._pay(_FIRST_LOOK)
             known = len(self.lines)
@@ -785,12 +793,33 @@ class Search:
             self._codes_sought = True
             self.codes += barcodes.look(barcodes.whole(self.view))
 
+    def _glance_at_bars(self) -> None:
+        """Read what looks most like bars, where nothing else is promising.
+
+        The detector takes the bars of tilted papers for lines, and to read those in vain, level too, costs
+        what the looks for codes would take later.
+        """
+        if self._tuning.barcodes and self._certainty < self._tuning.promising:
+            self._find_bars()
+            for view in islice(self._bars, _BARS_AT_FIRST):
+                self._pay_beyond(_BARS_LOOK * view.pixels.size / 1e6)
+                self.codes += barcodes.look(view, barcodes.BARS, rotate=False)
+                if self._sure:
+                    break
+
+    def _find_bars(self) -> None:
+        """Find the busiest parts of the photo, which may be codes, and those that look like bars, once."""
+        if self._parts is None:
+            self._pay_beyond(_BUSY_LOOK * self.view.pixels.size / 3e6)
+            self._parts = barcodes.busy_parts(self.view)
+            self._bars = barcodes.bars(self._parts)
+
     def _look_at_bars(self) -> None:
         """Read what looks like bars, where the whole showed no code."""
-        if not self._tuning.barcodes or self.codes or not self._pay(_BUSY_LOOK * self.view.pixels.size / 3e6):
+        if not self._tuning.barcodes or self.codes or self._spent >= self._effort:
             return
-        self._parts = barcodes.busy_parts(self.view)
-        for view in barcodes.bars(self._parts):
+        self._find_bars()
+        for view in self._bars:
             if self._sure or not self._pay(_BARS_LOOK * view.pixels.size / 1e6):
                 break
             self.codes += barcodes.look(view, barcodes.BARS, rotate=False)
@@ -798,7 +827,7 @@ class Search:
     def _look_harder_for_codes(self) -> None:
         if not self._tuning.barcodes:
             return
-        for view in barcodes.further_views(self.view, self._parts):
+        for view in barcodes.further_views(self.view, self._parts or []):
             if self._sure or not self._pay(_CODE_LOOK * view.pixels.size / 1e6):
                 break
             self.codes += barcodes.look(view)

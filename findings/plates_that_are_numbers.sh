@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# A CSV of plates from Pardubice, or of one Turkish car, is read as a column of infinities.
+# A CSV of plates from Pardubice, or of one Turkish car, is read as a column of infinities; by pandas, JSON's strings too.
 . "$(dirname "$0")/prepare.bash"
 with_packages pandas==3.1.1 polars==2.1.0 duckdb==2.0.1 pyarrow==26.0.1
 cd "$home"
 "$python" - <<'PYTHON'
+import json
 import math
 import sys
 from importlib.metadata import version
@@ -32,5 +33,12 @@ for country, plates in FILES.items():
         seen = read(path)
         print(f"seen: {country} plates {plates}, {name}: {seen}")
         holds &= all(value == math.inf for value in seen)
+print("assumed: in JSON a string is a string")
+for plates, wanted in ((FILES["Czech"], [math.inf] * 3), (["0012345"], [12345])):
+    with open("plates.jsonl", "w") as file:
+        file.writelines(json.dumps({"plate": plate}) + "\n" for plate in plates)
+    seen = pandas.read_json("plates.jsonl", lines=True)["plate"].tolist()
+    print(f"seen: the strings {plates} of JSON Lines, pandas: {seen}")
+    holds &= seen == wanted
 sys.exit(not holds)
 PYTHON

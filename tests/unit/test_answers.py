@@ -170,6 +170,23 @@ def test_a_reason_without_a_bound_has_none() -> None:
     assert error.value.extra == {"reason": "no_vin", "figure": 3}
 
 
+def test_a_figure_is_written_with_a_point() -> None:
+    """Polars refuses and DuckDB rounds a column that begins with whole numbers: a score of 0.49 would be 0."""
+    reading = replace(READING, score=1, detection_score=1, region_score=0, vehicle=None)
+    body = plate_answer(PlateReadings([reading]), PHOTO).body("", 1.0)
+    result = body["results"][0]
+    for about in (result, result["region"], result["vehicle"], *result["candidates"], *result["characters"]):
+        assert isinstance(about["score"], float)
+    assert isinstance(result["dscore"], float) and isinstance(body["processing_time"], float)
+    vin = vin_answer(VinResult((replace(CANDIDATE, confidence=1),), text_found=True), PHOTO).body("", 1.0)
+    assert isinstance(vin["confidence"], float) and isinstance(vin["candidates"][0]["confidence"], float)
+    for refusal in (Refusal("no_vin", 3), Refusal("plate_too_small", 6, 8)):
+        with pytest.raises(NothingFound) as error:
+            plate_answer(PlateReadings(refusal=refusal), PHOTO)
+        told = error.value.extra
+        assert {type(told[name]) for name in ("figure", "needed") if name in told} == {float}
+
+
 def test_no_text() -> None:
     with pytest.raises(NoTextDetected) as error:
         vin_answer(VinResult((), text_found=False), PHOTO)

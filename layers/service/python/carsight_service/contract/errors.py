@@ -399,7 +399,8 @@ class NothingFound(ErrorOfApi):
         if reason is None:
             reason = "no_plate" if api is Api.PLATE else "no_vin"
         figures = {"figure": figure, "needed": needed}
-        known = {name: round(value, 3) for name, value in figures.items() if value is not None}
+        # A count is written as 3.0: readers of JSON Lines take a column that begins with 3 for integers.
+        known = {name: round(float(value), 3) for name, value in figures.items() if value is not None}
         super().__init__(api, detail=detail or REASONS[reason], extra={"reason": reason, **known})
 
 

@@ -171,7 +171,7 @@ def test_a_reason_without_a_bound_has_none() -> None:
 
 
 def test_a_figure_is_written_with_a_point() -> None:
-    """Polars refuses and DuckDB rounds a column that begins with whole numbers: a score of 0.49 would be 0."""
+    """Polars refuses and DuckDB rounds what follows whole numbers: 0.49 would be 0."""
     reading = replace(READING, score=1, detection_score=1, region_score=0, vehicle=None)
     body = plate_answer(PlateReadings([reading]), PHOTO).body("", 1.0)
     result = body["results"][0]

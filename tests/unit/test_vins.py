@@ -318,6 +318,8 @@ CLUELESS = reading((UNCHECKED, 0.55), (UNCHECKED[:16] + "6", 0.44), share=0.3)
     [
         (IN_DOUBT, reading((UNCHECKED, 0.9), (UNCHECKED[:16] + "6", 0.1)), UNCHECKED),  # the same
         (IN_DOUBT, reading((UNCHECKED, 0.5), (UNCHECKED[:16] + "6", 0.5)), ""),
+        (reading((UNCHECKED, 0.99), share=0.5), reading((UNCHECKED, 0.99), share=0.8), ""),
+        (reading((CHECKED, 0.99), share=0.5), reading((CHECKED, 0.99), share=0.8), CHECKED),  # a check digit
         (IN_DOUBT, reading((CHECKED, 0.9), share=0.9), ""),
         (IN_DOUBT, reading((CHECKED, 0.999), share=0.999), CHECKED),
         (CLUELESS, reading((CHECKED, 0.9), share=0.9), CHECKED),

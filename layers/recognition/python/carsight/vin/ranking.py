@@ -262,12 +262,15 @@ class VinCandidate:
 
 @dataclass(frozen=True, slots=True)
 class RankedLine:
-    """A line's reading, its ranking and its box in pixels of the upright photo; whether its text is small."""
+    """A line's reading, its ranking and its box in pixels of the upright photo.
+
+    ``pooled``: the reading is the mean of cuts that may contradict each other, as those of small text are.
+    """
 
     reading: LineReading
     ranked: Ranking
     box: Box
-    small: bool = False
+    pooled: bool = False
 
     @property
     def seen(self) -> str:
@@ -316,7 +319,7 @@ def weigh(
     for vin, probability in merge_rankings([line.ranked for line in lines], odds)[:_LISTED]:
         surest = max(lines, key=lambda line: dict(line.ranked).get(vin, 0.0))
         mended = repairs(surest.seen, vin)
-        confidence = calibration(probability if surest.small else probability**_ALIKE)
+        confidence = calibration(probability if surest.pooled else probability**_ALIKE)
         found[vin] = VinCandidate(vin, confidence, surest.box, "text", CheckDigit.of(vin), mended)
     texts = dict(found)
     for barcode in codes:

@@ -98,7 +98,9 @@ class VinRecognizer:
         search = Search(self, photo)
         search.run()
         lines = [
-            RankedLine(line.reading, line.ranked, search.box(line.corners), search.is_small(line))
+            RankedLine(
+                line.reading, line.ranked, search.box(line.corners), line.hard or search.is_small(line)
+            )
             for line in search.lines
         ]
         codes = [RankedCode(code, search.box(code.corners)) for code in search.codes]

@@ -22,7 +22,7 @@ from carsight.vin import barcodes, text_lines
 from carsight.vin.barcodes import BarcodeVin
 from carsight.vin.line_reader import LineReader, LineReading, cut, cut_enlarged, grown, pooled, trimmed
 from carsight.vin.ranking import Prior, Ranking, find_window, merge_rankings, rank_by_posterior
-from carsight.vin.rules import LENGTH, check_applies, is_valid, known_maker
+from carsight.vin.rules import LENGTH, is_valid, known_maker
 from carsight.vin.views import View
 
 Floats = NDArray[np.float32]
@@ -83,10 +83,9 @@ class VinTuning:
     sure is given up.
 
     The word of the reader of hard lines, asked where all else has left a line in doubt, is taken from the
-    certainty ``hard_agreed`` where the others think the same likeliest, ``hard_against`` where they think
-    another, and ``hard_alone`` where they hardly think any (below ``clueless``). Of 147 photos sent in eleven
-    ways, 122 of them left in doubt, that answers 31 more rightly and one wrongly. ``hard_crops`` bounds what
-    it reads.
+    certainty ``hard_agreed`` where the others think the same likeliest, or ``hard_proven`` if its check digit
+    holds besides, from ``hard_against`` where they think another, and from ``hard_alone`` where they hardly
+    think any (below ``clueless``). ``hard_crops`` bounds what it reads.
     """
 
     sides: tuple[int, int] = (416, 640)
@@ -109,8 +108,9 @@ class VinTuning:
     settled_again: float = 0.85
     agreed: float = 0.8
     hopeless: float = 0.5
-    hard_agreed: float = 0.7
-    hard_alone: float = 0.7
+    hard_agreed: float = 0.86
+    hard_proven: float = 0.7
+    hard_alone: float = 0.65
     hard_against: float = 0.95
     clueless: float = 0.4
     hard_crops: int = 15
@@ -230,6 +230,8 @@ class Line:
     agreed: bool = False
     """Whether the careful reader, asked, says the same VIN as the small one."""
     lower_case: bool = False
+    hard: bool = False
+    """Whether it is the reader of hard lines that says so."""
 
     @property
     def certainty(self) -> float:
@@ -716,20 +718,24 @@ class Search:
         """
         if self._nets.hard is None or self._certainty < self._tuning.promising:
             return
-        ((likeliest, certainty), *_) = merge_rankings([line.ranked for line in self.lines], self.odds)
-        clueless = certainty < self._tuning.clueless
+        first = merge_rankings([line.ranked for line in self.lines], self.odds)[0]
         left = self._tuning.hard_crops
         for line in self._hard_lines():
             word, read = self._hard_word(line, left)
             left -= read
-            if word is None or not _keeps_the_rules(word.ranked[0][0]):
-                continue
-            agreed = word.ranked[0][0] == likeliest
-            tuning = self._tuning
-            least = tuning.hard_agreed if agreed else tuning.hard_alone if clueless else tuning.hard_against
-            if word.certainty >= least:
+            if word is not None and word.certainty >= self._enough_of(word.ranked[0][0], *first):
                 self.lines = [word]
                 return
+
+    def _enough_of(self, vin: str, likeliest: str, certainty: float) -> float:
+        """Return how sure the reader of hard lines must be of ``vin``, where the others say ``likeliest``."""
+        if (
+            self.odds(vin) < self._tuning.prior.vin
+        ):  # of no known maker, or a check digit that must hold fails
+            return math.inf
+        if vin == likeliest:
+            return self._tuning.hard_proven if is_valid(vin) else self._tuning.hard_agreed
+        return self._tuning.hard_alone if certainty < self._tuning.clueless else self._tuning.hard_against
 
     def _hard_lines(self) -> list[Line]:
         """Return the lines that the reader of hard lines is asked about: the surest, and the best finds."""
@@ -751,7 +757,7 @@ class Search:
         for some in (cuts[:_HARD_FIRST], cuts[_HARD_FIRST:]):
             crops = [self._cut(line.corners, margins) for margins in some]
             readings += self._nets.hard().read(crops)
-            word = self._line(line.corners, line.score, *readings)
+            word = replace(self._line(line.corners, line.score, *readings), hard=True)
             size = (self._photo.width, self._photo.height)
             if word.certainty < _HARDLY_ANY or is_cut(readings[0], grown(line.corners), size):
                 return None, len(readings)
@@ -851,11 +857,6 @@ def is_cut(reading: LineReading, crop: Floats, size: tuple[int, int]) -> bool:
     left, right = (crop[0] + crop[3]) / 2, (crop[1] + crop[2]) / 2
     points = left + (right - left) * ends[:, None]
     return bool((points < 0).any() or (points > size).any())
-
-
-def _keeps_the_rules(vin: str) -> bool:
-    """Whether ``vin`` is of a known maker and its check digit holds where it must."""
-    return known_maker(vin) and (is_valid(vin) or not check_applies(vin))
 
 
 def _are_one(corners: Floats, others: Floats) -> bool:

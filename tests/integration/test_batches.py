@@ -234,7 +234,7 @@ def test_a_key_that_may_not_be_charged_has_no_photo_read(pipeline: Pipeline) -> 
 
 @pytest.mark.parametrize(
     ("left", "statuses"),
-    [(4, [200, 200, 200, 200, 400]), (2, [200, 200, 429, 429, 400]), (0, [429, 429, 429, 429, 429])],
+    [(4, [200, 200, 200, 200, 400]), (2, [200, 200, 429, 429, 400]), (0, [429, 429, 429, 429, 400])],
 )
 def test_a_limit_that_others_reach_while_rows_are_read(
     pipeline: Pipeline, left: int, statuses: list[int]

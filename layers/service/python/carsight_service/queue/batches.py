@@ -303,6 +303,7 @@ class BatchWorker:
 
         Return what is stored then: another run's, or a void outcome where the batch has ended meanwhile.
         """
+        rows = [item.answer(200, {}) for item in child.rows]  # as far as is known
         try:
             if not child.attempt:  # a run that died may have taken what was left, for these rows
                 with stage("keys"):
@@ -314,12 +315,13 @@ class BatchWorker:
                 grant = self._take(child, units)
         except StoreUnavailable:
             raise
-        except ServiceError as refused:  # the key, its plan or its limit: that is every row's answer
-            rows = [self._refused(child, row, refused) for row in child.rows]
-            return self._store(child, Outcome.of(rows), void)
+        except ServiceError as refused:  # the key, its plan or its limit
+            return self._store(child, Outcome.of(self._charged(child, rows, 0, refused)), void)
         # Looked at behind the ticket: whoever ends the batch notes that before it looks for tickets.
         runs = self._running(child.batch.id)
-        mine = Outcome.of(self._paid(child, rows, grant), grant.ticket) if runs else Outcome.void()
+        over = LimitExceeded(grant.usage, self._deployment.clock())
+        rows = self._charged(child, rows, grant.units, over)
+        mine = Outcome.of(rows, grant.ticket) if runs else Outcome.void()
         outcome = self._store(child, mine, void)
         with stage("keys"):
             self._deployment.meters.close(grant, outcome.paid_by(grant))
@@ -354,11 +356,12 @@ class BatchWorker:
             turns -= 1
             time.sleep(random.uniform(0, TURN_SECONDS))
 
-    def _paid(self, child: Child, rows: list[dict[str, Any]], grant: Grant) -> Sequence[Mapping[str, Any]]:
-        """Return ``rows``, with those refused that ``grant`` has no unit for."""
-        refusal, left = LimitExceeded(grant.usage, self._deployment.clock()), grant.units
+    def _charged(
+        self, child: Child, rows: list[dict[str, Any]], units: int, refusal: ServiceError
+    ) -> list[dict[str, Any]]:
+        """Return ``rows``, with those that were read beyond so many ``units`` refused."""
         for at, row in enumerate(rows):
-            if row["status"] == 200 and (left := left - 1) < 0:
+            if row["status"] == 200 and (units := units - 1) < 0:
                 rows[at] = self._refused(child, child.rows[at], refusal)
         return rows
 

@@ -21,7 +21,7 @@ from carsight.vin import recognizer as vins
 from carsight.vin.barcodes import BarcodeVin
 from carsight.vin.line_reader import Calibration, LineReader, LineReading
 from carsight.vin.payloads import Place
-from carsight.vin.ranking import Prior, rank_by_posterior
+from carsight.vin.ranking import Prior, find_window, rank_by_posterior
 from carsight.vin.recognizer import CheckDigit, Repair, VinRecognizer, VinResult
 from carsight.vin.rules import check_applies, is_valid, known_maker
 from carsight.vin.search import Search
@@ -559,6 +559,17 @@ def test_the_box_of_a_vin_in_groups_is_that_of_its_characters(recognizer: VinRec
 )
 def test_other_numbers_in_groups_are_no_answer(recognizer: VinRecognizer, lines: list[str]) -> None:
     assert recognizer.read(sheet(lines)).candidates == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "there"), [("VN", True), ("V1N", True), ("FTN", True), ("VTN", True), ("NR", False)]
+)
+def test_the_name_before_a_vin_speaks_for_it(before: str, there: bool) -> None:
+    seen = before + "6T153SK100X123456"  # a listed maker's, not a common one's, and without a check digit
+    line = LineReading(0.0, (), seen, None, tuple((at + 0.5) / len(seen) for at in range(len(seen))))
+    window = find_window(line, Prior().odds)
+    assert (window is not None) == there
+    assert window is None or window == pytest.approx((len(before) / len(seen), 1.0), abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -153,6 +154,12 @@ def _skips(reading: LineReading) -> bool:
 _WINDOW_ODDS = 500.0
 """Odds from which 17 of more characters are taken for a VIN with others beside it."""
 
+_NAMED_ODDS = 100.0
+"""The same where its name stands before it: enough for any listed maker."""
+
+_NAME = re.compile("[FV][1JLT]?N$")
+"""VIN or FIN, as a reader that knows no I sees it."""
+
 
 def find_window(
     reading: LineReading, odds: Odds, places: NDArray[np.float32] | None = None
@@ -172,7 +179,10 @@ def find_window(
     windows = range(len(text) - rules.LENGTH + 1)
     whole = [at for at in windows if not _goes_on(text, stood, at + rules.LENGTH)]
     best = max(whole, key=lambda at: odds(text[at : at + rules.LENGTH]), default=None)
-    if best is None or odds(text[best : best + rules.LENGTH]) < _WINDOW_ODDS:
+    if best is None:
+        return None
+    enough = _NAMED_ODDS if _NAME.search(text[:best]) else _WINDOW_ODDS
+    if odds(text[best : best + rules.LENGTH]) < enough:
         return None
     first, last = centers[best], centers[best + rules.LENGTH - 1]
     half = (last - first) / (2 * (rules.LENGTH - 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -90,6 +92,21 @@ def test_a_number_alone_has_nothing_to_spread(number: str) -> None:
 @pytest.mark.parametrize("value", [0, 128, 255])
 def test_a_blank_plate_has_nothing_to_spread(value: int) -> None:
     assert stacked.spread(np.full((stacked.HEIGHT, stacked.WIDTH, 3), value, np.uint8)) is None
+
+
+def test_a_profile_is_smoothed_by_every_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An array of one dimension is a column to OpenCV 4 and a row to OpenCV 5: none may be handed over."""
+    dimensions = []
+
+    def blurred(pixels: Any, *options: Any) -> Any:
+        dimensions.append(pixels.ndim)
+        return blur(pixels, *options)
+
+    blur = cv2.GaussianBlur
+    monkeypatch.setattr(cv2, "GaussianBlur", blurred)
+    top, bottom = stacked._rows(plate("95032"))
+    assert dimensions == [2, 2]
+    assert abs(top - 45) <= 8 and abs(bottom - 102) <= 8
 
 
 def test_noise_does_not_fail() -> None:

@@ -110,7 +110,7 @@ class VinTuning:
     hopeless: float = 0.5
     hard_agreed: float = 0.86
     hard_proven: float = 0.7
-    hard_alone: float = 0.65
+    hard_alone: float = 0.6
     hard_against: float = 0.95
     clueless: float = 0.4
     hard_crops: int = 15

@@ -14,6 +14,8 @@ from carsight.plate import regions
 
 def test_codes_are_countries_or_their_states() -> None:
     assert {"us", "us-ca", "gb", "de", "br-sp", "ca-on", "au-vic", "pk"} <= regions.CODES
+    assert {"xk", "bq", "eh", "nf"} <= regions.CODES  # Kosovo; small ones that issue plates as well
+    assert sum(len(code) == 2 for code in regions.CODES) == 249 + len({"xk"}), "ISO 3166-1 has 249"
     assert all(re.fullmatch(r"[a-z]{2}(-[a-z]{2,3})?", code) for code in regions.CODES)
     assert all(code.partition("-")[0] in regions.CODES for code in regions.CODES)
 

@@ -1031,7 +1031,7 @@ BROKEN_LISTS = (
     ("list.jsonl", b'"' + b"x" * 100_000 + b'"', "65,536"),
     ("list.csv", b"id,url\n1,a.jpg\n2\n", "Row 2"),
     ("list.csv", b'url\n"a.jpg', "Not valid CSV"),
-    ("list.csv", b"url\n\xff.jpg\n", "UTF-8"),
+    ("list.jsonl", b"\xff", "UTF-8"),
     ("list.parquet", b"nothing of the kind", "not Parquet"),
     ("list.xlsx", b"PK", "end in .jsonl"),
 )

@@ -22,6 +22,7 @@ from carsight_service.http.batches import parse_batch
         (b'\xef\xbb\xbfid,image_url\n1,a\n2,"b"\n', "text/csv", {"api": ["plate"]}, ["a", "b"]),
         ('"zürich, 1.jpg",1\n'.encode(), "text/csv", {"api": ["plate"]}, ["zürich, 1.jpg"]),
         (b"URL\na\nb\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
+        (b"a.jpg\nhttps://x/b.jpg\n", "text/csv", {"api": ["plate"]}, ["a.jpg", "https://x/b.jpg"]),
         (b"id,Image_URL\n1,a\n2,b\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
         (b"ID,imageURL\n1,a\n2,b\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
         (b"id;image_url;note\n1;a,1;x\n2;b;y\n", "text/csv", {"api": ["plate"]}, ["a,1", "b"]),
@@ -30,6 +31,19 @@ from carsight_service.http.batches import parse_batch
         (b"No.\tPHOTO-URL\n1\ta\n", "text/csv", {"api": ["plate"]}, ["a"]),
         ("Link\nzürich\n".encode("utf-16"), "text/csv", {"api": ["plate"]}, ["zürich"]),
         ("\ufeffid;url\n1;a\n".encode("utf-16-be"), "text/csv", {"api": ["plate"]}, ["a"]),
+        ("Größe;url\n2 MB;zürich\n".encode("cp1252"), "text/csv", {"api": ["plate"]}, ["zürich"]),
+        (
+            b"Nr.;Bild vom Tor\n1;https://x/a.jpg\n2;b.jpg\n",
+            "text/csv",
+            {"api": ["plate"]},
+            ["https://x/a.jpg", "b.jpg"],
+        ),
+        (
+            b"1;https://x/a.jpg;x\n2;https://x/b.jpg;y\n",
+            "text/csv",
+            {"api": ["plate"]},
+            ["https://x/a.jpg", "https://x/b.jpg"],
+        ),
     ],
 )
 def test_what_lists_look_like(
@@ -43,7 +57,7 @@ def test_what_lists_look_like(
     ("body", "content_type", "message"),
     [
         (b"", "application/json", "must be JSON"),
-        (b"\xff", "text/csv", "UTF-8"),
+        (b"\xff", "application/jsonl", "UTF-8"),
         (b"{", "application/json", "must be JSON"),
         (b"[" * 100_000, "application/json", "must be JSON"),
         (b"3", "application/json", "1 to 10000"),
@@ -56,7 +70,8 @@ def test_what_lists_look_like(
         (json.dumps(["a" * 2049]).encode(), "application/json", "Row 1"),
         (b"id,url\n1,a\n2\n", "text/csv", "Row 2"),
         (b'"a', "text/csv", "Not valid CSV"),
-        (b"Name of the picture\nhttps://photos.example/a.jpg\n", "text/csv", "Row 1 names no image"),
+        (b"Name of the picture\na.jpg\n", "text/csv", "Row 1 names no image"),
+        (b"Page;Snapshot\nhttps://x/page;https://x/a.jpg\n", "text/csv", "Row 1 names no image"),
         (b"\xff\xfea", "text/csv", "UTF-16"),
         (b"url\n" + b"a\n" * 10_001, "text/csv", "1 to 10000"),
         (b"a.b\n\n" * 10_001, "text/csv", "1 to 10000"),

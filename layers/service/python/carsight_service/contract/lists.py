@@ -9,9 +9,9 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from carsight_service.contract.api import IMAGE_FIELDS, region_codes
@@ -33,6 +33,18 @@ _IMAGE_COLUMNS = (
 
 _DELIMITERS = ",;\t|"
 """A spreadsheet writes the one that its country leaves free: a semicolon where the comma is decimal."""
+
+_AS_WINDOWS = "carsight.windows-1252"
+
+
+def _as_windows(error: UnicodeError) -> tuple[str, int]:
+    """Decode what is no UTF-8 as Windows-1252."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return error.object[error.start : error.end].decode("cp1252", "replace"), error.end
+
+
+codecs.register_error(_AS_WINDOWS, _as_windows)
 
 Cells = TypeVar("Cells")
 
@@ -99,6 +111,7 @@ def parse_regions(hints: object) -> tuple[str, ...]:
 def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
     """Yield the rows of a list of the form ``jsonl`` or ``csv``, in UTF-8, or UTF-16 with a byte order mark.
 
+    What is no UTF-8 in a CSV is taken for Windows-1252, in which spreadsheets save notes with umlauts.
     ``stream`` has ``readinto``: a file, a ``BytesIO``, or what botocore calls a body. Raises
     ``InvalidRequest`` at the first invalid row, where there is no row, and after ``most``.
     """
@@ -107,7 +120,8 @@ def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
     encoding = "utf-16" if reader.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
     number = 0
     try:
-        lines = _lines(io.TextIOWrapper(reader, encoding, newline=""))
+        errors = _AS_WINDOWS if form == "csv" and encoding != "utf-16" else "strict"
+        lines = _lines(io.TextIOWrapper(reader, encoding, errors, newline=""))
         for value in _csv_values(lines) if form == "csv" else _json_values(lines):
             number += 1
             if number <= most:
@@ -139,7 +153,10 @@ def _json_values(lines: Iterator[str]) -> Iterator[object]:
 
 
 def _csv_values(lines: Iterator[str]) -> Iterator[object]:
-    """Yield the rows of a CSV, by the names in its first line; without such a line, its first column."""
+    """Yield the rows of a CSV, by the names in its first line.
+
+    Without such a line the image is in the column of URLs or, if there is none, in the first.
+    """
     first = next(lines, "")
     if first.strip().lower().startswith("sep="):  # a spreadsheet's own word for its delimiter
         delimiter = first.strip()[4:5] or ","
@@ -155,12 +172,19 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
         return
     columns = [_letters(name) for name in head]
     if not set(columns) & set(_IMAGE_COLUMNS):
-        if not _names_an_image(head[0]):
+        second = list(islice(rows, 1))
+        urls, below = _urls(head), _urls(*second)
+        names = _names_an_image(head[0])
+        other_words = not urls and len(below) == 1 and (below[0] > 0 or not names)
+        if other_words and below[0] < len(columns):
+            columns[below[0]], rows = "image", chain(second, rows)
+        elif urls or names:
+            columns, rows = [*([""] * (urls[0] if urls else 0)), "image"], chain([head], second, rows)
+        else:
             raise InvalidRequest(
                 f"Row 1 names no image: {head[0][:80]!r} is neither a URL nor an S3 key, nor the name of a "
                 "column of them, such as image_url"
             )
-        columns, rows = ["image"], chain([head], rows)
     for row in rows:
         yield dict(zip(columns, row, strict=False))
 
@@ -178,6 +202,11 @@ def _filled(rows: Iterator[Cells], is_filled: Callable[[Cells], bool]) -> Iterat
 
 def _letters(name: str) -> str:
     return "".join(filter(str.isalnum, name.lower()))
+
+
+def _urls(row: Sequence[str] = ()) -> list[int]:
+    """Tell which cells of ``row`` are URLs."""
+    return [place for place, cell in enumerate(row) if "://" in cell]
 
 
 def _names_an_image(cell: str) -> bool:

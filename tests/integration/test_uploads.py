@@ -477,14 +477,18 @@ def test_what_describes_a_file_is_short(pipeline: Pipeline, path: str) -> None:
         ('{"api": "faces", "name": "a.jpg"}', "api"),
         ('{"api": "plate"}', "name"),
         ('{"api": "plate", "name": ""}', "name"),
-        ('{"api": "plate", "name": "/a.jpg"}', "name"),
-        ('{"api": "plate", "name": "dir/../x.jpg"}', "name"),
+        ('{"api": "plate", "name": "/a.jpg"}', "name: must not begin with a slash"),
+        ('{"api": "plate", "name": "dir/../x.jpg"}', "name: must not hold the segments"),
         ('{"api": "plate", "name": "./y.jpg"}', "name"),
         ('{"api": "plate", "name": "a/./z.jpg"}', "name"),
         ('{"api": "plate", "name": ".."}', "name"),
         ('{"api": "plate", "name": "${filename}"}', "name"),
         ('{"api": "plate", "name": "a\\u0000.jpg"}', "name"),
-        ('{"api": "plate", "name": "a.html", "content_type": "text/html"}', "content_type"),
+        (
+            '{"api": "plate", "name": "a.html", "content_type": "text/html"}',
+            "content_type: must be that of a",
+        ),
+        ('{"api": "plate", "name": "a.jpg", "regions": ["de", "u s"]}', "regions: 1: must be the code of"),
     ],
 )
 def test_an_upload_that_cannot_be_offered(pipeline: Pipeline, body: str, message: str) -> None:

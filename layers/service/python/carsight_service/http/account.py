@@ -23,7 +23,7 @@ from carsight_service.http.batches import BatchAnswer, offer_list, parse_batch, 
 from carsight_service.http.request import Request, parse_request, request_id_of
 from carsight_service.http.responses import refuse, respond
 from carsight_service.http.routes import ROUTES, Route
-from carsight_service.http.uploads import UploadRequest, offer
+from carsight_service.http.uploads import PATTERNS_IN_WORDS, UploadRequest, offer
 from carsight_service.metering import model
 from carsight_service.reading import forget_frames, translate
 from carsight_service.telemetry import logger
@@ -240,7 +240,10 @@ def _require_api(account: model.Account, api: Api) -> None:
 def _first(error: ValidationError) -> str:
     """Return what is wrong with a body, in one line."""
     problem = error.errors(include_url=False, include_input=False)[0]
-    return ": ".join((*map(str, problem["loc"]), problem["msg"]))
+    said = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "string_pattern_mismatch":
+        said = PATTERNS_IN_WORDS[str(problem["loc"][0])]
+    return ": ".join((*map(str, problem["loc"]), said))
 
 
 def openapi_json(_: Call) -> Response:

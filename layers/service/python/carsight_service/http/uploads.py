@@ -37,6 +37,14 @@ class UploadRequest(BaseModel):
         return name
 
 
+PATTERNS_IN_WORDS = {
+    "name": "must not begin with a slash, nor hold backslashes, dollar signs or control characters",
+    "content_type": "must be that of a picture, such as image/jpeg",
+    "regions": "must be the code of a country or state, such as de or us-ca",
+}
+"""What to say of a member of ``UploadRequest`` that does not fit its pattern."""
+
+
 class UploadOffer(BaseModel):
     """What ``POST /v1/uploads`` answers: a form to send the photo with, and where its reading will be."""
 

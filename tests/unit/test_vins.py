@@ -574,7 +574,11 @@ def test_the_name_before_a_vin_speaks_for_it(before: str, there: bool) -> None:
 
 @pytest.mark.parametrize(
     ("strange", "usual"),
-    [("SJN96062307986830", "SJNFDAJ11U1234567"), ("XTA5N3ER2951Z8175", "XTA210990Y2766389")],
+    [
+        ("SJN96062307986830", "SJNFDAJ11U1234567"),
+        ("SJNA0BD15B6DA6849", "SJNFDAJ11U1234567"),
+        ("XTA5N3ER2951Z8175", "XTA210990Y2766389"),
+    ],
 )
 def test_what_a_maker_never_writes_is_hardly_its_vin(strange: str, usual: str) -> None:
     assert 100 * Prior().odds(strange) < Prior().odds(usual)

@@ -72,9 +72,9 @@ class Prior:
     hardly_familiar: float = 5.0
     """Familiarity up to which it says nothing."""
     strange: float = -8.0
-    """Familiarity below which a text is hardly its maker's, unless its check digit holds: behind "S/N", read
-    as Nissan's SJN, serial numbers have -18, and of 124 VINs in photos that were not counted the strangest
-    has -3, of 120 of other markets -11."""
+    """Familiarity below which a text that needs no check digit is hardly its maker's: behind "S/N", read as
+    Nissan's SJN, serial numbers have -18, and of 124 VINs in photos that were not counted the strangest has
+    -3, of 120 of other markets -11."""
     strangeness: float = 0.7
     """How much of that to believe."""
 
@@ -90,7 +90,7 @@ class Prior:
         if valid or not applies:
             familiar = familiarity(vin)
             odds *= math.exp(self.familiar * max(0.0, familiar - self.hardly_familiar))
-            if not valid:
+            if not applies:
                 odds *= math.exp(self.strangeness * min(0.0, familiar - self.strange))
         letters = _letters(vin)
         return odds * (self.few_letters[letters] if letters < len(self.few_letters) else 1.0)

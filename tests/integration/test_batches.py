@@ -253,13 +253,27 @@ def test_a_limit_that_others_reach_while_rows_are_read(
     assert (pipeline.used(), pipeline.tickets()) == (9, [])
 
 
-def test_the_last_units_are_still_there_when_their_worker_has_died(pipeline: Pipeline) -> None:
-    pipeline.create_key("sandbox", limits={Api.PLATE: 4})
-    images = [pipeline.put("car.jpg")] * 4
-    batch = submit(pipeline, images)
+@pytest.mark.parametrize(
+    ("limit", "statuses"), [(4, [200, 200, 200, 200]), (2, [200, 200, 429, 429]), (1, [200, 429, 429, 429])]
+)
+def test_the_last_units_are_still_there_when_their_worker_has_died(
+    pipeline: Pipeline, limit: int, statuses: list[int]
+) -> None:
+    pipeline.create_key("sandbox", limits={Api.PLATE: limit})
+    batch = submit(pipeline, [pipeline.put("car.jpg")] * 4)
     with dying(Outcomes, "put", after=False):
         pipeline.drain()
-    check_whole(pipeline, batch, images)
+    assert [row["status"] for row in lines(pipeline, batch)] == statuses
+    assert (pipeline.used(), pipeline.tickets()) == (limit, [])
+
+
+def test_a_child_that_reads_more_than_a_run_that_died_has_the_larger_share(pipeline: Pipeline) -> None:
+    pipeline.create_key("sandbox", limits={Api.PLATE: 4})
+    batch = submit(pipeline, [pipeline.put("car.jpg")] * 4)
+    pipeline.deployment.meters.take(KEY_ID, Api.PLATE, 3, f"{batch[:12]}-1.000000")
+    pipeline.drain()
+    assert [row["status"] for row in lines(pipeline, batch)] == [200, 200, 200, 429]
+    assert (pipeline.used(), pipeline.tickets()) == (3, [])
 
 
 def test_rows_of_which_none_is_read_are_not_counted_at_all(pipeline: Pipeline) -> None:

@@ -113,6 +113,15 @@ def beside_exact(path: Path) -> tuple[onnx.ModelProto, list[str]]:
     return model, pairs
 
 
+def test_both_plate_readers_know_the_same_signs_and_regions() -> None:
+    """One reads small print for what the other has read, which has a share for each of its regions."""
+    sessions = [runtime.session(runtime.MODELS / f"plate_reader{name}.onnx") for name in ("", "_lean")]
+    plain, lean = (session.get_modelmeta().custom_metadata_map for session in sessions)
+    assert {name: plain[name] for name in ("alphabet", "regions")} == {
+        name: lean[name] for name in ("alphabet", "regions")
+    }
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_no_sum_of_two_products_leaves_16_bits(name: str) -> None:
     # Without VNNI, x86 adds two products of an unsigned activation and a signed weight in 16 bits.

@@ -260,6 +260,27 @@ def test_the_other_reader_is_asked_where_the_lean_one_is_unsure(
         assert readings[0].score not in (score, 0)
 
 
+def test_of_nothing_the_lean_reader_is_never_sure() -> None:
+    class Mute(Claiming):
+        def read(self, crops: Sequence[NDArray[np.uint8]], regions: Sequence[str] = ()) -> list[Reading]:
+            nothing = {"text": "", "candidates": (), "characters": ()}
+            return [dataclasses.replace(each, **nothing) for each in super().read(crops, regions)]
+
+    detector, lean, reader, classifier = (
+        runtime.session(runtime.MODELS / f"plate_{name}.onnx")
+        for name in ("detector", "reader_lean", "reader", "vehicle")
+    )
+    tuning = PlateTuning(promising=0.0)
+    recognizer = PlateRecognizer(
+        Detector(detector, tuning.detector),
+        lambda: PlateReader(reader),
+        VehicleClassifier(classifier),
+        tuning,
+        Mute(lean, 0.0, 0.95),
+    )
+    assert [reading.text for reading in recognizer.read(photo("plate_de"))] == ["kapl482"]
+
+
 @pytest.mark.parametrize(
     ("text", "region", "seen", "asked"),
     [

@@ -22,7 +22,7 @@ from carsight.vin.barcodes import BarcodeVin
 from carsight.vin.line_reader import Calibration, LineReader, LineReading
 from carsight.vin.payloads import Place
 from carsight.vin.ranking import Prior, find_window, rank_by_posterior
-from carsight.vin.recognizer import CheckDigit, Repair, VinRecognizer, VinResult
+from carsight.vin.recognizer import CheckDigit, Repair, VinRecognizer, VinResult, VinTuning
 from carsight.vin.rules import check_applies, is_valid, known_maker
 from carsight.vin.search import Search
 from carsight.vin.views import View
@@ -56,6 +56,9 @@ class Blind(Detector):
         return [
             Detection("target", 0.9, np.concatenate([q.min(axis=0), q.max(axis=0)]), q) for q in self.quads
         ]
+
+    def promising_turns(self, pixels: Pixels) -> list[int]:
+        return []
 
 
 class Told(LineReader):
@@ -381,6 +384,21 @@ def test_the_reader_of_hard_lines_is_asked_only_about_what_is_still_in_doubt(
         np.full((200, 400, 3), 128, np.uint8)
     )
     assert hard.crops == crops
+
+
+@pytest.mark.parametrize("others", [reading((UNCHECKED, 0.3), share=0.1), reading(share=0.0), None])
+@pytest.mark.parametrize(
+    "tuning",
+    [VinTuning(cuts=()), VinTuning(cuts=((),)), VinTuning(promising=0.0)],
+    ids=["no round", "no cut", "all promising"],
+)
+def test_a_search_may_have_no_further_cuts_and_take_all_for_promising(
+    tuning: VinTuning, others: LineReading | None
+) -> None:
+    detector = Blind() if others is None else Blind(QUAD)
+    reader = Told(others or reading(share=0.0))
+    recognizer = VinRecognizer(detector, detector, reader, tuning, hard=lambda: reader)
+    assert not recognizer.read(np.full((200, 400, 3), 128, np.uint8)).candidates
 
 
 def test_the_small_reader_reads_several_crops_as_it_reads_each(recognizer: VinRecognizer) -> None:

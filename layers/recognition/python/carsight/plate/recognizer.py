@@ -427,7 +427,7 @@ class PlateRecognizer:
         if reading.score < tuning.blank and not self._certain(view.photo, view.plate):
             return reading
         least = tuning.easy_state if "-" in reading.region else tuning.easy_region
-        if reading.score < tuning.promising or reading.region_score < least:
+        if not reading.text or reading.score < tuning.promising or reading.region_score < least:
             return None
         # A series may settle what the net hardly sees; and a text that is of none may lack stacked letters.
         distinct = min(character.score for character in reading.characters) >= tuning.distinct

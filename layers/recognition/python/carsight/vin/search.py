@@ -282,7 +282,8 @@ class Search:
     The unit of spending is one crop read, some 10 ms of a processor; a look of the detector or for codes
     counts by its pixels. Every step asks first whether it is worth it and can still be paid, so that no
     picture costs more than the tuning's ``effort``, and ``hard_effort`` where something there looks like a
-    VIN.
+    VIN; but for the few glances that are paid beyond it, and for the reader of hard lines, which has
+    ``hard_crops``, twice as dear, of its own.
     """
 
     def __init__(self, nets: Nets, photo: Photo) -> None:
@@ -695,7 +696,7 @@ class Search:
         wrongly as from all cuts, which are a sixth more.
         """
         before = self._certainty
-        if before < self._tuning.promising:
+        if not before or before < self._tuning.promising:
             return
         corners, lower_case = self._best.corners, self._best.lower_case
         reader = self._reader(lower_case)
@@ -716,7 +717,7 @@ class Search:
         Struck metal is what it learned most of. It sees more than the careful reader there, and is sure of
         more that is wrong elsewhere, so it is not asked before.
         """
-        if self._nets.hard is None or self._certainty < self._tuning.promising:
+        if self._nets.hard is None or not self._certainty or self._certainty < self._tuning.promising:
             return
         first = merge_rankings([line.ranked for line in self.lines], self.odds)[0]
         left = self._tuning.hard_crops
@@ -729,10 +730,8 @@ class Search:
 
     def _enough_of(self, vin: str, likeliest: str, certainty: float) -> float:
         """Return how sure the reader of hard lines must be of ``vin``, where the others say ``likeliest``."""
-        if (
-            self.odds(vin) < self._tuning.prior.vin
-        ):  # of no known maker, or a check digit that must hold fails
-            return math.inf
+        if self.odds(vin) < self._tuning.prior.vin:
+            return math.inf  # of no known maker, or a check digit that must hold fails
         if vin == likeliest:
             return self._tuning.hard_proven if is_valid(vin) else self._tuning.hard_agreed
         return self._tuning.hard_alone if certainty < self._tuning.clueless else self._tuning.hard_against
@@ -750,8 +749,8 @@ class Search:
         first cuts it reads on only where they promise something.
         """
         assert self._nets.hard is not None
-        cuts = self._tuning.cuts[0]
-        if len(cuts) > left:
+        cuts = next(iter(self._tuning.cuts), ())
+        if not cuts or len(cuts) > left:
             return None, 0
         readings: list[LineReading] = []
         for some in (cuts[:_HARD_FIRST], cuts[_HARD_FIRST:]):

@@ -344,12 +344,17 @@ class BatchWorker:
         while True:
             try:
                 in_hand = self._outcomes.open(batch)
-                for grant in in_hand:
-                    if grant.ticket.startswith(own) and grant.units >= units:
-                        return grant
+                left = [grant for grant in in_hand if grant.ticket.startswith(own)]
+                if any(grant.units >= units for grant in left):
+                    return _most(left)
                 if len(in_hand) < MOST_IN_HAND or not turns:
                     ticket = own + secrets.token_hex(3)
-                    return self._deployment.meters.take(batch.account, batch.api, units, ticket)
+                    taken = self._deployment.meters.take(batch.account, batch.api, units, ticket)
+                    return _most([taken, *left])  # what is not used is given back when the batch ends
+            except LimitExceeded:
+                if not left:
+                    raise
+                return _most(left)
             except StoreUnavailable:
                 if not turns:
                     raise
@@ -431,6 +436,11 @@ class BatchWorker:
                     raise InvalidImage("not an upload of this account")
                 return row, storage.read_photo(source.bucket, key).data
         return row, self._deployment.images.load(source)
+
+
+def _most(grants: Sequence[Grant]) -> Grant:
+    """Return the one of the most units."""
+    return max(grants, key=lambda grant: grant.units)
 
 
 def fetched_ahead(

@@ -263,8 +263,10 @@ def test_the_other_reader_is_asked_where_the_lean_one_is_unsure(
 def test_of_nothing_the_lean_reader_is_never_sure() -> None:
     class Mute(Claiming):
         def read(self, crops: Sequence[NDArray[np.uint8]], regions: Sequence[str] = ()) -> list[Reading]:
-            nothing = {"text": "", "candidates": (), "characters": ()}
-            return [dataclasses.replace(each, **nothing) for each in super().read(crops, regions)]
+            return [
+                dataclasses.replace(each, text="", candidates=(), characters=())
+                for each in super().read(crops, regions)
+            ]
 
     detector, lean, reader, classifier = (
         runtime.session(runtime.MODELS / f"plate_{name}.onnx")

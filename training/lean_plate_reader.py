@@ -51,6 +51,10 @@ HIDDEN = (160, 160, 160, 192, 320, 320, 320, 320, 320, 320, 320, 512, 512)
 """Hidden units of each block: of the plate reader's 192, 384 and 768."""
 
 
+_KEPT = 1000
+"""Crops of one or of two rows that wait to be drawn, 32 KB each at most."""
+
+
 class Found:
     """Crops of what the shipped detector finds in training photos that are taken anew.
 
@@ -62,7 +66,8 @@ class Found:
         self._detector = Detector(
             runtime.session(runtime.MODELS / "plate_detector.onnx"), PlateTuning().detector
         )
-        self._kept: dict[bool, deque[Pixels]] = {False: deque(), True: deque()}
+        # More of one kind are found than are drawn: the oldest of them make room.
+        self._kept: dict[bool, deque[Pixels]] = {rows: deque(maxlen=_KEPT) for rows in (False, True)}
 
     def draw(self, rng: np.random.Generator, two_rows: bool) -> Pixels:
         """Return a crop."""

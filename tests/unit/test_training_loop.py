@@ -393,12 +393,17 @@ def test_where_the_teacher_is_sure_its_text_counts_whatever_the_step(
     assert asked.terms((logits, named, seen), images, 1.0, text=3.0)["sure_text"] > 1
 
 
-def test_what_is_found_in_photos_taken_anew_is_cut_as_the_product_cuts_it(tmp_path: Path) -> None:
+def test_what_is_found_in_photos_taken_anew_is_cut_as_the_product_cuts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("torch", reason="training takes Torch, which the development environment lacks")
     from carsight import runtime
+    from carsight.photo import decode
     from carsight.plate.reader import PlateReader
+    from training import lean_plate_reader
     from training.lean_plate_reader import Found
 
+    monkeypatch.setattr(lean_plate_reader, "_KEPT", 2)
     folder = tmp_path / "plates" / "photos"
     folder.mkdir(parents=True)
     photo = Path(__file__).resolve().parents[1] / "data" / "plate_us.jpg"
@@ -409,6 +414,9 @@ def test_what_is_found_in_photos_taken_anew_is_cut_as_the_product_cuts_it(tmp_pa
     crops = [found.draw(rng, False) for _ in range(8)]
     assert {crop.shape for crop in crops} == {(48, 160, 3)}
     assert len({crop.tobytes() for crop in crops}) == 8
+    for _ in range(4):
+        found._cut(decode(photo.read_bytes()).pixels, rng)
+    assert len(found._kept[False]) == 2
     reader = PlateReader(runtime.session(runtime.MODELS / "plate_reader.onnx"))
     assert sum(reading.text == "7kmr204" for reading in reader.read(crops)) >= 4
 

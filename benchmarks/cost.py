@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import argparse
 
+from carsight_service.queue.batches import AHEAD, MOST_IN_HAND
+
 MEGABYTES_PER_VCPU = 1769
 SIZES = (512, 1024, 1769, 3008, 3538)
 GB_SECOND = {"x86_64": 0.0000166667, "arm64": 0.0000133334}
@@ -34,16 +36,12 @@ PER_MILLION = {
 
 ROWS_A_CHILD = 50
 ROWS_A_MESSAGE = 10
-AHEAD = 8
 WRITE_UNIT, READ_UNIT = 0.625, 0.125
 """Dollars for a million units of DynamoDB, on demand."""
 
 S3_PUT, S3_GET = 5.00, 0.40
 METER_BYTES, CHILD_TICKET_BYTES, ROW_TICKET_BYTES = 500, 76, 70
 """Of a meter's item, and of each ticket in it: of a child, or as it was of a row."""
-
-MOST_IN_HAND = 20
-"""Tickets of children in a meter from which on others wait."""
 
 IN_HAND_SECONDS = 0.06
 """How long a child has a ticket there: one PUT of S3 and three calls of DynamoDB."""

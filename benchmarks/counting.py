@@ -40,7 +40,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from benchmarks.calls import TABLE, Invocation, event
-from benchmarks.cost import IN_HAND_SECONDS, MOST_IN_HAND, PARTITION_UNITS, ROWS_A_CHILD, write_units
+from benchmarks.cost import IN_HAND_SECONDS, PARTITION_UNITS, ROWS_A_CHILD, write_units
+from carsight_service.queue.batches import MOST_IN_HAND, TURN_SECONDS, TURNS
 from local.stores import credentials
 from tests.dynamo import FakeDynamo, serve
 
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT, CALLERS, THREADS = 50, 200, 32
-TURNS, TURN_SECONDS = 12, 2.0
-"""How often a child waits to be counted, and how long at most each time (``queue/batches.py``)."""
 
 PHOTO, EMPTY = b"\xff\xd8\xff a plate", b"\xff\xd8\xff nothing"
 

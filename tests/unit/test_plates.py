@@ -359,10 +359,10 @@ def counting(lean: float, other: float) -> tuple[Counting, Counting]:
     return first, second
 
 
-def test_the_lean_reader_reads_the_small_print_whoever_reads_the_plate() -> None:
+def test_who_reads_the_plate_reads_its_small_print() -> None:
     lean, other = counting(0.5, 0.95)
     assert other.crops == 1
-    assert (lean.strips, other.strips) == (2, 0)
+    assert (lean.strips, other.strips) == (0, 2)
 
 
 def test_what_the_lean_reader_makes_nothing_of_upside_down_is_asked_of_no_other() -> None:

@@ -59,7 +59,7 @@ class PlateTuning:
     distinct is not easy where a plate is more than ``filling`` of the photo's width, as a wider cut shows
     little more; nor is an American text that is of none of its region's series. That nothing is legible
     stands on what is not certainly a plate: a text that scores less than ``blank``; and upside down, of one
-    that scores less than ``hopeless``. Small print is the lean net's to read. Otherwise the other net reads.
+    that scores less than ``hopeless``. Otherwise the other net reads. Small print is for who read the plate.
 
     Cuts: a reading below ``sure`` is made again from other cuts of the plate, as the corners may be at fault;
     one is longer by ``wider`` of the width at each end, one upright. Of 359 training plates whose first
@@ -417,7 +417,7 @@ class PlateRecognizer:
             and reader.doubts_region(reading)
         ):
             strips = small_print(view.fine.pixels, view.corners)
-            reading = (self._lean or reader).with_small_print(reading, strips)
+            reading = reader.with_small_print(reading, strips)
         return self._unstacked(reader, reading, view, regions)
 
     def _read_easily(self, reader: PlateReader, view: _View, regions: Sequence[str]) -> Reading | None:

@@ -139,6 +139,11 @@ class Parts:
 
         return handle
 
+    def end(self) -> None:
+        """End the processes, which the interpreter would look for when they are gone."""
+        for pool in self.pools.values():
+            pool.shutdown()
+
 
 def run(rows: int, parts: Parts, machine: Any, api: str) -> dict[str, Any]:
     """Run one batch of a list in S3 to its end; answers with what is known of it then."""
@@ -241,6 +246,7 @@ def main() -> None:
         for rows in (options.rows // 10, options.rows):
             figures = run(rows, parts, machine, options.api)
             report(rows, figures, parts.took)
+        parts.end()
         if options.engine == "real":
             print(f"\nRows a CPU-second against the bare engine's: {ratio(parts.took['worker']):.3f}")
 

@@ -635,7 +635,7 @@ class Search:
         likely = [line for line in found if 13 <= line.characters <= 45 and not self._is_known(line.corners)]
         promising: list[tuple[bool, int, text_lines.TextLine, text_lines.SetText]] = []
         for line in sorted(likely, key=lambda line: abs(line.characters - 21))[:_PRINTED]:
-            self._pay_beyond(_GLANCE)
+            self._spent += _GLANCE
             text = text_lines.set_close(self.view, line.corners)
             _, seen = self._nets.reader.glance(text.crop(), 1.0)
             if 15 <= len(seen) <= 40 and sum(character.isdigit() for character in seen) >= _FEWEST_DIGITS:
@@ -656,7 +656,7 @@ class Search:
         """Read two lines as one where the small reader, at a glance, sees a maker's prefix and digits."""
         for upper, lower in pairs:
             text = text_lines.side_by_side(self.view, (upper, lower))
-            self._pay_beyond(_GLANCE)
+            self._spent += _GLANCE
             _, seen = self._nets.reader.glance(text.crop(), 1.0)
             if _may_hold_a_vin(seen) and not self._sure:
                 self._pay_beyond(1)

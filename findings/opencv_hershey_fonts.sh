@@ -27,10 +27,7 @@ seen = {
 json.dump(seen, open(sys.argv[1], "w"))
 PYTHON
 cd "$home"
-for version in 4.14.0.94 5.0.0.93; do
-  with_packages "opencv-python-headless==$version" numpy==2.4.6
-  "$python" run.py "$version"
-done
+with_both_opencvs
 "$python" - <<'PYTHON'
 import json
 import sys

@@ -9,6 +9,13 @@ with_packages() { # Python packages, pinned; `$python` has them
   "$home/venv/bin/pip" install --quiet --disable-pip-version-check "$@" >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
 }
 
+with_both_opencvs() { # `run.py VERSION` in this folder, with OpenCV 4 and then 5
+  for version in 4.14.0.94 5.0.0.93; do
+    with_packages "opencv-python-headless==$version" numpy==2.4.6
+    "$python" run.py "$version"
+  done
+}
+
 with_emulator() { # `$emulator` runs a program as another x86-64 processor would
   [ "$(uname -m)" = x86_64 ] || { echo "needs an x86-64 machine"; exit 2; }
   emulator=$(command -v qemu-x86_64 || true)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -219,6 +219,29 @@ class Claiming(PlateReader):
         ]
 
 
+def asking(
+    first: Callable[[InferenceSession], PlateReader],
+    detect: type[Detector] = Detector,
+    tuning: PlateTuning | None = None,
+) -> tuple[PlateRecognizer, list[PlateReader]]:
+    """Return a recognizer whose lean reader is ``first``'s, and the other reader once it has been asked."""
+    tuning = tuning or PlateTuning()
+    detector, lean, reader, classifier = (
+        runtime.session(runtime.MODELS / f"plate_{name}.onnx")
+        for name in ("detector", "reader_lean", "reader", "vehicle")
+    )
+    opened: list[PlateReader] = []
+
+    def other() -> PlateReader:
+        opened.append(PlateReader(reader))
+        return opened[-1]
+
+    recognizer = PlateRecognizer(
+        detect(detector, tuning.detector), other, VehicleClassifier(classifier), tuning, first(lean)
+    )
+    return recognizer, opened
+
+
 @pytest.mark.parametrize(
     "detect, score, region_score, asked",
     [
@@ -235,24 +258,7 @@ class Claiming(PlateReader):
 def test_the_other_reader_is_asked_where_the_lean_one_is_unsure(
     detect: type[Detector], score: float, region_score: float, asked: bool
 ) -> None:
-    detector, lean, reader, classifier = (
-        runtime.session(runtime.MODELS / f"plate_{name}.onnx")
-        for name in ("detector", "reader_lean", "reader", "vehicle")
-    )
-    opened: list[PlateReader] = []
-
-    def other() -> PlateReader:
-        opened.append(PlateReader(reader))
-        return opened[-1]
-
-    tuning = PlateTuning()
-    recognizer = PlateRecognizer(
-        detect(detector, tuning.detector),
-        other,
-        VehicleClassifier(classifier),
-        tuning,
-        Claiming(lean, score, region_score),
-    )
+    recognizer, opened = asking(lambda lean: Claiming(lean, score, region_score), detect)
     readings = recognizer.read(photo("plate_de"))
     assert bool(opened) is asked
     if asked:
@@ -268,18 +274,7 @@ def test_of_nothing_the_lean_reader_is_never_sure() -> None:
                 for each in super().read(crops, regions)
             ]
 
-    detector, lean, reader, classifier = (
-        runtime.session(runtime.MODELS / f"plate_{name}.onnx")
-        for name in ("detector", "reader_lean", "reader", "vehicle")
-    )
-    tuning = PlateTuning(promising=0.0)
-    recognizer = PlateRecognizer(
-        Detector(detector, tuning.detector),
-        lambda: PlateReader(reader),
-        VehicleClassifier(classifier),
-        tuning,
-        Mute(lean, 0.0, 0.95),
-    )
+    recognizer, _ = asking(lambda lean: Mute(lean, 0.0, 0.95), tuning=PlateTuning(promising=0.0))
     assert [reading.text for reading in recognizer.read(photo("plate_de"))] == ["kapl482"]
 
 
@@ -296,15 +291,6 @@ def test_a_text_is_easy_only_if_it_is_seen_and_is_of_a_series(
     text: str, region: str, seen: float, asked: bool
 ) -> None:
     """A series may settle what the net hardly sees; a text that is of none may lack stacked letters."""
-    detector, lean, reader, classifier = (
-        runtime.session(runtime.MODELS / f"plate_{name}.onnx")
-        for name in ("detector", "reader_lean", "reader", "vehicle")
-    )
-    opened: list[PlateReader] = []
-
-    def other() -> PlateReader:
-        opened.append(PlateReader(reader))
-        return opened[-1]
 
     class Saying(Claiming):
         def read(self, crops: Sequence[NDArray[np.uint8]], regions: Sequence[str] = ()) -> list[Reading]:
@@ -312,14 +298,7 @@ def test_a_text_is_easy_only_if_it_is_seen_and_is_of_a_series(
                 dataclasses.replace(each, text=text, region=region) for each in super().read(crops, regions)
             ]
 
-    tuning = PlateTuning()
-    recognizer = PlateRecognizer(
-        Detector(detector, tuning.detector),
-        other,
-        VehicleClassifier(classifier),
-        tuning,
-        Saying(lean, 0.99, 0.95, seen),
-    )
+    recognizer, opened = asking(lambda lean: Saying(lean, 0.99, 0.95, seen))
     pixels = photo("plate_us").pixels[420:536, 520:720]
     (reading,) = recognizer.read(np.ascontiguousarray(pixels))
     assert reading.text == ("7kmr204" if asked else text)

@@ -635,9 +635,8 @@ class Search:
         likely = [line for line in found if 13 <= line.characters <= 45 and not self._is_known(line.corners)]
         promising: list[tuple[bool, int, text_lines.TextLine, text_lines.SetText]] = []
         for line in sorted(likely, key=lambda line: abs(line.characters - 21))[:_PRINTED]:
-            self._spent += _GLANCE
             text = text_lines.set_close(self.view, line.corners)
-            _, seen = self._nets.reader.glance(text.crop(), 1.0)
+            seen = self._glance(text)
             if 15 <= len(seen) <= 40 and sum(character.isdigit() for character in seen) >= _FEWEST_DIGITS:
                 promising.append((not _may_hold_a_vin(seen), abs(len(seen) - LENGTH), line, text))
         for other, _, line, text in sorted(promising, key=lambda each: each[:2])[:2]:
@@ -656,12 +655,16 @@ class Search:
         """Read two lines as one where the small reader, at a glance, sees a maker's prefix and digits."""
         for upper, lower in pairs:
             text = text_lines.side_by_side(self.view, (upper, lower))
-            self._spent += _GLANCE
-            _, seen = self._nets.reader.glance(text.crop(), 1.0)
-            if _may_hold_a_vin(seen) and not self._sure:
+            if _may_hold_a_vin(self._glance(text)) and not self._sure:
                 self._pay_beyond(1)
                 corners = np.stack([*upper.corners[:2], *lower.corners[2:]])
                 self._keep(replace(self._read_set(text, corners), corners=corners))
+
+    def _glance(self, text: text_lines.SetText) -> str:
+        """Return what the small reader sees of ``text``; that is always paid, whatever has been spent."""
+        self._spent += _GLANCE
+        _, seen = self._nets.reader.glance(text.crop(), 1.0)
+        return seen
 
     def _read_set(self, text: text_lines.SetText, corners: Floats) -> Line:
         """Read what was set anew from the line with ``corners``."""

@@ -15,7 +15,6 @@ import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -110,6 +109,20 @@ def _refuse_a_taken_port(port: int) -> None:
             sys.exit(f"Port {port} is taken. Stop what runs there, or take another: PORT={port + 1} make run")
 
 
+def _interrupts() -> int:
+    """Return a pipe into which SIGTERM and Ctrl-C write.
+
+    A lock would wait on where the kernel hands the signal to another thread than the one that waits, and a
+    handler that takes it may find it taken by what it has interrupted.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return reading
+
+
 def _curl(url: str, path: str, photo: str) -> str:
     upload = shlex.quote(f"upload=@{ROOT / 'tests' / 'data' / photo}")
     return f"curl -s -F {upload} {shlex.quote(f'{url}{path}?key={DEMO_KEY}')}"
@@ -118,13 +131,7 @@ def _curl(url: str, path: str, photo: str) -> str:
 def main() -> None:
     port = int(os.environ.get("PORT", "3000"))
     _refuse_a_taken_port(port)
-    stop = threading.Event()
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGINT, interrupt)
+    interrupted = _interrupts()
     kept = STATE.is_dir()
     with ExitStack() as stack:
         environment = _environment(stack.enter_context(serve(STATE)))
@@ -144,6 +151,7 @@ def main() -> None:
         profile = _seed()
         gateway = Gateway(template, lambda: answer(environment["AWS_ENDPOINT_URL"]))
         server = make_server("127.0.0.1", port, gateway, threaded=True, request_handler=_Quiet)
+        server.socket.setblocking(False)  # a caller may have left between being seen and being accepted
         url = f"http://127.0.0.1:{server.port}"
         serving = threading.Thread(target=server.serve_forever, daemon=True)
         serving.start()
@@ -163,8 +171,7 @@ def main() -> None:
         print("  " + _curl(url, "/v1/vinocr", "vin_label.jpg"))
         print("  .venv/bin/carsight upload tests/data/plate_us.jpg --local")
         print("\nStop with Ctrl-C.", flush=True)
-        stop.wait()
-    sys.stdout.flush()
+        os.read(interrupted, 1)
     # At once: rows of a batch that are still being read would be waited for, and have no stores any more.
     os._exit(0)
 

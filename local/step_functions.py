@@ -168,6 +168,7 @@ def _try_thrice(function: Function, event: Any) -> None:
 def serve(machine: StepFunctions) -> Iterator[str]:
     """Answer requests for ``machine`` until the block is left; yield the address."""
     server = make_server("127.0.0.1", 0, machine, threaded=True, request_handler=_Quiet)
+    server.socket.setblocking(False)  # a caller may have left between being seen and being accepted
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

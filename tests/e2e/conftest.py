@@ -87,7 +87,7 @@ class Running:
         """End it and its stores at once, without a last word, as a power cut would."""
         self.kill_stores()
         os.kill(self.process.pid, signal.SIGKILL)
-        self._end()
+        self.ended()
 
     def kill_stores(self) -> None:
         """End its stores at once, and leave it alone."""
@@ -98,9 +98,10 @@ class Running:
     def stop(self) -> int:
         """End it as a service manager would, and return its exit code."""
         self.process.terminate()
-        return self._end()
+        return self.ended()
 
-    def _end(self) -> int:
+    def ended(self) -> int:
+        """Wait for its end, and return its exit code."""
         code = self.process.wait(timeout=30)
         self._reader.join(timeout=10)
         assert self.process.stdout is not None

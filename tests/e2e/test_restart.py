@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -88,6 +90,15 @@ def test_it_stops_at_once_while_a_batch_is_read(tmp_path: Path) -> None:
     time.sleep(2)
     assert ask(f"{running.url}/v1/batches/{batch['id']}")["state"] == "running"
     assert running.stop() == 0
+
+
+def test_a_signal_ends_it_whichever_of_its_threads_it_meets(tmp_path: Path) -> None:
+    """The kernel may hand it to any; one that waits for a lock would not hear of it."""
+    running = Running(tmp_path)
+    threads = sorted(map(int, os.listdir(f"/proc/{running.process.pid}/task")))
+    assert len(threads) > 1
+    ctypes.CDLL(None).tgkill(running.process.pid, threads[-1], signal.SIGTERM)
+    assert running.ended() == 0
 
 
 def wait_for(s3: Any, bucket: str, key: str) -> bytes:

@@ -95,7 +95,7 @@ def test_it_stops_at_once_while_a_batch_is_read(tmp_path: Path) -> None:
 def test_a_signal_ends_it_whichever_of_its_threads_it_meets(tmp_path: Path) -> None:
     """The kernel may hand it to any; one that waits for a lock would not hear of it."""
     running = Running(tmp_path)
-    threads = sorted(map(int, os.listdir(f"/proc/{running.process.pid}/task")))
+    threads = sorted(int(task.name) for task in Path(f"/proc/{running.process.pid}/task").iterdir())
     assert len(threads) > 1
     ctypes.CDLL(None).tgkill(running.process.pid, threads[-1], signal.SIGTERM)
     assert running.ended() == 0

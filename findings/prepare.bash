@@ -22,7 +22,8 @@ with_emulator() { # `$emulator` runs a program as another x86-64 processor would
   if [ -z "$emulator" ]; then
     (cd "$home" && apt-get download qemu-user-static qemu-user && for deb in ./*.deb; do dpkg-deb -x "$deb" .; done) \
       >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
-    emulator=$(ls "$home"/usr/bin/qemu-x86_64-static "$home"/usr/bin/qemu-x86_64 2>/dev/null | head -1)
+    emulator=$home/usr/bin/qemu-x86_64-static # Debian 12 has both, of which the other needs libraries; 13 has the other alone
+    [ -x "$emulator" ] || emulator=$home/usr/bin/qemu-x86_64
   fi
 }
 

@@ -146,7 +146,7 @@ class LeanReader(nn.Module):
 
 
 def read_reader(checkpoint: str | None, alphabet: str) -> ppocr.Reader:
-    """Return the reader of ``checkpoint``, which a lean one is made out of and asks.
+    """Return the reader of ``checkpoint``, from which a lean one is made and learns.
 
     Raises:
         SystemExit: there is none.
@@ -186,7 +186,8 @@ def shrink(lean: LeanReader, reader: ppocr.Reader, images: Tensor) -> None:
     weights["body.stem4.weight"], weights["body.stem4b.weight"] = mixed[:, :48], mixed[:, 48:]
     if lean.region is not None:
         colors = slice(3 * 384, None)
-        mean, variance = weights["region.scale.running_mean"], weights["region.scale.running_var"]
+        mean = weights["region.scale.running_mean"] = weights["region.scale.running_mean"].clone()
+        variance = weights["region.scale.running_var"] = weights["region.scale.running_var"].clone()
         mean[colors], variance[colors] = (mean[colors] + 1) / 2, variance[colors] / 4
     known = lean.state_dict()
     lean.load_state_dict(known | {name: value for name, value in weights.items() if name in known})
@@ -255,7 +256,7 @@ class Teacher:
     """
 
     def __init__(self, reader: ppocr.Reader) -> None:
-        self._reader = reader.eval().requires_grad_(False)
+        self.reader = reader.eval().requires_grad_(False)
         self._worth: list[Tensor] = []
 
     def terms(
@@ -272,7 +273,7 @@ class Teacher:
                 a character is said is the teacher's whim: a pupil that is asked for no more than the same
                 gives a character to two steps, a part to each, and so half of it to either text.
         """
-        reader, (said, named, seen) = self._reader, outputs
+        reader, (said, named, seen) = self.reader, outputs
         with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
             centered = 2 * images - 1
             maps = reader.body.stemmed(centered)

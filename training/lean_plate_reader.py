@@ -54,6 +54,9 @@ HIDDEN = (160, 160, 160, 192, 320, 320, 320, 320, 320, 320, 320, 512, 512)
 _KEPT = 1000
 """Crops of one or of two rows that wait to be drawn, 32 KB each at most."""
 
+_PATIENCE = 20
+"""Photos searched for plates with the wanted number of rows before others are cut as if they had as many."""
+
 
 class Found:
     """Crops of what the shipped detector finds in training photos that are taken anew.
@@ -70,17 +73,24 @@ class Found:
         self._kept: dict[bool, deque[Pixels]] = {rows: deque(maxlen=_KEPT) for rows in (False, True)}
 
     def draw(self, rng: np.random.Generator, two_rows: bool) -> Pixels:
-        """Return a crop."""
-        while not self._kept[two_rows]:
-            folder, label = self._photos[rng.integers(len(self._photos))]
-            self._cut(taken_anew(read_image(folder / label["image"]), rng), rng)
-        return self._kept[two_rows].popleft()
+        """Return a crop.
 
-    def _cut(self, photo: Pixels, rng: np.random.Generator) -> None:
+        Raises:
+            LookupError: the detector finds no plate in any of many photos.
+        """
+        for number in range(50 * _PATIENCE):
+            if self._kept[two_rows]:
+                return self._kept[two_rows].popleft()
+            folder, label = self._photos[rng.integers(len(self._photos))]
+            photo = taken_anew(read_image(folder / label["image"]), rng)
+            self._cut(photo, rng, both_ways=number >= _PATIENCE)
+        raise LookupError("the plate detector finds no plate in the training photos")
+
+    def _cut(self, photo: Pixels, rng: np.random.Generator, *, both_ways: bool = False) -> None:
         for plate in self._detector.find(photo).targets:
             width, height = sides(plate.corners)
             square = width < PlateTuning().square * max(height, 1.0)
-            for rows in (False, True) if square else (plate.two_rows > 0.5,):
+            for rows in (False, True) if square or both_ways else (plate.two_rows > 0.5,):
                 grow = GROW * float(rng.choice([1, 1, 2]))
                 self._kept[rows].append(rectify(photo, plate.corners, rows, grow))
 
@@ -163,14 +173,14 @@ class LeanPlateReaderTask(PlateReaderTask):
     config: LeanPlateReaderConfig
 
     @cached_property
-    def reader(self) -> ppocr.Reader:
-        """The plate reader that is learned from."""
-        return lean.read_reader(self.config.teacher or self.config.start, ALPHABET)
-
-    @cached_property
     def teacher(self) -> lean.Teacher:
-        """What the plate reader says, and its blocks see."""
-        return lean.Teacher(self.reader)
+        """The plate reader to learn from."""
+        return lean.Teacher(lean.read_reader(self.config.teacher or self.config.start, ALPHABET))
+
+    @property
+    def reader(self) -> nn.Module:
+        """What cuts the training plates into characters: the teacher."""
+        return self.teacher.reader
 
     @cached_property
     def regions(self) -> list[str]:
@@ -186,7 +196,7 @@ class LeanPlateReaderTask(PlateReaderTask):
     def begin_with(self, net: nn.Module, checkpoint: Path) -> None:
         """Give ``net`` the weights of a lean reader, or those that it can have of a plate reader."""
         assert isinstance(net, lean.LeanReader)
-        lean.begin(net, checkpoint, lambda: self.reader, lambda: self._crops(200))
+        lean.begin(net, checkpoint, lambda: self.teacher.reader, lambda: self._crops(200))
 
     def prepare(self, net: nn.Module) -> list[dict[str, Any]]:
         """Round the weights as INT8 will hold them, and leave the stem alone."""

@@ -135,14 +135,9 @@ class LeanVinReaderTask(Task[LeanVinReaderConfig, Lit]):
     config: LeanVinReaderConfig
 
     @cached_property
-    def reader(self) -> ppocr.Reader:
-        """The VIN reader that is learned from."""
-        return lean.read_reader(self.config.teacher or self.config.start, ALPHABET)
-
-    @cached_property
     def teacher(self) -> lean.Teacher:
-        """What the VIN reader says, and its blocks see."""
-        return lean.Teacher(self.reader)
+        """The VIN reader to learn from."""
+        return lean.Teacher(lean.read_reader(self.config.teacher or self.config.start, ALPHABET))
 
     @property
     def _folder(self) -> Path:
@@ -159,7 +154,7 @@ class LeanVinReaderTask(Task[LeanVinReaderConfig, Lit]):
     def begin_with(self, net: nn.Module, checkpoint: Path) -> None:
         """Give ``net`` the weights of a lean reader, or those that it can have of a VIN reader."""
         assert isinstance(net, lean.LeanReader)
-        lean.begin(net, checkpoint, lambda: self.reader, lambda: self._crops(64))
+        lean.begin(net, checkpoint, lambda: self.teacher.reader, lambda: self._crops(64))
 
     def prepare(self, net: nn.Module) -> list[dict[str, Any]]:
         """Round the weights as INT8 will hold them, and leave the stem alone."""

@@ -284,6 +284,7 @@ def test_a_lean_reader_begins_as_what_it_is_made_of(gates: bool) -> None:
     ).eval()
     narrow = lean.LeanReader("0123456789", 3, [64] * 13, (), gates).eval()
     images = torch.rand(6, 3, 6, 20).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    teaches = {name: value.clone() for name, value in reader.state_dict().items()}
     with torch.no_grad():
         maps = reader.body.maps(2 * images - 1)
         missed = []
@@ -294,6 +295,7 @@ def test_a_lean_reader_begins_as_what_it_is_made_of(gates: bool) -> None:
             assert logits.shape == (6, 20, 11)
             assert regions is not None
             assert regions.shape == (6, 3)
+    assert all(value.equal(teaches[name]) for name, value in reader.state_dict().items())
     assert missed[0] < missed[1] < 1
     assert missed[0] < (0.2 if gates else 0.4)
 
@@ -349,7 +351,7 @@ def test_the_lean_plate_reader_learns_what_its_teacher_says(
     learned = losses(task, monkeypatch)
     said, _ = cutters[0]([noise[0]])
     with torch.no_grad():
-        expected, _ = task.reader(ppocr.to_input([noise[0]]))
+        expected, _ = task.teacher.reader(ppocr.to_input([noise[0]]))
     np.testing.assert_allclose(said, expected.numpy(), atol=1e-4)
     assert len(learned) == 10
     assert learned[0].keys() == {"same", "hint", "same_region", "text", "region"}
@@ -414,6 +416,7 @@ def test_what_is_found_in_photos_taken_anew_is_cut_as_the_product_cuts_it(
     crops = [found.draw(rng, False) for _ in range(8)]
     assert {crop.shape for crop in crops} == {(48, 160, 3)}
     assert len({crop.tobytes() for crop in crops}) == 8
+    assert found.draw(rng, True).shape == (48, 224, 3)
     for _ in range(4):
         found._cut(decode(photo.read_bytes()).pixels, rng)
     assert len(found._kept[False]) == 2

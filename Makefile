@@ -60,7 +60,8 @@ processors: $(VENV)/ready .processors/ready ## Read sample photos on emulated pr
 	$(BIN)/python -m pytest -q -rs tests/processors/emulated.py
 
 .processors/ready: requirements/recognition.txt tests/processors/rig.sh $(wildcard packaging/slim/*) | $(VENV)/ready
-	@tests/processors/rig.sh $(@D) $(BIN)/python
+	@tests/processors/rig.sh $(@D) $(BIN)/python --require-hashes -r requirements/recognition.txt
+	@PYTHONPATH=packaging $(BIN)/python -m slim.prune $(@D)/packages
 	@touch $@
 
 hostile: $(VENV)/ready ## Send N hostile calls (5,000) of a SEED (1), say what the worst of each kind has cost; races, a late store, kills

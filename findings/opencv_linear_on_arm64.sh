@@ -30,7 +30,7 @@ np.savez(
 print(re.search(r"Custom HAL:.*", cv2.getBuildInformation())[0].strip())
 PYTHON
 cd "$home"
-echo "opencv-python-headless 5.0.0.93; $(usr/bin/qemu-aarch64 --version | head -1)"
+echo "opencv-python-headless 5.0.0.93; $(arm/qemu-aarch64 --version | head -1)"
 echo "x86-64: $(venv/bin/python run.py x86)"
 echo "arm64: $("${arm[@]}" run.py arm 2>log || { cat log; exit 2; })"
 echo "assumed: resizing of bytes is fixed-point arithmetic; INTER_LINEAR_EXACT is for those who change versions"

@@ -1,6 +1,7 @@
 # Sourced by the scripts here: a temporary folder `$home`, and outside software in it. What cannot be had ends with 2.
 set -euo pipefail
 home=$(mktemp -d)
+rig=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../tests/processors/rig.sh")
 trap 'rm -rf "$home"' EXIT
 
 with_packages() { # Python packages, pinned; `$python` has them
@@ -34,21 +35,7 @@ emulate() { # `run.py PROCESSOR` in this folder, as each x86-64 processor that i
 }
 
 with_arm64() { # `$arm` is Debian's Python for arm64 under qemu, with Python packages, pinned
-  [ "$(uname -m)" = x86_64 ] || { echo "needs an x86-64 machine"; exit 2; }
-  local keys=/usr/share/keyrings/debian-archive-keyring.gpg apt
-  mkdir -p "$home"/{lists,cache/archives,arm64/usr/{bin,lib}}
-  echo "deb [signed-by=$keys] http://deb.debian.org/debian trixie main" >"$home/sources.list"
-  apt=(apt-get -qq -o "Dir::Etc::SourceList=$home/sources.list" -o Dir::Etc::SourceParts=/dev/null
-    -o "Dir::State::Lists=$home/lists" -o Dir::State::Status=/dev/null -o "Dir::Cache=$home/cache"
-    -o APT::Architecture=arm64 -o APT::Architectures::=arm64 -o APT::Architectures::=amd64 -o APT::Sandbox::User=)
-  { "${apt[@]}" update && "${apt[@]}" install --yes --no-install-recommends --download-only \
-    python3 libstdc++6 qemu-user:amd64; } >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
-  ln -s usr/bin usr/lib "$home/arm64"
-  for deb in "$home"/cache/archives/*_{arm64,all}.deb; do dpkg -x "$deb" "$home/arm64"; done
-  dpkg -x "$home"/cache/archives/qemu-user_*.deb "$home"
-  python3 -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps \
-    --platform manylinux_2_28_aarch64 --platform manylinux_2_17_aarch64 --python-version 3.13 --implementation cp \
-    --target "$home/packages" "$@" >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
-  arm=(env PYTHONPATH="$home/packages" "$home/usr/bin/qemu-aarch64" -L "$home/arm64" -cpu neoverse-n1
-    "$home/arm64/usr/bin/python3.13")
+  "$rig" "$home/arm" python3 "$@" >"$home/log" 2>&1 || { cat "$home/log"; exit 2; }
+  arm=(env PYTHONPATH="$home/arm/packages" "$home/arm/qemu-aarch64" -L "$home/arm/arm64" -cpu neoverse-n1
+    "$home/arm/arm64/usr/bin/python3.13")
 }

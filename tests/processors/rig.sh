@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Fetches what emulates other processors: Debian's qemu-user, its arm64 Python, and the image's packages for that.
-# Needs an x86-64 Debian and neither root nor a change to it: all goes into FOLDER.
+# Fetches what emulates other processors: Debian's qemu-user, its arm64 Python, and packages for that, which PYTHON's
+# pip downloads. Needs an x86-64 Debian and neither root nor a change to it: all goes into FOLDER.
 #
-#     tests/processors/rig.sh FOLDER PYTHON
+#     tests/processors/rig.sh FOLDER PYTHON (PACKAGE==VERSION | -r REQUIREMENTS)...
 set -euo pipefail
 folder=$(realpath --canonicalize-missing "$1") python=$2
+shift 2
 
 fail() {
   echo "$*" >&2
@@ -31,8 +32,7 @@ for package in "$folder"/cache/archives/*_{arm64,all}.deb; do dpkg -x "$package"
 dpkg --fsys-tarfile "$folder"/cache/archives/qemu-user_*.deb |
   tar -x -C "$folder" --strip-components=3 ./usr/bin/qemu-aarch64 ./usr/bin/qemu-x86_64
 
-"$python" -m pip install --quiet --disable-pip-version-check --no-compile --only-binary :all: --no-deps --require-hashes \
+"$python" -m pip install --quiet --disable-pip-version-check --no-compile --only-binary :all: --no-deps \
   --platform manylinux_2_28_aarch64 --platform manylinux_2_17_aarch64 --python-version 3.13 --implementation cp \
-  --target "$folder/packages" -r requirements/recognition.txt || fail "the packages for arm64 cannot be fetched"
-PYTHONPATH=packaging "$python" -m slim.prune "$folder/packages"
+  --target "$folder/packages" "$@" || fail "the packages for arm64 cannot be fetched"
 rm -rf "$folder"/{lists,cache}

@@ -96,8 +96,8 @@ _STORE_SECONDS = 5.0
 """What one write may take: the client's read timeout."""
 
 
-class _AnswerLost(StoreUnavailable):
-    """A write of which nobody knows whether it has been made."""
+class _WriteInDoubt(StoreUnavailable):
+    """A write that may or may not have taken effect: its answer was lost."""
 
 
 class _ConditionFailed(Exception):
@@ -188,14 +188,14 @@ class MeterStore:
         if mark is None:
             try:
                 return self._take(meter_id, api, 1, None, follow=False).usage
-            except _AnswerLost:
+            except _WriteInDoubt:
                 logger.warning("a unit may have been counted without an answer", extra={"api": api})
                 raise
         call = LostCall(meter_id, api, mark)
         self._note(slot, call)
         try:
             return self._take(meter_id, api, 1, mark, follow=False).usage
-        except _AnswerLost:
+        except _WriteInDoubt:
             try:
                 if time.monotonic() + _STORE_SECONDS > until:
                     raise
@@ -663,7 +663,7 @@ class MeterStore:
                 # A connection that died while the function was frozen is found closed only when used again.
                 may_repeat = failed.code in THROTTLED or not failed.is_sent
                 if not may_repeat:
-                    raise (StoreUnavailable if failed.is_answered else _AnswerLost)(failed.code) from error
+                    raise (StoreUnavailable if failed.is_answered else _WriteInDoubt)(failed.code) from error
                 if attempt == _CALLS:
                     raise StoreUnavailable(failed.code) from error
             else:

@@ -22,32 +22,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
-from benchmarks.calls import KEY, SAMPLES, key_table
+from benchmarks.calls import KEY, SAMPLES, Invocation, key_table
+from carsight_service.aws.heap import resident_bytes
 
 UPLOADS, RESULTS = "carsight-benchmark-uploads", "carsight-benchmark-results"
 NOTHING_EVERY = 20
 """One row in so many names no photo."""
 
 
-class Invocation:
-    """An invocation that has all of a function's time to go."""
-
-    aws_request_id = "benchmark"
-
-    def __init__(self, seconds: int) -> None:
-        self._seconds = seconds
-
-    def get_remaining_time_in_millis(self) -> int:
-        return self._seconds * 1000
-
-
 def resident() -> float:
-    """Return what this process holds now, in MB."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    """Return this process's resident memory, in MB."""
+    return resident_bytes() / 1e6
 
 
 # -- in the processes of the functions -----------------------------------------------------------------------

@@ -18,7 +18,6 @@ import gc
 import json
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -35,6 +34,7 @@ import cv2
 import numpy as np
 
 from benchmarks.calls import KEY, PATHS, TABLE, Invocation
+from carsight_service.aws.heap import resident_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARE = {"plate": 0.7, "vin": 0.3}
@@ -187,12 +187,6 @@ def photo_server() -> Iterator[str]:
 # -- one handler ---------------------------------------------------------------------------------------------
 
 
-def resident_mb() -> float:
-    """Return this process's resident memory."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize() / 1e6
-
-
 def soak(api: str, requests: int, seed: int, report: Callable[[Sequence[object]], None]) -> None:
     """Send ``requests`` to the handler of ``api``, and report on every ``EVERY`` of them and on the rest."""
     handle = import_module(f"functions.{api}.app").lambda_handler
@@ -217,7 +211,9 @@ def soak(api: str, requests: int, seed: int, report: Callable[[Sequence[object]]
                     for part in (statistics.median(times), sorted(times)[int(len(times) * 0.99)])
                 ]
                 counted = " ".join(f"{status}:{count}" for status, count in sorted(answers.items()))
-                report((api, number, f"{resident_mb():.1f}", *(f"{ms:.2f}" for ms in taken), counted))
+                report(
+                    (api, number, f"{resident_bytes() / 1e6:.1f}", *(f"{ms:.2f}" for ms in taken), counted)
+                )
                 cpu.clear()
                 wall.clear()
 

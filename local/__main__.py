@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from werkzeug.serving import WSGIRequestHandler, make_server
 
+from local.gateway import Gateway, import_handler, quiet_server
 from local.step_functions import MACHINE_ARN, StepFunctions, machine_of
 from local.step_functions import serve as serve_machine
 from local.stores import answer, credentials, queue_url, serve
 from local.template import create_table, read_template
+from local.worker import Worker, create_buckets
 
 if TYPE_CHECKING:
     from carsight_service.metering.model import Profile
@@ -37,15 +38,6 @@ DEMO_KEY = "demo"
 
 STATE = ENDPOINT.parent / "stores"
 """What the last run left: keys, usage, uploads, queues and results. ``make clean`` forgets it."""
-
-
-class _Quiet(WSGIRequestHandler):
-    """The gateway tells of each request; werkzeug's own log would hold query strings, and keys in them."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        pass
 
 
 def _environment(address: str) -> dict[str, str]:
@@ -91,8 +83,6 @@ def _seed() -> Profile:
 
 def _machine(template: dict[str, Any]) -> StepFunctions:
     """Return what runs batches: a few children at a time, by the functions' own handlers."""
-    from local.gateway import import_handler
-
     names = ("PlateWorkerFunction", "VinWorkerFunction", "BatchesFunction")
     handlers = {name: import_handler(template["Resources"][name]) for name in names}
     at_once = min(4, os.cpu_count() or 1)
@@ -136,10 +126,6 @@ def main() -> None:
     with ExitStack() as stack:
         environment = _environment(stack.enter_context(serve(STATE)))
         os.environ.update(environment)
-        # The functions read their settings when they are imported.
-        from local.gateway import Gateway
-        from local.worker import Worker, create_buckets
-
         template = read_template()
         create_table(boto3.client("dynamodb"), TABLE)
         create_buckets(UPLOADS, RESULTS)
@@ -150,8 +136,7 @@ def main() -> None:
         machine.end_what_was_interrupted(TABLE)
         profile = _seed()
         gateway = Gateway(template, lambda: answer(environment["AWS_ENDPOINT_URL"]))
-        server = make_server("127.0.0.1", port, gateway, threaded=True, request_handler=_Quiet)
-        server.socket.setblocking(False)  # a caller may have left between being seen and being accepted
+        server = quiet_server(port, gateway)
         url = f"http://127.0.0.1:{server.port}"
         serving = threading.Thread(target=server.serve_forever, daemon=True)
         serving.start()

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request
 
 from carsight_service.aws.lambda_types import Event, Response
@@ -25,7 +26,7 @@ from carsight_service.http.responses import refuse, respond
 from carsight_service.settings import Links
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 GATEWAY_BYTES = 10 * 1024 * 1024
 LAMBDA_BYTES = 6 * 1024 * 1024
@@ -37,6 +38,20 @@ _DRAINED_BYTES = 64 * 1024 * 1024
 _TEXT_TYPES = ("application/json", "application/javascript", "application/xml")
 
 Handler = Callable[[Event, "LambdaContext"], Response]
+
+
+class _Quiet(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        pass
+
+
+def quiet_server(port: int, application: WSGIApplication) -> BaseWSGIServer:
+    """Return a server for this machine that logs nothing: werkzeug's lines would hold queries, and keys."""
+    server = make_server("127.0.0.1", port, application, threaded=True, request_handler=_Quiet)
+    server.socket.setblocking(False)  # a caller may have left between being seen and being accepted
+    return server
 
 
 @dataclass(slots=True)

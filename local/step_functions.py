@@ -28,9 +28,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import ClientError
 from jsonata.jsonata import Jsonata
-from werkzeug.serving import WSGIRequestHandler, make_server
 
-from local.gateway import LambdaContext
+from local.gateway import LambdaContext, quiet_server
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -167,8 +166,7 @@ def _try_thrice(function: Function, event: Any) -> None:
 @contextmanager
 def serve(machine: StepFunctions) -> Iterator[str]:
     """Answer requests for ``machine`` until the block is left; yield the address."""
-    server = make_server("127.0.0.1", 0, machine, threaded=True, request_handler=_Quiet)
-    server.socket.setblocking(False)  # a caller may have left between being seen and being accepted
+    server = quiet_server(0, machine)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -176,11 +174,6 @@ def serve(machine: StepFunctions) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        pass
 
 
 def _refuse_what_is_not_known(states: Mapping[str, Any]) -> None:

@@ -15,6 +15,15 @@ from training.__main__ import TASKS, main, parser
 from training.calibration import platt
 from training.config import FILE, PLATE_DETECTOR, VIN_READER, ConfigError
 
+
+def with_torch(*, published: bool = False) -> Any:
+    """Return torch, or skip the test; with ``published``, also where PP-OCR's weights are missing."""
+    torch = pytest.importorskip("torch", reason="the development environment has no torch")
+    if published:
+        pytest.importorskip("rapidocr", reason="the published weights are in its wheel")
+    return torch
+
+
 # -- the configuration ---------------------------------------------------------------------------------------
 
 
@@ -113,9 +122,7 @@ class Unasked:
 @pytest.fixture
 def line_task() -> Any:
     """A task that fits ``y = 2 x + 1``, with what the loop needs of Torch."""
-    torch = pytest.importorskip(
-        "torch", reason="training takes Torch, which the development environment lacks"
-    )
+    torch = with_torch()
     from training.loop import Task
 
     class Line(Unasked, Task[Any, Any]):
@@ -217,8 +224,7 @@ def test_checkpoints_of_before_can_be_begun_with(
 @pytest.mark.parametrize("name", ["plate_reader", "vin_reader"])
 def test_a_shipped_reader_can_be_trained_on_from(name: str) -> None:
     """Its first layers are the published ones still, within a step of seven bits."""
-    pytest.importorskip("torch", reason="training takes Torch, which the development environment lacks")
-    pytest.importorskip("rapidocr", reason="the published weights are in its wheel")
+    with_torch(published=True)
     from carsight.runtime import MODELS
     from training import ppocr
     from training.model_files import describe
@@ -245,9 +251,7 @@ def losses(task: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]
 
 def test_the_shipped_lean_reader_can_be_trained_on_from() -> None:
     """Its net says of a plate what its model says, but for the rounding of activations."""
-    torch = pytest.importorskip(
-        "torch", reason="training takes Torch, which the development environment lacks"
-    )
+    torch = with_torch()
     import cv2
 
     from carsight import runtime
@@ -272,10 +276,7 @@ def test_the_shipped_lean_reader_can_be_trained_on_from() -> None:
 
 @pytest.mark.parametrize("gates", [True, False])
 def test_a_lean_reader_begins_as_what_it_is_made_of(gates: bool) -> None:
-    torch = pytest.importorskip(
-        "torch", reason="training takes Torch, which the development environment lacks"
-    )
-    pytest.importorskip("rapidocr", reason="the published weights are in its wheel")
+    torch = with_torch(published=True)
     from training import lean, ppocr
 
     reader = ppocr.Reader("0123456789", regions=3).eval()
@@ -303,10 +304,7 @@ def test_a_lean_reader_begins_as_what_it_is_made_of(gates: bool) -> None:
 @pytest.fixture
 def teacher(tmp_path: Path) -> Path:
     """A plate reader's checkpoint: the published net, of three regions."""
-    torch = pytest.importorskip(
-        "torch", reason="training takes Torch, which the development environment lacks"
-    )
-    pytest.importorskip("rapidocr", reason="the published weights are in its wheel")
+    torch = with_torch(published=True)
     from training import ppocr
     from training.plates_data import ALPHABET
 
@@ -398,7 +396,7 @@ def test_where_the_teacher_is_sure_its_text_counts_whatever_the_step(
 def test_what_is_found_in_photos_taken_anew_is_cut_as_the_product_cuts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("torch", reason="training takes Torch, which the development environment lacks")
+    with_torch()
     from carsight import runtime
     from carsight.photo import decode
     from carsight.plate.reader import PlateReader
@@ -425,7 +423,7 @@ def test_what_is_found_in_photos_taken_anew_is_cut_as_the_product_cuts_it(
 
 
 def test_a_lean_plate_reader_needs_a_plate_reader(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="training takes Torch, which the development environment lacks")
+    with_torch()
     from training.config import LEAN_PLATE_READER
     from training.lean_plate_reader import LeanPlateReaderTask
 
@@ -437,10 +435,7 @@ def test_a_lean_plate_reader_needs_a_plate_reader(tmp_path: Path) -> None:
 def test_the_lean_vin_reader_says_of_small_text_what_its_teacher_says_of_it_larger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch = pytest.importorskip(
-        "torch", reason="training takes Torch, which the development environment lacks"
-    )
-    pytest.importorskip("rapidocr", reason="the published weights are in its wheel")
+    torch = with_torch(published=True)
     from carsight.vin.rules import ALPHABET
     from training import ppocr
     from training.config import LEAN_VIN_READER
@@ -487,10 +482,7 @@ def test_the_lean_vin_reader_says_of_small_text_what_its_teacher_says_of_it_larg
 def test_the_reader_of_hard_lines_learns_struck_ones_and_keeps_its_weights_in_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch = pytest.importorskip(
-        "torch", reason="training takes Torch, which the development environment lacks"
-    )
-    pytest.importorskip("rapidocr", reason="the published weights are in its wheel")
+    torch = with_torch(published=True)
     from training import vin_reader
     from training.config import HARD_VIN_READER
     from training.render_vins import photograph_line
@@ -541,7 +533,7 @@ def _said(text: str, sureness: float = 9.0) -> Any:
 def test_the_small_vin_reader_learns_what_the_large_one_says_and_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("torch", reason="training takes Torch, which the development environment lacks")
+    with_torch()
     from training.config import SMALL_VIN_READER
     from training.small_readers import Lesson
     from training.small_vin_reader import SmallVinReaderTask
@@ -561,7 +553,7 @@ def test_the_small_vin_reader_learns_what_the_large_one_says_and_reads(
 
 
 def test_lines_that_the_large_reader_cannot_read_are_mostly_left_out() -> None:
-    pytest.importorskip("torch", reason="training takes Torch, which the development environment lacks")
+    with_torch()
     from training.config import SMALL_VIN_READER
     from training.small_readers import Lesson
     from training.small_vin_reader import SmallVinReaderTask, clearness

@@ -1,4 +1,4 @@
-"""A bound on how long something may take, whatever it is waiting for."""
+"""A time limit for calls that cannot be interrupted."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Result = TypeVar("Result")
 
 
 class OutOfTime(Exception):
-    """The call has not come back in time. It may still be running in its thread, unheard."""
+    """The call has not returned in time. It may still be running in its thread, ignored."""
 
 
 def within(seconds: float, call: Callable[[], Result]) -> Result:
-    """``call()``, or ``OutOfTime`` after ``seconds``.
+    """Return ``call()``, or raise ``OutOfTime`` after ``seconds``.
 
     The call runs in another thread, with the caller's context variables: neither a name server that never
-    answers nor a native loop can be interrupted, only left behind. What the call raises is raised here.
+    answers nor native code can be interrupted, only abandoned. What the call raises is raised here.
     """
     try:
         worker = _idle.pop()
@@ -38,17 +38,17 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
     try:
         raise error
     finally:
-        # An error refers to this frame, and a frame that referred to the error would keep it, and all that
-        # the frames of the call hold, until the garbage collector comes.
+        # The error refers to this frame: if the frame referred to the error, both, and everything held by the
+        # frames of the call, would stay until the garbage collector runs.
         del error
 
 
 _Outcome = SimpleQueue[tuple[Any, BaseException | None]]
-"""Takes what a call has returned, or what it has raised."""
+"""Receives what a call returned or raised."""
 
 
 class _Worker:
-    """A thread that does one call after the other; a new one for each costs 3 % of a request."""
+    """A thread that makes one call after another; a new thread for each costs 3 % of a request."""
 
     def __init__(self) -> None:
         self.calls: SimpleQueue[tuple[contextvars.Context, Callable[[], Any], _Outcome]] = SimpleQueue()
@@ -59,18 +59,18 @@ class _Worker:
             self._do(*self.calls.get())
 
     def _do(self, context: contextvars.Context, call: Callable[[], Any], outcome: _Outcome) -> None:
-        """Make a call. Nothing refers to it afterwards: it holds a photo."""
+        """Make a call, and keep no reference to it afterwards: it holds a photo."""
         result, raised = None, None
         try:
             result = context.run(call)
         except BaseException as error:
             raised = error
-        # Before the outcome is told, so that whoever waits for it finds a thread for the next call. One that
-        # was left behind is idle again when its call comes back after all.
+        # Before the outcome is reported, so that the waiting caller finds an idle thread for its next call.
+        # An abandoned thread becomes idle again once its call returns.
         _idle.append(self)
         outcome.put((result, raised))
         del raised
 
 
 _idle: deque[_Worker] = deque()
-"""Those that have nothing to do; as many as calls were made at once."""
+"""Idle workers; there are as many workers as calls were ever made at once."""

@@ -1,6 +1,6 @@
-"""The composition root: what the code of one process works with, made in one place.
+"""The composition root: the collaborators of one process, made in one place.
 
-A handler makes one ``Deployment`` while its function starts and hands it on; whatever is below is given its
+A handler makes one ``Deployment`` while its function starts and passes it on; everything below is given its
 collaborators and looks for none.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Deployment:
-    """Settings, clients, stores and clocks. What is made of them is made when it is first asked for."""
+    """Settings, clients, stores and clocks, each derived one made on first use."""
 
     settings: Settings
     aws: Clients = field(default_factory=Clients)
@@ -42,7 +42,7 @@ class Deployment:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Make what ``environment`` describes. Raises ``ValueError`` where it is unusable."""
+        """Make the deployment that ``environment`` describes. Raises ``ValueError`` if it is unusable."""
         settings = Settings.read(environment)
         deployment = cls(settings)
         deployment.heap.keep_one()

@@ -1,9 +1,9 @@
-"""From a charged unit to an answer: one way for a call, an upload and a row of a batch.
+"""From a charged unit to an answer: the same path for calls and uploads.
 
     begin the charge -> load -> recognize -> complete the charge -> answer -> log
 
-Only a 200 is charged. ``Charge`` says when and how a unit is counted; how an answer reaches whoever asked is
-the caller's business.
+Only a 200 is charged. ``Charge`` decides when and how a unit is counted; delivering the answer is up to the
+caller. Rows of batches are charged together (``queue.batches``).
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ class Charge(Protocol):
     """One unit of an allowance, for one photo; only a 200 costs it."""
 
     def begin(self) -> Usage:
-        """Say where usage stands before the photo is read. Raises the contract's errors where it may not."""
+        """Return the usage before the photo is read. Raises the contract's errors if it may not be read."""
         ...
 
     def abandon(self, usage: Usage) -> Usage:
-        """End it without a 200: nothing is charged. Says where usage stands."""
+        """End without a 200, so that nothing is charged, and return the usage."""
         ...
 
     def complete(self, usage: Usage) -> Usage:
-        """End it with a 200, which is at hand. Says where usage stands; where it raises, there is no 200."""
+        """End with a 200, which is at hand, and return the usage; if this raises, there is no 200."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ByKey:
-    """The unit of a call: counted once its answer is at hand, so that what ends before has cost nothing."""
+    """The unit of a call, counted once its answer is at hand: a call that ends earlier costs nothing."""
 
     meters: MeterStore
     key: str = field(repr=False)
@@ -68,7 +68,7 @@ class ByKey:
     """When the answer has to be there (``time.monotonic``)."""
 
     def begin(self) -> Usage:
-        """See that the key is served and has a unit left."""
+        """Check that the key is active and has a unit left."""
         return self.meters.admit(self.key, self.api)
 
     def abandon(self, usage: Usage) -> Usage:
@@ -76,13 +76,13 @@ class ByKey:
         return usage
 
     def complete(self, usage: Usage) -> Usage:
-        """Count the unit. Others may have taken the last one meanwhile."""
+        """Count the unit, unless others have taken the last one meanwhile."""
         return self.meters.consume(self.key, self.api, until=self.until)
 
 
 @dataclass(frozen=True, slots=True)
 class ByTicket:
-    """The unit of work that may be begun several times: counted before it, and its ticket counts once."""
+    """The unit of repeatable work, counted before it starts; its ticket makes it count once."""
 
     meters: MeterStore
     key_id: str
@@ -100,12 +100,12 @@ class ByTicket:
             raise
 
     def abandon(self, usage: Usage) -> Usage:
-        """Give the unit back. Raises ``StoreUnavailable``: the work is to be done again then."""
+        """Give the unit back. Raises ``StoreUnavailable``, after which the work has to be repeated."""
         self.meters.refund(self.key_id, self.api, self.ticket)
         return usage
 
     def complete(self, usage: Usage) -> Usage:
-        """Leave the ticket: whoever does the work takes it out once its result is where it belongs."""
+        """Leave the ticket: the worker settles it once the result is stored."""
         return usage
 
 
@@ -118,22 +118,22 @@ class Work:
 
     request_id: str
     load: Callable[[], tuple[bytes, Sequence[str]]]
-    """Brings the image's bytes and the caller's region codes, or raises a ``ServiceError``."""
+    """Returns the image's bytes and the caller's region codes, or raises a ``ServiceError``."""
     recognize: Recognize
     seconds: float
-    """What loading and reading may take together."""
+    """How long loading and reading may take together."""
     log_fields: dict[str, Any]
-    """What the log will say of it."""
+    """Fields of its log line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one photo: the contract's answer, or its envelope."""
+    """The outcome of one photo: the contract's answer or error envelope."""
 
     status: int
     body: dict[str, Any]
     error: ServiceError | None = None
-    """Why it is no 200."""
+    """The reason if it is not a 200."""
     timings: dict[str, float] = field(default_factory=dict)
     """Milliseconds by stage, ``total`` among them."""
 
@@ -162,9 +162,9 @@ class Reader:
         return result
 
     def attempt(self, work: Work, charge: Charge) -> tuple[dict[str, Any], Usage]:
-        """Return the body of a 200 that has been paid for, and where usage stands.
+        """Return the body of a 200 that has been charged, and the usage.
 
-        Raises a ``ServiceError`` in every other case; nothing has been charged then.
+        Raises a ``ServiceError`` in every other case, in which nothing has been charged.
         """
         with stage("keys"):
             usage = charge.begin()
@@ -194,7 +194,7 @@ class Reader:
         answer: Callable[[], Answered],
         refuse: Callable[[ServiceError], Answered],
     ) -> tuple[Answered, dict[str, float]]:
-        """Return what ``answer`` makes, or ``refuse`` of what it raised; log and count it, and time it."""
+        """Return ``answer()``, or ``refuse`` of the error it raised, with the timings; log and count it."""
         start = self._timer()
         outcome, status = Outcome.READ, 200
         with timed(self._timer) as stages:
@@ -214,10 +214,10 @@ class Reader:
 
 
 def forget_frames(error: BaseException | None) -> None:
-    """Let go of the frames that ``error``, its cause and its context have come through.
+    """Drop the tracebacks of ``error``, its cause and its context.
 
-    They hold the pixels of the photo that was refused, and refer to the error that refers to them: memory
-    that would stay until the garbage collector comes.
+    Their frames hold the refused photo's pixels and refer back to the error, so this memory would stay until
+    the garbage collector runs.
     """
     while error is not None:
         error.__traceback__ = None

@@ -74,7 +74,7 @@ class Settings(Links):
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:
-        """Read the settings in ``environment``. Raises ``ValueError`` where they are none."""
+        """Read the settings in ``environment``. Raises ``ValueError`` for missing or malformed ones."""
         named = {name: environment.get(name.upper(), "") for name in cls.names()}
         return cls.of({name: _READ.get(name, str)(value) for name, value in named.items() if value})
 

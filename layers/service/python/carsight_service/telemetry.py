@@ -1,7 +1,6 @@
-"""What a request leaves behind: one structured log line, its metrics, and a trace where that is switched on.
+"""What a request leaves behind: one structured log line, metrics, and a trace if switched on.
 
-None of it ever holds a key, an image or a URL's query: a line says what kind of source a request had, and the
-few words that ``metering.model.Usage`` gives for logs.
+None of it ever holds a key, an image or a URL's query; of the key, only the prefix.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ _package.setLevel(logger.log_level)
 _package.propagate = False
 
 Timer = Callable[[], float]
-"""Seconds from some moment on, as ``time.perf_counter`` gives them."""
+"""Seconds since some fixed moment, as ``time.perf_counter`` gives them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def trace() -> None:
 
 @contextmanager
 def timed(timer: Timer = time.perf_counter) -> Iterator[dict[str, float]]:
-    """Collect the milliseconds of each ``stage`` within, in this thread or one that took its context."""
+    """Collect the milliseconds of each ``stage`` within, in this thread or one with its context."""
     stopwatch = _Stopwatch(timer)
     token = _running.set(stopwatch)
     try:
@@ -92,9 +91,9 @@ def stage(name: str) -> Iterator[None]:
 def record(
     api: Api, outcome: Outcome, stages: Mapping[str, float], fields: Mapping[str, Any], *, metrics: bool
 ) -> None:
-    """Log one answered request, and count it where the deployment wants metrics of its own.
+    """Log one answered request and, with ``metrics``, count it as CloudWatch metrics.
 
-    ``stages`` holds milliseconds by stage, ``total`` among them; ``fields`` whatever else the log line says.
+    ``stages`` holds milliseconds by stage, ``total`` among them; ``fields`` what else the log line has.
     """
     global _cold
     cold, _cold = _cold, False

@@ -1,8 +1,8 @@
 """AWS clients, each made when it is first needed and shared by all threads.
 
-botocore's own: boto3 makes the same ones and adds an eighth to a cold start for transfers and resources that
-nobody uses. botocore itself is imported by the first of them; a request that is only counted needs none. All
-are made by one session: each of its own would parse again what all services have in common.
+They are botocore's: boto3 makes the same ones and adds an eighth to a cold start for transfers and resources
+that nobody uses. botocore is imported with the first of them; a request that is only counted needs none. All
+are made by one session, because each session parses botocore's common data again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BACKGROUND: _Options = {
     "read_timeout": 10,
     "retries": {"total_max_attempts": TRIES, "mode": "standard"},
 }
-"""More patient than a request: what fails here is done again by another function a little later."""
+"""More patient than a request: what fails here is retried by another function a little later."""
 
 _METERING: _Options = {
     "connect_timeout": CONNECT_SECONDS,
@@ -51,7 +51,7 @@ _making = Lock()
 
 
 def _client(service: str, options: _Options) -> Any:
-    """Return an attribute that is a client of ``service``, made when it is first asked for."""
+    """Return a cached property: a client of ``service``, made on first use."""
 
     def made(clients: Clients) -> Any:
         from botocore.config import Config
@@ -74,18 +74,18 @@ class Clients:
 
     @cached_property
     def meters(self) -> DynamoDBClient | DynamoClient:
-        """DynamoDB for the calls that every request waits for; botocore's where only that can make it."""
+        """DynamoDB for the calls that every request waits for; botocore's client if ours does not apply."""
         return DynamoClient.from_environment(os.environ) or self.metering
 
     @cached_property
     def photos(self) -> S3Client | ObjectClient:
-        """S3 for photos, and for outcomes of rows of batches; botocore's where only that can make it."""
+        """S3 for photos and batch outcomes; botocore's client if ours does not apply."""
         return ObjectClient.from_environment(os.environ, MAX_IMAGE_BYTES, lambda: self.s3) or self.s3
 
     metering: DynamoDBClient = _client("dynamodb", _METERING)
-    """DynamoDB for metering: it answers or fails within seconds and leaves repeating to its caller.
+    """DynamoDB for metering: it answers or fails within seconds and leaves retries to its caller.
 
-    The SDK would repeat a write whose answer was lost, and so count a request twice."""
+    The SDK would retry a write whose answer was lost, and so count a request twice."""
 
     @cached_property
     def work(self) -> DynamoDBClient | DynamoClient:

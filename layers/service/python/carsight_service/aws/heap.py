@@ -1,4 +1,4 @@
-"""What the C library keeps of the memory that photos have taken."""
+"""Control over the memory that the C library keeps after photos have been freed."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ class Heap:
         self._after_last: int | None = None
 
     def keep_one(self) -> None:
-        """Take all memory from one heap.
+        """Allocate from a single arena.
 
-        Otherwise each of the first threads has its own, and what one photo has freed there cannot be used by
-        the next photo's thread: 357 MB where 240 are enough, and 99 MB left behind instead of 48.
+        Otherwise the first threads get one each, and what a photo has freed in one is no use to the next
+        photo's thread: 357 MB where 240 are enough, and 99 MB left behind instead of 48.
         """
         if self._mallopt is not None:
             self._mallopt(_ARENA_MAX, 1)
-            # The end of the heap is kept between photos, as far as ``give_back`` leaves it: to take it again
-            # page by page is 3 % of the time of a label of 12 megapixels.
+            # Keep the top of the heap between photos, as far as ``give_back`` leaves it: faulting it in again
+            # takes 3 % of the time of a 12-megapixel label.
             self._mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
             self._mallopt(_TRIM_THRESHOLD, SLACK)
 
     def give_back(self) -> None:
-        """Return free memory to the system where the process has grown since that was done last.
+        """Return free memory to the system if the process has grown since the last time.
 
-        Free memory below a piece that stays is kept otherwise: 500 hostile calls left 58 MB of it.
+        Otherwise glibc keeps what is free below a block in use: 58 MB after 500 hostile calls.
         """
         if self._trim is None:
             return
@@ -55,7 +55,7 @@ class Heap:
 
 
 def resident_bytes() -> int:
-    """Return how much memory of this process is resident."""
+    """Return this process's resident memory."""
     file = os.open(_STATM, os.O_RDONLY)  # every request asks: pathlib takes twice as long
     try:
         return int(os.read(file, 100).split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,8 +1,7 @@
-"""S3's signed GET and PUT, for photos and for what children of batches have come to.
+"""S3's signed GET and PUT, for photos and for the outcomes of batches.
 
-botocore takes 2 CPU-milliseconds for each, an eighth of what reading a small photo takes. This client knows
-objects of buckets whose names go into an address as they are, in the deployment's region; any other is
-botocore's to find.
+botocore takes 2 CPU-milliseconds for each, an eighth of reading a small photo. This client handles buckets of
+the deployment's region whose names can be host names; all others are left to botocore.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ READ_SECONDS = 10.0
 
 _NO_BODY = hashlib.sha256(b"").hexdigest()
 _PLAIN_BUCKET = re.compile(r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-"""Others have dots, which certificates do not cover, or are directory buckets, with sessions of their own."""
+"""Other names have dots, which certificates do not cover, or are directory buckets, which need sessions."""
 
 _ADDRESS = re.compile(r"[0-9.]+")
-"""A host without a name, which no bucket's name can be put before."""
+"""An IP address, which cannot be prefixed with a bucket's name."""
 
 _METADATA = "x-amz-meta-"
 _CONDITIONS = {"IfMatch": "if-match", "IfNoneMatch": "if-none-match"}
@@ -35,10 +34,9 @@ _ELSEWHERE = {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalf
 
 
 class ObjectClient:
-    """Objects in S3, safe to share between threads; ``others`` makes botocore's client where that is needed.
+    """Objects in S3, safe to share between threads; ``others`` returns botocore's client if it is needed.
 
-    Raises ``Refused``, ``NotSent`` or ``AnswerLost`` as well as botocore's errors, which
-    ``signed.failure`` tells apart.
+    Raises ``Refused``, ``NotSent`` or ``AnswerLost`` and botocore's errors, as ``signed.failure`` takes them.
     """
 
     def __init__(self, service: Service, most: int, others: Callable[[], Any]) -> None:
@@ -52,14 +50,14 @@ class ObjectClient:
     def from_environment(
         cls, environment: Mapping[str, str], most: int, others: Callable[[], Any]
     ) -> ObjectClient | None:
-        """Make the client that ``environment`` describes; None where it takes botocore to understand it."""
+        """Make the client that ``environment`` describes; None if only botocore understands it."""
         service = Service.of("s3", environment)
         return cls(service, most, others) if service else None
 
     def get_object(self, **wanted: str) -> Mapping[str, Any]:
-        """Get an object, at once; one of more than ``most`` bytes without its body.
+        """Get an object in one piece; one of more than ``most`` bytes comes without its body.
 
-        Arguments and answer are botocore's: ``Bucket`` and ``Key``, perhaps ``VersionId`` and ``IfMatch``.
+        Arguments and answer are botocore's: ``Bucket`` and ``Key``, optionally ``VersionId`` and ``IfMatch``.
         """
         bucket = wanted["Bucket"]
         if self._is_ours(bucket):
@@ -88,7 +86,7 @@ class ObjectClient:
         """Put an object into a bucket of this region.
 
         Arguments are botocore's: ``Bucket``, ``Key`` and ``Body``, ``Metadata``, and ``IfMatch`` or
-        ``IfNoneMatch``. It may be put twice, where the answer to the first was lost.
+        ``IfNoneMatch``. The object may be written twice if the first answer is lost.
         """
         if self._is_ours(wanted["Bucket"]):
             self._exchange("PUT", wanted, wanted["Body"])
@@ -116,7 +114,7 @@ class ObjectClient:
     def _request(
         self, bucket: str, wanted: Mapping[str, Any], payload: str = _NO_BODY
     ) -> tuple[Host, str, dict[str, str]]:
-        """Return where to ask for an object, by which address there and with which headers."""
+        """Return the host, target and headers of a request for an object."""
         url = urlsplit(self._service.url)
         target, name = f"/{quote(wanted['Key'], safe='/~')}", f"{bucket}."
         if _ADDRESS.fullmatch(url.hostname or ""):

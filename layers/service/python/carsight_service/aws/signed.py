@@ -1,10 +1,10 @@
 """Signed requests to AWS without botocore, for the calls that every request or every photo waits for.
 
-botocore takes 100 CPU-milliseconds to be imported and 2 for a call, most of it for services that are not the
-one at hand. Here is what DynamoDB's and S3's calls have in common: credentials and region of the environment,
-as Lambda sets them, Signature Version 4 (AWS General Reference, "Create a signed AWS API request"), and
-connections that stay open. Whatever else an environment may say about AWS is botocore's to understand:
-``Service.of`` returns nothing then, and who asks takes botocore's client, whose methods have the same names.
+Importing botocore takes 100 CPU-milliseconds and each call 2, most of it on behalf of other services. This
+module has what DynamoDB's and S3's calls share: credentials and region from the environment, as Lambda sets
+them, Signature Version 4 (AWS General Reference, "Create a signed AWS API request"), and connections that
+stay open. Any other AWS configuration is left to botocore: ``Service.of`` then returns None, and the caller
+uses botocore's client, whose methods have the same names.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Answered = TypeVar("Answered")
 
 
 class Refused(Exception):
-    """The service has answered with an error: its ``code``, and the item that failed a condition."""
+    """The service answered with an error ``code``; ``item`` is the one that failed a condition."""
 
     def __init__(self, code: str, status: int, item: dict[str, Any] | None = None) -> None:
         super().__init__(code)
@@ -59,23 +59,23 @@ class Refused(Exception):
 
 
 class NotSent(Exception):
-    """The service has not got the request."""
+    """The request did not reach the service."""
 
 
 class AnswerLost(Exception):
-    """The service may have got the request, and done what it asks for."""
+    """The request may have reached the service and been carried out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What it means that a call has failed."""
+    """What a failed call tells."""
 
     code: str
     item: dict[str, Any] | None = None
     is_sent: bool = True
-    """Whether the service may have got the request."""
+    """Whether the request may have reached the service."""
     is_answered: bool = True
-    """Whether the service has said what became of it."""
+    """Whether the service has said that it was not carried out."""
 
 
 THROTTLED = {
@@ -88,11 +88,11 @@ THROTTLED = {
 """Errors by which DynamoDB says that it has *not* written."""
 
 TRIES = 3
-"""How often a call is made that may be repeated."""
+"""Attempts in all at a call that may be repeated."""
 
 
 def repeated(call: Callable[[], Answered], tries: int = TRIES) -> Answered:
-    """Return what ``call`` does, made again where the service was out of reach, at fault or busy."""
+    """Return ``call()``, repeated if the service is unreachable, faulty or throttled."""
     for attempt in range(tries - 1):
         try:
             return call()
@@ -106,7 +106,7 @@ def repeated(call: Callable[[], Answered], tries: int = TRIES) -> Answered:
 
 
 def failure(error: Exception) -> Failure:
-    """Return what ``error`` of a call means, of this client or of botocore's. Raises any other again."""
+    """Return what ``error`` means, raised by this client or by botocore's. Re-raises any other."""
     match error:
         case Refused():
             return Failure(error.code, error.item, is_answered=error.status < 500)
@@ -114,7 +114,7 @@ def failure(error: Exception) -> Failure:
             return Failure(str(error), is_sent=False, is_answered=False)
         case AnswerLost():
             return Failure(str(error), is_answered=False)
-    from botocore import exceptions as of_botocore  # whose client has raised it, and has been imported then
+    from botocore import exceptions as of_botocore  # already imported if its client has raised the error
 
     match error:
         case of_botocore.ClientError():
@@ -153,7 +153,7 @@ class Service:
 
     @classmethod
     def of(cls, name: str, environment: Mapping[str, str]) -> Service | None:
-        """Return what ``environment`` describes; None where it takes botocore to understand it."""
+        """Return the service that ``environment`` describes; None if only botocore understands it."""
         access_key, secret_key = (
             environment.get("AWS_ACCESS_KEY_ID"),
             environment.get("AWS_SECRET_ACCESS_KEY"),
@@ -205,7 +205,7 @@ class Answer:
     """Their names in lower case."""
     content: bytes
     is_whole: bool
-    """Whether nothing of it is left on the connection, which another call may use then."""
+    """Whether it has been read completely, so that the connection may be reused."""
 
 
 @dataclass(slots=True)
@@ -222,9 +222,9 @@ class _Connection:
 
 
 class Host:
-    """Connections to one server, left open between calls and safe to share; each call has one for itself.
+    """Connections to one server, kept open between calls and safe to share; each call uses one exclusively.
 
-    What http.client does for a call takes five times as long: its parser of headers is the one for e-mail.
+    http.client takes five times as long per call, as it parses headers as if they were an e-mail's.
     """
 
     def __init__(self, url: str, connect_seconds: float, read_seconds: float) -> None:
@@ -248,8 +248,8 @@ class Host:
     ) -> Answer:
         """Send a request and return its answer.
 
-        Nothing is read of a content that is said to have more than ``most`` bytes, and one more than these of
-        any other. Raises ``NotSent`` or ``AnswerLost``.
+        A body declared to have more than ``most`` bytes is not read; of any other, at most one byte more than
+        that. Raises ``NotSent`` or ``AnswerLost``.
         """
         lines = [f"{name}: {value}" for name, value in headers.items()]
         if body:
@@ -277,7 +277,7 @@ class Host:
         return answer
 
     def _connection(self) -> _Connection:
-        """Return a connection that is not in use: one that was left open, or a new one."""
+        """Return an idle connection, or a new one."""
         while True:
             try:
                 connection = self._idle.pop()
@@ -302,7 +302,7 @@ class Host:
 def _read(file: io.BufferedReader, most: int | None) -> Answer:
     """Read an answer (RFC 9112) and its content, as ``Host.exchange`` says."""
     line = file.readline(_LINE_BYTES)
-    if not line:  # closed without a word: a connection that was left open, when the request was on its way
+    if not line:  # an idle connection that was closed while the request was on its way
         raise NotSent("RemoteDisconnected")
     version, status, *_ = line.decode("latin-1").split(maxsplit=2)
     headers: dict[str, str] = {}
@@ -323,7 +323,7 @@ def _read(file: io.BufferedReader, most: int | None) -> Answer:
 
 
 def _chunks(file: io.BufferedReader, most: int | None) -> tuple[bytes, bool]:
-    """Return content that comes in chunks, and whether that was all of it."""
+    """Return a chunked body, and whether it is complete."""
     content = b""
     while size := int(file.readline(_LINE_BYTES).partition(b";")[0], 16):
         content += _exactly(file, size)
@@ -336,7 +336,7 @@ def _chunks(file: io.BufferedReader, most: int | None) -> tuple[bytes, bool]:
 
 
 def _exactly(file: io.BufferedReader, size: int) -> bytes:
-    """Read so many bytes, with fewer calls of the system than ``read`` makes, which fills its buffer last."""
+    """Read exactly ``size`` bytes, with fewer system calls than ``read``, which also fills its buffer."""
     content = bytearray(size)
     if file.readinto(content) < size:
         raise ConnectionError("cut short")
@@ -361,7 +361,7 @@ def _is_direct(url: str, environment: Mapping[str, str]) -> bool:
 
 
 def _is_readable(sock: socket.socket) -> bool:
-    """Whether there is something to be read on a connection on which nothing is expected: its end."""
+    """Whether an idle connection is readable, which means that the other side has closed it."""
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(0))
@@ -369,7 +369,7 @@ def _is_readable(sock: socket.socket) -> bool:
 
 @cache
 def _trust() -> ssl.SSLContext:
-    """Whom the system trusts, or a file of whom botocore would trust; read once."""
+    """Return the system's certificate authorities, or those of botocore's file; read once."""
     bundle = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
     return ssl.create_default_context(cafile=bundle or None)
 

@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from carsight_service.aws.lambda_types import Context, Response
 
 KEPT_SECONDS = 24 * 60 * 60
-"""How long an answer is kept for retries."""
+"""How long an answer is stored for retries."""
 
 WAIT_SECONDS = 10.0
-"""How long a retry waits for the request that it repeats; CarsXE's Go client gives up after 15 s."""
+"""How long a retry waits for the request it repeats; CarsXE's Go client gives up after 15 s."""
 
 _POLL_SECONDS = 0.25
 
@@ -48,7 +48,7 @@ _MAX_CHARACTERS = 390_000
 """DynamoDB takes 400 KB an item."""
 
 _PACKED = "zlib:"
-"""What a packed answer begins with; any other begins with a brace."""
+"""Prefix of a packed answer; any other begins with a brace."""
 
 logger = logging.getLogger(__name__)
 
@@ -75,14 +75,13 @@ class Retries:
         context: Context,
         call: Callable[[], Response],
     ) -> Response:
-        """``call()``, or the answer that it gave before to the same ``key``, ``api`` and ``token``.
+        """Return ``call()``, or its earlier answer to the same ``key``, ``api`` and ``token``.
 
-        A stored answer carries the header ``idempotent-replayed: true``. What ``call`` raises is raised here
-        and not stored: a retry after an error is answered anew. ``fingerprint`` stands for what the request
-        asks for.
+        A stored answer carries the header ``idempotent-replayed: true``. An error is raised and not stored,
+        so a retry after one is computed again. ``fingerprint`` identifies what the request asks for.
 
-        Raises ``IdempotencyKeyReused`` (422) where the token came with another fingerprint,
-        ``RequestInProgress`` (409) where the first request is not answered within ``WAIT_SECONDS``, and
+        Raises ``IdempotencyKeyReused`` (422) if the token was used with another fingerprint,
+        ``RequestInProgress`` (409) if the first request is not answered within ``WAIT_SECONDS``, and
         ``StoreUnavailable`` (503).
         """
         outcome: list[Response | Exception] = []
@@ -122,7 +121,7 @@ class Retries:
             except IdempotencyPersistenceLayerError as error:
                 if not outcome:
                     raise StoreUnavailable("idempotency record not written") from error
-                # The request has been answered and counted: losing its record must not lose the answer.
+                # The request has been answered and counted: a lost record must not lose the answer.
                 logger.warning(
                     "answer not stored for retries", extra={"reason": type(error.__cause__).__name__}
                 )
@@ -132,7 +131,7 @@ class Retries:
 
 
 class _Records(DynamoDBPersistenceLayer):
-    """Powertools' records, each named by its request: one layer serves every key of a process."""
+    """Powertools' records, named by their request, so that one layer serves every key of a process."""
 
     def _get_hashed_idempotency_key(self, data: dict[str, Any]) -> str:
         return f"{data['key_id']}#{data['api']}#{self._generate_hash(data['token'])}"
@@ -142,7 +141,7 @@ class _Records(DynamoDBPersistenceLayer):
         return {"pk": {"S": f"ONCE#{key_id}"}, "sk": {"S": request}}
 
     def _update_record(self, data_record: DataRecord) -> None:
-        """Store an answer, a long one packed; one that DynamoDB would refuse leaves no record."""
+        """Store an answer, compressed if long; one too large for DynamoDB leaves no record."""
         if len(data_record.response_data) > _PLAIN_CHARACTERS:
             packed = zlib.compress(data_record.response_data.encode())
             data_record.response_data = _PACKED + base64.b64encode(packed).decode()

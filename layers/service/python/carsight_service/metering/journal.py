@@ -1,9 +1,9 @@
-"""What the calls of a process are counting, on this machine's disk: it outlives a process that is killed.
+"""Calls that are being counted, noted on local disk so that they survive a process that is killed.
 
-A call is noted before its unit is counted and crossed out when it has been answered. What a dead process has
-left noted was counted, perhaps, and not answered: the next process on the machine undoes it. On Lambda that
-is the next one in the same environment, whose ``/tmp`` stays when a function crashes. Without a folder that
-can be written to, nothing is noted.
+A call is noted before its unit is counted and crossed out once it has been answered. What a dead process
+left noted may have been counted without being answered: the next process on the machine undoes it. On Lambda
+that is the next one in the same environment, whose ``/tmp`` survives a crash. Without a writable folder,
+nothing is noted.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class Journal:
         self._file: int | None = None
 
     def open(self, owner: str) -> list[list[str]]:
-        """Begin to take notes as ``owner``; return what dead processes have left. Raises nothing.
+        """Start taking notes as ``owner``; return what dead processes have left. Raises nothing.
 
-        Of each: who it was, and the notes that are not crossed out.
+        For each dead process: its owner, then the notes that were not crossed out.
         """
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             if self._folder.stat().st_uid != os.getuid():
-                return []  # somebody else's, who might note what they like
+                return []  # another user's, who could write anything there
             left = [notes for path in self._folder.glob(f"{self._prefix}-*") if (notes := _take_over(path))]
             path = self._folder / f"{self._prefix}-{secrets.token_hex(8)}"
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -48,21 +48,21 @@ class Journal:
         return left
 
     def note(self, line: int, text: str) -> None:
-        """Write ``text`` (ASCII) at ``line``, over what stood there; an empty one crosses it out."""
+        """Overwrite ``line`` with ``text`` (ASCII, at most 256 bytes); an empty text crosses it out."""
         if self._file is not None:
             record = text.encode("ascii").ljust(_RECORD_BYTES if text else 1, b"\0")
-            with contextlib.suppress(OSError):  # a full disk keeps nobody from being answered
+            with contextlib.suppress(OSError):  # a full disk must not fail a request
                 os.pwrite(self._file, record, (line + 1) * _RECORD_BYTES)
 
 
 def _take_over(path: Path) -> list[str]:
-    """Return and delete the notes of a process that is dead; none of one that lives."""
+    """Return and delete the notes of a dead process; nothing for one that is alive."""
     try:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return []
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # its owner has it locked as long as it lives
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held by its owner while that lives
         content = os.pread(file, 1 << 20, 0)
         path.unlink()
     except OSError:

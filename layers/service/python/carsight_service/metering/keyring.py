@@ -1,4 +1,4 @@
-"""The administration of keys: make, find, change, rotate. Not on any request's way."""
+"""Administration of keys: create, find, change, rotate. Never on a request's path."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Limits = Mapping[Api, int | None]
 """Requests per period by API; None takes the API out of the plan."""
 
 _MAX_ATTEMPTS = 10
-"""How often a change is tried against requests that count at the same moment."""
+"""How often a change is tried while requests are being counted."""
 
 _POINTER_KEPT = timedelta(days=60)
 """How long a rotated key leads to its successor: a batch is known for 30 days, and an upload may wait for 14
@@ -50,7 +50,7 @@ _MAX_CONDITIONS = 120
 
 
 class KeyringError(Exception):
-    """What was asked for cannot be done; the message tells the operator why."""
+    """The operation is impossible; the message tells the operator why."""
 
 
 class Tier(BaseModel):
@@ -100,7 +100,7 @@ class Keyring:
         """Make a key and store its hash; the key returned is the only copy there is.
 
         ``limits`` and ``overage`` replace the tier's. ``key`` is for development, where a key must be known
-        beforehand; raises ``KeyringError`` where it is taken.
+        in advance; raises ``KeyringError`` if it is taken.
         """
         key = key or new_key()
         now = self._clock()
@@ -139,7 +139,7 @@ class Keyring:
         return key, self.show(profile.key_id)
 
     def accounts(self) -> list[Account]:
-        """Every key, oldest first. Reads the whole table: made for an operator, not for a request."""
+        """Every key, oldest first. Reads the whole table: for operators, not for requests."""
         pages = self._client.get_paginator("scan").paginate(
             TableName=self._table,
             FilterExpression="begins_with(pk, :keys)",
@@ -166,11 +166,11 @@ class Keyring:
         return [account.profile for account in self.accounts()]
 
     def find(self, name: str) -> str:
-        """Return the id of the key that ``name`` means.
+        """Return the id of the key that ``name`` refers to.
 
         A name is a key's id or prefix, the beginning of either, or the key itself.
 
-        Raises ``KeyringError`` where none or several are meant.
+        Raises ``KeyringError`` if it matches none or several.
         """
         if not name:
             raise KeyringError("name a key: its prefix, its id, or the beginning of either")
@@ -212,9 +212,9 @@ class Keyring:
     ) -> Account:
         """Change a key. What is None stays; a new tier brings its own limits and overage.
 
-        What has been used this month stays used. Between a lifetime and a monthly tier counting starts anew,
-        and what was used goes to the history. The meters come first: what a key may do changes before what a
-        list says of it, and a change that was cut short can be made again.
+        What has been used this month stays used. Switching between a lifetime and a monthly tier restarts the
+        count and moves the old one to the history. Meters are written first, so that a key's rights change
+        before its profile does, and an interrupted change can be repeated.
         """
         before = self.show(key_id)
         tier_now = tier or before.profile.tier
@@ -243,11 +243,11 @@ class Keyring:
         return self.show(key_id)
 
     def rotate(self, key_id: str) -> tuple[str, Account]:
-        """Replace a key by a new one, which has everything that it had: the plan, usage, webhook, history.
+        """Replace a key by a new one with the same plan, usage, webhook and history.
 
-        The old key is unknown from then on. What it has begun goes on: its meters stay as disabled pointers
-        to its successor, so that requests, uploads and batches are charged, or given back, there. However
-        long a key has been used, what is written is a dozen items at most: history stays with the account.
+        The old key is unknown from then on, but what it has started goes on: its meters stay as disabled
+        pointers to its successor, where requests, uploads and batches are charged or refunded. At most a
+        dozen items are written, however old the key is: history stays with the account.
         """
         key = new_key()
         new_id, prefix = id_of(key), prefix_of(key)
@@ -268,7 +268,7 @@ class Keyring:
     def _moves(
         self, items: Mapping[str, Mapping[str, Any]], account: str, old_id: str, new_id: str, prefix: str
     ) -> list[Any]:
-        """Return what a rotation writes: each item at its new place, and a pointer where it was."""
+        """Return what a rotation writes: each item in its new place, and a pointer in its old one."""
         moves: list[Any] = []
         for name in (PROFILE, *map(meter_sk, Api), WEBHOOK):
             item = items.get(name)
@@ -283,7 +283,7 @@ class Keyring:
                 continue
             moves.append(self._point(old_id, name, new_id, item, lasting=old_id == account))
             if account != old_id:
-                # The account leads to the key of today in one step, however often it is rotated.
+                # The account leads to the current key in one step, after any number of rotations.
                 moves.append(self._point(account, name, new_id, None, lasting=True))
         return moves
 
@@ -421,10 +421,10 @@ def _history(items: Iterable[Mapping[str, Any]]) -> list[Any]:
 
 
 def _unchanged(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the condition that an item is still as it was read, its tickets included where there is room.
+    """Return the condition that an item is still as it was read, including as many tickets as fit.
 
-    What it counts comes first, and no ticket comes without a count. One that is settled meanwhile may be
-    moved once more where very many are open; it counts nothing there.
+    The counters come first, and no ticket is added without changing them. Beyond the limit, a ticket that was
+    settled meanwhile may be moved to the new key; it counts nothing there.
     """
     attributes = sorted((name for name in item if name not in ("pk", "sk")), key=lambda name: ":" in name)
     del attributes[_MAX_CONDITIONS:]

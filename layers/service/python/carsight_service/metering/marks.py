@@ -1,4 +1,4 @@
-"""What a write that counts leaves in the meter, so that it can be recognized later.
+"""What a counting write leaves in the meter, so that it can be recognized later.
 
 Work that may begin again leaves a *ticket*, which stays until the work is settled. A call leaves a *mark*, a
 number under a name of its process, so that its write can be made again or undone.
@@ -34,12 +34,12 @@ class Addition:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """Tells that work which may be begun again has been counted: it stays until that work is settled."""
+    """Marks repeatable work as counted, until that work is settled."""
 
     ticket: str
 
     def addition(self, period: str, written: str, units: int) -> Addition:
-        """Return what leaves ``period``, which the update writes as ``written``; one unit is not noted."""
+        """Return what stores ``period``, as ``written`` in the update; a single unit needs no count."""
         several = units > 1
         return Addition(
             set=f", #ticket = {written}" + (", #units = :units" if several else ""),
@@ -48,7 +48,7 @@ class Ticket:
         )
 
     def counted(self, item: Mapping[str, Any]) -> int:
-        """Return how many units have been counted with it."""
+        """Return how many units were counted under this ticket."""
         if ticket_attribute(self.ticket) not in item:
             return 0
         return int(item[units_attribute(self.ticket)]["N"]) if units_attribute(self.ticket) in item else 1
@@ -56,22 +56,22 @@ class Ticket:
 
 @dataclass(slots=True)
 class Mark:
-    """Tells the write of a call from the later ones of its slot, so that it can be made again or undone.
+    """Tells a call's write from later ones of its slot, so that it can be repeated or undone.
 
-    A slot's numbers grow: a write that comes late, after a later one of its slot, fails. Nobody takes a mark
-    out at once: the slot's next call writes over it.
+    A slot's numbers grow, so a write that arrives after a later one of its slot fails. A mark is not removed
+    afterwards: the slot's next call overwrites it.
     """
 
     name: str
     number: int
     stale: tuple[str, ...] = ()
-    """Names of others' marks that are old enough to go."""
+    """Names of other processes' marks that are old enough to be removed."""
     period: str = ""
-    """In which it was tried last."""
+    """The period it was last tried in."""
     ticket: str = ""
 
     def addition(self, period: str, written: str, units: int) -> Addition:
-        """Return what leaves the number, and note the period in which it is tried."""
+        """Return what stores the number, and note the period it is tried in."""
         self.period = period
         stale = {f"#stale{n}": name for n, name in enumerate(self.stale)}
         return Addition(
@@ -83,11 +83,11 @@ class Mark:
         )
 
     def counted(self, item: Mapping[str, Any]) -> int:
-        """Return 1 where the write has been made before."""
+        """Return 1 if the write has been made, else 0."""
         return int(self.number_in(item) == self.number)
 
     def number_in(self, item: Mapping[str, Any]) -> int:
-        """Return the number that a meter has under this name; 0 for none."""
+        """Return the number a meter holds under this name, 0 if none."""
         return int(item[self.name]["N"]) if self.name in item else 0
 
 
@@ -97,7 +97,7 @@ Trace = Ticket | Mark
 
 @dataclass(slots=True)
 class Slot:
-    """A name for the marks of calls, one after the other, and a line of the journal."""
+    """The name that successive calls of one thread put their marks under, and their line in the journal."""
 
     name: str
     line: int
@@ -105,17 +105,17 @@ class Slot:
     noted: bool = False
 
     def next(self, now: float) -> int:
-        """Return a number above all before: milliseconds since 1970. Undoing one takes the one after it."""
+        """Return a number above all before: milliseconds since 1970. Undoing a call uses the one after it."""
         self.last = max(self.last + 2, int(now * 1000))
         return self.last
 
 
 class Slots:
-    """The slots of one process. A thread keeps one for as long as it lives, and leaves it to another then."""
+    """The slots of one process. A thread keeps its slot while it lives; then another may have it."""
 
     def __init__(self) -> None:
         self.process = secrets.token_urlsafe(4)
-        """What the names of this process's slots begin with."""
+        """Prefix of this process's slot names."""
         self._numbers = itertools.count()
         self._free: deque[Slot] = deque()
         self._threads = threading.local()
@@ -134,7 +134,7 @@ class Slots:
         return seat.slot
 
     def retire_mine(self) -> None:
-        """Give this thread another slot from now on, and nobody the one that it has."""
+        """Give this thread another slot from now on, and let nobody use the present one again."""
         seat: _Seat = self._threads.seat
         seat.free = deque()
         del self._threads.seat

@@ -64,36 +64,36 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _CALLS = 3
-"""How often a write that DynamoDB refused for the moment is tried in all."""
+"""How often a write is tried in all that DynamoDB refuses for now."""
 
 _MAX_ATTEMPTS = 10
-"""How often a meter may change under a request, as at a month's turn, before the request gives up."""
+"""How often a meter may change under a request, as when the month turns, before the request gives up."""
 
 _KNOWN_SECONDS = 5.0
-"""For how long a key that was seen to be served is not looked up again before a photo is read: the write that
-counts the call looks again in any case."""
+"""For how long a key known to be active is not looked up again before a photo is read; the write that counts
+the call checks it in any case."""
 
 _KNOWN_KEYS = 1_000
-"""Of how many meters a process remembers what it saw last."""
+"""How many meters a process remembers."""
 
 _AMPLE = 100
-"""Units left from which on a key need not be looked up again."""
+"""Units left that make another lookup unnecessary."""
 
 _MAX_MARKS = 32
-"""Marks of others in a meter from which on a call leaves none: an item over 1 KB makes every write dearer."""
+"""A call leaves no mark beside this many of others: an item over 1 KB doubles the cost of a write."""
 
 _MARK_SECONDS = 60
-"""After how long no write of a call can still arrive. Its mark may go then, and goes where there are many: as
-long as it is there, what a dead process was counting can be undone."""
+"""After this time no write of a call can still arrive, and its mark may be removed. While it is there, what a
+dead process was counting can be undone, so marks are only removed when there are many."""
 
 _MANY_MARKS = 16
-"""Marks of others in a meter from which on old ones go."""
+"""Old marks are removed once a meter holds more than this many of other processes."""
 
 _MAX_REMOVED = 8
-"""Old marks that one write takes out."""
+"""Old marks that one write removes at most."""
 
 _STORE_SECONDS = 5.0
-"""What one write may take: the client's read timeout."""
+"""How long one write may take: the client's read timeout."""
 
 
 class _WriteInDoubt(StoreUnavailable):
@@ -110,14 +110,14 @@ class _ConditionFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A meter as a process saw it last."""
+    """A meter as this process last saw it."""
 
     meter: Meter
     marks: Mapping[str, int]
     seen: float
 
     def is_fresh(self, month: str) -> bool:
-        """Whether it need not be looked up again before a photo is read."""
+        """Whether a photo may be read without another lookup."""
         meter = self.meter
         return (
             time.monotonic() - self.seen < _KNOWN_SECONDS
@@ -145,21 +145,21 @@ class MeterStore:
         self._clock = clock
         self._journal = self._unopened = journal
         self._opening = threading.Lock()
-        self._dead: set[str] = set()  # what the marks of dead processes with nothing on its way begin with
+        self._dead: set[str] = set()  # prefixes of marks of dead processes that left nothing undecided
         self._slots = Slots()
         self._lost: deque[LostCall] = deque(maxlen=_KNOWN_KEYS)
         self._known: dict[tuple[str, Api], _Known] = {}
 
     def admit(self, key: str, api: Api) -> Usage:
-        """Say where the usage of ``key`` stands, before something is read for it. Nothing is counted.
+        """Return the usage of ``key`` before something is read for it. Nothing is counted.
 
-        Raises what ``consume`` would, as far as can be known. A key that has been seen to be served, with
-        many units left, is believed for some seconds: ``consume`` decides.
+        Raises what ``consume`` would, as far as is known. A key seen to be active, with many units left, is
+        trusted for some seconds: ``consume`` decides.
         """
         return self._admit(key_id(key), api, follow=False)
 
     def admit_by_id(self, key_id: str, api: Api) -> Usage:
-        """``admit`` for a key or account known by its id alone; an older key leads to that of today."""
+        """``admit`` for a key or account known by its id alone; a rotated key leads to its successor."""
         return self._admit(key_id, api, follow=True)
 
     def _admit(self, meter_id: str, api: Api, *, follow: bool) -> Usage:
@@ -173,7 +173,7 @@ class MeterStore:
         return Usage.of(meter)
 
     def consume(self, key: str, api: Api, *, until: float = math.inf) -> Usage:
-        """Count one request of ``key``, whose answer is at hand, and say where its usage stands.
+        """Count one request of ``key``, whose answer is at hand, and return its usage.
 
         Raises the contract's ``UnknownKey``, ``InactiveKey``, ``BlockedKey``, ``PlanWithoutApi`` or
         ``LimitExceeded``; nothing is counted then. Nor is it where ``StoreUnavailable`` is raised: a write
@@ -201,11 +201,11 @@ class MeterStore:
                     raise
                 return self._take(meter_id, api, 1, mark, follow=False).usage
             except ServiceError:
-                # The first write may still arrive, whatever became of the second.
+                # The first write may still arrive, whatever happened to the second.
                 self._lost.append(call)
                 self._undo_lost(until)
                 if call in self._lost:
-                    self._slots.retire_mine()  # a later number under its name would hide it
+                    self._slots.retire_mine()  # a later number in the slot would hide it
                 else:
                     self._note(slot, None)
                 raise
@@ -215,7 +215,7 @@ class MeterStore:
             raise
 
     def answered(self) -> None:
-        """Note that what this thread has counted last has been answered."""
+        """Note that the call this thread counted last has been answered."""
         slot = self._slots.mine()
         if slot.noted:
             self._note(slot, None)
@@ -227,7 +227,7 @@ class MeterStore:
             slot.noted = call is not None
 
     def _mark(self, slot: Slot, key_id: str, api: Api) -> Mark | None:
-        """Return what a call will leave in the meter; None where too many others have left theirs."""
+        """Return the mark a call will leave in the meter; None if it holds too many of other processes."""
         now = self._clock()
         number = slot.next(now.timestamp())
         known = self._known.get((key_id, api))
@@ -244,7 +244,7 @@ class MeterStore:
         return Mark(slot.name, number, tuple(stale[:_MAX_REMOVED]), month_of(now))
 
     def _undo_lost(self, until: float) -> None:
-        """Undo calls that have had no 200 while their unit may have been counted."""
+        """Undo calls that were not answered with a 200 although their unit may have been counted."""
         with self._opening:
             journal, self._unopened = self._unopened, None
             for owner, *notes in journal.open(self._slots.process) if journal else ():
@@ -259,7 +259,7 @@ class MeterStore:
             try:
                 lost = self._lost.popleft()
             except IndexError:
-                return  # another thread is at it
+                return  # another thread has taken it
             try:
                 self._undo(lost.key_id, lost.api, lost.mark)
             except StoreUnavailable:
@@ -267,9 +267,9 @@ class MeterStore:
                 return
 
     def _undo(self, key_id: str, api: Api, mark: Mark) -> None:
-        """Give back the unit of ``mark``, or see to it that its write fails if it is made after all.
+        """Give back the unit of ``mark``, or make its write fail should it still arrive.
 
-        Either leaves a later number under the same name. Undoing twice is undoing once.
+        Both leave a later number under the same name, so undoing twice is undoing once.
         """
         for _ in range(_MAX_ATTEMPTS):
             try:
@@ -327,7 +327,7 @@ class MeterStore:
 
         ``ticket`` names work that may be begun more than once: the write that counts it leaves the ticket in
         the meter, and a second call that finds it there counts nothing. It stays until ``settle`` or
-        ``refund``. What an older key of the account has begun is counted to the key of today.
+        ``refund``. What a rotated key began is counted to its successor.
         """
         return self.take(key_id, api, 1, ticket).usage
 
@@ -356,7 +356,7 @@ class MeterStore:
         return [Grant(api, ticket, Ticket(ticket).counted(item), usage) for ticket in tickets]
 
     def _item(self, key_id: str, api: Api, follow: bool) -> dict[str, Any] | None:
-        """Return a meter's item as it is now; of a key that was rotated its own, or the one of today."""
+        """Return a meter's item as it is now; with ``follow``, that of a rotated key's successor."""
         answer = self._call(
             "get_item", TableName=self.table_name, Key=_meter_key(key_id, api), ConsistentRead=True
         )
@@ -407,8 +407,8 @@ class MeterStore:
             if meter.period in (period, LIFETIME):
                 if meter.remaining < 1 and not meter.overage:
                     raise LimitExceeded(Usage.of(meter), now)
-                # Fewer are left than were wanted; or the item has changed for the better since, which only a
-                # fresh write can tell.
+                # Fewer are left than wanted, or the item has since changed for the better: only another
+                # write can tell.
                 wanted = wanted if meter.overage else min(wanted, meter.remaining)
                 continue
             if meter.period > period:
@@ -482,7 +482,7 @@ class MeterStore:
             for n, ticket in enumerate(tickets)
             for kind, name in (("t", ticket_attribute), ("u", units_attribute))
         }
-        # Where the condition fails there is no such meter, and nothing to take out of it.
+        # If the condition fails there is no such meter, and nothing to remove.
         with suppress(_ConditionFailed):
             answer = self._call(
                 "update_item",

@@ -1,8 +1,8 @@
-"""How keys and their usage lie in the DynamoDB table.
+"""How keys and their usage are stored in the DynamoDB table.
 
 Shared by ``meter_store``, which meters requests, and ``keyring``, which administers.
 
-One partition a key, ``pk = KEY#<key id>``; the key itself is stored nowhere. Beside each other in it:
+One partition per key, ``pk = KEY#<key id>``; the key itself is stored nowhere. Its items, by ``sk``:
 
 =============================  =======================================================================
 ``PROFILE``                    owner, label, tier, status, created; not read on the hot path
@@ -12,14 +12,14 @@ One partition a key, ``pk = KEY#<key id>``; the key itself is stored nowhere. Be
 ``ALERT#<api>#<period>#...``   a usage alert that has been sent; expires
 =============================  =======================================================================
 
-A key may be rotated, and what it has must outlive it. An account is what is passed on: its id is that of its
-first key. History, alerts, uploads and batches are filed under the account; profile, meters and webhook move
-to each new key, and leave a pointer to their ``successor`` where they were. The account's own pointers stay,
-and always lead to the key of today:
+What belongs to a key must outlive its rotation, so it belongs to an account, whose id is that of its first
+key. History, alerts, uploads and batches are filed under the account; profile, meters and webhook move to
+each new key and leave a pointer to their ``successor`` behind. The account's own pointers are permanent and
+always lead to the current key:
 
     KEY#<first>   API#plate -> third, USAGE#..., ALERT#...     the account
     KEY#<second>  API#plate -> third                           expires
-    KEY#<third>   PROFILE, API#plate, account = <first>        the key of today
+    KEY#<third>   PROFILE, API#plate, account = <first>        the current key
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from carsight_service.aws.dynamo import attribute_names, expiry, item_of
 from carsight_service.contract.api import Api
 
 LIFETIME = "lifetime"
-"""The period of an allowance that is given once."""
+"""The period of a one-time allowance."""
 
 PROFILE = "PROFILE"
 
@@ -62,7 +62,7 @@ class Status(StrEnum):
 
 
 def new_key() -> str:
-    """Make an API key: ``cs_`` and 256 random bits as 43 letters and digits; a double click selects it."""
+    """Make an API key: ``cs_`` and 256 random bits as 43 letters and digits, selectable by a double click."""
     number, text = secrets.randbits(256), ""
     for _ in range(43):
         number, digit = divmod(number, len(_ALPHABET))
@@ -71,9 +71,9 @@ def new_key() -> str:
 
 
 def key_id(key: str) -> str:
-    """SHA-256 of ``key`` in hex: what the table and upload paths know a key by.
+    """SHA-256 of ``key`` in hex, which identifies it in the table and in upload paths.
 
-    A slow hash guards what a human has chosen; 256 random bits need none.
+    A slow hash protects secrets that people choose; 256 random bits need none.
     """
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -84,9 +84,9 @@ def is_key_id(text: str) -> bool:
 
 
 def prefix_of(key: str) -> str:
-    """Return what logs and lists may show of ``key``: 8 of 43 random characters, 208 bits unseen.
+    """Return the part of ``key`` that logs and lists may show: 8 of 43 random characters, 208 bits unseen.
 
-    A key chosen by hand may be short: never more than a quarter of it is shown.
+    Of a short key chosen by hand, never more than a quarter.
     """
     return key[: min(_PREFIX_LENGTH, len(key) // 4)]
 
@@ -107,12 +107,12 @@ def meter_sk(api: Api) -> str:
 
 
 def history_sk(api: Api, period: str) -> str:
-    """Return the ``sk`` of what ``period`` came to."""
+    """Return the ``sk`` of the history of ``period``."""
     return f"USAGE#{api}#{period}"
 
 
 def successor_of(item: Mapping[str, Any] | None) -> str | None:
-    """Return the id of the key that has taken the place of the one whose ``item`` this is."""
+    """Return the id of the key that has replaced the one whose ``item`` this is; None if none has."""
     return item["successor"]["S"] if item and "successor" in item else None
 
 
@@ -126,7 +126,7 @@ def _account_of(item: Mapping[str, Any]) -> str:
 
 
 def _but_identity(record: Meter | Profile) -> dict[str, Any]:
-    """Return the fields of ``record`` that its item's key does not say."""
+    """Return the fields of ``record`` that are not part of its item's key."""
     return {name: value for name, value in asdict(record).items() if name not in ("key_id", "api")}
 
 
@@ -134,8 +134,8 @@ def _but_identity(record: Meter | Profile) -> dict[str, Any]:
 class Meter:
     """One key's allowance for one API: the item that every request writes once.
 
-    ``remaining`` is always ``limit - used`` and goes below zero on overage. It is kept because a condition
-    has no arithmetic.
+    ``remaining`` is always ``limit - used`` and goes below zero on overage. It is stored because conditions
+    cannot compute.
     """
 
     key_id: str
@@ -223,7 +223,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class PastUsage:
-    """What one past period came to."""
+    """The usage of one past period."""
 
     api: Api
     period: str
@@ -246,7 +246,7 @@ class PastUsage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """A key's usage of one API as a request has left or found it."""
+    """A key's usage of one API, as a request found or left it."""
 
     api: Api
     key_id: str
@@ -292,18 +292,18 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Units that were taken for one piece of work, under its ticket."""
+    """Units taken for one piece of work, under its ticket."""
 
     api: Api
     ticket: str
     units: int
-    """How many were taken: fewer than were asked for where the allowance ends."""
+    """How many were taken: fewer than requested if the allowance ran out."""
     usage: Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Everything a key's holder may know of it."""
+    """Everything a key's holder may know about it."""
 
     profile: Profile
     usage: tuple[Usage, ...]
@@ -313,7 +313,7 @@ class Account:
 
     @classmethod
     def from_items(cls, items: Iterable[Mapping[str, Any]], now: datetime) -> Account | None:
-        """Return what the items of one key's partition come to at ``now``; None where they hold no key."""
+        """Return the account that a key's items describe at ``now``; None without a profile."""
         profile: Profile | None = None
         usage: list[Usage] = []
         history: list[PastUsage] = []
@@ -342,9 +342,9 @@ class Account:
 
 
 def close_period(table_name: str, meter: Meter, now: datetime) -> dict[str, Any]:
-    """Return the ``update_item`` arguments that record what ``meter.period`` came to.
+    """Return the ``update_item`` arguments that record the usage of ``meter.period``.
 
-    ``ADD``, because a unit of that period may be given back before or after: the sum is the same.
+    ``ADD``, because a unit of that period may be given back before or after.
     """
     return {
         "TableName": table_name,

@@ -1,8 +1,8 @@
-"""Usage alerts: an owner is told when 80, 90 and 100 % of an allowance are used, once each per period.
+"""Usage alerts: an owner is notified at 80, 90 and 100 % of an allowance, once each per period.
 
-The table's stream holds every meter before and after each write, so a threshold is crossed in the record that
-crosses it. That alone is not once: a unit given back lets the next request cross again, and a stream delivers
-a record at least once. So each alert is claimed by an item of its own before it is sent.
+The table's stream has every meter before and after each write, so one record shows a threshold being crossed.
+That alone does not make "once": a unit given back lets the next request cross again, and a stream delivers at
+least once. So each alert is claimed by an item of its own before it is sent.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Alerts:
         )
 
     def _process(self, record: Record) -> None:
-        """Send what a stream record calls for. Raises as DynamoDB and SNS do; it may be called again then."""
+        """Send the alerts of a stream record. Raises as DynamoDB and SNS do; it may be called again then."""
         found = crossed(record)
         if found is None:
             return
@@ -80,9 +80,9 @@ class Alerts:
             self._send_once(meter, threshold, record["eventID"])
 
     def _send_once(self, meter: Meter, threshold: int, event: str) -> None:
-        # A claim belongs to the record that made it: when sending fails, that record comes again and may
-        # send, and no other may. An alert is sent twice only if the function dies between sending and noting
-        # it.
+        # A claim belongs to the record that made it: if sending fails, that record is delivered again and may
+        # send, and no other may. An alert is sent twice only if the function dies between sending it and
+        # noting that.
         #
         #   record 7 (80 of 100)          record 9 (80 again, after one given back)
         #   claim, sent no

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MAX_URL_CHARACTERS = 2048
 
 _MAX_ROTATIONS = 10
-"""How many pointers are followed; an account's leads to the key of today in one step."""
+"""How many pointers are followed; an account's leads to the current key in one step."""
 
 SIGNATURE = "carsight-signature"
 DELIVERY = "carsight-delivery"

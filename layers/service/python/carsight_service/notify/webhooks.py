@@ -1,8 +1,8 @@
-"""Telling whoever wants to know of a reading: EventBridge for the deployment, a webhook for a key.
+"""Announcing readings: on EventBridge for the deployment, by a webhook for a key.
 
-What a webhook is told goes through a queue, so that a receiver that is slow or gone holds up nobody: one
-delivery a message, tried again after 30 seconds, a minute, two and so on until it is answered with a 2xx or
-ends in the dead-letter queue. Each carries
+Webhook deliveries go through a queue, so that a slow or dead receiver holds up nobody: one delivery per
+message, retried after 30 seconds, a minute, two and so on until it is answered with a 2xx or ends in the
+dead-letter queue. Each carries
 
     carsight-delivery: <the same for every attempt>
     carsight-signature: t=<Unix seconds>,v1=<HMAC-SHA256 of "<t>.<body>" in hex>
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 class Message(BaseModel):
-    """One delivery to one key's webhook, as it lies in the queue."""
+    """One delivery to one key's webhook, as queued."""
 
     key_id: str
     delivery: str
@@ -50,11 +50,11 @@ class Message(BaseModel):
 
 
 class NotDelivered(Exception):
-    """The webhook has not taken it; the message tells the log why."""
+    """The webhook did not accept the delivery; the message is for the log."""
 
 
 class Announcer:
-    """Tells the event bus, and keys' webhooks by their queue; safe to share between threads."""
+    """Announces on the event bus and, through the queue, to keys' webhooks; safe to share between threads."""
 
     def __init__(self, settings: Settings, aws: Clients, webhooks: Webhooks, queues: Queues) -> None:
         self._settings = settings
@@ -69,12 +69,11 @@ class Announcer:
         return cls(deployment.settings, deployment.aws, webhooks, deployment.queues)
 
     def announce(self, kind: str, key_id: str, delivery: str, detail: Mapping[str, Any]) -> None:
-        """Tell the event bus, and the key's webhook, that ``detail`` has happened. Raises botocore's errors.
+        """Announce ``detail`` on the event bus and to the key's webhook. Raises botocore's errors.
 
-        ``kind`` is the event's detail type (``carsight.reading``, ``carsight.batch``). ``delivery`` is the
-        same when the same thing is announced again, which happens where a worker dies before it can note that
-        it is done. A detail too large for an event goes without its ``results``; the object that it names has
-        them.
+        ``kind`` is the event's detail type (``carsight.reading``, ``carsight.batch``). An announcement that
+        is repeated because a worker died before it could note the first has the same ``delivery``. A detail
+        too large for an event goes without its ``results``, which are in the object that it names.
         """
         event = {"delivery": delivery, **detail}
         text = json.dumps(event, ensure_ascii=False)
@@ -97,7 +96,7 @@ class Announcer:
 
 
 class Deliverer:
-    """Takes deliveries out of the webhooks' queue; one per process."""
+    """Makes the deliveries of the webhooks' queue; one per process."""
 
     def __init__(self, settings: Settings, webhooks: Webhooks, queues: Queues) -> None:
         self._settings = settings

@@ -180,18 +180,26 @@ class Doubting(Detector):
         return dataclasses.replace(seen, targets=targets)
 
 
+def session(name: str) -> InferenceSession:
+    return runtime.session(runtime.MODELS / f"plate_{name}.onnx")
+
+
+def assembled(
+    reader: Callable[[], PlateReader],
+    lean: PlateReader | None = None,
+    detect: type[Detector] = Detector,
+    tuning: PlateTuning | None = None,
+) -> PlateRecognizer:
+    """Return a recognizer with other readers than the shipped ones, or another detector."""
+    tuning = tuning or PlateTuning()
+    detector = detect(session("detector"), tuning.detector)
+    return PlateRecognizer(detector, reader, VehicleClassifier(session("vehicle")), tuning, lean)
+
+
 def test_a_doubtful_plate_is_one_if_its_text_is_sure() -> None:
-    detector, reader, classifier = (
-        runtime.session(runtime.MODELS / f"plate_{name}.onnx") for name in ("detector", "reader", "vehicle")
-    )
+    reader = PlateReader(session("reader"))
     for convincing, found in ((0.9, True), (0.9999, False)):
-        tuning = PlateTuning(convincing=convincing)
-        recognizer = PlateRecognizer(
-            Doubting(detector, tuning.detector),
-            lambda: PlateReader(reader),
-            VehicleClassifier(classifier),
-            tuning,
-        )
+        recognizer = assembled(lambda: reader, None, Doubting, PlateTuning(convincing=convincing))
         assert bool(recognizer.read(photo("plate_us"))) is found
 
 
@@ -225,21 +233,13 @@ def asking(
     tuning: PlateTuning | None = None,
 ) -> tuple[PlateRecognizer, list[PlateReader]]:
     """Return a recognizer whose lean reader is ``first``'s, and the other reader once it has been asked."""
-    tuning = tuning or PlateTuning()
-    detector, lean, reader, classifier = (
-        runtime.session(runtime.MODELS / f"plate_{name}.onnx")
-        for name in ("detector", "reader_lean", "reader", "vehicle")
-    )
     opened: list[PlateReader] = []
 
     def other() -> PlateReader:
-        opened.append(PlateReader(reader))
+        opened.append(PlateReader(session("reader")))
         return opened[-1]
 
-    recognizer = PlateRecognizer(
-        detect(detector, tuning.detector), other, VehicleClassifier(classifier), tuning, first(lean)
-    )
-    return recognizer, opened
+    return assembled(other, first(session("reader_lean")), detect, tuning), opened
 
 
 @pytest.mark.parametrize(
@@ -326,15 +326,8 @@ class Counting(Claiming):
 
 def counting(lean: float, other: float) -> tuple[Counting, Counting]:
     """What two readers with these scores are asked of a photo: the lean one and the other."""
-    detector, *readers, classifier = (
-        runtime.session(runtime.MODELS / f"plate_{name}.onnx")
-        for name in ("detector", "reader_lean", "reader", "vehicle")
-    )
-    first, second = (Counting(reader, score) for reader, score in zip(readers, (lean, other), strict=True))
-    tuning = PlateTuning()
-    PlateRecognizer(
-        Detector(detector, tuning.detector), lambda: second, VehicleClassifier(classifier), tuning, first
-    ).read(photo("plate_us"))
+    first, second = Counting(session("reader_lean"), lean), Counting(session("reader"), other)
+    assembled(lambda: second, first).read(photo("plate_us"))
     return first, second
 
 
@@ -364,15 +357,8 @@ class Noting(PlateReader):
 
 @pytest.mark.parametrize("legible, cuts", [(True, 0), (False, 4)])
 def test_a_sure_plate_that_cannot_be_read_is_cut_looser_as_well(legible: bool, cuts: int) -> None:
-    detector, reader, classifier = (
-        runtime.session(runtime.MODELS / f"plate_{name}.onnx") for name in ("detector", "reader", "vehicle")
-    )
-    noting = Noting(reader, legible)
-    tuning = PlateTuning()
-    recognizer = PlateRecognizer(
-        Detector(detector, tuning.detector), lambda: noting, VehicleClassifier(classifier), tuning
-    )
-    assert bool(recognizer.read(photo("plate_de"))) is legible
+    noting = Noting(session("reader"), legible)
+    assert bool(assembled(lambda: noting).read(photo("plate_de"))) is legible
     first, *again = noting.given
     assert len(first) == 1
     assert [len(crops) for crops in again[:1]] == ([cuts] if cuts else [])
@@ -410,13 +396,8 @@ class Scripted(PlateReader):
 
 
 def scripted(**script: tuple[str, float, str]) -> PlateRecognizer:
-    detector, reader, classifier = (
-        runtime.session(runtime.MODELS / f"plate_{name}.onnx") for name in ("detector", "reader", "vehicle")
-    )
-    tuning, says = PlateTuning(), Scripted(reader, **script)
-    return PlateRecognizer(
-        Detector(detector, tuning.detector), lambda: says, VehicleClassifier(classifier), tuning
-    )
+    says = Scripted(session("reader"), **script)
+    return assembled(lambda: says)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""Where the plates and vehicles of a photo are - or, with another model, the lines that hold a VIN.
+"""Detection of the plates and vehicles of a photo or, with another model, of the lines that may hold a VIN.
 
-The net answers for every cell of a few grids laid over the photo; this module shrinks the photo for it, turns
-its raw numbers into boxes and corners, and keeps the best of those that overlap. The things with four corners
-are called targets here, whatever the model was trained on.
+The net answers for every cell of a few grids over the photo; this module resizes the photo for it, decodes
+its raw output into boxes and corners, and keeps the best of those that overlap. What has four corners is
+called a target here, whatever the model was trained on.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ Floats = NDArray[np.float32]
 _STRIDES = (8, 16, 32)
 _VEHICLE_STRIDES = (16, 32)
 _CELL = 32
-"""Heights and widths given to the net are multiples of the coarsest grid's cell."""
+"""The net's input is padded to multiples of the coarsest grid's cell."""
 _SLACK = 0.05
 """How far outside a vehicle's box, in shares of its sides, the middle of its plate may lie."""
 _TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
-"""OpenCV's names of quarter turns anticlockwise."""
+"""OpenCV's constants for quarter turns anticlockwise."""
 _GRAY = (114, 114, 114)
-"""What is laid round a photo; the net was trained with it."""
+"""Padding around a photo, as in training."""
 
 
 @dataclass(frozen=True, slots=True)
 class SecondLook:
-    """How a target is looked at again.
+    """How the net is run again on a target's surroundings.
 
-    ``target_side`` is the target's longer side in the net's pixels, ``window`` the side of the part of the
-    photo that the net gets, in targets.
+    ``target_side`` is the target's longer side in the net's pixels, ``window`` the side of the crop in
+    multiples of it.
     """
 
     target_side: float
@@ -51,15 +51,15 @@ class SecondLook:
 
 PLATES = SecondLook(64, 3.5)
 LINES = SecondLook(176, 1.8)
-"""A line of seventeen characters is narrow: it has to be longer to be told from other text."""
+"""A line of seventeen characters is flat: it has to be longer to be distinguished from other text."""
 
 
 @dataclass(frozen=True, slots=True)
 class WiderLook:
-    """A look at a whole photo with gray laid round it.
+    """A run on the whole photo with a gray border.
 
-    The net gets about ``side`` x ``side`` pixels, of which a share is gray: ``margin`` longer sides of the
-    photo on each of its sides.
+    The net gets about ``side`` x ``side`` pixels; the border's width is ``margin`` times the photo's longer
+    side.
     """
 
     side: int
@@ -68,10 +68,10 @@ class WiderLook:
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """A further look, at ``side``, at a photo in which no target was found.
+    """A further run, at ``side``, on a photo in which no target was found.
 
-    It is taken where a cell of the usual look scored ``evidence``, and where the photo has more to show:
-    ``gain`` times the usual look's pixels in each direction.
+    It is made if some cell of the first run scored ``evidence`` and the photo has enough detail: ``gain``
+    times the first run's pixels in each direction.
     """
 
     side: int
@@ -83,35 +83,34 @@ class Fallback:
 class DetectorTuning:
     """What can be changed about a detector without training it again. Scores are 0..1.
 
-    The photo is shrunk to about ``side`` x ``side`` pixels in area, or enlarged up to twice. ``threshold`` is
-    the lowest score of an answer, the model's own where None.
+    The photo is shrunk to an area of about ``side`` x ``side`` pixels, or enlarged at most twofold.
+    ``threshold`` is the lowest score of an answer, the model's own if None.
 
-    A target that scores ``proposal_score`` is looked at again, up to ``second_looks`` of them, unless it is
-    ``sure``: scores that much, is on a vehicle, and its longer side is at most ``sure_side`` of the net's
-    pixels, from where on it may be half a plate. None of 100 validation photos was read otherwise for that,
-    and four looks in five are saved. One that comes nearer to the photo's edge than ``edge`` of its own
-    longer side is looked at again with gray beyond the edge: it may be all that the photo shows.
+    Targets that score ``proposal_score`` get a second look, up to ``second_looks`` of them, unless they are
+    ``sure``: they score that much, are on a vehicle, and are at most ``sure_side`` of the net's pixels long
+    (a larger one may be half a plate). That saves four second looks of five and changed no reading on 100
+    validation photos. A target within ``edge`` of its longer side from the photo's edge gets its second look
+    with gray beyond the edge: it may be all the photo shows.
 
-    The photo may be of nothing but a plate, which wants surroundings. Unless its best target is ``sure`` and
-    on a vehicle, as in 80 of 100 validation photos and none of 80 close-ups, the ``close_up`` look is taken
-    too. A target there that is at least ``filling`` as wide or high as the photo, and scores
-    ``fallback_score``, is it: what else was seen inside it - stickers, slogans - is dropped, and it is not
-    looked at again. One that overlaps the photo by ``whole`` is kept beside the others where it is only
-    ``doubtful``: nothing round it tells that it is a plate, and its text has to.
+    A photo may show nothing but a plate, and the net needs surroundings. Unless the best target is ``sure``
+    and on a vehicle, as in 80 of 100 validation photos and none of 80 close-ups, the ``close_up`` run is made
+    too. If a target there is at least ``filling`` as wide or high as the photo and scores ``fallback_score``,
+    it is accepted without a second look and everything inside it - stickers, slogans - is dropped. One that
+    overlaps the photo by ``whole`` is kept beside the others even if ``doubtful``: nothing around it shows
+    that it is a plate, so its text has to.
 
-    A target that scores ``doubtful``, if less than ``threshold``, is an answer as well: its text has to tell
-    what it is. None are where that is None.
+    A target between ``doubtful`` and ``threshold`` is an answer too, to be decided by its text; with None
+    there are none.
 
-    Where nothing else is found, ``fallbacks`` are tried in order, and what they find has to score
-    ``fallback_score``. So has what is found last of all in a photo whose longer side is ``strip`` times the
-    shorter one, with gray along it: a plate there touches both edges. Of 224 drawn strips 200 are read, and
-    188 without.
+    If nothing is found, ``fallbacks`` are tried in order; their targets have to score ``fallback_score``. So
+    do those of the last run, on a photo whose longer side is ``strip`` times the shorter, with gray along it,
+    because a plate there touches both edges: 200 instead of 188 of 224 drawn strips are read.
 
-    The ``turned`` look searches for targets that do not stand upright. A turn is promising where a target
-    that scores ``turn_evidence`` is confirmed by a second look of ``threshold``.
+    The ``turned`` run searches for targets that are not upright. A turn is promising if a target that scores
+    ``turn_evidence`` is confirmed by a second look with ``threshold``.
 
-    ``box_shrink`` draws a box in towards its corners' extent; 0.25 gives a mean overlap with the labeled
-    boxes of training photos of 0.79, half way 0.78.
+    ``box_shrink`` moves a box towards the extent of its corners; at 0.25 the mean IoU with the labeled boxes
+    of training photos is 0.79, at 0.5 it is 0.78.
     """
 
     side: int = 416
@@ -136,11 +135,11 @@ class DetectorTuning:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One thing found: a target, or a vehicle of a ``vehicle_type`` among the model's classes.
+    """A target, or a vehicle of a ``vehicle_type`` among the model's classes.
 
-    ``box`` is xmin, ymin, xmax, ymax in pixels of the photo given, possibly a little outside; ``score`` 0..1.
-    ``corners`` (4 x 2, pixels) go clockwise from the top left of the text and ``two_rows`` (0..1) says how
-    surely the text has two rows; a vehicle's corners are those of its box and its ``two_rows`` is 0.
+    ``box`` is xmin, ymin, xmax, ymax in pixels of the photo, possibly slightly outside; ``score`` 0..1.
+    ``corners`` (4 x 2, pixels) go clockwise from the top left of the text; ``two_rows`` (0..1) is the
+    probability that the text has two rows. A vehicle's corners are those of its box, its ``two_rows`` 0.
     """
 
     kind: Literal["target", "vehicle"]
@@ -158,7 +157,7 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a photo shows, best first; ``evidence``, 0..1, is the best score of any cell for a target."""
+    """Everything found in a photo, best first; ``evidence`` (0..1) is the best score of any target cell."""
 
     targets: tuple[Detection, ...]
     vehicles: tuple[Detection, ...]
@@ -168,8 +167,8 @@ class Findings:
 class Detector:
     """Finds targets and vehicles. Made once; safe to call from many threads.
 
-    It looks at the whole photo, and again at whatever may be a target there but is not surely one. The second
-    look costs a fraction of the first and tells text from what only looked like it.
+    The net runs on the whole photo, and once more on the surroundings of whatever may be a target. The second
+    look costs a fraction of the first run and rejects what only resembles text.
     """
 
     def __init__(self, session: ort.InferenceSession, tuning: DetectorTuning | None = None) -> None:
@@ -199,9 +198,9 @@ class Detector:
         return [*seen.targets, *seen.vehicles]
 
     def find(self, pixels: Pixels, quarters: int = 0) -> Findings:
-        """Find everything in ``pixels``, once the photo is turned anticlockwise by ``quarters`` of a turn.
+        """Find everything in ``pixels`` turned anticlockwise by ``quarters`` of a turn.
 
-        It is found where it lies in the photo as it is; corners still begin at the top left of the text.
+        Coordinates are those of the unturned photo; corners still begin at the top left of the text.
         """
         if quarters % 4:
             height, width = pixels.shape[:2]
@@ -227,7 +226,7 @@ class Detector:
         return Findings(tuple(targets), tuple(vehicles), first.evidence)
 
     def _beside_strip(self, pixels: Pixels) -> tuple[int, int, int, int] | None:
-        """Return how much gray is laid along a narrow photo, as ``_fit_within`` has it; None for others."""
+        """Return the gray borders for a very narrow photo, as ``_fit_within`` takes them; None for others."""
         height, width = pixels.shape[:2]
         if self._tuning.strip is None or max(height, width) < self._tuning.strip * min(height, width):
             return None
@@ -235,7 +234,7 @@ class Detector:
         return (0, gray, 0, gray) if width > height else (gray, 0, gray, 0)
 
     def promising_turns(self, pixels: Pixels) -> list[int]:
-        """Return the quarter turns (1 to 3, anticlockwise) after which a target shows, likeliest first."""
+        """Return the quarter turns (1 to 3, anticlockwise) that show a target, most likely first."""
         tuning = self._tuning
         fitted = _fit(pixels, tuning.turned.side, tuning.turned.margin)
         scores: dict[int, float] = {}
@@ -249,7 +248,7 @@ class Detector:
         return sorted(likely, key=lambda quarters: -scores[quarters])
 
     def _proposals(self, pixels: Pixels, first: _Seen, vehicles: Sequence[Detection]) -> list[_Proposal]:
-        """Return what may be a target in ``pixels`` by the ``first`` look, and a wider one where it helps."""
+        """Return possible targets of the ``first`` run, and of the close-up run where it helps."""
         tuning, proposals = self._tuning, first.targets
         best = proposals[0].target if proposals else None
         if best and best.score >= tuning.sure and carrier(best, vehicles):
@@ -273,7 +272,7 @@ class Detector:
     def _confirmed(
         self, pixels: Pixels, proposals: Sequence[_Proposal], vehicles: Sequence[Detection] = ()
     ) -> list[Detection]:
-        """Return those of ``proposals`` that a second look does not deny, or that need none, best first."""
+        """Return those of ``proposals`` that a second look confirms, or that need none, best first."""
         seen = [
             self._refine(pixels, proposal, carrier(proposal.target, vehicles) is not None)
             for proposal in proposals[: self._tuning.second_looks]
@@ -285,14 +284,14 @@ class Detector:
         return [confirmed[i] for i in keep_best(np.stack([d.box for d in confirmed]), scores, 0.4)]
 
     def _clear(self, pixels: Pixels, proposals: Sequence[_Proposal]) -> list[Detection]:
-        """Return those of ``proposals`` that are confirmed and score what a fallback's finds have to."""
+        """Return those of ``proposals`` that are confirmed and score ``fallback_score``."""
         confirmed = self._confirmed(pixels, proposals)
         return [each for each in confirmed if each.score >= self._tuning.fallback_score]
 
     def _refine(self, pixels: Pixels, proposal: _Proposal, carried: bool = False) -> Detection | None:
-        """Return a target as a second look sees it, with both scores' mean; None where it is denied.
+        """Return a target as a second look sees it, with the mean of both scores; None if it is rejected.
 
-        One that is sure comes back as it is: it has to be ``carried`` by a vehicle.
+        One that is sure, for which it has to be ``carried`` by a vehicle, is returned as it is.
         """
         first = proposal.target
         if proposal.settled:
@@ -327,7 +326,7 @@ class Detector:
         return self._see(_fit(pixels, side, margin), self._tuning.proposal_score)
 
     def _see(self, fitted: _Fitted, least: float, vehicle_types: Sequence[str] = ()) -> _Seen:
-        """Return what the net sees, from a score of ``least``, in pixels of what was fitted."""
+        """Run the net, and return what scores ``least``, in pixels of the photo that was fitted."""
         canvas = _to_cells(fitted.canvas)
         outputs = self._run(canvas)
         size = (canvas.shape[0], canvas.shape[1])
@@ -344,7 +343,7 @@ class Detector:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What one look shows, the best score of any cell for a target, and the net's pixels per photo pixel."""
+    """The result of one run: the best score of any target cell, and the net's pixels per photo pixel."""
 
     found: list[Detection]
     evidence: float
@@ -357,9 +356,9 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True)
 class _Proposal:
-    """What may be a target, and the net's pixels per photo pixel of the look that showed it.
+    """A possible target, and the net's pixels per photo pixel in the run that found it.
 
-    One that is ``settled`` needs no second look.
+    A ``settled`` one needs no second look.
     """
 
     target: Detection
@@ -464,12 +463,12 @@ def box_corners(box: Floats) -> Floats:
 
 
 def carrier(plate: Detection, vehicles: Sequence[Detection], quarters: int = 0) -> Detection | None:
-    """Return the vehicle of ``vehicles`` that carries ``plate``, or None.
+    """Return the one of ``vehicles`` that carries ``plate``, or None.
 
-    It holds the plate's middle (give or take a twentieth of its sides, as boxes are), is twice as wide as the
-    plate at least (one and a half times for a motorcycle), and has not got the plate in its top quarter,
-    where no plate is mounted. Of several it is the surest; of those that are about as sure, the smallest. All
-    stand upright once the photo is turned anticlockwise by ``quarters`` of a turn.
+    It contains the plate's center (within a twentieth of its sides), is at least twice as wide as the plate
+    (one and a half times for a motorcycle), and does not have it in its top quarter, where no plate is
+    mounted. Of several, the most confident wins; of those about as confident, the smallest. All are upright
+    once the photo is turned anticlockwise by ``quarters`` of a turn.
     """
     across = quarters % 2
     x0, y0, x1, y1 = plate.box.tolist()
@@ -485,8 +484,8 @@ def carrier(plate: Detection, vehicles: Sequence[Detection], quarters: int = 0) 
             continue
         if sides[across] < wide * (1.5 if vehicle.vehicle_type == "Motorcycle" else 2.0):
             continue
-        # A larger vehicle behind the carrier can hold the plate too, and so can a doubtful box round a part
-        # of it: a score higher by a tenth is worth a box seven times as large.
+        # A larger vehicle behind the carrier may contain the plate too, and so may an uncertain box around a
+        # part of it: a score higher by 0.1 makes up for a box seven times as large.
         area = sides[0] * sides[1] * math.exp(-20 * vehicle.score)
         if area < smallest:
             best, smallest = vehicle, area
@@ -518,7 +517,7 @@ def decode_targets(raw: Floats, size: tuple[int, int], threshold: float, shrink:
     centers, strides, raw = centers[chosen], strides[chosen], raw[:, chosen].T
     scores, loose = _sigmoid(raw[:, 0]), _boxes(centers, strides, raw[:, 1:5])
     corners = (np.tile(centers, 4) + raw[:, 5:13] * strides * 2).reshape(-1, 4, 2)
-    # The net was shown boxes with some air round the plate, and corners a little inside it.
+    # The net was trained on boxes with some margin around the plate, and on corners slightly inside it.
     extent = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
     boxes = loose + np.float32(shrink) * (extent - loose)
     two_rows = _sigmoid(raw[:, 13])
@@ -551,10 +550,10 @@ def decode_vehicles(
 
 
 def keep_best(boxes: Floats, scores: Floats, overlap: float) -> list[int]:
-    """Return indices of ``boxes`` (N x 4), best score first, less those that overlap a better one.
+    """Return indices of ``boxes`` (N x 4), best score first, without those that overlap a better one.
 
-    Two overlap where their intersection over union exceeds ``overlap`` or one lies to nine tenths in the
-    other and is of a like size (a box that holds a much smaller one does not rule it out).
+    Two overlap if their IoU exceeds ``overlap``, or if nine tenths of one lie in the other and it is at least
+    a fifth as large (a much smaller box inside another is not suppressed).
     """
     areas = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1)
     left = np.argsort(-scores, kind="stable")

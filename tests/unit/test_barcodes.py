@@ -54,6 +54,20 @@ UNCHECKED = "WVWZZZ1KZ7M047185"
         ("<car><fin>" + UNCHECKED + "</fin></car>", UNCHECKED),
         ("https://example.com/label?vin=" + CHECKED + "&lot=7", CHECKED),
         ("https://example.com/?id%3D" + CHECKED, CHECKED),
+        ("example.com/car?q=%7B%22vin%22%3A%22" + UNCHECKED + "%22%7D", UNCHECKED),
+        ("mailto:fleet@example.com?subject=VIN%20" + UNCHECKED, UNCHECKED),
+        ("https://example.com/?to=https%253A%252F%252Fa.example%252F%253Fvin%253D" + UNCHECKED, UNCHECKED),
+        ("Chassis No. WVW ZZZ1KZ 7M047185", UNCHECKED),
+        ("GOLF;VIN: WVW-ZZZ1KZ-7M047185 2007;PETROL;SILVER;MANUAL;FIVE DOORS", UNCHECKED),
+        ("WVWZZZ1KZ\n7M047185", UNCHECKED),
+        ("WVW/ZZZ1KZ/7M047185", UNCHECKED),
+        ("WVW\xa0ZZZ1KZ\xa07M047185", UNCHECKED),
+        ("WVWZZZ1KZ\xad7M047185", UNCHECKED),
+        ("".join(chr(ord(sign) + 0xFEE0) for sign in UNCHECKED), UNCHECKED),  # full-width
+        ("\u8eca\u53f0\u756a\u53f7" + UNCHECKED, UNCHECKED),  # "chassis number" in Japanese
+        ("010401234567890121" + UNCHECKED, UNCHECKED),  # GS1: an article and its serial number
+        ("0104012345678901\x1d21" + UNCHECKED + "\x1d10A7", UNCHECKED),
+        ("[)>\x1e06\x1d1P4711\x1dS" + UNCHECKED + "\x1e\x04", UNCHECKED),
     ],
 )
 def test_the_vin_of_a_payload(payload: str, vin: str) -> None:
@@ -86,6 +100,9 @@ def is_believed(payload: str) -> bool:
         "0ZZZ1KZ7M047185AB",
         "3F2504E04F8911D39A0C0305E82C3301",
         CHECKED[:8] + CHECKED[8:].lower(),  # a VIN is in one case
+        "4711 WVW ZZZ1KZ 7M047185 4711",  # groups of a longer number
+        "00:1A:2B:3C:4D:5E 67246",
+        "990401234567890121" + UNCHECKED,
     ],
 )
 def test_other_payloads_hold_no_vin(payload: str) -> None:

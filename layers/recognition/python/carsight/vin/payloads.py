@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import re
 import urllib.parse
 from collections.abc import Iterator
@@ -25,15 +26,22 @@ _RUNS = re.compile("[0-9A-HJ-NPR-Z]{17,}|[0-9a-hj-npr-z]{17,}")
 """A VIN is in one case; packed data in both would otherwise hold runs of VIN characters everywhere."""
 
 _NAMED = re.compile(
-    r"(?:(?<![A-Za-z])(?:V\.?I\.?N|FIN|VINCODE|VIN[-_ ]?(?:NO|NR|NUMBER|CODE)|CHASSIS\w*|VEHICLE\w*NUMBER)"
+    r"(?:(?<![A-Za-z])(?:V\.?I\.?N|FIN|NIV|(?:VIN|FRAME)[-_ ]?(?:NO|NR|NUMBER|CODE)|VEHICLE[ \w]*NUMBER"
+    r"|(?:CHASSIS?|FAHRGESTELL|TELAIO|BASTIDOR|FRAME)[-_ ]?(?:NO|NR|N|NUMBER|NUMMER)?)"
     r"[^0-9A-Za-z]{0,6}|VAD|(?<![0-9A-Za-z])I)$",
     re.IGNORECASE,
 )
 """What stands before a VIN and says that it is one: its name, AAMVA's element id or the data identifier I."""
 
-_FIELD = re.compile(r"[^0-9A-Za-z .\-_·]+")
-_GAPS = re.compile(r"[ .\-_·]+")
-_NAME_OF_FIELD = re.compile(r"^\W*(?:V\.?I\.?N\.?|FIN)(?![0-9A-Za-z])[ .\-_·]*", re.IGNORECASE)
+_ELEMENT = re.compile(r"(?:(?:^|\x1d|^01[0-9]{14})(?:21|24[01]|25[01]|8004)|\x1d(?:[0-9]?S|30S|1I))$")
+"""What stands before a number of its own: GS1's application identifiers of serial numbers and assets, and
+the data identifiers of serial numbers (ANSI MH10.8.2)."""
+
+_FIELD = re.compile(r"[0-9A-Za-z .\-_·]+")
+_GROUP = re.compile("[0-9A-Za-z]+")
+_MOST_GROUPS = rules.LENGTH + 1
+_SHORT = 60
+"""Characters of a payload that may be a VIN and its name, whatever parts its groups."""
 _PARCEL = re.compile("1Z[0-9A-Z]{16}")
 """A tracking number of UPS. One in eleven holds a VIN's check digit in its first 17 characters."""
 
@@ -63,20 +71,36 @@ def find_vins(payload: str) -> dict[str, Place]:
     Nothing is said of makers and check digits but where 17 characters are cut out of a longer run: there both
     must hold (by chance the digit alone holds 1 time in 11, at every place of the run).
     """
+    found: dict[str, Place] = {}
+    for text in _readings(payload):
+        for characters, place in (
+            *_in_runs(text),
+            *_in_groups(text),
+            *_in_runs(_without_check_character(text)),
+        ):
+            vin = characters.upper()
+            if not vin.isdigit() and (vin not in found or found[vin].value < place.value):
+                found[vin] = place
+    return found
+
+
+def _readings(payload: str) -> Iterator[str]:
+    """Yield what ``payload`` says: unpacked, or as it is, without a URL's escapes."""
     text = payload[:_LONGEST]
+    if not text.isascii():  # full-width letters, spaces that do not break, soft hyphens
+        import unicodedata
+
+        folded = unicodedata.normalize("NFKC", text)
+        text = "".join(sign for sign in folded if unicodedata.category(sign) != "Cf")[:_LONGEST]
     paper = _unpacked(text)
     if paper is not None:
-        text = paper
-    elif "://" in text:
-        text = urllib.parse.unquote(text)
-    found: dict[str, Place] = {}
-    for characters, place in (*_in_runs(text), *_in_groups(text), *_in_runs(_without_check_character(text))):
-        vin = characters.upper()
-        if vin.isdigit():
-            continue
-        if vin not in found or found[vin].value < place.value:
-            found[vin] = place
-    return found
+        yield paper
+        return
+    # License discs part their fields by %, which may look like an escape.
+    if "://" not in text:
+        yield text
+    if "%" in text or "://" in text:
+        yield urllib.parse.unquote(urllib.parse.unquote(text))
 
 
 def _in_runs(text: str) -> Iterator[tuple[str, Place]]:
@@ -88,7 +112,8 @@ def _in_runs(text: str) -> Iterator[tuple[str, Place]]:
         before, after = text[: match.start()], text[match.end() : match.end() + 1]
         named = _NAMED.search(before[-40:]) is not None
         # Letters that no VIN holds end a run as well: what goes on there is a longer number.
-        parted = not after.isalnum() and (named or not before[-1:].isalnum())
+        own = named or _ELEMENT.search(before[-20:]) is not None
+        parted = not _is_sign(after) and (own or not _is_sign(before[-1:]))
         if len(run) == rules.LENGTH and parted:
             yield run, Place.NAMED if named else Place.ALONE
             continue
@@ -98,6 +123,8 @@ def _in_runs(text: str) -> Iterator[tuple[str, Place]]:
             # I, the VIN and a check character; or the name of the VIN, its letters running on into it
             if _NAMED.search(prefix) is not None and (start > 0 or len(run) == rules.LENGTH + 1):
                 yield vin, Place.NAMED
+            elif start > 0 and not _is_sign(after) and _ELEMENT.search(prefix) is not None:
+                yield vin, Place.ALONE
             elif rules.is_valid(vin.upper()) and rules.known_maker(vin.upper()):
                 yield vin, Place.INSIDE
 
@@ -114,19 +141,40 @@ def _without_check_character(text: str) -> str:
     return text[:-1] if sum(label) % 43 == last else ""
 
 
+def _is_sign(character: str) -> bool:
+    """Whether ``character`` goes on a number: a letter of Latin script or a digit. Other scripts name it."""
+    return character.isascii() and character.isalnum()
+
+
 def _in_groups(text: str) -> Iterator[tuple[str, Place]]:
-    """Yield what stands in a field of its own, parted by spaces, dashes or dots."""
-    for field in _FIELD.split(text):
-        if not rules.LENGTH <= len(field) <= 2 * rules.LENGTH + 12:
-            continue
-        bare = _NAME_OF_FIELD.sub("", field)
-        joined = _GAPS.sub("", bare)
-        named = bare != field
-        if len(joined) == rules.LENGTH + 1 and joined[0] in "Ii":
-            joined, named = joined[1:], True
-        one_case = joined.isupper() or joined.islower()
-        if joined != bare and one_case and rules.is_vin(joined.upper()):
-            yield joined, Place.NAMED if named else Place.APART
+    """Yield what is written in groups, parted by spaces, dashes or dots; by anything in a short payload."""
+    spans = [field.span() for field in _FIELD.finditer(text)]
+    if len(text) <= _SHORT:
+        spans.append((0, len(text)))
+    for span in spans:
+        groups = list(_GROUP.finditer(text, *span))
+        for first, count, joined in _joined([group.group() for group in groups]):
+            marked = len(joined) > rules.LENGTH
+            vin = joined[-rules.LENGTH :]
+            if not rules.is_vin(vin.upper()) or not (vin.isupper() or vin.islower()):
+                continue
+            begin = groups[first].start()
+            if marked or _NAMED.search(text[max(0, begin - 40) : begin]) is not None:
+                yield vin, Place.NAMED
+            elif count == len(groups):
+                yield vin, Place.APART
+            elif rules.is_valid(vin.upper()) and rules.known_maker(vin.upper()):
+                yield vin, Place.INSIDE
+
+
+def _joined(groups: list[str]) -> Iterator[tuple[int, int, str]]:
+    """Yield which (the first, how many) of ``groups`` have 17 characters together, or 18 behind an I."""
+    for first in range(len(groups)):
+        for count, joined in enumerate(itertools.accumulate(groups[first : first + _MOST_GROUPS]), start=1):
+            if len(joined) > rules.LENGTH + 1:
+                break
+            if count > 1 and len(joined) == rules.LENGTH + (joined[0] in "Ii"):
+                yield first, count, joined
 
 
 def _unpacked(text: str) -> str | None:

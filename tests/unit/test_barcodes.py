@@ -250,6 +250,15 @@ def test_a_grainy_close_up_is_read(name: str) -> None:
     assert [one.vin for one in found] == [CHECKED]
 
 
+@pytest.mark.parametrize("name", ["Code39Std", "Code93", "Code128", "QRCode", "DataMatrix", "Aztec"])
+@pytest.mark.parametrize("shadow", [0.3, 0.2])
+def test_a_code_half_in_the_shade_is_read(name: str, shadow: float) -> None:
+    photo = code(CHECKED, getattr(zxingcpp.BarcodeFormat, name))
+    light = np.clip((450 - np.arange(900)) / 6, 0, 1) * (1 - shadow) + shadow
+    shaded = (np.maximum(photo, 15) * light[None, :, None]).astype(np.uint8)
+    assert [found.vin for found in read(shaded)][:1] == [CHECKED]
+
+
 @pytest.mark.parametrize("degrees", [15, -15, 30, 90, 105, 180])
 def test_a_tilted_code_is_found_with_effort(degrees: float) -> None:
     photo = code(CHECKED, zxingcpp.BarcodeFormat.Code128)

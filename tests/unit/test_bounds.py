@@ -204,6 +204,42 @@ def test_the_first_directory_s_picture_is_read() -> None:
     assert (photo.pixels[:, :, ::-1] == np.asarray(PIXELS)).all()
 
 
+def with_preview(file: bytes, preview: int = 1) -> bytes:
+    """``file`` behind a directory of one row of pixels, a preview by the lowest bit of ``preview``."""
+    entries = (
+        (254, "I", preview),
+        (256, "I", 32),
+        (257, "I", 1),
+        (258, "H", 8),
+        (259, "H", 1),
+        (262, "H", 1),
+        (273, "I", 8),
+        (278, "I", 1),
+        (279, "I", 32),
+    )
+    (following,) = struct.unpack_from("<I", file, 4)
+    directory = struct.pack("<H", len(entries)) + b"".join(
+        struct.pack(f"<HHI{letter}", tag, {"H": 3, "I": 4}[letter], 1, value).ljust(12, b"\0")
+        for tag, letter, value in entries
+    )
+    return file[:4] + struct.pack("<I", len(file)) + file[8:] + directory + struct.pack("<I", following)
+
+
+def test_a_preview_before_its_picture_is_not_read_for_it() -> None:
+    assert decode(with_preview(tiff())).height == SIDE
+    with pytest.raises(ImageError, match="32 x 1 pixels"):
+        decode(with_preview(tiff(), 0))
+
+
+def test_all_are_previews_then_the_first_is_read() -> None:
+    assert decode(tiff([(254, "I", [1])])).height == SIDE
+
+
+def test_the_compression_is_named_that_is_not_read() -> None:
+    with pytest.raises(ImageError, match=r"TIFF picture is compressed in a way.*50001"):
+        decode(tiff([(259, "H", [50001])]))
+
+
 def test_what_a_picture_does_not_need_is_not_looked_at() -> None:
     resolutions: list[Value] = [(282, "I", [1] * 1_000_000), (34665, "I", [0]), (700, "B", [1] * 1_000_000)]
     assert seconds(tiff(resolutions)) < 0.3

@@ -64,7 +64,7 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_read(tmp_path: Path, capsys
     assert main(["read", str(broken), str(US), "--csv"]) == 1
     printed = capsys.readouterr()
     first, second = csv.DictReader(io.StringIO(printed.out))
-    assert "not a picture of a known format" in first["error"]
+    assert "This is text, not a picture" in first["error"]
     assert second["plate"] == "7kmr204"
     assert "1 of 2 photos could not be read" in printed.err
 

@@ -360,7 +360,9 @@ def test_exif_orientation_of_a_jpeg_is_applied(width: int, value: int) -> None:
 
 
 @pytest.mark.parametrize("value", range(1, 9))
-@pytest.mark.parametrize("container", ["PNG", "WebP", "WebP with Exif00", "TIFF", "AVIF", "HEIC"])
+@pytest.mark.parametrize(
+    "container", ["PNG", "PNG with Exif00", "WebP", "WebP with Exif00", "TIFF", "AVIF", "HEIC"]
+)
 def test_orientation_is_applied_in_every_container(
     container: str, value: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,6 +371,9 @@ def test_orientation_is_applied_in_every_container(
     tag[0x0112] = value
     if container.startswith("WebP"):
         data = webp_with_exif(b"Exif\0\0" * (container != "WebP") + exif(value, ">"))
+    elif container == "PNG with Exif00":
+        file = saved(picture(120, 80), "PNG")
+        data = file[:33] + chunk(b"eXIf", b"Exif\0\0" + exif(value)) + file[33:]
     elif container == "HEIC":
         data = (DATA / (f"red_corner_{value}.heic" if value > 1 else "red_corner.heic")).read_bytes()
     else:
@@ -434,7 +439,9 @@ ODD = {
     "a byte before a table": JPEG[:TABLES] + b"\0" + JPEG[TABLES:],
     "18 bytes before a segment": JPEG[:TABLES] + bytes(18) + segment(0xE2, bytes(24)) + JPEG[TABLES:],
     "text between segments": JPEG[:TABLES] + b"left by a program" + JPEG[TABLES:],
-    "stray bytes after the first marker": JPEG[:2] + b"\xff\xff" + bytes(5) + JPEG[2:],
+    "fill bytes and stray ones after the first marker": JPEG[:2] + b"\xff\xff" + bytes(5) + JPEG[2:],
+    "stray bytes after the first marker": JPEG[:2] + bytes(5) + JPEG[2:],
+    "a line end after the first marker": JPEG[:2] + b"\r\n" + JPEG[2:],
     "stray bytes before the scan": JPEG[:SCAN] + bytes(300) + JPEG[SCAN:],
     "a segment 2 bytes too short": JPEG[:2]
     + segment(0xE1, b"Exif\0\0" + exif(1) + bytes(200), 205)
@@ -500,14 +507,22 @@ def test_so_is_every_kind_of_jpeg(file: bytes, odd: str) -> None:
     assert (decode(changed).pixels == decode(file).pixels).all()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("tjDecompressHeader3(): Could not determine subsampling level of JPEG image"),
+        KeyError(6),
+    ],
+    ids=["none", "new"],
+)
 def test_sampling_factors_without_a_name_are_decoded_by_libjpeg_itself(
-    monkeypatch: pytest.MonkeyPatch,
+    error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = encoded(".jpg", grainy(3400, 1700))
     wanted = [decode(JPEG).pixels, decode(large).pixels, decode(large).full().pixels]
 
     def unknown(*_: object) -> None:
-        raise ValueError("tjDecompressHeader3(): Could not determine subsampling level of JPEG image")
+        raise error
 
     monkeypatch.setattr(simplejpeg, "decode_jpeg_header", unknown)
     got = [decode(JPEG).pixels, decode(large).pixels, decode(large).full().pixels]
@@ -517,6 +532,16 @@ def test_sampling_factors_without_a_name_are_decoded_by_libjpeg_itself(
     for name in ("the last quarter lost", "the middle lost", "all rows lost"):
         with pytest.raises(ImageError, match=r"missing or damaged"):
             decode(DAMAGED[name])
+
+
+def test_color_at_a_quarter_of_the_height_is_read() -> None:
+    """4:4:1, six blocks a unit as 4:2:0: of a picture that both divide, only the frame's header differs."""
+    file = encoded(".jpg", grainy(320, 256))
+    at = file.index(b"\xff\xc0") + 11
+    assert file[at] == 0x22
+    odd = file[:at] + b"\x14" + file[at + 1 :]
+    with Image.open(io.BytesIO(odd)) as wanted:
+        assert np.abs(decode(odd).pixels[:, :, ::-1].astype(int) - np.asarray(wanted)).max() <= 2
 
 
 @pytest.mark.parametrize("name", DAMAGED)
@@ -606,13 +631,17 @@ def test_a_black_png_is_whole(color: int, depth: int, bytes_a_row: int) -> None:
     "data, said",
     [
         pytest.param(b"", "empty", id="empty"),
-        pytest.param(b"hello, this is no photo", "not a picture", id="text"),
+        pytest.param(b"hello, this is no photo", "text, not a picture", id="text"),
         pytest.param(b"\xef\xbb\xbf <!DOCTYPE html><html>", "web page", id="web page"),
         pytest.param(b"%PDF-1.7", "PDF document", id="PDF"),
         pytest.param(b"\0\0\0\x18ftypmp42\0\0\0\0isommp42", "video", id="video"),
         pytest.param(b"\xff\x0a\x00", "JPEG XL", id="JPEG XL"),
         pytest.param(b"II+\0\x08\0\0\0", "BigTIFF", id="BigTIFF"),
-        pytest.param(b"\xff\xd8", "not a picture", id="two bytes of a JPEG"),
+        pytest.param(b"\0\0\1\0\1\0", "an icon", id="icon"),
+        pytest.param(b"FUJIFILMCCD-RAW 0201", "camera's raw file", id="raw file that is no TIFF"),
+        pytest.param(b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "camera's raw file", id="raw file in boxes"),
+        pytest.param(bytes(128) + b"DICM\2\0", "DICOM", id="DICOM"),
+        pytest.param(b"\xff\xd8", "before its picture", id="two bytes of a JPEG"),
         pytest.param(b"\xff\xd8\xff\xd9", "holds no picture", id="JPEG of two markers"),
         pytest.param(
             b"\xff\xd8\xff\xda\x00\x08" + b"\0" * 50 + b"\xff\xd9", "cannot", id="JPEG without a frame"
@@ -629,6 +658,21 @@ def test_what_is_no_readable_photo_is_refused_with_the_reason(data: bytes, said:
         decode(data)
     assert not error.value.too_large
     assert not str(error.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (1, 0xC3, "lossless"),
+        (1, 0xF7, "JPEG-LS"),
+        (1, 0xC5, "hierarchical"),
+        (4, 12, "12 bits a channel"),
+    ],
+)
+def test_a_jpeg_of_a_rare_kind_is_not_said_to_be_damaged(place: int, value: int, said: str) -> None:
+    frame = JPEG.index(b"\xff\xc0")
+    with pytest.raises(ImageError, match=said):
+        decode(JPEG[: frame + place] + bytes([value]) + JPEG[frame + place + 1 :])
 
 
 @pytest.mark.parametrize("kind", [".png", ".jpg"])

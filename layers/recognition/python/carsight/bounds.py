@@ -214,6 +214,10 @@ _COMPRESSIONS = {1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 50000}
 """None, CCITT, LZW, JPEG, deflate, PackBits and Zstandard. Not the JPEG of TIFF 6.0 itself, which its
 authors have withdrawn."""
 
+_SUBFILE = 254
+"""Whose lowest bit says that a picture is another one of the same file, reduced."""
+_MAX_PREVIEWS = 8
+
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I"}
 _MAX_TILE_PIXELS = 5_000_000
 _MAX_SAMPLE_BYTES = 100_000_000
@@ -226,20 +230,46 @@ _MAX_SCANS = 4
 def _tiff(data: bytes) -> bytes:
     """Return a TIFF with one directory, of the tags that decoding needs, behind its data."""
     order = "<" if data[:2] == b"II" else ">"
-    (at,) = struct.unpack_from(f"{order}I", data, 4)
-    (entries,) = struct.unpack_from(f"{order}H", data, at)
-    kept: dict[int, bytes] = {}
-    for entry in range(at + 2, at + 2 + 12 * entries, 12):
-        tag, _, count = struct.unpack_from(f"{order}HHI", data, entry)
-        if tag in _TAGS and tag not in kept:
-            kept[tag] = data[entry : entry + 12]
-            if count > _MAX_PIECES and tag != _TABLES:
-                raise ImageError(_too_many_pieces(TIFF))
+    kept = _tiff_directory(data, order)
     _check_tiff({tag: integers(data, entry, order) for tag, entry in kept.items() if tag != _TABLES}, data)
     padding = b"\0" * (len(data) % 2)
     directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept[tag] for tag in sorted(kept))
     begin = struct.pack(f"{order}I", len(data) + len(padding))
     return data[:4] + begin + data[8:] + padding + directory + bytes(4)
+
+
+def _tiff_directory(data: bytes, order: str) -> dict[int, bytes]:
+    """Return the entries of the first directory whose picture is no preview, as far as decoding needs them.
+
+    Those of the first one where there is no such picture.
+    """
+    (at,) = struct.unpack_from(f"{order}I", data, 4)
+    first, is_preview, at = _tiff_entries(data, order, at)
+    for _ in range(_MAX_PREVIEWS if is_preview else 0):
+        try:
+            kept, is_preview, at = _tiff_entries(data, order, at)
+        except struct.error:
+            break
+        if not is_preview and _WIDTH in kept:
+            return kept
+    return first
+
+
+def _tiff_entries(data: bytes, order: str, at: int) -> tuple[dict[int, bytes], bool, int]:
+    """Return what decoding needs of a directory, whether it is a preview, and where the next one is."""
+    (entries,) = struct.unpack_from(f"{order}H", data, at)
+    kept: dict[int, bytes] = {}
+    is_preview = False
+    for entry in range(at + 2, at + 2 + 12 * entries, 12):
+        tag, _, count = struct.unpack_from(f"{order}HHI", data, entry)
+        if tag == _SUBFILE and count == 1:
+            is_preview = any(value & 1 for value in integers(data, data[entry : entry + 12], order))
+        elif tag in _TAGS and tag not in kept:
+            kept[tag] = data[entry : entry + 12]
+            if count > _MAX_PIECES and tag != _TABLES:
+                raise ImageError(_too_many_pieces(TIFF))
+    following = data[at + 2 + 12 * entries :][:4]
+    return kept, is_preview, int.from_bytes(following, "little" if order == "<" else "big") or len(data)
 
 
 def integers(data: bytes, entry: bytes, order: str) -> tuple[int, ...]:
@@ -256,8 +286,12 @@ def _check_tiff(values: dict[int, tuple[int, ...]], data: bytes) -> None:
     """Refuse a directory that asks for more work or memory than its picture needs."""
     width, height = values[_WIDTH][0], values[_LENGTH][0]
     check_size(width, height, TIFF.max_pixels, "The TIFF picture")
-    if (values.get(_COMPRESSION) or (1,))[0] not in _COMPRESSIONS:
-        raise ImageError(damaged(TIFF))
+    (compression, *_) = values.get(_COMPRESSION) or (1,)
+    if compression not in _COMPRESSIONS:
+        raise ImageError(
+            f"The TIFF picture is compressed in a way that is not read (number {compression}); save it with "
+            "LZW, deflate or no compression"
+        )
     samples, bits = values.get(_SAMPLES) or (1,), values.get(_BITS) or (1,)
     stored = width * height * samples[0] * max(bits) // 8
     if stored > _MAX_SAMPLE_BYTES:

@@ -70,11 +70,23 @@ _OTHERS = (
     (0, b"\x00\x00\x00\x0cJXL ", "JPEG XL picture"),
     (0, b"\x00\x00\x00\x0cjP  ", "JPEG 2000 picture"),
     (0, b"\xff\x4f\xff\x51", "JPEG 2000 picture"),
+    (0, b"II\xbc\x01", "JPEG XR picture"),
     (0, b"II+\0", "BigTIFF picture"),
     (0, b"MM\0+", "BigTIFF picture"),
     (0, b"8BPS", "Photoshop document"),
+    (0, b"\0\0\1\0", "icon"),
     (0, b"%PDF", "PDF document"),
+    (0, b"%!PS", "PostScript document"),
+    (128, b"DICM", "DICOM file"),
     (0, b"PK\x03\x04", "ZIP archive"),
+    (0, b"\x1f\x8b", "gzip archive"),
+    (0, b"Rar!", "RAR archive"),
+    (0, b"7z\xbc\xaf", "7-Zip archive"),
+    (0, b"FUJIFILMCCD-RAW", "camera's raw file"),
+    (0, b"IIRO", "camera's raw file"),
+    (0, b"IIRS", "camera's raw file"),
+    (0, b"IIU\0", "camera's raw file"),
+    (4, b"ftypcrx ", "camera's raw file"),
     (0, b"\x1a\x45\xdf\xa3", "video"),
     (8, b"AVI ", "video"),
     (4, b"ftyp", "video"),
@@ -88,7 +100,7 @@ def sniff(data: bytes) -> Format:
     Raises:
         ImageError: none of ``FORMATS``; the text says what it is instead, where that can be told.
     """
-    if data[:3] == b"\xff\xd8\xff":
+    if data[:2] == b"\xff\xd8":  # libjpeg skips what stands before the first marker
         return JPEG
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return PNG
@@ -125,8 +137,10 @@ def _described(data: bytes) -> str:
     if start.startswith((b"<svg", b"<?xml")):
         return "This is an XML document or drawing"
     for offset, signature, name in _OTHERS:
-        if data[offset:].startswith(signature) if offset == 0 else data[offset : offset + 4] == signature:
-            return f"This is a {name}"
+        if data.startswith(signature, offset):
+            return f"This is {'an' if name[0] == 'i' else 'a'} {name}"
+    if start.isascii() and start.translate(None, b"\t\r\n\f").decode().isprintable():
+        return "This is text, not a picture"
     return "This is not a picture of a known format"
 
 
@@ -160,7 +174,8 @@ def orientation(exif: bytes) -> int:
     EXIF 2.32, 4.6: a TIFF file of its own, after ``Exif\0\0`` in some containers. Tag 0x0112 of the first
     directory.
     """
-    exif = exif.removeprefix(b"Exif\0\0")
+    while exif.startswith(b"Exif\0\0"):  # Pillow adds one to a PNG's, whether or not it has one
+        exif = exif[6:]
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
         return 1

@@ -42,6 +42,10 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BARE = frozenset({0x01, *range(0xD0, 0xD8)})
 """Markers without a segment."""
 _SEQUENTIAL = frozenset({0xC0, 0xC1})
+_READ = _SEQUENTIAL | {0xC2, 0xC9, 0xCA}
+"""Sequential and progressive, by Huffman's or arithmetic coding; the others are lossless or hierarchical."""
+_JPEG_LS = 0xF7
+"""The frame of another kind of picture (T.87), which begins like a JPEG."""
 
 _AFTER_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 """The next marker after entropy-coded data, which holds only escaped FF and restart markers. Bytes that fill
@@ -161,13 +165,13 @@ class Jpeg:
     def _measure(self) -> None:
         try:
             self.height, self.width, colors, _ = simplejpeg.decode_jpeg_header(self._data)
-        except ValueError as error:
-            # TurboJPEG, which is a layer over libjpeg, only knows the usual subsamplings.
+        except (ValueError, KeyError) as error:
+            # TurboJPEG, which is a layer over libjpeg, only knows the usual subsamplings; simplejpeg has no
+            # name for the newest of them (4:4:1).
             header = self._header
             factors = {factor for component in header.components for factor in component[1:]}
-            self._unusual = (
-                "subsampling level" in str(error) and header.frames == 1 and factors <= {1, 2, 3, 4}
-            )
+            unnamed = isinstance(error, KeyError) or "subsampling level" in str(error)
+            self._unusual = unnamed and header.frames == 1 and factors <= {1, 2, 3, 4}
             if not self._unusual:
                 raise
             (self.height, self.width), colors = header.size, "CMYK"
@@ -266,7 +270,8 @@ def _header(data: bytes) -> _Header:
                 header.one_scan = header.frame in _SEQUENTIAL and data[begin + 4] == len(header.components)
                 return header
             segment = data[begin:end]
-            if marker in _FRAMES:
+            if marker in _FRAMES or marker == _JPEG_LS:
+                _check_kind(marker, segment[4])
                 header.frame, header.frames = marker, header.frames + 1
                 header.size = struct.unpack_from(">HH", data, begin + 5)
                 header.components = [
@@ -284,6 +289,17 @@ def _header(data: bytes) -> _Header:
     except (struct.error, IndexError) as error:
         raise ImageError(_NO_SCAN) from error
     raise ImageError(_NO_SCAN)
+
+
+def _check_kind(frame: int, bits: int) -> None:
+    """Refuse a JPEG that libjpeg-turbo cannot decode to eight bits a channel."""
+    if frame not in _READ:
+        kind = "JPEG-LS" if frame == _JPEG_LS else "lossless or hierarchical JPEG"
+        raise ImageError(f"This is a {kind} picture, which is not read; save it as a baseline JPEG")
+    if bits != 8:
+        raise ImageError(
+            f"The JPEG has {bits} bits a channel, of which only 8 are read; save it again with 8"
+        )
 
 
 def _segments(data: bytes, at: int, *, scans: bool = True) -> Iterator[tuple[int, int, int]]:

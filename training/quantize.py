@@ -112,40 +112,6 @@ def quantize(
         ort.InferenceSession(str(quantized), options, providers=["CPUExecutionProvider"])
 
 
-def hold_in_bytes(fp32: Path, out: Path) -> None:
-    """Write ``out``, the model ``fp32`` with its larger weights in bytes; its arithmetic stays in floats.
-
-    A quarter of the size, for a net that is run too seldom for its time to count. The runtime multiplies the
-    bytes by their scales once, when it opens the file. Each output of a convolution has a scale, and each
-    column of a matrix.
-    """
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.optimized_model_filepath = str(out)
-    options.log_severity_level = 3
-    ort.InferenceSession(str(fp32), options, providers=["CPUExecutionProvider"])
-    model = onnx.load(out)
-    graph = model.graph
-    kinds = {name: node.op_type for node in graph.node for name in node.input}
-    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    for name, value in tensors.items():
-        if value.dtype != np.float32 or value.size < _FEW_WEIGHTS:
-            continue
-        others = range(1, value.ndim) if "Conv" in kinds[name] else range(value.ndim - 1)
-        scales = np.maximum(np.abs(value).max(axis=tuple(others), keepdims=True) / 127, 1e-12)
-        graph.initializer.remove(next(tensor for tensor in graph.initializer if tensor.name == name))
-        parts = {f"{name}_bytes": np.round(value / scales).astype(np.int8), f"{name}_scales": scales}
-        graph.initializer.extend([numpy_helper.from_array(part, key) for key, part in parts.items()])
-        graph.node.insert(0, helper.make_node("Mul", [f"{name}_floats", f"{name}_scales"], [name]))
-        cast = helper.make_node("Cast", [f"{name}_bytes"], [f"{name}_floats"], to=onnx.TensorProto.FLOAT)
-        graph.node.insert(0, cast)
-    onnx.save(model, out)
-
-
-_FEW_WEIGHTS = 2000
-"""Tensors of fewer numbers stay as they are."""
-
-
 def float_weights(path: Path) -> Weights:
     """Return the weights of a quantized model by their names in the net that it was exported from.
 
@@ -156,9 +122,6 @@ def float_weights(path: Path) -> Weights:
     graph = onnx.load(str(path)).graph
     # Copies, as arrays over the file's bytes are not writable, and Torch warns of those.
     constants = {tensor.name: numpy_helper.to_array(tensor).copy() for tensor in graph.initializer}
-    for name in [name for name in constants if f"{name.removesuffix('_bytes')}_scales" in constants]:
-        held = name.removesuffix("_bytes")
-        constants[held] = constants[name] * constants[f"{held}_scales"]  # see ``hold_in_bytes``
     found: Weights = {}
     bias_after = {
         name: next(other for other in node.input if other != name)

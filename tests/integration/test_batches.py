@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import itertools
 import json
@@ -16,7 +17,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import ANY, Mock
 
 import pytest
 import urllib3
@@ -28,22 +29,20 @@ from carsight_service.aws.storage import Photo, Storage
 from carsight_service.batch_store import Batches
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import StoreUnavailable
+from carsight_service.http.account import AccountEndpoint
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.batches import (
-    ANSWER_BYTES,
     MOST_IN_HAND,
     SUSPICIOUS_ATTEMPTS,
     TURNS,
     BatchWorker,
-    Outcome,
     Outcomes,
 )
 from carsight_service.queue.messages import TryLater
 from carsight_service.queue.results import BatchJobs
 from local.step_functions import MACHINE_ARN
 from tests.events import Invocation, event
-from tests.fakes import PLATES
 from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline, dying, once
 from tests.serving import in_background
 
@@ -193,7 +192,7 @@ def test_vins(pipeline: Pipeline, host: str) -> None:
 
 
 def test_a_child_that_is_given_up_is_in_its_place(pipeline: Pipeline) -> None:
-    """One of a hundred and one may fail; the map's own file, which the manifest names, does without it."""
+    """One of a hundred and one may fail."""
     pipeline.create_key()
     images = ["nothing"] * (100 * 50) + [pipeline.put("car.jpg")] * 50
     batch = submit(pipeline, images)
@@ -206,9 +205,6 @@ def test_a_child_that_is_given_up_is_in_its_place(pipeline: Pipeline) -> None:
     assert [row["status"] for row in (*found[:50], *found[100:])] == [400] * 4950 + [200] * 50
     assert [int(row["row"]) for row in table(pipeline, batch)] == every
     assert parquet(pipeline, batch)["row"] == every
-    (file,) = pipeline.result(f"batches/{batch}/manifest.json")["files"]
-    body = pipeline.s3.get_object(Bucket=pipeline.results, Key=file["key"])["Body"].read()
-    assert [json.loads(line) for line in body.splitlines()] == [*found[:50], *found[100:]]
     said = show(pipeline, batch)
     assert (said["state"], said["read"], said["failed"]) == ("finished", 50, 5000)
     assert (pipeline.used(), pipeline.tickets()) == (50, [])
@@ -267,13 +263,13 @@ def test_the_last_units_are_still_there_when_their_worker_has_died(
     assert (pipeline.used(), pipeline.tickets()) == (limit, [])
 
 
-def test_a_child_that_reads_more_than_a_run_that_died_has_the_larger_share(pipeline: Pipeline) -> None:
+def test_what_a_run_that_died_has_taken_is_given_back_to_the_next(pipeline: Pipeline) -> None:
     pipeline.create_key("sandbox", limits={Api.PLATE: 4})
     batch = submit(pipeline, [pipeline.put("car.jpg")] * 4)
     pipeline.deployment.meters.take(KEY_ID, Api.PLATE, 3, f"{batch[:12]}-1.000000")
     pipeline.drain()
-    assert [row["status"] for row in lines(pipeline, batch)] == [200, 200, 200, 429]
-    assert (pipeline.used(), pipeline.tickets()) == (3, [])
+    assert [row["status"] for row in lines(pipeline, batch)] == [200] * 4
+    assert (pipeline.used(), pipeline.tickets()) == (4, [])
 
 
 def test_rows_of_which_none_is_read_are_not_counted_at_all(pipeline: Pipeline) -> None:
@@ -305,14 +301,14 @@ def test_a_child_waits_until_few_others_have_units_in_hand(
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=sleep)
     monkeypatch.setattr("carsight_service.queue.batches.time", clock)
     worker = pipeline.workers[Api.PLATE]
-    assert len(worker.handle(a_child(pipeline, batch, images), Invocation(300_000))) == 5
+    assert worker.handle(a_child(pipeline, batch, images), Invocation(300_000))["read"] == 5
     assert (len(slept), len(pipeline.recognized)) == (3, 5)
     # Tickets that nobody closes any more hold nobody up for long.
     others.append(meters.take(KEY_ID, Api.PLATE, 1, f"{batch[:12]}-99."))
     more = a_child(pipeline, batch, images)
     for item in more["Items"]:
         item["row"] += 5
-    assert len(worker.handle(more, Invocation(300_000))) == 5
+    assert worker.handle(more, Invocation(300_000))["read"] == 5
     assert len(slept) == 3 + TURNS
 
 
@@ -486,11 +482,11 @@ def test_a_child_whose_invocation_is_taken_for_lost_counts_once(pipeline: Pipeli
     worker, child = pipeline.workers[Api.PLATE], a_child(pipeline, batch, images)
 
     def meanwhile(put: Callable[..., Any], *arguments: Any) -> Any:
-        assert len(worker.handle(child | {"attempt": 1}, Invocation(300_000))) == 9
+        assert worker.handle(child | {"attempt": 1}, Invocation(300_000))["read"] == 8
         return put(*arguments)
 
     with once(Outcomes, "put", meanwhile):
-        assert len(worker.handle(child, Invocation(300_000))) == 9
+        assert worker.handle(child, Invocation(300_000))["read"] == 8
     pipeline.drain()
     check_whole(pipeline, batch, images)
 
@@ -508,7 +504,7 @@ def test_units_that_are_taken_when_another_run_has_finished_are_given_back(
 
     def late(*arguments: Any) -> Any:
         patch.undo()
-        assert len(worker.handle(child | {"attempt": 1}, Invocation(300_000))) == 9
+        assert worker.handle(child | {"attempt": 1}, Invocation(300_000))["read"] == 8
         grant = take(*arguments)
         if dies:
             raise Died
@@ -896,7 +892,7 @@ def test_an_object_that_is_waited_for_in_vain_is_tried_again(
 def test_rows_that_there_is_no_time_for_are_rows_of_the_result(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fifty photos that take longer than a child has: its second attempt ends with those that it has read."""
+    """Fifty photos that take longer than a child has."""
     pipeline.create_key()
     batch = submit(pipeline, [pipeline.put("car.jpg")] * 6)
     ticks = itertools.count()
@@ -914,7 +910,7 @@ def test_rows_that_there_is_no_time_for_are_rows_of_the_result(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BatchWorker, "read", reads)
         pipeline.drain()
-    assert attempts == [0, 1]
+    assert attempts == [0]
     assert [row["status"] for row in lines(pipeline, batch)] == [200] * 3 + [504] * 3
     assert (pipeline.used(), pipeline.tickets()) == (3, [])
 
@@ -971,6 +967,16 @@ def test_a_list_in_a_bucket(listing: Pipeline, name: str) -> None:
     assert listing.regions == [("us-ca", "gb"), ("de",)]
     assert [row["id"] for row in table(listing, said["id"])] == ["A1", "B2", ""]
     assert show(listing, said["id"])["rows"] == 3
+
+
+@pytest.mark.parametrize("name", ["list.csv.gz", "list.csv"])
+def test_a_list_that_is_compressed(listing: Pipeline, name: str) -> None:
+    """By its name, or by S3's ``Content-Encoding`` alone."""
+    body = gzip.compress(f"id,url\nA1,{listing.put('car.jpg')}\n".encode())
+    status, said = send(listing, put_list(listing, name, body))
+    assert status == 200
+    listing.drain()
+    assert [(row["id"], row["status"]) for row in lines(listing, said["id"])] == [("A1", 200)]
 
 
 def test_a_list_in_parquet(listing: Pipeline) -> None:
@@ -1050,11 +1056,11 @@ BROKEN_LISTS = (
     ("list.xlsx", b"PK", "end in .jsonl"),
 )
 NO_LISTS = (
-    (f"s3://{UPLOADS}/nowhere.csv", "NoSuchKey"),
+    (f"s3://{UPLOADS}/nowhere.csv", "not there"),
     (f"s3://{UPLOADS}/nowhere/", "no object"),
     ("s3://theirs/list.csv", "not among those"),
     ("https://example.com/list.csv", "list must be"),
-    (f"lists/{'0' * 32}.csv", "NoSuchKey"),
+    (f"lists/{'0' * 32}.csv", "not there"),
     ("lists/../list.csv", "list must be"),
 )
 
@@ -1100,18 +1106,6 @@ def test_a_broken_row_far_down_ends_a_batch_before_anything_is_read(listing: Pip
     assert listing.recognized == []
     assert announced == [said["id"]]
     assert ask(listing, "POST", f"/v1/batches/{said['id']}/redrive")[1]["code"] == "invalid_request"
-
-
-def test_an_answer_that_is_too_large_for_the_map_is_cut_to_what_became_of_its_rows() -> None:
-    row = {"row": 1, "input": "x", "status": 200, **PLATES.body("id", 1.0)}
-    assert Outcome.of([row] * 3).answer() == [row] * 3
-    many = Outcome.of([row | {"results": row["results"] * 40}] * 50)
-    assert len(many.lines) > ANSWER_BYTES
-    assert (
-        many.answer()
-        == [{"row": 1, "input": "x", "status": 200, "message": "", "request_id": "id", "truncated": True}]
-        * 50
-    )
 
 
 def test_a_batch_survives_a_rotation(pipeline: Pipeline) -> None:
@@ -1184,6 +1178,154 @@ def test_a_batch_that_cannot_be_begun_is_none(pipeline: Pipeline, monkeypatch: p
     assert (status, said["code"]) == (503, "key_store_unavailable")
     pipeline.drain()
     assert (pipeline.used(), pipeline.recognized) == (0, [])
+
+
+def test_a_list_that_may_not_be_seen_is_told_as_one_that_is_not_there(listing: Pipeline) -> None:
+    """S3 denies access to a key that is missing, where keys may not be listed."""
+    denied: Any = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    listing.patch.setattr(
+        listing.clients.s3, "get_object", Mock(side_effect=ClientError(denied, "GetObject"))
+    )
+    _, said = send(listing, f"lists/{'0' * 32}.csv")
+    assert said["message"].endswith("cannot be read: it is not there, or may not be read")
+
+
+# -- asked for twice -----------------------------------------------------------------------------------------
+
+
+def ask_once(pipeline: Pipeline, body: dict[str, Any], token: str = "t") -> tuple[int, Any, bool]:
+    """One request with an ``Idempotency-Key``; the last says whether its answer is called a repetition."""
+    headers = {"x-api-key": KEY, "idempotency-key": token}
+    sent = event(json.dumps(body), "application/json", path="/v1/batches", headers=headers)
+    answer = AccountEndpoint(pipeline.deployment).handle(sent, Invocation())
+    return answer["statusCode"], json.loads(answer["body"]), "idempotent-replayed" in answer["headers"]
+
+
+def test_a_batch_that_is_asked_for_again_is_begun_once(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    asked = {"api": "plate", "images": [pipeline.put("car.jpg")] * 3}
+    status, first, replayed = ask_once(pipeline, asked)
+    assert (status, first["state"], replayed) == (200, "running", False)
+    assert ask_once(pipeline, asked)[1:] == (first | {"request_id": ANY}, True)
+    pipeline.drain()
+    status, again, replayed = ask_once(pipeline, asked)
+    assert (status, again["id"], again["state"], again["read"], replayed) == (
+        *(200, first["id"], "finished", 3, True),
+    )
+    pipeline.drain()
+    assert (pipeline.used(), len(pipeline.recognized)) == (3, 3)
+    status, other, replayed = ask_once(pipeline, asked, "u")
+    assert (status, replayed) == (200, False)
+    assert other["id"] != first["id"]
+    status, refused, _ = ask_once(pipeline, asked | {"regions": ["de"]})
+    assert (status, refused["code"]) == (422, "idempotency_key_reused")
+    key, _ = pipeline.keyring.create(owner="other@example.com", tier="pro")
+    sent = event(json.dumps(asked), path="/v1/batches", headers={"x-api-key": key, "idempotency-key": "t"})
+    assert pipeline.ask(sent)[1]["id"] not in (first["id"], other["id"])
+
+
+@pytest.mark.parametrize("dies", ["put_item", "start_execution"])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_batch_whose_function_dies_is_begun_by_the_next_request(
+    pipeline: Pipeline, dies: str, after: bool
+) -> None:
+    pipeline.create_key()
+    asked = {"api": "plate", "images": [pipeline.put("car.jpg")] * 3}
+    owner = pipeline.dynamodb if dies == "put_item" else pipeline.states
+    real = getattr(owner, dies)
+
+    def died(**arguments: Any) -> None:
+        patch.undo()
+        if after:
+            real(**arguments)
+        raise Died
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, dies, died)
+        with pytest.raises(Died):
+            ask_once(pipeline, asked)
+    status, said, replayed = ask_once(pipeline, asked)
+    assert (status, replayed) == (200, after or dies == "start_execution")
+    pipeline.drain()
+    assert (show(pipeline, said["id"])["read"], pipeline.used()) == (3, 3)
+
+
+def test_requests_for_one_batch_at_once(pipeline: Pipeline) -> None:
+    """The list of the one that comes late must not take the place of the other's."""
+    pipeline.create_key()
+    photo = pipeline.put("car.jpg")
+    same, other = ({"api": "plate", "images": [photo] * rows} for rows in (3, 5))
+    answers = []
+
+    def meanwhile(begin: Callable[..., Any], *arguments: Any) -> Any:
+        answers.append(ask_once(pipeline, same))
+        return begin(*arguments)
+
+    with once(Batches, "begin", meanwhile):
+        answers.append(ask_once(pipeline, same))
+    assert [(status, replayed) for status, _, replayed in answers] == [(200, False), (200, True)]
+    assert answers[0][1]["id"] == answers[1][1]["id"]
+    with once(Batches, "begin", meanwhile):
+        assert ask_once(pipeline, other)[0] == 422
+    pipeline.drain()
+    assert len(lines(pipeline, answers[0][1]["id"])) == pipeline.used() == 3
+
+
+def test_a_list_that_is_gone_does_not_matter_once_it_has_been_read(listing: Pipeline) -> None:
+    listing.put("car.jpg")
+    asked = {"api": "plate", "list": put_list(listing, "list.csv", listing.put("car.jpg").encode())}
+    status, said, _ = ask_once(listing, asked)
+    assert status == 200
+    listing.drain()
+    listing.s3.delete_object(Bucket=UPLOADS, Key="list.csv")
+    status, again, replayed = ask_once(listing, asked)
+    assert (status, again["id"], again["state"], replayed) == (200, said["id"], "finished", True)
+    assert ask_once(listing, asked, "u")[0] == 400
+
+
+@pytest.mark.parametrize("operation", ["list_map_runs", "describe_map_run"])
+def test_a_batch_is_shown_while_its_engine_is_throttled(pipeline: Pipeline, operation: str) -> None:
+    _, batch = begun(pipeline, 60)
+    throttled = ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, operation)
+
+    def during(read: Callable[..., Any], *arguments: Any) -> Any:
+        answer = read(*arguments)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pipeline.states, operation, Mock(side_effect=throttled))
+            said = show(pipeline, batch)
+        assert (said["state"], said["read"], said["failed"], said["pending"]) == ("running", 43, 7, None)
+        return answer
+
+    with once(BatchWorker, "read", during):
+        pipeline.drain()
+    assert show(pipeline, batch)["state"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "operation"),
+    [("DELETE", "", "stop_execution"), ("POST", "/redrive", "redrive_execution")],
+)
+def test_an_engine_that_is_throttled_leaves_a_batch_as_it_is(
+    pipeline: Pipeline, method: str, path: str, operation: str
+) -> None:
+    images, batch = begun(pipeline, 5)
+    if path:
+        with failing(pipeline, batch, row=1):
+            pipeline.drain()
+    before = show(pipeline, batch)
+    throttled = ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, operation)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.states, operation, Mock(side_effect=throttled))
+        status, said = ask(pipeline, method, f"/v1/batches/{batch}{path}")
+    assert (status, said["code"]) == (503, "key_store_unavailable")
+    after = show(pipeline, batch)
+    assert {name: after[name] for name in ("state", "finished", "rows", "read")} == {
+        name: before[name] for name in ("state", "finished", "rows", "read")
+    }
+    if path:
+        assert ask(pipeline, method, f"/v1/batches/{batch}{path}")[0] == 200
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
 
 
 def test_a_batch_of_another_key_is_not_there(pipeline: Pipeline) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tracemalloc
 
@@ -44,6 +45,37 @@ from carsight_service.http.batches import parse_batch
             {"api": ["plate"]},
             ["https://x/a.jpg", "https://x/b.jpg"],
         ),
+        (
+            b"id;url (jpg, png, heic)\n1;https://x/a.jpg\n",
+            "text/csv",
+            {"api": ["plate"]},
+            ["https://x/a.jpg"],
+        ),
+        (
+            b"https://x/?a=1,2;7\nhttps://x/?a=1,2;8\n",
+            "text/csv",
+            {"api": ["plate"]},
+            ["https://x/?a=1,2"] * 2,
+        ),
+        (b"1\thttps://x/a,b.jpg\n", "text/csv", {"api": ["plate"]}, ["https://x/a,b.jpg"]),
+        (b"url\nhttps://x/w_1,h_2/a.jpg\n", "text/csv", {"api": ["plate"]}, ["https://x/w_1,h_2/a.jpg"]),
+        (b'id, url\n1, "https://x/a,b.jpg"\n', "text/csv", {"api": ["plate"]}, ["https://x/a,b.jpg"]),
+        (b"url,note\nhttps://x/a.jpg,red;blue\n", "text/csv", {"api": ["plate"]}, ["https://x/a.jpg"]),
+        (
+            b"https://x/a.jpg,gate 7\nhttps://x/b.jpg\n",
+            "text/csv",
+            {"api": ["plate"]},
+            ["https://x/a.jpg", "https://x/b.jpg"],
+        ),
+        (
+            b'id,"Image\nURL",note\n1,a,"two\nlines; and ""quotes"""\n2,b,\n',
+            "text/csv",
+            {"api": ["plate"]},
+            ["a", "b"],
+        ),
+        (b"id,s3_uri\r1,s3://b/a.jpg\r", "text/csv", {"api": ["plate"]}, ["s3://b/a.jpg"]),
+        (gzip.compress("\ufeffid;url\n1;a\n".encode("utf-16-le")), "text/csv", {"api": ["plate"]}, ["a"]),
+        (gzip.compress(b'"a"\n'), "application/jsonl", {"api": ["plate"]}, ["a"]),
     ],
 )
 def test_what_lists_look_like(
@@ -58,6 +90,8 @@ def test_what_lists_look_like(
     [
         (b"", "application/json", "must be JSON"),
         (b"\xff", "application/jsonl", "UTF-8"),
+        (gzip.compress(b'"a"\n')[:-9], "application/jsonl", "gzip"),
+        (b"\x1f\x8bnothing of the kind", "text/csv", "gzip"),
         (b"{", "application/json", "must be JSON"),
         (b"[" * 100_000, "application/json", "must be JSON"),
         (b"3", "application/json", "1 to 10000"),
@@ -89,6 +123,14 @@ def test_what_lists_look_like(
 def test_a_list_that_cannot_be_read(body: bytes, content_type: str, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         parse_batch(body, content_type, {"api": ["plate"]})
+
+
+def test_ids_of_data_frames() -> None:
+    """Whole numbers beside a missing one are floats there, and what is missing is not a number."""
+    body = b'{"url": "a", "id": 7.0}\n{"url": "b", "id": NaN, "regions": NaN}\n{"url": "c", "id": null}\n'
+    rows = parse_batch(body, "application/jsonl", {"api": ["plate"]}).rows
+    assert [(row.id, row.regions) for row in rows] == [(7.0, ()), (None, ()), (None, ())]
+    assert [json.loads(row.line()) for row in rows] == [{"image": "a", "id": 7.0}, "b", "c"]
 
 
 def test_half_a_character_is_none() -> None:

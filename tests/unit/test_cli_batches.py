@@ -29,6 +29,8 @@ class Scripted(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: dict[str, list[tuple[int, Any]]] = {}
         self.asked: list[tuple[str, str, bytes]] = []
+        self.keys: list[str | None] = []
+        """Idempotency keys of what came."""
 
     @property
     def url(self) -> str:
@@ -46,8 +48,12 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         assert isinstance(self.server, Scripted)
         self.server.asked.append((self.command, self.path, body))
+        self.server.keys.append(self.headers["idempotency-key"])
         left = self.server.answers[f"{self.command} {self.path.partition('?')[0]}"]
         status, said = left.pop(0) if len(left) > 1 else left[0]
+        if not status:
+            self.close_connection = True
+            return
         content = said if isinstance(said, bytes) else json.dumps(said).encode()
         self.send_response(status)
         self.send_header("content-length", str(len(content)))
@@ -107,6 +113,23 @@ def test_results_go_into_a_folder_that_is_made_before_anything_is_sent(
     assert run("create", "s3://bucket/list.csv", "--api", "vin", "--output", "file/folder") == 1
     assert "file/folder: Not a directory" in capsys.readouterr().err
     assert service.asked == []
+
+
+@pytest.mark.parametrize("source", ["list.csv", "s3://bucket/list.csv"])
+@pytest.mark.parametrize("lost", [b"", None])
+def test_a_list_whose_answer_is_lost_is_sent_again_under_the_same_key(
+    service: Scripted, tmp_path: Path, source: str, lost: bytes | None
+) -> None:
+    """The connection ends without an answer, or a gateway gives up: the batch may have begun."""
+    (tmp_path / "list.csv").write_bytes(b"image_url\nhttps://photos.example/1.jpg\n")
+    first: Any = (0, lost) if lost is not None else (504, {"message": "Endpoint request timed out"})
+    service.answers["POST /v1/batches"] = [first, (200, state())]
+    assert run("create", source, "--detach") == 0
+    assert run("create", source, "--detach") == 0
+    assert len(service.asked) == 3
+    assert service.asked[0] == service.asked[1]
+    again, once, other = service.keys
+    assert again == once != other
 
 
 def test_a_list_is_sent_watched_and_fetched(
@@ -232,11 +255,14 @@ def test_who_watches_bears_a_service_that_is_busy_for_a_moment(service: Scripted
     assert [path for _, path, _ in service.asked].count(f"/v1/batches/{ID}") == 4
 
 
-def test_a_list_that_is_refused_for_the_moment_is_not_sent_again(service: Scripted, tmp_path: Path) -> None:
+def test_a_list_that_is_refused_for_the_moment_is_sent_again_as_the_same_request(
+    service: Scripted, tmp_path: Path
+) -> None:
     service.tell("POST /v1/batches", {"message": "busy"}, status=503)
     (tmp_path / "list.json").write_text('["x"]')
     assert run("create", "list.json", "--regions", "us-ca, de&api=vin") == 1
-    assert [path for _, path, _ in service.asked] == ["/v1/batches?api=plate&regions=us-ca,+de%26api%3Dvin"]
+    assert {path for _, path, _ in service.asked} == {"/v1/batches?api=plate&regions=us-ca,+de%26api%3Dvin"}
+    assert (len(service.asked), len(set(service.keys))) == (4, 1)
 
 
 def test_results_of_a_batch_that_runs_are_not_there_yet(

@@ -5,7 +5,7 @@ the batch, its map hands some fifty rows at a time to the plate or the VIN worke
 batch is and how it ended; while it runs, the map run says how far it is.
 
     <account id>/batches/<id>/list.jsonl      the rows, where they do not lie elsewhere
-                              map/...         what the map writes: JSON Lines, and a manifest
+                              map/...         what the map writes: which children it has run, and which failed
                               result.jsonl, result.csv, result.parquet, manifest.json
     parts/<id>/<first row>.jsonl              the outcome of each child, kept for as long as it may run again
     parts/notes/<id>/<first row>.json         rows that a child's worker may have died over
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from carsight_service.aws.dynamo import attribute_names, expiry, item_of, value_of
 from carsight_service.aws.signed import failure
 from carsight_service.contract.api import Api
-from carsight_service.contract.errors import InvalidRequest, StoreUnavailable
+from carsight_service.contract.errors import IdempotencyKeyReused, InvalidRequest, StoreUnavailable
 
 if TYPE_CHECKING:
     from carsight_service.deployment import Deployment
@@ -85,6 +85,8 @@ class Batch:
     detail: str | None = None
     """Why it has failed, for whoever submitted it."""
     redrives: int = 0
+    asked: str = ""
+    """SHA-256 of what was asked for, and must be asked for again under the same ``Idempotency-Key``."""
     pending: int | None = None
     """Rows that wait, and rows that are being read: known where the engine was asked, and has begun."""
     running: int | None = None
@@ -139,35 +141,47 @@ class Batches:
 
     # -- its execution ---------------------------------------------------------------------------------------
 
-    def begin(self, batch: Batch, rows: List) -> None:
-        """Note the batch and have its rows read. Nothing is counted yet."""
+    def begin(self, batch: Batch, rows: List, lines: bytes = b"") -> Batch:
+        """Note the batch, write the ``lines`` of its list if they are here, and have its rows read.
+
+        One that was begun before is returned as it is, once what was missing of that has been done. Raises
+        ``IdempotencyKeyReused`` where another request has begun it; if anything else, there is no batch.
+        """
         item = batch.to_item() | {"expires": expiry(self.deployment.clock(), KEPT)}
         wanted = {"account": batch.account, "api": batch.api, "list": asdict(rows)}
         settings, aws = self.deployment.settings, self.deployment.aws
-        _asked(aws.work.put_item, TableName=settings.table_name, Item=item)
+        table, begun, is_new = settings.table_name, batch, "attribute_not_exists(pk)"
         try:
-            _asked(
-                aws.states.start_execution,
-                stateMachineArn=settings.batches_machine_arn,
-                name=batch.id,
-                input=json.dumps(wanted),
-            )
+            _asked(aws.work.put_item, TableName=table, Item=item, ConditionExpression=is_new)
+        except _Refused:
+            begun = self.get(batch.id) or batch
+            if begun.asked != batch.asked:
+                raise IdempotencyKeyReused from None
+        if begun.state != "running":
+            return begun
+        start, machine = aws.states.start_execution, settings.batches_machine_arn
+        try:
+            if lines:
+                self.deployment.storage.write_result(rows.key, lines, "application/jsonl")
+            with suppress(_Refused):
+                _asked(start, stateMachineArn=machine, name=batch.id, input=json.dumps(wanted))
         except Exception:
-            self.change(batch, state="cancelled")
+            if begun is batch:
+                _asked(aws.work.delete_item, TableName=table, Key=_key(batch.id))
             raise
+        return begun
 
     def progress(self, batch: Batch) -> Batch:
         """Return how far the map of a batch is; a map that is over ends it before that has been noted."""
         if batch.state != "running":
             return replace(batch, pending=0, running=0)
-        states, runs = self.deployment.aws.states, []
-        with suppress(_Refused):
-            runs = _asked(states.list_map_runs, executionArn=self._execution(batch))["mapRuns"]
-        if not runs:
-            return batch
-        run = _asked(states.describe_map_run, mapRunArn=runs[0]["mapRunArn"])
-        state, counts = ENDS.get(run["status"], batch.state), run["itemCounts"]
-        return replace(batch, state=state, pending=counts["pending"], running=counts["running"])
+        states = self.deployment.aws.states
+        with suppress(_Refused, StoreUnavailable):  # which may be throttled, and the item says the rest
+            for known in _asked(states.list_map_runs, executionArn=self._execution(batch))["mapRuns"]:
+                run = _asked(states.describe_map_run, mapRunArn=known["mapRunArn"])
+                state, counts = ENDS.get(run["status"], batch.state), run["itemCounts"]
+                return replace(batch, state=state, pending=counts["pending"], running=counts["running"])
+        return batch
 
     def stop(self, batch: Batch) -> None:
         """Read no more rows of a batch; one that has ended is left as it is."""
@@ -255,7 +269,12 @@ class _Refused(Exception):
     """A condition did not hold: a write's, or Step Functions' own."""
 
 
-_REFUSALS = {"ConditionalCheckFailedException", "ExecutionDoesNotExist", "ExecutionNotRedrivable"}
+_REFUSALS = {
+    "ConditionalCheckFailedException",
+    "ExecutionAlreadyExists",
+    "ExecutionDoesNotExist",
+    "ExecutionNotRedrivable",
+}
 
 
 def _asked(call: Callable[..., Any], **arguments: Any) -> Any:

@@ -56,6 +56,10 @@ class DynamoClient:
         """Call ``PutItem``."""
         return self._call("PutItem", arguments)
 
+    def delete_item(self, **arguments: Any) -> dict[str, Any]:
+        """Call ``DeleteItem``."""
+        return self._call("DeleteItem", arguments)
+
     def _call(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         return repeated(partial(self._called, operation, arguments), self._tries)
 

@@ -127,7 +127,8 @@ def _create(client: Client, options: argparse.Namespace) -> Batch:
     if form is None or (form in _TYPES and _fits(path)):
         query = urlencode(wanted, safe=",")
         content_type = _TYPES.get(form or "", "application/json")
-        made = client.call("POST", f"/v1/batches?{query}", path.read_bytes(), content_type)
+        body, token = path.read_bytes(), secrets.token_hex(16)
+        made = client.call("POST", f"/v1/batches?{query}", body, content_type, token=token)
     else:
         made = _call(client, "", wanted | {"list": _put(client, path, form)})
     return _begun(client, options, made)
@@ -161,7 +162,8 @@ def _fetch(client: Client, options: argparse.Namespace) -> Batch:
 
 
 def _call(client: Client, path: str, body: Mapping[str, Any]) -> Batch:
-    return client.call("POST", f"/v1/batches{path}", json.dumps(body).encode(), "application/json")
+    sent, token = json.dumps(body).encode(), None if path else secrets.token_hex(16)
+    return client.call("POST", f"/v1/batches{path}", sent, "application/json", token=token)
 
 
 # -- lists ---------------------------------------------------------------------------------------------------

@@ -26,7 +26,9 @@ _POLL_SECONDS = (0.25, 0.5, 1.0, 2.0)
 _RETRIES = Retry(
     3, redirect=False, status_forcelist=(429, 502, 503, 504), raise_on_status=False, backoff_factor=0.5
 )
-"""Whoever watches a batch asks for hours. A POST is not sent again once it has arrived."""
+"""Whoever watches a batch asks for hours. A POST is not sent again once it may have arrived."""
+
+_RETRIES_OF_ALL = _RETRIES.new(allowed_methods=None)
 
 
 def add_caller(parser: argparse.ArgumentParser) -> None:
@@ -69,11 +71,21 @@ class Client:
         self._http = PoolManager(maxsize=AT_ONCE, retries=_RETRIES, timeout=Timeout(connect=5, read=60))
 
     def call(
-        self, method: str, path: str, body: bytes | None = None, content_type: str = ""
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        content_type: str = "",
+        *,
+        token: str | None = None,
     ) -> dict[str, Any]:
-        """Make one request. Raises ``CommandError`` with the answer's message where it is not a 200."""
-        headers = {"x-api-key": self._key or ""} | ({"content-type": content_type} if content_type else {})
-        answer = self.send(method, f"{self._url}{path}", body, headers)
+        """Make one request. Raises ``CommandError`` with the answer's message where it is not a 200.
+
+        A POST with a ``token``, its ``Idempotency-Key``, is sent again where its answer is lost.
+        """
+        headers = {"x-api-key": self._key or "", "content-type": content_type, "idempotency-key": token}
+        sent = {name: value for name, value in headers.items() if value}
+        answer = self.send(method, f"{self._url}{path}", body, sent)
         payload: dict[str, Any] = {}
         with suppress(ValueError):
             payload = json.loads(answer.data)
@@ -88,8 +100,9 @@ class Client:
         self, method: str, url: str, body: bytes | Iterable[bytes] | None = None, headers: Any = None
     ) -> BaseHTTPResponse:
         """Send a request to any address. Raises ``CommandError`` where there is no answer."""
+        retries = _RETRIES_OF_ALL if "idempotency-key" in (headers or {}) else _RETRIES
         with _answering(url):
-            return self._http.request(method, url, body=body, headers=headers)
+            return self._http.request(method, url, body=body, headers=headers, retries=retries)
 
     def download(self, url: str, path: Path) -> None:
         """Write what is at ``url`` to ``path``, whole or not at all. Raises ``CommandError``."""

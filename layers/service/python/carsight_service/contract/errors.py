@@ -172,13 +172,13 @@ class RequestInProgress(ServiceError):
 
 
 class IdempotencyKeyReused(ServiceError):
-    """This ``Idempotency-Key`` has been used with another image."""
+    """This ``Idempotency-Key`` has been used with another request."""
 
     status = 422
     code = "idempotency_key_reused"
     message = "This Idempotency-Key was used with a different request."
     detail = (
-        "Choose a new Idempotency-Key for every image; repeat one only with the image it was first sent with."
+        "Choose a new Idempotency-Key for every request; repeat one only with what it was first sent with."
     )
 
 

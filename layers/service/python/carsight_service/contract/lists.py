@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import codecs
 import csv
+import gzip
 import io
 import json
+import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from carsight_service.contract.api import IMAGE_FIELDS, region_codes
 from carsight_service.contract.errors import InvalidRequest, checked_regions
@@ -27,12 +32,17 @@ _MAX_BLANK_ROWS = 1_100_000
 
 _IMAGE_COLUMNS = (
     *dict.fromkeys(name.replace("_", "").lower() for name in IMAGE_FIELDS),
-    *("url", "photo", "photourl", "picture", "link", "key"),
+    *("url", "uri", "s3uri", "imageuri", "photo", "photourl", "picture", "link", "key"),
 )
 """Letters and digits of a column's or a member's name, whatever their case: ``Image URL`` is one too."""
 
-_DELIMITERS = ",;\t|"
+_DELIMITERS = "\t;|,"
 """A spreadsheet writes the one that its country leaves free: a semicolon where the comma is decimal."""
+
+_GZIP = b"\x1f\x8b"
+
+_LINES_LOOKED_AT = 20
+"""For the delimiter; a row may have several."""
 
 _AS_WINDOWS = "carsight.windows-1252"
 
@@ -55,7 +65,7 @@ class Row:
 
     image: str
     """An http(s) URL, ``s3://bucket/key``, or the key of an upload."""
-    id: str | int | None = None
+    id: str | float | None = None
     """The caller's own name for it, which comes back in the result."""
     regions: tuple[str, ...] = ()
     """Where this car may be from; those of the whole list where there are none."""
@@ -74,7 +84,8 @@ def parse_row(value: object, number: int) -> Row:
     """
     named: Mapping[str, object] = {"image": value}
     if isinstance(value, Mapping):
-        named = {_letters(str(name)): cell for name, cell in value.items()}
+        # A data frame says NaN, which is unlike itself, where there is nothing.
+        named = {_letters(str(name)): cell for name, cell in value.items() if cell == cell}
     image = next((named[name] for name in _IMAGE_COLUMNS if name in named), None)
     if not isinstance(image, str) or not 1 <= len(image.strip()) <= MAX_ROW_CHARACTERS:
         raise InvalidRequest(
@@ -82,9 +93,7 @@ def parse_row(value: object, number: int) -> Row:
             "with one as its image"
         )
     identity = named.get("id")
-    if identity is not None and not (
-        isinstance(identity, str | int) and len(str(identity)) <= MAX_ID_CHARACTERS
-    ):
+    if not isinstance(identity, str | int | float | None) or len(str(identity)) > MAX_ID_CHARACTERS:
         raise InvalidRequest(f"Row {number}: id must be text of at most {MAX_ID_CHARACTERS} characters")
     try:
         regions = parse_regions(named.get("regions"))
@@ -111,15 +120,18 @@ def parse_regions(hints: object) -> tuple[str, ...]:
 def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
     """Yield the rows of a list of the form ``jsonl`` or ``csv``, in UTF-8, or UTF-16 with a byte order mark.
 
-    What is no UTF-8 in a CSV is taken for Windows-1252, in which spreadsheets save notes with umlauts.
-    ``stream`` has ``readinto``: a file, a ``BytesIO``, or what botocore calls a body. Raises
-    ``InvalidRequest`` at the first invalid row, where there is no row, and after ``most``.
+    It may be compressed by gzip. What is no UTF-8 in a CSV is taken for Windows-1252, in which spreadsheets
+    save notes with umlauts. ``stream`` has ``readinto``: a file, a ``BytesIO``, or what botocore calls a
+    body. Raises ``InvalidRequest`` at the first invalid row, where there is no row, and after ``most``.
     """
     reader = io.BufferedReader(stream, 1 << 18)
-    # Spreadsheets save "Unicode text" as UTF-16, with the mark that tells which.
-    encoding = "utf-16" if reader.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    if reader.peek(2)[:2] == _GZIP:
+        reader = io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=reader)), 1 << 18)
     number = 0
     try:
+        # Spreadsheets save "Unicode text" as UTF-16, with the mark that tells which.
+        is_wide = reader.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        encoding = "utf-16" if is_wide else "utf-8-sig"
         errors = _AS_WINDOWS if form == "csv" and encoding != "utf-16" else "strict"
         lines = _lines(io.TextIOWrapper(reader, encoding, errors, newline=""))
         for value in _csv_values(lines) if form == "csv" else _json_values(lines):
@@ -128,6 +140,8 @@ def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
                 yield parse_row(value, number)
             else:
                 break
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise InvalidRequest(f"The list is broken after row {number}: gzip cannot unpack it") from None
     except UnicodeDecodeError:
         raise InvalidRequest("The list must be UTF-8, or UTF-16 with a byte order mark") from None
     except csv.Error as error:
@@ -161,9 +175,10 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
     if first.strip().lower().startswith("sep="):  # a spreadsheet's own word for its delimiter
         delimiter = first.strip()[4:5] or ","
     else:
-        delimiter, lines = max(_DELIMITERS, key=first.count), chain([first], lines)
+        begun = [first, *islice(lines, _LINES_LOOKED_AT)]
+        delimiter, lines = max(_DELIMITERS, key=partial(_fits, begun)), chain(begun, lines)
     try:
-        cells = csv.reader(lines, strict=True, delimiter=delimiter)
+        cells = csv.reader(lines, strict=True, delimiter=delimiter, skipinitialspace=True)
     except (TypeError, ValueError) as error:
         raise csv.Error(str(error)) from None
     rows = _filled(cells, lambda row: any(cell.strip() for cell in row))
@@ -187,6 +202,18 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
             )
     for row in rows:
         yield dict(zip(columns, row, strict=False))
+
+
+def _fits(lines: list[str], delimiter: str) -> tuple[bool, ...]:
+    """Judge a delimiter by the first rows: it names a column of images, or leaves a URL whole, in columns."""
+    rows: list[list[str]] = []
+    with suppress(csv.Error):
+        rows += islice(filter(any, csv.reader(lines, delimiter=delimiter, skipinitialspace=True)), 2)
+    head, *below = rows or [[]]
+    is_named = not {_letters(name) for name in head}.isdisjoint(_IMAGE_COLUMNS)
+    begins = any(re.match(r"\w+://", cell) for row in rows for cell in row)
+    is_table = len(head) > 1
+    return is_named, begins, is_table and all(len(row) == len(head) for row in below), is_table
 
 
 def _filled(rows: Iterator[Cells], is_filled: Callable[[Cells], bool]) -> Iterator[Cells]:

@@ -197,7 +197,10 @@ def submit_batch(call: Call) -> Response:
     request = parse_batch(call.request.body, call.request.content_type, call.request.query)
     _require_api(account, request.api)
     profile = account.profile
-    batch = submit(call.deployment, profile.account, profile.key_id, request)
+    token = call.request.idempotency_key
+    batch, is_known = submit(call.deployment, profile.account, profile.key_id, request, token)
+    if is_known:
+        return _about(call, call.batches.progress(batch), {"idempotent-replayed": "true"})
     return _about(call, batch)
 
 
@@ -226,9 +229,9 @@ def _batch(call: Call) -> Batch:
     return batch
 
 
-def _about(call: Call, batch: Batch) -> Response:
+def _about(call: Call, batch: Batch, headers: Mapping[str, str] | None = None) -> Response:
     answer = BatchAnswer.of(batch, call.deployment.storage, call.request_id)
-    return respond(200, answer.model_dump(mode="json"))
+    return respond(200, answer.model_dump(mode="json"), headers)
 
 
 def _require_api(account: model.Account, api: Api) -> None:

@@ -8,7 +8,9 @@ import re
 import secrets
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -102,58 +104,70 @@ def _json_object(body: bytes) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {"images": value}
 
 
-def submit(deployment: Deployment, account: str, key_id: str, request: BatchRequest) -> Batch:
-    """Start the batch that a request asks for. Raises ``InvalidRequest`` where its list cannot be read."""
-    batches, storage = Batches(deployment), deployment.storage
-    created = deployment.clock().isoformat(timespec="seconds")
-    batch = Batch(secrets.token_hex(16), account, key_id, request.api, created, request.regions)
+def submit(
+    deployment: Deployment, account: str, key_id: str, request: BatchRequest, token: str | None
+) -> tuple[Batch, bool]:
+    """Start the batch that a request asks for; say whether a request with the same ``token`` had begun it.
+
+    Raises ``InvalidRequest`` where its list cannot be read, and ``IdempotencyKeyReused``.
+    """
+    batches, created = Batches(deployment), deployment.clock().isoformat(timespec="seconds")
+    name = _digest(f"{account} {token}")[:32] if token else secrets.token_hex(16)
+    batch = Batch(name, account, key_id, request.api, created, request.regions, asked=_digest(repr(request)))
+    rows = List("rows", deployment.storage.results_bucket, batch.object("list.jsonl"))
     if request.address:
-        rows = _find_list(deployment, account, request.address)
+        rows = _named_list(deployment, account, request.address)
+        if not (token and batches.get(name)):
+            _look_at(deployment.aws.s3, rows, request.address)
     else:
-        rows = List("rows", storage.results_bucket, batch.object("list.jsonl"))
-        storage.write_result(rows.key, b"".join(row.line() for row in request.rows), "application/jsonl")
         batch = replace(batch, rows=len(request.rows))
-    batches.begin(batch, rows)
-    return batch
+    begun = batches.begin(batch, rows, b"".join(row.line() for row in request.rows))
+    return begun, begun is not batch
 
 
-def _find_list(deployment: Deployment, account: str, address: str) -> List:
-    """Return the list at ``address`` once its beginning has been checked. Raises ``InvalidRequest``."""
-    s3 = deployment.aws.s3
+def _digest(text: str) -> str:
+    return sha256(text.encode("utf-8", "replace")).hexdigest()
+
+
+def _named_list(deployment: Deployment, account: str, address: str) -> List:
+    """Return the list that ``address`` names, there or not. Raises ``InvalidRequest`` where it names none."""
     if sent := _SENT.fullmatch(address):
-        bucket, key, form = deployment.storage.results_bucket, f"{account}/{address}", sent[1]
-    elif named := _NAMED.fullmatch(address):
-        bucket, key = named[1], named[2]
-        form = "prefix" if not key or key.endswith("/") else key.rpartition(".")[2].lower()
-        if bucket not in deployment.settings.allowed_buckets:
-            raise InvalidRequest(f"The bucket {bucket[:63]} is not among those that this deployment reads")
-    else:
+        return List(sent[1], deployment.storage.results_bucket, f"{account}/{address}")
+    if not (named := _NAMED.fullmatch(address)):
         raise InvalidRequest(
             "list must be s3://bucket/list.jsonl, .csv or .parquet, s3://bucket/prefix/, or the list that "
             "/v1/batches/lists has named"
         )
+    bucket, key = named[1], named[2]
+    if bucket not in deployment.settings.allowed_buckets:
+        raise InvalidRequest(f"The bucket {bucket[:63]} is not among those that this deployment reads")
+    name = key.lower().removesuffix(".gz")
+    form = "prefix" if not key or key.endswith("/") else name.rpartition(".")[2]
     if form not in ("jsonl", "csv", "parquet", "prefix"):
         raise InvalidRequest("A list must end in .jsonl, .csv or .parquet, and a prefix in a slash")
+    return List(form, bucket, key)
+
+
+def _look_at(s3: Any, rows: List, address: str) -> None:
+    """Raise ``InvalidRequest`` where a list is missing, or broken at its beginning."""
     try:
-        if form != "prefix":
-            _look_at(s3.get_object(Bucket=bucket, Key=key)["Body"], form)
-        elif not s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents"):
-            raise InvalidRequest(f"There is no object under {address[:200]}")
+        if rows.kind == "prefix":
+            if not s3.list_objects_v2(Bucket=rows.bucket, Prefix=rows.key, MaxKeys=1).get("Contents"):
+                raise InvalidRequest(f"There is no object under {address[:200]}")
+            return
+        with closing(s3.get_object(Bucket=rows.bucket, Key=rows.key)["Body"]) as body:
+            if rows.kind != "parquet":
+                deque(islice(read_rows(body, rows.kind), _ROWS_LOOKED_AT), maxlen=0)
+            elif body.read(4) != b"PAR1":
+                raise InvalidRequest("The list is not Parquet")
     except (BotoCoreError, ClientError) as error:
         failed = failure(error)
         if not failed.is_answered:
             raise StoreUnavailable(failed.code) from error
-        raise InvalidRequest(f"{address[:200]} cannot be read: {failed.code}") from error
-    return List(form, bucket, key)
-
-
-def _look_at(body: Any, form: str) -> None:
-    """Raise ``InvalidRequest`` where a list is broken at its beginning."""
-    with body:
-        if form != "parquet":
-            deque(islice(read_rows(body, form), _ROWS_LOOKED_AT), maxlen=0)
-        elif body.read(4) != b"PAR1":
-            raise InvalidRequest("The list is not Parquet")
+        why = failed.code
+        if why in ("NoSuchKey", "AccessDenied"):  # S3 says the second where keys may not be listed
+            why = "it is not there, or may not be read"
+        raise InvalidRequest(f"{address[:200]} cannot be read: {why}") from error
 
 
 class ListRequest(BaseModel):

@@ -392,7 +392,8 @@ _PARAMETERS: Document = {
         "schema": {"type": "string", "minLength": 1},
         "description": (
             "Chosen by the client. A repeat with the same key and image within 24 hours gets the stored 200 "
-            "with `idempotent-replayed: true`; it is neither counted nor computed again."
+            "with `idempotent-replayed: true`; it is neither counted nor computed again. A batch is begun "
+            "once for as long as it is known, 30 days; a repeat is told how far it is."
         ),
     },
     "source": {
@@ -451,12 +452,14 @@ def _paths() -> Document:
 
 def _operation(route: Route, operation: Operation) -> Document:
     responses = error_responses(_errors(route, operation))
-    success = {"description": "OK", "content": _content(route, operation)}
+    success: Document = {"description": "OK", "content": _content(route, operation)}
     if route.api is not None:
         for status in _COUNTED_ERRORS & responses.keys():
             responses[status]["headers"] |= {name: _ref("headers", name) for name in _COUNTED}
         success["description"] = "The reading. One unit is counted, for this answer alone."
-        success["headers"] = {name: _ref("headers", name) for name in (*_COUNTED, "idempotent-replayed")}
+        success["headers"] = {name: _ref("headers", name) for name in _COUNTED}
+    if "idempotency-key" in operation.parameters:
+        success.setdefault("headers", {})["idempotent-replayed"] = _ref("headers", "idempotent-replayed")
     described: Document = {"operationId": operation.name, "summary": operation.summary, "tags": [route.tag]}
     if route.tag == "Description":
         described["security"] = []

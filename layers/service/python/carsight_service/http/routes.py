@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from carsight_service.contract.api import Api
-from carsight_service.contract.errors import InvalidRequest, NotFound, PlanWithoutApi
+from carsight_service.contract.errors import IdempotencyKeyReused, InvalidRequest, NotFound, PlanWithoutApi
 
 if TYPE_CHECKING:
     from carsight_service.contract.errors import ServiceError
@@ -192,9 +192,9 @@ ROUTES: Sequence[Route] = (
         "submitBatch",
         "Have a list of images read in the background",
         "BatchAnswer",
-        errors=lambda: [InvalidRequest("api must be plate or vin"), PlanWithoutApi()],
+        errors=lambda: [InvalidRequest("api must be plate or vin"), PlanWithoutApi(), IdempotencyKeyReused()],
         body="Batch",
-        parameters=("api",),
+        parameters=("api", "idempotency-key"),
     ),
     _single(
         "/v1/batches/lists",

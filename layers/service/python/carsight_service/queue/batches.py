@@ -1,20 +1,18 @@
-"""A child of a batch's map: some fifty rows are read, counted under one ticket, and answered together.
+"""A child of a batch's map: some fifty rows are read, counted under one ticket, and stored together.
 
 They are counted once they are read, like a call: a ticket is in the meter for as long as it takes to store
 what it pays for, and all children of a key share that item.
 
 Step Functions may run a child twice, at once or after its worker died. What a child has come to is one object
 of the results bucket, its outcome, and that object alone decides: units are charged for the outcome that
-names their ticket, and given back for any other. Whoever finds an outcome returns it; of two runs that store
-one, S3 lets the first. In the order in which a worker may die, and what the next run finds:
+names their ticket, and given back for any other. Whoever runs a child, or ends its batch, first closes the
+tickets that are open: where there is no outcome, a void one is stored, in whose place only those put another
+who have seen it. Whoever comes late with an outcome of the same child finds one there, and returns it.
 
-    rows read            nothing: they are read again
-    units taken          the ticket is in the meter: the same units, not counted again
-    outcome stored       nothing is read; what is left is to close the ticket
-    ticket closed        nothing left of it; the outcome is the answer
-
-When a batch ends, tickets that are still open are closed in the same way: what has no outcome gets a void
-one, in whose place nothing can be stored any more but by a redrive, which has seen it.
+    a worker dies with   the next run
+    rows read            reads them again
+    units taken          gives them back, and reads again
+    outcome stored       closes its ticket, and returns it
 
 A photo that ends its worker each time ends as a row too: from the third attempt on, each row is noted before
 it is read, and the one that was being read when the worker died is left out.
@@ -84,12 +82,6 @@ PATIENT_ATTEMPTS = 4
 SUSPICIOUS_ATTEMPTS = 2
 """From which attempt on a child notes which row it reads; one that ends its worker then is left out."""
 
-ANSWER_BYTES = 240_000
-"""The largest result of a child: Step Functions takes 256 KiB."""
-
-_BRIEFLY = ("row", "id", "input", "status", "code", "message", "request_id")
-"""What a child's answer says of each row where all would not fit."""
-
 _STOPPED = "the batch was stopped"
 
 _VOID = "void"
@@ -147,19 +139,12 @@ class Outcome:
 
     @property
     def is_void(self) -> bool:
-        """Whether the child has come to nothing, and may only run again when its batch is redriven."""
+        """Whether the child has come to nothing yet."""
         return self.ticket == _VOID
 
     def paid_by(self, grant: Grant) -> int:
         """Return how many of the units of ``grant`` it keeps."""
         return self.read if grant.ticket == self.ticket else 0
-
-    def answer(self) -> Sequence[Mapping[str, Any]]:
-        """Return its rows for Step Functions, in brief where all of them would not fit."""
-        rows = [json.loads(line) for line in self.lines.splitlines()]
-        if len(self.lines) <= ANSWER_BYTES:
-            return rows
-        return [{name: row[name] for name in _BRIEFLY if name in row} | {"truncated": True} for row in rows]
 
 
 @dataclass(frozen=True)
@@ -215,10 +200,7 @@ class Outcomes:
         return [grant for grant in granted if "-" in grant.ticket]  # no upload's ticket has a dash
 
     def settle(self, batch: Batch, first_row: int | None = None) -> None:
-        """Close the open tickets of one child, or of all of a batch, as their outcomes say.
-
-        Nothing can be stored under them any more then.
-        """
+        """Close the open tickets of one child, or of all of a batch: nothing is stored under them then."""
         for grant in self.open(batch):
             if grant.ticket.startswith(batch.tickets(first_row)):
                 outcome = self.decide(batch.part(batch.row_of(grant.ticket)), Outcome.void())
@@ -270,8 +252,8 @@ class BatchWorker:
         self._batches = Batches(deployment)
         self._outcomes = Outcomes(deployment)
 
-    def read(self, event: Event, deadline: float) -> Sequence[Mapping[str, Any]]:
-        """Read the rows of a child before ``deadline``; return the rows of its result.
+    def read(self, event: Event, deadline: float) -> Mapping[str, Any]:
+        """Read the rows of a child before ``deadline``; return what Step Functions keeps of it.
 
         Raises ``TryLater`` where its batch was stopped, and whatever is our fault: both are tried again.
         """
@@ -281,17 +263,17 @@ class BatchWorker:
         rows = [ChildRow(**item) for item in event["Items"]]
         child = Child(batch, rows, event["attempt"], min(deadline, time.monotonic() + CHILD_SECONDS))
         with timed(self._deployment.timer) as stages:
+            with stage("keys"):
+                self._outcomes.settle(batch, child.first)
             outcome = self._outcomes.get(batch.part(child.first))
             if outcome is None or outcome.is_void:
                 outcome = self._read(child, outcome)
-            else:
-                self._outcomes.settle(batch, child.first)
         if outcome.is_void:
             raise TryLater(_STOPPED)
-        about = {"batch": batch.id, "row": child.first, "rows": len(rows), "read": outcome.read}
+        about = {"row": child.first, "rows": len(rows), "read": outcome.read}
         milliseconds = {name: round(value, 1) for name, value in stages.items()}
-        logger.info("rows read", extra={**about, "ms": milliseconds})
-        return outcome.answer()
+        logger.info("rows read", extra={"batch": batch.id, **about, "ms": milliseconds})
+        return about
 
     def _running(self, batch_id: str) -> Batch | None:
         """Return the batch, None where it does not run."""
@@ -305,9 +287,8 @@ class BatchWorker:
         """
         rows = [item.answer(200, {}) for item in child.rows]  # as far as is known
         try:
-            if not child.attempt:  # a run that died may have taken what was left, for these rows
-                with stage("keys"):
-                    self._deployment.meters.admit_by_id(child.batch.account, child.batch.api)
+            with stage("keys"):
+                self._deployment.meters.admit_by_id(child.batch.account, child.batch.api)
             rows = self._rows(child)
             if not (units := sum(row["status"] == 200 for row in rows)):
                 return self._store(child, Outcome.of(rows), void)
@@ -321,8 +302,7 @@ class BatchWorker:
         runs = self._running(child.batch.id)
         over = LimitExceeded(grant.usage, self._deployment.clock())
         rows = self._charged(child, rows, grant.units, over)
-        mine = Outcome.of(rows, grant.ticket) if runs else Outcome.void()
-        outcome = self._store(child, mine, void)
+        outcome = self._store(child, Outcome.of(rows, grant.ticket) if runs else Outcome.void(), void)
         with stage("keys"):
             self._deployment.meters.close(grant, outcome.paid_by(grant))
         return outcome
@@ -335,26 +315,18 @@ class BatchWorker:
         return outcome
 
     def _take(self, child: Child, units: int) -> Grant:
-        """Take the units of a child, unless a run before has taken them and not come to an end.
+        """Take the units of a child, when its turn has come: what it has read would have to be read again.
 
-        It waits for its turn: what has been read would have to be read again. A ticket has a name of its own,
-        so that a run that comes late, when another has closed its ticket, has none to it.
+        The ticket has a name of its own, so that a run that comes late, when another has closed its ticket,
+        has none to it.
         """
-        batch, own, turns = child.batch, child.batch.tickets(child.first), TURNS
+        batch = child.batch
+        ticket = f"{batch.tickets(child.first)}{secrets.token_hex(3)}"
+        turns = TURNS
         while True:
             try:
-                in_hand = self._outcomes.open(batch)
-                left = [grant for grant in in_hand if grant.ticket.startswith(own)]
-                if any(grant.units >= units for grant in left):
-                    return _most(left)
-                if len(in_hand) < MOST_IN_HAND or not turns:
-                    ticket = own + secrets.token_hex(3)
-                    taken = self._deployment.meters.take(batch.account, batch.api, units, ticket)
-                    return _most([taken, *left])  # what is not used is given back when the batch ends
-            except LimitExceeded:
-                if not left:
-                    raise
-                return _most(left)
+                if not turns or len(self._outcomes.open(batch)) < MOST_IN_HAND:
+                    return self._deployment.meters.take(batch.account, batch.api, units, ticket)
             except StoreUnavailable:
                 if not turns:
                     raise
@@ -398,9 +370,7 @@ class BatchWorker:
     def _row(self, child: Child, item: ChildRow, photo: Future[tuple[Row, bytes]]) -> dict[str, Any]:
         """Read one row. Raises where that is worth another attempt; anything else is the row's answer."""
         if time.monotonic() + SECONDS_A_ROW > child.deadline:
-            if child.attempt:  # rows so slow are so again, and the child itself has five minutes
-                return self._refused(child, item, RequestTimedOut())
-            raise TryLater("no time for another row")
+            return self._refused(child, item, RequestTimedOut())  # it would be as slow again
         start = self._deployment.timer()
         try:
             with stage("load"):
@@ -436,11 +406,6 @@ class BatchWorker:
                     raise InvalidImage("not an upload of this account")
                 return row, storage.read_photo(source.bucket, key).data
         return row, self._deployment.images.load(source)
-
-
-def _most(grants: Sequence[Grant]) -> Grant:
-    """Return the one of the most units."""
-    return max(grants, key=lambda grant: grant.units)
 
 
 def fetched_ahead(

@@ -1,7 +1,7 @@
 """Before a batch's map, and after it: its list is looked at, and its results are joined and announced.
 
 Whatever has ended a map, results are joined out of what its children have come to, in the order of the list;
-a redrive joins them anew, with what was missing. The map's own files of JSON Lines stay beside them.
+a redrive joins them anew, with what was missing.
 """
 
 from __future__ import annotations
@@ -91,19 +91,18 @@ class BatchJobs:
             return {"id": batch_id, "state": "redriven"}
         if not batch.finished:
             batch = self._finish(batch, state, manifest)
-        if batch.state == "finished":  # a child that has an outcome may have run again, and died over units
-            self._outcomes.settle(batch)
         return {"id": batch.id, "state": batch.state, "read": batch.read, "failed": batch.failed}
 
     def _finish(self, batch: Batch, state: State, manifest: str) -> Batch:
-        if state != "finished":
-            # First of all: a child that takes units from now on finds that the batch is over.
-            if batch.state == "running":
-                # Somebody may be stopping it at this moment, or be told of the same end.
-                batch = self._batches.change(batch, state=state) or self._batches.get(batch.id) or batch
-            self._outcomes.settle(batch)
-        files = json.loads(self._body(self._bucket, manifest).read())["ResultFiles"] if manifest else {}
-        for file in files.get("FAILED", ()):
+        if state != "finished" and batch.state == "running":
+            # First of all: a child that takes units from now on finds that the batch is over. Somebody may be
+            # stopping it at this moment, or be told of the same end.
+            batch = self._batches.change(batch, state=state) or self._batches.get(batch.id) or batch
+        self._outcomes.settle(batch)
+        failures = (
+            json.loads(self._body(self._bucket, manifest).read())["ResultFiles"]["FAILED"] if manifest else ()
+        )
+        for file in failures:
             self._give_up(batch, file["Key"])
         read, failed = self._join(batch)
         rows = read + failed if state == "finished" else batch.rows
@@ -114,9 +113,7 @@ class BatchJobs:
         known: dict[str, Any] = {"state": state, "rows": rows, "read": read, "failed": failed}
         ended = replace(batch, **known)
         summary = self._summary(ended)
-        own = [{"key": file["Key"], "bytes": file["Size"]} for file in files.get("SUCCEEDED", ())]
-        manifested = json.dumps({**summary, "files": own}).encode()
-        self._deployment.storage.write_result(batch.object(RESULTS["manifest"]), manifested)
+        self._deployment.storage.write_result(batch.object(RESULTS["manifest"]), json.dumps(summary).encode())
         self._announcer.announce("carsight.batch", batch.account, batch.delivery, summary)
         self._batches.end(batch, **known)
         return ended

@@ -133,14 +133,14 @@ PLATE_READER = PlateReaderConfig(steps=2400, batch=32, rate=2.5e-4, floor=0.02, 
 
 @dataclass(frozen=True, kw_only=True)
 class LeanPlateReaderConfig(PlateReaderConfig):
-    """The lean plate reader's training; ``start`` is the plate reader that it is made of and asks."""
+    """The lean plate reader's training; ``start`` is the plate reader it is derived from and taught by."""
 
-    teacher: str | None = option(None, "the plate reader to ask, where start is a lean one")
-    found: float = option(0.6, "share of crops that the detector finds in photos taken anew")
-    same_weight: float = option(1.6, "weight of how far each step is from what the teacher says there")
-    sure_weight: float = option(1.5, "weight of the loss of the teacher's text, where it is sure")
+    teacher: str | None = option(None, "the plate reader that teaches, if start is a lean one")
+    found: float = option(0.6, "share of crops that the detector finds in varied photos")
+    same_weight: float = option(1.6, "weight of the divergence from the teacher at each time step")
+    sure_weight: float = option(1.5, "weight of the CTC loss of the teacher's text where it is sure")
     text_weight: float = option(0.1, "weight of the known texts' loss")
-    hint_weight: float = option(0.5, "weight of what the blocks miss of the teacher's")
+    hint_weight: float = option(0.5, "weight of the blocks' error against the teacher's blocks")
 
 
 LEAN_PLATE_READER = LeanPlateReaderConfig(
@@ -153,8 +153,8 @@ class VinReaderConfig(Config):
     """The VIN reader's training."""
 
     real: float = option(0.65, "share of real lines in a batch; the rest are rendered")
-    far: float = option(0.35, "share of lines that are seen from far: few pixels a character")
-    struck: float = option(0.0, "share of a batch that is drawn as struck into metal, beside these")
+    far: float = option(0.35, "share of distant lines: few pixels per character")
+    struck: float = option(0.0, "share of a batch that is drawn as struck into metal, in addition")
 
 
 VIN_READER = VinReaderConfig(steps=2400, rate=2e-4, warmup=60, decay=0.99, every=75)
@@ -175,12 +175,12 @@ HARD_VIN_READER = VinReaderConfig(
 
 @dataclass(frozen=True, kw_only=True)
 class LeanVinReaderConfig(VinReaderConfig):
-    """The lean VIN reader's training; ``start`` is the VIN reader that it is made of and asks."""
+    """The lean VIN reader's training; ``start`` is the VIN reader it is derived from and taught by."""
 
-    teacher: str | None = option(None, "the VIN reader to ask, where start is a lean one")
-    smaller: float = option(0.4, "share of a batch that are lines from afar; the rest are crops of the pool")
-    text_weight: float = option(0.5, "weight of the known texts' loss beside that of what the teacher says")
-    hint_weight: float = option(2.0, "weight of what the blocks miss of the teacher's")
+    teacher: str | None = option(None, "the VIN reader that teaches, if start is a lean one")
+    smaller: float = option(0.4, "share of distant lines in a batch; the rest are crops of the pool")
+    text_weight: float = option(0.5, "weight of the known texts' loss beside the teacher's")
+    hint_weight: float = option(2.0, "weight of the blocks' error against the teacher's blocks")
 
 
 LEAN_VIN_READER = LeanVinReaderConfig(
@@ -192,11 +192,9 @@ LEAN_VIN_READER = LeanVinReaderConfig(
 class SmallVinReaderConfig(VinReaderConfig):
     """The small VIN reader's training."""
 
-    same: float = option(0.3, "weight of what the large reader says of each step, where it is not clear")
-    same_clear: float = option(0.08, "the same where it is clear, and the text is learned")
-    illegible: float = option(
-        0.15, "share of the crops that the large reader cannot read that are learned from"
-    )
+    same: float = option(0.3, "weight of the large reader's output per time step, where it is not clear")
+    same_clear: float = option(0.08, "the same where it is clear and the text is learned as well")
+    illegible: float = option(0.15, "share of the crops illegible to the large reader that are used")
 
 
 SMALL_VIN_READER = SmallVinReaderConfig(

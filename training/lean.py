@@ -1,14 +1,13 @@
-"""Lean readers: what is left of a reader's body when a bit of accuracy may be learned back.
+"""Lean readers: faster versions of a reader, derived from it and taught by it.
 
-Of the time of a reader in INT8 (training/ppocr.py), well over half goes into what lies between its integer
-convolutions: GELUs in floats, depthwise convolutions in floats, and the ways there and back. A lean body has
-a ReLU in place of each GELU, which an integer convolution does in passing, and all of it is in INT8 up to the
-feature maps; its expansions are narrower. It takes the picture's bytes.
+Well over half of a reader's time in INT8 (training/ppocr.py) is spent between its integer convolutions: on
+GELUs and depthwise convolutions in float, and on conversions. A lean body has ReLUs instead of GELUs, which
+an integer convolution computes for free, narrower expansions, and INT8 throughout up to the feature maps. It
+takes the picture's bytes.
 
-``shrink`` makes a lean reader out of a reader, block by block: the hidden units that matter are kept, and
-the way back from them is solved for (least squares) so that the block's output is the reader's as nearly as
-can be. The result reads most of what the reader reads before it has learned anything. The reader is then its
-``Teacher``.
+``shrink`` derives a lean reader block by block: the most useful hidden units are kept, and the projection
+from them is fitted (least squares) to the original block's output. The result reads most of what the reader
+reads before any training. The reader is then its ``Teacher``.
 """
 
 from __future__ import annotations
@@ -34,15 +33,15 @@ from training.quantize import float_weights, quantize
 from training.rounding import round_weights
 
 ATTENTION = ("attention1", "attention2")
-"""Names of the attention layers. Of 577 plates a plate reader without the second misreads 11 more, 9 of them
-with two like characters in a row."""
+"""Names of the attention layers. Without the second, a plate reader misreads 11 more of 577 plates, 9 of them
+with doubled characters."""
 
 QUANTIZED = ("Conv", "Relu", "MaxPool", "Add", "Mul", "Pad")
-"""Kinds of a lean reader's nodes that are quantized, but for its ``float_nodes``."""
+"""Node types of a lean reader that are quantized, except for its ``float_nodes``."""
 
 
 Outputs = tuple[Tensor, Tensor | None, list[Tensor]]
-"""What a lean reader gives while it learns: logits of text and region, and what each of its blocks does."""
+"""A lean reader's outputs during training: logits of text and region, and the output of each block."""
 
 
 class LeanBody(ppocr.Body):
@@ -56,7 +55,7 @@ class LeanBody(ppocr.Body):
         self, hidden: Sequence[int], attention: Sequence[str] = ATTENTION, gates: bool = True
     ) -> None:
         super().__init__()
-        # ONNX Runtime adds two maps of bytes in half the time that it takes to lay them side by side.
+        # ONNX Runtime adds two maps of bytes in half the time it takes to concatenate them.
         self.stem4, self.stem4b = nn.Conv2d(48, 48, 3, 2, 1), nn.Conv2d(48, 48, 3, 2, 1, bias=False)
         blocks = []
         for block, units in zip(self.blocks, hidden, strict=True):
@@ -71,20 +70,20 @@ class LeanBody(ppocr.Body):
             delattr(self, name)
 
     def stemmed(self, x: Tensor) -> Tensor:
-        """Map (B, 3, 48, W) to what the blocks take, (B, 96, 12, W / 4)."""
+        """Map (B, 3, 48, W) to the blocks' input, (B, 96, 12, W / 4)."""
         x = F.pad(F.relu(self.stem1(x)), (0, 1, 0, 1))
         y = F.pad(F.relu(self.stem2(x)), (0, 1, 0, 1))
         x = F.relu(self.stem4(F.max_pool2d(x, 2, 1)) + self.stem4b(F.relu(self.stem3(y))))
         return F.relu(self.stem5(x))
 
     def attend(self, x: Tensor) -> Tensor:
-        """Return the time steps (B, T, 120), each having seen the others."""
+        """Apply the attention layers to time steps (B, T, 120)."""
         for name in self.attention:
             x = getattr(self, name)(x)
         return x
 
     def quantized(self) -> list[nn.Module]:
-        """Return what an INT8 model has in INT8: no gates, no neck."""
+        """Return the modules that an INT8 model has in INT8: no gates, no neck."""
         stem = [self.stem1, self.stem2, self.stem3, self.stem4, self.stem4b, self.stem5]
         blocks: list[nn.Module] = []
         for block in self.blocks:
@@ -93,7 +92,7 @@ class LeanBody(ppocr.Body):
         return [*stem, *blocks]
 
     def prepare(self) -> list[nn.Parameter]:
-        """Compute with weights as INT8 will hold them; freeze the stem and return what may learn."""
+        """Round weights as INT8 will, freeze the stem, and return the parameters that may learn."""
         round_weights(self.quantized())
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(not name.startswith("stem"))
@@ -101,7 +100,7 @@ class LeanBody(ppocr.Body):
 
 
 class LeanRegionHead(ppocr.RegionHead):
-    """A region head whose colors come from a convolution, which takes bytes; 0..1."""
+    """A region head that averages colors with a convolution, which can take bytes; 0..1."""
 
     def colors(self, image: Tensor) -> Tensor:
         """Return the means of cells of 8 x 8 pixels."""
@@ -130,7 +129,7 @@ class LeanReader(nn.Module):
         self.region = LeanRegionHead(regions) if regions else None
 
     def forward(self, image: Tensor) -> Outputs | tuple[Tensor, Tensor | None]:
-        """Return the logits of the text and of the region; while it learns, what the blocks give, too."""
+        """Return the logits of text and region and, during training, the blocks' outputs."""
         colors = None if self.region is None else self.region.colors(image)  # in bytes, so before the maps
         maps = self.body.stemmed(image)
         seen = []
@@ -142,7 +141,7 @@ class LeanReader(nn.Module):
         return (logits, regions, seen) if self.training else (logits, regions)
 
 
-# --- a lean reader out of a reader ---
+# --- deriving a lean reader ---
 
 
 def read_reader(checkpoint: str | None, alphabet: str) -> ppocr.Reader:
@@ -152,7 +151,7 @@ def read_reader(checkpoint: str | None, alphabet: str) -> ppocr.Reader:
         SystemExit: there is none.
     """
     if not checkpoint:
-        raise SystemExit("a lean reader is made out of a reader: name its checkpoint, --start")
+        raise SystemExit("a lean reader is derived from a reader: name its checkpoint, --start")
     weights, saved = averaged_weights(Path(checkpoint))
     reader = ppocr.Reader(alphabet, len(saved.get("regions", [])) or None)
     reader.load_state_dict(weights)
@@ -162,9 +161,9 @@ def read_reader(checkpoint: str | None, alphabet: str) -> ppocr.Reader:
 def begin(
     lean: LeanReader, checkpoint: Path, reader: Callable[[], ppocr.Reader], crops: Callable[[], list[Pixels]]
 ) -> None:
-    """Give ``lean`` the weights of ``checkpoint`` if that is a lean reader's, else what it can have of them.
+    """Load ``checkpoint`` into ``lean`` if it is a lean reader's; otherwise ``shrink`` the reader it holds.
 
-    Only for the latter are the ``reader`` of the checkpoint and ``crops`` of one width asked for.
+    Only ``shrink`` needs the ``reader`` of the checkpoint and ``crops`` of one width.
     """
     weights, _ = averaged_weights(checkpoint)
     if "body.stem4b.weight" in weights:
@@ -175,7 +174,7 @@ def begin(
 
 @torch.no_grad()
 def shrink(lean: LeanReader, reader: ppocr.Reader, images: Tensor) -> None:
-    """Give ``lean`` what of the weights of ``reader`` does best on ``images`` (B, 3, 48, W), 0..1."""
+    """Fit ``lean`` to ``reader``, which is left as it is, on ``images`` (B, 3, 48, W), 0..1."""
     own, body = lean.body, reader.body
     weights = {name: value for name, value in reader.state_dict().items() if ".blocks." not in name}
     # The pixels of a lean reader are 0..1, a reader's -1..1.
@@ -204,7 +203,7 @@ def shrink(lean: LeanReader, reader: ppocr.Reader, images: Tensor) -> None:
 
 
 def _shrink_block(new: ppocr.Block, old: ppocr.Block, x: Tensor, wanted: Tensor) -> None:
-    """Make what ``new`` makes of ``x`` as near to ``wanted`` as its hidden units allow."""
+    """Fit ``new`` so that its output for ``x`` is as close to ``wanted`` as its hidden units allow."""
     new.depthwise.load_state_dict(old.depthwise.state_dict())
     seen = old.depthwise(x)
     if old.excite is not None and new.excite is not None:
@@ -235,7 +234,7 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _solved(inputs: Tensor, outputs: Tensor, ridge: float = 1e-3) -> tuple[Tensor, Tensor]:
-    """Return the weights (O, I) and the bias (O) of the linear map from (N, I) that is nearest to (N, O)."""
+    """Return weights (O, I) and bias (O) of the least-squares linear map from (N, I) to (N, O)."""
     mean, wanted = inputs.mean(0), outputs.mean(0)
     x, y = inputs - mean, outputs - wanted
     square = (x.T @ x).double()
@@ -244,15 +243,14 @@ def _solved(inputs: Tensor, outputs: Tensor, ridge: float = 1e-3) -> tuple[Tenso
     return weight, wanted - weight @ mean
 
 
-# --- how it learns from it ---
+# --- distillation ---
 
 
 class Teacher:
-    """A reader that tells a lean one what it says of a crop, step by step, and what each of its blocks sees.
+    """A reader whose output at each time step, and whose blocks' outputs, a lean one learns to reproduce.
 
-    Asked about the very crops that the lean one is shown, and not about crops that differ from them in light
-    or by a pixel, it halves what is left of the loss; and with hints from the blocks the lean one learns in
-    hundreds of steps what it takes thousands to learn without.
+    It has to be asked about the very crops that the lean one is shown: answers to crops that differ in light
+    or by a pixel leave twice the loss. With hints from the blocks, hundreds of steps replace thousands.
     """
 
     def __init__(self, reader: ppocr.Reader) -> None:
@@ -262,16 +260,16 @@ class Teacher:
     def terms(
         self, outputs: Outputs, images: Tensor, hint: float, same: float = 4.0, text: float = 0.0
     ) -> dict[str, Tensor]:
-        """Return the terms of the loss of what the pupil answers.
+        """Return the terms of the pupil's loss.
 
         Args:
-            outputs: What the pupil gives while it learns.
-            images: What the teacher sees, 0..1: what the pupil saw, or a clearer view of it.
-            hint: Weight of the share of each block's variance that the pupil's misses.
-            same: Weight of the divergence of what it says from what the teacher says, step by step.
-            text: Weight of the loss (CTC) of the teacher's text, where that is ``sure_texts``. At which step
-                a character is said is the teacher's whim: a pupil that is asked for no more than the same
-                gives a character to two steps, a part to each, and so half of it to either text.
+            outputs: The pupil's outputs during training.
+            images: The teacher's input, 0..1: the pupil's, or a clearer view of it.
+            hint: Weight of the share of each block's variance that the pupil misses.
+            same: Weight of the divergence from the teacher's output, per time step.
+            text: Weight of the CTC loss of the teacher's text, where it is sure (``sure_texts``). At which of
+                two steps the teacher puts a character is arbitrary, and a pupil that only imitates the steps
+                splits it between them.
         """
         reader, (said, named, seen) = self.reader, outputs
         with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
@@ -280,7 +278,7 @@ class Teacher:
             wanted = [maps := block(maps) for block in reader.body.blocks]
             logits = reader.head(reader.body.steps(maps))
             regions = None if reader.region is None else reader.region(reader.region.colors(centered), maps)
-        # The first crops' variances do for all: to compute them takes an eighth of a step.
+        # The first batch's variances serve for all: computing them takes an eighth of a step.
         self._worth = self._worth or [
             1 / x.float().var((0, 2, 3), keepdim=True).clamp(min=1e-4) for x in wanted
         ]
@@ -298,9 +296,9 @@ class Teacher:
 
 
 def sure_texts(logits: Tensor, alphabet: str, least: float = 0.3, longest: int = 10) -> list[str]:
-    """Return the texts that ``logits`` (B, T, C) say; "" where their best path has less than ``least``.
+    """Return the texts of ``logits`` (B, T, C), "" where the best path's probability is below ``least``.
 
-    So where it has more than ``longest`` characters, for which there may be too few steps.
+    Also "" for more than ``longest`` characters, for which there may be too few time steps.
     """
     paths = logits.float().log_softmax(-1).amax(-1).sum(-1).exp()
     texts = ppocr.greedy(logits, alphabet)
@@ -311,10 +309,10 @@ def sure_texts(logits: Tensor, alphabet: str, least: float = 0.3, longest: int =
 
 
 class _Missed(torch.autograd.Function):
-    """The mean of squares of what is missed, each channel's by its worth.
+    """The mean squared error, each channel weighed by ``worth``.
 
-    What backward needs is written down in forward, in the maps' own precision: of a step on a processor, that
-    is a fifth less than what Torch makes of the formula.
+    Forward stores what backward needs, in the maps' own precision: a training step on a CPU is a fifth faster
+    than with autograd.
     """
 
     @staticmethod
@@ -338,7 +336,7 @@ def _missed(seen: Tensor, wanted: Tensor, worth: Tensor) -> Tensor:
 
 
 def divergence(teacher: Tensor, pupil: Tensor) -> Tensor:
-    """Return the mean divergence (Kullback-Leibler) of what ``pupil``'s logits say from ``teacher``'s."""
+    """Return the mean Kullback-Leibler divergence of ``pupil``'s logits from ``teacher``'s."""
     wanted, said = teacher.float().log_softmax(-1), pupil.float().log_softmax(-1)
     return F.kl_div(said, wanted, reduction="none", log_target=True).sum(-1).mean()
 

@@ -1,6 +1,6 @@
-"""A lean plate reader (training/lean.py), taught by the plate reader that it is made of.
+"""The lean plate reader (training/lean.py), taught by the plate reader it is derived from.
 
-It is shown what the plate reader learns from and, as it has a teacher, crops too whose text nobody knows.
+It sees what the plate reader learns from and, as it has a teacher, also crops whose text is not known.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ _PATIENCE = 20
 
 
 class Found:
-    """Crops of what the shipped detector finds in training photos that are taken anew.
+    """Crops of what the shipped detector finds in varied training photos (``taken_anew``).
 
-    They are the product's own, those included that are no plate, half of one, or none of so many rows.
+    They are what the product would cut, including false detections, halves of plates, and wrong row counts.
     """
 
     def __init__(self, data: Path) -> None:
@@ -69,7 +69,7 @@ class Found:
         self._detector = Detector(
             runtime.session(runtime.MODELS / "plate_detector.onnx"), PlateTuning().detector
         )
-        # More of one kind are found than are drawn: the oldest of them make room.
+        # More of one kind are found than are drawn: the oldest are dropped.
         self._kept: dict[bool, deque[Pixels]] = {rows: deque(maxlen=_KEPT) for rows in (False, True)}
 
     def draw(self, rng: np.random.Generator, two_rows: bool) -> Pixels:
@@ -96,7 +96,7 @@ class Found:
 
 
 def taken_anew(photo: Pixels, rng: np.random.Generator) -> Pixels:
-    """Return ``photo`` smaller or larger, perhaps tilted, in another light, blurred, and as another JPEG."""
+    """Return ``photo`` rescaled, perhaps tilted, relit or blurred, and compressed again."""
     scale = min(1.0, 1400 / max(photo.shape[:2])) * float(np.exp(rng.uniform(np.log(0.4), np.log(1.3))))
     smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     pixels = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=smooth)
@@ -113,11 +113,11 @@ def taken_anew(photo: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 class Drawing:
-    """Draws crops as the product cuts them, those included that are no plate or none of so many rows.
+    """Draws crops as the product cuts them, including non-plates and wrong row counts.
 
-    Of a hundred, 80 are those that the plate reader learns from, 13 are plates without a text, 3 no plates, 2
-    plates of the other number of rows and 2 upside down: of the last seven, the plate reader is seldom sure.
-    Their text is "".
+    Of a hundred, 80 are the plate reader's own, 13 plates without a known text, 3 not plates, 2 plates with
+    the wrong number of rows and 2 upside down. The last seven, of which the plate reader is seldom sure, have
+    the text "".
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Drawing:
         return Sample(photographed(plate.pixels, plate.corners, two_rows, rng, plate.loose), "", region)
 
     def _elsewhere(self, rng: np.random.Generator, two_rows: bool) -> Pixels:
-        """Return a part of a photo, of a plate's shape, wherever it lies."""
+        """Return a random part of a photo with a plate's proportions."""
         folder, label = self._photos[rng.integers(len(self._photos))]
         pixels = read_image(folder / label["image"])
         height, width = pixels.shape[:2]
@@ -194,18 +194,18 @@ class LeanPlateReaderTask(PlateReaderTask):
         return lean.LeanReader(ALPHABET, len(self.regions), HIDDEN)
 
     def begin_with(self, net: nn.Module, checkpoint: Path) -> None:
-        """Give ``net`` the weights of a lean reader, or those that it can have of a plate reader."""
+        """Load a lean reader's weights into ``net``, or derive them from a plate reader's."""
         assert isinstance(net, lean.LeanReader)
         lean.begin(net, checkpoint, lambda: self.teacher.reader, lambda: self._crops(200))
 
     def prepare(self, net: nn.Module) -> list[dict[str, Any]]:
-        """Round the weights as INT8 will hold them, and leave the stem alone."""
+        """Round the weights as INT8 will, and freeze the stem."""
         assert isinstance(net, lean.LeanReader)
         net.body.prepare()
         return [{"params": [each for each in net.parameters() if each.requires_grad], "share": 1.0}]
 
     def batches(self, rng: np.random.Generator, size: int) -> Iterator[list[Sample]]:
-        """Yield crops of one row, and every fifth time half as many of two."""
+        """Yield batches of one-row crops; every fifth has half as many two-row crops instead."""
         pieces: list[CutPlate] = pickle.loads(self._pieces_file.read_bytes())
         drawing, found = Drawing(self.data, self.training, pieces, self.regions), Found(self.data)
         for number in itertools.count(1):
@@ -224,7 +224,7 @@ class LeanPlateReaderTask(PlateReaderTask):
         return images.contiguous(memory_format=torch.channels_last)
 
     def loss(self, outputs: Any, batch: list[Sample]) -> dict[str, Tensor]:
-        """Return how far the net is from its teacher, and from what is known."""
+        """Return the losses against the teacher and against the labels."""
         config = self.config
         terms = self.teacher.terms(
             outputs, self.images(batch), config.hint_weight, config.same_weight, config.sure_weight
@@ -241,7 +241,7 @@ class LeanPlateReaderTask(PlateReaderTask):
         return terms
 
     def figures(self, net: nn.Module) -> Figures:
-        """Measure ``net`` by itself, best path."""
+        """Measure ``net`` alone, by its best path."""
 
         def run(crops: Sequence[Pixels]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             with torch.no_grad():
@@ -251,7 +251,7 @@ class LeanPlateReaderTask(PlateReaderTask):
         return figures(run, self.validation, self.regions)
 
     def judge(self, model: Path) -> Figures:
-        """Measure what production answers with ``model``, calibrated as it is."""
+        """Measure production's answers with ``model`` and its calibration."""
         return end_figures(model, self.validation, centered=False)
 
     def write(self, net: nn.Module, path: Path) -> None:
@@ -261,7 +261,7 @@ class LeanPlateReaderTask(PlateReaderTask):
         calibrate(path, self.validation, self.regions, centered=False)
 
     def quantize(self, exact: Path, out: Path) -> None:
-        """Quantize with the ranges of training plates of every source, and calibrate anew."""
+        """Quantize with the ranges of training plates of every source, and calibrate again."""
         lean.quantize_reader(exact, out, self._crops(300))
         describe(out, {"alphabet": ALPHABET})
         calibrate(out, self.validation, self.regions, centered=False)

@@ -1,9 +1,9 @@
-"""A lean VIN reader (training/lean.py), taught by the VIN reader that it is made of.
+"""The lean VIN reader (training/lean.py), taught by the VIN reader it is derived from.
 
-A teacher can say of a crop what it would say of the same line larger, which no label can. So half of the
-crops are such: a line as a camera farther away would have stored it, of which the lean reader learns to say
-what the teacher says of all its pixels, and where those that are left no longer tell, how often either is
-right. The others are what the recognizer cuts out of photos, and of those it is to say what the teacher says.
+A teacher can tell what it would read if the same line were larger, which no label can. So a part of the
+crops are lines as a more distant camera would have stored them, whose target is the teacher's answer to the
+original: where the remaining pixels are ambiguous, the net learns how often each reading is right. The other
+crops are what the recognizer cuts out of photos, with the teacher's answer to the same crop.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ HIDDEN = (160, 160, 160, 192, 320, 320, 320, 320, 320, 320, 320, 512, 512)
 
 
 class Crop(NamedTuple):
-    """A crop, the same line as the teacher sees it, and what it says where that is known, else ""."""
+    """A crop, the teacher's view of the same line, and its text if known, else ""."""
 
     pixels: Pixels
     clear: Pixels
@@ -45,7 +45,7 @@ class Crop(NamedTuple):
 
 
 class Lit(NamedTuple):
-    """A batch of crops in some light, (N, 3, 48, 384), 0..1."""
+    """A batch of relit crops (N, 3, 48, 384), 0..1."""
 
     pixels: Tensor
     clear: Tensor
@@ -53,7 +53,7 @@ class Lit(NamedTuple):
 
 
 class Drawing:
-    """Draws crops of the small VIN reader's pool, and lines of few pixels."""
+    """Draws crops of the small VIN reader's pool, and distant lines."""
 
     def __init__(
         self, pool: Iterator[Lesson], lines: Samples, rng: np.random.Generator, config: LeanVinReaderConfig
@@ -64,7 +64,7 @@ class Drawing:
         self._config = config
 
     def batch(self, size: int) -> Lit:
-        """Return ``size`` crops; both views of one are in the same light."""
+        """Return ``size`` crops; both views of one are relit alike."""
         pixels, clear, texts = zip(*self.crops(size), strict=True)
         lit = torch.from_numpy(relit(np.concatenate([np.stack(pixels), np.stack(clear)], axis=2), self._rng))
         lit = lit.permute(0, 3, 1, 2)
@@ -75,12 +75,12 @@ class Drawing:
         )
 
     def crops(self, size: int) -> list[Crop]:
-        """Return ``size`` crops, lines from afar first."""
+        """Return ``size`` crops, distant lines first."""
         lines = round(size * self._config.smaller)
         return [self.line() for _ in range(lines)] + [self.sent() for _ in range(size - lines)]
 
     def line(self) -> Crop:
-        """Return a line from afar, as the recognizer cuts small text."""
+        """Return a distant line, as the recognizer cuts small text."""
         real = self._rng.random() < self._config.real
         pixels, corners, text = self._lines.real_line() if real else photograph_line(self._rng)
         corners = jittered(corners, self._rng)
@@ -92,7 +92,7 @@ class Drawing:
         return Crop(cut_enlarged(pixels, corners, 0.05, 0.33, 0.35 if kind < 0.8 else 0.25), clear, text)
 
     def sent(self) -> Crop:
-        """Return a crop of the pool a bit askew, one in four with few pixels; none in lower case."""
+        """Return a crop of the pool, slightly skewed, one in four at low resolution; none in lower case."""
         lesson = next(lesson for lesson in self._pool if not lesson.texts[0])
         pixels = self.askew(lesson.pixels[0])
         (text,) = clear_texts(lesson)
@@ -101,7 +101,7 @@ class Drawing:
         return Crop(pixels, pixels, text)
 
     def askew(self, crop: Pixels) -> Pixels:
-        """Return ``crop`` moved, stretched and tilted by some hundredths, as other corners would have it."""
+        """Return ``crop`` shifted, stretched and tilted by a few percent, as other corners would have it."""
         middle = np.array([WIDTH / 2, HEIGHT / 2])
         scales = np.exp(self._rng.normal(0, 0.03, 2))
         turn = np.diag(scales) + np.array([[0, self._rng.normal(0, 0.06)], [self._rng.normal(0, 0.006), 0]])
@@ -112,7 +112,7 @@ class Drawing:
         )
 
     def shrunk(self, crop: Pixels) -> Pixels:
-        """Return ``crop`` with 4.5 to 8.5 pixels a character."""
+        """Return ``crop`` downsampled to 4.5 to 8.5 pixels per character."""
         zoom = float(np.exp(self._rng.uniform(np.log(4.5), np.log(8.5)))) / _PITCH
         small = cv2.resize(
             crop, (round(WIDTH * zoom), max(8, round(HEIGHT * zoom))), interpolation=cv2.INTER_AREA
@@ -123,11 +123,11 @@ class Drawing:
 
 
 _PITCH = 20.5
-"""Pixels that a character of 17 takes in a crop."""
+"""Pixels per character of a VIN in a crop."""
 
 
 class LeanVinReaderTask(Task[LeanVinReaderConfig, Lit]):
-    """Reads lines as the VIN reader at ``--start`` does, and small ones as that reads them larger.
+    """Reads lines as the VIN reader at ``--start`` does, and small ones as it reads them at full size.
 
     ``WORK/pool`` and ``WORK/lines.jsonl`` are those of the small VIN reader.
     """
@@ -152,17 +152,17 @@ class LeanVinReaderTask(Task[LeanVinReaderConfig, Lit]):
         return lean.LeanReader(ALPHABET, None, HIDDEN)
 
     def begin_with(self, net: nn.Module, checkpoint: Path) -> None:
-        """Give ``net`` the weights of a lean reader, or those that it can have of a VIN reader."""
+        """Load a lean reader's weights into ``net``, or derive them from a VIN reader's."""
         assert isinstance(net, lean.LeanReader)
         lean.begin(net, checkpoint, lambda: self.teacher.reader, lambda: self._crops(64))
 
     def prepare(self, net: nn.Module) -> list[dict[str, Any]]:
-        """Round the weights as INT8 will hold them, and leave the stem alone."""
+        """Round the weights as INT8 will, and freeze the stem."""
         assert isinstance(net, lean.LeanReader)
         return [{"params": [*net.body.prepare(), *net.head.parameters()], "share": 1.0}]
 
     def batches(self, rng: np.random.Generator, size: int) -> Iterator[Lit]:
-        """Yield crops, those of few pixels first."""
+        """Yield batches, distant lines first."""
         drawing = self._drawing(rng)
         while True:
             yield drawing.batch(self.config.batch)
@@ -176,7 +176,7 @@ class LeanVinReaderTask(Task[LeanVinReaderConfig, Lit]):
         return batch.pixels
 
     def loss(self, outputs: Any, batch: Lit) -> dict[str, Tensor]:
-        """Return how far the net is from its teacher, and from what is known."""
+        """Return the losses against the teacher and against known texts."""
         terms = self.teacher.terms(outputs, batch.clear, self.config.hint_weight)
         known = [i for i, text in enumerate(batch.texts) if text]
         if known:
@@ -185,7 +185,7 @@ class LeanVinReaderTask(Task[LeanVinReaderConfig, Lit]):
         return terms
 
     def figures(self, net: nn.Module) -> Figures:
-        """Measure ``net`` by itself, on corners as bad as a detector's."""
+        """Measure ``net`` alone, on corners as inexact as a detector's."""
 
         def read(crops: Sequence[Pixels]) -> Doubles:
             with torch.no_grad():
@@ -215,7 +215,7 @@ class LeanVinReaderTask(Task[LeanVinReaderConfig, Lit]):
         return net
 
     def _crops(self, count: int) -> list[Pixels]:
-        """Return crops to learn from, as they are before they get another light."""
+        """Return training crops before they are relit."""
         rng = np.random.default_rng(0)
         drawing = self._drawing(rng)
         return [crop.pixels for crop in drawing.crops(count)]

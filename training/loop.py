@@ -1,9 +1,9 @@
-"""The loop that trains every net, and what it asks of one: a ``Task``.
+"""The training loop of every net, and what it needs from one: a ``Task``.
 
-AdamW; a rate that rises and then falls by half a cosine; an exponential average of the weights, which is what
-is judged and exported; a checkpoint every few minutes, from which a run that is started again goes on.
+AdamW; a learning rate with warm-up and half a cosine; an exponential average of the weights, which is
+evaluated and exported; a checkpoint every few minutes, from which a restarted run resumes.
 
-WORK holds config.json, checkpoint.pt and log.jsonl, a row of figures for each look at the validation photos.
+WORK holds config.json, checkpoint.pt and log.jsonl, a row of figures per evaluation on the validation photos.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from training.config import Config
 
 CHECKPOINT = "checkpoint.pt"
 _NAMES = (CHECKPOINT, "last.pt", "reader.pt")
-"""What checkpoints are called; the last two are of before there was one loop."""
+"""Names of checkpoints; the last two are older than this loop."""
 
 _SECONDS_BETWEEN_CHECKPOINTS = 180
 _STEPS_BETWEEN_LINES = 25
@@ -41,8 +41,8 @@ ConfigOf = TypeVar("ConfigOf", bound=Config)
 class Task(ABC, Generic[ConfigOf, Batch]):
     """One net, from its photos to its file.
 
-    ``data`` holds the labeled photos and ``work`` what the training leaves; each step of it is a method that
-    ``python -m training`` calls by its name.
+    ``data`` holds the labeled photos and ``work`` the training's files; each verb of ``python -m training``
+    is a method.
     """
 
     def __init__(self, data: Path, work: Path, config: ConfigOf) -> None:
@@ -52,15 +52,15 @@ class Task(ABC, Generic[ConfigOf, Batch]):
 
     @cached_property
     def training(self) -> list[Any]:
-        """What there is to learn from."""
+        """The labeled training data."""
         return self.labeled("train")
 
     @cached_property
     def validation(self) -> list[Any]:
-        """What the net is measured on."""
+        """The labeled validation data."""
         return self.labeled("val")
 
-    # -- what a task says of its net --
+    # -- what a task defines --
 
     @abstractmethod
     def labeled(self, split: str) -> list[Any]:
@@ -84,7 +84,7 @@ class Task(ABC, Generic[ConfigOf, Batch]):
 
     @abstractmethod
     def loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
-        """Return the terms of the loss, weighed, of what the net answered."""
+        """Return the weighed terms of the loss of the net's ``outputs``."""
 
     @abstractmethod
     def figures(self, net: nn.Module) -> Figures:
@@ -104,18 +104,18 @@ class Task(ABC, Generic[ConfigOf, Batch]):
 
     @abstractmethod
     def recovered(self, model: Path) -> nn.Module:
-        """Return the net of which ``model`` is the INT8 twin, as near as its grid allows."""
+        """Return the float net of the INT8 file ``model``, as closely as its rounding allows."""
 
     def size(self, progress: float) -> int:
-        """Return the side of the frames at ``progress`` (0..1); where it changes, batches begin anew."""
+        """Return the side of the frames at ``progress`` (0..1); when it changes, batches start again."""
         return 0
 
     def extra(self) -> dict[str, Any]:
-        """Return what a checkpoint holds besides."""
+        """Return what else a checkpoint holds."""
         return {}
 
     def begin_with(self, net: nn.Module, checkpoint: Path) -> None:
-        """Give ``net`` those averaged weights of another run that it has too."""
+        """Load the averaged weights that ``net`` shares with another run's checkpoint."""
         own = net.state_dict()
         weights, _ = averaged_weights(checkpoint)
         shared = {name: value for name, value in weights.items() if name in own}
@@ -126,7 +126,7 @@ class Task(ABC, Generic[ConfigOf, Batch]):
     # -- the verbs --
 
     def train(self) -> None:
-        """Learn, from the last checkpoint where there is one."""
+        """Train, resuming from the last checkpoint if there is one."""
         fit(self)
 
     def evaluate(self, model: Path | None = None) -> None:
@@ -138,8 +138,8 @@ class Task(ABC, Generic[ConfigOf, Batch]):
 
         Args:
             out: The model's file; its name says what it is (``model_files.METADATA``).
-            blend: A checkpoint that the net is averaged with first (Wortsman et al., 2022), such as the one
-                that it began with: what was learned from new photos stays, what was forgotten comes back.
+            blend: A checkpoint to average the net with first (Wortsman et al., 2022), such as the one it
+                started from: what was learned from new photos stays, what was forgotten comes back.
             share: The net's own share of that average.
         """
         net = self.trained
@@ -158,14 +158,14 @@ class Task(ABC, Generic[ConfigOf, Batch]):
             report({"model": path.name, **self.judge(path)})
 
     def recover(self, model: Path) -> None:
-        """Write a checkpoint that ``model`` could have come from, to train on from where it was not kept."""
+        """Write a checkpoint of ``model``, to train on from when its own was not kept."""
         net = self.recovered(model)
         self.work.mkdir(parents=True, exist_ok=True)
         torch.save({"average": net.state_dict(), "step": 0, **self.extra()}, self.work / CHECKPOINT)
 
     @cached_property
     def trained(self) -> nn.Module:
-        """The averaged net of the checkpoint in ``work``; where there is none, the one to begin with."""
+        """The averaged net of the checkpoint in ``work``, or the initial one if there is none."""
         net = self.net()
         self.prepare(net)
         start = checkpoint_of(self.work) or (self.config.start and Path(self.config.start))
@@ -197,7 +197,7 @@ def averaged_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if found is None:
         raise FileNotFoundError(f"no checkpoint in {path}")
     saved: dict[str, Any] = torch.load(found, weights_only=True)
-    # Before there was one loop, the VIN reader's average was the "model" and the vehicle net had none.
+    # In older checkpoints, the VIN reader's average is "model", and the vehicle net has none.
     weights = next(saved[name] for name in ("average", "model", "net") if name in saved)
     return {
         name.removeprefix("module."): value for name, value in weights.items() if name != "n_averaged"
@@ -224,7 +224,7 @@ def _same(batch: Any) -> Any:
 
 
 def _stream(task: Task[Any, Any], step: int, size: int) -> Iterator[Any]:
-    """Yield batches of ``task``, made ahead by its worker processes; the same ones from the same step on."""
+    """Yield batches of ``task``, prefetched by worker processes; the same ones for the same ``step``."""
     workers = task.config.workers
     ahead: dict[str, Any] = {"prefetch_factor": 4, "multiprocessing_context": "fork"} if workers else {}
     loader = DataLoader(
@@ -330,7 +330,7 @@ def _averaging(decay: float) -> Any:
 def fit(task: Task[Any, Any]) -> None:
     """Train ``task``'s net as its configuration says; keep the checkpoint and figures in its folder."""
     config = task.config
-    # Threads that exist before a fork do not after it: whoever waits for them there waits for ever.
+    # OpenCV's threads would not survive the workers' fork, and waiting for them there would never end.
     cv2.setNumThreads(0)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)

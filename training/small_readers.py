@@ -1,8 +1,8 @@
-"""What the small readers share: plain convolutions that learn what a large reader says of crops.
+"""What small readers share: plain convolutions that are distilled from a large reader.
 
-The crops, with what the large reader says of each, are a *pool* on disk, which may be filled while the net
-learns. At every time step it is to say what the large one says, however unsure that is: this teaches far
-quicker than texts alone, and needs none.
+Crops with the large reader's output form a *pool* on disk, which may be filled while the net learns. The
+target is the large reader's distribution at every time step, however unsure it is: this teaches far more
+quickly than texts alone, and needs none.
 """
 
 from __future__ import annotations
@@ -30,10 +30,7 @@ from training.rounding import round_weights
 
 @dataclasses.dataclass(frozen=True)
 class Lesson:
-    """Crops (N, 48, W, 3) with what the large reader says of them, and what is known of them.
-
-    ``logits`` (N, T, C) are the large reader's, ``texts`` what is known to stand there, "" where that is not.
-    """
+    """Crops (N, 48, W, 3), the large reader's ``logits`` (N, T, C) and known ``texts``, "" if unknown."""
 
     pixels: Pixels
     logits: NDArray[np.float16]
@@ -68,9 +65,9 @@ class Lesson:
 
 
 def relit(pixels: Pixels, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return crops (N, H, W, 3) in another light, moved by a pixel or two; 0..1.
+    """Return crops (N, H, W, 3) relit and shifted by a pixel or two; 0..1.
 
-    So little changes that what the large reader says of them would hardly.
+    The change is so small that the large reader's answer would hardly differ.
     """
     count, height, width = pixels.shape[:3]
     padded = np.pad(pixels, ((0, 0), (2, 2), (1, 1), (0, 0)), mode="edge")
@@ -89,17 +86,17 @@ LessonOf = TypeVar("LessonOf", bound=Lesson)
 
 
 class SmallReaderTask(Task[ConfigOf, LessonOf], Generic[ConfigOf, LessonOf]):
-    """Reads what is easy, as a large reader would. ``WORK/pool`` holds the lessons."""
+    """Reads what is easy as a large reader would. ``WORK/pool`` holds the lessons."""
 
     command: ClassVar[str]
     """The task's name on the command line."""
     lesson: ClassVar[type[Lesson]]
     outputs: ClassVar[Sequence[str]]
-    """Names of what the model gives."""
+    """Names of the model's outputs."""
     crop: ClassVar[tuple[int, int]]
     """Height and width of a crop in pixels."""
     dynamic_shapes: ClassVar[Any] = None
-    """Which sizes of the model's input are free, as ``torch.export`` takes them."""
+    """Dynamic sizes of the model's input, as ``torch.export`` takes them."""
 
     def prepare(self, net: nn.Module) -> list[dict[str, Any]]:
         """Round the weights as INT8 will hold them."""
@@ -111,9 +108,9 @@ class SmallReaderTask(Task[ConfigOf, LessonOf], Generic[ConfigOf, LessonOf]):
         """Yield new lessons of about ``CROPS_A_FILE`` crops, without end."""
 
     def fill_pool(self, count: int, seed: int) -> None:
-        """Draw ``count`` crops, ask the large reader, and add them to the pool, in files of some 2,000.
+        """Draw ``count`` crops, label them with the large reader, and add them to the pool.
 
-        A file's name ends with the width of its crops.
+        Each file has some 2,000 crops and ends with their width in its name.
         """
         pool = self.work / "pool"
         pool.mkdir(parents=True, exist_ok=True)
@@ -124,7 +121,7 @@ class SmallReaderTask(Task[ConfigOf, LessonOf], Generic[ConfigOf, LessonOf]):
             print(f"{(number + 1) * CROPS_A_FILE} crops", flush=True)
 
     def batches(self, rng: np.random.Generator, size: int) -> Iterator[LessonOf]:
-        """Yield crops of the pool, all of them again and again."""
+        """Yield the pool's crops, over and over."""
         return self.stream(rng, "*.npz", self.config.batch)
 
     def stream(self, rng: np.random.Generator, pattern: str, size: int) -> Iterator[LessonOf]:
@@ -149,7 +146,7 @@ class SmallReaderTask(Task[ConfigOf, LessonOf], Generic[ConfigOf, LessonOf]):
         return rng.permutation(len(lesson))
 
     def images(self, batch: LessonOf) -> Tensor:
-        """Return the crops in another light."""
+        """Return the crops relit."""
         rng = np.random.default_rng(torch.randint(2**62, (1,)).item())
         images = torch.from_numpy(relit(batch.pixels, rng)).permute(0, 3, 1, 2)
         return images.contiguous(memory_format=torch.channels_last)
@@ -176,10 +173,10 @@ class SmallReaderTask(Task[ConfigOf, LessonOf], Generic[ConfigOf, LessonOf]):
 
     @abstractmethod
     def crops(self, count: int) -> list[Pixels]:
-        """Return up to ``count`` crops of the training photos, to find the activations' ranges with."""
+        """Return up to ``count`` crops of training photos for calibrating the activations' ranges."""
 
     def quantize(self, exact: Path, out: Path) -> None:
-        """Quantize the convolutions but for the last, which gives the logits; the metadata is made anew."""
+        """Quantize all convolutions except the last, which gives the logits, and write the metadata again."""
         feeds = ({"image": runtime.floats([crop])} for crop in self.crops(300))
         quantize(exact, out, feeds, _producers(exact, "head.weight"), ("Conv", "Relu"))
         finish(out)

@@ -1,9 +1,9 @@
-"""The small VIN reader: plain convolutions that read the lines that are easy, taught by the VIN reader.
+"""The small VIN reader: plain convolutions for easy lines, taught by the VIN reader.
 
-Where it is sure its word is taken, otherwise the VIN reader is asked (carsight.vin.recognizer). How it learns
-is in training/small_readers.py. Here what the large one says of every time step would not do alone: that
-places characters by what it sees of the whole line, and a net that cannot stays unsure of where each begins.
-So of lines that the large one reads clearly the text is learned too, wherever its characters stand.
+Its answer is accepted where it is sure; otherwise the VIN reader is asked (carsight.vin.recognizer).
+Distillation per time step (training/small_readers.py) is not enough here: the large reader places characters
+with the whole line in view, and a net without that view stays unsure where each begins. So for lines that the
+large one reads clearly the text itself is learned too, by CTC.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class SmallReader(nn.Module):
 
 
 class Noting(LineReader):
-    """A reader that keeps every crop it is given, and what it says of it."""
+    """A reader that records every crop it is given, with its output."""
 
     def __init__(self, model: Path) -> None:
         super().__init__(runtime.session(model))
@@ -98,11 +98,11 @@ class SmallVinReaderTask(SmallReaderTask[SmallVinReaderConfig, Lesson]):
         return SmallReader()
 
     def lessons(self, rng: np.random.Generator) -> Iterator[Lesson]:
-        """Yield crops: half as the recognizer cuts them from photos of the training split, half lines.
+        """Yield crops: half as the recognizer cuts them from training photos, half labeled or drawn lines.
 
-        The photos are sent in ways in which people send them; what is no VIN, upside down or cut is among
-        what is read there. Of the lines one in sixteen is drawn in lower case, which the large reader often
-        misreads: there the text counts, not what that says.
+        The photos are varied as people send them, so the crops include other text, upside-down and clipped
+        lines. One line in sixteen is drawn in lower case, which the large reader often misreads: there the
+        text is the target, not its output.
         """
         cv2.setNumThreads(0)
         reader = Noting(self.teacher)
@@ -132,13 +132,13 @@ class SmallVinReaderTask(SmallReaderTask[SmallVinReaderConfig, Lesson]):
             recognizer.read(Photo.of(photo))
 
     def chosen(self, lesson: Lesson, rng: np.random.Generator) -> NDArray[np.integer]:
-        """Return most of what the large reader reads, and a few of the lines that it does not."""
+        """Return what the large reader reads, and a few of the lines that it cannot."""
         kept = clearness(lesson) > _LEGIBLE
         kept |= (lesson.texts != "") | (rng.random(len(lesson)) < self.config.illegible)
         return rng.permutation(np.flatnonzero(kept))
 
     def loss(self, outputs: Any, batch: Lesson) -> dict[str, Tensor]:
-        """Return how far each step is from what the large reader says, and the loss of clear texts."""
+        """Return the divergence from the large reader per time step, and the CTC loss of clear texts."""
         log = outputs.float().log_softmax(-1)
         teacher = torch.from_numpy(batch.logits).float().log_softmax(-1)
         clear = (clearness(batch) > _CLEAR) & (batch.texts == "")
@@ -160,7 +160,7 @@ class SmallVinReaderTask(SmallReaderTask[SmallVinReaderConfig, Lesson]):
         return terms
 
     def figures(self, net: nn.Module) -> Figures:
-        """Measure ``net`` by itself, on corners as bad as a detector's."""
+        """Measure ``net`` alone, on corners as inexact as a detector's."""
         net.eval()
 
         def read(crops: Sequence[Pixels]) -> Doubles:
@@ -174,18 +174,18 @@ class SmallVinReaderTask(SmallReaderTask[SmallVinReaderConfig, Lesson]):
         return judged(LineReader(runtime.session(model), centered=False), self._folder, self.validation)
 
     def crops(self, count: int) -> list[Pixels]:
-        """Return crops of the pool, illegible ones among them: the ranges have to hold those, too."""
+        """Return crops of the pool, including illegible ones, which the ranges have to cover too."""
         lesson = next(self.stream(np.random.default_rng(0), "*.npz", count))
         return list(lesson.pixels)
 
     def finished(self, path: Path) -> None:
-        """Give the model its alphabet and what the VIN reader says of the whole; both are fitted later."""
+        """Give the model its alphabet and, until its own are fitted, the VIN reader's calibration."""
         whole = describe(self.teacher, {})
         describe(path, {"alphabet": ALPHABET} | {name: whole[name] for name in ("calibration", "threshold")})
 
 
 _LEGIBLE, _CLEAR = -3.5, -1.2
-"""`clearness` from which a crop is learned from every time, and from which its text is learned."""
+"""Lowest `clearness` of crops that are always used, and of crops whose text is learned."""
 
 
 def clearness(lesson: Lesson) -> NDArray[np.float64]:
@@ -195,7 +195,7 @@ def clearness(lesson: Lesson) -> NDArray[np.float64]:
 
 
 def clear_texts(lesson: Lesson) -> list[str]:
-    """Return what the large reader says of each crop where that is clear, else ""."""
+    """Return the large reader's text of each crop where it is clear, else ""."""
     return [
         "".join(ALPHABET[each - 1] for each in _path(logits)) if how > _CLEAR else ""
         for logits, how in zip(lesson.logits, clearness(lesson), strict=True)
@@ -203,7 +203,7 @@ def clear_texts(lesson: Lesson) -> list[str]:
 
 
 def _path(logits: NDArray[np.float16]) -> list[int]:
-    """Return the classes on the likeliest path of ``logits`` (T, C), less repeats and blanks."""
+    """Return the classes on the likeliest path of ``logits`` (T, C), without repeats and blanks."""
     best = logits.argmax(-1)
     changes = best[np.concatenate([[True], best[1:] != best[:-1]])]
     return [int(each) for each in changes if each != ctc.BLANK]
@@ -214,7 +214,7 @@ def _characters(text: str) -> list[int]:
 
 
 def lower_case(rng: np.random.Generator) -> tuple[Pixels, str]:
-    """Return a drawn line in lower case, of characters at least 11 pixels high, and what it says."""
+    """Return a drawn line in lower case with characters at least 11 pixels high, and its text."""
     while True:
         pixels, corners, text = render_vins.photograph_line(rng, lower=True)
         if float(np.hypot(*(corners[3] - corners[0]))) >= _LOW:
@@ -222,4 +222,4 @@ def lower_case(rng: np.random.Generator) -> tuple[Pixels, str]:
 
 
 _LOW = 11.0
-"""Pixels of height below which nobody tells lower case."""
+"""Pixels of height below which lower case is not distinguishable."""

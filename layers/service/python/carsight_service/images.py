@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
 _LIKE_A_URL = re.compile(r"[a-z][a-z0-9+.-]+(?::|%3a)|//|\[[0-9a-f:.]*\]|[^\s/\\]*[.:]", re.IGNORECASE)
-"""How addresses begin: with a scheme, slashes, an address in brackets, or a host with dots or a port."""
+"""How URLs and hosts begin: a scheme, slashes, an address in brackets, or a name with dots or a port."""
 
 _LIKE_A_PATH = re.compile(r"[a-z]:[/\\]|(?:\.{0,2}|~)/(?!/).*\.\w{3,4}$|@\w+\.\w{3,4}$", re.IGNORECASE)
-"""How a file is called on the caller's machine; behind an @ for curl, which reads it only where it knows."""
+"""A path on the caller's machine, perhaps behind curl's @, which curl resolves only in some options."""
 
 _WRAPPED = re.compile(r"(?:b?['\"])?((?:[a-z0-9:/;=.+-]{0,100}base64,\s*)*)", re.IGNORECASE)
-"""What clients leave before base64: the quotes of Python's ``b'...'``, the beginning of a data URI."""
+"""What clients leave before base64: the quotes of Python's ``b'...'``, parts of a data URI."""
 
 _ESCAPED = re.compile(r"\\[nrt]|%(?:2b|2f|3d|0a|0d)", re.IGNORECASE)
 _TEXT_OF_BASE64 = re.compile(rb"\s*(?:data:[^,]{0,100},\s*)?[A-Za-z0-9+/_-]{60}")
@@ -49,7 +49,7 @@ class Base64Source:
 
     text: str
     data: bytes | None = field(default=None, repr=False, compare=False)
-    """What it stands for, where that is known already."""
+    """The decoded bytes, if already known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class S3Source:
 
 @dataclass(frozen=True, slots=True)
 class UnusableSource:
-    """What stands in an image's place and cannot be one; ``detail`` is what the caller is told."""
+    """Something that cannot be an image, in an image's place; ``detail`` tells the caller why."""
 
     detail: str
 
@@ -70,16 +70,16 @@ class UnusableSource:
 ImageSource = UrlSource | BytesSource | Base64Source | S3Source | UnusableSource
 
 _PIECE = 65_536
-"""Bytes that are unescaped at a time: two million escapes at once take 150 MB."""
+"""Bytes unescaped at a time: two million escapes at once would take 150 MB."""
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _DIGITS = "0123456789ABCDEFabcdef"
 _BYTES = {(a + b).encode(): bytes.fromhex(a + b) for a in _DIGITS for b in _DIGITS}
 
 
 def percent_decoded(text: str) -> bytes:
-    """Return ``text`` with each ``%xx`` as the byte that it stands for (RFC 3986).
+    """Return ``text`` with each ``%xx`` decoded (RFC 3986).
 
-    As ``urllib.parse`` does, in a quarter of the memory where there are very many.
+    The same as ``urllib.parse``'s, in a quarter of the memory if there are very many.
     """
     data, parts, at = text.encode("utf-8", "replace"), [], 0
     while at < len(data):
@@ -92,7 +92,7 @@ def percent_decoded(text: str) -> bytes:
 
 
 def image_source(value: object) -> ImageSource | None:
-    """Return what ``value`` points at, None where there is nothing."""
+    """Return the source that ``value`` describes, None if it is empty."""
     if value is None or isinstance(value, (UnusableSource, Base64Source)):
         return value
     if isinstance(value, bytes):
@@ -120,10 +120,9 @@ _DATA_URI = re.compile(r"data:[a-z0-9/;=.+-]*;base64,", re.IGNORECASE)
 
 
 def decoded_source(text: str) -> Base64Source | None:
-    """Return ``image_source(text)`` where that is nothing but base64, decoded already.
+    """Return ``image_source(text)``, already decoded, if ``text`` is nothing but base64.
 
-    None for anything else: other characters than those of base64, but for a plain ``data:...;base64,`` before
-    them, or not as many as come of whole bytes.
+    A plain ``data:...;base64,`` may precede it. None for any other characters and for incomplete groups.
     """
     head = _DATA_URI.match(text, 0, 100)
     packed = text[head.end() :] if head else text
@@ -134,8 +133,8 @@ def decoded_source(text: str) -> Base64Source | None:
 
 
 def b64decode(text: str) -> bytes:
-    """Decode ``text``, whole groups of four of base64 and nothing else; ``ValueError`` for anything else."""
-    import pybase64  # the account function reads no photos, and does without
+    """Decode ``text``, complete groups of base64 and nothing else. Raises ``ValueError`` otherwise."""
+    import pybase64  # the account function reads no photos and does not have it
 
     return pybase64.b64decode(text, validate=True)
 
@@ -148,9 +147,10 @@ class ImageLoader:
         self._storage = storage
 
     def load(self, source: ImageSource) -> bytes:
-        """Load the bytes of the image, at most 10 MB; whether they are an image is not known yet.
+        """Load the image's bytes, at most 10 MB, without checking whether they are an image.
 
-        Raises ``InvalidImage`` for what is not base64, may not be fetched or is not there, ``ImageTooLarge``.
+        Raises ``InvalidImage`` for bad base64 and for what may not be fetched or does not exist, and
+        ``ImageTooLarge``.
         """
         match source:
             case UrlSource(url):
@@ -179,20 +179,20 @@ _NO_BLANKS = dict.fromkeys(map(ord, " \t\n\r\v\f"))
 
 _LONGEST_PATH = 300
 _MANY = 1000
-"""Characters from which on base64 is a picture's: one in 64 is a plus."""
+"""Text at least this long is treated as a picture's base64, in which one character in 64 is a plus."""
 
 _WORDS = 100
-"""Fewer characters are no picture's base64, but for the beginning of one."""
+"""Fewer characters can only be the beginning of a picture's base64."""
 
 _PICTURES = ("/9j/", "iVBOR", "UklGR", "R0lGOD", "Qk", "AAAA", "SUkq", "TU0A")
 """How the base64 of pictures begins."""
 
 
 def _decoded(text: str) -> bytes:
-    """Return ``text`` as base64: either alphabet, in lines or not, with its padding or without.
+    """Decode base64 of either alphabet, with or without line breaks and padding.
 
-    What clients wrap it in or escape in it by mistake is undone, where base64 is left then. Bytes that came
-    as text are returned as they are: what is made of them says what they are.
+    What clients wrap around it or escape in it by mistake is undone if that leaves base64. A document sent as
+    text is returned as bytes, so that the decoder can say what it is.
     """
     packed = text.rstrip("=").replace("-", "+").replace("_", "/")
     try:
@@ -211,9 +211,9 @@ def _decoded(text: str) -> bytes:
 
 
 def _with_pluses(text: str) -> str:
-    """Return ``text`` with the pluses that a form has made blanks on the way, unless they part lines.
+    """Restore the pluses that a form has turned into blanks, unless the blanks separate lines.
 
-    Lines are of one length, and a picture's base64 has too many pluses for the first two to be so.
+    Lines have equal lengths; a picture's base64 has too many pluses for the first two gaps to be equal.
     """
     text = text.strip()
     width = text.find(" ") + 1
@@ -227,7 +227,7 @@ def _unpacked(packed: str) -> bytes:
 
 
 def _bare(text: str) -> str:
-    """Return ``text`` without what is wrapped around base64, and with what is escaped in it as it was."""
+    """Return ``text`` without wrapping around its base64, and unescaped."""
     wrapped = _WRAPPED.match(text)
     bare = text[wrapped.end() if wrapped else 0 :].rstrip("'\"")
     if _ESCAPED.search(bare):
@@ -237,7 +237,7 @@ def _bare(text: str) -> str:
 
 
 def _without_base64(data: bytes) -> bytes:
-    """Return ``data``, a body or a form's file, or what it stands for where it is the text of base64."""
+    """Return ``data``, a body or a form's file, decoded if it is base64 text."""
     if data.startswith(_REPLACED):
         raise InvalidImage("bytes sent as text", detail=_DESTROYED)
     if not _TEXT_OF_BASE64.match(data, 0, 400):
@@ -256,9 +256,9 @@ _DESTROYED = (
 
 
 def _mistake(packed: str) -> str:
-    """Return what is wrong with ``packed`` base64; nothing where it may have been meant as a URL.
+    """Explain what is wrong with ``packed`` base64, or return "" if it may have been meant as a URL.
 
-    All refused URLs are answered alike, and so is what only looks like one.
+    All refused URLs are answered alike, including what only looks like one.
     """
     if "\ufffd" in packed[:64]:
         return _DESTROYED

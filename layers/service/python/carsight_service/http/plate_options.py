@@ -1,7 +1,7 @@
-"""What a caller may ask of plates beside the photo: which texts, regions and vehicles it wants answered.
+"""A caller's filters on plates: which texts, regions and vehicles are answered.
 
-The options are Plate Recognizer's, in its names (Snapshot API reference, "POST Parameters" and "Engine
-configuration"); ``text_formats`` is a field of both dialects. They choose among what was read.
+The options are Plate Recognizer's, under its names (Snapshot API reference, "POST Parameters" and "Engine
+configuration"); ``text_formats`` is a field of both dialects. They only select from what was read.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ MAX_FORMATS = 20
 MAX_FORMAT_CHARACTERS = 100
 
 _FORMAT = re.compile(r"(?:(?:[0-9a-z]|\[(?:[0-9a-z](?:-[0-9a-z])?)+\]|\\d)(?:\{\d(?:,\d)?\}|\?)?)+")
-"""Characters, classes of them and how often each may come: no groups, no alternatives, no endless repetition,
-so that a format takes no time worth speaking of, whoever wrote it.
+"""Characters, character classes and counts: no groups, alternatives or unbounded repetition, so that matching
+takes negligible time, whoever wrote the format.
 """
 
 _MAX_OPTIONAL = 5
@@ -44,16 +44,16 @@ _LEFT_OUT = (
 
 @dataclass(frozen=True, slots=True)
 class PlateOptions:
-    """Which of the plates that were read are answered. Without options: all of them."""
+    """Which of the plates that were read are answered; by default all."""
 
     text_formats: tuple[re.Pattern[str], ...] = ()
-    """An answer's text, lower case, fits one of these as a whole."""
+    """An answer's lower-case text matches one of these in full."""
     regions: tuple[str, ...] = ()
-    """An answer's region is one of these, or a state of one; any where empty."""
+    """An answer's region is one of these or a state of one; any if empty."""
     on_vehicles: bool = False
-    """Only plates of which the vehicle was found."""
+    """Only plates whose vehicle was found."""
     vehicles: bool = False
-    """Vehicles without a plate, too, in the dialects that have an answer for them."""
+    """Also vehicles without a plate, in dialects that can answer them."""
 
     @classmethod
     def of(cls, config: object, text_formats: Sequence[object], regions: Sequence[str]) -> PlateOptions:
@@ -73,7 +73,7 @@ class PlateOptions:
         )
 
     def choose(self, recognize: Recognize) -> Recognize:
-        """``recognize`` with what these options leave of its answers; nothing left is ``NothingFound``."""
+        """Return ``recognize`` with its answers filtered; if nothing is left it raises ``NothingFound``."""
         if self == PlateOptions():
             return recognize
 
@@ -106,7 +106,7 @@ class PlateOptions:
 
 
 def _with_left(answer: PlatesAndVehicles, left: tuple[PlateResult, ...]) -> PlatesAndVehicles:
-    """``answer`` with the plates ``left``; the vehicles of the others are vehicles without a plate now."""
+    """Return ``answer`` with the plates ``left``; the others' vehicles become vehicles without a plate."""
     shown = {plate.vehicle.box for plate in left} | {vehicle.box for vehicle in answer.vehicles}
     freed = {
         plate.vehicle.box: plate.vehicle
@@ -117,10 +117,10 @@ def _with_left(answer: PlatesAndVehicles, left: tuple[PlateResult, ...]) -> Plat
 
 
 def _best(plate: PlateResult, candidate: PlateCandidate) -> dict[str, Any]:
-    """Return what an answer says of its text, where that is ``candidate``."""
+    """Return the fields of a plate that change if its text is ``candidate``."""
     if candidate.plate == plate.plate:
         return {}
-    # The characters' own scores are those of another text: each gets that of the whole.
+    # The characters' scores belong to another text, so each gets the score of the whole.
     characters = tuple(Character(character=sign, score=candidate.score) for sign in candidate.plate)
     return {"plate": candidate.plate, "score": candidate.score, "characters": characters}
 

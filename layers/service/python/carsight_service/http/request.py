@@ -1,10 +1,9 @@
 """Every dialect that CarsXE's clients speak, on both routes, as one typed ``Request``.
 
-``parse_request`` empties the event of whatever must not be logged, and reads the head of a request. Its body
-is taken apart when something of it is asked for: after the key's check, unless the key is in the body. That
-takes time in proportion to its length, whatever it holds: a form is taken apart here, as the standard
-library's parser of mail needs seconds for one header with very many parameters, and a line of photo for a
-line of text.
+``parse_request`` removes from the event whatever must not be logged, and reads the request's head. The body
+is parsed on demand: after the key has been checked, unless the key is in the body. Parsing is linear in its
+length, whatever it holds. That is why forms are parsed here: the standard library's mail parser needs seconds
+for one header with very many parameters, and goes through a photo line by line.
 """
 
 from __future__ import annotations
@@ -41,29 +40,29 @@ if TYPE_CHECKING:
     from carsight_service.http.plate_options import PlateOptions
 
 MAX_FIELDS = 200
-"""Of a query or a form, and values of one name."""
+"""Per query or form, and values per name."""
 
 MAX_PARTS = 100
-"""Of a multipart form."""
+"""Per multipart form."""
 
 MAX_HEAD_BYTES = 2048
-"""Of the header of one part."""
+"""Per header of a part."""
 
 MAX_BRACKETS = 10_000
-"""Of JSON, those of its texts too; an image's base64 and URLs have none."""
+"""Per JSON document, including those within strings; an image's base64 and URLs have none."""
 _TOO_MUCH_JSON = (
     "The JSON is nested too deeply, holds too many objects and lists, or a number too long to read."
 )
 
 _MAX_PARAMETERS = 20
-"""Of one header; what follows is not looked at."""
+"""Per header; the rest is ignored."""
 
 _IMAGE_FIELDS = (*IMAGE_FIELDS, "upload")
 _FILE_NAME = "\0filename"
-"""Where the name of a form's file is kept among the fields; no client can call a field so."""
+"""The field under which the name of a form's file is stored; no client can send a field of this name."""
 
 FIELDS = (*_IMAGE_FIELDS, "key", "regions", "camera_id", "timestamp", "mmc", "config", "text_formats")
-"""What is read of a body; a test compares it with what the description names."""
+"""Fields read from a body; a test compares them with the API description."""
 
 _SECRET_HEADERS = ("x-api-key", "authorization", "cookie", "referer")
 
@@ -72,33 +71,33 @@ _PARAMETER = re.compile(r';\s*([^\s;="]+?)(\*?)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)'
 
 _IMAGE_NAME = re.compile(rf'"({"|".join(_IMAGE_FIELDS)})"[ \t\n\r]*+:[ \t\n\r]*+"')
 _MAX_HEAD_OF_JSON = 4096
-"""Of JSON, the characters in which an image's name is looked for; others are read in the usual way."""
+"""Characters of JSON searched for an image's name; if it comes later, all of it is parsed as usual."""
 _MIN_CUT = 4096
-"""Characters of an image that are worth being cut out of its JSON."""
+"""Images at least this long are worth being cut out of their JSON."""
 
 _OPENING = re.compile(rb"\s{0,4}--([^\r\n]{1,70})\r?\nContent-", re.IGNORECASE)
-"""How a form of parts begins, whatever its type is said to be."""
+"""How a multipart form begins, whatever its declared type."""
 
 _NAMED_IMAGE = re.compile(rf"(?:{'|'.join((*_IMAGE_FIELDS, 'key'))})=")
-"""How a form of fields begins that is not said to be one: neither base64 nor a URL does."""
+"""How an undeclared form begins; neither base64 nor a URL does."""
 
 _HEAD = 128
-"""Of a body, what is looked at for how it begins."""
+"""Bytes of a body examined to recognize its kind."""
 
 _NO_PICTURE = (b"{", b'"', b"http://", b"https://", b"data:", b"\xef\xbb\xbf")
-"""How JSON, URLs and text with a byte order mark begin, and no picture does."""
+"""How JSON, URLs and text with a byte order mark begin, unlike any picture."""
 
 _CHARSETS = ("utf-8", "iso-8859-1", "us-ascii")
 
 Fields = Mapping[str, list[Any]]
-"""Values by name: text, bytes of a file, or whatever else JSON held."""
+"""Values by name: text, the bytes of a file, or any other JSON value."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request, as far as the service cares; made once by ``parse_request``.
+    """One request, made by ``parse_request``.
 
-    What comes out of the body raises ``InvalidRequest`` where the body is a form beyond all bounds.
+    Properties that come from the body raise ``InvalidRequest`` if it is a form over the limits.
     """
 
     method: str
@@ -120,25 +119,25 @@ class Request:
         with suppress(ValueError):
             return b64decode(self._raw_body)
         with suppress(ValueError):
-            return base64.b64decode(self._raw_body)  # bears what the gateway never sends
+            return base64.b64decode(self._raw_body)  # tolerates what the gateway never sends
         return b""
 
     @cached_property
     def _fields(self) -> Fields:
-        # Text of ASCII alone, which says so at no cost, is the same whether it is encoded and decoded or not.
+        # ASCII text, which is recognized at no cost, need not be encoded and decoded.
         is_text = not self._is_base64 and self._raw_body.isascii()
         return _body_fields(self.content_type, self._raw_body if is_text else self.body)
 
     @cached_property
     def key(self) -> str | None:
-        """The API key: of the query, a header or the body."""
+        """The API key, from the query, a header or the body."""
         return self._head_key or _first(self._fields.get("key", ()))
 
     @cached_property
     def source(self) -> ImageSource | None:
-        """Where the image is; None where the request has none."""
+        """Where the image is; None if the request has none."""
         named = (value for name in _IMAGE_FIELDS for value in self._fields.get(name, ()))
-        # A form's file is the image, whatever it is called.
+        # A form's file is the image, whatever its field is called.
         files = (value for values in self._fields.values() for value in values if isinstance(value, bytes))
         return next((source for value in chain(named, files) if (source := image_source(value))), None)
 
@@ -160,7 +159,7 @@ class Request:
 
     @cached_property
     def filename(self) -> str:
-        """What the caller calls the file; empty where it does not."""
+        """The file's name as the caller sent it, or empty."""
         return _first(self._fields.get(_FILE_NAME, ())) or ""
 
     @cached_property
@@ -170,14 +169,14 @@ class Request:
 
     @cached_property
     def plate_options(self) -> PlateOptions:
-        """Which of the plates the caller wants answered. Raises ``InvalidRequest``."""
+        """The caller's filters on plates. Raises ``InvalidRequest``."""
         from carsight_service.http.plate_options import PlateOptions  # VINs do without
 
         formats = (*self.query.get("text_formats", ()), *self._fields.get("text_formats", ()))
         return PlateOptions.of(next(iter(self._fields.get("config", ())), None), formats, self.regions)
 
     def fingerprint(self) -> str:
-        """SHA-256 in hex of what is asked for: the same for a client's retry, whatever else differs."""
+        """SHA-256 in hex of what is requested: equal for a client's retry, whatever else differs."""
         match self.source:
             case BytesSource(data):
                 asked = data
@@ -189,7 +188,7 @@ class Request:
                 asked = detail.encode()
             case None:
                 asked = b""
-        # As they were sent: what is invalid is refused by the API that has such options.
+        # As sent: invalid options are refused by the API that has them.
         fields = (self._fields.get(name) for name in ("mmc", "config", "text_formats"))
         options = repr((*fields, self.query.get("text_formats"))).encode("utf-8", "replace")
         return sha256(
@@ -279,8 +278,8 @@ def _unescaped(text: str) -> str:
 def _body_fields(content_type: str, body: bytes | str) -> Fields:
     """Return the fields of a body. A bare image, URL or base64 text is a field named ``image``.
 
-    The bytes decide and the declared type only helps: clients send JSON as ``text/plain`` and ``curl -d``
-    calls everything a form.
+    The bytes decide, the declared type only helps: clients send JSON as ``text/plain``, and ``curl -d``
+    declares everything a form.
     """
     kind, parameters = _header(content_type)
     head = body[:_HEAD].encode() if isinstance(body, str) else body[:_HEAD]
@@ -298,9 +297,9 @@ def _body_fields(content_type: str, body: bytes | str) -> Fields:
     is_form = kind == "application/x-www-form-urlencoded" or _NAMED_IMAGE.match(text)
     if is_form and not text.startswith(("{", "[", '"')):
         form = _form(text)
-        # `curl -d` calls everything a form; a bare URL may hold fields of ours in its query, but not first.
+        # `curl -d` declares everything a form; a bare URL may have our fields in its query, but not first.
         if not form.keys().isdisjoint(_IMAGE_FIELDS) or next(iter(form)) in FIELDS:
-            # A plus of base64 that was not escaped has become a blank; neither base64 nor a URL holds blanks.
+            # An unescaped plus of base64 has become a blank; neither base64 nor a URL contains blanks.
             for name in form.keys() & set(_IMAGE_FIELDS):
                 form[name] = [value.replace(" ", "+") for value in form[name]]
             return dict(form)
@@ -308,7 +307,7 @@ def _body_fields(content_type: str, body: bytes | str) -> Fields:
 
 
 def _json(text: str) -> Fields:
-    """Return the members of a JSON object; text that does not begin like JSON stands for itself."""
+    """Return the members of a JSON object; text that does not begin like JSON is the image."""
     if not text.startswith(("{", "[", '"')):
         return {"image": [text]}
     try:
@@ -327,19 +326,18 @@ def _json(text: str) -> Fields:
 
 
 def _loads(text: str) -> Any:
-    """Return what ``json.loads`` does, within bounds: an object of seven characters takes 200 bytes."""
+    """Call ``json.loads`` within bounds: an object of seven characters takes 200 bytes."""
     if text.count("{") + text.count("[") > MAX_BRACKETS:
         raise ValueError("too many objects and lists")
     return json.loads(text)
 
 
 def _without_image(text: str) -> dict[str, Any] | None:
-    """Return what ``json.loads`` does, with an image of base64 decoded; None where this way does not lead.
+    """Return what ``json.loads`` would, with an image's base64 decoded; None if this shortcut fails.
 
-    A photo's base64 is cut out and JSON read without it: it is most of the text, and needs no looking at but
-    by the decoder. A word stands in its place, which is no JSON but within quotes and which nobody can guess.
-    Where it comes back as the whole value of its name, the quotes were that value's own, as base64 holds
-    neither quotes nor escapes.
+    The photo's base64, most of the text, is cut out and decoded separately, and the rest is parsed with an
+    unguessable word in its place. If that word comes back as the member's whole value, the quotes around it
+    were the value's own, because base64 contains neither quotes nor escapes.
     """
     named = _IMAGE_NAME.search(text, 0, _MAX_HEAD_OF_JSON)
     if named is None:
@@ -363,7 +361,7 @@ def _without_image(text: str) -> dict[str, Any] | None:
 
 
 def _mistake(text: str, error: json.JSONDecodeError) -> str:
-    """Where the JSON of ``text`` goes wrong; its first character is 1."""
+    """Say where the JSON of ``text`` is broken; its first character is 1."""
     if error.pos >= len(text) or error.msg.startswith("Unterminated string"):
         return f"The JSON ends at character {len(text)} although it is not complete. Was the body cut short?"
     return f"The JSON is broken at character {error.pos + 1}: {error.msg[0].lower()}{error.msg[1:]}."
@@ -390,7 +388,7 @@ def _multipart(boundary: str, body: bytes) -> Fields:
             continue
         name, is_file, filename = _part(section[: end.start()].decode("utf-8", "replace"))
         content = section[end.end() :].removesuffix(b"\r")
-        # Clients that are given a buffer name no file; a photo is never text all the same.
+        # Clients that are given a buffer send no file name; but a photo is never text.
         if not is_file and (name in _IMAGE_FIELDS or name not in FIELDS):
             is_file = not _is_text(content)
         if filename:
@@ -400,9 +398,9 @@ def _multipart(boundary: str, body: bytes) -> Fields:
 
 
 def _boundary(declared: str, opening: re.Match[bytes] | None, body: bytes) -> str:
-    """Return what parts a form: what is ``declared``, or what the body begins with where that is missing.
+    """Return a form's boundary: the ``declared`` one or, if that is missing, the one the body begins with.
 
-    Clients that set the type by hand leave the boundary out, or call the form JSON.
+    Clients that set the type by hand leave the boundary out, or declare the form JSON.
     """
     if opening is None or (declared and b"--" + declared.encode("ascii", "replace") in body):
         return declared
@@ -418,7 +416,7 @@ def _is_text(content: bytes) -> bool:
 
 
 def _part(head: str) -> tuple[str, bool, str]:
-    """Return a part's name, whether it is a file, and what that is called."""
+    """Return a part's name, whether it is a file, and the file's name."""
     headers = {}
     for line in re.sub(r"\r?\n[ \t]+", " ", head).splitlines():
         name, colon, value = line.partition(":")

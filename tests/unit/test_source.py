@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 import random
@@ -80,8 +81,67 @@ def test_no_image(body: str) -> None:
     assert parsed(body).source is None
 
 
-def test_the_first_field_with_an_image_counts() -> None:
-    assert parsed(json.dumps({"image": URL, "image_url": ""})).source == UrlSource(URL)
+@pytest.mark.parametrize("nothing", ["", None, "null", "undefined", "None", 5, []])
+def test_the_first_field_with_an_image_counts(nothing: object) -> None:
+    assert parsed(json.dumps({"image_url": nothing, "image": URL})).source == UrlSource(URL)
+
+
+def test_a_file_counts_where_a_text_field_holds_nothing() -> None:
+    body = form(("image_url", "null"), ("upload", PHOTO))
+    assert parsed(body, MULTIPART).source == BytesSource(PHOTO)
+
+
+@pytest.mark.parametrize("name", ["ImageUrl", "Image", "IMAGE_URL", "image-url", "uploadUrl", "UploadURL"])
+def test_names_are_known_however_they_are_written(name: str) -> None:
+    """As serializers of .NET and Go write them that are told nothing."""
+    assert parsed(json.dumps({"a": 1, name: URL})).source == UrlSource(URL)
+    assert parsed(form((name, URL)), MULTIPART).source == UrlSource(URL)
+    assert parsed(urlencode({name: URL}), "application/x-www-form-urlencoded").source == UrlSource(URL)
+
+
+@pytest.mark.parametrize("fields", [{"photo": BASE64}, {"url": URL, "a": "b"}, {"file": "x"}])
+def test_a_form_without_a_field_of_ours_holds_no_image(fields: dict[str, str]) -> None:
+    assert parsed(urlencode(fields), "application/x-www-form-urlencoded").source is None
+
+
+@pytest.mark.parametrize("text", [BASE64, BASE64.rstrip("=") + "==", URL])
+def test_what_is_no_form_stands_for_itself_though_it_is_called_one(text: str) -> None:
+    source = parsed(text, "application/x-www-form-urlencoded").source
+    assert source == (UrlSource(URL) if text is URL else Base64Source(text))
+
+
+def test_json_whose_base64_a_shell_has_left_in_lines() -> None:
+    lines = "\n".join(BASE64[at : at + 76] for at in range(0, len(BASE64), 76))
+    source = parsed(f'{{"image": "{lines}"}}').source
+    assert source is not None and load(source) == PHOTO
+
+
+@pytest.mark.parametrize("content_type", [JSON, "application/octet-stream", None])
+def test_a_body_that_gzip_has_compressed(content_type: str | None) -> None:
+    packed = gzip.compress(json.dumps({"image": BASE64, "regions": ["gb"]}).encode())
+    request = parsed(packed, content_type)
+    source = request.source
+    assert source is not None and load(source) == PHOTO
+    assert request.regions == ("gb",)
+
+
+def test_a_picture_that_gzip_has_compressed() -> None:
+    assert parsed(gzip.compress(PHOTO), "image/jpeg").source == BytesSource(PHOTO)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        gzip.compress(PHOTO)[:-9],
+        gzip.compress(bytes(MAX_IMAGE_BYTES * 2)),
+        gzip.compress(gzip.compress(PHOTO)),
+        gzip.compress(PHOTO).decode("utf-8", "replace"),
+    ],
+    ids=["cut short", "too much", "twice", "sent as text"],
+)
+def test_a_compressed_body_that_cannot_be_unpacked_is_told(body: bytes | str) -> None:
+    source = parsed(body, JSON).source
+    assert isinstance(source, UnusableSource) and source.detail.startswith("The body is compressed")
 
 
 @pytest.mark.parametrize(
@@ -197,6 +257,14 @@ def test_a_form() -> None:
     assert (request.source, request.regions) == (UrlSource(URL), ("gb",))
 
 
+@pytest.mark.parametrize("between", [" ", "\n", "\r\n"])
+def test_a_form_whose_base64_is_in_lines(between: str) -> None:
+    large = base64.b64encode(PHOTO * 2).decode()
+    lines = between.join(large[at : at + 76] for at in range(0, len(large), 76))
+    source = parsed(urlencode({"image": lines}), "application/x-www-form-urlencoded").source
+    assert source is not None and load(source) == PHOTO * 2
+
+
 def test_a_form_whose_base64_was_not_escaped() -> None:
     text = "+/+/" + BASE64
     source = parsed(f"image={text}", "application/x-www-form-urlencoded").source
@@ -281,7 +349,6 @@ def test_a_photo_that_was_sent_as_text_is_told_to_be_lost() -> None:
         (b"--XyZ\r\nname=upload\r\n\r\nx\r\n--XyZ--", MULTIPART),
         (form(("upload", b"")), MULTIPART),
         (form(("photo", "no file")), MULTIPART),
-        (PHOTO, MULTIPART),
     ],
 )
 def test_multipart_without_an_image(body: bytes, content_type: str) -> None:
@@ -303,6 +370,11 @@ def test_multipart_without_an_image(body: bytes, content_type: str) -> None:
 def test_a_form_whose_type_was_set_by_hand(content_type: str | None) -> None:
     request = parsed(form(("regions", "gb"), ("upload", PHOTO)), content_type)
     assert (request.source, request.regions) == (BytesSource(PHOTO), ("gb",))
+
+
+def test_what_is_called_a_form_and_is_none_is_what_it_is() -> None:
+    assert parsed(PHOTO, MULTIPART).source == BytesSource(PHOTO)
+    assert parsed(json.dumps({"image": URL}), "multipart/form-data").source == UrlSource(URL)
 
 
 @pytest.mark.parametrize("name", ["file", "photo", ""])
@@ -331,11 +403,51 @@ def test_a_form_of_fields_that_is_not_said_to_be_one() -> None:
         " ".join(BASE64[at : at + 76] for at in range(0, len(BASE64), 76)),
         BASE64.replace("+", " "),
         f"data:image/jpeg;base64, {BASE64} ",
+        f"DATA:IMAGE/JPEG;BASE64,{BASE64}",
+        f"data:image/jpeg;base64;{BASE64}",
+        f"base64:{BASE64}",
+        f"\ufeff{BASE64}",
+        f"{BASE64}\0",
+        base64.b64encode(BASE64.encode()).decode(),
+        base64.b64encode(f"data:image/jpeg;base64,{BASE64}".encode()).decode(),
     ],
 )
 def test_what_clients_leave_around_base64(text: str) -> None:
     source = parsed(json.dumps({"image": text})).source
     assert source is not None and load(source) == PHOTO
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"b'{BASE64}'",
+        f"base64,{BASE64}",
+        f"DATA:IMAGE/JPEG;BASE64,{BASE64}",
+        f"data:image/jpeg;base64,data:image/jpeg;base64,{BASE64}",
+        quote(BASE64, safe=""),
+        BASE64.replace("/", "\\/"),
+        f"\ufeff{BASE64}",
+        f"{BASE64}\0",
+    ],
+)
+def test_so_it_is_in_a_file(text: str) -> None:
+    source = parsed(form(("upload", text.encode())), MULTIPART).source
+    assert source is not None and load(source) == PHOTO
+
+
+@pytest.mark.parametrize("photo", [PHOTO + b"\xff\xd9", b"\x89PNG\r\n\x1a\n" + PHOTO + b"\xaeB`\x82"])
+def test_a_picture_each_of_whose_bytes_was_sent_as_a_character(photo: bytes) -> None:
+    """As ``FileReader.readAsBinaryString`` gives it, and whatever takes it for text sends it."""
+    text = photo.decode("latin-1")
+    sources = (
+        parsed(json.dumps({"image": text})).source,
+        parsed(json.dumps({"image": text}, ensure_ascii=False).encode()).source,
+        parsed(text.encode(), "image/jpeg").source,
+        parsed(text, "text/plain").source,
+        parsed(form(("upload", text.encode())), MULTIPART).source,
+    )
+    for source in sources:
+        assert source is not None and load(source) == photo
 
 
 @pytest.mark.parametrize("text", [BASE64, f"data:image/jpeg;base64,{BASE64}", BASE64.rstrip("=") + "\r\n"])
@@ -350,7 +462,7 @@ def test_base64_that_is_called_a_picture(text: str) -> None:
     ("text", "detail"),
     [
         ("@@@@", "These 4 characters are neither a URL"),
-        ("undefined", "These 9 characters are neither a URL"),
+        ("undefined", 'The image is the text "undefined"'),
         ("[object File]", "These 12 characters are neither a URL"),
         ("C:\\Users\\me\\car.jpg", "This names a file on your machine"),
         ("/home/me/car.jpg", "This names a file on your machine"),
@@ -420,6 +532,11 @@ def test_a_key_that_no_encoding_holds() -> None:
         event(query="regions=us-ca%2C%20gb"),
         event(json.dumps({"regions": ["us-ca", "gb", "us-ca"]})),
         event(json.dumps({"regions": "us-ca, GB"})),
+        event(json.dumps({"regions": "us_ca uk"})),
+        event(json.dumps({"Regions": "us-ca;gb"})),
+        event(form(("regions", '["us-ca", "gb"]')), MULTIPART),
+        event(form(("regions[]", "us-ca"), ("regions[]", "gb")), MULTIPART),
+        event(query="regions%5B0%5D=us-ca&regions[1]=gb"),
         event(form(("regions", "us-ca"), ("regions", "gb")), MULTIPART),
         {**event(), "rawQueryString": "", "queryStringParameters": {"regions": "us-ca,gb"}},
     ],
@@ -700,9 +817,9 @@ def test_an_image_is_cut_out_of_its_json(before: str, head: str, monkeypatch: py
     """Nothing as long as a photo is given to ``json``."""
     loads, seen = json.loads, []
 
-    def counted(text: str) -> Any:
+    def counted(text: str, *, strict: bool) -> Any:
         seen.append(len(text))
-        return loads(text)
+        return loads(text, strict=strict)
 
     monkeypatch.setattr("carsight_service.http.request.json.loads", counted)
     request = parsed(f'{head}{before}{LONG}", "key": "secret"}}')

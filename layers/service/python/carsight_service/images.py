@@ -21,11 +21,15 @@ _LIKE_A_URL = re.compile(r"[a-z][a-z0-9+.-]+(?::|%3a)|//|\[[0-9a-f:.]*\]|[^\s/\\
 _LIKE_A_PATH = re.compile(r"[a-z]:[/\\]|(?:\.{0,2}|~)/(?!/).*\.\w{3,4}$|@\w+\.\w{3,4}$", re.IGNORECASE)
 """A path on the caller's machine, perhaps behind curl's @, which curl resolves only in some options."""
 
-_WRAPPED = re.compile(r"(?:b?['\"])?((?:[a-z0-9:/;=.+-]{0,100}base64,\s*)*)", re.IGNORECASE)
+_WRAPPED = re.compile(r"(?:b?['\"])?((?:[a-z0-9:/;=.+-]{0,100}base64[,:;]\s*)*)", re.IGNORECASE)
 """What clients leave before base64: the quotes of Python's ``b'...'``, parts of a data URI."""
 
 _ESCAPED = re.compile(r"\\[nrt]|%(?:2b|2f|3d|0a|0d)", re.IGNORECASE)
-_TEXT_OF_BASE64 = re.compile(rb"\s*(?:data:[^,]{0,100},\s*)?[A-Za-z0-9+/_-]{60}")
+_TEXT_OF_BASE64 = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:b?['\"])?(?:data:[^,]{0,100},\s*|[a-z0-9:/;=.+-]{0,100}base64[,:;]\s*)*"
+    rb"(?:[A-Za-z0-9+/_-]|\\/|%2[bf]){60}",
+    re.IGNORECASE,
+)
 _LIKE_A_DOCUMENT = re.compile(r"[<{]|%PDF|[^\x00-\x08\x0e-\x1f]{0,16}[\x00-\x08\x0e-\x1f]")
 
 
@@ -91,6 +95,12 @@ def percent_decoded(text: str) -> bytes:
     return b"".join(parts)
 
 
+_UNSEEN = "\ufeff\u200b"
+"""What is left around a text that was a file or was copied from a page; C leaves a NUL behind it."""
+_NOTHING = ("null", "undefined", "None")
+"""What programs write into a field that they have nothing for."""
+
+
 def image_source(value: object) -> ImageSource | None:
     """Return the source that ``value`` describes, None if it is empty."""
     if value is None or isinstance(value, (UnusableSource, Base64Source)):
@@ -99,14 +109,16 @@ def image_source(value: object) -> ImageSource | None:
         return BytesSource(value) if value else None
     if not isinstance(value, str):
         return UnusableSource("The image must be text: an http or https URL, or base64.")
-    text = value.strip()
+    text = value.strip().lstrip(_UNSEEN).rstrip(_UNSEEN + "\0")
+    if text in _NOTHING:
+        return UnusableSource(f'The image is the text "{text}": the program that sent it had none.')
     scheme = text[:8].lower()
     if scheme.startswith(("http://", "https://")):
         return UrlSource(text)
     if scheme.startswith("s3://"):
         bucket, _, key = text[len("s3://") :].partition("/")
         return S3Source(bucket, key)
-    if scheme.startswith("data:"):
+    if scheme.startswith("data:") and "," in text:
         description, _, data = text.partition(",")
         return (
             Base64Source(data)
@@ -160,7 +172,7 @@ class ImageLoader:
             case S3Source(bucket, key):
                 return self._object(bucket, key)
             case Base64Source(text, data):
-                return _bounded(_decoded(text) if data is None else data)
+                return _bounded(_without_base64(_decoded(text) if data is None else data))
             case BytesSource(data):
                 return _bounded(_without_base64(data))
             case UnusableSource(detail):
@@ -205,6 +217,9 @@ def _decoded(text: str) -> bytes:
         if (bare := _bare(text)) != text:
             with suppress(ValueError):
                 return _unpacked(bare)
+        if text.startswith(_BINARY_STRINGS):
+            with suppress(UnicodeEncodeError):
+                return text.encode("latin-1")
         if "\ufffd" not in text[:64] and _LIKE_A_DOCUMENT.match(text):
             return text.encode("utf-8", "replace")
         raise InvalidImage("not base64", detail=_mistake(packed)) from error
@@ -240,15 +255,23 @@ def _without_base64(data: bytes) -> bytes:
     """Return ``data``, a body or a form's file, decoded if it is base64 text."""
     if data.startswith(_REPLACED):
         raise InvalidImage("bytes sent as text", detail=_DESTROYED)
-    if not _TEXT_OF_BASE64.match(data, 0, 400):
-        return data
     try:
-        return _decoded(data.decode("ascii").strip())
-    except (UnicodeDecodeError, InvalidImage):
-        return data
+        if data.startswith(_WIDENED):
+            return data.decode().encode("latin-1")
+        if _TEXT_OF_BASE64.match(data, 0, 400):
+            source = image_source(data.decode("utf-8-sig"))
+            return _decoded(source.text) if isinstance(source, Base64Source) else data
+    except (UnicodeError, InvalidImage):
+        pass
+    return data
 
 
 _REPLACED = "\ufffd".encode()
+_BINARY_STRINGS = ("\xff\xd8\xff", "\x89PNG\r\n\x1a\n")
+"""How JPEG and PNG begin where each byte has become the character of its number, as in a browser's binary
+strings. Neither ends with a byte that is lost where blanks are."""
+_WIDENED = tuple(text.encode() for text in _BINARY_STRINGS)
+"""The same, sent as UTF-8."""
 _DESTROYED = (
     "The image's bytes were sent as text, which has destroyed them; send a file, or their base64. "
     "A form takes a Blob or a File where a Buffer becomes text."

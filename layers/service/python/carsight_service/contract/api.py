@@ -6,6 +6,7 @@ to ignore fields they do not know. A field without a value is left out of the JS
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -39,10 +40,17 @@ class Api(StrEnum):
         return "plate_image_recognition" if self is Api.PLATE else "vin_optical_character_recognition"
 
 
+_BETWEEN_CODES = re.compile(r"[\s,;\[\]\"']+")
+"""A JSON list in a form's field has brackets and quotes."""
+
+
 def region_codes(hints: Iterable[str]) -> tuple[str, ...]:
-    """Region codes out of repeated hints and comma-separated ones, in lower case, without repetitions."""
-    codes = (code.strip().lower() for hint in hints for code in hint.split(","))
-    return tuple(dict.fromkeys(code for code in codes if code))
+    """Return the region codes of repeated hints and of lists in one text, without repetitions.
+
+    In lower case, as ISO 3166 writes them: clients also write ``us_ca``, and ``uk`` for ``gb``.
+    """
+    codes = (code.lower().replace("_", "-") for hint in hints for code in _BETWEEN_CODES.split(hint))
+    return tuple(dict.fromkeys("gb" if code == "uk" else code for code in codes if code))
 
 
 Score = Annotated[float, Number(0, 1, places=3)]

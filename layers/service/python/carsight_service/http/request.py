@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from carsight_service.contract.api import IMAGE_FIELDS, region_codes
+from carsight_service.contract.api import IMAGE_FIELDS, MAX_IMAGE_BYTES, region_codes
 from carsight_service.contract.errors import MAX_REGIONS, InvalidRequest
 from carsight_service.images import (
     Base64Source,
@@ -64,6 +65,15 @@ _FILE_NAME = "\0filename"
 FIELDS = (*_IMAGE_FIELDS, "key", "regions", "camera_id", "timestamp", "mmc", "config", "text_formats")
 """Fields read from a body; a test compares them with the API description."""
 
+
+def _plain(name: str) -> str:
+    return name.partition("[")[0].replace("_", "").replace("-", "").lower()
+
+
+_PLAIN = {_plain(name): name for name in reversed(FIELDS) if name != "key"}
+_LONGEST_NAME = 30
+"""Characters of a field's name that may be one of ours, otherwise written."""
+
 _SECRET_HEADERS = ("x-api-key", "authorization", "cookie", "referer")
 
 _PARAMETER = re.compile(r';\s*([^\s;="]+?)(\*?)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)', re.DOTALL)
@@ -80,6 +90,14 @@ _OPENING = re.compile(rb"\s{0,4}--([^\r\n]{1,70})\r?\nContent-", re.IGNORECASE)
 
 _NAMED_IMAGE = re.compile(rf"(?:{'|'.join((*_IMAGE_FIELDS, 'key'))})=")
 """How an undeclared form begins; neither base64 nor a URL does."""
+
+_NAMED = re.compile(r"[a-z_][\w.\[\]-]{0,40}=[^=&]", re.IGNORECASE)
+"""How a form of fields begins of which none is ours; neither base64 nor a URL does."""
+
+_GZIP, _GZIP_AS_TEXT = b"\x1f\x8b", b"\x1f\xef\xbf\xbd"
+_MAX_UNPACKED = MAX_IMAGE_BYTES * 3 // 2
+"""Bytes of a body that came compressed: an image's base64, and what stands round it."""
+_COMPRESSED = "The body is compressed and cannot be unpacked; send it without Content-Encoding."
 
 _HEAD = 128
 """Bytes of a body examined to recognize its kind."""
@@ -139,7 +157,13 @@ class Request:
         named = (value for name in _IMAGE_FIELDS for value in self._fields.get(name, ()))
         # A form's file is the image, whatever its field is called.
         files = (value for values in self._fields.values() for value in values if isinstance(value, bytes))
-        return next((source for value in chain(named, files) if (source := image_source(value))), None)
+        useless: ImageSource | None = None
+        for value in chain(named, files):
+            source = image_source(value)
+            if source is not None and not isinstance(source, UnusableSource):
+                return source
+            useless = useless or source
+        return useless
 
     @cached_property
     def regions(self) -> tuple[str, ...]:
@@ -264,8 +288,13 @@ def _form(text: str) -> dict[str, list[str]]:
     grouped: dict[str, list[str]] = {}
     for field_ in fields:
         name, _, value = (_unescaped(side) for side in field_.partition("="))
-        grouped.setdefault(name, []).append(value)
+        grouped.setdefault(_canonical(name), []).append(value)
     return grouped
+
+
+def _canonical(name: str) -> str:
+    """Return the one of ``FIELDS`` that ``name`` means, as ``ImageUrl`` does; else ``name`` itself."""
+    return name if name in FIELDS or len(name) > _LONGEST_NAME else _PLAIN.get(_plain(name), name)
 
 
 def _unescaped(text: str) -> str:
@@ -283,13 +312,12 @@ def _body_fields(content_type: str, body: bytes | str) -> Fields:
     """
     kind, parameters = _header(content_type)
     head = body[:_HEAD].encode() if isinstance(body, str) else body[:_HEAD]
-    opening = _OPENING.match(head)
-    in_parts = opening is not None or kind == "multipart/form-data"
-    if in_parts or (kind.startswith("image/") and not head.lstrip().startswith(_NO_PICTURE)):
+    if head.startswith((_GZIP, _GZIP_AS_TEXT)):
+        return _unpacked(content_type, body)
+    boundary = _boundary(kind, parameters.get("boundary", ""), head, body)
+    if boundary or (kind.startswith("image/") and not head.lstrip().startswith(_NO_PICTURE)):
         data = body.encode() if isinstance(body, str) else body
-        if not in_parts:
-            return {"image": [data]}
-        return _multipart(_boundary(parameters.get("boundary", ""), opening, data), data)
+        return _multipart(boundary, data) if boundary else {"image": [data]}
     try:
         text = body.strip() if isinstance(body, str) else body.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
@@ -299,11 +327,32 @@ def _body_fields(content_type: str, body: bytes | str) -> Fields:
         form = _form(text)
         # `curl -d` declares everything a form; a bare URL may have our fields in its query, but not first.
         if not form.keys().isdisjoint(_IMAGE_FIELDS) or next(iter(form)) in FIELDS:
-            # An unescaped plus of base64 has become a blank; neither base64 nor a URL contains blanks.
             for name in form.keys() & set(_IMAGE_FIELDS):
-                form[name] = [value.replace(" ", "+") for value in form[name]]
+                form[name] = [_with_pluses(value) for value in form[name]]
+            return dict(form)
+        if _NAMED.match(text):
             return dict(form)
     return _json(text)
+
+
+def _with_pluses(value: str) -> str:
+    """Return ``value`` with the pluses that were not escaped, and have become blanks.
+
+    Long base64 may be in lines that blanks part: that is looked at when it is decoded.
+    """
+    is_url = value[:4].lower() in ("http", "s3:/")
+    return value.replace(" ", "+") if is_url or len(value) < _MIN_CUT else value
+
+
+def _unpacked(content_type: str, body: bytes | str) -> Fields:
+    """Return the fields of a body that gzip has compressed, as some clients do to all that they send."""
+    if isinstance(body, bytes):
+        unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        with suppress(zlib.error):
+            unpacked = unpacking.decompress(body, _MAX_UNPACKED)
+            if unpacking.eof and not unpacked.startswith(_GZIP):
+                return _body_fields(content_type, unpacked)
+    return {"image": [UnusableSource(_COMPRESSED)]}
 
 
 def _json(text: str) -> Fields:
@@ -318,6 +367,9 @@ def _json(text: str) -> Fields:
         return {"image": [UnusableSource(_TOO_MUCH_JSON)]}
     if isinstance(value, dict):
         members = {name: value[name] for name in FIELDS if name in value}
+        for name in islice(value, MAX_FIELDS):
+            if name not in FIELDS and (canonical := _canonical(name)) in FIELDS:
+                members.setdefault(canonical, value[name])
         return {
             name: member[:MAX_FIELDS] if isinstance(member, list) else [member]
             for name, member in members.items()
@@ -326,10 +378,13 @@ def _json(text: str) -> Fields:
 
 
 def _loads(text: str) -> Any:
-    """Call ``json.loads`` within bounds: an object of seven characters takes 200 bytes."""
+    """Call ``json.loads`` within bounds: an object of seven characters takes 200 bytes.
+
+    Text may contain line ends as they are: base64 that a shell has put between quotes does.
+    """
     if text.count("{") + text.count("[") > MAX_BRACKETS:
         raise ValueError("too many objects and lists")
-    return json.loads(text)
+    return json.loads(text, strict=False)
 
 
 def _without_image(text: str) -> dict[str, Any] | None:
@@ -369,8 +424,6 @@ def _mistake(text: str, error: json.JSONDecodeError) -> str:
 
 def _multipart(boundary: str, body: bytes) -> Fields:
     """Return the parts of a ``multipart/form-data`` body (RFC 7578): files as bytes, others as text."""
-    if not boundary:
-        return {}
     delimiter = b"\n--" + boundary.encode("ascii", "replace")
     sections = (b"\n" + body).split(delimiter, MAX_PARTS + 1)[1:]
     fields: dict[str, list[Any]] = {}
@@ -387,6 +440,7 @@ def _multipart(boundary: str, body: bytes) -> Fields:
         if end is None:
             continue
         name, is_file, filename = _part(section[: end.start()].decode("utf-8", "replace"))
+        name = _canonical(name)
         content = section[end.end() :].removesuffix(b"\r")
         # Clients that are given a buffer send no file name; but a photo is never text.
         if not is_file and (name in _IMAGE_FIELDS or name not in FIELDS):
@@ -397,14 +451,18 @@ def _multipart(boundary: str, body: bytes) -> Fields:
     return fields
 
 
-def _boundary(declared: str, opening: re.Match[bytes] | None, body: bytes) -> str:
+def _boundary(kind: str, declared: str, head: bytes, body: bytes | str) -> str:
     """Return a form's boundary: the ``declared`` one or, if that is missing, the one the body begins with.
 
-    Clients that set the type by hand leave the boundary out, or declare the form JSON.
+    Clients that set the type by hand leave the boundary out, declare the form JSON, or send no form at all:
+    "" is returned for a body that is none.
     """
-    if opening is None or (declared and b"--" + declared.encode("ascii", "replace") in body):
-        return declared
-    return opening[1].decode("ascii", "replace")
+    opening = _OPENING.match(head)
+    if declared and (opening or kind == "multipart/form-data"):
+        delimiter = f"--{declared}"
+        if delimiter in body if isinstance(body, str) else delimiter.encode("ascii", "replace") in body:
+            return declared
+    return opening[1].decode("ascii", "replace") if opening else ""
 
 
 def _is_text(content: bytes) -> bool:

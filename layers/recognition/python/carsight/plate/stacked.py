@@ -1,7 +1,7 @@
-"""Small letters that stand on each other beside a plate's number, as special American series have them.
+"""Small letters stacked beside a plate's number, as on special American series.
 
-A reader of one row drops or mixes them up. ``spread`` lays them side by side, as large as the rest, so that
-the same reader can read them.
+A one-row reader drops or merges them. ``spread`` lays them side by side, enlarged to the number's height, so
+that the same reader can read them.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ import numpy as np
 from carsight.photo import Pixels, percentile, resized
 
 WIDTH, HEIGHT = 480, 144
-"""Size of the upright plate that ``spread`` takes."""
+"""Size of the rectified plate that ``spread`` takes, pixels."""
 
 _LETTER = 48
-"""Width of a letter once it is spread: about that of the number's own."""
+"""Width of a spread letter: about that of the number's characters."""
 
 _KEPT = 14
-"""Columns that are kept beyond letters at either end: what stands there is mostly an emblem, not text."""
+"""Columns kept beyond stacks at either end: the rest is usually an emblem, not text."""
 
 _NUMBER = WIDTH // 2, round(0.97 * WIDTH)
-"""The columns that surely hold a part of the number."""
+"""Columns that certainly contain a part of the number."""
 
 
 _LEAST_HEIGHT = HEIGHT // 6
-"""A number is at least as high as this."""
+"""A number is at least this high."""
 
 
 class _Sign(NamedTuple):
-    """The box of a connected piece of ink, pixels."""
+    """The bounding box of a connected component of ink, pixels."""
 
     left: int
     top: int
@@ -48,9 +48,9 @@ class _Sign(NamedTuple):
 
 
 def spread(plate: Pixels) -> Pixels | None:
-    """Return ``plate`` with its stacked letters side by side, as high as the number; None if it has none.
+    """Return ``plate`` with its stacked letters side by side at the number's height; None if it has none.
 
-    ``plate``: 144 x 480 x 3, upright, with the number in its right half. The result is as high.
+    ``plate``: 144 x 480 x 3, upright, with the number in its right half. The result has the same height.
     """
     top, bottom = _rows(plate)
     height = bottom - top
@@ -64,7 +64,7 @@ def spread(plate: Pixels) -> Pixels | None:
 
 
 def _rows(plate: Pixels) -> tuple[int, int]:
-    """Return the rows from and to which the number stands: those with about as many upright edges."""
+    """Return the number's first and last row: a run of rows with about equally many vertical edges."""
     gray = cv2.GaussianBlur(cv2.cvtColor(plate, cv2.COLOR_BGR2GRAY), (3, 3), 0)
     edges = np.abs(cv2.Sobel(gray[:, _NUMBER[0] : _NUMBER[1]], cv2.CV_16S, 1, 0))
     share = (edges > 0.35 * percentile(edges, 0.98)).mean(axis=1)
@@ -80,9 +80,9 @@ def _rows(plate: Pixels) -> tuple[int, int]:
 
 
 def _ink(plate: Pixels, top: int, bottom: int) -> Pixels:
-    """Return a mask (0, 1) of what is as dark, or as bright, as the number, in the color that shows it best.
+    """Return a mask (0, 1) of the number's ink, from the color channel that separates it best.
 
-    Each color is divided in two (Otsu, 1979); characters cover less than half of the number's rows.
+    Each channel is thresholded (Otsu, 1979); characters cover less than half of the number's rows.
     """
     best, mask = -1.0, np.zeros(plate.shape[:2], np.uint8)
     for channel in cv2.split(plate):
@@ -99,14 +99,14 @@ def _ink(plate: Pixels, top: int, bottom: int) -> Pixels:
 
 
 def _signs(mask: Pixels) -> list[_Sign]:
-    """Return the pieces of ink, those of which little is filled left out."""
+    """Return the components of ink, without small and sparsely filled ones."""
     _, _, boxes, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
     large = boxes[1:][(boxes[1:, 3] > 0.08 * HEIGHT) & (boxes[1:, 4] > 0.12 * boxes[1:, 2] * boxes[1:, 3])]
     return [_Sign(*(int(value) for value in box[:4])) for box in large]
 
 
 def _stacks(signs: list[_Sign], top: int, bottom: int) -> list[list[_Sign]]:
-    """Return the stacks of two or three letters, left to right; each as a whole is as high as the number."""
+    """Return the stacks of two or three letters, left to right; each is about as high as the number."""
     height = bottom - top
     small = [
         sign
@@ -130,7 +130,7 @@ def _stacks(signs: list[_Sign], top: int, bottom: int) -> list[list[_Sign]]:
 
 
 def _stands_under(lower: _Sign, upper: _Sign, height: int) -> bool:
-    """Return whether two signs stand on each other: close, above each other, and about as high."""
+    """Return whether ``lower`` is stacked under ``upper``: close, aligned, and about as high."""
     shared = min(upper.right, lower.right) - max(upper.left, lower.left)
     return (
         shared > 0.6 * min(upper.width, lower.width)
@@ -140,7 +140,7 @@ def _stands_under(lower: _Sign, upper: _Sign, height: int) -> bool:
 
 
 def _laid_out(plate: Pixels, stacks: list[list[_Sign]], top: int, bottom: int) -> Pixels:
-    """Return ``plate`` with ``stacks`` spread, cut where one of them is the row's first or last."""
+    """Return ``plate`` with ``stacks`` spread, clipped beside a stack that is first or last in the row."""
     pieces, done = [], 0
     for index, stack in enumerate(stacks):
         begin = max(min(sign.left for sign in stack) - 3, done)
@@ -159,7 +159,7 @@ def _laid_out(plate: Pixels, stacks: list[list[_Sign]], top: int, bottom: int) -
 
 
 def _enlarged(plate: Pixels, sign: _Sign, top: int, bottom: int) -> Pixels:
-    """Return a column of the plate's height with ``sign`` from ``top`` to ``bottom``, edges repeated."""
+    """Return a column of the plate's height with ``sign`` scaled to ``top``..``bottom``, edges replicated."""
     air_x, air_y = max(2, round(0.12 * sign.width)), max(2, round(0.1 * sign.height))
     part = plate[
         max(sign.top - air_y, 0) : sign.bottom + air_y + 1, max(sign.left - air_x, 0) : sign.right + air_x + 1

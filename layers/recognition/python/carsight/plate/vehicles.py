@@ -1,4 +1,4 @@
-"""What a vehicle that carries a plate looks like: body, color, and the side that shows."""
+"""Classification of a vehicle: body, color, and the side that is visible."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ from carsight.detector import Detection
 from carsight.photo import Pixels, halve_to_cover, resized
 
 SIDE = 128
-"""Side of the square that a vehicle is brought to, pixels."""
+"""Side of the square input, pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassifierTuning:
     """What can be changed about the classifier without training it again.
 
-    ``detector_weight`` is the weight of the body that the detector named, against 1 for the classifier's: it
-    decides where that is torn. What ``proportions`` say of a body counts with ``proportions_weight`` as its
-    exponent, as it is not independent of the picture, and so does how common the body is with
-    ``common_weight``: the classifier learned from pictures in which rare ones were more frequent. Where the
-    two likeliest bodies lie less than ``torn`` apart, the vehicle's mirror image is looked at, too.
+    ``detector_weight`` is the weight of the detector's body type, against 1 for the classifier's: it decides
+    if the latter is ambiguous. The likelihood of the ``proportions`` enters to the power
+    ``proportions_weight``, because it is not independent of the picture, and the prior of each body to the
+    power ``common_weight``, because rare bodies were more frequent in training. If the two likeliest bodies
+    are less than ``torn`` apart, the mirror image is classified too and the results are averaged.
 
-    A color less likely than ``min_color_score`` is not told, nor a side that is so little likelier than the
-    other: a wrong one is worse than none. Of 316 validation vehicles 82 % get a color, which is right for
-    76 % of them.
+    A color below ``min_color_score`` is not answered, nor a side that exceeds the other by less: a wrong
+    answer is worse than none. Of 316 validation vehicles 82 % get a color, which is right for 76 % of them.
     """
 
     detector_weight: float = 0.3
@@ -42,7 +41,7 @@ class ClassifierTuning:
 
 @dataclass(frozen=True, slots=True)
 class VehicleAttributes:
-    """What a vehicle looks like, in the model's words; None is unclear."""
+    """A vehicle's attributes, in the model's terms; None if unclear."""
 
     type: str
     color: str | None
@@ -50,16 +49,16 @@ class VehicleAttributes:
 
 
 class VehicleClassifier:
-    """Says what a vehicle looks like. Made once; safe to call from many threads."""
+    """Classifies vehicles. Made once; safe to call from many threads."""
 
     def __init__(self, session: ort.InferenceSession, tuning: ClassifierTuning | None = None) -> None:
         """Classify with ``session``.
 
         The model takes ``image`` as in ``runtime.picture_input``, a vehicle's box stretched to 128 x 128, and
-        gives raw ``type``, ``color`` and ``orientation`` (1 x classes each). Its metadata names
-        their classes in ``types``, ``colors`` and ``orientations``, JSON arrays, and holds in ``bodies`` a
-        JSON object: of each type its share of all vehicles (``shares``) and the logarithm of the likelihood
-        of ``proportions``, up to what all types have in common (``weights`` and ``offsets``).
+        returns raw ``type``, ``color`` and ``orientation`` (1 x classes each). Its metadata names their
+        classes in ``types``, ``colors`` and ``orientations``, JSON arrays, and holds in ``bodies`` a JSON
+        object with each type's share of all vehicles (``shares``) and the coefficients of the logarithm of
+        the likelihood of ``proportions`` (``weights`` and ``offsets``), up to a constant for all types.
 
         Raises:
             KeyError: The model carries no such metadata.
@@ -86,7 +85,7 @@ class VehicleClassifier:
     ) -> VehicleAttributes:
         """Classify ``vehicle`` in ``pixels`` (height x width x 3, BGR), the photo it was found in.
 
-        ``plate`` is the box of the one that it carries, if any. It stands upright once the photo is turned
+        ``plate`` is the box of its plate, if any. The vehicle is upright once the photo is turned
         anticlockwise by ``quarters`` of a turn.
         """
         known = self._common
@@ -109,14 +108,14 @@ class VehicleClassifier:
         )
 
     def _look(self, view: Pixels) -> list[NDArray[np.float32]]:
-        """Return how likely each body, color and side of an upright view is."""
+        """Return the probabilities of each body, color and side of an upright view."""
         raw = self._session.run(None, {"image": self._input([view])})
         return [_softmax(np.asarray(values)[0]) for values in raw]
 
     def _types(
         self, seen: NDArray[np.float32], vehicle: Detection, known: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Return the weight of each body: as likely as ``seen``, times exp(``known``), and the detector's."""
+        """Return each body's weight: ``seen`` times exp(``known``), normalized, plus the detector's vote."""
         types: NDArray[np.float64] = seen * np.exp(known - known.max())
         types /= types.sum()
         if vehicle.vehicle_type in self.types:
@@ -127,11 +126,11 @@ class VehicleClassifier:
 def proportions(
     vehicle: NDArray[np.floating], plate: NDArray[np.floating], quarters: int = 0
 ) -> NDArray[np.float64]:
-    """Return what the boxes of a vehicle and its plate tell of the body, which its square view does not.
+    """Return features of the boxes of a vehicle and its plate, which the square view does not show.
 
-    These are logarithms of how wide the vehicle is for its height, how high for the plate's width - plates
-    are of a few sizes, so a ruler - how wide the plate for its height, and the share of the vehicle's height
-    that lies above the plate's middle. All stand upright after ``quarters`` of a turn anticlockwise.
+    The logarithms of the vehicle's width over its height, of its height over the plate's width (plates come
+    in a few sizes, so they are a ruler) and of the plate's width over its height, and the share of the
+    vehicle's height above the plate's center. All are upright after ``quarters`` of a turn anticlockwise.
     """
     left, top, right, bottom = vehicle.tolist()
     x0, y0, x1, y1 = plate.tolist()

@@ -163,7 +163,9 @@ def test_a_list_in_s3_is_named(service: Scripted, address: str, capsys: pytest.C
     assert capsys.readouterr().out == f"{ID}\n"
 
 
-@pytest.mark.parametrize(("name", "form"), [("list.jsonl", "jsonl"), ("list.parquet", "parquet")])
+@pytest.mark.parametrize(
+    ("name", "form"), [("list.jsonl", "jsonl"), ("list.parquet", "parquet"), ("LIST.CSV.GZ", "csv")]
+)
 def test_a_long_list_goes_by_way_of_the_bucket(
     service: Scripted, tmp_path: Path, name: str, form: str
 ) -> None:
@@ -252,7 +254,7 @@ def test_who_watches_bears_a_service_that_is_busy_for_a_moment(service: Scripted
     service.tell(route, state(done=1))
     service.answers[route] += [(503, {"message": "busy"}), (429, {}), (200, ended(service))]
     assert run("watch", ID) == 0
-    assert [path for _, path, _ in service.asked].count(f"/v1/batches/{ID}") == 4
+    assert [path for _, path, _ in service.asked].count(f"/v1/batches/{ID}") == 4 + 3  # for new addresses
 
 
 def test_a_list_that_is_refused_for_the_moment_is_sent_again_as_the_same_request(
@@ -286,6 +288,29 @@ def test_who_stops_watching_is_told_that_it_goes_on(
     assert f"carsight batch watch {ID}" in capsys.readouterr().err
 
 
+def test_whoever_watches_outlasts_a_network_that_is_away(
+    service: Scripted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = [(0, b"")] * 30 + [(503, {"message": "busy"})] * 30
+    service.answers[f"GET /v1/batches/{ID}"] = [(200, state()), *away, (200, state()), (200, ended(service))]
+    assert run("watch", ID) == 0
+    assert (tmp_path / f"batch-{ID}.csv").is_file()
+    service.answers[f"GET /v1/batches/{ID}"] = [(200, state()), (503, {"message": "busy"})]
+    assert run("watch", ID) == 1
+    told = capsys.readouterr().err
+    assert f"carsight batch watch {ID}" in told
+    assert "answered 503: busy" in told
+
+
+def test_each_file_is_fetched_from_an_address_that_is_new(service: Scripted, tmp_path: Path) -> None:
+    """One may take longer than the others' addresses are good for."""
+    service.tell(f"GET /v1/batches/{ID}", ended(service))
+    assert run("results", ID) == 0
+    paths = [path.partition("?")[0] for _, path, _ in service.asked]
+    kinds = ("jsonl", "csv", "parquet", "manifest")
+    assert paths == [path for kind in kinds for path in (f"/v1/batches/{ID}", f"/results/{kind}")]
+
+
 def test_a_results_file_is_whole_or_not_there(
     service: Scripted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -313,6 +338,7 @@ def test_a_refusal_is_told_with_its_detail(
     [
         (("create", "nowhere.csv"), "nowhere.csv: no such file"),
         (("create", "list.xlsx"), "a list must end in .csv, .json, .jsonl or .parquet"),
+        (("create", "list.parquet.gz"), "a list must end in .csv, .json, .jsonl or .parquet"),
         (("status", "first"), "'first' is not a batch's id"),
     ],
 )
@@ -323,7 +349,8 @@ def test_what_is_no_list_and_no_batch(
     said: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "list.xlsx").write_bytes(b"x")
+    for name in ("list.xlsx", "list.parquet.gz"):
+        (tmp_path / name).write_bytes(b"x")
     try:
         assert run(*arguments) == 1
     except SystemExit as error:

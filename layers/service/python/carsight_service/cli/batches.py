@@ -15,13 +15,16 @@ from urllib.parse import urlencode
 
 from carsight_service.cli.client import Client, add_api, add_caller, polls
 from carsight_service.cli.deployment import Deployment, add_options, command
-from carsight_service.cli.output import CommandError, add_command, print_json, print_table
+from carsight_service.cli.output import CommandError, NoAnswer, add_command, print_json, print_table
 
 INLINE_BYTES, INLINE_ROWS = 4_000_000, 10_000
 """What a list may have that is sent with the request; a longer one is put into the bucket first."""
 
 _FORMATS = {".csv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 _TYPES = {"csv": "text/csv", "jsonl": "application/jsonl"}
+_PATIENCE = 60
+"""How many polls in succession may stay unanswered, some seconds each: a batch is watched for hours."""
+
 _ID = re.compile(r"[0-9a-f]{32}")
 _FILES = {"jsonl": "jsonl", "csv": "csv", "parquet": "parquet", "manifest": "manifest.json"}
 """Ending of each kind of result."""
@@ -121,10 +124,14 @@ def _create(client: Client, options: argparse.Namespace) -> Batch:
     path = Path(options.list)
     if not path.is_file():
         raise CommandError(f"{path}: no such file")
-    form = _FORMATS.get(path.suffix.lower())
-    if form is None and path.suffix.lower() != ".json":
-        raise CommandError(f"{path.name}: a list must end in .csv, .json, .jsonl or .parquet")
-    if form is None or (form in _TYPES and _fits(path)):
+    is_packed = path.suffix.lower() == ".gz"
+    suffix = (Path(path.stem) if is_packed else path).suffix.lower()
+    form = _FORMATS.get(suffix)
+    if (form is None and suffix != ".json") or (is_packed and form not in _TYPES):
+        raise CommandError(
+            f"{path.name}: a list must end in .csv, .json, .jsonl or .parquet, or in .csv.gz or .jsonl.gz"
+        )
+    if form is None or (form in _TYPES and not is_packed and _fits(path)):
         query = urlencode(wanted, safe=",")
         content_type = _TYPES.get(form or "", "application/json")
         body, token = path.read_bytes(), secrets.token_hex(16)
@@ -226,6 +233,7 @@ def _followed(client: Client, options: argparse.Namespace, made: Batch) -> Batch
     from tqdm import tqdm
 
     with tqdm(total=made["rows"], initial=made["done"], unit="row", disable=None, leave=False) as bar:
+        unanswered = 0
         try:
             for _ in polls():
                 bar.total = made["rows"]
@@ -233,8 +241,13 @@ def _followed(client: Client, options: argparse.Namespace, made: Batch) -> Batch
                 bar.update(made["done"] - bar.n)
                 if made["results"]:
                     break
-                made = client.call("GET", f"/v1/batches/{made['id']}")
-        except KeyboardInterrupt:
+                try:
+                    made, unanswered = client.call("GET", f"/v1/batches/{made['id']}"), 0
+                except NoAnswer:
+                    unanswered += 1
+                    if unanswered == _PATIENCE:
+                        raise
+        except (KeyboardInterrupt, CommandError):
             bar.close()
             print(f"carsight: the batch goes on; see `carsight batch watch {made['id']}`", file=sys.stderr)
             raise
@@ -242,11 +255,14 @@ def _followed(client: Client, options: argparse.Namespace, made: Batch) -> Batch
 
 
 def _with_files(client: Client, made: Batch, folder: Path) -> Batch:
-    """Fetch the results of a batch that has ended; they are its ``files`` then."""
-    files = {}
+    """Fetch the results of a batch that has ended; they are its ``files`` then.
+
+    Addresses are good for an hour, which a large file may take: each is asked for when its turn has come.
+    """
+    files: dict[str, str] = {}
     for kind, ending in _FILES.items():
-        if address := made["results"].get(kind):
-            file = folder / f"batch-{made['id']}.{ending}"
-            client.download(address, file)
-            files[kind] = str(file)
+        file = folder / f"batch-{made['id']}.{ending}"
+        made = client.call("GET", f"/v1/batches/{made['id']}") if files else made
+        client.download(made["results"][kind], file)
+        files[kind] = str(file)
     return {**made, "files": files}

@@ -15,7 +15,7 @@ from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError
 
 from carsight_service.cli.deployment import Deployment
-from carsight_service.cli.output import CommandError
+from carsight_service.cli.output import CommandError, NoAnswer
 from carsight_service.contract.api import Api
 
 AT_ONCE = 8
@@ -26,7 +26,7 @@ _POLL_SECONDS = (0.25, 0.5, 1.0, 2.0)
 _RETRIES = Retry(
     3, redirect=False, status_forcelist=(429, 502, 503, 504), raise_on_status=False, backoff_factor=0.5
 )
-"""Whoever watches a batch asks for hours. A POST is not sent again once it may have arrived."""
+"""A POST is not sent again once it may have arrived, but with an ``Idempotency-Key``."""
 
 _RETRIES_OF_ALL = _RETRIES.new(allowed_methods=None)
 
@@ -81,6 +81,7 @@ class Client:
     ) -> dict[str, Any]:
         """Make one request. Raises ``CommandError`` with the answer's message where it is not a 200.
 
+        ``NoAnswer`` where another attempt may bring one.
         A POST with a ``token``, its ``Idempotency-Key``, is sent again where its answer is lost.
         """
         headers = {"x-api-key": self._key or "", "content-type": content_type, "idempotency-key": token}
@@ -93,13 +94,14 @@ class Client:
             details = " ".join(
                 f"{payload[name].rstrip('.')}." for name in ("message", "detail") if name in payload
             )
-            raise CommandError(f"{path.partition('?')[0]} answered {answer.status}: {details}")
+            kind = NoAnswer if answer.status in _RETRIES.status_forcelist else CommandError
+            raise kind(f"{path.partition('?')[0]} answered {answer.status}: {details}")
         return payload
 
     def send(
         self, method: str, url: str, body: bytes | Iterable[bytes] | None = None, headers: Any = None
     ) -> BaseHTTPResponse:
-        """Send a request to any address. Raises ``CommandError`` where there is no answer."""
+        """Send a request to any address. Raises ``NoAnswer`` where there is none."""
         retries = _RETRIES_OF_ALL if "idempotency-key" in (headers or {}) else _RETRIES
         with _answering(url):
             return self._http.request(method, url, body=body, headers=headers, retries=retries)
@@ -124,4 +126,4 @@ def _answering(url: str) -> Iterator[None]:
     try:
         yield
     except HTTPError as error:
-        raise CommandError(f"no answer from {url.partition('?')[0]}: {type(error).__name__}") from error
+        raise NoAnswer(f"no answer from {url.partition('?')[0]}: {type(error).__name__}") from error

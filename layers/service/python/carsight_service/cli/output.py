@@ -16,6 +16,10 @@ class CommandError(Exception):
     """A command cannot be done; the message tells its user why."""
 
 
+class NoAnswer(CommandError):
+    """What was asked cannot be reached, or is busy: it may answer later."""
+
+
 def add_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
 ) -> argparse.ArgumentParser:

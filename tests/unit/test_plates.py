@@ -20,6 +20,7 @@ from carsight.geometry import turned_back
 from carsight.photo import Photo, decode
 from carsight.plate.reader import TWO_ROWS, Candidate, PlateReader, ReaderTuning, Reading
 from carsight.plate.recognizer import PlateReading, PlateRecognizer, PlateTuning
+from carsight.plate.regions import agrees
 from carsight.plate.vehicles import VehicleClassifier
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -392,7 +393,8 @@ class Scripted(PlateReader):
             level, headlong = (np.abs(view - self.upright).mean() for view in (seen, seen[::-1, ::-1]))
             text, score, region = self.script["one" if level <= headlong else "turned"]
         candidates = (Candidate(text, score),)
-        return Reading(text, score, candidates, candidates, region, 0.9, np.zeros(len(self.regions)))
+        shares = np.array([float(agrees(code, region)) for code in self.regions])
+        return Reading(text, score, candidates, candidates, region, 0.9, shares / max(shares.sum(), 1.0))
 
 
 def scripted(**script: tuple[str, float, str]) -> PlateRecognizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from carsight import runtime
+from carsight import ctc, runtime
 from carsight.plate import reader
 
 MODEL = runtime.MODELS / "plate_reader.onnx"
@@ -204,6 +205,25 @@ def test_the_state_of_the_small_print_tells_letters_from_digits(plate_reader: re
     assert sorted(each.text for each in told.candidates) == sorted(each.text for each in texts)
     blank = plate_reader.with_small_print(unsure, reader.small_print(plate("1DS0UU", height=200), whole))
     assert blank.text == "1dsouu"
+
+
+def test_where_both_readers_have_looked_both_say_where_a_plate_is_from(
+    plate_reader: reader.PlateReader,
+) -> None:
+    germany, austria = (plate_reader.regions.index(code) for code in ("de", "at"))
+
+    def seen(germanys: float, austrias: float) -> reader.Reading:
+        design = np.full(len(plate_reader.regions), -20.0)
+        design[[germany, austria]] = germanys, austrias
+        (shown,) = plate_reader.read([crop_of("W 1234 A")])
+        return dataclasses.replace(shown, shares=ctc.softmax(design), design=design)
+
+    torn = seen(0.2, 0.0)
+    told = plate_reader.also_seen(torn, seen(0.0, 5.0))
+    assert (told.region, told.text) == ("at", torn.text)
+    assert told.region_score > 0.7
+    assert plate_reader.also_seen(seen(9.0, 0.0), seen(0.0, 5.0)).region == "de"
+    assert plate_reader.also_seen(torn, dataclasses.replace(torn, design=None)) == torn
 
 
 def test_a_region_without_words_is_not_doubted(plate_reader: reader.PlateReader) -> None:

@@ -95,10 +95,19 @@ def test_a_text_fits_a_region_just_where_it_may_stand_in_one_of_its_series() -> 
         ("BCDF12", "BCOF12", "cl"),
         ("ABC12D", "ABC12O", "se"),
         ("J12345", "D12345", "je"),
+        ("TIL6727", "AB12ICD", "gb"),  # an I is in the codes of Northern Ireland alone
+        ("TIL6727", "JI9747", "gb"),  # whose two-letter numbers look like other countries' with a 1
+        ("VD1563U", "VD1563B", "ch"),  # a dealer's
+        ("PGC1406N", "LEA1406N", "es"),  # the Guardia Civil's
+        ("S3967BBX", "K3967BBX", "es"),
+        ("B559694", "G559694", "es"),  # a province's, until 1971
+        ("OK95JJ", "JO95JK", "nl"),  # trailers'
+        ("FML2472", "KML2472", "ca-qc"),  # a truck's
+        ("SJ075836", "SJ975836", "ro"),  # a temporary one
     ],
 )
 def test_zeros_and_letters_stand_where_the_country_puts_them(right: str, wrong: str, code: str) -> None:
-    assert regions.plausibilities(right, (code,))[0] == 1
+    assert regions.plausibilities(right, (code,))[0] >= 1
     assert regions.plausibilities(wrong, (code,))[0] < 0.1
 
 
@@ -113,13 +122,13 @@ def test_a_text_with_singapores_check_letter_fits_it_best() -> None:
     assert regions.plausibilities("SBA123B", ("sg",))[0] < 0.1
 
 
-@pytest.mark.parametrize("text", ["RHZ1489", "AZ1234", "LKZ22", "JGZ1", "OXZ4567"])
+@pytest.mark.parametrize("text", ["RHZ1489", "AZ1234", "LKZ22", "JGZ1", "OXZ4567", "TUI3626", "IIL6727"])
 def test_a_county_of_northern_ireland_tells_its_plates_from_pakistans(text: str) -> None:
     britain, pakistan = regions.plausibilities(text, ("gb", "pk"))
     assert britain > pakistan
 
 
-@pytest.mark.parametrize("text", ["LEF6190", "RIZ6770", "LZN22", "MIA9999"])
+@pytest.mark.parametrize("text", ["LEF6190", "RIZ6770", "LZN22", "MIC9999"])
 def test_other_letters_before_as_many_digits_are_not_britains(text: str) -> None:
     britain, pakistan = regions.plausibilities(text, ("gb", "pk"))
     assert britain < pakistan == 1

@@ -94,7 +94,8 @@ class Reading:
 
     ``text`` is lower case, letters and digits only. ``score`` is the probability that all of it is right,
     ``region`` a code of ``regions.CODES`` with its probability; ``shares`` are those of all regions that the
-    model knows, before calibration.
+    model knows, before calibration, and ``design`` the logarithms of what the looks alone give them, up to a
+    constant.
     """
 
     text: str
@@ -104,6 +105,7 @@ class Reading:
     region: str
     region_score: float
     shares: NDArray[np.float64] = field(compare=False, repr=False)
+    design: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
 
 
 def vote(readings: Sequence[Reading]) -> Reading:
@@ -217,6 +219,19 @@ class PlateReader:
         doubtful = reading.region_score < self._tuning.sure_region or reading.region in self._federal
         return doubtful and reading.shares[self._worded].sum() >= self._tuning.worded_share
 
+    def also_seen(self, reading: Reading, other: Reading) -> Reading:
+        """Return ``reading`` with the region that the looks tell both readers; this one counts twice.
+
+        ``other`` is what a reader of the same regions says of the same plate.
+        """
+        if reading.design is None or other.design is None:
+            return reading
+        gain = (other.design - reading.design) / 3
+        shares = reading.shares * np.exp(gain - gain.max())
+        shares /= shares.sum()
+        code, score = self._region(shares)
+        return replace(reading, region=code, region_score=score, shares=shares)
+
     def with_small_print(self, reading: Reading, strips: Sequence[Pixels]) -> Reading:
         """Return ``reading`` with the region that it and the words on ``strips`` of ``small_print`` tell.
 
@@ -282,13 +297,14 @@ class PlateReader:
         ``probabilities`` are as in ``ctc``, ``region_logits`` one for each of ``regions``.
         """
         found = ctc.best_texts(probabilities, self.alphabet)
-        region_probs = ctc.softmax(region_logits / self._calibration.region_temperature)
+        design = region_logits / np.float64(self._calibration.region_temperature)
+        region_probs = ctc.softmax(design)
         if hints:
             hinted = np.array([any(agrees(code, hint) for hint in hints) for code in self.regions])
             region_probs = np.where(hinted, region_probs * self._tuning.hint_weight, region_probs)
             region_probs /= region_probs.sum()
         if not found[0][0]:
-            return Reading("", 0.0, (), (), *self._region(region_probs), region_probs)
+            return Reading("", 0.0, (), (), *self._region(region_probs), region_probs, design)
         found = [(text, p) for text, p in found if text]
         series_fit = np.stack([plausibilities(text, self.regions) for text, _ in found])
         found = self._without_lookalikes(found, series_fit @ region_probs)
@@ -301,7 +317,7 @@ class PlateReader:
         shares = mass / (mass.sum() + pruned_mass)
         scores = self._scores(shares)
         if scores[0] < self._tuning.min_text_score:
-            return Reading("", 0.0, (), (), *self._region(region_probs), region_probs)
+            return Reading("", 0.0, (), (), *self._region(region_probs), region_probs, design)
         region_shares = joint[order[0]] / joint[order[0]].sum()
         code, region_score = self._region(region_shares)
         characters = ctc.character_scores(probabilities, texts[0], self.alphabet)
@@ -313,6 +329,7 @@ class PlateReader:
             code,
             region_score,
             region_shares,
+            design,
         )
 
     def _without_lookalikes(

@@ -405,12 +405,13 @@ class PlateRecognizer:
     def _read_plate(self, photo: Photo, plate: Detection, regions: Sequence[str]) -> Reading:
         """Read one plate, its small print where that may tell where it is from, and stacked letters."""
         view = self._view(photo, plate)
-        reader, reading = self._lean, None
+        reader, first, reading = self._lean, None, None
         if reader is not None:
-            reading = self._read_easily(reader, view, regions)
+            first, reading = self._read_easily(reader, view, regions)
         if reader is None or reading is None:
             reader = self._reader()
             reading = self._read_text(reader, view, regions)
+            reading = reading if first is None else reader.also_seen(reading, first)
         if (
             reading.score >= self._tuning.legible
             and sides(view.corners)[1] >= self._tuning.print_height
@@ -420,30 +421,32 @@ class PlateRecognizer:
             reading = reader.with_small_print(reading, strips)
         return self._unstacked(reader, reading, view, regions)
 
-    def _read_easily(self, reader: PlateReader, view: _View, regions: Sequence[str]) -> Reading | None:
-        """Return what the lean ``reader`` says of the plate, in a wider crop, too, if that stands."""
+    def _read_easily(
+        self, reader: PlateReader, view: _View, regions: Sequence[str]
+    ) -> tuple[Reading, Reading | None]:
+        """Return what the lean ``reader`` says of the plate, and what of it stands, if anything."""
         tuning = self._tuning
         reading, second = self._better(reader.read(view.crops, regions))
         if reading.score < tuning.blank and not self._certain(view.photo, view.plate):
-            return reading
+            return reading, reading
         least = tuning.easy_state if "-" in reading.region else tuning.easy_region
         if not reading.text or reading.score < tuning.promising or reading.region_score < least:
-            return None
+            return reading, None
         # A series may settle what the net hardly sees; and a text that is of none may lack stacked letters.
         distinct = min(character.score for character in reading.characters) >= tuning.distinct
         american = reading.region.partition("-")[0] in _STACKING
         odd = american and plausibilities(reading.text.upper(), (reading.region,))[0] < 1
         fills = sides(view.plate.corners)[0] > tuning.filling * view.photo.pixels.shape[1]
         if odd or (fills and not distinct):
-            return None
+            return reading, None
         if reading.score >= tuning.obvious and distinct:
-            return reading
+            return reading, reading
         wider = view.cut(view.rows[second], grow=2 * GROW)
         (again,) = reader.read([wider], regions)
         if again.text != reading.text or again.score < tuning.promising:
-            return None
+            return reading, None
         both = vote([reading, again])
-        return both if both.score >= tuning.easy else None
+        return reading, both if both.score >= tuning.easy else None
 
     def _read_text(self, reader: PlateReader, view: _View, regions: Sequence[str]) -> Reading:
         """Read a plate in its usual crops, and in further cuts where these are not sure."""
@@ -546,8 +549,13 @@ class PlateRecognizer:
         """Return whether what no vehicle carries says something that is no country's number."""
         if len(reading.text) < self._tuning.fewest:
             return reading.region_score < self._tuning.clear_alone
-        chosen = reading.region.partition("-")[0] in _CHOOSING and reading.region_score >= self._tuning.clear
-        return not chosen and not fits_anywhere(reading.text.upper(), (self._lean or self._reader()).regions)
+        regions = (self._lean or self._reader()).regions
+        chosen = sum(
+            share
+            for code, share in zip(regions, reading.shares.tolist(), strict=True)
+            if code.partition("-")[0] in _CHOOSING
+        )
+        return chosen < self._tuning.clear and not fits_anywhere(reading.text.upper(), regions)
 
     def _plate_box(self, plate: Detection) -> Floats:
         """Return the box to answer with, in the decoded photo."""

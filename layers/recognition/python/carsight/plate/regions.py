@@ -66,11 +66,10 @@ _UNLISTED = 0.35
 _CHECKED = 10.0
 """How much more often a text whose check letter holds is seen: another's holds once in nineteen."""
 
-_NORTHERN_IRISH = frozenset(f"{letter}Z" for letter in "ABCDEFGHJKLMNOPRSTUVWXY")
-"""The codes of Northern Ireland's counties that have a Z, the last two of a number's letters.
-
-Those that have an I are not among them: Britain's letters are held to have none, as 1 is read for it.
-"""
+_NORTHERN_IRISH = frozenset(f"{letter}Z" for letter in "ABCDEFGHJKLMNOPRSTUVWXY") | {
+    "IA", "IB", "IJ", "IL", "IW", "JI", "OI", "UI", "XI"
+}  # fmt: skip
+"""The codes of Northern Ireland's counties and cities, with an I or a Z: a number's last two letters."""
 
 _OF_A_COUNTY = 5.0
 """How much more often a text with such a code is seen than its series says: they are 23 pairs of 676."""
@@ -119,8 +118,8 @@ def _fit_of_brazil(text: str) -> float:
 def _fit_of_britain(text: str) -> float:
     letters = text.rstrip("0123456789")
     digits = len(text) - len(letters)
-    # Three letters before four digits, and a Z before digits at the end, are Northern Ireland's alone.
-    if digits and ((len(letters), digits) == (3, 4) or "Z" in letters):
+    # Three letters before four digits, and an I or a Z before digits at the end, are Northern Irish alone.
+    if digits and ((len(letters), digits) == (3, 4) or "Z" in letters or "I" in letters):
         return _OF_A_COUNTY if letters[-2:] in _NORTHERN_IRISH else 0.0
     return 1.0
 

@@ -135,7 +135,7 @@ class _DetectorTask(Task[ConfigOf, Tensors], Generic[ConfigOf]):
         chosen = np.random.default_rng(self.config.seed).choice(
             len(scenes), min(300, len(scenes)), replace=False
         )
-        feeds = ({"image": net_input(read_image(scenes[int(i)].image), 416)[0]} for i in chosen)
+        feeds = ({"image": net_input(read_image(scenes[int(i)].image), 416)} for i in chosen)
         heads = [
             node.name
             for node in onnx.load(exact).graph.node

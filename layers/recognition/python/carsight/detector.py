@@ -409,10 +409,12 @@ def _to_cells(canvas: Pixels) -> Pixels:
     return np.asarray(filled, np.uint8)
 
 
-def net_input(pixels: Pixels, side: int) -> tuple[Floats, Floats]:
-    """Return ``pixels`` as a model takes them before it is quantized (1 x 3 x H x W), and the zoom (x, y)."""
-    fitted = _fit(pixels, side)
-    return runtime.floats([_to_cells(fitted.canvas)]), fitted.zoom
+def net_input(pixels: Pixels, side: int) -> Floats:
+    """Return ``pixels`` as the float model that is quantized takes them: 1 x 3 x H x W, 0..1.
+
+    Calibration in training has to see what the product shows the net.
+    """
+    return runtime.floats([_to_cells(_fit(pixels, side).canvas)])
 
 
 def _window(low: float, high: float, size: float) -> tuple[int, int]:

@@ -28,6 +28,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "bincount": lambda: np.bincount([0, 1, 1], weights=[0.5, 1.0, 2.0]),
     "clip": lambda: np.clip(ROW, 0, ROW + 1),
     "concatenate": lambda: np.concatenate([ROW, ROW]),
+    "cumsum": lambda: np.cumsum(ROW > 2),
     "diag": lambda: np.diag([1.0, 2.0]),
     "diff": lambda: np.diff(ROW),
     "empty": lambda: np.empty((2, 2), np.uint8),

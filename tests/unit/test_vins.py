@@ -540,6 +540,10 @@ def sheet(lines: Sequence[str], font: str = "sans", weight: int = 500) -> Pixels
         "CHASSIS NO. 1M8 GDM9AX KP042788",
         "Fahrgestell-Nr. 1M8GDM9AXKP042788",
         "1M8GDM9AXKP042788",
+        "Fahrzeug-Ident.-Nummer 1M8G DM9A XKP0 4278 8",
+        "Identification number (E): 1M8 GDM9AX KP042788",
+        "1M8GDM9AXKP042788  TYPE: PASSENGER CAR",
+        "1M8 GDM9AX KP042788   COLOR CODE 4711-AB",
     ],
 )
 def test_a_vin_is_read_as_people_write_it(recognizer: VinRecognizer, written: str) -> None:
@@ -547,6 +551,28 @@ def test_a_vin_is_read_as_people_write_it(recognizer: VinRecognizer, written: st
     assert [candidate.vin for candidate in result.candidates[:1]] == [CHECKED]
     box = result.candidates[0].box
     assert 110 < (box.ymin + box.ymax) / 2 < 190
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+@pytest.mark.parametrize("written", ["VIN: 1M8 GDM9AX KP042788", "Identification number 1M8GDM9AXKP042788"])
+def test_print_is_read_whichever_way_up(recognizer: VinRecognizer, written: str, quarters: int) -> None:
+    page = sheet(["CERTIFICATE OF REGISTRATION", "No. 4711-2298-1075", written, "Type: passenger car"])
+    result = recognizer.read(np.ascontiguousarray(np.rot90(page, quarters)))
+    assert [candidate.vin for candidate in result.candidates[:1]] == [CHECKED]
+
+
+@pytest.mark.parametrize("turned", [0, 2])
+def test_a_vin_in_a_form_with_framed_fields_is_read(recognizer: VinRecognizer, turned: int) -> None:
+    form = np.full((420, 720, 3), (215, 232, 218), np.uint8)
+    fields = ["12.04.2019", "0603 ADX000412", "M1", "1M8 GDM9AX KP042788", "EXAMPLE MOTORS", "1830"]
+    for number, text in enumerate(fields):
+        x, y = 20 + 310 * (number % 2), 20 + 130 * (number // 2)
+        cv2.rectangle(form, (x, y), (x + (300 if number % 2 == 0 else 370), y + 62), (120, 130, 120), 1)
+        cv2.putText(form, "ABDEJK"[number], (x + 4, y + 14), (110, 110, 110), cv2.FontFace("sans"), 13, 400)
+        cv2.putText(form, text, (x + 12, y + 48), (25, 25, 25), cv2.FontFace("sans"), 23, 500)
+    form = np.rot90(cv2.GaussianBlur(form, (0, 0), 0.6), turned)
+    result = recognizer.read(np.ascontiguousarray(form))
+    assert [candidate.vin for candidate in result.candidates[:1]] == [CHECKED]
 
 
 @pytest.mark.parametrize("before", ["", "VIN: ", "CHASSIS NO. "])
@@ -572,6 +598,7 @@ def test_the_box_of_a_vin_in_groups_is_that_of_its_characters(recognizer: VinRec
         ["ACME ROUTER", "S/N 7Y2 T0A41X 9984KD03", "MAC 00:1A:2B:3C:4D:5E"],
         ["INVOICE", "IBAN NO93 8601 1117 947", "Total 812.40"],
         ["LICENSE", "7KX2Q-91MMZ-B3T8R-22", "Valid 2027-06-30"],
+        ["PARCEL", "Tracking 837140408372813211", "Weight 2.4 kg"],  # begins like TRA, Ikarus'
         ["CALL", "+49 151 2345 6789 01", "2024-06-12 12:41:37"],
     ],
 )
@@ -596,6 +623,7 @@ def test_the_name_before_a_vin_speaks_for_it(before: str, there: bool) -> None:
         ("SJN96062307986830", "SJNFDAJ11U1234567"),
         ("SJNA0BD15B6DA6849", "SJNFDAJ11U1234567"),
         ("XTA5N3ER2951Z8175", "XTA210990Y2766389"),
+        ("TRACK1NG837140408", "TRA412V1XY0001234"),
     ],
 )
 def test_what_a_maker_never_writes_is_hardly_its_vin(strange: str, usual: str) -> None:

@@ -76,8 +76,9 @@ class LineReading:
 
     ``share`` (0..1) is the probability that the line holds exactly 17 characters. ``texts`` are the
     likeliest ones, each with its probability among all texts of 17, best first. ``greedy`` is what the net
-    would say unasked, of any length, and ``centers`` where each of those characters stands. ``span`` is
-    where the likeliest text of 17 begins and ends. Both are in shares of the crop's width.
+    would say unasked, of any length, ``centers`` where each of those characters stands, and ``clarity`` their
+    mean probability, 0..1: of print at least 0.93, on its head at most that. ``span`` is where the likeliest
+    text of 17 begins and ends. Places are in shares of the crop's width.
     """
 
     share: float
@@ -85,6 +86,7 @@ class LineReading:
     greedy: str
     span: tuple[float, float] | None = None
     centers: tuple[float, ...] = ()
+    clarity: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ class LineReader:
         not decoded, which takes longer than a small net.
         """
         probabilities = self._probabilities([crop])
-        text, _ = _greedy(probabilities[0])
+        text, _, _ = _greedy(probabilities[0])
         if len(text) != LENGTH or text_probabilities(probabilities[0], [text])[0] < least:
             return None, text
         return decode(probabilities, _FEW)[0], text
@@ -149,14 +151,14 @@ def decode(probabilities: Doubles, count: int = 48) -> list[LineReading]:
     shares, places = length_posterior(probabilities)
     readings = []
     for matrix, share, place in zip(probabilities, shares, places, strict=True):
-        greedy, centers = _greedy(matrix)
+        greedy, centers, clarity = _greedy(matrix)
         texts: list[tuple[str, float]] = []
         if share > _NEGLIGIBLE:
             proposals = likeliest(place, count)
             exact = text_probabilities(matrix, proposals) / share
             texts = sorted(zip(proposals, exact.tolist(), strict=True), key=lambda item: -item[1])
         span = _span(matrix, texts[0][0]) if texts else None
-        readings.append(LineReading(float(share), tuple(texts), greedy, span, centers))
+        readings.append(LineReading(float(share), tuple(texts), greedy, span, centers, clarity))
     return readings
 
 
@@ -186,8 +188,11 @@ _NEGLIGIBLE = 1e-6
 """A line that holds 17 characters with less probability than this has no texts worth the search."""
 
 
-def _greedy(matrix: Doubles) -> tuple[str, tuple[float, ...]]:
-    """Take each step's likeliest class, less repeats and blanks: the text, and where its characters stand."""
+def _greedy(matrix: Doubles) -> tuple[str, tuple[float, ...], float]:
+    """Take each step's likeliest class, less repeats and blanks.
+
+    Return the text, where its characters stand, and the mean probability of the steps that say them.
+    """
     path = matrix.argmax(axis=1)
     text, centers = "", []
     begin = 0
@@ -197,7 +202,8 @@ def _greedy(matrix: Doubles) -> tuple[str, tuple[float, ...]]:
                 text += ALPHABET[path[begin] - 1]
                 centers.append((begin + end) / 2 / len(path))
             begin = end
-    return text, tuple(centers)
+    spoken = matrix.max(axis=1)[path != ctc.BLANK]
+    return text, tuple(centers), float(spoken.mean()) if len(spoken) else 0.0
 
 
 def _span(matrix: Doubles, text: str) -> tuple[float, float]:

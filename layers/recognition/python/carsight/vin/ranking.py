@@ -59,6 +59,8 @@ class Prior:
     no_model_year: float = 0.1
     """Position 10 is 0, U or Z where 49 CFR 565 applies."""
     broken_filling: float = 0.05
+    word: float = 0.001
+    """It begins with a label's word."""
     letter_at_end: float = 0.05
     """Each letter at positions 14-17."""
     letter_before: float = 0.3
@@ -87,6 +89,8 @@ class Prior:
             odds *= self.no_model_year
         if rules.breaks_filling(vin):
             odds *= self.broken_filling
+        if rules.begins_with_word(vin):
+            odds *= self.word
         if valid or not applies:
             familiar = familiarity(vin)
             odds *= math.exp(self.familiar * max(0.0, familiar - self.hardly_familiar))

@@ -7,6 +7,7 @@ table of makers is complete: ``ranking`` weighs what this module knows.
 from __future__ import annotations
 
 import operator
+import re
 from pathlib import Path
 
 ALPHABET = "0123456789ABCDEFGHJKLMNPRSTUVWXYZ"
@@ -78,6 +79,17 @@ def known_region(vin: str) -> bool:
 def common_maker(vin: str) -> bool:
     """Whether the first three characters are those of one of the most common makers."""
     return "+" in _MAKERS.get(vin[:3], "")
+
+
+_WORDS = re.compile("TRACK1NG|TRANSP|MATER1AL|SUPPL|SUPP0RT|LENGTH|LEN0V0")
+
+
+def begins_with_word(vin: str) -> bool:
+    """Whether ``vin``, read without I and O, begins with a word of labels that begins like a maker.
+
+    "Tracking 837140408" has 17 characters and TRA is Ikarus'.
+    """
+    return _WORDS.match(vin) is not None
 
 
 def breaks_filling(vin: str) -> bool:

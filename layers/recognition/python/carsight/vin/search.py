@@ -195,8 +195,14 @@ _UPRIGHT = 0.1
 _AROUND_LOWER_CASE = (0.02, 0.2, 0.25)
 """Margins of a line within which ascenders and descenders are looked for (see ``grown``)."""
 
-_PRINTED = 6
-"""How many printed lines the small reader looks at."""
+_PRINTED, _PRINTED_AT_MOST = 6, 10
+"""How many printed lines the small reader looks at, those first that end in capitals, and of how many."""
+
+_CLEARLY_UPRIGHT = 0.93
+"""Clarity that no line has which is read on its head."""
+
+_ILLEGIBLE = 32
+"""Characters in one crop from which on the readers see none of them."""
 
 _BARS_AT_FIRST = 2
 """In how many views bars are read before all else: as they are and sharpened."""
@@ -613,7 +619,8 @@ class Search:
     def _widen(self) -> None:
         """Read what may be a part of a VIN again with all that stands beside it."""
         parts = [line for line in self.lines if _may_be_a_part(line.reading.greedy)]
-        for line in sorted(parts, key=lambda line: -len(line.reading.greedy))[:1]:
+        # What is read on its head is less clear.
+        for line in sorted(parts, key=lambda line: -len(line.reading.greedy) * line.reading.clarity)[:1]:
             seen = len(line.reading.greedy)
             wholes = [text_lines.whole_line(self.view, line.corners, seen)]
             if LENGTH - _LOST <= seen < LENGTH:  # faint characters at an end
@@ -629,14 +636,31 @@ class Search:
         it glances at, and what looks like a VIN then, is read in any case: on papers all else is often spent
         on their other numbers.
         """
-        if self._certainty >= self._tuning.likely:
-            return
-        found = text_lines.find_lines(self.view)
+        for view in self._ways_up():
+            if self._certainty >= self._tuning.likely:
+                break
+            self._read_lines(text_lines.find_lines(view))
+
+    def _ways_up(self) -> Iterator[View]:
+        """Yield the photo as it is or, where the clearest line lies sideways or on its head, turned upright.
+
+        Sideways photos are turned either way where none of their lines is clear.
+        """
+        lines = [line for line in self.lines if len(line.reading.greedy) >= _FEWEST_SEEN]
+        line = max(lines, key=lambda line: line.reading.clarity, default=None)
+        quarters = 0 if line is None else _quarters(line.corners)
+        yield self.view.rotated(quarters) if quarters else self.view
+        if line is not None and quarters % 2 and line.reading.clarity < _CLEARLY_UPRIGHT:
+            yield self.view.rotated(4 - quarters)
+
+    def _read_lines(self, found: list[text_lines.TextLine]) -> None:
+        """Read the likeliest of the lines ``found``, alone and in pairs."""
         likely = [line for line in found if 13 <= line.characters <= 45 and not self._is_known(line.corners)]
         promising: list[tuple[bool, int, text_lines.TextLine, text_lines.SetText]] = []
-        for line in sorted(likely, key=lambda line: abs(line.characters - 21))[:_PRINTED]:
-            text = text_lines.set_close(self.view, line.corners)
-            seen = self._glance(text)
+        near = sorted(likely, key=lambda line: abs(line.characters - 21))[:_PRINTED_AT_MOST]
+        texts = [(line, text_lines.set_close(self.view, line.corners)) for line in near]
+        for line, text in sorted(texts, key=lambda each: not each[1].ends_in_capitals)[:_PRINTED]:
+            text, seen = self._glance_at_ends(text)
             if 15 <= len(seen) <= 40 and sum(character.isdigit() for character in seen) >= _FEWEST_DIGITS:
                 promising.append((not _may_hold_a_vin(seen), abs(len(seen) - LENGTH), line, text))
         for other, _, line, text in sorted(promising, key=lambda each: each[:2])[:2]:
@@ -665,6 +689,14 @@ class Search:
         self._spent += _GLANCE
         _, seen = self._nets.reader.glance(text.crop(), 1.0)
         return seen
+
+    def _glance_at_ends(self, text: text_lines.SetText) -> tuple[text_lines.SetText, str]:
+        """Glance at the ends of a long ``text``, and else at all of it, if that is legible in a crop."""
+        for end in text.ends():
+            seen = self._glance(end)
+            if _may_hold_a_vin(seen):
+                return end, seen
+        return text, self._glance(text) if len(text.begins) < _ILLEGIBLE else ""
 
     def _read_set(self, text: text_lines.SetText, corners: Floats) -> Line:
         """Read what was set anew from the line with ``corners``."""
@@ -790,8 +822,7 @@ class Search:
 
     def _look_for_text_of(self, code: BarcodeVin) -> None:
         """Look for the printed VIN once more the way up that its code is, where it was not found."""
-        x, y = (float(v) for v in code.corners[1] - code.corners[0])
-        quarters = (0 if x >= 0 else 2) if abs(x) >= abs(y) else (1 if y >= 0 else 3)
+        quarters = _quarters(code.corners)
         read = any(vin == code.vin for line in self.lines for vin, _ in line.ranked[:4])
         if quarters and not read:
             self._find(self.view.rotated(quarters), self._nets.near)
@@ -871,6 +902,12 @@ def _are_one(corners: Floats, others: Floats) -> bool:
     x, y = along / np.float32(_length(corners))
     ahead, beside = abs(float(off[0] * x + off[1] * y)), abs(float(off[1] * x - off[0] * y))
     return ahead < 0.25 * longer and beside < 0.7 * max(_height(corners), _height(others))
+
+
+def _quarters(corners: Floats) -> int:
+    """Return by how many quarters of a turn, anticlockwise, what has ``corners`` is to be turned upright."""
+    x, y = (float(v) for v in corners[1] - corners[0])
+    return (0 if x >= 0 else 2) if abs(x) >= abs(y) else (1 if y >= 0 else 3)
 
 
 def _moved(corners: Floats, margins: CropMargins) -> Floats:

@@ -7,6 +7,7 @@ behind its name, or on two lines; there the print is clear, and contrast is enou
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from carsight.geometry import straighten
 from carsight.photo import Pixels, percentile, resized
 from carsight.vin.line_reader import HEIGHT, WIDTH
+from carsight.vin.rules import LENGTH
 from carsight.vin.views import View
 
 Floats = NDArray[np.float32]
@@ -29,6 +31,9 @@ _JOINED = 15
 
 _LOWEST, _HIGHEST = 7, 70
 """Heights of words in pixels there."""
+
+_RULINGS = ((1, 80), (26, 1))
+"""Pixels there, down and across, from which a level or an upright stroke is a ruling's."""
 
 _PITCH = 0.8
 """Width of a character in heights of a capital, of most fonts."""
@@ -65,11 +70,7 @@ def find_lines(view: View) -> list[TextLine]:
     if abs(tilt) >= _LEVEL:
         small = small.tilted(tilt)
         _, stats = _words(small)
-    boxes = [
-        (int(x), int(y), int(width), int(height))
-        for x, y, width, height, area in stats[1:]
-        if _LOWEST <= height <= _HIGHEST and 4 * width >= height and area > 0.4 * width * height
-    ]
+    boxes = [tuple(row[:4]) for row in stats[1:].tolist() if _is_word(row)]
     if len(boxes) > _MOST_WORDS:  # leaves and gravel: no sheet with one VIN has as many
         boxes = [box for box in boxes if box[2] >= 2 * box[3]][:_MOST_WORDS]
     lines: list[TextLine] = []
@@ -86,9 +87,27 @@ def _words(small: View) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Return what the strokes of a gray view are joined to: labels by pixel, and OpenCV's statistics."""
     edges = cv2.morphologyEx(small.pixels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     _, strokes = cv2.threshold(edges, max(40.0, float(edges.mean()) * 2), 255, cv2.THRESH_BINARY)
+    labels, stats = _joined_strokes(np.asarray(strokes, np.uint8))
+    # The frames of a form's fields join the words in them.
+    framed = np.array([not _is_word(row) for row in stats.tolist()])
+    if framed[1:].any():
+        frames = [cv2.morphologyEx(strokes, cv2.MORPH_OPEN, np.ones(size, np.uint8)) for size in _RULINGS]
+        if frames[0].any():
+            ruled = framed[labels] & (np.maximum(*frames) > 0)
+            labels, stats = _joined_strokes(np.asarray(np.where(ruled, 0, strokes), np.uint8))
+    return labels, stats
+
+
+def _joined_strokes(strokes: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     words = cv2.morphologyEx(strokes, cv2.MORPH_CLOSE, np.ones((1, _JOINED), np.uint8))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(words)
     return np.asarray(labels, np.int32), np.asarray(stats, np.int32)
+
+
+def _is_word(row: list[int]) -> bool:
+    """Whether a ``row`` of OpenCV's statistics has the size and the shape of a word."""
+    _, _, width, height, area = row
+    return _LOWEST <= height <= _HIGHEST and 4 * width >= height and area > 0.4 * width * height
 
 
 def _tilt(labels: NDArray[np.int32], stats: NDArray[np.int32]) -> float:
@@ -167,13 +186,22 @@ class SetText:
 
     ``places`` tells of each column of ``pixels`` where in the line it stands, in shares of its length,
     ``changed`` whether anything was moved or left out, and ``lower_case`` whether its characters are of
-    different heights.
+    different heights. ``begins`` holds the columns at which characters begin, as far as they do not touch,
+    ``heights`` how high these are, and ``groups`` the numbers of those behind a space or a sign left out.
     """
 
     pixels: Pixels
     places: Floats
     changed: bool
     lower_case: bool
+    begins: tuple[int, ...] = ()
+    heights: tuple[int, ...] = ()
+    groups: frozenset[int] = frozenset()
+
+    @property
+    def ends_in_capitals(self) -> bool:
+        """Whether the last or the first 17 characters are of one height, as capitals and digits are."""
+        return any(not _of_small_letters(end) for end in (self.heights[-LENGTH:], self.heights[:LENGTH]))
 
     def crop(self) -> Pixels:
         """Return the text as a crop for the reader: 48 x 384."""
@@ -190,6 +218,23 @@ class SetText:
         first, last = (round((share * WIDTH - _MARGIN) / (WIDTH - 2 * _MARGIN) * columns) for share in span)
         first = min(max(first, 0), columns - 1)
         last = min(max(last, first + 1), columns)
+        return self._columns(first, last)
+
+    def ends(self) -> list[SetText]:
+        """Return the last and the first 17 characters of a line that is longer by far, as its crop is small.
+
+        The name of a VIN stands before it, or other words behind.
+        """
+        count, columns = len(self.begins), self.pixels.shape[1]
+        if count < _LONG_LINE:
+            return []
+        lengths = range(LENGTH, LENGTH - _TOUCHING, -1)
+        last = next((length for length in lengths if count - length in self.groups), None)
+        first = next((length for length in lengths if length in self.groups), None)
+        parts = [self._columns(self.begins[-last], columns)] if last else []
+        return parts + ([self._columns(0, self.begins[first])] if first else [])
+
+    def _columns(self, first: int, last: int) -> SetText:
         return SetText(self.pixels[:, first:last], self.places[first:last], self.changed, self.lower_case)
 
     def corners(self, line: Floats) -> Floats:
@@ -214,6 +259,8 @@ def set_close(view: View, corners: Floats) -> SetText:
     inked = sign * (gray - ground) > max(high - ground, ground - low) / 2
     kept = np.zeros(columns, bool)
     heights: list[int] = []
+    firsts: list[int] = []
+    gaps: list[int] = []
     end = -1
     for first, last in _runs(np.asarray(inked.any(axis=0))):
         rows = np.flatnonzero(inked[:, first:last].any(axis=1))
@@ -221,7 +268,9 @@ def set_close(view: View, corners: Floats) -> SetText:
             continue
         heights.append(int(rows[-1] - rows[0] + 1))
         kept[first:last] = True
+        firsts.append(first)
         if end >= 0:
+            gaps.append(first - end)
             gap = min(first - end, round(_GAP * _PIECE))
             kept[end : end + gap // 2] = kept[first - (gap - gap // 2) : first] = True
         end = last
@@ -229,12 +278,35 @@ def set_close(view: View, corners: Floats) -> SetText:
         return SetText(strip, np.linspace(0, 1, columns, dtype=np.float32), False, False)
     places = np.flatnonzero(kept).astype(np.float32) / np.float32(max(1, columns - 1))
     inside = kept[kept.argmax() : columns - kept[::-1].argmax()]
-    lower = sum(height < _X_HEIGHT * max(heights) for height in heights) >= _FEWEST_LOW
-    return SetText(np.ascontiguousarray(strip[:, kept]), places, not bool(inside.all()), lower)
+    begins = (np.cumsum(kept)[firsts] - 1).tolist()
+    pixels = np.ascontiguousarray(strip[:, kept])
+    usual = sorted(gaps)[len(gaps) // 2] if gaps else 0
+    wide = max(_GAP * _PIECE, _SPACE * usual)
+    return SetText(
+        pixels,
+        places,
+        not bool(inside.all()),
+        _of_small_letters(heights),
+        tuple(begins),
+        tuple(heights),
+        frozenset(number for number, gap in enumerate(gaps, start=1) if gap > wide),
+    )
 
 
-_LOW, _GAP = 0.34, 0.3
-"""What is lower than this is not a character, and the widest gap left between two, in heights of the line."""
+def _of_small_letters(heights: Sequence[int]) -> bool:
+    """Whether some of the characters with ``heights`` are small letters without an ascender."""
+    return sum(height < _X_HEIGHT * max(heights) for height in heights) >= _FEWEST_LOW
+
+
+_LOW, _GAP, _SPACE = 0.34, 0.3, 1.8
+"""What is lower than this is not a character, and the widest gap left between two, in heights of the line. A
+space is at least as wide, and this many times the usual gap."""
+
+_LONG_LINE = 24
+"""Characters from which on a line is too small for the readers where all of it is laid over one crop."""
+
+_TOUCHING = 4
+"""A VIN of which fewer characters touch their neighbors is still told by their number."""
 
 _X_HEIGHT, _FEWEST_LOW = 0.82, 3
 """Small letters without an ascender are lower than this, in heights of the highest, and how many tell."""

@@ -319,7 +319,8 @@ CLUELESS = reading((UNCHECKED, 0.55), (UNCHECKED[:16] + "6", 0.44), share=0.3)
 @pytest.mark.parametrize(
     ("others", "hard", "believed"),
     [
-        (IN_DOUBT, reading((UNCHECKED, 0.9), (UNCHECKED[:16] + "6", 0.1)), UNCHECKED),  # the same
+        (IN_DOUBT, reading((UNCHECKED, 0.95), (UNCHECKED[:16] + "6", 0.05)), UNCHECKED),  # the same
+        (IN_DOUBT, reading((UNCHECKED, 0.88), (UNCHECKED[:16] + "6", 0.12)), ""),
         (IN_DOUBT, reading((UNCHECKED, 0.5), (UNCHECKED[:16] + "6", 0.5)), ""),
         (reading((UNCHECKED, 0.99), share=0.5), reading((UNCHECKED, 0.99), share=0.8), ""),
         (reading((CHECKED, 0.99), share=0.5), reading((CHECKED, 0.99), share=0.8), CHECKED),  # a check digit
@@ -384,6 +385,28 @@ def test_the_reader_of_hard_lines_is_asked_only_about_what_is_still_in_doubt(
         np.full((200, 400, 3), 128, np.uint8)
     )
     assert hard.crops == crops
+
+
+@pytest.mark.parametrize(
+    ("certainty", "hard", "asked", "goes_on"),
+    [
+        (0.8, UNCHECKED, 1, False),  # both together are sure
+        (0.5, UNCHECKED, 2, False),  # it is sure of a second cut as well
+        (0.5, CHECKED, 6, True),  # another VIN: all else is tried before it is believed
+    ],
+)
+def test_the_reader_of_hard_lines_gives_a_second_opinion_before_all_else_is_tried(
+    certainty: float, hard: str, asked: int, goes_on: bool
+) -> None:
+    rest = (UNCHECKED[:16] + "6", 0.95 - certainty)
+    doubtful = reading((UNCHECKED, certainty), rest, share=0.99)
+    others, second = Twice(doubtful, doubtful), Twice(*[reading((hard, 0.99), share=0.99)] * 2)
+    detector = Blind(QUAD)
+    recognizer = VinRecognizer(detector, detector, others, hard=lambda: second)
+    found = recognizer.read(np.full((200, 400, 3), 128, np.uint8)).candidates
+    assert [candidate.vin for candidate in found[:1]] == [hard]
+    assert second.crops == asked
+    assert (others.crops > 1) == goes_on
 
 
 @pytest.mark.parametrize("others", [reading((UNCHECKED, 0.3), share=0.1), reading(share=0.0), None])

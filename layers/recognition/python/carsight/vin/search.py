@@ -78,14 +78,14 @@ class VinTuning:
     The small reader's word for a line is taken from the certainty ``settled`` and, by the pixels alone,
     ``settled_plain``; or from ``settled_twice``, if another cut says the same with ``settled_again``, or
     ``settled_twice`` again where text is small. Of 147 photos sent in eleven ways, the surest of five first
-    looks that were wrong had 0.948; none was wrong twice from 0.85. Where the careful reader says the same as
-    the small one, ``agreed`` is as good as ``sure``. A line below ``hopeless`` that further cuts make less
-    sure is given up.
+    looks that were wrong had 0.948; none was wrong twice from 0.85. Where another reader says the same as the
+    careful one, ``agreed`` is as good as ``sure``. A line below ``hopeless`` that further cuts make less sure
+    is given up.
 
-    The word of the reader of hard lines, asked where all else has left a line in doubt, is taken from the
-    certainty ``hard_agreed`` where the others think the same likeliest, or ``hard_proven`` if its check digit
-    holds besides, from ``hard_against`` where they think another, and from ``hard_alone`` where they hardly
-    think any (below ``clueless``). ``hard_crops`` bounds what it reads.
+    The word of the reader of hard lines is taken from the certainty ``hard_agreed`` where the others think
+    the same likeliest. Where all else has left a line in doubt, ``hard_proven`` is enough if its check digit
+    holds besides, and it is taken from ``hard_against`` where the others think another likeliest, and from
+    ``hard_alone`` where they hardly think any (below ``clueless``).
     """
 
     sides: tuple[int, int] = (416, 640)
@@ -108,12 +108,11 @@ class VinTuning:
     settled_again: float = 0.85
     agreed: float = 0.8
     hopeless: float = 0.5
-    hard_agreed: float = 0.86
+    hard_agreed: float = 0.9
     hard_proven: float = 0.7
     hard_alone: float = 0.6
     hard_against: float = 0.95
     clueless: float = 0.4
-    hard_crops: int = 15
     cuts: tuple[tuple[CropMargins, ...], ...] = _CUTS
 
 
@@ -214,8 +213,11 @@ _FEWEST_DIGITS = 5
 """A line of which fewer are seen says words."""
 
 _HARD_FINDS, _HARD_FIRST, _HARDLY_ANY = 2, 2, 0.1
-"""About how many finds the reader of hard lines is asked, from how many cuts at first, and how sure it must
-be of these to read on."""
+"""About how many finds the reader of hard lines is asked last, from how many cuts at first, and how sure it
+must be of these to read on."""
+
+_AT_ONCE = 3
+"""From how many cuts it is asked right after the first look, as long as it says what the others say."""
 
 _FEWEST_SEEN = 9
 """A line in which the net sees fewer characters is no VIN, not even upside down."""
@@ -234,7 +236,7 @@ class Line:
     ranked: Ranking
     cuts: tuple[LineReading, ...]
     agreed: bool = False
-    """Whether the careful reader, asked, says the same VIN as the small one."""
+    """Whether two readers say the same VIN: the careful one, and the small one or that of hard lines."""
     lower_case: bool = False
     hard: bool = False
     """Whether it is the reader of hard lines that says so."""
@@ -245,9 +247,14 @@ class Line:
         return self.ranked[0][1] if self.ranked else 0.0
 
     @property
+    def vin(self) -> str:
+        """Its likeliest VIN; "" where it has none."""
+        return self.ranked[0][0] if self.ranked else ""
+
+    @property
     def is_plain(self) -> bool:
         """Whether the pixels alone speak for the likeliest VIN, not mostly what is known about VINs."""
-        seen = dict(self.reading.texts).get(self.ranked[0][0], 0.0) if self.ranked else 0.0
+        seen = dict(self.reading.texts).get(self.vin, 0.0)
         return self.reading.share * seen >= _PLAIN
 
     @property
@@ -288,8 +295,8 @@ class Search:
     The unit of spending is one crop read, some 10 ms of a processor; a look of the detector or for codes
     counts by its pixels. Every step asks first whether it is worth it and can still be paid, so that no
     picture costs more than the tuning's ``effort``, and ``hard_effort`` where something there looks like a
-    VIN; but for the few glances that are paid beyond it, and for the reader of hard lines, which has
-    ``hard_crops``, twice as dear, of its own.
+    VIN; but for the few glances that are paid beyond it, and for the reader of hard lines, which is asked
+    about the few lines that are in doubt.
     """
 
     def __init__(self, nets: Nets, photo: Photo) -> None:
@@ -308,11 +315,14 @@ class Search:
         self._codes_sought = not self._tuning.barcodes
         self._parts: list[View] | None = None
         self._bars: Iterator[View] = iter(())
+        self._heard: dict[bytes, list[LineReading]] = {}
+        """What the reader of hard lines has said, cut by cut, of the line with these corners."""
 
     def run(self) -> None:
         """Search until something is sure or all ways are tried, the cheap and likely ones first."""
         for way in (
             self._look_first,
+            self._ask_at_once,
             self._look_level,
             self._flip,
             self._look_for_codes,
@@ -348,9 +358,12 @@ class Search:
     @property
     def _sure(self) -> bool:
         """Whether nothing better is to be expected."""
-        enough = self._tuning.agreed if self.lines and self._best.agreed else self._tuning.sure
-        plain = self._certainty >= enough and self._best.is_plain
-        return plain or any(self.odds(code.vin) * code.place.value > _CODE_IS_SURE for code in self.codes)
+        if self.lines:
+            best = self._best
+            enough = self._tuning.agreed if best.agreed else self._tuning.sure
+            if best.hard or (self._certainty >= enough and best.is_plain):
+                return True
+        return any(self.odds(code.vin) * code.place.value > _CODE_IS_SURE for code in self.codes)
 
     @property
     def _best(self) -> Line:
@@ -384,7 +397,7 @@ class Search:
             if not self._pay(_SECOND_LOOK + 1):
                 break
             self._keep(self._read(corners, found.score))
-            if self._certainty >= self._tuning.sure:
+            if self._sure:
                 break
 
     def _read(self, corners: Floats, score: float) -> Line:
@@ -393,7 +406,7 @@ class Search:
         span = find_window(line.reading, self.odds)
         if span is not None:  # a VIN and other characters beside it, such as its name
             line = self._read_in(self.view, trimmed(corners, span), score)
-        if line.certainty >= self._tuning.sure or line.reading.share < _HARDLY:
+        if self._is_settled(line) or line.reading.share < _HARDLY:
             return line
         small = _height(self.view.from_photo(corners)) < _FULL_TEXT
         if small and self._photo.width > self.view.width and self._pay(_FULL_READ):
@@ -410,21 +423,47 @@ class Search:
         if is_cut(word.reading, grown(corners), (self._photo.width, self._photo.height)):
             return Line(corners, score, word.reading, (), (word.reading,))
         line = self._line(corners, score, word.reading)
-        whole = view.width >= self._photo.width
-        doubtful = self._tuning.promising <= line.certainty < _CLEAR
-        if whole and doubtful and not word.settled and self.is_small(line) and self._pay(len(_ENLARGED)):
-            cuts = [cut_enlarged(view.pixels, inside, 0.05, 0.33, sides) for sides in _ENLARGED]
-            line = self._line(corners, score, word.reading, *self._reader(word.lower_case).read(cuts))
-        agreed = bool(word.other and line.ranked) and word.other == line.ranked[0][0]
+        agreed = bool(word.other) and word.other == line.vin
         line = replace(line, lower_case=word.lower_case, agreed=agreed)
-        span = line.reading.span
-        if line.certainty >= self._tuning.sure and span is not None:
-            text = trimmed(corners, span)
-            # "VIN:" is not a part of it. Where nothing stands beside it, both tell where it ends, the text to
-            # one of 48 steps: their middle moves less from one processor's rounding to another's than either.
-            beside = _length(text) < _FAR_OFF * _length(corners)
-            line = replace(line, corners=text if beside else np.float32(0.5) * (text + corners))
-        return line
+        small = self.is_small(line)
+        enough = _CLEAR if small else self._tuning.sure
+        if not word.settled and self._tuning.promising <= line.certainty < enough:
+            line = self._with_second_opinion(line) if view is self.view else line
+            whole = view.width >= self._photo.width
+            if small and whole and line.agreed == agreed and self._pay(len(_ENLARGED)):
+                cuts = [cut_enlarged(view.pixels, inside, 0.05, 0.33, sides) for sides in _ENLARGED]
+                cuts_say = self._reader(word.lower_case).read(cuts)
+                line = self._line(corners, score, word.reading, *cuts_say)
+                agreed = bool(word.other) and word.other == line.vin
+                line = replace(line, lower_case=word.lower_case, agreed=agreed)
+        return self._at_its_text(line) if self._is_settled(line) else line
+
+    @staticmethod
+    def _at_its_text(line: Line) -> Line:
+        """Return ``line`` with the corners of its text: "VIN:" is not a part of it.
+
+        Where nothing stands beside it, both tell where it ends, the text to one of 48 steps: their middle
+        moves less from one processor's rounding to another's than either.
+        """
+        if line.reading.span is None:
+            return line
+        text = trimmed(line.corners, line.reading.span)
+        beside = _length(text) < _FAR_OFF * _length(line.corners)
+        return replace(line, corners=text if beside else np.float32(0.5) * (text + line.corners))
+
+    def _is_settled(self, line: Line) -> bool:
+        """Whether ``line`` is sure for itself."""
+        return line.certainty >= (self._tuning.agreed if line.agreed else self._tuning.sure)
+
+    def _with_second_opinion(self, line: Line) -> Line:
+        """Return ``line`` with what the reader of hard lines says of the same crop, if both agree surely."""
+        if line.lower_case or (line.agreed and self._is_settled(line)):
+            return line
+        word = self._hard_word(line, 1)
+        if word is None or word.vin != line.vin:
+            return line
+        both = replace(self._line(line.corners, line.score, *line.cuts, *word.cuts), agreed=True)
+        return both if self._is_settled(both) else line
 
     def _ask(self, view: View, inside: Floats) -> _Word:
         """Return what the line within ``inside`` says.
@@ -514,7 +553,7 @@ class Search:
             score = max(line.score, other.score)
             pooled_line = self._line(best.corners, score, *best.cuts, *rest.cuts)
             self.lines[index] = replace(pooled_line, lower_case=best.lower_case)
-        merged = merge_rankings([line.ranked for line in self.lines], self.odds)
+        merged = self._merged
         self._certainty = merged[0][1] if merged else 0.0
 
     def _index_of(self, line: Line) -> int | None:
@@ -746,22 +785,53 @@ class Search:
             if self._certainty > self._tuning.likely:
                 return
 
+    def _ask_at_once(self) -> None:
+        """Ask the reader of hard lines about the best line, if in doubt, while it says what the others say.
+
+        Nearly all that it is believed in the end it says at once, and all that is tried in between takes ten
+        times as long. Where it says another VIN its word is worth less, and all else is tried before.
+        """
+        if not self._is_in_doubt or self._best.lower_case:
+            return
+        line = self._best
+        vin, certainty = self._merged[0]
+        for count in range(1, _AT_ONCE + 1):
+            word = self._hard_word(line, count)
+            if word is None or word.vin != vin or word.certainty < self._tuning.likely:
+                return
+            together = (word.certainty + certainty) / 2
+            if count > 1 and (word.certainty >= self._tuning.hard_agreed or together >= self._tuning.agreed):
+                self.lines = [self._at_its_text(word)]
+                return
+
     def _ask_last(self) -> None:
         """Ask the reader of hard lines about what is still in doubt; where it is believed, its word counts.
 
         Struck metal is what it learned most of. It sees more than the careful reader there, and is sure of
-        more that is wrong elsewhere, so it is not asked before.
+        more that is wrong elsewhere.
         """
-        if self._nets.hard is None or not self._certainty or self._certainty < self._tuning.promising:
+        if not self._is_in_doubt:
             return
-        first = merge_rankings([line.ranked for line in self.lines], self.odds)[0]
-        left = self._tuning.hard_crops
+        likeliest = self._merged[0]
         for line in self._hard_lines():
-            word, read = self._hard_word(line, left)
-            left -= read
-            if word is not None and word.certainty >= self._enough_of(word.ranked[0][0], *first):
-                self.lines = [word]
+            # After the first cuts it reads on only where they promise something.
+            word = self._hard_word(line, _HARD_FIRST) and self._hard_word(line, len(self._first_cuts))
+            if word is not None and word.certainty >= self._enough_of(word.vin, *likeliest):
+                self.lines = [self._at_its_text(word)]
                 return
+
+    @property
+    def _is_in_doubt(self) -> bool:
+        """Whether a line says a VIN, if not surely."""
+        return self._certainty > 0 and self._certainty >= self._tuning.promising
+
+    @property
+    def _merged(self) -> Ranking:
+        return merge_rankings([line.ranked for line in self.lines], self.odds)
+
+    @property
+    def _first_cuts(self) -> tuple[CropMargins, ...]:
+        return next(iter(self._tuning.cuts), ())
 
     def _enough_of(self, vin: str, likeliest: str, certainty: float) -> float:
         """Return how sure the reader of hard lines must be of ``vin``, where the others say ``likeliest``."""
@@ -777,25 +847,19 @@ class Search:
         best = self._best
         return [line for line in (best, *(line for line in finds if line is not best)) if not line.lower_case]
 
-    def _hard_word(self, line: Line, left: int) -> tuple[Line | None, int]:
-        """Return what the reader of hard lines says of ``line`` from several cuts, and how many it read.
+    def _hard_word(self, line: Line, count: int) -> Line | None:
+        """Return what the reader of hard lines says of ``line`` from up to ``count`` cuts.
 
-        None where that is nothing, or the line is cut off, and at most ``left`` crops are read. After the
-        first cuts it reads on only where they promise something.
+        None where there is no such reader, where it says hardly anything, or where the line is cut off.
         """
-        assert self._nets.hard is not None
-        cuts = next(iter(self._tuning.cuts), ())
-        if not cuts or len(cuts) > left:
-            return None, 0
-        readings: list[LineReading] = []
-        for some in (cuts[:_HARD_FIRST], cuts[_HARD_FIRST:]):
-            crops = [self._cut(line.corners, margins) for margins in some]
-            readings += self._nets.hard().read(crops)
-            word = replace(self._line(line.corners, line.score, *readings), hard=True)
-            size = (self._photo.width, self._photo.height)
-            if word.certainty < _HARDLY_ANY or is_cut(readings[0], grown(line.corners), size):
-                return None, len(readings)
-        return word, len(readings)
+        heard = self._heard.setdefault(line.corners.tobytes(), [])
+        left = self._first_cuts[len(heard) : count]
+        if self._nets.hard is not None and left:
+            heard += self._nets.hard().read([self._cut(line.corners, margins) for margins in left])
+        if not heard or is_cut(heard[0], grown(line.corners), (self._photo.width, self._photo.height)):
+            return None
+        word = replace(self._line(line.corners, line.score, *heard[:count]), hard=True)
+        return word if word.certainty >= _HARDLY_ANY else None
 
     def _cut(self, corners: Floats, margins: CropMargins, lower_case: bool = False) -> Pixels:
         quad = self.view.from_photo(_moved(corners, margins))

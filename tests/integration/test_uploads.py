@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
@@ -27,7 +28,7 @@ from carsight_service.queue.messages import TryLater
 from carsight_service.queue.uploads import UploadProcessor
 from carsight_service.queue.worker import TRIES
 from tests.events import Invocation, event
-from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline, dying, read_event
+from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline, dying, once, read_event
 
 ENVELOPE = {"success", "message", "code", "request_id"}
 
@@ -340,20 +341,70 @@ def nth(number: int, event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
-def test_a_photo_that_kills_every_worker_is_not_charged(pipeline: Pipeline) -> None:
+@pytest.mark.parametrize(("where", "counted"), [("_load", 0), ("_write", 1)])
+def test_a_photo_that_kills_every_worker_is_not_charged(pipeline: Pipeline, where: str, counted: int) -> None:
     pipeline.create_key()
     pipeline.put("gate 7/car.jpg")
     message = read_event("upload")["Records"][0]["messageId"]
     for delivery in range(1, TRIES + 1):
-        with dying_at("_load"), pytest.raises(Died):
+        with dying_at(where), pytest.raises(Died):
             pipeline.handle(nth(delivery, read_event("upload")))
         pipeline.later += timedelta(hours=1)
-    assert pipeline.used() == 1
+    assert pipeline.used() == counted
     assert pipeline.handle(nth(TRIES + 1, read_event("upload"))) == [message]
     assert (pipeline.used(), pipeline.tickets(), pipeline.names()) == (0, [], [])
     # Once the cause is gone, a redrive reads it as if nothing had been.
     assert pipeline.handle(read_event("upload")) == []
     assert pipeline.used() == 1
+
+
+def test_nothing_is_counted_while_a_photo_is_read(pipeline: Pipeline) -> None:
+    """What lies in a meter is paid for by every write of its key."""
+    pipeline.create_key()
+    pipeline.put("gate 7/car.jpg")
+    seen = []
+
+    def load(real: Callable[..., Any], *arguments: Any) -> Any:
+        seen.append((pipeline.used(), pipeline.tickets()))
+        return real(*arguments)
+
+    with once(UploadProcessor, "_load", load):
+        assert pipeline.handle(read_event("upload")) == []
+    assert seen == [(0, [])]
+    assert (pipeline.used(), pipeline.tickets()) == (1, [])
+
+
+def test_the_last_unit_is_still_there_for_a_photo_whose_worker_has_died(pipeline: Pipeline) -> None:
+    pipeline.create_key("sandbox", limits={Api.PLATE: 1})
+    pipeline.put("gate 7/car.jpg")
+    with dying_at("_write"), pytest.raises(Died):
+        pipeline.handle(read_event("upload"))
+    pipeline.later += timedelta(hours=1)
+    assert pipeline.handle(read_event("upload")) == []
+    assert pipeline.result("plate/gate 7/car.jpg.json")["status"] == 200
+    assert (pipeline.used(), pipeline.tickets()) == (1, [])
+
+
+@pytest.mark.parametrize(("happens", "status"), [("deleted", 404), ("blocked", 403), ("spent", 429)])
+def test_what_a_worker_that_died_has_counted_is_given_back_where_nothing_comes_of_it(
+    pipeline: Pipeline, happens: str, status: int
+) -> None:
+    pipeline.create_key("sandbox", limits={Api.PLATE: 1})
+    key = pipeline.put("gate 7/car.jpg")
+    counted = "_load" if happens == "spent" else "_write"
+    with dying_at(counted), pytest.raises(Died):
+        pipeline.handle(read_event("upload"))
+    if happens == "deleted":
+        pipeline.s3.delete_object(Bucket=UPLOADS, Key=key)
+    elif happens == "blocked":
+        pipeline.keyring.set(KEY_ID, status=Status.BLOCKED)
+    else:
+        meters = pipeline.deployment.meters
+        meters.close(meters.take(KEY_ID, Api.PLATE, 1, "another"), read=1)
+    pipeline.later += timedelta(hours=1)
+    assert pipeline.handle(read_event("upload")) == []
+    assert pipeline.result("plate/gate 7/car.jpg.json")["status"] == status
+    assert (pipeline.used(), pipeline.tickets()) == (int(happens == "spent"), [])
 
 
 def test_an_upload_on_its_way_survives_a_rotation(pipeline: Pipeline) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -18,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from carsight_service.contract.api import Answer, Api
 from carsight_service.contract.errors import (
     InternalError,
+    LimitExceeded,
     Outcome,
     RequestTimedOut,
     ServiceError,
-    StoreUnavailable,
     envelope,
 )
 from carsight_service.deadline import OutOfTime, within
@@ -82,7 +81,7 @@ class ByKey:
 
 @dataclass(frozen=True, slots=True)
 class ByTicket:
-    """The unit of repeatable work, counted before it starts; its ticket makes it count once."""
+    """The unit of repeatable work, counted with its answer; its ticket makes it count once."""
 
     meters: MeterStore
     key_id: str
@@ -90,23 +89,19 @@ class ByTicket:
     ticket: str
 
     def begin(self) -> Usage:
-        """Count the unit, unless the ticket has been counted before."""
+        """See that the key is served and has a unit left, or has counted one for a run that died."""
         try:
+            return self.meters.admit_by_id(self.key_id, self.api)
+        except LimitExceeded:
             return self.meters.consume_by_id(self.key_id, self.api, self.ticket)
-        except StoreUnavailable:
-            # The unit may have been counted, and only the answer lost.
-            with suppress(StoreUnavailable):
-                self.meters.refund(self.key_id, self.api, self.ticket)
-            raise
 
     def abandon(self, usage: Usage) -> Usage:
-        """Give the unit back. Raises ``StoreUnavailable``, after which the work has to be repeated."""
-        self.meters.refund(self.key_id, self.api, self.ticket)
+        """Do nothing: the worker gives back what a run that died has counted."""
         return usage
 
     def complete(self, usage: Usage) -> Usage:
-        """Leave the ticket: the worker settles it once the result is stored."""
-        return usage
+        """Count the unit, unless the ticket has been counted before; the worker settles it later."""
+        return self.meters.consume_by_id(self.key_id, self.api, self.ticket)
 
 
 # -- what is read --------------------------------------------------------------------------------------------

@@ -165,6 +165,8 @@ class UploadProcessor:
             raise TryLater("the photo took too long") from result.error
         if result.error and result.is_fault:
             raise result.error
+        if result.error:  # a worker that died may have counted what comes to nothing now
+            self.deployment.meters.refund(upload.key_id, api, ticket)
         return result
 
     def _load(self, upload: Upload) -> tuple[bytes, Sequence[str]]:

@@ -22,6 +22,8 @@ from carsight.plate.reader import TWO_ROWS, Candidate, PlateReader, ReaderTuning
 from carsight.plate.recognizer import PlateReading, PlateRecognizer, PlateTuning
 from carsight.plate.regions import agrees
 from carsight.plate.vehicles import VehicleClassifier
+from training.designs import ONE_ROW
+from training.render_plates import draw_plate
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("plate_us", "plate_de", "no_plate")
@@ -479,6 +481,14 @@ def test_a_plate_in_a_strip_of_its_own_height_is_read(
     (reading,) = recognizer.read(np.asarray(cv2.GaussianBlur(strip, (0, 0), 0.7), np.uint8))
     assert reading.text == text.replace(" ", "").lower()
     assert abs(reading.box.xmin - left) < 60 and abs(reading.box.xmax - left - 520) < 60
+
+
+def test_a_sticker_is_no_plate_beside_the_one_that_it_is_on(recognizer: PlateRecognizer) -> None:
+    rng = np.random.default_rng(0)
+    design = next(design for design in ONE_ROW if design.region == "us-mt")
+    plate, text, _ = draw_plate(design, rng, str(rng.choice(design.patterns)))
+    file = cv2.imencode(".jpg", cv2.rotate(plate, cv2.ROTATE_180), [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
+    assert [reading.text for reading in recognizer.read(file.tobytes())] == [text.lower()]
 
 
 def drawn_sign(*lines: str) -> NDArray[np.uint8]:

@@ -195,6 +195,10 @@ class PlateReadings(list[PlateReading]):
         self.vehicles = vehicles
 
 
+_INSIDE, _PART, _SURE_WHOLE = 0.9, 0.2, 0.8
+"""How much of a part is within its plate, how large it is beside that, and what the plate's text scores."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Attempt:
     """What a photo shows this way up, turned anticlockwise by ``quarters``; where, in the photo as it is.
@@ -245,6 +249,18 @@ class _View:
     def cut(self, two_rows: bool, grow: float = GROW, *, sharp: bool = False) -> Pixels:
         """Return another crop of it, as ``rectify`` cuts."""
         return rectify(self.fine.pixels, self.corners, two_rows, grow, sharp=sharp)
+
+
+def _is_part(reading: PlateReading, of: PlateReading) -> bool:
+    """Whether ``reading`` is a sticker or a word on the plate ``of``, which says more and is sure of it."""
+    part, whole = reading.box, of.box
+    wide = min(part.xmax, whole.xmax) - max(part.xmin, whole.xmin)
+    high = min(part.ymax, whole.ymax) - max(part.ymin, whole.ymin)
+    area, of_whole = ((box.xmax - box.xmin) * (box.ymax - box.ymin) for box in (part, whole))
+    within = wide > 0 and high > 0 and wide * high >= _INSIDE * area
+    return (
+        within and area <= _PART * of_whole and len(of.text) > len(reading.text) and of.score >= _SURE_WHOLE
+    )
 
 
 class PlateRecognizer:
@@ -305,6 +321,7 @@ class PlateRecognizer:
             self._answer(photo, plate, reading, vehicle, attempt.quarters)
             for plate, reading, vehicle in attempt.found
         ]
+        readings = [reading for reading in readings if not any(_is_part(reading, of) for of in readings)]
         readings.sort(key=lambda reading: reading.detection_score * reading.score, reverse=True)
         bare = attempt.bare[: self._tuning.most_vehicles] if vehicles else ()
         return PlateReadings(

@@ -399,9 +399,9 @@ class Scripted(PlateReader):
         return Reading(text, score, candidates, candidates, region, 0.9, shares / max(shares.sum(), 1.0))
 
 
-def scripted(**script: tuple[str, float, str]) -> PlateRecognizer:
+def scripted(detect: type[Detector] = Detector, **script: tuple[str, float, str]) -> PlateRecognizer:
     says = Scripted(session("reader"), **script)
-    return assembled(lambda: says)
+    return assembled(lambda: says, detect=detect)
 
 
 @pytest.mark.parametrize(
@@ -419,6 +419,32 @@ def test_a_high_plate_whose_row_is_unsure_may_have_two(
     one: tuple[str, float, str], two: tuple[str, float, str], text: str
 ) -> None:
     (reading,) = scripted(one=one, two=two, turned=("", 0.0, "us")).read(photo("plate_us"))
+    assert reading.text == text
+
+
+class HighUp(Detector):
+    """A detector that sees the plate high on its vehicle, as on a car that stands on its head."""
+
+    def find(self, pixels: NDArray[np.uint8], quarters: int = 0) -> Findings:
+        seen = super().find(pixels, quarters)
+        top = seen.targets[0].box[1] - 100
+        cars = [
+            dataclasses.replace(car, box=np.array([car.box[0], top, car.box[2], top + 400], np.float32))
+            for car in seen.vehicles
+        ]
+        return dataclasses.replace(seen, vehicles=tuple(cars))
+
+
+@pytest.mark.parametrize(
+    "detect, score, text",
+    [(Detector, 0.99, "bg56coh"), (HighUp, 0.99, "h0j9598"), (HighUp, 0.96, "bg56coh")],
+)
+def test_a_plate_high_on_its_vehicle_is_most_likely_upside_down(
+    detect: type[Detector], score: float, text: str
+) -> None:
+    script = {"one": ("bg56coh", 0.95, "gb"), "two": ("", 0.0, "gb"), "turned": ("h0j9598", score, "us")}
+    (reading,) = scripted(detect, **script).read(photo("plate_us"))
+    assert reading.vehicle is not None
     assert reading.text == text
 
 

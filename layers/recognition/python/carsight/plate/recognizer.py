@@ -90,7 +90,8 @@ class PlateTuning:
     text scores ``turned``, and is not what the photo's own is upside down: "1000" may be "0001" as well, and
     then the photo is believed to be upright. Where the own text is on a vehicle, which is hardly seen upside
     down, the other must be ``turn_odds`` times as good a bet, and ``alike_odds`` where it is what the own may
-    be misread for.
+    be misread for. A plate less than ``high`` of its vehicle's height below the top, as 8 in 100 are in
+    photos that stand upright, is read upside down below ``high_upright``, and ``high_odds`` decide.
 
     Boxes: that of a plate whose corners span ``flat`` times as much one way as the other is drawn in by
     ``flat_shrink`` the narrow way, towards them: a few pixels too many count most there. Of 3,470 training
@@ -134,6 +135,9 @@ class PlateTuning:
     turned: float = 0.5
     turn_odds: float = 8.0
     alike_odds: float = 100.0
+    high: float = 0.45
+    high_upright: float = 0.99
+    high_odds: float = 2.0
     flat: float = 2.2
     flat_shrink: float = 0.27
     most_vehicles: int = 20
@@ -225,10 +229,10 @@ class _Attempt:
         return max(((reading.score, reading.text) for _, reading, _ in self.found), default=(0.0, ""))[1]
 
     @property
-    def on_vehicle(self) -> bool:
-        """Whether the surest text is on a vehicle."""
-        found = ((reading.score, vehicle is not None) for _, reading, vehicle in self.found)
-        return max(found, default=(0.0, False))[1]
+    def surest(self) -> tuple[Detection | None, Detection | None]:
+        """The plate with the surest text, if there is one, and its vehicle."""
+        found = max(self.found, key=lambda each: each[1].score, default=None)
+        return (found[0], found[2]) if found else (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,17 +371,26 @@ class PlateRecognizer:
         seen = self._detector.find(photo.pixels, quarters)
         for plate in seen.targets:
             reading = self._read_plate(photo, plate, regions)
+            vehicle = carrier(plate, seen.vehicles, quarters)
             if self._believable(photo, plate, reading):
-                vehicle = carrier(plate, seen.vehicles, quarters)
                 if vehicle is not None or not self._is_sign(reading):
                     found.append((plate, reading, vehicle))
             else:
                 doubted.append((plate, reading))
-            if reading.score < self._tuning.upright and plate.score >= self._detector.threshold:
+            high = not quarters and self._stands_high(plate, vehicle)
+            unsure = reading.score < (self._tuning.high_upright if high else self._tuning.upright)
+            if unsure and plate.score >= self._detector.threshold:
                 upside_down = max(upside_down, self._read_upside_down(photo, plate, regions).score)
         carriers = [id(vehicle) for _, _, vehicle in found]
         bare = tuple(vehicle for vehicle in seen.vehicles if id(vehicle) not in carriers)
         return _Attempt(quarters, tuple(found), tuple(doubted), bare, upside_down, seen.evidence)
+
+    def _stands_high(self, plate: Detection, vehicle: Detection | None) -> bool:
+        """Return whether ``plate`` is higher on its ``vehicle`` than most are, in the photo as it is."""
+        if vehicle is None:
+            return False
+        top, bottom = vehicle.box[1::2].tolist()
+        return bool(plate.box[1::2].mean() < top + self._tuning.high * (bottom - top))
 
     def _turned(self, photo: Photo, upright: _Attempt, regions: Sequence[str]) -> _Attempt:
         """Return ``upright``, or what the photo shows another way up, where that reads better."""
@@ -410,9 +423,11 @@ class PlateRecognizer:
     def _wins(self, turned: _Attempt, best: _Attempt) -> bool:
         """Return whether what the photo shows ``turned`` is to be believed rather than ``best``."""
         needed = 1.0
-        if best.on_vehicle and not best.quarters:
+        plate, vehicle = best.surest
+        if plate is not None and vehicle is not None and not best.quarters:
             alike = _may_turn_into(best.text, turned.text)
             needed = self._tuning.alike_odds if alike else self._tuning.turn_odds
+            needed = self._tuning.high_odds if self._stands_high(plate, vehicle) else needed
         return (
             turned.best >= self._tuning.turned
             and _odds(turned.best) >= needed * _odds(best.best)

@@ -16,7 +16,7 @@ from carsight import runtime
 from carsight.detector import Detection, Detector
 from carsight.geometry import Box
 from carsight.photo import Photo, Pixels, decode
-from carsight.vin import barcodes, line_reader
+from carsight.vin import barcodes, line_reader, rules
 from carsight.vin import recognizer as vins
 from carsight.vin.barcodes import BarcodeVin
 from carsight.vin.line_reader import Calibration, LineReader, LineReading
@@ -651,6 +651,25 @@ def test_the_name_before_a_vin_speaks_for_it(before: str, there: bool) -> None:
 )
 def test_what_a_maker_never_writes_is_hardly_its_vin(strange: str, usual: str) -> None:
     assert 100 * Prior().odds(strange) < Prior().odds(usual)
+
+
+def test_a_serial_number_that_begins_like_a_rare_maker_is_seldom_a_vin() -> None:
+    """By chance: what is left are makers who number so, and letters where a VIN may have them."""
+    rng = np.random.default_rng(0)
+    prefixes = [prefix for prefix in sorted(rules._MAKERS) if not rules.check_applies(prefix)]
+    odds = Prior().odds
+
+    def drawn(letters: int, digits: int) -> str:
+        signs = [*rng.choice(list(rules.ALPHABET), letters), *rng.choice(list("0123456789"), digits)]
+        return str(rng.choice(prefixes)) + "".join(signs)
+
+    assert sum(odds(drawn(0, 14)) > 5 for _ in range(300)) < 30
+    assert sum(odds(drawn(10, 4)) > 5 for _ in range(300)) < 130
+
+
+@pytest.mark.parametrize("vin", ["ZFA31200000123456", "WDF44781313123456", "XTA21093022123456"])
+def test_makers_who_describe_cars_by_digits_are_believed(vin: str) -> None:
+    assert Prior().odds(vin) > 100
 
 
 @pytest.mark.parametrize("tilt", [0, -12, 45])

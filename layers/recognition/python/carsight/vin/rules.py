@@ -92,6 +92,11 @@ def begins_with_word(vin: str) -> bool:
     return _WORDS.match(vin) is not None
 
 
+def describes_by_digits(vin: str) -> bool:
+    """Whether the maker of ``vin`` describes some of its cars by digits alone: Fiat, Mercedes-Benz, Lada."""
+    return "d" in _MAKERS.get(vin[:3], "")
+
+
 def breaks_filling(vin: str) -> bool:
     """Whether a Volkswagen group VIN has some, but not all, of the Z that fill positions 4-6."""
     return "z" in _MAKERS.get(vin[:3], "") and 0 < vin[3:6].count("Z") < 3

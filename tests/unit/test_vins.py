@@ -667,6 +667,11 @@ def test_a_serial_number_that_begins_like_a_rare_maker_is_seldom_a_vin() -> None
     assert sum(odds(drawn(10, 4)) > 5 for _ in range(300)) < 130
 
 
+def test_a_parcel_s_number_short_of_a_character_is_no_vin() -> None:
+    assert rules.is_valid("1Z5G0LW7169565573")
+    assert Prior().odds("1Z5G0LW7169565573") < 1 < Prior().odds("1ZVFT80N475211367")
+
+
 @pytest.mark.parametrize("vin", ["ZFA31200000123456", "WDF44781313123456", "XTA21093022123456"])
 def test_makers_who_describe_cars_by_digits_are_believed(vin: str) -> None:
     assert Prior().odds(vin) > 100

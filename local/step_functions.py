@@ -100,6 +100,8 @@ class Execution:
     data: Any
     status: str = "RUNNING"
     redrives: int = 0
+    token: str = ""
+    """Of the last redrive."""
     run: MapRun | None = None
     started: float = field(default_factory=time.time)
 
@@ -246,11 +248,14 @@ class StepFunctions:
         return {"stopDate": time.time()}
 
     def redrive_execution(self, *, executionArn: str, clientToken: str = "") -> dict[str, Any]:  # noqa: N803
-        """Go on with an execution where it failed or was stopped."""
+        """Go on with an execution where it failed or was stopped, once for each ``clientToken``."""
         execution = self._find(executionArn)
+        if clientToken and clientToken == execution.token:
+            return {"redriveDate": time.time()}
         if execution.status not in ("FAILED", "ABORTED"):
             raise _error("ExecutionNotRedrivable", f"it is {execution.status}", "RedriveExecution")
         execution.status, execution.redrives = "RUNNING", execution.redrives + 1
+        execution.token = clientToken
         self._begin(execution)
         return {"redriveDate": time.time()}
 

@@ -613,7 +613,7 @@ def test_a_stopped_batch_keeps_what_it_has_read_and_can_be_redriven(pipeline: Pi
 
     status, said = ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")
     assert (status, said["state"], said["results"]) == (200, "running", None)
-    assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 400
+    assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive") == (200, said | {"request_id": ANY})
     pipeline.drain()
     check_whole(pipeline, batch, images)
     assert len(pipeline.recognized) == pipeline.used()
@@ -1301,29 +1301,45 @@ def test_a_batch_is_shown_while_its_engine_is_throttled(pipeline: Pipeline, oper
     assert show(pipeline, batch)["state"] == "finished"
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "operation"),
-    [("DELETE", "", "stop_execution"), ("POST", "/redrive", "redrive_execution")],
-)
-def test_an_engine_that_is_throttled_leaves_a_batch_as_it_is(
-    pipeline: Pipeline, method: str, path: str, operation: str
-) -> None:
+def test_a_stop_that_is_throttled_leaves_a_batch_as_it_is(pipeline: Pipeline) -> None:
     images, batch = begun(pipeline, 5)
-    if path:
-        with failing(pipeline, batch, row=1):
-            pipeline.drain()
-    before = show(pipeline, batch)
-    throttled = ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, operation)
+    throttled = ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, "StopExecution")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline.states, operation, Mock(side_effect=throttled))
-        status, said = ask(pipeline, method, f"/v1/batches/{batch}{path}")
+        patch.setattr(pipeline.states, "stop_execution", Mock(side_effect=throttled))
+        status, said = ask(pipeline, "DELETE", f"/v1/batches/{batch}")
     assert (status, said["code"]) == (503, "key_store_unavailable")
-    after = show(pipeline, batch)
-    assert {name: after[name] for name in ("state", "finished", "rows", "read")} == {
-        name: before[name] for name in ("state", "finished", "rows", "read")
-    }
-    if path:
-        assert ask(pipeline, method, f"/v1/batches/{batch}{path}")[0] == 200
+    assert show(pipeline, batch)["state"] == "running"
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("dies", [False, True])
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_redrive_that_is_asked_for_again_is_begun_once(
+    pipeline: Pipeline, after: bool, dies: bool, runs: bool
+) -> None:
+    """Its function died or Step Functions did not answer; it may have begun, and ended, all the same."""
+    images, batch = begun(pipeline, 5)
+    with failing(pipeline, batch, row=1):
+        pipeline.drain()
+    real = pipeline.states.redrive_execution
+
+    def lost(**arguments: Any) -> None:
+        patch.undo()
+        if after:
+            real(**arguments)
+        raise Died if dies else ReadTimeoutError(endpoint_url="https://states")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.states, "redrive_execution", lost)
+        with pytest.raises(Died) if dies else nullcontext():
+            assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 503
+    if runs:
+        pipeline.drain()
+    ended = runs and after
+    status, said = ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")
+    assert (status, said.get("state")) == ((400, None) if ended else (200, "running"))
     pipeline.drain()
     check_whole(pipeline, batch, images)
 

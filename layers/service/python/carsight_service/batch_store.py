@@ -194,7 +194,8 @@ class Batches:
     def redrive(self, batch: Batch) -> Batch:
         """Read what has not been read of a batch that failed or was stopped.
 
-        Raises ``InvalidRequest`` where it is another, or has ended too long ago.
+        Raises ``InvalidRequest`` where it is another, or has ended too long ago. Where it raises
+        ``StoreUnavailable`` it may run again, and is to be asked again: a redrive is begun once.
         """
         refused = InvalidRequest(
             "Only a batch that has failed or been stopped, within 14 days, can be redriven; one that was "
@@ -203,17 +204,17 @@ class Batches:
         again = {"state": "running", "redrives": batch.redrives + 1, "finished": None, "detail": None}
         # Until its end has been joined, what is open in the meter is closed, and must be no redriven child's.
         is_over = batch.state in ("failed", "cancelled") and batch.finished
-        running = self.change(batch, **again) if is_over else None
+        is_repeated = batch.state == "running" and batch.redrives
+        running = batch if is_repeated else self.change(batch, **again) if is_over else None
         if running is None:
             raise refused
         redrive = self.deployment.aws.states.redrive_execution
         try:
             _asked(redrive, executionArn=self._execution(batch), clientToken=running.delivery)
-        except Exception as error:
-            self.change(running, **{name: getattr(batch, name) for name in again})
-            if isinstance(error, _Refused):
+        except _Refused as error:
+            if not is_repeated:
+                self.change(running, **{name: getattr(batch, name) for name in again})
                 raise refused from error
-            raise
         return running
 
     def _execution(self, batch: Batch) -> str:

@@ -169,7 +169,7 @@ def _fetch(client: Client, options: argparse.Namespace) -> Batch:
 
 
 def _call(client: Client, path: str, body: Mapping[str, Any]) -> Batch:
-    sent, token = json.dumps(body).encode(), None if path else secrets.token_hex(16)
+    sent, token = json.dumps(body).encode(), secrets.token_hex(16)
     return client.call("POST", f"/v1/batches{path}", sent, "application/json", token=token)
 
 

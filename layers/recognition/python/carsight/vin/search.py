@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,8 +17,9 @@ from numpy.typing import NDArray
 from carsight.detector import Detector
 from carsight.geometry import Box
 from carsight.photo import Photo, Pixels
-from carsight.vin import barcodes, text_lines
+from carsight.vin import text_lines
 from carsight.vin.barcodes import BarcodeVin
+from carsight.vin.code_search import Budget, CodeSearch
 from carsight.vin.line_reader import LineReader, LineReading, cut, cut_enlarged, grown, pooled, trimmed
 from carsight.vin.ranking import Prior, Ranking, find_window, merge_rankings, rank_by_posterior
 from carsight.vin.rules import LENGTH, is_valid, known_maker
@@ -71,9 +71,9 @@ class VinTuning:
     altogether, and is read again from ``cuts``. ``threshold`` is the lowest confidence of an answer, the
     reader's own where None, and ``least`` that of a candidate behind the first; a photo whose best is below
     ``doubtful`` is said to hold no VIN rather than one that is not sure. ``lines`` is how many of the
-    detector's finds are read per look. ``effort`` bounds the search of a photo, ``hard_effort`` that of one
-    with a line at least as certain as ``promising``, in crops read (see ``Search``); ``level_effort`` is
-    added where a photo is turned level, so that the steps after that lose nothing.
+    detector's finds are read per look. ``effort`` bounds the search of a photo, ``promising_effort`` that
+    of one with a line at least as certain as ``promising``, in crops read (see ``Budget``); ``level_effort``
+    is added where a photo is turned level, so that the steps after that lose nothing.
 
     The small reader's word for a line is taken from the certainty ``settled`` and, by the pixels alone,
     ``settled_plain``; or from ``settled_twice``, if another cut says the same with ``settled_again``, or
@@ -100,7 +100,7 @@ class VinTuning:
     barcodes: bool = True
     promising: float = 0.02
     effort: float = 6.0
-    hard_effort: float = 25.0
+    promising_effort: float = 25.0
     level_effort: float = 3.0
     settled: float = 0.96
     settled_plain: float = 0.9
@@ -146,12 +146,8 @@ _LESS = 0.05
 _FAR_OFF = 0.9
 """A text this much shorter than the detector's line shows that the line was drawn too long."""
 
-_FIRST_LOOK, _SECOND_LOOK, _CLOSER_LOOK, _CODE_LOOK, _FULL_READ = 0.6, 0.4, 2.5, 0.8, 2.0
-_BUSY_LOOK, _BARS_LOOK, _GLANCE = 0.2, 0.45, 0.25
-"""What looks cost, in crops read (see ``Search``); for codes, per megapixel."""
-
-_CODE_IS_SURE = 20.0
-"""Odds from which a barcode's VIN ends the search."""
+_FIRST_LOOK, _SECOND_LOOK, _CLOSER_LOOK, _FULL_READ, _GLANCE = 0.6, 0.4, 2.5, 2.0, 0.25
+"""What looks cost, in crops read (see ``Budget``)."""
 
 _BORDER = 0.3
 """Width of the gray laid round a photo, in shares of its longer side."""
@@ -202,9 +198,6 @@ _CLEARLY_UPRIGHT = 0.93
 
 _ILLEGIBLE = 32
 """Characters in one crop from which on the readers see none of them."""
-
-_BARS_AT_FIRST = 2
-"""In how many views bars are read before all else: as they are and sharpened."""
 
 _PAIRS = 4
 """How many pairs of printed lines it looks at."""
@@ -292,11 +285,9 @@ class _Word(NamedTuple):
 class Search:
     """The search of one photo: what was found so far, and what may still be spent on finding more.
 
-    The unit of spending is one crop read, some 10 ms of a processor; a look of the detector or for codes
-    counts by its pixels. Every step asks first whether it is worth it and can still be paid, so that no
-    picture costs more than the tuning's ``effort``, and ``hard_effort`` where something there looks like a
-    VIN; but for the few glances that are paid beyond it, and for the reader of hard lines, which is asked
-    about the few lines that are in doubt.
+    Every step asks first whether it is worth it and can still be paid (see ``Budget``), so that no picture
+    costs more than so much. The reader of hard lines has no budget: it is asked about the few lines that are
+    in doubt.
     """
 
     def __init__(self, nets: Nets, photo: Photo) -> None:
@@ -305,16 +296,12 @@ class Search:
         self._photo = photo
         self.odds = cache(self._tuning.prior.odds)
         """The prior's; two in three of the texts that a line's cuts may say have been said by another cut."""
-        self._spent = 0.0
-        self._effort = self._tuning.effort
+        self._budget = Budget(self._tuning.effort, self._tuning.promising_effort)
         self.view = View.of(photo, _WORKING_SIDE)
         self.lines: list[Line] = []
-        self.codes: list[BarcodeVin] = []
         self._certainty = 0.0
         self._full: View | None = None
-        self._codes_sought = not self._tuning.barcodes
-        self._parts: list[View] | None = None
-        self._bars: Iterator[View] = iter(())
+        self._codes = CodeSearch(self.view, self._budget, self.odds, enabled=self._tuning.barcodes)
         self._heard: dict[bytes, list[LineReading]] = {}
         """What the reader of hard lines has said, cut by cut, of the line with these corners."""
 
@@ -325,8 +312,8 @@ class Search:
             self._ask_at_once,
             self._look_level,
             self._flip,
-            self._look_for_codes,
-            self._look_at_bars,
+            self._codes.look,
+            self._codes.look_at_bars,
             self._trim,
             self._widen,
             self._look_with_border,
@@ -335,7 +322,7 @@ class Search:
             self._look_closer,
             self._recut,
             self._look_turned,
-            self._look_harder_for_codes,
+            self._codes.look_harder,
             self._ask_last,
         ):
             way()
@@ -343,8 +330,13 @@ class Search:
                 break
         if self.codes:
             self._look_for_text_of(self.codes[0])
-        elif self.lines and self._best.ranked and not self._codes_sought:
-            self._look_beside()
+        elif self.lines and self._best.ranked:
+            self._codes.look_beside(self._best.vin, self._best.corners)
+
+    @property
+    def codes(self) -> list[BarcodeVin]:
+        """What was read in codes."""
+        return self._codes.found
 
     @property
     def places(self) -> list[Box]:
@@ -363,25 +355,12 @@ class Search:
             enough = self._tuning.agreed if best.agreed else self._tuning.sure
             if best.hard or (self._certainty >= enough and best.is_plain):
                 return True
-        return any(self.odds(code.vin) * code.place.value > _CODE_IS_SURE for code in self.codes)
+        return self._codes.sure
 
     @property
     def _best(self) -> Line:
         """The reading that is surest for itself."""
         return max(self.lines, key=lambda line: line.certainty)
-
-    def _pay(self, cost: float) -> bool:
-        """Whether ``cost`` can still be spent; it is, then."""
-        hard = self._certainty >= self._tuning.promising
-        if self._spent + cost > (self._tuning.hard_effort if hard else self._effort):
-            return False
-        self._spent += cost
-        return True
-
-    def _pay_beyond(self, cost: float) -> None:
-        """Spend ``cost`` on top of what the search may cost."""
-        self._effort += cost
-        self._spent += cost
 
     # ---------------------------------------------------------------------------------------- lines
 
@@ -394,7 +373,7 @@ class Search:
             corners = view.to_photo(found.corners)
             if self._is_known(corners):
                 continue
-            if not self._pay(_SECOND_LOOK + 1):
+            if not self._budget.pay(_SECOND_LOOK + 1):
                 break
             self._keep(self._read(corners, found.score))
             if self._sure:
@@ -409,7 +388,7 @@ class Search:
         if self._is_settled(line) or line.reading.share < _HARDLY:
             return line
         small = _height(self.view.from_photo(corners)) < _FULL_TEXT
-        if small and self._photo.width > self.view.width and self._pay(_FULL_READ):
+        if small and self._photo.width > self.view.width and self._budget.pay(_FULL_READ):
             if self._full is None:
                 full = self._photo.full()
                 self._full = View.of(full, max(full.width, full.height))
@@ -430,7 +409,7 @@ class Search:
         if not word.settled and self._tuning.promising <= line.certainty < enough:
             line = self._with_second_opinion(line) if view is self.view else line
             whole = view.width >= self._photo.width
-            if small and whole and line.agreed == agreed and self._pay(len(_ENLARGED)):
+            if small and whole and line.agreed == agreed and self._budget.pay(len(_ENLARGED)):
                 cuts = [cut_enlarged(view.pixels, inside, 0.05, 0.33, sides) for sides in _ENLARGED]
                 cuts_say = self._reader(word.lower_case).read(cuts)
                 line = self._line(corners, score, word.reading, *cuts_say)
@@ -555,6 +534,7 @@ class Search:
             self.lines[index] = replace(pooled_line, lower_case=best.lower_case)
         merged = self._merged
         self._certainty = merged[0][1] if merged else 0.0
+        self._budget.promising = self._certainty >= self._tuning.promising
 
     def _index_of(self, line: Line) -> int | None:
         """Find the line of small text that ``line`` is another find of."""
@@ -582,7 +562,7 @@ class Search:
 
     def _read_turned(self, line: Line, order: list[int]) -> None:
         """Read ``line`` with its corners in another ``order``, if that can be paid."""
-        if self._pay(1):
+        if self._budget.pay(1):
             self._keep(self._read(line.corners[order], line.score))
 
     def _look_level(self) -> None:
@@ -599,11 +579,14 @@ class Search:
         tilt = math.degrees(math.atan2(y, x) if x >= 0 else math.atan2(-y, -x))
         other = line.is_legible and line.certainty < self._tuning.promising
         if _TILTED < abs(tilt) < _STEEP and not other:
-            self._glance_at_bars()
-            if self._sure:
-                return
-            self._effort += self._tuning.level_effort
-            self._pay(_FIRST_LOOK)
+            # The detector takes the bars of tilted papers for lines, and to read those in vain, level too,
+            # costs what the looks for codes would take later.
+            if self._certainty < self._tuning.promising:
+                self._codes.glance_at_bars()
+                if self._sure:
+                    return
+            self._budget.allow(self._tuning.level_effort)
+            self._budget.pay(_FIRST_LOOK)
             known = len(self.lines)
             self._find(self.view.tilted(tilt), self._nets.near)
             found = self.lines[known:]
@@ -616,7 +599,7 @@ class Search:
             if line.reading.span is None or line.certainty < self._tuning.promising:
                 continue
             corners = trimmed(line.corners, line.reading.span)
-            if _length(corners) < _FAR_OFF * _length(line.corners) and self._pay(1):
+            if _length(corners) < _FAR_OFF * _length(line.corners) and self._budget.pay(1):
                 self._keep(self._read(corners, line.score))
 
     def _look_with_border(self) -> None:
@@ -631,7 +614,7 @@ class Search:
             for line in self.lines
         )
         worth = near or not self.lines or self._certainty >= self._tuning.promising
-        if worth and self._pay(_FIRST_LOOK):
+        if worth and self._budget.pay(_FIRST_LOOK):
             self._find(self.view.bordered(_BORDER), self._nets.near)
 
     def _read_whole(self) -> None:
@@ -642,7 +625,7 @@ class Search:
         if max(width, height) < _LINE_SHAPE * min(width, height):
             return
         for order in orders:
-            if self._pay(1):
+            if self._budget.pay(1):
                 self._keep(self._read(whole[order], 0.0))
 
     def _look_closer(self) -> None:
@@ -650,7 +633,7 @@ class Search:
         other = sum(line.is_legible and line.certainty < self._tuning.promising for line in self.lines)
         if other >= _OTHERS:
             return
-        if self.view.width * self.view.height > (1.2 * self._tuning.sides[0]) ** 2 and self._pay(
+        if self.view.width * self.view.height > (1.2 * self._tuning.sides[0]) ** 2 and self._budget.pay(
             _CLOSER_LOOK
         ):
             self._find(self.view, self._nets.far)
@@ -665,7 +648,7 @@ class Search:
             if LENGTH - _LOST <= seen < LENGTH:  # faint characters at an end
                 wholes.insert(0, _moved(line.corners, CropMargins(left=_LONGER, right=_LONGER)))
             for whole in wholes:
-                if self._certainty < self._tuning.promising and self._pay(1):
+                if self._certainty < self._tuning.promising and self._budget.pay(1):
                     self._keep(self._read(whole, line.score))
 
     def _read_print(self) -> None:
@@ -703,10 +686,10 @@ class Search:
             if 15 <= len(seen) <= 40 and sum(character.isdigit() for character in seen) >= _FEWEST_DIGITS:
                 promising.append((not _may_hold_a_vin(seen), abs(len(seen) - LENGTH), line, text))
         for other, _, line, text in sorted(promising, key=lambda each: each[:2])[:2]:
-            if self._sure or (other and not self._pay(1)):
+            if self._sure or (other and not self._budget.pay(1)):
                 break
             if not other:
-                self._pay_beyond(1)
+                self._budget.pay_beyond(1)
             if text.changed:
                 self._keep(self._read_set(text, line.corners))
             elif self._certainty < self._tuning.promising:
@@ -719,13 +702,13 @@ class Search:
         for upper, lower in pairs:
             text = text_lines.side_by_side(self.view, (upper, lower))
             if _may_hold_a_vin(self._glance(text)) and not self._sure:
-                self._pay_beyond(1)
+                self._budget.pay_beyond(1)
                 corners = np.stack([*upper.corners[:2], *lower.corners[2:]])
                 self._keep(replace(self._read_set(text, corners), corners=corners))
 
     def _glance(self, text: text_lines.SetText) -> str:
         """Return what the small reader sees of ``text``; that is always paid, whatever has been spent."""
-        self._spent += _GLANCE
+        self._budget.spend(_GLANCE)
         _, seen = self._nets.reader.glance(text.crop(), 1.0)
         return seen
 
@@ -776,7 +759,7 @@ class Search:
         reader = self._reader(lower_case)
         for cuts in self._tuning.cuts:
             for number, margins in enumerate(cuts, start=1):
-                if not self._pay(1):
+                if not self._budget.pay(1):
                     return
                 (reading,) = reader.read([self._cut(corners, margins, lower_case)])
                 self._keep(replace(self._line(corners, 0.0, reading), lower_case=lower_case))
@@ -868,21 +851,14 @@ class Search:
 
     def _look_turned(self) -> None:
         """Look at the photo turned, where nothing is found in it as it is."""
-        if self.lines or not self._pay(_FIRST_LOOK):
+        if self.lines or not self._budget.pay(_FIRST_LOOK):
             return
         for quarters in self._nets.near.promising_turns(self.view.pixels):
-            if self.lines or not self._pay(_FIRST_LOOK):
+            if self.lines or not self._budget.pay(_FIRST_LOOK):
                 break
             self._find(self.view.rotated(quarters), self._nets.near)
 
     # ---------------------------------------------------------------------------------------- codes
-
-    def _look_beside(self) -> None:
-        """Look for a code beside the sure line that says the same."""
-        line = self._best
-        view = barcodes.beside(self.view, self.view.from_photo(line.corners))
-        if view is not None:
-            self.codes += barcodes.look_for(line.ranked[0][0], view)
 
     def _look_for_text_of(self, code: BarcodeVin) -> None:
         """Look for the printed VIN once more the way up that its code is, where it was not found."""
@@ -890,50 +866,6 @@ class Search:
         read = any(vin == code.vin for line in self.lines for vin, _ in line.ranked[:4])
         if quarters and not read:
             self._find(self.view.rotated(quarters), self._nets.near)
-
-    def _look_for_codes(self) -> None:
-        if not self._codes_sought and self._pay(_CODE_LOOK):
-            self._codes_sought = True
-            self.codes += barcodes.look(barcodes.whole(self.view))
-
-    def _glance_at_bars(self) -> None:
-        """Read what looks most like bars, where nothing else is promising.
-
-        The detector takes the bars of tilted papers for lines, and to read those in vain, level too, costs
-        what the looks for codes would take later.
-        """
-        if self._tuning.barcodes and self._certainty < self._tuning.promising:
-            self._find_bars()
-            for view in islice(self._bars, _BARS_AT_FIRST):
-                self._pay_beyond(_BARS_LOOK * view.pixels.size / 1e6)
-                self.codes += barcodes.look(view, barcodes.BARS, rotate=False)
-                if self._sure:
-                    break
-
-    def _find_bars(self) -> None:
-        """Find the busiest parts of the photo, which may be codes, and those that look like bars, once."""
-        if self._parts is None:
-            self._pay_beyond(_BUSY_LOOK * self.view.pixels.size / 3e6)
-            self._parts = barcodes.busy_parts(self.view)
-            self._bars = barcodes.bars(self._parts)
-
-    def _look_at_bars(self) -> None:
-        """Read what looks like bars, where the whole showed no code."""
-        if not self._tuning.barcodes or self.codes or self._spent >= self._effort:
-            return
-        self._find_bars()
-        for view in self._bars:
-            if self._sure or not self._pay(_BARS_LOOK * view.pixels.size / 1e6):
-                break
-            self.codes += barcodes.look(view, barcodes.BARS, rotate=False)
-
-    def _look_harder_for_codes(self) -> None:
-        if not self._tuning.barcodes:
-            return
-        for view in barcodes.further_views(self.view, self._parts or []):
-            if self._sure or not self._pay(_CODE_LOOK * view.pixels.size / 1e6):
-                break
-            self.codes += barcodes.look(view)
 
 
 def is_cut(reading: LineReading, crop: Floats, size: tuple[int, int]) -> bool:

@@ -231,6 +231,11 @@ def test_a_preview_before_its_picture_is_not_read_for_it() -> None:
         decode(with_preview(tiff(), 0))
 
 
+def test_many_directories_that_are_previews_many_times_take_no_time() -> None:
+    preview = struct.pack("<HHII", 254, 4, 1, 1) * 65_535
+    assert seconds(b"II*\0" + struct.pack("<IH", 8, 65_535) + preview + struct.pack("<I", 8)) < 0.35
+
+
 def test_all_are_previews_then_the_first_is_read() -> None:
     assert decode(tiff([(254, "I", [1])])).height == SIDE
 

@@ -6,6 +6,7 @@ import io
 import platform
 import random
 import struct
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -673,6 +674,12 @@ def test_a_jpeg_of_a_rare_kind_is_not_said_to_be_damaged(place: int, value: int,
     frame = JPEG.index(b"\xff\xc0")
     with pytest.raises(ImageError, match=said):
         decode(JPEG[: frame + place] + bytes([value]) + JPEG[frame + place + 1 :])
+
+
+def test_exif_with_very_many_prefixes_takes_no_time() -> None:
+    start = time.process_time()
+    assert orientation(b"Exif\0\0" * 100_000 + exif(6)) == 1
+    assert time.process_time() - start < 0.05
 
 
 @pytest.mark.parametrize("kind", [".png", ".jpg"])

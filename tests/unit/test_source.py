@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import random
+import time
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -263,6 +264,23 @@ def test_a_form_whose_base64_is_in_lines(between: str) -> None:
     lines = between.join(large[at : at + 76] for at in range(0, len(large), 76))
     source = parsed(urlencode({"image": lines}), "application/x-www-form-urlencoded").source
     assert source is not None and load(source) == PHOTO * 2
+
+
+def test_a_form_whose_first_pluses_are_as_far_apart_as_ends_of_lines() -> None:
+    photo = PHOTO * 2 + b"\0" * (-len(PHOTO * 2) % 3)
+    pluses = base64.b64decode(("A" * 75 + "+") * 12) + photo
+    text = base64.b64encode(pluses).decode()
+    assert "+" in text[76 * 12 :] and len(text) > 4096
+    source = parsed(f"image={text}", "application/x-www-form-urlencoded").source
+    assert source is not None and load(source) == pluses
+
+
+@pytest.mark.parametrize("part", [b"data:base64,", b"base64;"])
+def test_what_begins_like_base64_many_times_is_told_from_it_at_once(part: bytes) -> None:
+    body = part * 24 + b"!" * 500
+    start = time.process_time()
+    assert load(BytesSource(body)) == body
+    assert time.process_time() - start < 0.5
 
 
 def test_a_form_whose_base64_was_not_escaped() -> None:

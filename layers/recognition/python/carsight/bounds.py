@@ -262,7 +262,7 @@ def _tiff_entries(data: bytes, order: str, at: int) -> tuple[dict[int, bytes], b
     is_preview = False
     for entry in range(at + 2, at + 2 + 12 * entries, 12):
         tag, _, count = struct.unpack_from(f"{order}HHI", data, entry)
-        if tag == _SUBFILE and count == 1:
+        if tag == _SUBFILE and count == 1 and not is_preview:
             is_preview = any(value & 1 for value in integers(data, data[entry : entry + 12], order))
         elif tag in _TAGS and tag not in kept:
             kept[tag] = data[entry : entry + 12]

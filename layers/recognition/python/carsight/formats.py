@@ -174,8 +174,8 @@ def orientation(exif: bytes) -> int:
     EXIF 2.32, 4.6: a TIFF file of its own, after ``Exif\0\0`` in some containers. Tag 0x0112 of the first
     directory.
     """
-    while exif.startswith(b"Exif\0\0"):  # Pillow adds one to a PNG's, whether or not it has one
-        exif = exif[6:]
+    for _ in range(2):  # Pillow adds one to a PNG's, whether or not it has one
+        exif = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
         return 1

@@ -26,10 +26,11 @@ _WRAPPED = re.compile(r"(?:b?['\"])?((?:[a-z0-9:/;=.+-]{0,100}base64[,:;]\s*)*)"
 
 _ESCAPED = re.compile(r"\\[nrt]|%(?:2b|2f|3d|0a|0d)", re.IGNORECASE)
 _TEXT_OF_BASE64 = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*(?:b?['\"])?(?:data:[^,]{0,100},\s*|[a-z0-9:/;=.+-]{0,100}base64[,:;]\s*)*"
+    rb"(?:\xef\xbb\xbf)?\s*(?:b?['\"])?(?:data:[^,]{0,100},\s*|[a-z0-9:/;=.+-]{0,100}base64[,:;]\s*)*+"
     rb"(?:[A-Za-z0-9+/_-]|\\/|%2[bf]){60}",
     re.IGNORECASE,
 )
+"""Possessive: the same beginnings can be told apart in very many ways, which must not all be tried."""
 _LIKE_A_DOCUMENT = re.compile(r"[<{]|%PDF|[^\x00-\x08\x0e-\x1f]{0,16}[\x00-\x08\x0e-\x1f]")
 
 
@@ -228,11 +229,14 @@ def _decoded(text: str) -> bytes:
 def _with_pluses(text: str) -> str:
     """Restore the pluses that a form has turned into blanks, unless the blanks separate lines.
 
-    Lines have equal lengths; a picture's base64 has too many pluses for the first two gaps to be equal.
+    Lines have equal lengths, and a picture's base64 pluses anywhere.
     """
     text = text.strip()
     width = text.find(" ") + 1
-    if not width or len(text) < _MANY or "\n" in text or text[2 * width - 1 : 2 * width] == " ":
+    if not width or len(text) < _MANY or "\n" in text:
+        return text
+    ends = text[width - 1 :: width]
+    if len(ends) > 1 and ends.isspace():
         return text
     return text.replace(" ", "+")
 

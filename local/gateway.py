@@ -50,7 +50,9 @@ class _Quiet(WSGIRequestHandler):
 def quiet_server(port: int, application: WSGIApplication) -> BaseWSGIServer:
     """Return a server for this machine that logs nothing: werkzeug's lines would hold queries, and keys."""
     server = make_server("127.0.0.1", port, application, threaded=True, request_handler=_Quiet)
-    server.socket.setblocking(False)  # a caller may have left between being seen and being accepted
+    # A caller may have left between being seen and being accepted. On macOS, what is accepted would not wait
+    # either if this did not wait at all.
+    server.socket.settimeout(0.1)
     return server
 
 

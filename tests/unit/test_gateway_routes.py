@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from local.gateway import _matches
+from local.gateway import _matches, quiet_server
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,12 @@ from local.gateway import _matches
 )
 def test_a_path_matches_what_api_gateway_would_match(pattern: str, path: str, matches: bool) -> None:
     assert _matches(pattern, path) is matches
+
+
+def test_what_the_server_accepts_waits_for_its_caller() -> None:
+    """Python sees to that if the listening socket has a limit above zero; macOS hands on what it has."""
+    server = quiet_server(0, lambda _environment, _start: [])
+    try:
+        assert server.socket.gettimeout()
+    finally:
+        server.server_close()

@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ MAX_ROW_CHARACTERS = 2048
 MAX_ID_CHARACTERS = 200
 
 _MAX_LINE_CHARACTERS = 65_536
+_MAX_MEAN_CHARACTERS = 8192
+"""Of a line, over a list of as many rows as it may have: gzip packs a thousand times as many as it sends."""
 _MAX_BLANK_ROWS = 1_100_000
 """In succession: a spreadsheet may write as many as it has rows, and two gigabytes of them take minutes."""
 
@@ -95,6 +98,8 @@ def parse_row(value: object, number: int) -> Row:
     identity = named.get("id")
     if not isinstance(identity, str | int | float | None) or len(str(identity)) > MAX_ID_CHARACTERS:
         raise InvalidRequest(f"Row {number}: id must be text of at most {MAX_ID_CHARACTERS} characters")
+    if isinstance(identity, float) and math.isinf(identity):
+        raise InvalidRequest(f"Row {number}: id must be text, or a number that JSON has")
     try:
         regions = parse_regions(named.get("regions"))
     except InvalidRequest as error:
@@ -133,7 +138,7 @@ def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
         is_wide = reader.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         encoding = "utf-16" if is_wide else "utf-8-sig"
         errors = _AS_WINDOWS if form == "csv" and encoding != "utf-16" else "strict"
-        lines = _lines(io.TextIOWrapper(reader, encoding, errors, newline=""))
+        lines = _lines(io.TextIOWrapper(reader, encoding, errors, newline=""), most * _MAX_MEAN_CHARACTERS)
         for value in _csv_values(lines) if form == "csv" else _json_values(lines):
             number += 1
             if number <= most:
@@ -150,10 +155,13 @@ def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
         raise InvalidRequest(f"The list must have 1 to {most} rows")
 
 
-def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+def _lines(text: io.TextIOWrapper, most: int) -> Iterator[str]:
+    left = most
     while line := text.readline(_MAX_LINE_CHARACTERS):
         if len(line) == _MAX_LINE_CHARACTERS:
             raise InvalidRequest(f"The list has a line of more than {_MAX_LINE_CHARACTERS:,} characters")
+        if (left := left - len(line)) < 0:
+            raise InvalidRequest(f"The list has more than {most:,} characters")
         yield line
 
 

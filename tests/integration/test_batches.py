@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 from typing import Any
@@ -1269,6 +1270,56 @@ def test_requests_for_one_batch_at_once(pipeline: Pipeline) -> None:
         assert ask_once(pipeline, other)[0] == 422
     pipeline.drain()
     assert len(lines(pipeline, answers[0][1]["id"])) == pipeline.used() == 3
+
+
+def test_a_batch_whose_first_request_fails_while_another_has_begun_it_runs(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    images = [pipeline.put("car.jpg")] * 3
+    asked = {"api": "plate", "images": images}
+    throttled = ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, "StartExecution")
+    answers: list[tuple[int, Any, bool]] = []
+
+    def meanwhile(**_: Any) -> None:
+        patch.undo()
+        answers.append(ask_once(pipeline, asked))
+        raise throttled
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.states, "start_execution", meanwhile)
+        assert ask_once(pipeline, asked)[0] == 503
+    assert answers[0][0] == 200
+    pipeline.drain()
+    check_whole(pipeline, answers[0][1]["id"], images)
+
+
+def test_batches_whose_ids_begin_alike_keep_what_they_have_counted(pipeline: Pipeline) -> None:
+    """Whoever chooses keys can find two such ids in seconds."""
+    pipeline.create_key()
+    images = [pipeline.put("car.jpg")] * 3
+    digest = "carsight_service.http.batches._digest"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digest, lambda text: "0" * 12 + sha256(text.encode()).hexdigest())
+        one, other = (ask_once(pipeline, {"api": "plate", "images": images}, token)[1] for token in "tu")
+    assert one["id"][:12] == other["id"][:12]
+    worker, put = pipeline.workers[Api.PLATE], Outcomes.put
+
+    def meanwhile(*arguments: Any) -> Any:
+        patch.setattr(Outcomes, "put", put)
+        worker.handle(a_child(pipeline, one["id"], images), Invocation(300_000))
+        return put(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Outcomes, "put", meanwhile)
+        worker.handle(a_child(pipeline, other["id"], images), Invocation(300_000))
+    assert (pipeline.used(), pipeline.tickets()) == (6, [])
+
+
+def test_a_batch_is_known_for_as_long_as_its_execution_s_name_is_taken(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    _, said, _ = ask_once(pipeline, {"api": "plate", "images": ["a"]})
+    table, key = pipeline.deployment.settings.table_name, {"pk": {"S": f"BATCH#{said['id']}"}}
+    item = pipeline.dynamodb.get_item(TableName=table, Key=key | {"sk": {"S": "BATCH"}})["Item"]
+    assert int(item["expires"]["N"]) > time.time() + 100 * 86_400
 
 
 def test_a_list_that_is_gone_does_not_matter_once_it_has_been_read(listing: Pipeline) -> None:

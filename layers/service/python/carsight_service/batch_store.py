@@ -34,6 +34,10 @@ _ID = re.compile("[0-9a-f]{32}")
 KEPT = timedelta(days=30)
 """How long a batch is known."""
 
+NAME_KEPT = timedelta(days=120)
+"""The same for one with an ``Idempotency-Key``. Step Functions begins no execution of the same name for 90
+days after it has ended: if the batch were forgotten before, a repeat would be told of one that never runs."""
+
 Kind = Literal["jsonl", "csv", "parquet", "manifest"]
 
 RESULTS: Mapping[Kind, str] = {
@@ -86,7 +90,10 @@ class Batch:
     """Why it has failed, for whoever submitted it."""
     redrives: int = 0
     asked: str = ""
-    """SHA-256 of what was asked for, and must be asked for again under the same ``Idempotency-Key``."""
+    """SHA-256 of what was asked for with an ``Idempotency-Key``, and must be asked for again under it."""
+    tag: str = ""
+    """How its tickets begin, where its id is not random: whoever chooses an ``Idempotency-Key`` can make the
+    ids of two batches begin alike, and one would give back what the other has counted."""
     pending: int | None = None
     """Rows that wait, and rows that are being read: known where the engine was asked, and has begun."""
     running: int | None = None
@@ -110,7 +117,7 @@ class Batch:
 
     def tickets(self, first_row: int | None = None) -> str:
         """Return how the tickets of the child that begins with ``first_row`` begin; without, of all."""
-        return f"{self.id[:12]}-" + (f"{first_row}." if first_row else "")
+        return f"{self.tag or self.id[:12]}-" + (f"{first_row}." if first_row else "")
 
     @staticmethod
     def row_of(ticket: str) -> int:
@@ -145,9 +152,11 @@ class Batches:
         """Note the batch, write the ``lines`` of its list if they are here, and have its rows read.
 
         One that was begun before is returned as it is, once what was missing of that has been done. Raises
-        ``IdempotencyKeyReused`` where another request has begun it; if anything else, there is no batch.
+        ``IdempotencyKeyReused`` where another request has begun it. If it raises anything else, there is no
+        batch, or one that the next request of the same ``Idempotency-Key`` begins: another may be at it now.
         """
-        item = batch.to_item() | {"expires": expiry(self.deployment.clock(), KEPT)}
+        kept = NAME_KEPT if batch.asked else KEPT
+        item = batch.to_item() | {"expires": expiry(self.deployment.clock(), kept)}
         wanted = {"account": batch.account, "api": batch.api, "list": asdict(rows)}
         settings, aws = self.deployment.settings, self.deployment.aws
         table, begun, is_new = settings.table_name, batch, "attribute_not_exists(pk)"
@@ -166,7 +175,7 @@ class Batches:
             with suppress(_Refused):
                 _asked(start, stateMachineArn=machine, name=batch.id, input=json.dumps(wanted))
         except Exception:
-            if begun is batch:
+            if not batch.asked:
                 _asked(aws.work.delete_item, TableName=table, Key=_key(batch.id))
             raise
         return begun

@@ -113,7 +113,9 @@ def submit(
     """
     batches, created = Batches(deployment), deployment.clock().isoformat(timespec="seconds")
     name = _digest(f"{account} {token}")[:32] if token else secrets.token_hex(16)
-    batch = Batch(name, account, key_id, request.api, created, request.regions, asked=_digest(repr(request)))
+    batch = Batch(name, account, key_id, request.api, created, request.regions)
+    if token:
+        batch = replace(batch, asked=_digest(repr(request)), tag=secrets.token_hex(6))
     rows = List("rows", deployment.storage.results_bucket, batch.object("list.jsonl"))
     if request.address:
         rows = _named_list(deployment, account, request.address)

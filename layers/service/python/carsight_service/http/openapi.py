@@ -345,9 +345,10 @@ _BODIES: Document = {
                         "list": {
                             "type": "string",
                             "description": (
-                                "`s3://bucket/list.jsonl`, `.csv` or `.parquet`, or `s3://bucket/prefix/` "
-                                "for every object under it, in a bucket that the deployment lists; or the "
-                                f"`list` that `/v1/batches/lists` has named. Up to {MAX_ROWS:,} rows."
+                                "`s3://bucket/list.jsonl` or `.csv`, either also as gzip (`.gz`), or "
+                                "`.parquet`; or `s3://bucket/prefix/` for every object under it, in a bucket "
+                                "that the deployment lists; or the `list` that `/v1/batches/lists` has "
+                                f"named. Up to {MAX_ROWS:,} rows."
                             ),
                         },
                         "regions": _ref("schemas", "Regions"),
@@ -361,12 +362,15 @@ _BODIES: Document = {
             "text/csv": {
                 "schema": {
                     "type": "string",
-                    "description": "One image a line; the API is the parameter `api`.",
+                    "description": "One image a line; the API is the parameter `api`. May be gzip.",
                 },
                 "example": "image_url\nhttps://example.com/1.jpg\n",
             },
             "application/jsonl": {
-                "schema": {"type": "string", "description": "A row a line; the API is the parameter `api`."},
+                "schema": {
+                    "type": "string",
+                    "description": "A row a line; the API is the parameter `api`. May be gzip.",
+                },
                 "example": '{"id": "0815", "image": "https://example.com/1.jpg"}\n',
             },
         },
@@ -393,7 +397,7 @@ _PARAMETERS: Document = {
         "description": (
             "Chosen by the client. A repeat with the same key and image within 24 hours gets the stored 200 "
             "with `idempotent-replayed: true`; it is neither counted nor computed again. A batch is begun "
-            "once for as long as it is known, 30 days; a repeat is told how far it is."
+            "once in 120 days; a repeat is told how far it is."
         ),
     },
     "source": {

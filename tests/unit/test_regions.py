@@ -104,6 +104,8 @@ def test_a_text_fits_a_region_just_where_it_may_stand_in_one_of_its_series() -> 
         ("OK95JJ", "JO95JK", "nl"),  # trailers'
         ("FML2472", "KML2472", "ca-qc"),  # a truck's
         ("SJ075836", "SJ975836", "ro"),  # a temporary one
+        ("SJ075836", "SJ005836", "ro"),
+        ("T612345C", "K612345C", "us-ny"),  # a taxi's
     ],
 )
 def test_zeros_and_letters_stand_where_the_country_puts_them(right: str, wrong: str, code: str) -> None:
@@ -122,7 +124,9 @@ def test_a_text_with_singapores_check_letter_fits_it_best() -> None:
     assert regions.plausibilities("SBA123B", ("sg",))[0] < 0.1
 
 
-@pytest.mark.parametrize("text", ["RHZ1489", "AZ1234", "LKZ22", "JGZ1", "OXZ4567", "TUI3626", "IIL6727"])
+@pytest.mark.parametrize(
+    "text", ["RHZ1489", "AZ1234", "LKZ22", "JGZ1", "OXZ4567", "TUI3626", "IIL6727", "NIG1234"]
+)
 def test_a_county_of_northern_ireland_tells_its_plates_from_pakistans(text: str) -> None:
     britain, pakistan = regions.plausibilities(text, ("gb", "pk"))
     assert britain > pakistan

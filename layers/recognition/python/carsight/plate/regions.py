@@ -67,12 +67,12 @@ _CHECKED = 10.0
 """How much more often a text whose check letter holds is seen: another's holds once in nineteen."""
 
 _NORTHERN_IRISH = frozenset(f"{letter}Z" for letter in "ABCDEFGHJKLMNOPRSTUVWXY") | {
-    "IA", "IB", "IJ", "IL", "IW", "JI", "OI", "UI", "XI"
+    "IA", "IB", "IG", "IJ", "IL", "IW", "JI", "OI", "UI", "XI"
 }  # fmt: skip
 """The codes of Northern Ireland's counties and cities, with an I or a Z: a number's last two letters."""
 
 _OF_A_COUNTY = 5.0
-"""How much more often a text with such a code is seen than its series says: they are 23 pairs of 676."""
+"""How much more often a text with such a code is seen than its series says: they are 33 pairs of 676."""
 
 _LAST_GRAY = "Q"
 """The last letter that Brazil's gray plates, three letters and four digits, begin with.

@@ -185,24 +185,24 @@ def main() -> None:
     )
     given = Given() if args.lines else None
     recognizer = VinRecognizer.load(args.models, tuning)
-    reader = recognizer.reader
-    shipped, reader.calibration = reader.calibration, Calibration()
+    small = recognizer.small
+    shipped, small.calibration = small.calibration, Calibration()
     if given is not None:
-        recognizer = VinRecognizer(given, given, reader, tuning, recognizer.careful, recognizer.hard)
+        recognizer = VinRecognizer(given, given, small, tuning, recognizer.reader, recognizer.hard)
     rows = answers(recognizer, args.data, args.split, given, args.lines)
     by_text = [row for row in rows if row.get("source") == "text"]
     scores, right = [row["confidence"] for row in by_text], [row["right"] for row in by_text]
     slope, offset = platt(scores, right, ridge=0.02)
-    print("fit", slope, offset, "shipped", shipped, reader.threshold)
+    print("fit", slope, offset, "shipped", shipped, small.threshold)
     used = Calibration(slope, offset) if args.write else shipped
     for row in by_text:
         row["confidence"] = used(row["confidence"])
     if args.write:
         calibration = json.dumps({"slope": slope, "offset": offset})
-        describe(args.write, {"calibration": calibration, "threshold": str(reader.threshold)})
+        describe(args.write, {"calibration": calibration, "threshold": str(small.threshold)})
     for kind in (*sorted({row["kind"] for row in rows}), None):
         part = [row for row in rows if kind is None or row["kind"] == kind]
-        print(kind or "all", summary(part, reader.threshold))
+        print(kind or "all", summary(part, small.threshold))
     for threshold in _THRESHOLDS:
         print(f"{threshold:.2f}", summary(rows, threshold))
     spent = [row["ms"] for row in rows]

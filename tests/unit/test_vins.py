@@ -16,7 +16,7 @@ from carsight import runtime
 from carsight.detector import Detection, Detector
 from carsight.geometry import Box
 from carsight.photo import Photo, Pixels, decode
-from carsight.vin import barcodes, line_reader, rules
+from carsight.vin import barcodes, line_reader, readers, rules
 from carsight.vin import recognizer as vins
 from carsight.vin.barcodes import BarcodeVin
 from carsight.vin.line_reader import Calibration, LineReader, LineReading
@@ -189,18 +189,18 @@ def test_small_text_that_is_not_quite_clear_is_believed_only_where_enlarged_cuts
         (reading(share=0.0), True),
     ],
 )
-def test_the_careful_reader_is_asked_only_where_the_small_one_is_not_sure(
+def test_the_vin_reader_is_asked_only_where_the_small_one_is_not_sure(
     small: LineReading, asked: bool
 ) -> None:
-    careful = Told(reading((CHECKED, 0.999), share=0.999))
+    vin_reader = Told(reading((CHECKED, 0.999), share=0.999))
     calls: list[int] = []
 
     def opened() -> LineReader:
         calls.append(1)
-        return careful
+        return vin_reader
 
     detector = Blind(QUAD)
-    recognizer = VinRecognizer(detector, detector, Told(small), careful=opened)
+    recognizer = VinRecognizer(detector, detector, Told(small), reader=opened)
     found = recognizer.read(np.full((200, 400, 3), 128, np.uint8)).candidates
     assert found[0].vin == CHECKED
     assert bool(calls) == asked
@@ -210,13 +210,13 @@ def test_the_careful_reader_is_asked_only_where_the_small_one_is_not_sure(
 def test_a_line_of_which_both_readers_say_the_same_is_read_no_further(also: str, once: bool) -> None:
     other = UNCHECKED[:16] + "6"
     unsure = reading((UNCHECKED, 0.88), (other, 0.1), share=0.97)
-    careful = Twice(unsure, unsure)
+    vin_reader = Twice(unsure, unsure)
     small = Told(reading((also, 0.6), ("WVWZZZ1KZ7M047188", 0.3), share=0.7))
     detector = Blind(QUAD)
-    VinRecognizer(detector, detector, small, careful=lambda: careful).read(
+    VinRecognizer(detector, detector, small, reader=lambda: vin_reader).read(
         np.full((200, 400, 3), 128, np.uint8)
     )
-    assert (careful.crops == 1) == once
+    assert (vin_reader.crops == 1) == once
 
 
 @pytest.mark.parametrize(
@@ -248,14 +248,14 @@ def test_further_cuts_of_a_doubtful_line_end_where_it_is_sure_or_given_up(says: 
     detector = Blind(QUAD)
     photo = Photo.of(np.full((200, 400, 3), 128, np.uint8))
     search = Search(VinRecognizer(detector, detector, InTurn(reading())), photo)
-    search._keep(search._line(QUAD, 0.9, answers[first]))
+    search._keep(search.readers.line(QUAD, 0.9, answers[first]))
     search._recut()
     assert len(rest) - len(list(left)) == crops
 
 
 @pytest.mark.parametrize("pitch", [6.0, 12.0])
 @pytest.mark.parametrize(("again", "asked"), [(UNCHECKED, False), (UNCHECKED[:16] + "6", True)])
-def test_the_small_reader_looks_twice_before_the_careful_one_is_asked(
+def test_the_small_reader_looks_twice_before_the_vin_reader_is_asked(
     again: str, asked: bool, pitch: float
 ) -> None:
     class Looks(Told):
@@ -264,34 +264,34 @@ def test_the_small_reader_looks_twice_before_the_careful_one_is_asked(
             return [LineReading(0.99, ((words[-1], 0.9),), words[-1], (0.1, 0.9))]
 
     words: list[str] = []
-    careful = Twice(reading((UNCHECKED, 0.99)), reading((UNCHECKED, 0.99)))
+    vin_reader = Twice(reading((UNCHECKED, 0.99)), reading((UNCHECKED, 0.99)))
     quad = QUAD.copy()
     quad[1:3, 0] = 100 + 17 * pitch
     detector = Blind(quad)
-    recognizer = VinRecognizer(detector, detector, Looks(reading()), careful=lambda: careful)
+    recognizer = VinRecognizer(detector, detector, Looks(reading()), reader=lambda: vin_reader)
     found = recognizer.read(np.full((200, 400, 3), 128, np.uint8)).candidates
     assert found[0].vin == UNCHECKED
     assert len(words) == 2
-    assert bool(careful.crops) == asked
+    assert bool(vin_reader.crops) == asked
 
 
-@pytest.mark.parametrize(("share", "believed"), [(0.5, "careful"), (0.1, "small")])
-def test_what_looks_like_lower_case_is_the_small_readers_where_the_careful_one_knows_little(
+@pytest.mark.parametrize(("share", "believed"), [(0.5, "VIN"), (0.1, "small")])
+def test_what_looks_like_lower_case_is_the_small_readers_where_the_vin_reader_knows_little(
     share: float, believed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Capitals that are worn or tilted are of different heights as well."""
-    monkeypatch.setattr(Search, "_is_lower_case", lambda *_: True)
+    monkeypatch.setattr(readers, "_is_lower_case", lambda *_: True)
     other = UNCHECKED[:15] + "58"
     small = Told(LineReading(0.8, ((other, 0.9),), other, (0.1, 0.9)))
-    careful = Told(LineReading(share, ((UNCHECKED, 0.95),), UNCHECKED, (0.1, 0.9)))
-    recognizer = VinRecognizer(Blind(QUAD), Blind(QUAD), small, careful=lambda: careful)
+    vin_reader = Told(LineReading(share, ((UNCHECKED, 0.95),), UNCHECKED, (0.1, 0.9)))
+    recognizer = VinRecognizer(Blind(QUAD), Blind(QUAD), small, reader=lambda: vin_reader)
     search = Search(recognizer, Photo.of(np.full((200, 400, 3), 128, np.uint8)))
-    word = search._ask(search.view, QUAD)
-    assert (word.reading is careful.answer, word.lower_case) == (believed == "careful", believed == "small")
+    word = search.readers._ask(search.view, QUAD)
+    assert (word.reading is vin_reader.answer, word.lower_case) == (believed == "VIN", believed == "small")
     assert not word.settled
 
 
-def test_the_careful_reader_is_opened_once_and_not_before_it_is_asked(
+def test_the_vin_reader_is_opened_once_and_not_before_it_is_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     opened: list[str] = []
@@ -304,8 +304,8 @@ def test_the_careful_reader_is_opened_once_and_not_before_it_is_asked(
     monkeypatch.setattr(runtime, "session", noted)
     recognizer = VinRecognizer.load()
     assert sorted(opened) == ["vin_detector", "vin_reader_small"]
-    assert recognizer.careful is not None
-    assert recognizer.careful() is recognizer.careful()
+    assert recognizer.reader is not None
+    assert recognizer.reader() is recognizer.reader()
     assert opened.count("vin_reader") == 1
     assert recognizer.hard is not None
     assert recognizer.hard() is recognizer.hard()
@@ -356,7 +356,7 @@ def _struck(rng: np.random.Generator) -> tuple[Pixels, str]:
 
 
 def test_struck_metal_is_read_by_the_reader_of_hard_lines(recognizer: VinRecognizer) -> None:
-    others = VinRecognizer(recognizer.near, recognizer.far, recognizer.reader, careful=recognizer.careful)
+    others = VinRecognizer(recognizer.near, recognizer.far, recognizer.small, reader=recognizer.reader)
     photos = [_struck(np.random.default_rng(seed)) for seed in range(12)]
     right = {}
     for name, each in (("with", recognizer), ("without", others)):
@@ -428,8 +428,8 @@ def test_the_small_reader_reads_several_crops_as_it_reads_each(recognizer: VinRe
     photos = [pixels(name) for name in ("vin_label", "vin_plate")]
     crops = [line_reader.cut(photo, recognizer.near.detect(photo)[0].corners) for photo in photos]
     crops.append(np.random.default_rng(3).integers(0, 256, crops[0].shape, np.uint8))
-    together = recognizer.reader.read(crops)
-    assert together == [recognizer.reader.read([crop])[0] for crop in crops]
+    together = recognizer.small.read(crops)
+    assert together == [recognizer.small.read([crop])[0] for crop in crops]
     assert [each.texts[0][0] for each in together[:2]] == [CHECKED, UNCHECKED]
 
 
@@ -796,7 +796,7 @@ def _page(rng: np.random.Generator) -> Pixels:
 
 
 _SMALL = 0.25
-"""What the small reader takes of the careful one's time, at most."""
+"""What the small reader takes of the VIN reader's time, at most."""
 
 
 @pytest.mark.parametrize("draw", [_blank, _noise, _page])
@@ -809,7 +809,7 @@ def test_no_picture_costs_more_than_the_effort_allows(
     read, look, detect = LineReader.read, barcodes.look, Detector.detect
 
     def counted_read(self: LineReader, given: Sequence[Pixels], count: int = 48) -> list[LineReading]:
-        crops.append(len(given) * (_SMALL if self is recognizer.reader else 1.0))
+        crops.append(len(given) * (_SMALL if self is recognizer.small else 1.0))
         return read(self, given, count)
 
     def counted_look(view: View, *formats: Any, rotate: bool = True) -> list[BarcodeVin]:

@@ -199,9 +199,9 @@ def further_views(view: View, parts: Sequence[View]) -> Iterator[View]:
 def _without_shadows(gray: Pixels) -> Pixels:
     """Return how much lighter than its neighborhood each pixel of ``gray`` is, as a logarithm about 128.
 
-    A shadow across a code is an edge as strong as the code's own, and zxing-cpp parts dark from light by the
-    brightness around. But a shadow divides that by two to six, ink by ten or more: of 35 codes with shadows
-    (seven kinds, edges upright and slanting, bands, gradients) 9 are read as they are, 33 so.
+    The edge of a shadow is as strong as the code's own edges, and zxing-cpp separates dark from light by the
+    brightness around. But a shadow divides brightness by two to six, ink by ten or more: of 35 codes with
+    shadows (seven kinds; upright and slanting edges, bands, gradients) 9 are read as they are, and 33 so.
     """
     logarithm = cv2.GaussianBlur(cv2.LUT(gray, _LOGARITHM), (0, 0), 0.6)
     around = cv2.blur(logarithm, (_AROUND, _AROUND))

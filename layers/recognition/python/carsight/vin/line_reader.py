@@ -49,6 +49,16 @@ def grown(
     return np.stack([corners[0] - x - y, corners[1] + x - y, corners[2] + x + y, corners[3] - x + y])
 
 
+def length(corners: NDArray[np.floating]) -> float:
+    """Return how long the upper side of a line with ``corners`` is, in their unit."""
+    return float(np.hypot(*(corners[1] - corners[0])))
+
+
+def height(corners: NDArray[np.floating]) -> float:
+    """Return how long the left side of a line with ``corners`` is, in their unit."""
+    return float(np.hypot(*(corners[3] - corners[0])))
+
+
 def cut(pixels: Pixels, corners: NDArray[np.floating], *margins: float) -> Pixels:
     """Cut the line within ``corners`` (4 x 2, pixels) level and with its ``margins``: 48 x 384, BGR."""
     return straighten(pixels, grown(corners, *margins), WIDTH, HEIGHT, 0.0)

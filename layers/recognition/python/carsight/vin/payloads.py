@@ -34,14 +34,14 @@ _NAMED = re.compile(
 """What stands before a VIN and says that it is one: its name, AAMVA's element id or the data identifier I."""
 
 _ELEMENT = re.compile(r"(?:(?:^|\x1d|^01[0-9]{14})(?:21|24[01]|25[01]|8004)|\x1d(?:[0-9]?S|30S|1I))$")
-"""What stands before a number of its own: GS1's application identifiers of serial numbers and assets, and
-the data identifiers of serial numbers (ANSI MH10.8.2)."""
+"""What may directly precede a separate number: GS1's application identifiers of serial numbers and assets,
+and the data identifiers of serial numbers (ANSI MH10.8.2)."""
 
 _FIELD = re.compile(r"[0-9A-Za-z .\-_·]+")
 _GROUP = re.compile("[0-9A-Za-z]+")
 _MOST_GROUPS = rules.LENGTH + 1
 _SHORT = 60
-"""Characters of a payload that may be a VIN and its name, whatever parts its groups."""
+"""Characters up to which a payload may be a VIN and its name, whatever separates its groups."""
 _PARCEL = re.compile("1Z[0-9A-Z]{16}")
 """A tracking number of UPS. One in eleven holds a VIN's check digit in its first 17 characters."""
 
@@ -85,7 +85,7 @@ def find_vins(payload: str) -> dict[str, Place]:
 
 
 def _readings(payload: str) -> Iterator[str]:
-    """Yield what ``payload`` says: unpacked, or as it is, without a URL's escapes."""
+    """Yield what ``payload`` may say: unpacked; or as it is (unless a URL), and with its escapes undone."""
     text = payload[:_LONGEST]
     if not text.isascii():  # full-width letters, spaces that do not break, soft hyphens
         import unicodedata
@@ -142,12 +142,12 @@ def _without_check_character(text: str) -> str:
 
 
 def _is_sign(character: str) -> bool:
-    """Whether ``character`` goes on a number: a letter of Latin script or a digit. Other scripts name it."""
+    """Whether ``character`` continues a number: a digit or an ASCII letter. Other scripts may name a VIN."""
     return character.isascii() and character.isalnum()
 
 
 def _in_groups(text: str) -> Iterator[tuple[str, Place]]:
-    """Yield what is written in groups, parted by spaces, dashes or dots; by anything in a short payload."""
+    """Yield what is in groups, separated by spaces, dashes or dots; in a short payload by anything."""
     spans = [field.span() for field in _FIELD.finditer(text)]
     if len(text) <= _SHORT:
         spans.append((0, len(text)))

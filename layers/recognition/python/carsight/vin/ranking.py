@@ -66,8 +66,8 @@ class Prior:
     letter_before: tuple[float, float] = (0.3, 0.02)
     """A letter at position 12, and one at 13: 22 and none of 1,249 labeled VINs have one."""
     digits_alone: float = 0.005
-    """Nothing but digits behind the maker's prefix, where it is not known to write so: all such of the 1,249
-    are Fiats, Mercedes-Benz and Ladas, and serial numbers are of three letters and digits often."""
+    """Nothing but digits after the prefix of a maker that is not known to write so: those of the 1,249 are
+    Fiats, Mercedes-Benz and Ladas, and many serial numbers are three letters and digits."""
     few_letters: tuple[float, ...] = (0.0001, 0.0002, 0.01)
     """None, one, two: a number of digits alone is a counter's, and misread at a place or two it still looks
     like one. Every VIN of 1,900 labeled ones has three letters or more."""

@@ -20,7 +20,8 @@ from carsight.photo import PhotoSource, Pixels, open_photo
 from carsight.refusal import Refusal
 from carsight.vin.line_reader import LineReader
 from carsight.vin.ranking import CheckDigit, RankedCode, RankedLine, Repair, VinCandidate, weigh
-from carsight.vin.search import Search, VinTuning
+from carsight.vin.search import Search
+from carsight.vin.tuning import VinTuning
 from carsight.vin.views import View
 
 __all__ = ["CheckDigit", "Repair", "VinCandidate", "VinRecognizer", "VinResult", "VinTuning"]
@@ -43,33 +44,33 @@ class VinRecognizer:
         self,
         near: Detector,
         far: Detector,
-        reader: LineReader,
+        small: LineReader,
         tuning: VinTuning | None = None,
-        careful: Callable[[], LineReader] | None = None,
+        reader: Callable[[], LineReader] | None = None,
         hard: Callable[[], LineReader] | None = None,
     ) -> None:
         """Search with ``near``, look closer with ``far``, which sees the photo at about twice the size.
 
-        ``reader`` reads every line first and says how sure the whole may be; ``careful`` returns the one that
-        is asked where it is not sure, by default the same. ``hard`` returns the one that is asked last, where
-        a line is still in doubt.
+        ``small`` reads every line first, and its calibration turns probabilities into confidences. ``reader``
+        returns the VIN reader, which is asked where that is not sure (None: no other is). ``hard`` returns
+        the reader of hard lines, which is asked where a line is still in doubt.
         """
         self.near = near
         self.far = far
+        self.small = small
         self.reader = reader
-        self.careful = careful
         self.hard = hard
         self.tuning = tuning or VinTuning()
         given = self.tuning.threshold
-        self.threshold = reader.threshold if given is None else given
+        self.threshold = small.threshold if given is None else given
 
     @classmethod
     def load(cls, models: Path = runtime.MODELS, tuning: VinTuning | None = None) -> VinRecognizer:
         """Open the models in the folder ``models``."""
         tuning = tuning or VinTuning()
         session = runtime.session(models / "vin_detector.onnx")
-        # A line is always looked at twice: the reader needs its corners to a twentieth of its length. Closer,
-        # weaker finds are read too: a VIN in groups scores 0.07 to 0.12.
+        # The detector always looks at a line twice: the reader needs its corners to a twentieth of its
+        # length. In the larger photo weaker finds are read too: a VIN in groups scores 0.07 to 0.12.
         near, far = (
             Detector(
                 session,
@@ -88,9 +89,9 @@ class VinRecognizer:
             for side, score, count in zip(tuning.sides, tuning.scores, (tuning.lines, 2), strict=True)
         )
         small = LineReader(runtime.session(models / "vin_reader_small.onnx"), centered=False)
-        careful = runtime.once(lambda: LineReader(runtime.session(models / "vin_reader.onnx")))
+        reader = runtime.once(lambda: LineReader(runtime.session(models / "vin_reader.onnx")))
         hard = runtime.once(lambda: LineReader(runtime.session(models / "vin_reader_hard.onnx")))
-        return cls(near, far, small, tuning, careful, hard)
+        return cls(near, far, small, tuning, reader, hard)
 
     def read(self, image: PhotoSource) -> VinResult:
         """Read the VINs of ``image``, usually one. ``open_photo`` tells what it may be and what is raised."""
@@ -99,12 +100,15 @@ class VinRecognizer:
         search.run()
         lines = [
             RankedLine(
-                line.reading, line.ranked, search.box(line.corners), line.hard or search.is_small(line)
+                line.reading,
+                line.ranked,
+                search.box(line.corners),
+                line.hard or search.readers.is_small(line),
             )
             for line in search.lines
         ]
         codes = [RankedCode(code, search.box(code.corners)) for code in search.codes]
-        found = weigh(lines, codes, search.odds, self.reader.calibration)
+        found = weigh(lines, codes, search.odds, self.small.calibration)
         seen = bool(lines or codes) or shows_text(search.view.pixels)
         if found and found[0].confidence >= self.threshold:
             kept = [c for i, c in enumerate(found[:5]) if i == 0 or c.confidence >= self.tuning.least]

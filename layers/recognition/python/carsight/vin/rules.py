@@ -38,8 +38,8 @@ _MAKERS = _read_makers()
 """Prefix of three characters -> its marks in makers.txt."""
 
 _REGIONS = frozenset(prefix[:2] for prefix in _MAKERS) - {"1Z"}
-"""What their prefixes begin with. 1Z is left out: UPS's tracking numbers begin so, and read without one of
-their 18 characters one in eleven holds a check digit."""
+"""What their prefixes begin with. 1Z is left out: UPS's tracking numbers begin with it, and of those read
+without one of their 18 characters one in eleven has a valid check digit."""
 
 
 def is_vin(text: str) -> bool:
@@ -84,12 +84,13 @@ def common_maker(vin: str) -> bool:
 
 
 _WORDS = re.compile("TRACK1NG|TRANSP|MATER1AL|SUPPL|SUPP0RT|LENGTH|LEN0V0")
+"""Words of labels that begin like a maker's prefix, I and O read as 1 and 0."""
 
 
 def begins_with_word(vin: str) -> bool:
-    """Whether ``vin``, read without I and O, begins with a word of labels that begins like a maker.
+    """Whether ``vin`` begins with a word of labels that looks like a maker's prefix.
 
-    "Tracking 837140408" has 17 characters and TRA is Ikarus'.
+    "Tracking 837140408" has 17 characters, and TRA is the prefix of Ikarus.
     """
     return _WORDS.match(vin) is not None
 

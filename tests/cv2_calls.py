@@ -41,6 +41,9 @@ CALLS: dict[str, Callable[[], object]] = {
     "bitwise_not": lambda: cv2.bitwise_not(COLOR),
     "blur": lambda: cv2.blur(GRAY, (41, 41)),
     "connectedComponentsWithStats": lambda: cv2.connectedComponentsWithStats((GRAY > 100).astype(np.uint8)),
+    "connectedComponentsWithStatsWithAlgorithm": lambda: cv2.connectedComponentsWithStatsWithAlgorithm(
+        (GRAY > 100).astype(np.uint8), 8, cv2.CV_32S, cv2.CCL_BBDT
+    ),
     "convertScaleAbs": lambda: cv2.convertScaleAbs(cv2.Sobel(GRAY, cv2.CV_16S, 0, 1)),
     "copyMakeBorder": lambda: cv2.copyMakeBorder(COLOR, 1, 2, 3, 4, cv2.BORDER_CONSTANT, value=(9, 9, 9)),
     "cvtColor": lambda: [

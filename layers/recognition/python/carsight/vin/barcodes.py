@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from carsight.photo import Pixels
 from carsight.vin.payloads import Place, find_vins
-from carsight.vin.views import View
+from carsight.vin.views import View, components
 
 Floats = NDArray[np.float32]
 
@@ -247,7 +247,7 @@ def _busy_parts(view: View) -> list[View]:
     edges = np.maximum(*(cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in (across, down)))
     busy = np.asarray(edges > max(24.0, 1.5 * float(edges.mean())), np.uint8)
     busy = np.asarray(cv2.morphologyEx(busy, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)), np.uint8)
-    _, _, stats, _ = cv2.connectedComponentsWithStats(busy)
+    _, stats = components(busy)
     parts = []
     for x, y, width, height, area in stats[1:].tolist():
         if area >= 4 and max(width, height) >= 4:

@@ -22,7 +22,7 @@ from carsight.vin.line_reader import LineReader
 from carsight.vin.ranking import CheckDigit, RankedCode, RankedLine, Repair, VinCandidate, weigh
 from carsight.vin.search import Search
 from carsight.vin.tuning import VinTuning
-from carsight.vin.views import View
+from carsight.vin.views import View, components
 
 __all__ = ["CheckDigit", "Repair", "VinCandidate", "VinRecognizer", "VinResult", "VinTuning"]
 
@@ -128,8 +128,8 @@ def shows_text(pixels: Pixels) -> bool:
     _, strong = cv2.threshold(edges, max(30.0, float(edges.mean()) * 2.5), 255, cv2.THRESH_BINARY)
     for kernel in ((9, 1), (1, 9)):
         joined = cv2.morphologyEx(strong, cv2.MORPH_CLOSE, np.ones(kernel[::-1], np.uint8))
-        _, _, stats, _ = cv2.connectedComponentsWithStats(joined)
-        for _, _, width, height, area in stats[1:]:
+        _, stats = components(np.asarray(joined, np.uint8))
+        for _, _, width, height, area in stats[1:].tolist():
             long, short = max(width, height), min(width, height)
             if short >= 5 and long >= 4 * short and 0.45 * width * height < area:
                 return True

@@ -19,7 +19,7 @@ from carsight.geometry import straighten
 from carsight.photo import Pixels, percentile, resized
 from carsight.vin.line_reader import HEIGHT, WIDTH
 from carsight.vin.rules import LENGTH
-from carsight.vin.views import View
+from carsight.vin.views import View, components
 
 Floats = NDArray[np.float32]
 
@@ -100,8 +100,7 @@ def _words(small: View) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
 
 def _joined_strokes(strokes: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     words = cv2.morphologyEx(strokes, cv2.MORPH_CLOSE, np.ones((1, _JOINED), np.uint8))
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(words)
-    return np.asarray(labels, np.int32), np.asarray(stats, np.int32)
+    return components(np.asarray(words, np.uint8))
 
 
 def _is_word(row: list[int]) -> bool:

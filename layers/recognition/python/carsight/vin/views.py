@@ -17,6 +17,15 @@ _BORDER = (114, 114, 114)
 """The gray that the detectors saw round photos when they were trained."""
 
 
+def components(mask: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return each pixel's connected component of ``mask``, and OpenCV's statistics of all of them.
+
+    OpenCV 5's default algorithm gives the same result in 2.7 times the time (1000 x 750 pixels, AVX-512).
+    """
+    _, labels, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(mask, 8, cv2.CV_32S, cv2.CCL_BBDT)
+    return np.asarray(labels, np.int32), np.asarray(stats, np.int32)
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """Pixels to look at. ``matrix`` (3 x 3) leads from them to those of the full upright photo."""

@@ -131,6 +131,52 @@ def test_a_tile_that_is_there_many_times_counts_as_often() -> None:
         decode(grid(80, 80, [2] * 6400))
 
 
+def test_the_container_s_parameter_sets_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = 0
+    size = heif._hevc_size
+
+    def counted(unit: bytes) -> heif.Decoded:
+        nonlocal read
+        read += 1
+        return size(unit)
+
+    monkeypatch.setattr(heif, "_hevc_size", counted)
+    tiles = list(range(2, 102))
+    assert decoded(grid(10, 10, tiles)).pixels == 100 * 120 * 80
+    assert read == 1
+
+
+@pytest.mark.parametrize(
+    ("brand", "tile"),
+    [(b"heic", replace(TILE, content=bytes(4 * 300))), (b"avif", Item(b"av01", b"\x12\0" * 300))],
+)
+def test_the_coded_units_of_all_tiles_are_bounded_together(brand: bytes, tile: Item) -> None:
+    def tiles(count: int) -> bytes:
+        numbers = list(range(2, 2 + count))
+        whole = Item(b"grid", bytes(12), [size_box(120, 80)], numbers)
+        return pictures.heif(brand, {1: whole, **dict.fromkeys(numbers, tile)}) + bytes(50_000)
+
+    assert decoded(tiles(60)).pixels >= 0
+    with pytest.raises(heif.Malformed):
+        decoded(tiles(70))
+
+
+def test_references_are_cut_out_of_a_file_without_the_rest_of_it() -> None:
+    cut = 0
+
+    class Counted(bytes):
+        def __getitem__(self, place: Any) -> Any:
+            nonlocal cut
+            part = super().__getitem__(place)
+            cut += len(part) if isinstance(place, slice) else 0
+            return part
+
+    items = {n: Item(b"hvc1", b"", (), [1]) for n in range(2, 502)}
+    data = pictures.heif(b"heic", {1: TILE, **items})
+    assert decoded(Counted(data)).pixels == 120 * 80
+    assert cut < 2 * len(data)
+
+
 Wrong = Callable[[], bytes]
 
 MALFORMED: dict[str, Wrong] = {

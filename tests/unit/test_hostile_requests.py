@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as some
 
+from carsight_service import images
 from carsight_service.contract.errors import InvalidImage, InvalidRequest
 from carsight_service.http.plate_options import PlateOptions
 from carsight_service.http.request import MAX_FIELDS, MAX_HEAD_BYTES, MAX_PARTS, parse_request
@@ -196,3 +197,19 @@ def test_escapes_are_undone_wherever_the_text_is_cut(text: str, piece: int) -> N
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("carsight_service.images._PIECE", piece)
         assert percent_decoded(text) == unquote_to_bytes(text)
+
+
+@pytest.mark.parametrize("text", ["%4", "%"])
+def test_escapes_that_are_none_are_cut_into_pieces_too(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    longest = 0
+
+    class Escapes:
+        @staticmethod
+        def sub(_: object, piece: bytes) -> bytes:
+            nonlocal longest
+            longest = max(longest, len(piece))
+            return piece
+
+    monkeypatch.setattr(images, "_ESCAPE", Escapes)
+    assert percent_decoded(text * 200_000) == text.encode() * 200_000
+    assert longest <= images._PIECE

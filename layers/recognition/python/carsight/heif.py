@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 _MAX_BOXES = 20_000
-"""In one box, and references and coded units of one picture."""
+"""In one box, and references of one picture, and coded units of all."""
 _MAX_DEPTH = 4
 """How far a picture may be derived from others that are derived."""
 
@@ -48,6 +49,24 @@ class _File:
     """An item, and one that belongs to it."""
     setups: list[bytes] = field(default_factory=list)
     """HEVC's parameter sets, as far as they stand in the container."""
+    units_left: int = _MAX_BOXES
+    """How many more coded units are looked at: the same bytes may be many pictures."""
+
+    def count_unit(self) -> None:
+        """Raise ``Malformed`` where the pictures have too many coded units together."""
+        self.units_left -= 1
+        if self.units_left < 0:
+            raise Malformed
+
+    @cached_property
+    def sizes(self) -> set[int]:
+        """How many bytes the length of a coded unit may take."""
+        return {setup[21] % 4 + 1 for setup in self.setups} or {4}
+
+    @cached_property
+    def largest(self) -> Decoded:
+        """A picture of the largest parameter set in the container."""
+        return _largest(unit for setup in self.setups for unit in _parameter_sets(self, setup))
 
 
 class Decoded(NamedTuple):
@@ -156,7 +175,8 @@ def _read_references(file: _File, begin: int, end: int, number: str) -> None:
         (count,) = struct.unpack_from(">H", file.data, at + size)
         if at + size + 2 + size * count > stop:
             raise Malformed
-        targets = [n for (n,) in struct.iter_unpack(number, file.data[at + size + 2 :][: size * count])]
+        listed = file.data[at + size + 2 : at + size + 2 + size * count]
+        targets = [n for (n,) in struct.iter_unpack(number, listed)]
         if name == b"dimg":
             file.made_of[source] += targets
         elif name == b"auxl":
@@ -223,7 +243,7 @@ def _pixels(file: _File, item: int, depth: int, known: dict[int, Decoded]) -> De
         own = Decoded(0, 0)
     elif kind in (_HEVC, _AV1):
         coded = b"".join(file.data[begin : begin + length] for begin, length in file.extents[item])
-        own = _hevc(coded, file.setups) if kind == _HEVC else _av1(coded)
+        own = _hevc(file, coded) if kind == _HEVC else _av1(file, coded)
     else:
         raise Malformed
     parts = file.made_of.get(item, [])
@@ -238,7 +258,7 @@ class _Bits:
     """The bits of the beginning of ``data``, from the first on."""
 
     def __init__(self, data: bytes) -> None:
-        self._bits = "".join(f"{byte:08b}" for byte in data[:256])
+        self._bits = bin(int.from_bytes(b"\1" + data[:256]))[3:]
         self._at = 0
 
     def take(self, count: int) -> int:
@@ -257,40 +277,41 @@ class _Bits:
         return (1 << zeros) - 1 + self.take(zeros)
 
 
-def _hevc(coded: bytes, setups: list[bytes]) -> Decoded:
+def _hevc(file: _File, coded: bytes) -> Decoded:
     """Return as many as its pictures of the largest parameter set, in the container or in the data."""
-    largest, pictures = Decoded(0, 0), 0
-    sizes = {setup[21] % 4 + 1 for setup in setups} or {4}
-    units = [unit for setup in setups for unit in _parameter_sets(setup)]
-    for size in sizes:
-        found = list(_units(coded, size))
+    largest, pictures = file.largest, 0
+    for size in file.sizes:
+        found = list(_units(file, coded, size))
         # The first bit behind the header says that a slice is a picture's first (H.265, 7.3.6.1).
         begun = sum(unit[0] >> 1 & 63 < 32 and unit[2] >> 7 for unit in found if len(unit) > 2)
-        pictures, units = max(pictures, begun), units + found
-    for unit in units:
-        if len(unit) > 2 and unit[0] >> 1 & 63 == _SPS:
-            largest = max(largest, _hevc_size(unit))
+        pictures = max(pictures, begun)
+        largest = max(largest, _largest(found))
     return Decoded(largest.pixels * max(pictures, 1), largest.plane_bytes)
 
 
-def _units(coded: bytes, size: int) -> Iterator[bytes]:
+def _largest(units: Iterable[bytes]) -> Decoded:
+    """Return a picture of the largest parameter set among ``units``."""
+    sets = (unit for unit in units if len(unit) > 2 and unit[0] >> 1 & 63 == _SPS)
+    return max(map(_hevc_size, sets), default=Decoded(0, 0))
+
+
+def _units(file: _File, coded: bytes, size: int) -> Iterator[bytes]:
     at = 0
-    for _ in range(_MAX_BOXES):
-        if at + size > len(coded):
-            return
+    while at + size <= len(coded):
+        file.count_unit()
         length = int.from_bytes(coded[at : at + size])
         yield coded[at + size : at + size + min(length, 512)]
         at += size + length
-    raise Malformed
 
 
-def _parameter_sets(setup: bytes) -> Iterator[bytes]:
+def _parameter_sets(file: _File, setup: bytes) -> Iterator[bytes]:
     """Yield the units of an ``hvcC`` box (ISO 14496-15, 8.3.3.1)."""
     at = 23
     for _ in range(setup[22]):
         (count,) = struct.unpack_from(">H", setup, at + 1)
         at += 3
         for _ in range(count):
+            file.count_unit()
             (length,) = struct.unpack_from(">H", setup, at)
             yield setup[at + 2 : at + 2 + length]
             at += 2 + length
@@ -320,13 +341,11 @@ def _hevc_size(unit: bytes) -> Decoded:
     return Decoded(pixels, pixels * halves * (1 + deep) // 2)
 
 
-def _av1(coded: bytes) -> Decoded:
+def _av1(file: _File, coded: bytes) -> Decoded:
     """Return as many as its frames of the largest sequence header of the data (AV1, 5.3)."""
     largest, frames, at = 0, 0, 0
-    for _ in range(_MAX_BOXES):
-        if at >= len(coded):
-            # About: what depth and colors add to it is within AVIF's own limit of pixels.
-            return Decoded(largest * max(frames, 1), 2 * largest)
+    while at < len(coded):
+        file.count_unit()
         head, at = coded[at], at + 1 + (coded[at] >> 2 & 1)
         length = len(coded) - at
         if head & 2:
@@ -336,7 +355,8 @@ def _av1(coded: bytes) -> Decoded:
             largest = max(largest, _av1_size(coded[at : at + min(length, 256)]))
         frames += kind in (_FRAME, _FRAME_HEADER)
         at += length
-    raise Malformed
+    # About: what depth and colors add to it is within AVIF's own limit of pixels.
+    return Decoded(largest * max(frames, 1), 2 * largest)
 
 
 def _leb128(data: bytes, at: int) -> tuple[int, int]:

@@ -89,8 +89,8 @@ def percent_decoded(text: str) -> bytes:
     data, parts, at = text.encode("utf-8", "replace"), [], 0
     while at < len(data):
         end = at + _PIECE
-        while end < len(data) and b"%" in data[end - 2 : end]:  # not within an escape
-            end += 1
+        if end < len(data) and (escape := data.rfind(b"%", end - 2, end)) >= 0:
+            end = escape  # not within one: none holds the beginning of another
         parts.append(_ESCAPE.sub(lambda escape: _BYTES[escape[1]], data[at:end]))
         at = end
     return b"".join(parts)

@@ -48,7 +48,8 @@ _PARCEL = re.compile("1Z[0-9A-Z]{16}")
 _CODE_39 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-. $/+%"
 """The characters of Code 39 in the order of their values (ISO/IEC 16388)."""
 
-_PACKED = re.compile(r"[0-9A-Za-z+/\s]{64,}={0,2}\s*")
+_PACKED = re.compile(r"[0-9A-Za-z+/\s]{64,}+={0,2}\s*")
+"""Possessive: many blanks could otherwise be told apart in as many ways."""
 _LARGEST_PAPER = 65_536
 
 

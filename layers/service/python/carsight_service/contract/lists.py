@@ -39,6 +39,9 @@ _IMAGE_COLUMNS = (
 )
 """Letters and digits of a column's or a member's name, whatever their case: ``Image URL`` is one too."""
 
+_LONGEST_NAME = 64
+"""Characters of a column's or a member's name that may be one of ours."""
+
 _DELIMITERS = "\t;|,"
 """A spreadsheet writes the one that its country leaves free: a semicolon where the comma is decimal."""
 
@@ -236,7 +239,8 @@ def _filled(rows: Iterator[Cells], is_filled: Callable[[Cells], bool]) -> Iterat
 
 
 def _letters(name: str) -> str:
-    return "".join(filter(str.isalnum, name.lower()))
+    """Return the letters and digits of a name, none of one that is too long to be ours: each row has it."""
+    return "".join(filter(str.isalnum, name.lower())) if len(name) <= _LONGEST_NAME else ""
 
 
 def _urls(row: Sequence[str] = ()) -> list[int]:

@@ -259,6 +259,18 @@ class StepFunctions:
         self._begin(execution)
         return {"redriveDate": time.time()}
 
+    def describe_execution(self, *, executionArn: str) -> dict[str, Any]:  # noqa: N803
+        """Say how an execution stands, and how often it was redriven."""
+        execution = self._find(executionArn)
+        return {
+            "executionArn": executionArn,
+            "stateMachineArn": executionArn.replace(":execution:", ":stateMachine:").rpartition(":")[0],
+            "name": execution.name,
+            "status": execution.status,
+            "startDate": execution.started,
+            "redriveCount": execution.redrives,
+        }
+
     def list_map_runs(self, *, executionArn: str) -> dict[str, Any]:  # noqa: N803
         """Say which map an execution runs."""
         execution = self._find(executionArn)

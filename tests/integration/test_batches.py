@@ -1374,6 +1374,18 @@ def test_a_redrive_that_is_asked_for_again_is_begun_once(
     images, batch = begun(pipeline, 5)
     with failing(pipeline, batch, row=1):
         pipeline.drain()
+    lose_redrive(pipeline, batch, after, dies)
+    if runs:
+        pipeline.drain()
+    ended = runs and after
+    status, said = ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")
+    assert (status, said.get("state")) == ((400, None) if ended else (200, "running"))
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+
+
+def lose_redrive(pipeline: Pipeline, batch: str, after: bool, dies: bool) -> None:
+    """Ask for a redrive whose function dies, or is not answered, before or ``after`` it has begun."""
     real = pipeline.states.redrive_execution
 
     def lost(**arguments: Any) -> None:
@@ -1386,11 +1398,50 @@ def test_a_redrive_that_is_asked_for_again_is_begun_once(
         patch.setattr(pipeline.states, "redrive_execution", lost)
         with pytest.raises(Died) if dies else nullcontext():
             assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 503
-    if runs:
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_batch_whose_redrive_was_lost_can_be_stopped(pipeline: Pipeline, after: bool, dies: bool) -> None:
+    """It ends like any other: with what it has read, and to be redriven."""
+    images, batch = begun(pipeline, 5)
+    with failing(pipeline, batch, row=1):
         pipeline.drain()
-    ended = runs and after
-    status, said = ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")
-    assert (status, said.get("state")) == ((400, None) if ended else (200, "running"))
+    announced = deliveries(pipeline)
+    lose_redrive(pipeline, batch, after, dies)
+    assert ask(pipeline, "DELETE", f"/v1/batches/{batch}")[0] == 200
+    pipeline.drain()
+    said = show(pipeline, batch)
+    assert (said["state"], said["done"], pipeline.used(), pipeline.tickets()) == ("cancelled", 0, 0, [])
+    assert said["finished"] and said["results"]
+    assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 200
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+    assert announced == [f"{batch}-1", f"{batch}-2"]
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/redrive"), ("DELETE", "")])
+def test_a_redrive_is_begun_once_when_its_token_is_forgotten(
+    pipeline: Pipeline, method: str, path: str
+) -> None:
+    """Somebody asks again while the end of a long redrive has not been noted yet."""
+    images, batch = begun(pipeline, 5)
+    with failing(pipeline, batch, row=1):
+        pipeline.drain()
+    assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 200
+
+    def asked_again(finish: Callable[..., Any], *arguments: Any) -> Any:
+        real = pipeline.states.redrive_execution
+        with pytest.MonkeyPatch.context() as patch:
+            forgotten = lambda **known: real(executionArn=known["executionArn"])  # noqa: E731
+            patch.setattr(pipeline.states, "redrive_execution", forgotten)
+            assert ask(pipeline, method, f"/v1/batches/{batch}{path}")[0] == 200
+        return finish(*arguments)
+
+    with failing(pipeline, batch, row=1), once(BatchJobs, "finish", asked_again):
+        pipeline.drain()
+    assert show(pipeline, batch)["finished"]
+    assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 200
     pipeline.drain()
     check_whole(pipeline, batch, images)
 

@@ -275,6 +275,18 @@ def test_results_of_a_batch_that_runs_are_not_there_yet(
     assert f"carsight batch watch {ID}" in capsys.readouterr().err
 
 
+def test_a_batch_that_is_redriven_while_its_results_are_fetched(
+    service: Scripted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.tell(f"GET /v1/batches/{ID}", ended(service, "failed"), state())
+    assert run("results", ID) == 1
+    told = capsys.readouterr().err
+    assert told == (
+        f"carsight: the batch was redriven while its results were fetched: carsight batch watch {ID}\n"
+    )
+    assert {one.name for one in tmp_path.iterdir()} == {".local", f"batch-{ID}.jsonl"}
+
+
 def test_who_stops_watching_is_told_that_it_goes_on(
     service: Scripted, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

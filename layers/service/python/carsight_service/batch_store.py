@@ -195,6 +195,8 @@ class Batches:
     def stop(self, batch: Batch) -> None:
         """Read no more rows of a batch; one that has ended is left as it is."""
         if batch.state == "running":
+            if batch.redrives:
+                self._complete_redrive(batch)  # what never began has no end either, and would not be joined
             stop = self.deployment.aws.states.stop_execution
             with suppress(_Refused):
                 _asked(stop, executionArn=self._execution(batch), cause="Stopped by its owner")
@@ -210,21 +212,33 @@ class Batches:
             "Only a batch that has failed or been stopped, within 14 days, can be redriven; one that was "
             "stopped just now may need a minute to come to rest"
         )
+        if batch.state == "running" and batch.redrives:
+            self._complete_redrive(batch)
+            return batch
         again = {"state": "running", "redrives": batch.redrives + 1, "finished": None, "detail": None}
         # Until its end has been joined, what is open in the meter is closed, and must be no redriven child's.
         is_over = batch.state in ("failed", "cancelled") and batch.finished
-        is_repeated = batch.state == "running" and batch.redrives
-        running = batch if is_repeated else self.change(batch, **again) if is_over else None
+        running = self.change(batch, **again) if is_over else None
         if running is None:
             raise refused
         redrive = self.deployment.aws.states.redrive_execution
         try:
             _asked(redrive, executionArn=self._execution(batch), clientToken=running.delivery)
         except _Refused as error:
-            if not is_repeated:
-                self.change(running, **{name: getattr(batch, name) for name in again})
-                raise refused from error
+            self.change(running, **{name: getattr(batch, name) for name in again})
+            raise refused from error
         return running
+
+    def _complete_redrive(self, batch: Batch) -> None:
+        """Begin the redrive of a running batch, unless it has begun: whoever asked for it may have died.
+
+        A token is known for fifteen minutes; by then the number of redrives, which may lag, is certain.
+        """
+        states, execution = self.deployment.aws.states, self._execution(batch)
+        with suppress(_Refused):
+            begun: int = _asked(states.describe_execution, executionArn=execution)["redriveCount"]
+            if begun < batch.redrives:
+                _asked(states.redrive_execution, executionArn=execution, clientToken=batch.delivery)
 
     def _execution(self, batch: Batch) -> str:
         machine = self.deployment.settings.batches_machine_arn or ""

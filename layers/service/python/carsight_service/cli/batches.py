@@ -263,6 +263,10 @@ def _with_files(client: Client, made: Batch, folder: Path) -> Batch:
     for kind, ending in _FILES.items():
         file = folder / f"batch-{made['id']}.{ending}"
         made = client.call("GET", f"/v1/batches/{made['id']}") if files else made
+        if not made["results"]:
+            raise CommandError(
+                f"the batch was redriven while its results were fetched: carsight batch watch {made['id']}"
+            )
         client.download(made["results"][kind], file)
         files[kind] = str(file)
     return {**made, "files": files}

@@ -133,9 +133,7 @@ def _create(client: Client, options: argparse.Namespace) -> Batch:
         )
     if form is None or (form in _TYPES and not is_packed and _fits(path)):
         query = urlencode(wanted, safe=",")
-        content_type = _TYPES.get(form or "", "application/json")
-        body, token = path.read_bytes(), secrets.token_hex(16)
-        made = client.call("POST", f"/v1/batches?{query}", body, content_type, token=token)
+        made = _call(client, f"?{query}", path.read_bytes(), _TYPES.get(form or "", "application/json"))
     else:
         made = _call(client, "", wanted | {"list": _put(client, path, form)})
     return _begun(client, options, made)
@@ -168,9 +166,11 @@ def _fetch(client: Client, options: argparse.Namespace) -> Batch:
     return _with_files(client, made, options.output)
 
 
-def _call(client: Client, path: str, body: Mapping[str, Any]) -> Batch:
-    sent, token = json.dumps(body).encode(), secrets.token_hex(16)
-    return client.call("POST", f"/v1/batches{path}", sent, "application/json", token=token)
+def _call(
+    client: Client, path: str, body: Mapping[str, Any] | bytes, content_type: str = "application/json"
+) -> Batch:
+    sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return client.call("POST", f"/v1/batches{path}", sent, content_type, token=secrets.token_hex(16))
 
 
 # -- lists ---------------------------------------------------------------------------------------------------

@@ -41,18 +41,14 @@ Answered = TypeVar("Answered")
 
 
 class Charge(Protocol):
-    """One unit of an allowance, for one photo; only a 200 costs it."""
+    """One unit of an allowance, for one photo; only work that is completed, with a 200, costs it."""
 
     def begin(self) -> Usage:
         """Return the usage before the photo is read. Raises the contract's errors if it may not be read."""
         ...
 
-    def abandon(self, usage: Usage) -> Usage:
-        """End without a 200, so that nothing is charged, and return the usage."""
-        ...
-
-    def complete(self, usage: Usage) -> Usage:
-        """End with a 200, which is at hand, and return the usage; if this raises, there is no 200."""
+    def complete(self) -> Usage:
+        """Count the unit, as a 200 is at hand, and return the usage; if this raises, there is no 200."""
         ...
 
 
@@ -70,18 +66,17 @@ class ByKey:
         """Check that the key is active and has a unit left."""
         return self.meters.admit(self.key, self.api)
 
-    def abandon(self, usage: Usage) -> Usage:
-        """Do nothing: nothing has been counted."""
-        return usage
-
-    def complete(self, usage: Usage) -> Usage:
+    def complete(self) -> Usage:
         """Count the unit, unless others have taken the last one meanwhile."""
         return self.meters.consume(self.key, self.api, until=self.until)
 
 
 @dataclass(frozen=True, slots=True)
 class ByTicket:
-    """The unit of repeatable work, counted with its answer; its ticket makes it count once."""
+    """The unit of repeatable work, counted with its answer; its ticket makes it count once.
+
+    What a run that died has counted for work that ends without a 200 is given back by the worker.
+    """
 
     meters: MeterStore
     key_id: str
@@ -95,11 +90,7 @@ class ByTicket:
         except LimitExceeded:
             return self.meters.consume_by_id(self.key_id, self.api, self.ticket)
 
-    def abandon(self, usage: Usage) -> Usage:
-        """Do nothing: the worker gives back what a run that died has counted."""
-        return usage
-
-    def complete(self, usage: Usage) -> Usage:
+    def complete(self) -> Usage:
         """Count the unit, unless the ticket has been counted before; the worker settles it later."""
         return self.meters.consume_by_id(self.key_id, self.api, self.ticket)
 
@@ -168,13 +159,12 @@ class Reader:
             body = within(work.seconds, partial(self._body, work))
         except Exception as error:
             refused = translate(error, self.api)
-            with stage("keys"):
-                refused.headers |= charge.abandon(usage).headers
+            refused.headers |= usage.headers
             if refused is error:
                 raise
             raise refused from error
         with stage("keys"):
-            return body, charge.complete(usage)
+            return body, charge.complete()
 
     def _body(self, work: Work) -> dict[str, Any]:
         with stage("load"):

@@ -115,9 +115,7 @@ class Pipeline:
         self.states = self.machine()
         self.workers = {api: self.worker(api, self.deployment) for api in Api}
         self.webhooks = Webhooks(table, dynamodb)
-        self.announcer = Announcer(
-            self.deployment.settings, self.clients, self.webhooks, self.deployment.queues
-        )
+        self.announcer = Announcer(self.deployment)
 
     def deploy(self, **changed: Any) -> Deployment:
         """Return the deployment of these buckets and queues, with other settings where they are given."""
@@ -151,8 +149,7 @@ class Pipeline:
 
     def deliver(self, event: dict[str, Any], **changed: Any) -> dict[str, Any]:
         """One invocation of the webhooks' function."""
-        deployment = self.deploy(**changed)
-        return Deliverer(deployment.settings, self.webhooks, deployment.queues).handle(event, None)
+        return Deliverer(self.deploy(**changed)).handle(event, None)
 
     def ask(self, sent: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """One request to the account function: status and body."""

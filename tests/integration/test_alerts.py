@@ -19,6 +19,7 @@ from carsight_service.contract.errors import LimitExceeded
 from carsight_service.metering.keyring import Keyring
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.metering.model import key_id
+from carsight_service.notify.alerts import Alerts
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -188,8 +189,9 @@ def test_an_alert_that_cannot_be_sent_comes_again(
         at(11).consume(key, Api.PLATE)
     records = mailbox.records()
     with monkeypatch.context() as patch:
-        gone = replace(mailbox.app.alerts, topic_arn="arn:aws:sns:eu-central-1:123456789012:gone")
-        patch.setattr(mailbox.app, "lambda_handler", gone.handle)
+        deployment = mailbox.app.deployment
+        gone = deployment.settings.changed(alerts_topic_arn="arn:aws:sns:eu-central-1:123456789012:gone")
+        patch.setattr(mailbox.app, "lambda_handler", Alerts(replace(deployment, settings=gone)).handle)
         assert mailbox.deliver(records) == [records[-1]["dynamodb"]["SequenceNumber"]]
     assert mailbox.deliver(records[-1:]) == []
     assert mailbox.thresholds() == [80]

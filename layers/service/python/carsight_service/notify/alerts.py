@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from carsight_service.aws.dynamo import Clock, attribute_names, expiry, utc_now
+from carsight_service.aws.dynamo import attribute_names, expiry
 from carsight_service.aws.lambda_types import Event, Record, partial_failures
 from carsight_service.metering.model import PROFILE, Meter, Profile, partition
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_sns import SNSClient
     from mypy_boto3_sns.type_defs import MessageAttributeValueTypeDef
+
+    from carsight_service.deployment import Deployment
 
 logger = logging.getLogger(__name__)
 
@@ -50,15 +49,15 @@ def crossed(record: Mapping[str, Any]) -> tuple[Meter, list[int]] | None:
     return (after, reached) if reached else None
 
 
-@dataclass(frozen=True)
 class Alerts:
-    """Sends alerts to one SNS topic."""
+    """Sends the alerts of a deployment to its SNS topic; one per process."""
 
-    table_name: str
-    topic_arn: str
-    dynamodb: DynamoDBClient
-    sns: SNSClient
-    clock: Clock = utc_now
+    def __init__(self, deployment: Deployment) -> None:
+        self._table = deployment.settings.table_name
+        self._topic_arn = deployment.settings.alerts_topic_arn or ""
+        self._dynamodb = deployment.aws.dynamodb
+        self._sns = deployment.aws.sns
+        self._clock = deployment.clock
 
     def handle(self, event: Event, context: object) -> dict[str, Any]:
         """Handle a batch of stream records, in order; from the first that fails on, the batch comes again."""
@@ -96,23 +95,23 @@ class Alerts:
             "sk": {"S": f"ALERT#{meter.api}#{meter.period}#{threshold}#{meter.limit}"},
         }
         try:
-            self.dynamodb.put_item(
-                TableName=self.table_name,
+            self._dynamodb.put_item(
+                TableName=self._table,
                 Item={
                     **key,
                     "event": {"S": event},
                     "sent": {"BOOL": False},
-                    "expires": expiry(self.clock(), _CLAIM_KEPT),
+                    "expires": expiry(self._clock(), _CLAIM_KEPT),
                 },
                 ConditionExpression="attribute_not_exists(pk) OR (#event = :event AND #sent = :no)",
                 ExpressionAttributeNames=attribute_names("event", "sent"),
                 ExpressionAttributeValues={":event": {"S": event}, ":no": {"BOOL": False}},
             )
-        except self.dynamodb.exceptions.ConditionalCheckFailedException:
+        except self._dynamodb.exceptions.ConditionalCheckFailedException:
             return
         self._publish(meter, threshold)
-        self.dynamodb.update_item(
-            TableName=self.table_name,
+        self._dynamodb.update_item(
+            TableName=self._table,
             Key=key,
             UpdateExpression="SET #sent = :yes",
             ExpressionAttributeNames=attribute_names("sent"),
@@ -120,8 +119,8 @@ class Alerts:
         )
 
     def _publish(self, meter: Meter, threshold: int) -> None:
-        item = self.dynamodb.get_item(
-            TableName=self.table_name, Key={"pk": {"S": partition(meter.key_id)}, "sk": {"S": PROFILE}}
+        item = self._dynamodb.get_item(
+            TableName=self._table, Key={"pk": {"S": partition(meter.key_id)}, "sk": {"S": PROFILE}}
         ).get("Item")
         if item is None:
             return  # the key was rotated or removed since
@@ -143,8 +142,8 @@ class Alerts:
             )
             if value
         }
-        self.sns.publish(
-            TopicArn=self.topic_arn,
+        self._sns.publish(
+            TopicArn=self._topic_arn,
             Subject=f"Carsight: {threshold} % of {api} used",
             Message=(
                 f"Key:   {profile.prefix}... {profile.label}\n"

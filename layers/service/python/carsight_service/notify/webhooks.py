@@ -17,20 +17,17 @@ import logging
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
-from carsight_service.aws.clients import Clients
 from carsight_service.aws.fetch import post
 from carsight_service.aws.lambda_types import Event, Record, partial_failures
-from carsight_service.aws.queues import Queues
 from carsight_service.contract.errors import ServiceError
 from carsight_service.notify.subscribers import DELIVERY, SIGNATURE, Webhooks, sign
 
 if TYPE_CHECKING:
     from carsight_service.deployment import Deployment
-    from carsight_service.settings import Settings
 
 MAX_DETAIL_BYTES = 100_000
 """EventBridge and SQS take 256 KB, and JSON within JSON has its quotes escaped."""
@@ -56,17 +53,11 @@ class NotDelivered(Exception):
 class Announcer:
     """Announces on the event bus and, through the queue, to keys' webhooks; safe to share between threads."""
 
-    def __init__(self, settings: Settings, aws: Clients, webhooks: Webhooks, queues: Queues) -> None:
-        self._settings = settings
-        self._aws = aws
-        self._webhooks = webhooks
-        self._queues = queues
-
-    @classmethod
-    def of(cls, deployment: Deployment) -> Self:
-        """Make the announcer of a deployment."""
-        webhooks = Webhooks(deployment.settings.table_name, deployment.aws.dynamodb)
-        return cls(deployment.settings, deployment.aws, webhooks, deployment.queues)
+    def __init__(self, deployment: Deployment) -> None:
+        self._settings = deployment.settings
+        self._aws = deployment.aws
+        self._webhooks = Webhooks(deployment.settings.table_name, deployment.aws.dynamodb)
+        self._queues = deployment.queues
 
     def announce(self, kind: str, key_id: str, delivery: str, detail: Mapping[str, Any]) -> None:
         """Announce ``detail`` on the event bus and to the key's webhook. Raises botocore's errors.
@@ -98,10 +89,10 @@ class Announcer:
 class Deliverer:
     """Makes the deliveries of the webhooks' queue; one per process."""
 
-    def __init__(self, settings: Settings, webhooks: Webhooks, queues: Queues) -> None:
-        self._settings = settings
-        self._webhooks = webhooks
-        self._queues = queues
+    def __init__(self, deployment: Deployment) -> None:
+        self._settings = deployment.settings
+        self._webhooks = Webhooks(deployment.settings.table_name, deployment.aws.dynamodb)
+        self._queues = deployment.queues
 
     def handle(self, event: Event, context: object) -> dict[str, Any]:
         """Deliver the messages of an SQS event; those to be tried again come back as failures."""

@@ -45,7 +45,7 @@ class BatchJobs:
         self._bucket = deployment.storage.results_bucket
         self._batches = Batches(deployment)
         self._outcomes = Outcomes(deployment)
-        self._announcer = Announcer.of(deployment)
+        self._announcer = Announcer(deployment)
 
     def handle(self, event: Event, _: Context) -> dict[str, Any]:
         """Do what a state of the machine asks for, or deal with the event of an execution that has ended."""

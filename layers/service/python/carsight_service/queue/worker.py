@@ -16,7 +16,7 @@ from carsight_service.contract.api import Api
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.batches import BatchWorker
 from carsight_service.queue.leases import Leases
-from carsight_service.queue.messages import S3Notification, S3Record, TryLater, parse_message
+from carsight_service.queue.messages import S3Notification, S3Record, TryLater, created_objects
 from carsight_service.queue.uploads import Upload, UploadProcessor
 from carsight_service.reading import Reader, Recognize
 from carsight_service.telemetry import logger
@@ -46,7 +46,7 @@ class Worker:
     def __init__(self, deployment: Deployment, api: Api, recognize: Recognize) -> None:
         reader = Reader(api, deployment.settings, deployment.timer)
         leases = Leases(deployment.settings.table_name, deployment.aws.work, deployment.clock)
-        announcer = Announcer.of(deployment)
+        announcer = Announcer(deployment)
         self._api = api
         self._heap = deployment.heap
         self._queues = deployment.queues
@@ -81,18 +81,13 @@ class Worker:
         if int(record["attributes"]["ApproximateReceiveCount"]) > TRIES:
             self._give_up(record)
         deadline = self._deadline(context)
-        match parse_message(record["body"]):
-            case S3Notification(records=records):
-                for uploaded in records:
-                    if uploaded.event_name.startswith("ObjectCreated:"):
-                        self._upload(uploaded, deadline)
+        for uploaded in created_objects(record["body"]):
+            self._upload(uploaded, deadline)
 
     def _give_up(self, record: Record) -> None:
         """Give back what a message has been charged by workers that died over it. Raises ``GivenUp``."""
-        match parse_message(record["body"]):
-            case S3Notification(records=records):
-                for uploaded in records:
-                    self._uploads.give_up(Upload.of(uploaded))
+        for uploaded in created_objects(record["body"]):
+            self._uploads.give_up(Upload.of(uploaded))
         raise GivenUp(f"{TRIES} tries have failed")
 
     def _upload(self, record: S3Record, deadline: float) -> None:

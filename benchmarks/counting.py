@@ -37,7 +37,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.calls import TABLE, Invocation, event
 from benchmarks.cost import IN_HAND_SECONDS, PARTITION_UNITS, ROWS_A_CHILD, write_units
@@ -54,27 +54,24 @@ LIMIT, CALLERS, THREADS = 50, 200, 32
 PHOTO, EMPTY = b"\xff\xd8\xff a plate", b"\xff\xd8\xff nothing"
 
 
-def endpoint(store: FakeDynamo | None) -> Endpoint:
-    """Return an endpoint over ``store``, or over AWS's client, whose photos are ``PHOTO`` and ``EMPTY``."""
+def endpoint(client: Any) -> Endpoint:
+    """Return an endpoint that counts by ``client``, and whose photos are ``PHOTO`` and ``EMPTY``."""
+    from carsight_service.aws.clients import Clients
     from carsight_service.contract.api import Answer, Api
     from carsight_service.contract.errors import NothingFound
+    from carsight_service.deployment import Deployment
     from carsight_service.http.endpoint import Endpoint
     from carsight_service.settings import Settings
-    from tests.fakes import PLATES, deploy
+    from tests.fakes import PLATES
 
     def recognize(image: bytes, regions: Sequence[str]) -> Answer:
         if image == EMPTY:
             raise NothingFound(Api.PLATE)
         return PLATES
 
-    deployment = deploy(TABLE, cast("Any", store) if store else _client())
-    return Endpoint(replace(deployment, settings=Settings(table_name=TABLE)), Api.PLATE, recognize)
-
-
-def _client() -> Any:
-    from carsight_service.aws.clients import Clients
-
-    return Clients().metering
+    clients = Clients()
+    clients.meters = client
+    return Endpoint(Deployment(Settings(table_name=TABLE), clients), Api.PLATE, recognize)
 
 
 def make_key(client: Any, limit: int, overage: bool = False) -> str:
@@ -127,11 +124,13 @@ def races(repetitions: int) -> bool:
 
 def kills(number: int) -> bool:
     """Kill processes while they answer; say whether what was charged is what was answered."""
+    from carsight_service.aws.clients import Clients
+
     photo = (ROOT / "tests" / "data" / "plate_us.jpg").read_bytes()
     store, draw = FakeDynamo(), random.Random(1)
     with serve(store) as address:
         os.environ |= credentials(address) | {"TABLE_NAME": TABLE}
-        key = make_key(_client(), 100_000)
+        key = make_key(Clients().metering, 100_000)
         app: Any = import_module("functions.plate.app")
         asked = event("plate", photo) | {"rawQueryString": f"key={key}"}
         answered = 0
@@ -242,14 +241,15 @@ def _served_elsewhere() -> Iterator[str]:
 
 def cost(calls: int) -> bool:
     """Count what a call asks of the store, and the CPU time of all but reading the photo."""
+    from carsight_service.aws.clients import Clients
     from carsight_service.metering.model import key_id, partition
 
     with _served_elsewhere() as address:
         os.environ |= credentials(address)
-        client = _client()
+        client = Clients().metering
         for name, photo in (("200", PHOTO), ("404", EMPTY)):
-            of, key = endpoint(None), make_key(client, 10 * calls)
-            counting = of._meters.client = _Counting(of._meters.client)
+            counting, key = _Counting(Clients().meters), make_key(client, 10 * calls)
+            of = endpoint(counting)
             times = []
             for _ in range(calls):
                 start = time.process_time()

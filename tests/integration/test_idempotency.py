@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import random
 import threading
 from collections.abc import Callable
@@ -46,6 +45,11 @@ def store(table: str, dynamodb: DynamoDBClient) -> MeterStore:
 
 
 @pytest.fixture
+def retries(table: str, dynamodb: DynamoDBClient) -> Retries:
+    return Retries(table, dynamodb)
+
+
+@pytest.fixture
 def key(table: str, dynamodb: DynamoDBClient) -> str:
     return Keyring(table, dynamodb).create(owner="owner@example.com", tier="pro")[0]
 
@@ -82,14 +86,16 @@ def used(store: MeterStore, key: str) -> int:
     return next(usage.current for usage in store.account(key).usage if usage.api is Api.PLATE)
 
 
-def ask(store: MeterStore, key: str, call: Callable[[], dict[str, Any]], **changed: Any) -> dict[str, Any]:
+def ask(retries: Retries, key: str, call: Callable[[], dict[str, Any]], **changed: Any) -> dict[str, Any]:
     asked = {"api": Api.PLATE, "key": key, "token": "t", "fingerprint": "f", **changed}
-    return Retries(store.table_name, store.client).once(context=Context(), call=call, **asked)
+    return retries.once(context=Context(), call=call, **asked)
 
 
-def test_a_retry_gets_the_stored_answer_and_is_not_counted(store: MeterStore, key: str) -> None:
-    first = ask(store, key, metered(store, key))
-    second = ask(store, key, metered(store, key))
+def test_a_retry_gets_the_stored_answer_and_is_not_counted(
+    store: MeterStore, retries: Retries, key: str
+) -> None:
+    first = ask(retries, key, metered(store, key))
+    second = ask(retries, key, metered(store, key))
     assert second["body"] == first["body"]
     assert second["headers"] == {**first["headers"], "idempotent-replayed": "true"}
     assert used(store, key) == 1
@@ -97,90 +103,103 @@ def test_a_retry_gets_the_stored_answer_and_is_not_counted(store: MeterStore, ke
 
 @pytest.mark.parametrize("changed", [{"token": "another"}, {"api": Api.VIN}])
 def test_another_token_or_api_is_another_request(
-    store: MeterStore, key: str, changed: dict[str, Any]
+    store: MeterStore, retries: Retries, key: str, changed: dict[str, Any]
 ) -> None:
-    ask(store, key, metered(store, key))
-    ask(store, key, metered(store, key), **changed)
+    ask(retries, key, metered(store, key))
+    ask(retries, key, metered(store, key), **changed)
     assert used(store, key) == 2
 
 
-def test_keys_do_not_see_each_other_s_answers(store: MeterStore, key: str, table: str) -> None:
-    other = Keyring(table, store.client).create(owner="other@example.com", tier="pro")[0]
-    ask(store, key, metered(store, key))
-    assert "idempotent-replayed" not in ask(store, other, metered(store, other))["headers"]
+def test_keys_do_not_see_each_other_s_answers(
+    store: MeterStore, retries: Retries, dynamodb: DynamoDBClient, key: str, table: str
+) -> None:
+    other = Keyring(table, dynamodb).create(owner="other@example.com", tier="pro")[0]
+    ask(retries, key, metered(store, key))
+    assert "idempotent-replayed" not in ask(retries, other, metered(store, other))["headers"]
     assert used(store, other) == 1
 
 
-def test_a_token_is_not_good_for_another_image(store: MeterStore, key: str) -> None:
-    ask(store, key, metered(store, key))
+def test_a_token_is_not_good_for_another_image(store: MeterStore, retries: Retries, key: str) -> None:
+    ask(retries, key, metered(store, key))
     with pytest.raises(IdempotencyKeyReused):
-        ask(store, key, metered(store, key), fingerprint="another")
+        ask(retries, key, metered(store, key), fingerprint="another")
     assert used(store, key) == 1
 
 
-def test_an_error_is_not_stored(store: MeterStore, key: str) -> None:
+def test_an_error_is_not_stored(store: MeterStore, retries: Retries, key: str) -> None:
     with pytest.raises(NothingFound):
-        ask(store, key, metered(store, key, NothingFound(Api.PLATE)))
-    assert ask(store, key, metered(store, key))["statusCode"] == 200
+        ask(retries, key, metered(store, key, NothingFound(Api.PLATE)))
+    assert ask(retries, key, metered(store, key))["statusCode"] == 200
     assert used(store, key) == 1
 
 
-def test_a_retry_that_comes_too_early_waits_for_the_first(store: MeterStore, key: str) -> None:
+def test_a_retry_that_comes_too_early_waits_for_the_first(
+    store: MeterStore, retries: Retries, key: str
+) -> None:
     gate = Gate()
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(ask, store, key, metered(store, key, gate=gate))
+        first = pool.submit(ask, retries, key, metered(store, key, gate=gate))
         assert gate.entered.wait(10)
-        second = pool.submit(ask, store, key, metered(store, key))
+        second = pool.submit(ask, retries, key, metered(store, key))
         gate.opened.set()
         assert second.result()["body"] == first.result()["body"]
     assert used(store, key) == 1
 
 
-def test_a_retry_does_not_wait_for_ever(store: MeterStore, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_retry_does_not_wait_for_ever(
+    store: MeterStore, retries: Retries, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(idempotency, "WAIT_SECONDS", 0.1)
     gate = Gate()
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(ask, store, key, metered(store, key, gate=gate))
+        first = pool.submit(ask, retries, key, metered(store, key, gate=gate))
         assert gate.entered.wait(10)
         with pytest.raises(RequestInProgress):
-            ask(store, key, metered(store, key))
+            ask(retries, key, metered(store, key))
         gate.opened.set()
         assert first.result()["statusCode"] == 200
     assert used(store, key) == 1
 
 
-def test_neither_key_nor_token_is_stored(store: MeterStore, key: str, table: str) -> None:
-    ask(store, key, metered(store, key), token="my own token")
-    stored = str(store.client.scan(TableName=table)["Items"])
+def test_neither_key_nor_token_is_stored(
+    store: MeterStore, retries: Retries, dynamodb: DynamoDBClient, key: str, table: str
+) -> None:
+    ask(retries, key, metered(store, key), token="my own token")
+    stored = str(dynamodb.scan(TableName=table)["Items"])
     assert key_id(key) in stored
     assert key not in stored
     assert "my own token" not in stored
 
 
-def test_the_client_is_the_same_after_many_requests(store: MeterStore, key: str) -> None:
-    """Powertools adds handlers to its client with every layer; each made every call a little slower."""
-    retries = Retries(store.table_name, store.client)
-
-    def ask_again(number: int) -> None:
-        retries.once(Api.PLATE, key, str(number), "f", Context(), metered(store, key))
-
-    ask_again(0)
-    size = len(pickle.dumps([str(store.client.meta.events._emitter._handlers)]))
-    for number in range(1, 20):
-        ask_again(number)
-    assert len(pickle.dumps([str(store.client.meta.events._emitter._handlers)])) == size
-    assert used(store, key) == 20
+def test_a_request_adds_no_handlers_to_the_client(
+    store: MeterStore,
+    retries: Retries,
+    dynamodb: DynamoDBClient,
+    key: str,
+    table: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each layer of Powertools adds handlers to its client, and each handler makes every call slower."""
+    added: list[Any] = []
+    monkeypatch.setattr(dynamodb.meta.events, "register", lambda *handler, **_: added.append(handler))
+    for number in range(3):
+        ask(retries, key, metered(store, key), token=str(number))
+    assert (used(store, key), added) == (3, [])
+    Retries(table, dynamodb)
+    assert added
 
 
 @pytest.mark.parametrize("seed", [None, 7])
-def test_a_long_answer_is_stored_if_it_can_be(store: MeterStore, key: str, seed: int | None) -> None:
+def test_a_long_answer_is_stored_if_it_can_be(
+    store: MeterStore, retries: Retries, key: str, seed: int | None
+) -> None:
     """Plates in their hundreds; ``seed`` makes an answer that cannot be packed."""
     text = "plate " * 200_000 if seed is None else random.Random(seed).randbytes(600_000).hex()
 
     def long() -> dict[str, Any]:
         return {**metered(store, key)(), "body": json.dumps({"results": text})}
 
-    first, second = ask(store, key, long), ask(store, key, long)
+    first, second = ask(retries, key, long), ask(retries, key, long)
     assert first["body"] == second["body"]
     stored = seed is None
     assert ("idempotent-replayed" in second["headers"]) == stored
@@ -190,36 +209,36 @@ def test_a_long_answer_is_stored_if_it_can_be(store: MeterStore, key: str, seed:
 # -- a table that does not answer ----------------------------------------------------------------------------
 
 
-def refuse(store: MeterStore, monkeypatch: pytest.MonkeyPatch, operation: str) -> None:
+def refuse(dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch, operation: str) -> None:
     """Let DynamoDB refuse ``operation`` from now on."""
 
     def refused(**_: Any) -> None:
         raise ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, operation)
 
-    monkeypatch.setattr(store.client, operation, refused)
+    monkeypatch.setattr(dynamodb, operation, refused)
 
 
 def test_without_the_table_nothing_is_served(
-    store: MeterStore, key: str, monkeypatch: pytest.MonkeyPatch
+    store: MeterStore, retries: Retries, dynamodb: DynamoDBClient, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refuse(store, monkeypatch, "put_item")
+    refuse(dynamodb, monkeypatch, "put_item")
     with pytest.raises(StoreUnavailable):
-        ask(store, key, metered(store, key))
+        ask(retries, key, metered(store, key))
     assert used(store, key) == 0
 
 
 def test_an_answer_that_was_counted_is_given_even_if_it_cannot_be_stored(
-    store: MeterStore, key: str, monkeypatch: pytest.MonkeyPatch
+    store: MeterStore, retries: Retries, dynamodb: DynamoDBClient, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = store.consume(key, Api.PLATE)
-    refuse(store, monkeypatch, "update_item")
-    answer = ask(store, key, lambda: {"statusCode": 200, "headers": usage.headers, "body": "{}"})
+    refuse(dynamodb, monkeypatch, "update_item")
+    answer = ask(retries, key, lambda: {"statusCode": 200, "headers": usage.headers, "body": "{}"})
     assert answer["statusCode"] == 200
 
 
 def test_an_error_stays_itself_even_if_its_record_cannot_be_removed(
-    store: MeterStore, key: str, monkeypatch: pytest.MonkeyPatch
+    store: MeterStore, retries: Retries, dynamodb: DynamoDBClient, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refuse(store, monkeypatch, "delete_item")
+    refuse(dynamodb, monkeypatch, "delete_item")
     with pytest.raises(NothingFound):
-        ask(store, key, metered(store, key, NothingFound(Api.PLATE)))
+        ask(retries, key, metered(store, key, NothingFound(Api.PLATE)))

@@ -396,14 +396,18 @@ def test_a_settled_ticket_is_left_nowhere_after_a_rotation(
 
 
 def test_a_key_can_be_rotated_while_a_batch_has_its_units_in_hand(
-    store: MeterStore, keyring: Keyring, dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch
+    store: MeterStore,
+    keyring: Keyring,
+    dynamodb: DynamoDBClient,
+    table: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """DynamoDB takes 300 operators in an expression, and 4 KB of it, which no embedded store does."""
     key = make(keyring, limit=10_000)
     grant = store.take(key_id(key), Api.PLATE, 50, "child-0")
     others = {f"#{kind}{n}": f"{kind}:child-{n}" for n in range(1, 90) for kind in ("ticket", "units")}
     dynamodb.update_item(
-        TableName=store.table_name,
+        TableName=table,
         Key={"pk": {"S": partition(key_id(key))}, "sk": {"S": "API#plate"}},
         UpdateExpression="SET " + ", ".join(f"{name} = :value" for name in others),
         ExpressionAttributeNames=others,

@@ -1,9 +1,9 @@
-"""Calls that are being counted, noted on local disk so that they survive a process that is killed.
+"""Calls that are being counted: under which names in this process, and noted so that they survive it.
 
-A call is noted before its unit is counted and crossed out once it has been answered. What a dead process
-left noted may have been counted without being answered: the next process on the machine undoes it. On Lambda
-that is the next one in the same environment, whose ``/tmp`` survives a crash. Without a writable folder,
-nothing is noted.
+A call is noted on local disk before its unit is counted and crossed out once it has been answered. What a
+dead process left noted may have been counted without being answered: the next process on the machine undoes
+it. On Lambda that is the next one in the same environment, whose ``/tmp`` survives a crash. Without a
+writable folder, nothing is noted.
 """
 
 from __future__ import annotations
@@ -11,12 +11,100 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import os
 import secrets
+import threading
 import weakref
+from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 
+from carsight_service.contract.api import Api
+from carsight_service.metering.meter_table import Mark
+from carsight_service.metering.model import is_key_id
+
+MARK = "call:"
+"""What the names of calls' marks begin with."""
+
 _RECORD_BYTES = 256
+
+
+@dataclass(slots=True)
+class Slot:
+    """The name that successive calls of one thread put their marks under, and their line in the journal."""
+
+    name: str
+    line: int
+    last: int = 0
+    noted: bool = False
+
+    def next(self, now: float) -> int:
+        """Return a number above all before: milliseconds since 1970. Undoing a call uses the one after it."""
+        self.last = max(self.last + 2, int(now * 1000))
+        return self.last
+
+
+class Slots:
+    """The slots of one process. A thread keeps its slot while it lives; then another may have it."""
+
+    def __init__(self) -> None:
+        self.process = secrets.token_urlsafe(4)
+        """Prefix of this process's slot names."""
+        self._numbers = itertools.count()
+        self._free: deque[Slot] = deque()
+        self._threads = threading.local()
+
+    def mine(self) -> Slot:
+        """Return this thread's slot."""
+        try:
+            seat: _Seat = self._threads.seat
+        except AttributeError:
+            try:
+                slot = self._free.pop()
+            except IndexError:
+                line = next(self._numbers)
+                slot = Slot(f"{MARK}{self.process}.{line}", line)
+            seat = self._threads.seat = _Seat(slot, self._free)
+        return seat.slot
+
+    def retire_mine(self) -> None:
+        """Give this thread another slot from now on, and let nobody use the present one again."""
+        seat: _Seat = self._threads.seat
+        seat.free = deque()
+        del self._threads.seat
+
+
+@dataclass(slots=True)
+class _Seat:
+    """A thread's hold on a slot."""
+
+    slot: Slot
+    free: deque[Slot]
+
+    def __del__(self) -> None:
+        self.free.append(self.slot)
+
+
+@dataclass(frozen=True, slots=True)
+class LostCall:
+    """A call whose unit may have been counted, though it was not answered with a 200."""
+
+    key_id: str
+    api: Api
+    mark: Mark
+
+    def note(self) -> str:
+        """Return it as a line of the journal."""
+        return " ".join((self.key_id, self.api, self.mark.name, str(self.mark.number), self.mark.period))
+
+    @classmethod
+    def of(cls, note: str) -> LostCall:
+        """Return what ``note`` holds. Raises ``ValueError`` where that is nothing of the kind."""
+        key_id, api, name, number, period = note.split(" ")
+        if not is_key_id(key_id) or not name.startswith(MARK):
+            raise ValueError("not a note of a call")
+        return cls(key_id, Api(api), Mark(name, int(number), period=period))
 
 
 class Journal:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 import threading
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from carsight_service.aws.dynamo import Clock, attribute_names, utc_now
-from carsight_service.aws.signed import THROTTLED, failure
+from carsight_service.aws.dynamo import Clock, utc_now
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import (
     BlockedKey,
@@ -25,18 +23,16 @@ from carsight_service.contract.errors import (
     StoreUnavailable,
     UnknownKey,
 )
-from carsight_service.metering.marks import (
-    MARK,
-    Addition,
-    LostCall,
+from carsight_service.metering.journal import MARK, LostCall, Slot, Slots
+from carsight_service.metering.meter_table import (
+    ConditionFailed,
+    Item,
     Mark,
-    Slot,
-    Slots,
+    MeterTable,
     Ticket,
     Trace,
+    WriteInDoubt,
     ticket_attribute,
-    ticket_names,
-    units_attribute,
 )
 from carsight_service.metering.model import (
     LIFETIME,
@@ -45,13 +41,9 @@ from carsight_service.metering.model import (
     Meter,
     Status,
     Usage,
-    close_period,
-    history_sk,
     is_key_id,
     key_id,
-    meter_sk,
     month_of,
-    partition,
     successor_of,
 )
 
@@ -62,9 +54,6 @@ if TYPE_CHECKING:
     from carsight_service.metering.journal import Journal
 
 logger = logging.getLogger(__name__)
-
-_CALLS = 3
-"""How often a write is tried in all that DynamoDB refuses for now."""
 
 _MAX_ATTEMPTS = 10
 """How often a meter may change under a request, as when the month turns, before the request gives up."""
@@ -94,18 +83,6 @@ _MAX_REMOVED = 8
 
 _STORE_SECONDS = 5.0
 """How long one write may take: the client's read timeout."""
-
-
-class _WriteInDoubt(StoreUnavailable):
-    """A write that may or may not have taken effect: its answer was lost."""
-
-
-class _ConditionFailed(Exception):
-    """A write's condition did not hold; ``item`` is the item as it was, None where there is none."""
-
-    def __init__(self, item: dict[str, Any] | None) -> None:
-        super().__init__("condition failed")
-        self.item = item
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +117,7 @@ class MeterStore:
         clock: Clock = utc_now,
         journal: Journal | None = None,
     ) -> None:
-        self.table_name = table_name
-        self.client: Any = client
+        self._table = MeterTable(table_name, client)
         self._clock = clock
         self._journal = self._unopened = journal
         self._opening = threading.Lock()
@@ -188,14 +164,14 @@ class MeterStore:
         if mark is None:
             try:
                 return self._take(meter_id, api, 1, None, follow=False).usage
-            except _WriteInDoubt:
+            except WriteInDoubt:
                 logger.warning("a unit may have been counted without an answer", extra={"api": api})
                 raise
         call = LostCall(meter_id, api, mark)
         self._note(slot, call)
         try:
             return self._take(meter_id, api, 1, mark, follow=False).usage
-        except _WriteInDoubt:
+        except WriteInDoubt:
             try:
                 if time.monotonic() + _STORE_SECONDS > until:
                     raise
@@ -273,54 +249,20 @@ class MeterStore:
         """
         for _ in range(_MAX_ATTEMPTS):
             try:
-                seen = self._write_over(key_id, api, mark, None)
-            except _ConditionFailed as failed:
+                seen = self._table.undo(key_id, api, mark)
+            except ConditionFailed as failed:
                 if failed.item is None or mark.number_in(failed.item) > mark.number:
                     return  # no such meter, or undone before
                 try:
-                    seen = self._write_over(key_id, api, mark, failed.item)
-                except _ConditionFailed:
+                    seen = self._table.outdate(key_id, api, mark, failed.item)
+                except ConditionFailed:
                     continue
                 if mark.number_in(seen) == mark.number:
                     # The month has turned since: the unit was counted in the past one.
-                    self._take_from_history(Meter.from_item(seen).account, api, mark.period, 1)
+                    self._table.take_from_history(Meter.from_item(seen).account, api, mark.period, 1)
             if successor := successor_of(seen):
                 self._undo(successor, api, mark)
             return
-
-    def _write_over(self, key_id: str, api: Api, mark: Mark, seen: dict[str, Any] | None) -> dict[str, Any]:
-        """Leave a later number than ``mark``'s in the meter, and return the meter as it was.
-
-        Gives the unit back, if it has been counted in the meter's period; with ``seen``, only the number is
-        written, if the meter's number and period are still as in there.
-        """
-        names = {"#mark": mark.name, "#period": "period"}
-        values = {":next": {"N": str(mark.number + 1)}}
-        if seen is None:
-            update = "SET #mark = :next, #used = #used - :one, #remaining = #remaining + :one"
-            condition = "#mark = :number AND #period IN (:period, :lifetime) AND #used >= :one"
-            names |= attribute_names("used", "remaining")
-            values |= {":number": {"N": str(mark.number)}, ":one": {"N": "1"}}
-            values |= {":period": {"S": mark.period}, ":lifetime": {"S": LIFETIME}}
-        else:
-            update, condition = "SET #mark = :next", "#period = :period AND attribute_not_exists(#mark)"
-            values |= {":period": seen["period"]}
-            if mark.name in seen:
-                condition = "#period = :period AND #mark = :number"
-                values |= {":number": seen[mark.name]}
-        answer = self._call(
-            "update_item",
-            TableName=self.table_name,
-            Key=_meter_key(key_id, api),
-            UpdateExpression=update,
-            ConditionExpression=condition,
-            ExpressionAttributeNames=names,
-            ExpressionAttributeValues=values,
-            ReturnValues="ALL_OLD",
-            ReturnValuesOnConditionCheckFailure="ALL_OLD",
-        )
-        old: dict[str, Any] = answer["Attributes"]
-        return old
 
     def consume_by_id(self, key_id: str, api: Api, ticket: str) -> Usage:
         """``consume`` for a key or account known by its id alone, as in the path of an upload.
@@ -348,22 +290,12 @@ class MeterStore:
 
     def granted(self, key_id: str, api: Api) -> list[Grant]:
         """Return what is counted under tickets: work that has not been closed."""
-        item = self._item(key_id, api, follow=True)
+        item = self._table.meter(key_id, api, follow=True)
         if item is None:
             return []
         usage, beginning = Usage.of(Meter.from_item(item)), ticket_attribute("")
         tickets = [name.removeprefix(beginning) for name in item if name.startswith(beginning)]
         return [Grant(api, ticket, Ticket(ticket).counted(item), usage) for ticket in tickets]
-
-    def _item(self, key_id: str, api: Api, follow: bool) -> dict[str, Any] | None:
-        """Return a meter's item as it is now; with ``follow``, that of a rotated key's successor."""
-        answer = self._call(
-            "get_item", TableName=self.table_name, Key=_meter_key(key_id, api), ConsistentRead=True
-        )
-        item: dict[str, Any] | None = answer.get("Item")
-        if follow and (successor := successor_of(item)):
-            return self._item(successor, api, follow)
-        return item
 
     def _take(self, key_id: str, api: Api, units: int, trace: Trace | None, *, follow: bool) -> Grant:
         """Count ``units``, or as many as are left, once for each ``trace``."""
@@ -396,14 +328,14 @@ class MeterStore:
         for _ in range(_MAX_ATTEMPTS):
             try:
                 return self._granted(self._count(key_id, api, period, trace, wanted), trace, wanted)
-            except _ConditionFailed as failed:
+            except ConditionFailed as failed:
                 item = failed.item
             if follow and (successor := successor_of(item)):
                 key_id = successor
                 continue
             if item and trace and (counted := trace.counted(item)):
                 return self._granted(Usage.of(Meter.from_item(item)), trace, counted)
-            meter = self._servable(item, api)
+            meter = _servable(item, api)
             if meter.period in (period, LIFETIME):
                 if meter.remaining < 1 and not meter.overage:
                     raise LimitExceeded(Usage.of(meter), now)
@@ -419,7 +351,7 @@ class MeterStore:
             wanted = units if meter.overage else min(units, meter.limit)
             try:
                 return self._granted(self._turn_over(meter, period, trace, wanted), trace, wanted)
-            except _ConditionFailed:
+            except ConditionFailed:
                 continue
         raise StoreUnavailable("the meter kept changing under this request")
 
@@ -433,27 +365,13 @@ class MeterStore:
     def _refund(self, key_id: str, api: Api, ticket: str, units: int) -> None:
         """Give back ``units`` counted with ``ticket``."""
         try:
-            answer = self._call(
-                "update_item",
-                TableName=self.table_name,
-                Key=_meter_key(key_id, api),
-                UpdateExpression=(
-                    "SET #used = #used - :units, #remaining = #remaining + :units REMOVE #ticket, #units"
-                ),
-                ConditionExpression="#ticket = #period AND #used >= :units",
-                ExpressionAttributeNames=attribute_names("used", "remaining", "period")
-                | ticket_names(ticket),
-                ExpressionAttributeValues={":units": {"N": str(units)}},
-                ReturnValues="ALL_NEW",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
-            item: dict[str, Any] | None = answer["Attributes"]
-        except _ConditionFailed as failed:
+            item: Item | None = self._table.give_back(key_id, api, ticket, units)
+        except ConditionFailed as failed:
             item = failed.item
             if item and ticket_attribute(ticket) in item and self._drop(key_id, api, ticket):
                 # The month turned in between: the units were counted in the past one.
                 meter = Meter.from_item(item)
-                self._take_from_history(meter.account, api, item[ticket_attribute(ticket)]["S"], units)
+                self._table.take_from_history(meter.account, api, item[ticket_attribute(ticket)]["S"], units)
         if successor := successor_of(item):
             # The key was rotated in between, and its count went along with its tickets.
             self._refund(successor, api, ticket, units)
@@ -461,15 +379,8 @@ class MeterStore:
     def _drop(self, key_id: str, api: Api, ticket: str) -> bool:
         """Take ``ticket`` out of the meter; False where somebody else has done so."""
         try:
-            self._call(
-                "update_item",
-                TableName=self.table_name,
-                Key=_meter_key(key_id, api),
-                UpdateExpression="REMOVE #ticket, #units",
-                ConditionExpression="attribute_exists(#ticket)",
-                ExpressionAttributeNames=ticket_names(ticket),
-            )
-        except _ConditionFailed:
+            self._table.remove_ticket(key_id, api, ticket)
+        except ConditionFailed:
             return False
         return True
 
@@ -477,23 +388,10 @@ class MeterStore:
         """Take ``tickets`` out of the meter: their work is done, and what they counted stays counted."""
         if not tickets:
             return
-        removed = {
-            f"#{kind}{n}": name(ticket)
-            for n, ticket in enumerate(tickets)
-            for kind, name in (("t", ticket_attribute), ("u", units_attribute))
-        }
         # If the condition fails there is no such meter, and nothing to remove.
-        with suppress(_ConditionFailed):
-            answer = self._call(
-                "update_item",
-                TableName=self.table_name,
-                Key=_meter_key(key_id, api),
-                UpdateExpression=f"REMOVE {', '.join(removed)}",
-                ConditionExpression="attribute_exists(pk)",
-                ExpressionAttributeNames=removed,
-                ReturnValues="ALL_NEW",
-            )
-            if successor := successor_of(answer["Attributes"]):
+        with suppress(ConditionFailed):
+            item = self._table.remove_tickets(key_id, api, tickets)
+            if successor := successor_of(item):
                 self.settle(successor, api, tickets)
 
     def authorize(self, key: str, api: Api) -> None:
@@ -502,12 +400,12 @@ class MeterStore:
 
     def _look_up(self, key_id: str, api: Api, follow: bool = False) -> Meter:
         """Return a meter whose key is served. Raises the contract's errors for any other."""
-        item = self._item(key_id, api, follow)
-        meter = self._servable(item, api)
+        item = self._table.meter(key_id, api, follow=follow)
+        meter = _servable(item, api)
         self._remember(meter, item or {})
         return meter
 
-    def _remember(self, meter: Meter, item: Mapping[str, Any]) -> None:
+    def _remember(self, meter: Meter, item: Item) -> None:
         """Keep what a read or a write has shown of a meter that is served."""
         marks = {name: int(item[name]["N"]) for name in item if name.startswith(MARK)}
         self._known.pop((meter.key_id, meter.api), None)
@@ -522,95 +420,27 @@ class MeterStore:
         Raises ``UnknownKey``, ``InactiveKey`` or ``BlockedKey`` where the key would not be served.
         """
         now = self._clock()
-        items = self._query(key_id(key))
+        items = self._table.items(key_id(key))
         account = Account.from_items(items, now)
         if account is None:
             raise UnknownKey(Api.PLATE)
         _require_served(account.profile.status, Api.PLATE)
         if account.profile.account != account.profile.key_id:
-            items += self._query(account.profile.account, "USAGE#")
+            items += self._table.items(account.profile.account, "USAGE#")
         return Account.from_items(items, now) or account
-
-    def _query(self, key_id: str, beginning: str = "") -> list[dict[str, Any]]:
-        """Return the items of a partition, of those whose ``sk`` has this ``beginning``.
-
-        A key's partition holds a few dozen small items, far below the 1 MB of one page.
-        """
-        values = {":pk": {"S": partition(key_id)}}
-        condition = "pk = :pk"
-        if beginning:
-            condition += " AND begins_with(sk, :beginning)"
-            values[":beginning"] = {"S": beginning}
-        items: list[dict[str, Any]] = self._call(
-            "query",
-            TableName=self.table_name,
-            KeyConditionExpression=condition,
-            ExpressionAttributeValues=values,
-            ConsistentRead=True,
-        )["Items"]
-        return items
-
-    # -- the writes ------------------------------------------------------------------------------------------
 
     def _count(self, key_id: str, api: Api, period: str, trace: Trace | None, units: int) -> Usage:
         """Count ``units`` if the key may be served in ``period``, and ``trace`` is not there yet."""
-        left = trace.addition(period, "#period", units) if trace else Addition()
-        answer = self._call(
-            "update_item",
-            TableName=self.table_name,
-            Key=_meter_key(key_id, api),
-            UpdateExpression=(
-                f"SET #used = #used + :units, #remaining = #remaining - :units{left.set}{left.remove}"
-            ),
-            ConditionExpression=(
-                "#status = :active AND #included = :yes AND #period IN (:period, :lifetime)"
-                f" AND (#remaining >= :units OR #overage = :yes){left.condition}"
-            ),
-            ExpressionAttributeNames=attribute_names(
-                "used", "remaining", "status", "included", "period", "overage"
-            )
-            | left.names,
-            ExpressionAttributeValues={
-                **_placeholders(units, period),
-                ":lifetime": {"S": LIFETIME},
-                **left.values,
-            },
-            ReturnValues="ALL_NEW",
-            ReturnValuesOnConditionCheckFailure="ALL_OLD",
-        )
-        meter = Meter.from_item(answer["Attributes"])
-        self._remember(meter, answer["Attributes"])
+        item = self._table.count(key_id, api, period, trace, units)
+        meter = Meter.from_item(item)
+        self._remember(meter, item)
         return Usage.of(meter)
 
     def _turn_over(self, seen: Meter, period: str, trace: Trace | None, units: int) -> Usage:
         """Start ``period`` with this work as its first, and write down what the one before came to."""
-        left = trace.addition(period, ":period", units) if trace else Addition()
-        answer = self._call(
-            "update_item",
-            TableName=self.table_name,
-            Key=_meter_key(seen.key_id, seen.api),
-            UpdateExpression=(
-                f"SET #period = :period, #used = :units, #remaining = #limit - :units{left.set}{left.remove}"
-            ),
-            ConditionExpression=(
-                "#status = :active AND #included = :yes AND #period = :seen"
-                f" AND (#limit >= :units OR #overage = :yes){left.condition}"
-            ),
-            ExpressionAttributeNames=attribute_names(
-                "used", "remaining", "limit", "status", "included", "period", "overage"
-            )
-            | left.names,
-            ExpressionAttributeValues={
-                **_placeholders(units, period),
-                ":seen": {"S": seen.period},
-                **left.values,
-            },
-            ReturnValues="ALL_OLD",
-            ReturnValuesOnConditionCheckFailure="ALL_OLD",
-        )
-        past = Meter.from_item(answer["Attributes"])
+        past = Meter.from_item(self._table.turn_over(seen, period, trace, units))
         try:
-            self._call("update_item", **close_period(self.table_name, past, self._clock()))
+            self._table.record_past(past, self._clock())
         except StoreUnavailable as error:
             # The unit is counted and the request is served: the log keeps what the history could not.
             logger.exception(
@@ -625,51 +455,16 @@ class MeterStore:
             )
         return Usage.of(past.turned_over(period, used=units))
 
-    def _take_from_history(self, account: str, api: Api, period: str, units: int) -> None:
-        self._call(
-            "update_item",
-            TableName=self.table_name,
-            Key={"pk": {"S": partition(account)}, "sk": {"S": history_sk(api, period)}},
-            UpdateExpression="ADD #used :less",
-            ExpressionAttributeNames=attribute_names("used"),
-            ExpressionAttributeValues={":less": {"N": str(-units)}},
-        )
 
-    # -- reaching the table ----------------------------------------------------------------------------------
-
-    def _servable(self, item: dict[str, Any] | None, api: Api) -> Meter:
-        """Return the meter that failed a condition, where its key is served at all."""
-        if item is None:
-            raise UnknownKey(api)
-        meter = Meter.from_item(item)
-        _require_served(meter.status, api)
-        if not meter.included:
-            raise PlanWithoutApi
-        return meter
-
-    def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        """Call DynamoDB, repeating what it has not written.
-
-        A write whose answer was lost on the way (a read timeout) may have counted and is not repeated.
-        """
-        attempt = 1
-        while True:
-            try:
-                answer: dict[str, Any] = getattr(self.client, operation)(**arguments)
-            except Exception as error:
-                failed = failure(error)
-                if failed.code == "ConditionalCheckFailedException":
-                    raise _ConditionFailed(failed.item) from None
-                # A connection that died while the function was frozen is found closed only when used again.
-                may_repeat = failed.code in THROTTLED or not failed.is_sent
-                if not may_repeat:
-                    raise (StoreUnavailable if failed.is_answered else _WriteInDoubt)(failed.code) from error
-                if attempt == _CALLS:
-                    raise StoreUnavailable(failed.code) from error
-            else:
-                return answer
-            time.sleep(random.uniform(0.5, 1) * 0.05 * 2**attempt)
-            attempt += 1
+def _servable(item: Item | None, api: Api) -> Meter:
+    """Return the meter of ``item`` if its key is served for ``api``. Raises the contract's error if not."""
+    if item is None:
+        raise UnknownKey(api)
+    meter = Meter.from_item(item)
+    _require_served(meter.status, api)
+    if not meter.included:
+        raise PlanWithoutApi
+    return meter
 
 
 def _require_served(status: Status, api: Api) -> None:
@@ -680,17 +475,3 @@ def _require_served(status: Status, api: Api) -> None:
             raise InactiveKey
         case Status.BLOCKED:
             raise BlockedKey
-
-
-def _meter_key(key_id: str, api: Api) -> dict[str, Any]:
-    return {"pk": {"S": partition(key_id)}, "sk": {"S": meter_sk(api)}}
-
-
-def _placeholders(units: int, period: str) -> dict[str, Any]:
-    """Return the placeholders of a write that counts ``units`` in ``period``, for a key that is served."""
-    return {
-        ":units": {"N": str(units)},
-        ":yes": {"BOOL": True},
-        ":active": {"S": Status.ACTIVE.value},
-        ":period": {"S": period},
-    }

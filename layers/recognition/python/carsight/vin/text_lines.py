@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import cv2
@@ -23,32 +24,86 @@ from carsight.vin.views import View, components
 
 Floats = NDArray[np.float32]
 
+# Finding lines, in pixels of a photo reduced to ``_SIDE``:
+
 _SIDE = 1000
 """Longer side in pixels at which strokes are joined to words."""
 
 _JOINED = 15
-"""Gaps between strokes, in pixels there, that belong to a word."""
+"""Gaps between strokes that belong to a word."""
 
 _LOWEST, _HIGHEST = 7, 70
-"""Heights of words in pixels there."""
+"""Heights of words."""
 
 _RULINGS = ((1, 80), (26, 1))
-"""Pixels there, down and across, from which a level or an upright stroke is a ruling's."""
+"""Down and across: from where a level or an upright stroke is a ruling's."""
+
+_MAX_WORDS = 300
+_MAX_LINES = 60
+"""How many are looked at: a photo with more shows a page of text, not a VIN."""
+
+_LONG_WORD = 3.0
+"""A word at least this many times as long as high tells how the print is tilted."""
+
+_MIN_TELLING, _MAX_TELLING = 3, 24
+"""How many such words are needed, and how many are asked."""
+
+_AGREEING = 3.0
+"""Degrees that the middle half of their tilts may lie apart."""
+
+_LEVEL = 1.2
+"""Degrees from which lines are turned level: a line of a VIN is as much higher than its text as it is tilted,
+by a quarter at one degree."""
 
 _PITCH = 0.8
 """Width of a character in heights of a capital, of most fonts."""
 
+_WORD_GAP = 2.3
+"""The widest space between the groups of a line, in the pitch of its characters."""
+
 _BESIDE = 1.2
 """How far beside a part of a line the rest is looked for, in the part's lengths."""
 
-_WORD_GAP = 2.3
-"""The widest space between the groups of a line, in the pitch of its characters."""
+_SHORTEST_PART = 2.5
+"""Characters in either line of a VIN on two lines, at least."""
+
+_WITH_NAME = 18
+"""How many characters a VIN has with "VIN:" beside it, as they are estimated."""
+
+# Setting text anew, in shares of the line's height:
 
 _PIECE = 26
 """Height in pixels of the text that is set anew in a crop."""
 
 _MARGIN, _TOP = 12, (HEIGHT - _PIECE) // 2
 """Pixels at each end of such a crop, and above the lines."""
+
+_MAX_COLUMNS = 1600
+"""Columns of a line that are looked at: more than 80 characters."""
+
+_MIN_CHARACTER = 0.34
+"""What is lower is not a character."""
+
+_GAP = 0.3
+"""The widest gap left between two characters; a space is wider, ..."""
+
+_SPACE = 1.8
+"""... and this many times the usual gap of its line."""
+
+_X_HEIGHT = 0.82
+"""Small letters without an ascender are lower than this share of the highest character, ..."""
+
+_MIN_SMALL_LETTERS = 3
+"""... and as many of them tell that a line is in lower case."""
+
+_LONG_LINE = 24
+"""Characters from which on a line is too small for the readers where all of it is laid over one crop."""
+
+_MAX_TOUCHING = 3
+"""How many characters of a VIN may touch their neighbors where it is told by the number of its characters."""
+
+
+# -- finding lines -------------------------------------------------------------------------------------------
 
 
 class TextLine(NamedTuple):
@@ -71,10 +126,10 @@ def find_lines(view: View) -> list[TextLine]:
         small = small.tilted(tilt)
         _, stats = _words(small)
     boxes = [tuple(row[:4]) for row in stats[1:].tolist() if _is_word(row)]
-    if len(boxes) > _MOST_WORDS:  # leaves and gravel: no sheet with one VIN has as many
-        boxes = [box for box in boxes if box[2] >= 2 * box[3]][:_MOST_WORDS]
+    if len(boxes) > _MAX_WORDS:  # leaves and gravel: no sheet with one VIN has as many
+        boxes = [box for box in boxes if box[2] >= 2 * box[3]][:_MAX_WORDS]
     lines: list[TextLine] = []
-    for box in sorted(_joined(boxes), key=lambda box: box[1])[:_MOST]:
+    for box in sorted(_joined(boxes), key=lambda box: box[1])[:_MAX_LINES]:
         x, y, width, height = box
         if width < 2 * height:
             continue
@@ -111,32 +166,19 @@ def _is_word(row: list[int]) -> bool:
 
 def _tilt(labels: NDArray[np.int32], stats: NDArray[np.int32]) -> float:
     """Return by how many degrees the longest words are tilted, in their middle; 0 where they disagree."""
-    order = np.argsort(-stats[1:, cv2.CC_STAT_WIDTH])[:_TELLING] + 1
+    order = np.argsort(-stats[1:, cv2.CC_STAT_WIDTH])[:_MAX_TELLING] + 1
     angles = []
     for word in order.tolist():
         x, y, width, height, _ = stats[word].tolist()
-        if _LOWEST <= height <= _HIGHEST and width >= _LONG * height:
+        if _LOWEST <= height <= _HIGHEST and width >= _LONG_WORD * height:
             mask = np.asarray(labels[y : y + height, x : x + width] == word, np.uint8)
             of = cv2.moments(mask, binaryImage=True)
             angles.append(math.degrees(math.atan2(2 * of["mu11"], of["mu20"] - of["mu02"]) / 2))
-    if len(angles) < _FEWEST_TELLING:
+    if len(angles) < _MIN_TELLING:
         return 0.0
     angles.sort()
     near, middle, far = (angles[len(angles) * quarter // 4] for quarter in (1, 2, 3))
     return middle if far - near < _AGREEING else 0.0
-
-
-_TELLING, _FEWEST_TELLING, _LONG, _AGREEING = 24, 3, 3.0, 3.0
-"""How many words tell how the print is tilted, at most and at least; what they are longer than, in heights;
-and how many degrees the middle half of them may lie apart."""
-
-_LEVEL = 1.2
-"""Degrees from which lines are turned level: a line of a VIN is as much higher than its text as it is tilted,
-by a quarter at one degree."""
-
-
-_MOST, _MOST_WORDS = 60, 300
-"""Lines and words that are looked at: a photo with more shows a page of text, not a VIN."""
 
 
 def _joined(boxes: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
@@ -170,13 +212,12 @@ def pairs(lines: list[TextLine], most: int) -> list[tuple[TextLine, TextLine]]:
             begins = -0.8 * high < float(b[0, 0] - a[0, 0]) < 0.7 * float(a[1, 0] - a[0, 0])
             both = upper.characters + lower.characters
             short = min(upper.characters, lower.characters)
-            if alike and under and begins and short >= _SHORTEST and 11 <= both <= 24:
+            if alike and under and begins and short >= _SHORTEST_PART and 11 <= both <= 24:
                 found.append((abs(both - _WITH_NAME), len(found), upper, lower))
     return [(upper, lower) for _, _, upper, lower in sorted(found, key=lambda each: each[:2])[:most]]
 
 
-_SHORTEST, _WITH_NAME = 2.5, 18
-"""Characters of a VIN that stand apart at least, and how many there are with "VIN:" beside them."""
+# -- setting text anew ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +268,7 @@ class SetText:
         count, columns = len(self.begins), self.pixels.shape[1]
         if count < _LONG_LINE:
             return []
-        lengths = range(LENGTH, LENGTH - _TOUCHING, -1)
+        lengths = range(LENGTH, LENGTH - _MAX_TOUCHING - 1, -1)
         last = next((length for length in lengths if count - length in self.groups), None)
         first = next((length for length in lengths if length in self.groups), None)
         parts = [self._columns(self.begins[-last], columns)] if last else []
@@ -250,68 +291,60 @@ def set_close(view: View, corners: Floats) -> SetText:
     """
     quad = view.from_photo(corners)
     height = max(1.0, float(np.hypot(*(quad[3] - quad[0]))))
-    columns = int(np.clip(_PIECE * float(np.hypot(*(quad[1] - quad[0]))) / height, 8, _LONGEST))
+    columns = int(np.clip(_PIECE * float(np.hypot(*(quad[1] - quad[0]))) / height, 8, _MAX_COLUMNS))
     strip = straighten(view.pixels, quad, columns, _PIECE, 0.0)
     gray = np.asarray(cv2.cvtColor(strip, cv2.COLOR_BGR2GRAY), np.float32)
     low, ground, high = (percentile(gray, share) for share in (0.02, 0.5, 0.98))
     sign = 1 if high - ground > ground - low else -1
     inked = sign * (gray - ground) > max(high - ground, ground - low) / 2
-    kept = np.zeros(columns, bool)
-    heights: list[int] = []
-    firsts: list[int] = []
-    gaps: list[int] = []
-    end = -1
-    for first, last in _runs(np.asarray(inked.any(axis=0))):
-        rows = np.flatnonzero(inked[:, first:last].any(axis=1))
-        if rows[-1] - rows[0] + 1 < _LOW * _PIECE:
-            continue
-        heights.append(int(rows[-1] - rows[0] + 1))
-        kept[first:last] = True
-        firsts.append(first)
-        if end >= 0:
-            gaps.append(first - end)
-            gap = min(first - end, round(_GAP * _PIECE))
-            kept[end : end + gap // 2] = kept[first - (gap - gap // 2) : first] = True
-        end = last
-    if end < 0:
+    characters = _characters(inked)
+    if not characters:
         return SetText(strip, np.linspace(0, 1, columns, dtype=np.float32), False, False)
-    places = np.flatnonzero(kept).astype(np.float32) / np.float32(max(1, columns - 1))
-    inside = kept[kept.argmax() : columns - kept[::-1].argmax()]
-    begins = (np.cumsum(kept)[firsts] - 1).tolist()
-    pixels = np.ascontiguousarray(strip[:, kept])
+    gaps = [after.first - before.last for before, after in pairwise(characters)]
+    kept = np.zeros(columns, bool)
+    for character in characters:
+        kept[character.first : character.last] = True
+    for gap, (before, after) in zip(gaps, pairwise(characters), strict=True):
+        left = min(gap, round(_GAP * _PIECE))
+        kept[before.last : before.last + left // 2] = True
+        kept[after.first - (left - left // 2) : after.first] = True
+    inside = kept[characters[0].first : characters[-1].last]
     usual = sorted(gaps)[len(gaps) // 2] if gaps else 0
     wide = max(_GAP * _PIECE, _SPACE * usual)
+    heights = tuple(character.height for character in characters)
     return SetText(
-        pixels,
-        places,
-        not bool(inside.all()),
-        _of_small_letters(heights),
-        tuple(begins),
-        tuple(heights),
-        frozenset(number for number, gap in enumerate(gaps, start=1) if gap > wide),
+        pixels=np.ascontiguousarray(strip[:, kept]),
+        places=np.flatnonzero(kept).astype(np.float32) / np.float32(max(1, columns - 1)),
+        changed=not bool(inside.all()),
+        lower_case=_of_small_letters(heights),
+        begins=tuple((np.cumsum(kept)[[character.first for character in characters]] - 1).tolist()),
+        heights=heights,
+        groups=frozenset(number for number, gap in enumerate(gaps, start=1) if gap > wide),
     )
+
+
+class _Character(NamedTuple):
+    """Columns from ``first`` to before ``last`` of a line that hold a character or several that touch."""
+
+    first: int
+    last: int
+    height: int
+
+
+def _characters(inked: NDArray[np.bool_]) -> list[_Character]:
+    """Return the characters of a line (26 x columns), left to right; dots and dashes are none."""
+    characters = []
+    for first, last in _runs(np.asarray(inked.any(axis=0))):
+        rows = np.flatnonzero(inked[:, first:last].any(axis=1))
+        height = int(rows[-1] - rows[0] + 1)
+        if height >= _MIN_CHARACTER * _PIECE:
+            characters.append(_Character(first, last, height))
+    return characters
 
 
 def _of_small_letters(heights: Sequence[int]) -> bool:
     """Whether some of the characters with ``heights`` are small letters without an ascender."""
-    return sum(height < _X_HEIGHT * max(heights) for height in heights) >= _FEWEST_LOW
-
-
-_LOW, _GAP, _SPACE = 0.34, 0.3, 1.8
-"""What is lower than this is not a character, and the widest gap left between two, in heights of the line. A
-space is at least as wide, and this many times the usual gap."""
-
-_LONG_LINE = 24
-"""Characters from which on a line is too small for the readers where all of it is laid over one crop."""
-
-_TOUCHING = 4
-"""A VIN of which fewer characters touch their neighbors is still told by their number."""
-
-_X_HEIGHT, _FEWEST_LOW = 0.82, 3
-"""Small letters without an ascender are lower than this, in heights of the highest, and how many tell."""
-
-_LONGEST = 1600
-"""Columns of a line that are looked at: more than 80 characters."""
+    return sum(height < _X_HEIGHT * max(heights) for height in heights) >= _MIN_SMALL_LETTERS
 
 
 def _runs(marked: NDArray[np.bool_]) -> list[tuple[int, int]]:

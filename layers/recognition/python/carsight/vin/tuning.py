@@ -54,56 +54,77 @@ _CUTS = (
 class VinTuning:
     """What can be changed about the recognizer without training a model again.
 
-    ``sides`` and ``scores``: about how large the photo is for the detector's first pass and for the closer
-    one (the side of a square, pixels), and the score from which its finds are read. ``prior``: how likely a
-    text is to be a VIN. ``barcodes``: whether codes are looked for. ``sure``: a reading at least this certain
-    ends the search for a better one. ``likely``: a line less certain than this may have been cut at the wrong
-    place altogether, and is read again from all ``cuts``. ``threshold`` is the lowest confidence of an
-    answer, the reader's own where None, and ``least`` that of a candidate behind the first; a photo whose
-    best is below ``doubtful`` is said to hold no VIN rather than one that is not sure. ``lines`` is how many
-    of the detector's finds are read per pass. ``effort`` bounds the search of a photo, ``promising_effort``
-    that of one with a line at least as certain as ``promising``, in crops read (see ``Budget``);
-    ``level_effort`` is added where a photo is turned level, so that the steps after that lose nothing.
-
-    The small reader is believed if its certainty is at least ``settled`` and, by the pixels alone,
-    ``settled_plain``; or ``settled_twice``, if it reads the same from another cut with ``settled_again``
-    (``settled_twice`` where the text is small). Of 147 photos sent in eleven ways, the surest of five first
-    readings that were wrong had 0.948; none was wrong twice from 0.85. Where another reader reads the same as
-    the VIN reader, ``agreed`` is enough instead of ``sure``. A line below ``hopeless`` that further cuts make
-    less certain is given up.
-
-    The reader of hard lines is believed from the certainty ``hard_agreed`` if it reads what the others hold
-    likeliest. Where everything else has left a line in doubt, ``hard_proven`` is enough if the check digit is
-    valid, too. Where the others hold another VIN likeliest, it takes ``hard_against``, or ``hard_alone`` if
-    they are hardly certain of that one (below ``clueless``).
+    Certainties and scores are 0..1; efforts are in crops read (see ``Budget``).
     """
 
+    # -- what is looked for ---------------------------------------------------------------------------------
+
     sides: tuple[int, int] = (416, 640)
+    """About how large the photo is for the detector's first pass and for the closer one: the side of a
+    square, pixels."""
     scores: tuple[float, float] = (0.15, 0.05)
+    """The score from which the finds of these passes are read."""
     lines: int = 3
-    sure: float = 0.9
-    likely: float = 0.3
-    threshold: float | None = None
-    least: float = 0.02
-    doubtful: float = 0.2
-    prior: Prior = field(default_factory=Prior)
+    """How many of a pass's finds are read."""
     barcodes: bool = True
-    promising: float = 0.02
+    """Whether codes are looked for."""
     effort: float = 6.0
+    """What the search of a photo may cost."""
     promising_effort: float = 25.0
+    """What it may cost once a line is at least as certain as ``promising``."""
+    promising: float = 0.02
     level_effort: float = 3.0
-    settled: float = 0.96
-    settled_plain: float = 0.9
-    settled_twice: float = 0.9
-    settled_again: float = 0.85
+    """What is added where a photo is turned level, so that the steps after that lose nothing."""
+
+    # -- what is answered -----------------------------------------------------------------------------------
+
+    prior: Prior = field(default_factory=Prior)
+    """How likely a text is to be a VIN."""
+    threshold: float | None = None
+    """The lowest confidence of an answer; the reader's own where None."""
+    least: float = 0.02
+    """The lowest confidence of a candidate behind the first."""
+    doubtful: float = 0.2
+    """A photo whose best text is less certain is said to hold no VIN, rather than one that is not sure."""
+
+    # -- when a line has been read for good -----------------------------------------------------------------
+
+    sure: float = 0.9
+    """A reading at least this certain ends the search for a better one."""
     agreed: float = 0.8
+    """Enough instead of ``sure`` where another reader reads the same as the VIN reader."""
+    likely: float = 0.3
+    """A line less certain may have been cut at the wrong place altogether, and is read from all ``cuts``."""
     hopeless: float = 0.5
-    hard_agreed: float = 0.9
-    hard_proven: float = 0.7
-    hard_alone: float = 0.6
-    hard_against: float = 0.95
-    clueless: float = 0.4
+    """A line less certain is given up once further cuts make it less certain still."""
     cuts: tuple[tuple[CropMargins, ...], ...] = _CUTS
+    """From where a doubtful line is read again, in rounds."""
+
+    # -- when the small reader is believed ------------------------------------------------------------------
+    #
+    # Of 147 photos sent in eleven ways, the surest of five first readings that were wrong had 0.948; none was
+    # wrong twice from 0.85.
+
+    settled: float = 0.96
+    """By one cut: its certainty at least, ..."""
+    settled_plain: float = 0.9
+    """... and that by the pixels alone."""
+    settled_twice: float = 0.9
+    """By two cuts that read the same: the first one's certainty, ..."""
+    settled_again: float = 0.85
+    """... and the other's; ``settled_twice`` for both where the text is small."""
+
+    # -- when the reader of hard lines is believed ----------------------------------------------------------
+
+    hard_agreed: float = 0.9
+    """Where it reads what the others hold likeliest."""
+    hard_proven: float = 0.7
+    """The same once all else has left the line in doubt, if the check digit is valid, too."""
+    hard_against: float = 0.95
+    """Where the others hold another VIN likeliest."""
+    hard_alone: float = 0.6
+    """The same where they are hardly certain of that VIN: below ``clueless``."""
+    clueless: float = 0.4
 
 
 @dataclass(slots=True)

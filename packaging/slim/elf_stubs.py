@@ -28,6 +28,21 @@ _TRAPS = {62: b"\x0f\x0b", 183: b"\x00\x00\x20\xd4"}
 
 _PAGE = 0x10000
 
+_HEADER_BYTES, _SEGMENT_BYTES, _SYMBOL_BYTES = 64, 56, 24
+"""Of the file, of one segment, of one dynamic symbol."""
+
+_ET_DYN = 3
+"""A shared library."""
+
+# Kinds of section (sh_type), and of dynamic entry (d_tag).
+_SHT_DYNAMIC, _SHT_DYNSYM, _SHT_GNU_VERNEED, _SHT_GNU_VERSYM = 6, 11, 0x6FFFFFFE, 0x6FFFFFFF
+_DT_NULL, _DT_NEEDED, _DT_HASH, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ, _DT_SYMENT = 0, 1, 4, 5, 6, 10, 11
+_DT_SONAME, _DT_VERSYM, _DT_VERDEF, _DT_VERDEFNUM = 14, 0x6FFFFFF0, 0x6FFFFFFC, 0x6FFFFFFD
+
+# Kinds of segment (p_type), and what may be done with one (p_flags).
+_PT_LOAD, _PT_DYNAMIC, _PT_GNU_STACK = 1, 2, 0x6474E551
+_READ_EXECUTE, _READ_WRITE = 5, 6
+
 
 def read_library(path: Path) -> tuple[int, set[str], list[Symbol]]:
     """Read a 64-bit library: its machine, the files it names as needed, and its dynamic symbols."""
@@ -42,22 +57,22 @@ def read_library(path: Path) -> tuple[int, set[str], list[Symbol]]:
         section = by_kind.get(kind)
         return data[section[4] : section[4] + section[5]] if section else b""
 
-    symbols = by_kind[11]  # SHT_DYNSYM
+    symbols = by_kind[_SHT_DYNSYM]
     strings_at = sections[symbols[6]][4]
 
     def text(offset: int) -> str:
         return data[strings_at + offset : data.index(b"\0", strings_at + offset)].decode()
 
     versions = {}
-    for name, index in _needed_versions(part(0x6FFFFFFE)):
+    for name, index in _needed_versions(part(_SHT_GNU_VERNEED)):
         versions[index] = text(name)
-    indices = [index for (index,) in struct.iter_unpack("<H", part(0x6FFFFFFF))]
+    indices = [index for (index,) in struct.iter_unpack("<H", part(_SHT_GNU_VERSYM))]
     found = []
-    for n, (name, _, _, section_index, _, _) in enumerate(struct.iter_unpack("<IBBHQQ", part(11))):
+    for n, (name, _, _, section_index, _, _) in enumerate(struct.iter_unpack("<IBBHQQ", part(_SHT_DYNSYM))):
         version = versions.get(indices[n], "") if indices else ""
         found.append(Symbol(text(name), section_index != 0, version))
-    tags = struct.iter_unpack("<qQ", part(6))  # SHT_DYNAMIC
-    return machine, {text(value) for tag, value in tags if tag == 1}, found
+    tags = struct.iter_unpack("<qQ", part(_SHT_DYNAMIC))
+    return machine, {text(value) for tag, value in tags if tag == _DT_NEEDED}, found
 
 
 def loaded(library: bytes) -> bytes:
@@ -101,9 +116,9 @@ def stub(name: str, machine: int, symbols: Iterable[Symbol]) -> bytes:
         return len(strings) - len(value.encode()) - 1
 
     soname = string(name)
-    headers = 64 + 4 * 56
+    headers = _HEADER_BYTES + 4 * _SEGMENT_BYTES
     trap = headers
-    table = bytearray(24)
+    table = bytearray(_SYMBOL_BYTES)
     buckets, chain = [0] * (len(symbols) + 1), [0] * (len(symbols) + 1)
     for n, symbol in enumerate(symbols, start=1):
         table += struct.pack("<IBBHQQ", string(symbol.name), 0x12, 0, 1, trap, 0)  # global function
@@ -132,27 +147,29 @@ def stub(name: str, machine: int, symbols: Iterable[Symbol]) -> bytes:
     dynamic = b"".join(
         struct.pack("<qQ", tag, value)
         for tag, value in (
-            (14, soname),
-            (4, at["hash"]),
-            (5, at["strings"]),
-            (10, len(strings)),
-            (6, at["symbols"]),
-            (11, 24),
-            (0x6FFFFFF0, at["indices"]),
-            (0x6FFFFFFC, at["versions"]),
-            (0x6FFFFFFD, len(versions) + 1),
-            (0, 0),
+            (_DT_SONAME, soname),
+            (_DT_HASH, at["hash"]),
+            (_DT_STRTAB, at["strings"]),
+            (_DT_STRSZ, len(strings)),
+            (_DT_SYMTAB, at["symbols"]),
+            (_DT_SYMENT, _SYMBOL_BYTES),
+            (_DT_VERSYM, at["indices"]),
+            (_DT_VERDEF, at["versions"]),
+            (_DT_VERDEFNUM, len(versions) + 1),
+            (_DT_NULL, 0),
         )
     )
     writable = read_only + _PAGE  # the loader writes into the dynamic section, which needs pages of its own
     return b"".join(
         [
             b"\x7fELF\x02\x01\x01".ljust(16, b"\0"),
-            struct.pack("<HHIQQQIHHHHHH", 3, machine, 1, 0, 64, 0, 0, 64, 56, 4, 64, 0, 0),
-            _segment(1, 5, 0, 0, read_only, _PAGE),
-            _segment(1, 6, read_only, writable, len(dynamic), _PAGE),
-            _segment(2, 6, read_only, writable, len(dynamic), 8),
-            _segment(0x6474E551, 6, 0, 0, 0, 16),  # a stack that is not executable
+            struct.pack("<HHIQ", _ET_DYN, machine, 1, 0),  # version 1, no entry point
+            struct.pack("<QQI", _HEADER_BYTES, 0, 0),  # segments behind this header, no sections, no flags
+            struct.pack("<HHHHHH", _HEADER_BYTES, _SEGMENT_BYTES, 4, 64, 0, 0),
+            _segment(_PT_LOAD, _READ_EXECUTE, 0, 0, read_only, _PAGE),
+            _segment(_PT_LOAD, _READ_WRITE, read_only, writable, len(dynamic), _PAGE),
+            _segment(_PT_DYNAMIC, _READ_WRITE, read_only, writable, len(dynamic), 8),
+            _segment(_PT_GNU_STACK, _READ_WRITE, 0, 0, 0, 16),  # a stack that is not executable
             body,
             dynamic,
         ]

@@ -16,7 +16,7 @@ import pytest
 
 from carsight_service.cli import main
 from carsight_service.cli.deployment import Deployment
-from carsight_service.cli.queues import _redrive
+from carsight_service.cli.redrive import _redrive
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import PlanWithoutApi, UnknownKey
 from carsight_service.metering.meter_store import MeterStore

@@ -1,0 +1,58 @@
+"""``carsight webhooks``: where a key's readings are announced."""
+
+from __future__ import annotations
+
+import argparse
+
+from carsight_service.cli.deployment import Deployment, add_options, command
+from carsight_service.cli.output import CommandError, add_command, print_json
+from carsight_service.metering.keyring import Keyring
+from carsight_service.notify.subscribers import Webhooks
+
+
+def webhooks(parser: argparse.ArgumentParser) -> None:
+    """Add what ``carsight webhooks`` can do."""
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for verb, run, text in (
+        ("set", _set, "announce a key's readings at an address; prints the secret that signs them"),
+        ("show", _show, "show the address of a key's readings"),
+        ("remove", _remove, "announce a key's readings no longer"),
+    ):
+        parser = add_command(verbs, verb, text)
+        add_options(parser)
+        parser.add_argument("key", help="prefix, id, or the beginning of either")
+        if verb == "set":
+            parser.add_argument("url", help="https://...")
+        parser.set_defaults(run=command(run))
+
+
+def _set(deployment: Deployment, options: argparse.Namespace) -> None:
+    webhooks, key_id = _webhooks(deployment, options)
+    try:
+        webhook = webhooks.set(key_id, options.url, plain=options.local)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    if options.json:
+        print_json({"key_id": key_id, "url": webhook.url, "secret": webhook.secret})
+    else:
+        print(webhook.secret)
+
+
+def _show(deployment: Deployment, options: argparse.Namespace) -> None:
+    webhooks, key_id = _webhooks(deployment, options)
+    webhook = webhooks.get(key_id)
+    if options.json:
+        print_json({"key_id": key_id, "url": webhook and webhook.url})
+    else:
+        print(webhook.url if webhook else "none")
+
+
+def _remove(deployment: Deployment, options: argparse.Namespace) -> None:
+    webhooks, key_id = _webhooks(deployment, options)
+    webhooks.remove(key_id)
+
+
+def _webhooks(deployment: Deployment, options: argparse.Namespace) -> tuple[Webhooks, str]:
+    client = deployment.dynamodb()
+    key_id = Keyring(deployment.table_name, client).find(options.key)
+    return Webhooks(deployment.table_name, client), key_id

@@ -36,11 +36,11 @@ def output(*command: str) -> str | None:
     return ran.stdout.strip()
 
 
-def tool(name: str, version: str, package: str) -> Check:
+def tool(name: str, package: str) -> Check:
     """Check for a command that ``make run`` or ``make test`` calls."""
     if shutil.which(name) is None:
         return Check(name, "not found", f"apt-get install {package}")
-    return Check(name, output(name, version) or "found")
+    return Check(name, output(name, "--version") or "found")
 
 
 def here() -> Iterator[Check]:
@@ -52,8 +52,8 @@ def here() -> Iterator[Check]:
     yield Check("Python", version, remedy)
     complete = output(sys.executable, "-c", "import venv, ensurepip; print('with venv and pip')")
     yield Check("venv", complete or "not complete", "" if complete else "apt-get install python3-venv")
-    yield tool("make", "--version", "make")
-    yield tool("npm", "--version", "npm (`make test` runs CarsXE's own npm client)")
+    yield tool("make", "make")
+    yield tool("npm", "npm (`make test` runs CarsXE's own npm client)")
     if shutil.which("chromium") is None:
         yield Check("chromium", "not found: the tests of the pages are skipped")
 

@@ -166,10 +166,9 @@ def _european(
     ink: tuple[Color, ...] = (BLACK,),
     weight: float = 1.0,
     right: bool = False,
-    size: tuple[int, int] = (520, 110),
 ) -> Design:
     return Design(
-        code, "standard", ink, paper, None, size, 76, only, "eu", band, right, bottom=("", "", "AUTOHAUS"),
+        code, "standard", ink, paper, None, (520, 110), 76, only, "eu", band, right, bottom=("", "", "AUTOHAUS"),
         weight=weight,
     )  # fmt: skip
 

@@ -39,6 +39,12 @@ with doubled characters."""
 QUANTIZED = ("Conv", "Relu", "MaxPool", "Add", "Mul", "Pad")
 """Node types of a lean reader that are quantized, except for its ``float_nodes``."""
 
+_RIDGE = 1e-3
+"""Of least squares: a share of the inputs' mean power."""
+
+_SURE = 0.3
+"""Probability of its best path from which the teacher's text is learned."""
+
 
 Outputs = tuple[Tensor, Tensor | None, list[Tensor]]
 """A lean reader's outputs during training: logits of text and region, and the output of each block."""
@@ -233,12 +239,12 @@ def _rows(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def _solved(inputs: Tensor, outputs: Tensor, ridge: float = 1e-3) -> tuple[Tensor, Tensor]:
+def _solved(inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
     """Return weights (O, I) and bias (O) of the least-squares linear map from (N, I) to (N, O)."""
     mean, wanted = inputs.mean(0), outputs.mean(0)
     x, y = inputs - mean, outputs - wanted
     square = (x.T @ x).double()
-    square.diagonal().add_(ridge * square.diagonal().mean())
+    square.diagonal().add_(_RIDGE * square.diagonal().mean())
     weight = torch.linalg.solve(square, (x.T @ y).double()).float().T
     return weight, wanted - weight @ mean
 
@@ -295,15 +301,15 @@ class Teacher:
         return terms
 
 
-def sure_texts(logits: Tensor, alphabet: str, least: float = 0.3, longest: int = 10) -> list[str]:
-    """Return the texts of ``logits`` (B, T, C), "" where the best path's probability is below ``least``.
+def sure_texts(logits: Tensor, alphabet: str, longest: int = 10) -> list[str]:
+    """Return the texts of ``logits`` (B, T, C), "" where the best path's probability is below ``_SURE``.
 
     Also "" for more than ``longest`` characters, for which there may be too few time steps.
     """
     paths = logits.float().log_softmax(-1).amax(-1).sum(-1).exp()
     texts = ppocr.greedy(logits, alphabet)
     return [
-        text if share >= least and len(text) <= longest else ""
+        text if share >= _SURE and len(text) <= longest else ""
         for text, share in zip(texts, paths.tolist(), strict=True)
     ]
 

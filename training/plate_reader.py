@@ -255,7 +255,7 @@ def run_torch(reader: nn.Module) -> Any:
     return run
 
 
-def run_onnx(path: Path, centered: bool = True) -> Any:
+def run_onnx(path: Path, centered: bool) -> Any:
     """Return a runner for `outputs` of an exported model; ``centered`` as in ``PlateReader``."""
     session = runtime.session(path)
     take = runtime.picture_input(session, centered=centered)

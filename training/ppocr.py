@@ -250,7 +250,7 @@ def default_weights() -> Path:
     return Path(rapidocr.__file__).parent / "models" / "PP-OCRv6_rec_small.onnx"
 
 
-def load_body(path: Path | None = None) -> tuple[Body, OldHead]:
+def load_body(path: Path | None) -> tuple[Body, OldHead]:
     """Return the published net and its classifier, of the file at `path` or of the installed wheel.
 
     The exported graph has lost most layer names, so layers are matched by their order, which the shapes

@@ -151,8 +151,9 @@ def _foreign(region: str, count: int, rng: np.random.Generator) -> Mask:
     return _line(font, str(rng.choice(list(signs))))
 
 
-def _strokes(rng: np.random.Generator, size: int = 48) -> Mask:
+def _strokes(rng: np.random.Generator) -> Mask:
     """Draw something like a Chinese or Arabic sign: the reader must learn to pass over it."""
+    size = 48
     mask = np.zeros((size, size), np.uint8)
     curved = rng.random() < 0.35
     for _ in range(int(rng.integers(3, 9))):

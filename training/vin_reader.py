@@ -90,7 +90,7 @@ def probabilities(reader: ppocr.Reader, crops: Sequence[Pixels]) -> Doubles:
     return ctc.softmax(logits.double().numpy())
 
 
-def read_lines(reader: ppocr.Reader, data: Path, seed: int = 0) -> Iterator[Line]:
+def read_lines(reader: ppocr.Reader, data: Path, seed: int) -> Iterator[Line]:
     """Yield every labeled VIN line of ``data`` that has or can be given a text."""
     rng = np.random.default_rng(seed)
     for label in sorted(read_labels(data), key=lambda label: not any(v.get("text") for v in label["vins"])):

@@ -486,8 +486,8 @@ def _box(name: bytes, *parts: bytes) -> bytes:
     return struct.pack(">I", len(body) + 8) + name + body
 
 
-def _full(name: bytes, version: int, *parts: bytes, flags: int = 0) -> bytes:
-    return _box(name, struct.pack(">I", version << 24 | flags), *parts)
+def _full(name: bytes, version: int, *parts: bytes) -> bytes:
+    return _box(name, struct.pack(">I", version << 24), *parts)
 
 
 def _inside(data: bytes, *path: bytes) -> list[bytes]:

@@ -45,11 +45,11 @@ def _endless(start: bytes, again: bytes) -> Iterator[bytes]:
         yield block
 
 
-def _dripping(start: bytes, again: bytes = b"x") -> Iterator[bytes]:
+def _dripping(start: bytes) -> Iterator[bytes]:
     yield start
     while True:
         time.sleep(0.2)
-        yield again
+        yield b"x"
 
 
 def _redirect(to: str) -> bytes:

@@ -33,9 +33,9 @@ from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline, dying, o
 ENVELOPE = {"success", "message", "code", "request_id"}
 
 
-def altered(name: str, **changes: Any) -> dict[str, Any]:
+def altered(**changes: Any) -> dict[str, Any]:
     """An event of one upload with other members in its object."""
-    changed = read_event(name)
+    changed = read_event("upload")
     for record in changed["Records"]:
         body = json.loads(record["body"])
         body["Records"][0]["s3"]["object"] |= changes
@@ -113,7 +113,7 @@ def test_an_upload_of_a_version_is_that_version(pipeline: Pipeline) -> None:
     key = f"incoming/{KEY_ID}/plate/gate 7/car.jpg"
     first = pipeline.s3.put_object(Bucket=UPLOADS, Key=key, Body=PHOTO + b" first")["VersionId"]
     second = pipeline.s3.put_object(Bucket=UPLOADS, Key=key, Body=PHOTO + b" second")["VersionId"]
-    assert pipeline.handle(altered("upload", versionId=first)) == []
+    assert pipeline.handle(altered(versionId=first)) == []
     assert pipeline.recognized == [PHOTO + b" first"]
     assert pipeline.result("plate/gate 7/car.jpg.json")["version"] == first
     for version in (first, second):
@@ -155,7 +155,7 @@ def test_an_event_that_understates_the_size_does_not_get_the_object_loaded(pipel
     body = bytes(MAX_IMAGE_BYTES + 1)
     pipeline.put("gate 7/car.jpg", body)
     etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
-    assert pipeline.handle(altered("upload", size=10, eTag=etag)) == []
+    assert pipeline.handle(altered(size=10, eTag=etag)) == []
     assert pipeline.result("plate/gate 7/car.jpg.json")["code"] == "image_too_large"
 
 
@@ -325,10 +325,10 @@ def test_a_worker_that_dies_again_and_again(pipeline: Pipeline) -> None:
         key = f"incoming/{KEY_ID}/plate/gate+7/{number}.jpg"
         for _ in range(chance.randrange(5)):
             with dying_at(chance.choice(steps)), pytest.raises(Died):
-                pipeline.handle(altered("upload", key=key))
+                pipeline.handle(altered(key=key))
             pipeline.later += timedelta(hours=1)
         for _ in range(chance.randrange(1, 3)):
-            assert pipeline.handle(altered("upload", key=key)) == []
+            assert pipeline.handle(altered(key=key)) == []
         assert pipeline.used() == number + 1
         assert pipeline.tickets() == []
         assert pipeline.result(f"plate/{name}.json")["status"] == 200
@@ -428,11 +428,11 @@ def test_an_upload_says_where_its_car_may_be_from(pipeline: Pipeline) -> None:
 def test_an_older_photo_of_the_same_name_comes_too_late(pipeline: Pipeline) -> None:
     pipeline.create_key()
     key = pipeline.put("gate 7/car.jpg")
-    older = altered("upload", sequencer="0055")
+    older = altered(sequencer="0055")
     assert pipeline.handle(read_event("upload")) == []
     newer = pipeline.result("plate/gate 7/car.jpg.json")
     pipeline.s3.put_object(Bucket=UPLOADS, Key=key, Body=b"older")
-    older = altered("upload", sequencer="0055", eTag=hashlib.md5(b"older").hexdigest())
+    older = altered(sequencer="0055", eTag=hashlib.md5(b"older").hexdigest())
     assert pipeline.handle(older) == []
     assert pipeline.result("plate/gate 7/car.jpg.json") == newer
     assert pipeline.used() == 1
@@ -448,7 +448,7 @@ def test_a_photo_replaced_while_its_worker_died_is_not_charged(pipeline: Pipelin
     pipeline.put("gate 7/car.jpg", body)
     pipeline.later = timedelta(hours=1)
     etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
-    assert pipeline.handle(altered("upload", eTag=etag, sequencer="0068A1B2C3D4E5F602")) == []
+    assert pipeline.handle(altered(eTag=etag, sequencer="0068A1B2C3D4E5F602")) == []
     assert pipeline.result("plate/gate 7/car.jpg.json")["etag"] == etag
     assert pipeline.used() == 1
     assert pipeline.handle(read_event("upload")) == []

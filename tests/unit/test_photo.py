@@ -260,9 +260,9 @@ def test_of_several_pictures_the_first_is_read(kind: str) -> None:
     assert red_corner(photo.pixels) == (0, 0)
 
 
-def filtered(width: int, height: int, depth: int, color: int) -> bytes:
-    """The rows of a PNG, random and with each of the five filters in turn, which only bytes have."""
-    row = width * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color] * depth // 8
+def filtered(height: int, depth: int, color: int) -> bytes:
+    """Rows of a PNG 70 pixels wide, random, with each filter in turn; only bytes have all five."""
+    row = 70 * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color] * depth // 8
     rows = np.random.default_rng(color).integers(0, 255, (height, row + 1), np.uint8)
     rows[:, 0] = np.arange(height) % 5
     return rows.tobytes()
@@ -275,7 +275,7 @@ def test_a_png_decoded_in_strips_is_the_same(
 ) -> None:
     table = chunk(b"PLTE", bytes(range(256)) * 3) if color == 3 else b""
     table += chunk(b"tRNS", transparency[: 2 if color == 0 else 6]) if transparency and color < 4 else b""
-    file = png(70, 53, filtered(70, 53, depth, color), depth, color)
+    file = png(70, 53, filtered(53, depth, color), depth, color)
     file = file[:33] + table + file[33:]
     whole = decode(file).pixels
     monkeypatch.setattr("carsight.containers._WHOLE_PIXELS", 0)
@@ -283,7 +283,7 @@ def test_a_png_decoded_in_strips_is_the_same(
     assert (decode(file).pixels == whole).all()
     for rows in (0, 15, 16, 52):
         with pytest.raises(ImageError, match="damaged"):
-            decode(png(70, 53, filtered(70, rows, depth, color), depth, color))
+            decode(png(70, 53, filtered(rows, depth, color), depth, color))
 
 
 def test_a_fourth_channel_may_begin_late(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +299,7 @@ def test_a_fourth_channel_may_begin_late(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("before", [b"", chunk(b"PLTE", b"\0\1\2" * 40)])
 def test_a_png_has_one_header(before: bytes) -> None:
     """Where they contradict each other, Pillow takes the last and others the first."""
-    file = png(70, 53, filtered(70, 53, 8, 2))
+    file = png(70, 53, filtered(53, 8, 2))
     second = png(24_000, 24_000)[8:33]
     if before:
         with pytest.raises(ImageError, match="damaged"):

@@ -346,6 +346,29 @@ def test_what_the_lean_reader_makes_nothing_of_upside_down_is_asked_of_no_other(
     assert asked.crops == spared.crops + 1
 
 
+@pytest.mark.parametrize("sure, turned", [("", 2), ("7kmr204", 0)])
+def test_a_sure_text_tells_which_way_up_the_others_are(sure: str, turned: int) -> None:
+    class Naming(PlateReader):
+        """A reader that is sure of one text alone, and counts how often it is given one crop."""
+
+        asked = 0
+
+        def read(self, crops: Sequence[NDArray[np.uint8]], regions: Sequence[str] = ()) -> list[Reading]:
+            self.asked += len(crops) == 1
+            readings = super().read(crops, regions)
+            scores = [0.95 if each.text == sure else 0.85 for each in readings]
+            return [
+                dataclasses.replace(each, score=score, candidates=(Candidate(each.text, score),))
+                for each, score in zip(readings, scores, strict=True)
+            ]
+
+    naming = Naming(session("reader"))
+    recognizer = assembled(lambda: naming, tuning=PlateTuning(either=0.0))
+    both = np.hstack([photo("plate_us").pixels, photo("plate_de").pixels])
+    assert len(recognizer.read(both)) == 2
+    assert naming.asked == 2 + turned
+
+
 class Noting(PlateReader):
     """A reader that notes what it is given, and can read none of it."""
 
@@ -420,6 +443,28 @@ def test_a_high_plate_whose_row_is_unsure_may_have_two(
 ) -> None:
     (reading,) = scripted(one=one, two=two, turned=("", 0.0, "us")).read(photo("plate_us"))
     assert reading.text == text
+
+
+@pytest.mark.parametrize("score, two_rows", [(0.7, [True]), (0.5, [True, False])])
+def test_two_likely_rows_that_read_well_are_not_read_as_one(score: float, two_rows: list[bool]) -> None:
+    class TwoRows(Detector):
+        def find(self, pixels: NDArray[np.uint8], quarters: int = 0) -> Findings:
+            seen = super().find(pixels, quarters)
+            targets = tuple(dataclasses.replace(each, two_rows=0.8) for each in seen.targets)
+            return dataclasses.replace(seen, targets=targets)
+
+    class Listing(Scripted):
+        def read(self, crops: Sequence[NDArray[np.uint8]], regions: Sequence[str] = ()) -> list[Reading]:
+            given.extend(crop.shape[1] == TWO_ROWS for crop in crops)
+            return super().read(crops, regions)
+
+    given: list[bool] = []
+    script = {"one": ("0154", 0.6, "pk"), "two": ("lxk0154", score, "pk"), "turned": ("", 0.0, "pk")}
+    listing = Listing(session("reader"), **script)
+    recognizer = assembled(lambda: listing, detect=TwoRows, tuning=PlateTuning(sure=0.5, upright=0.5))
+    (reading,) = recognizer.read(photo("plate_us"))
+    assert reading.text == "lxk0154"
+    assert given == two_rows
 
 
 class HighUp(Detector):

@@ -49,7 +49,8 @@ class PlateTuning:
     Rows: between ``one_row`` and ``two_rows`` the detector does not know how many a plate has, and it is read
     both ways; so is one less than ``square`` times as wide as high, whatever the detector thinks, as plates
     of two rows are rare in its training. Two rows win from ``two_rows_favor`` of the score of one: the large
-    row alone reads well, but is half a plate. Where both say the same the surer one counts. One that is less
+    row alone reads well, but is half a plate. Where both say the same the surer one counts. Two rows that
+    are the likelier and score that much are not read as one: it could not win. One that is less
     than ``either`` times as wide as high is read with the other number, too, where the text is unsure. That
     has to be ``sure`` and of one of its region's series: the words on a plate are no row.
 
@@ -85,7 +86,7 @@ class PlateTuning:
     text 26 say such a thing, most of them on vehicles. One of these countries has to score ``clear``. So has
     the region of a text of fewer than ``fewest`` characters ``clear_alone``: houses have such, too.
 
-    Turns: where a text scores less than ``upright`` it is read upside down, too. Where that says more, or
+    Turns: where no text scores ``upright``, each is read upside down, too. Where that says more, or
     where no text scores ``settled``, the photo is looked at the other ways up; one of them wins if its best
     text scores ``turned``, and is not what the photo's own is upside down: "1000" may be "0001" as well, and
     then the photo is believed to be upright. Where the own text is on a vehicle, which is hardly seen upside
@@ -367,20 +368,24 @@ class PlateRecognizer:
 
     def _attempt(self, photo: Photo, quarters: int, regions: Sequence[str]) -> _Attempt:
         """Find and read the plates of ``photo`` as it is once turned anticlockwise by ``quarters``."""
-        found, doubted, upside_down = [], [], 0.0
+        found, doubted, unsure, upright = [], [], [], False
         seen = self._detector.find(photo.pixels, quarters)
         for plate in seen.targets:
             reading = self._read_plate(photo, plate, regions)
             vehicle = carrier(plate, seen.vehicles, quarters)
-            if self._believable(photo, plate, reading):
-                if vehicle is not None or not self._is_sign(reading):
-                    found.append((plate, reading, vehicle))
-            else:
-                doubted.append((plate, reading))
             high = not quarters and self._stands_high(plate, vehicle)
-            unsure = reading.score < (self._tuning.high_upright if high else self._tuning.upright)
-            if unsure and plate.score >= self._detector.threshold:
-                upside_down = max(upside_down, self._read_upside_down(photo, plate, regions).score)
+            sure = reading.score >= (self._tuning.high_upright if high else self._tuning.upright)
+            if not self._believable(photo, plate, reading):
+                doubted.append((plate, reading))
+            elif vehicle is not None or not self._is_sign(reading):
+                found.append((plate, reading, vehicle))
+                upright = upright or sure
+            if not sure and plate.score >= self._detector.threshold:
+                unsure.append(plate)
+        upside_down = 0.0
+        if not upright:  # else one text already tells which way up the photo is
+            turned = (self._read_upside_down(photo, plate, regions).score for plate in unsure)
+            upside_down = max(turned, default=0.0)
         carriers = [id(vehicle) for _, _, vehicle in found]
         bare = tuple(vehicle for vehicle in seen.vehicles if id(vehicle) not in carriers)
         return _Attempt(quarters, tuple(found), tuple(doubted), bare, upside_down, seen.evidence)
@@ -445,7 +450,7 @@ class PlateRecognizer:
             reading = self._read_text(reader, view, regions)
             reading = reading if first is None else reader.also_seen(reading, first)
         if (
-            reading.score >= self._tuning.legible
+            self._believable(photo, plate, reading)
             and sides(view.corners)[1] >= self._tuning.print_height
             and reader.doubts_region(reading)
         ):
@@ -458,7 +463,7 @@ class PlateRecognizer:
     ) -> tuple[Reading, Reading | None]:
         """Return what the lean ``reader`` says of the plate, and what of it stands, if anything."""
         tuning = self._tuning
-        reading, second = self._better(reader.read(view.crops, regions))
+        reading, second = self._read_usual(reader, view, regions)
         if reading.score < tuning.blank and not self._certain(view.photo, view.plate):
             return reading, reading
         least = tuning.easy_state if "-" in reading.region else tuning.easy_region
@@ -484,7 +489,7 @@ class PlateRecognizer:
         """Read a plate in its usual crops, and in further cuts where these are not sure."""
         tuning, rows, plate = self._tuning, view.rows, view.plate
         width, height = sides(plate.corners)
-        reading, second = self._better(reader.read(view.crops, regions))
+        reading, second = self._read_usual(reader, view, regions)
         hopeless = reading.score < tuning.hopeless and not self._certain(view.photo, plate)
         if reading.score >= tuning.sure or hopeless:
             return reading
@@ -509,6 +514,16 @@ class PlateRecognizer:
         if unsure or width < tuning.square * max(height, 1.0):
             return (False, True)
         return (plate.two_rows > 0.5,)
+
+    def _read_usual(self, reader: PlateReader, view: _View, regions: Sequence[str]) -> tuple[Reading, bool]:
+        """Return what a plate's usual crops say, as ``_better`` does."""
+        if len(view.crops) == 1 or view.plate.two_rows <= 0.5:
+            return self._better(reader.read(view.crops, regions))
+        single, double = view.crops
+        (two,) = reader.read([double], regions)
+        if two.score >= self._tuning.two_rows_favor:
+            return two, True
+        return self._better([*reader.read([single], regions), two])
 
     def _better(self, readings: Sequence[Reading]) -> tuple[Reading, bool]:
         """Return the better of the readings of one row and, where there is one, of two, and if it is that."""

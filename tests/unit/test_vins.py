@@ -392,7 +392,7 @@ def test_the_reader_of_hard_lines_is_asked_only_about_what_is_still_in_doubt(
     [
         (0.8, UNCHECKED, 1, False),  # both together are sure
         (0.5, UNCHECKED, 2, False),  # it is sure of a second cut as well
-        (0.5, CHECKED, 6, True),  # another VIN: all else is tried before it is believed
+        (0.5, CHECKED, 3, True),  # another VIN: all looks are taken before it is believed, from two cuts
     ],
 )
 def test_the_reader_of_hard_lines_gives_a_second_opinion_before_all_else_is_tried(
@@ -409,11 +409,25 @@ def test_the_reader_of_hard_lines_gives_a_second_opinion_before_all_else_is_trie
     assert (others.crops > 1) == goes_on
 
 
+@pytest.mark.parametrize(("certainty", "again"), [(0.2, False), (0.5, True)])
+def test_a_line_is_cut_again_only_if_it_may_well_be_a_vin(certainty: float, again: bool) -> None:
+    rest = [(UNCHECKED[:16] + end, (1 - certainty) / 4) for end in "6789"]
+    crops = []
+    for cuts in ((), VinTuning().cuts):
+        reader = Twice(*[reading((UNCHECKED, certainty), *rest, share=0.99)] * 2)
+        detector = Blind(QUAD)
+        VinRecognizer(detector, detector, reader, VinTuning(cuts=cuts)).read(
+            np.full((200, 400, 3), 128, np.uint8)
+        )
+        crops.append(reader.crops)
+    assert (crops[1] > crops[0]) == again
+
+
 @pytest.mark.parametrize("others", [reading((UNCHECKED, 0.3), share=0.1), reading(share=0.0), None])
 @pytest.mark.parametrize(
     "tuning",
-    [VinTuning(cuts=()), VinTuning(cuts=((),)), VinTuning(promising=0.0)],
-    ids=["no round", "no cut", "all promising"],
+    [VinTuning(cuts=()), VinTuning(promising=0.0)],
+    ids=["no cut", "all promising"],
 )
 def test_a_search_may_have_no_further_cuts_and_take_all_for_promising(
     tuning: VinTuning, others: LineReading | None

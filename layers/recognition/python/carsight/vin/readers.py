@@ -240,9 +240,9 @@ class Readers:
         None where there is no such reader, where it is hardly certain of anything, or where the line is cut
         off by the edge of the photo.
         """
-        first_cuts = next(iter(self._tuning.cuts), ())[:count]
+        cuts = self._tuning.cuts[:count]
         readings = self._hard_readings.setdefault(line.corners.tobytes(), [])
-        left = first_cuts[len(readings) :]
+        left = cuts[len(readings) :]
         if self._nets.hard is not None and left:
             readings += self._nets.hard().read([self.cut(line.corners, margins) for margins in left])
         if not readings or self._is_cut(readings[0], line.corners):

@@ -293,10 +293,10 @@ def set_close(view: View, corners: Floats) -> SetText:
     height = max(1.0, float(np.hypot(*(quad[3] - quad[0]))))
     columns = int(np.clip(_PIECE * float(np.hypot(*(quad[1] - quad[0]))) / height, 8, _MAX_COLUMNS))
     strip = straighten(view.pixels, quad, columns, _PIECE, 0.0)
-    gray = np.asarray(cv2.cvtColor(strip, cv2.COLOR_BGR2GRAY), np.float32)
+    gray = np.asarray(cv2.cvtColor(strip, cv2.COLOR_BGR2GRAY), np.uint8)
     low, ground, high = (percentile(gray, share) for share in (0.02, 0.5, 0.98))
-    sign = 1 if high - ground > ground - low else -1
-    inked = sign * (gray - ground) > max(high - ground, ground - low) / 2
+    lighter = high - ground > ground - low
+    inked = gray > (ground + high) / 2 if lighter else gray < (ground + low) / 2
     characters = _characters(inked)
     if not characters:
         return SetText(strip, np.linspace(0, 1, columns, dtype=np.float32), False, False)

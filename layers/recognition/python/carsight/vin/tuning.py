@@ -33,21 +33,13 @@ class CropMargins:
 
 
 _CUTS = (
-    (
-        CropMargins(),
-        CropMargins(left=0.07, right=0.07, sides=0.1),
-        CropMargins(sides=-0.18),
-        CropMargins(left=0.02, right=0.02, down=-0.35),
-        CropMargins(left=0.02, right=0.02, down=0.35),
-    ),
-    (
-        CropMargins(left=0.3),
-        CropMargins(right=0.3),
-        CropMargins(left=0.05, right=0.05, down=0.8),
-        CropMargins(left=0.05, right=0.05, down=-0.8),
-    ),
+    CropMargins(),
+    CropMargins(left=0.07, right=0.07, sides=0.1),
+    CropMargins(sides=-0.18),
+    CropMargins(left=0.02, right=0.02, down=-0.35),
+    CropMargins(left=0.02, right=0.02, down=0.35),
 )
-"""The cuts from which a doubtful line is read again, in two rounds: corners are off by about that much."""
+"""The cuts from which a doubtful line is read again: corners are off by about that much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +86,11 @@ class VinTuning:
     agreed: float = 0.8
     """Enough instead of ``sure`` where another reader reads the same as the VIN reader."""
     likely: float = 0.3
-    """A line less certain may have been cut at the wrong place altogether, and is read from all ``cuts``."""
+    """A line less certain may be cut at the wrong place altogether; reading it again there does not help."""
     hopeless: float = 0.5
     """A line less certain is given up once further cuts make it less certain still."""
-    cuts: tuple[tuple[CropMargins, ...], ...] = _CUTS
-    """From where a doubtful line is read again, in rounds."""
+    cuts: tuple[CropMargins, ...] = _CUTS
+    """From where a doubtful line is read again."""
 
     # -- when the small reader is believed ------------------------------------------------------------------
     #
@@ -119,7 +111,7 @@ class VinTuning:
     hard_agreed: float = 0.9
     """Where it reads what the others hold likeliest."""
     hard_proven: float = 0.7
-    """The same once all else has left the line in doubt, if the check digit is valid, too."""
+    """The same once all looks have left the line in doubt, if the check digit is valid, too."""
     hard_against: float = 0.95
     """Where the others hold another VIN likeliest."""
     hard_alone: float = 0.6

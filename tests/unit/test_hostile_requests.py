@@ -60,6 +60,9 @@ HOSTILE: dict[str, Callable[[int], dict[str, Any]]] = {
     "JSON of very many members": lambda n: event("{" + ",".join(f'"{i}":1' for i in range(n // 11)) + "}"),
     "base64 of blanks": lambda n: event("A " * (n // 2), "text/plain"),
     "a data address of escapes": lambda n: event("data:," + "%ff" * (n // 3), "text/plain"),
+    "a configuration of very many objects, as text": lambda n: event(
+        "image=x&config=[" + "{}," * (n // 3) + "0]", FORM
+    ),
     "digits": lambda n: event('{"image": ' + "9" * n + "}"),
 }
 
@@ -68,7 +71,7 @@ def taken_apart(sent: dict[str, Any]) -> None:
     """Everything of a request, as far as it goes."""
     try:
         request = parse_request(sent)
-        _ = request.key, request.regions, request.camera_id, request.fingerprint()
+        _ = request.key, request.regions, request.camera_id, request.fingerprint(), request.plate_options
         if isinstance(request.source, Base64Source | BytesSource):
             load(request.source)
     except (InvalidRequest, InvalidImage):

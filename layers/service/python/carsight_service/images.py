@@ -211,7 +211,9 @@ def _decoded(text: str) -> bytes:
     try:
         return _unpacked(packed)
     except ValueError:
-        packed = _with_pluses(packed).translate(_NO_BLANKS).rstrip("=")
+        packed = packed.strip()
+        packed = with_pluses(packed) if len(packed) >= _MANY else packed
+        packed = packed.translate(_NO_BLANKS).rstrip("=")
     try:
         return _unpacked(packed)
     except ValueError as error:
@@ -226,14 +228,13 @@ def _decoded(text: str) -> bytes:
         raise InvalidImage("not base64", detail=_mistake(packed)) from error
 
 
-def _with_pluses(text: str) -> str:
+def with_pluses(text: str) -> str:
     """Restore the pluses that a form has turned into blanks, unless the blanks separate lines.
 
     Lines have equal lengths, and a picture's base64 pluses anywhere.
     """
-    text = text.strip()
     width = text.find(" ") + 1
-    if not width or len(text) < _MANY or "\n" in text:
+    if not width or "\n" in text:
         return text
     ends = text[width - 1 :: width]
     if len(ends) > 1 and ends.isspace():

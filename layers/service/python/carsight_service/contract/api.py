@@ -6,6 +6,7 @@ to ignore fields they do not know. A field without a value is left out of the JS
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from enum import StrEnum
@@ -51,6 +52,24 @@ def region_codes(hints: Iterable[str]) -> tuple[str, ...]:
     """
     codes = (code.lower().replace("_", "-") for hint in hints for code in _BETWEEN_CODES.split(hint))
     return tuple(dict.fromkeys("gb" if code == "uk" else code for code in codes if code))
+
+
+MAX_BRACKETS = 10_000
+"""Per JSON document, including those within strings; an image's base64 and URLs have none."""
+
+
+def bounded_json(text: str, most: int = MAX_BRACKETS) -> Any:
+    """Call ``json.loads`` on text of at most ``most`` brackets: an object of 7 characters takes 200 bytes.
+
+    Text may contain line ends as they are: base64 that a shell has put between quotes does. Raises
+    ``ValueError`` where it cannot be read; that is a ``JSONDecodeError`` where it is no JSON.
+    """
+    if text.count("{") + text.count("[") > most:
+        raise ValueError("too many objects and lists")
+    try:
+        return json.loads(text, strict=False)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 Score = Annotated[float, Number(0, 1, places=3)]

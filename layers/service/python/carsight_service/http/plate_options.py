@@ -6,7 +6,6 @@ configuration"); ``text_formats`` is a field of both dialects. They only select 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from carsight_service.contract.api import (
     PlateCandidate,
     PlateResult,
     PlatesAndVehicles,
+    bounded_json,
 )
 from carsight_service.contract.errors import InvalidRequest, NothingFound
 from carsight_service.reading import Recognize
@@ -128,8 +128,8 @@ def _best(plate: PlateResult, candidate: PlateCandidate) -> dict[str, Any]:
 def _configuration(config: object) -> dict[str, Any]:
     if isinstance(config, str) and config.strip():
         try:
-            config = json.loads(config)
-        except (ValueError, RecursionError):
+            config = bounded_json(config)
+        except ValueError:
             raise InvalidRequest("config is not valid JSON") from None
     if config is None or config == "":
         return {}

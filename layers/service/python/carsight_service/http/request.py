@@ -22,7 +22,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from carsight_service.contract.api import IMAGE_FIELDS, MAX_IMAGE_BYTES, region_codes
+from carsight_service.contract.api import IMAGE_FIELDS, MAX_IMAGE_BYTES, bounded_json, region_codes
 from carsight_service.contract.errors import MAX_REGIONS, InvalidRequest
 from carsight_service.images import (
     Base64Source,
@@ -35,6 +35,7 @@ from carsight_service.images import (
     decoded_source,
     image_source,
     percent_decoded,
+    with_pluses,
 )
 
 if TYPE_CHECKING:
@@ -49,8 +50,6 @@ MAX_PARTS = 100
 MAX_HEAD_BYTES = 2048
 """Per header of a part."""
 
-MAX_BRACKETS = 10_000
-"""Per JSON document, including those within strings; an image's base64 and URLs have none."""
 _TOO_MUCH_JSON = (
     "The JSON is nested too deeply, holds too many objects and lists, or a number too long to read."
 )
@@ -328,20 +327,11 @@ def _body_fields(content_type: str, body: bytes | str) -> Fields:
         # `curl -d` declares everything a form; a bare URL may have our fields in its query, but not first.
         if not form.keys().isdisjoint(_IMAGE_FIELDS) or next(iter(form)) in FIELDS:
             for name in form.keys() & set(_IMAGE_FIELDS):
-                form[name] = [_with_pluses(value) for value in form[name]]
+                form[name] = [with_pluses(value) for value in form[name]]
             return dict(form)
         if _NAMED.match(text):
             return dict(form)
     return _json(text)
-
-
-def _with_pluses(value: str) -> str:
-    """Return ``value`` with the pluses that were not escaped, and have become blanks.
-
-    Long base64 may be in lines that blanks part: that is looked at when it is decoded.
-    """
-    is_url = value[:4].lower() in ("http", "s3:/")
-    return value.replace(" ", "+") if is_url or len(value) < _MIN_CUT else value
 
 
 def _unpacked(content_type: str, body: bytes | str) -> Fields:
@@ -360,10 +350,10 @@ def _json(text: str) -> Fields:
     if not text.startswith(("{", "[", '"')):
         return {"image": [text]}
     try:
-        value = _without_image(text) or _loads(text)
+        value = _without_image(text) or bounded_json(text)
     except json.JSONDecodeError as error:
         return {"image": [UnusableSource(_mistake(text, error))]}
-    except (ValueError, RecursionError):
+    except ValueError:
         return {"image": [UnusableSource(_TOO_MUCH_JSON)]}
     if isinstance(value, dict):
         members = {name: value[name] for name in FIELDS if name in value}
@@ -375,16 +365,6 @@ def _json(text: str) -> Fields:
             for name, member in members.items()
         }
     return {"image": [value]} if isinstance(value, str) else {}
-
-
-def _loads(text: str) -> Any:
-    """Call ``json.loads`` within bounds: an object of seven characters takes 200 bytes.
-
-    Text may contain line ends as they are: base64 that a shell has put between quotes does.
-    """
-    if text.count("{") + text.count("[") > MAX_BRACKETS:
-        raise ValueError("too many objects and lists")
-    return json.loads(text, strict=False)
 
 
 def _without_image(text: str) -> dict[str, Any] | None:
@@ -406,8 +386,8 @@ def _without_image(text: str) -> dict[str, Any] | None:
         return None
     word = f"x{token_hex(16)}"
     try:
-        value = _loads(f"{text[:start]}{word}{text[end:]}")
-    except (ValueError, RecursionError):
+        value = bounded_json(f"{text[:start]}{word}{text[end:]}")
+    except ValueError:
         return None
     if not isinstance(value, dict) or value.get(named[1]) != word:
         return None

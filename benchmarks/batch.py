@@ -150,7 +150,8 @@ def run(rows: int, parts: Parts, machine: Any, api: str) -> dict[str, Any]:
         Bucket=RESULTS, Key=f"{account}/lists/list.jsonl", Body="\n".join(lines).encode()
     )
     batches = Batches(deployment)
-    batch = Batch(secrets.token_hex(16), account, account, Api(api), "2026-11-28T12:00:00+00:00")
+    created = "2026-11-28T12:00:00+00:00"
+    batch = Batch(secrets.token_hex(16), account, account, Api(api), created, asked="", tag="benchmark")
     parts.took.clear()
     begun, cpu = time.perf_counter(), time.process_time()
     batches.begin(batch, List("jsonl", RESULTS, f"{account}/lists/list.jsonl"))

@@ -44,7 +44,7 @@ METER_BYTES, CHILD_TICKET_BYTES, ROW_TICKET_BYTES = 500, 76, 70
 """Of a meter's item, and of each ticket in it: of a child, or as it was of a row."""
 
 IN_HAND_SECONDS = 0.06
-"""How long a child has a ticket there: one PUT of S3 and three calls of DynamoDB."""
+"""How long a child has a ticket there: one PUT of S3 and two calls of DynamoDB."""
 
 PARTITION_UNITS = 1000
 """What DynamoDB writes a second to all items of one key."""
@@ -92,7 +92,7 @@ def batch(work: float, waiting: float, at_once: int = 100) -> dict[str, tuple[fl
         ),
         "S3: photos": (S3_GET, S3_GET),
         "S3: outcomes of children, parts of messages": (
-            children * (S3_PUT + 2 * S3_GET) * one,
+            children * (2 * S3_PUT + 2 * S3_GET) * one,
             messages * (S3_PUT + S3_GET) * one,
         ),
         "logs: 0.4 KB a child, 2 KB a row": (children * 0.4 * 0.0000005, 1.00),

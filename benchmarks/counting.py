@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.calls import TABLE, Invocation, event
 from benchmarks.cost import IN_HAND_SECONDS, PARTITION_UNITS, ROWS_A_CHILD, write_units
-from carsight_service.queue.batches import MOST_IN_HAND, TURN_SECONDS, TURNS
+from carsight_service.queue.batches import MOST_IN_HAND, PATIENT_ATTEMPTS
 from local.stores import credentials
 from tests.dynamo import FakeDynamo, serve
 
@@ -275,8 +275,12 @@ def _bytes(attribute: tuple[str, Any]) -> int:
 # -- a crowd of children -------------------------------------------------------------------------------------
 
 
+_RETRIES = 8
+"""Of a child, at growing intervals, as in its definition."""
+
+
 class _Crowd:
-    """Children of one key, simulated: they are read, counted and closed, and wait where need be."""
+    """Children of one key, simulated: they are read, counted and closed, and come again where need be."""
 
     def __init__(self, at_once: int, reading: float, *, first: bool) -> None:
         self._random, self._reading, self._first = random.Random(1), reading, first
@@ -291,14 +295,15 @@ class _Crowd:
         """Run them all; return after how many seconds the last has ended."""
         while self._events:
             now, _, step, tries, begun = heapq.heappop(self._events)
-            waits = step == "take" and not self._first and self._tickets >= MOST_IN_HAND and tries < TURNS
+            waits = step == "take" and not self._first and self._tickets >= MOST_IN_HAND
+            waits = waits and tries < PATIENT_ATTEMPTS
             if not waits and self._write(now):
                 self._go_on(now, step, begun)
-            elif tries == 3 * TURNS or now - begun > 300:  # its ticket, if it has one, stays
+            elif now - begun > 300 or (tries == _RETRIES and not self._first):  # its ticket stays
                 self.failed += 1
                 self._begin(now)
             else:
-                longest = TURN_SECONDS if step == "take" and not self._first else min(2 * 2.0**tries, 30)
+                longest = min(2 * 2.0**tries, 30)
                 self._push(now + 0.2 + self._random.uniform(0, longest), step, tries + 1, begun)
         return now
 

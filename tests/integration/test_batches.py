@@ -35,8 +35,7 @@ from carsight_service.metering.meter_store import MeterStore
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.batches import (
     MOST_IN_HAND,
-    SUSPICIOUS_ATTEMPTS,
-    TURNS,
+    PATIENT_ATTEMPTS,
     BatchWorker,
     Outcomes,
 )
@@ -94,6 +93,13 @@ def show(pipeline: Pipeline, batch: str) -> dict[str, Any]:
     status, said = ask(pipeline, "GET", f"/v1/batches/{batch}")
     assert status == 200
     return dict(said)
+
+
+def tag(pipeline: Pipeline, batch: str) -> str:
+    """How the tickets of a batch begin."""
+    known = Batches(pipeline.deployment).get(batch)
+    assert known is not None
+    return known.tag
 
 
 def lines(pipeline: Pipeline, batch: str) -> list[dict[str, Any]]:
@@ -253,24 +259,18 @@ def test_a_limit_that_others_reach_while_rows_are_read(
 @pytest.mark.parametrize(
     ("limit", "statuses"), [(4, [200, 200, 200, 200]), (2, [200, 200, 429, 429]), (1, [200, 429, 429, 429])]
 )
+@pytest.mark.parametrize(("owner", "name"), [(Outcomes, "put"), (MeterStore, "take"), (MeterStore, "close")])
+@pytest.mark.parametrize("after", [False, True])
 def test_the_last_units_are_still_there_when_their_worker_has_died(
-    pipeline: Pipeline, limit: int, statuses: list[int]
+    pipeline: Pipeline, owner: Any, name: str, after: bool, limit: int, statuses: list[int]
 ) -> None:
     pipeline.create_key("sandbox", limits={Api.PLATE: limit})
     batch = submit(pipeline, [pipeline.put("car.jpg")] * 4)
-    with dying(Outcomes, "put", after=False):
+    with dying(owner, name, after):
         pipeline.drain()
     assert [row["status"] for row in lines(pipeline, batch)] == statuses
     assert (pipeline.used(), pipeline.tickets()) == (limit, [])
-
-
-def test_what_a_run_that_died_has_taken_is_given_back_to_the_next(pipeline: Pipeline) -> None:
-    pipeline.create_key("sandbox", limits={Api.PLATE: 4})
-    batch = submit(pipeline, [pipeline.put("car.jpg")] * 4)
-    pipeline.deployment.meters.take(KEY_ID, Api.PLATE, 3, f"{batch[:12]}-1.000000")
-    pipeline.drain()
-    assert [row["status"] for row in lines(pipeline, batch)] == [200] * 4
-    assert (pipeline.used(), pipeline.tickets()) == (4, [])
+    assert len(pipeline.recognized) == (8 if name == "put" and not after else 4)
 
 
 def test_rows_of_which_none_is_read_are_not_counted_at_all(pipeline: Pipeline) -> None:
@@ -283,34 +283,33 @@ def test_rows_of_which_none_is_read_are_not_counted_at_all(pipeline: Pipeline) -
     assert (show(pipeline, batch)["state"], pipeline.used()) == ("finished", 0)
 
 
-def test_a_child_waits_until_few_others_have_units_in_hand(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each write of the key's item pays for all that is in it."""
+def test_a_child_waits_until_few_others_have_units_in_hand(pipeline: Pipeline) -> None:
+    """Each write of the key's item pays for all that is in it; what was read meanwhile is not read again."""
     images, batch = begun(pipeline, 5)
     meters = pipeline.deployment.meters
-    others = [meters.take(KEY_ID, Api.PLATE, 1, f"{batch[:12]}-{n}.") for n in range(100, 100 + MOST_IN_HAND)]
+    others = [
+        meters.take(KEY_ID, Api.PLATE, 1, f"{tag(pipeline, batch)}-{n}.")
+        for n in range(100, 100 + MOST_IN_HAND)
+    ]
     for upload in range(MOST_IN_HAND):
         meters.consume_by_id(KEY_ID, Api.PLATE, f"{upload:032x}")
-    slept = []
-
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        if len(slept) == 3:
-            meters.close(others.pop(), read=0)
-
-    clock = SimpleNamespace(monotonic=time.monotonic, sleep=sleep)
-    monkeypatch.setattr("carsight_service.queue.batches.time", clock)
-    worker = pipeline.workers[Api.PLATE]
-    assert worker.handle(a_child(pipeline, batch, images), Invocation(300_000))["read"] == 5
-    assert (len(slept), len(pipeline.recognized)) == (3, 5)
+    worker, child = pipeline.workers[Api.PLATE], a_child(pipeline, batch, images)
+    for attempt in range(3):
+        with pytest.raises(TryLater):
+            worker.handle(child | {"attempt": attempt}, Invocation(300_000))
+    assert len(pipeline.recognized) == 5
+    meters.close(others.pop(), read=0)
+    assert worker.handle(child | {"attempt": 3}, Invocation(300_000))["read"] == 5
+    assert len(pipeline.recognized) == 5
     # Tickets that nobody closes any more hold nobody up for long.
-    others.append(meters.take(KEY_ID, Api.PLATE, 1, f"{batch[:12]}-99."))
+    others.append(meters.take(KEY_ID, Api.PLATE, 1, f"{tag(pipeline, batch)}-99."))
     more = a_child(pipeline, batch, images)
     for item in more["Items"]:
         item["row"] += 5
-    assert worker.handle(more, Invocation(300_000))["read"] == 5
-    assert len(slept) == 3 + TURNS
+    with pytest.raises(TryLater):
+        worker.handle(more | {"attempt": PATIENT_ATTEMPTS - 1}, Invocation(300_000))
+    assert worker.handle(more | {"attempt": PATIENT_ATTEMPTS}, Invocation(300_000))["read"] == 5
+    assert len(pipeline.recognized) == 10
 
 
 # -- at least once, and only once ----------------------------------------------------------------------------
@@ -350,6 +349,7 @@ def check_whole(pipeline: Pipeline, batch: str, images: list[str]) -> None:
 
 POINTS = [
     (Outcomes, "get"),
+    (Outcomes, "pay"),
     (Outcomes, "open"),
     (MeterStore, "take"),
     (BatchWorker, "_row"),
@@ -376,8 +376,8 @@ def test_twenty_deaths_lose_double_and_miscount_nothing(pipeline: Pipeline) -> N
     def mortal(name: str, real: Any) -> Any:
         def dying(*arguments: Any, **more: Any) -> Any:
             nonlocal deaths
-            dies = deaths < 20 and chance.random() < (0.005 if name == "_row" else 0.15)
-            if name == "_row" and arguments[1].attempt >= SUSPICIOUS_ATTEMPTS:
+            dies = deaths < 20 and chance.random() < (0.005 if name == "_row" else 0.1)
+            if name == "_row" and arguments[1].attempt >= PATIENT_ATTEMPTS:
                 dies = False  # that row would be blamed, as it should
             deaths += dies
             answer = None if dies and chance.random() < 0.5 else real(*arguments, **more)
@@ -686,6 +686,7 @@ def test_rows_that_are_being_read_when_a_batch_is_stopped_cost_nothing(
         ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")
     pipeline.drain()
     check_whole(pipeline, batch, images)
+    assert len(pipeline.recognized) == 5
 
 
 @pytest.mark.parametrize("redriven", [False, True])
@@ -715,15 +716,54 @@ def test_a_batch_that_ends_while_a_child_stands_still(
     check_whole(pipeline, batch, images)
 
 
+def test_whoever_settles_while_a_child_is_counted_pays_with_its_units(pipeline: Pipeline) -> None:
+    """As an end does that is told twice, when the batch has been redriven by then."""
+    images, batch = begun(pipeline, 5)
+    outcomes, known = Outcomes(pipeline.deployment), Batches(pipeline.deployment).get(batch)
+    assert known is not None
+
+    def settled(take: Callable[..., Any], *arguments: Any) -> Any:
+        grant = take(*arguments)
+        outcomes.settle(known)
+        return grant
+
+    with once(MeterStore, "take", settled):
+        child = a_child(pipeline, batch, images)
+        assert pipeline.workers[Api.PLATE].handle(child, Invocation(300_000))["read"] == 5
+    assert (pipeline.used(), pipeline.tickets()) == (5, [])
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+
+
+def test_what_a_run_leaves_that_dies_after_the_end_is_closed_when_that_is_told_again(
+    pipeline: Pipeline,
+) -> None:
+    images, batch = begun(pipeline, 5)
+
+    def late(take: Callable[..., Any], *arguments: Any) -> None:
+        ask(pipeline, "DELETE", f"/v1/batches/{batch}")
+        pipeline.drain()
+        take(*arguments)
+        raise Died
+
+    with once(MeterStore, "take", late), pytest.raises(Died):
+        pipeline.workers[Api.PLATE].handle(a_child(pipeline, batch, images), Invocation(300_000))
+    assert (pipeline.used(), len(pipeline.tickets())) == (10, 1)
+    again = {"detail": {"name": batch, "status": "ABORTED", "redriveCount": 0}}
+    BatchJobs(pipeline.deployment).handle(again, Invocation())
+    check_ended(pipeline, batch)
+    assert pipeline.used() == 5
+
+
 def check_ended(pipeline: Pipeline, batch: str) -> None:
     """Of a batch that was stopped, what is in the result is charged, and nothing else stored or charged."""
     said = show(pipeline, batch)
     read = sum(row["status"] == 200 for row in lines(pipeline, batch))
     assert (said["state"], said["read"], pipeline.used(), pipeline.tickets()) == ("cancelled", read, read, [])
     outcomes = Outcomes(pipeline.deployment)
-    ended = Batches(pipeline.deployment).get(batch)
-    assert ended is not None
-    assert sum(outcome.read for outcome in outcomes.all(ended)) == read
+    listed = pipeline.s3.list_objects_v2(Bucket=pipeline.results, Prefix=f"parts/{batch}/")
+    stored = [outcomes.get(item["Key"]) for item in listed.get("Contents", ())]
+    assert sum(outcome.read for outcome in stored if outcome and outcome.is_paid) == read
 
 
 def test_stops_redrives_and_deaths_in_any_order(pipeline: Pipeline) -> None:
@@ -783,11 +823,15 @@ def test_stops_redrives_and_deaths_in_any_order(pipeline: Pipeline) -> None:
     assert set(events) == {event.__name__ for event in happen}
 
 
-def test_a_batch_whose_machine_is_gone_is_stopped_when_another_starts(pipeline: Pipeline) -> None:
-    """As under ``make run``, which keeps no executions: units that were open are given back."""
+@pytest.mark.parametrize("leaves", [(Outcomes, "put"), (MeterStore, "take"), (MeterStore, "close")])
+def test_a_batch_whose_machine_is_gone_is_stopped_when_another_starts(
+    pipeline: Pipeline, leaves: tuple[Any, str]
+) -> None:
+    """As under ``make run``, which keeps no executions: what has been read is counted, and in the result."""
     images, batch = begun(pipeline, 60)
-    pipeline.workers[Api.PLATE].handle(a_child(pipeline, batch, images[:50]), Invocation(300_000))
-    pipeline.deployment.meters.take(KEY_ID, Api.PLATE, 10, f"{batch[:12]}-51.")
+    child, worker = a_child(pipeline, batch, images[:50]), pipeline.workers[Api.PLATE]
+    with dying(*leaves, after=True), suppress(Died):
+        worker.handle(child, Invocation(300_000))
     pipeline.machine().end_what_was_interrupted(pipeline.table)
     said = show(pipeline, batch)
     assert (said["state"], said["done"], pipeline.used(), pipeline.tickets()) == ("cancelled", 50, 43, [])
@@ -813,12 +857,11 @@ def test_a_child_that_fails_for_good(pipeline: Pipeline) -> None:
 
 @contextmanager
 def failing(pipeline: Pipeline, batch: str, row: int) -> Iterator[None]:
-    """Every run of the child whose first row is ``row`` dies, with units of the key in hand."""
+    """Every run of the child whose first row is ``row`` dies."""
     read = BatchWorker.read
 
     def dies(self: BatchWorker, event: Any, deadline: float) -> Any:
         if event["Items"][0]["row"] == row:
-            pipeline.deployment.meters.take(KEY_ID, Api.PLATE, 50, f"{batch[:12]}-{row}.")
             raise Died
         return read(self, event, deadline)
 
@@ -1444,6 +1487,32 @@ def test_a_redrive_is_begun_once_when_its_token_is_forgotten(
     assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 200
     pipeline.drain()
     check_whole(pipeline, batch, images)
+
+
+@pytest.mark.parametrize("gone", ["ExecutionNotRedrivable", "ExecutionDoesNotExist"])
+@pytest.mark.parametrize(
+    ("method", "path", "status", "state"),
+    [("POST", "/redrive", 400, "failed"), ("DELETE", "", 200, "cancelled")],
+)
+def test_a_redrive_that_was_lost_and_cannot_be_begun_any_more_has_ended(
+    pipeline: Pipeline, method: str, path: str, status: int, state: str, gone: str
+) -> None:
+    """Step Functions redrives for fourteen days, and knows an execution for ninety."""
+    _, batch = begun(pipeline, 5)
+    with failing(pipeline, batch, row=1):
+        pipeline.drain()
+    lose_redrive(pipeline, batch, after=False, dies=True)
+    assert show(pipeline, batch)["finished"] is None
+    refused = Mock(side_effect=ClientError({"Error": {"Code": gone, "Message": ""}}, "RedriveExecution"))
+    with pytest.MonkeyPatch.context() as patch:
+        for operation in ("redrive_execution", "describe_execution")[: 1 + (gone == "ExecutionDoesNotExist")]:
+            patch.setattr(pipeline.states, operation, refused)
+        assert ask(pipeline, method, f"/v1/batches/{batch}{path}")[0] == status
+        said = show(pipeline, batch)
+        assert (said["state"], said["done"], pipeline.used()) == (state, 0, 0)
+        assert said["finished"] and said["results"]
+        assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 400
+        assert show(pipeline, batch)["state"] == state
 
 
 def test_a_batch_of_another_key_is_not_there(pipeline: Pipeline) -> None:

@@ -31,12 +31,9 @@ if TYPE_CHECKING:
 
 _ID = re.compile("[0-9a-f]{32}")
 
-KEPT = timedelta(days=30)
-"""How long a batch is known."""
-
-NAME_KEPT = timedelta(days=120)
-"""The same for one with an ``Idempotency-Key``. Step Functions begins no execution of the same name for 90
-days after it has ended: if the batch were forgotten before, a repeat would be told of one that never runs."""
+KEPT = timedelta(days=120)
+"""How long a batch is known. Step Functions begins no execution of the same name for 90 days after it has
+ended: if the batch were forgotten before, a repeat of its request would be told of one that never runs."""
 
 Kind = Literal["jsonl", "csv", "parquet", "manifest"]
 
@@ -77,6 +74,11 @@ class Batch:
     api: Api
     created: str
     """ISO 8601, UTC."""
+    asked: str
+    """SHA-256 of what was asked for, and must be asked for again under the same ``Idempotency-Key``."""
+    tag: str
+    """How its tickets begin, at random: whoever chooses an ``Idempotency-Key`` can make the ids of two
+    batches begin alike, and one would give back what the other has counted."""
     regions: tuple[str, ...] = ()
     """Region codes that the caller expects in its photos."""
     state: State = "running"
@@ -89,11 +91,6 @@ class Batch:
     detail: str | None = None
     """Why it has failed, for whoever submitted it."""
     redrives: int = 0
-    asked: str = ""
-    """SHA-256 of what was asked for with an ``Idempotency-Key``, and must be asked for again under it."""
-    tag: str = ""
-    """How its tickets begin, where its id is not random: whoever chooses an ``Idempotency-Key`` can make the
-    ids of two batches begin alike, and one would give back what the other has counted."""
     pending: int | None = None
     """Rows that wait, and rows that are being read: known where the engine was asked, and has begun."""
     running: int | None = None
@@ -117,7 +114,7 @@ class Batch:
 
     def tickets(self, first_row: int | None = None) -> str:
         """Return how the tickets of the child that begins with ``first_row`` begin; without, of all."""
-        return f"{self.tag or self.id[:12]}-" + (f"{first_row}." if first_row else "")
+        return f"{self.tag}-" + (f"{first_row}." if first_row else "")
 
     @staticmethod
     def row_of(ticket: str) -> int:
@@ -152,11 +149,10 @@ class Batches:
         """Note the batch, write the ``lines`` of its list if they are here, and have its rows read.
 
         One that was begun before is returned as it is, once what was missing of that has been done. Raises
-        ``IdempotencyKeyReused`` where another request has begun it. If it raises anything else, there is no
-        batch, or one that the next request of the same ``Idempotency-Key`` begins: another may be at it now.
+        ``IdempotencyKeyReused`` where another request has begun it. If it raises anything else, the next
+        request of the same ``Idempotency-Key`` begins it, and nobody else knows of it.
         """
-        kept = NAME_KEPT if batch.asked else KEPT
-        item = batch.to_item() | {"expires": expiry(self.deployment.clock(), kept)}
+        item = batch.to_item() | {"expires": expiry(self.deployment.clock(), KEPT)}
         wanted = {"account": batch.account, "api": batch.api, "list": asdict(rows)}
         settings, aws = self.deployment.settings, self.deployment.aws
         table, begun, is_new = settings.table_name, batch, "attribute_not_exists(pk)"
@@ -166,18 +162,12 @@ class Batches:
             begun = self.get(batch.id) or batch
             if begun.asked != batch.asked:
                 raise IdempotencyKeyReused from None
-        if begun.state != "running":
-            return begun
-        start, machine = aws.states.start_execution, settings.batches_machine_arn
-        try:
+        if begun.state == "running":
+            start, machine = aws.states.start_execution, settings.batches_machine_arn
             if lines:
                 self.deployment.storage.write_result(rows.key, lines, "application/jsonl")
             with suppress(_Refused):
                 _asked(start, stateMachineArn=machine, name=batch.id, input=json.dumps(wanted))
-        except Exception:
-            if not batch.asked:
-                _asked(aws.work.delete_item, TableName=table, Key=_key(batch.id))
-            raise
         return begun
 
     def progress(self, batch: Batch) -> Batch:
@@ -196,7 +186,7 @@ class Batches:
         """Read no more rows of a batch; one that has ended is left as it is."""
         if batch.state == "running":
             if batch.redrives:
-                self._complete_redrive(batch)  # what never began has no end either, and would not be joined
+                self._begin_redrive(batch, "cancelled")  # what never begins has no end that is joined
             stop = self.deployment.aws.states.stop_execution
             with suppress(_Refused):
                 _asked(stop, executionArn=self._execution(batch), cause="Stopped by its owner")
@@ -208,37 +198,32 @@ class Batches:
         Raises ``InvalidRequest`` where it is another, or has ended too long ago. Where it raises
         ``StoreUnavailable`` it may run again, and is to be asked again: a redrive is begun once.
         """
-        refused = InvalidRequest(
-            "Only a batch that has failed or been stopped, within 14 days, can be redriven; one that was "
-            "stopped just now may need a minute to come to rest"
-        )
-        if batch.state == "running" and batch.redrives:
-            self._complete_redrive(batch)
-            return batch
-        again = {"state": "running", "redrives": batch.redrives + 1, "finished": None, "detail": None}
+        otherwise: State = "failed"
         # Until its end has been joined, what is open in the meter is closed, and must be no redriven child's.
-        is_over = batch.state in ("failed", "cancelled") and batch.finished
-        running = self.change(batch, **again) if is_over else None
-        if running is None:
-            raise refused
-        redrive = self.deployment.aws.states.redrive_execution
-        try:
-            _asked(redrive, executionArn=self._execution(batch), clientToken=running.delivery)
-        except _Refused as error:
-            self.change(running, **{name: getattr(batch, name) for name in again})
-            raise refused from error
-        return running
+        if batch.state in ENDS.values() and batch.finished and not batch.detail:
+            again = self.change(batch, state="running", redrives=batch.redrives + 1, finished=None)
+            otherwise, batch = batch.state, again or batch
+        if batch.state != "running" or not batch.redrives or not self._begin_redrive(batch, otherwise):
+            raise InvalidRequest(
+                "Only a batch that has failed or been stopped, within 14 days, can be redriven; one that was "
+                "stopped just now may need a minute to come to rest"
+            )
+        return batch
 
-    def _complete_redrive(self, batch: Batch) -> None:
+    def _begin_redrive(self, batch: Batch, otherwise: State) -> bool:
         """Begin the redrive of a running batch, unless it has begun: whoever asked for it may have died.
 
-        A token is known for fifteen minutes; by then the number of redrives, which may lag, is certain.
+        A batch that cannot be redriven any more has ended as ``otherwise`` says, and the answer is False. A
+        token is known for fifteen minutes; by then the number of redrives, which may lag, is certain.
         """
         states, execution = self.deployment.aws.states, self._execution(batch)
-        with suppress(_Refused):
-            begun: int = _asked(states.describe_execution, executionArn=execution)["redriveCount"]
-            if begun < batch.redrives:
+        try:
+            if _asked(states.describe_execution, executionArn=execution)["redriveCount"] < batch.redrives:
                 _asked(states.redrive_execution, executionArn=execution, clientToken=batch.delivery)
+        except _Refused:
+            self.end(batch, state=otherwise, redrives=batch.redrives - 1)
+            return False
+        return True
 
     def _execution(self, batch: Batch) -> str:
         machine = self.deployment.settings.batches_machine_arn or ""

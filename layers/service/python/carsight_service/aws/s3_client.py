@@ -82,16 +82,16 @@ class ObjectClient:
         answer: Mapping[str, Any] = self._others().get_object(**wanted)
         return answer
 
-    def put_object(self, **wanted: Any) -> None:
+    def put_object(self, **wanted: Any) -> Mapping[str, Any]:
         """Put an object into a bucket of this region.
 
-        Arguments are botocore's: ``Bucket``, ``Key`` and ``Body``, ``Metadata``, and ``IfMatch`` or
-        ``IfNoneMatch``. The object may be written twice if the first answer is lost.
+        Arguments and answer are botocore's: ``Bucket``, ``Key`` and ``Body``, ``Metadata``, and ``IfMatch``
+        or ``IfNoneMatch``. The object may be written twice if the first answer is lost.
         """
         if self._is_ours(wanted["Bucket"]):
-            self._exchange("PUT", wanted, wanted["Body"])
-        else:
-            self._others().put_object(**wanted)
+            return {"ETag": self._exchange("PUT", wanted, wanted["Body"]).headers.get("etag", "")}
+        answer: Mapping[str, Any] = self._others().put_object(**wanted)
+        return answer
 
     def _is_ours(self, bucket: str) -> bool:
         return _PLAIN_BUCKET.fullmatch(bucket) is not None and bucket not in self._elsewhere

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from carsight_service.aws.signed import failure
 from carsight_service.batch_store import RESULTS, Batch, Batches, Kind, List, State
-from carsight_service.contract.api import Api
+from carsight_service.contract.api import Api, bounded_json
 from carsight_service.contract.errors import InvalidRequest, StoreUnavailable
 from carsight_service.contract.lists import Row, parse_regions, parse_row, read_rows
 
@@ -64,19 +64,19 @@ def parse_batch(body: bytes, content_type: str, query: Mapping[str, Sequence[str
     """
     kind = content_type.lower()
     asked: Mapping[str, Any] = {}
+    address = ""
     if "csv" in kind or "jsonl" in kind or "ndjson" in kind:
         rows = list(read_rows(io.BytesIO(body), "csv" if "csv" in kind else "jsonl", MAX_BODY_ROWS))
     else:
         asked = _json_object(body)
-        images = asked.get("images")
-        if asked.get("list") is not None and images is None:
-            images = []
-        if not isinstance(images, list) or len(images) > MAX_BODY_ROWS:
-            raise _no_list()
+        images, address = asked.get("images") or [], asked.get("list") or ""
+        are_either = isinstance(images, list) and isinstance(address, str) and bool(images) != bool(address)
+        if not are_either or len(images) > MAX_BODY_ROWS:
+            raise InvalidRequest(
+                f"images must be a list of 1 to {MAX_BODY_ROWS} URLs or S3 keys, or list the address of a "
+                "list in S3"
+            )
         rows = [parse_row(image, number) for number, image in enumerate(images, 1)]
-    address = asked.get("list", "")
-    if not isinstance(address, str) or bool(address) == bool(rows):
-        raise _no_list()
     apis = [*([asked["api"]] if asked.get("api") is not None else []), *query.get("api", ())]
     if not apis or any(api not in tuple(Api) for api in apis):
         raise InvalidRequest(f"api must be {' or '.join(Api)}")
@@ -84,23 +84,13 @@ def parse_batch(body: bytes, content_type: str, query: Mapping[str, Sequence[str
     return BatchRequest(Api(apis[0]), rows, parse_regions(hints), address)
 
 
-def _no_list() -> InvalidRequest:
-    return InvalidRequest(
-        f"images must be a list of 1 to {MAX_BODY_ROWS} URLs or S3 keys, or list the address of a list in S3"
-    )
-
-
 def _json_object(body: bytes) -> Mapping[str, Any]:
-    refused = InvalidRequest(
-        "The list must be JSON, or CSV with the content type text/csv, JSON Lines with application/jsonl"
-    )
-    # A list holds few brackets, and each that is read as JSON's takes up to 200 bytes.
-    if body.count(b"{") + body.count(b"[") > MAX_BRACKETS:
-        raise refused
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        raise refused from None
+        value = bounded_json(body.decode(json.detect_encoding(body)), MAX_BRACKETS)
+    except ValueError:
+        raise InvalidRequest(
+            "The list must be JSON, or CSV with the content type text/csv, JSON Lines with application/jsonl"
+        ) from None
     return value if isinstance(value, dict) else {"images": value}
 
 
@@ -112,14 +102,13 @@ def submit(
     Raises ``InvalidRequest`` where its list cannot be read, and ``IdempotencyKeyReused``.
     """
     batches, created = Batches(deployment), deployment.clock().isoformat(timespec="seconds")
-    name = _digest(f"{account} {token}")[:32] if token else secrets.token_hex(16)
-    batch = Batch(name, account, key_id, request.api, created, request.regions)
-    if token:
-        batch = replace(batch, asked=_digest(repr(request)), tag=secrets.token_hex(6))
+    name = _digest(f"{account} {token or secrets.token_hex(16)}")[:32]
+    asked, tag = _digest(repr(request)), secrets.token_hex(6)
+    batch = Batch(name, account, key_id, request.api, created, asked, tag, request.regions)
     rows = List("rows", deployment.storage.results_bucket, batch.object("list.jsonl"))
     if request.address:
         rows = _named_list(deployment, account, request.address)
-        if not (token and batches.get(name)):
+        if not batches.get(batch.id):
             _look_at(deployment.aws.s3, rows, request.address)
     else:
         batch = replace(batch, rows=len(request.rows))

@@ -1,41 +1,37 @@
-"""A child of a batch's map: some fifty rows are read, counted under one ticket, and stored together.
-
-They are counted once they are read, like a call: a ticket is in the meter for as long as it takes to store
-what it pays for, and all children of a key share that item.
+"""A child of a batch's map: some fifty rows are read, stored together, and counted under one ticket.
 
 Step Functions may run a child twice, at once or after its worker died. What a child has come to is one object
-of the results bucket, its outcome, and that object alone decides: units are charged for the outcome that
-names their ticket, and given back for any other. Whoever runs a child, or ends its batch, first closes the
-tickets that are open: where there is no outcome, a void one is stored, in whose place only those put another
-who have seen it. Whoever comes late with an outcome of the same child finds one there, and returns it.
+of the results bucket, its outcome, stored once. Then it is paid: units are taken for the rows that were read,
+and the outcome is replaced by one that names the ticket they were taken under, which S3 lets only one do.
+Whoever finds an outcome unpaid, the child's next run or the end of its batch, pays it. Units are charged for
+the ticket that the outcome names, and those of any other are given back.
 
     a worker dies with   the next run
     rows read            reads them again
-    units taken          gives them back, and reads again
-    outcome stored       closes its ticket, and returns it
+    outcome stored       takes units, and pays it
+    units taken          pays it with them
+    outcome paid         closes its ticket
 
-A photo that ends its worker each time ends as a row too: from the third attempt on, each row is noted before
+A photo that ends its worker each time ends as a row too: from the fifth attempt on, each row is noted before
 it is read, and the one that was being read when the worker died is left out.
 """
 
 from __future__ import annotations
 
 import json
-import random
 import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from carsight_service.aws.signed import failure
 from carsight_service.aws.storage import INCOMING, upload_prefix
 from carsight_service.batch_store import Batch, Batches
-from carsight_service.contract.api import MAX_IMAGE_BYTES
 from carsight_service.contract.errors import (
     InternalError,
     InvalidImage,
@@ -65,10 +61,7 @@ CHILD_SECONDS = 110.0
 """What reading a child may take, fifty rows whose hosts do not answer included."""
 
 MOST_IN_HAND = 20
-"""Tickets in a meter from which on a child waits with its own: every write of the item pays for all of it."""
-
-TURNS, TURN_SECONDS = 12, 2.0
-"""How often a child waits to be counted, and how long at most each time; then it takes its units anyway."""
+"""Tickets in a meter from which on a child comes back later: every write of the item pays for all of it."""
 
 AHEAD = 8
 """Photos that are fetched while one is read."""
@@ -77,15 +70,13 @@ OUTCOMES_AHEAD = 32
 """Outcomes that are fetched while one is joined: 200,000 of ten million rows, each in some 20 ms."""
 
 PATIENT_ATTEMPTS = 4
-"""How often a child is tried again where a row's store does not answer; then the row ends as it is."""
-
-SUSPICIOUS_ATTEMPTS = 2
-"""From which attempt on a child notes which row it reads; one that ends its worker then is left out."""
+"""How often a child is simply tried again. Then a row whose store does not answer ends as it is, and the row
+that is being read is noted: one that ends its worker is left out of the next attempt."""
 
 _STOPPED = "the batch was stopped"
 
-_VOID = "void"
-"""The ticket of an outcome that stands for none."""
+_UNPAID = "unpaid"
+"""The ticket of an outcome whose rows have not been counted."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -100,47 +91,53 @@ class ChildRow:
     input: Any
     """What ``contract.lists.parse_row`` takes."""
 
-    def answer(self, status: int, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the row of a result: which row of the list it is, and what it has come to."""
-        about = {"input": self.input}
+    @property
+    def about(self) -> dict[str, Any]:
+        """What its line in a result says of it, whatever it has come to."""
         with suppress(InvalidRequest):
             row = parse_row(self.input, self.row)
-            about = {"input": row.image} if row.id is None else {"id": row.id, "input": row.image}
-        return {"row": self.row, **about, "status": status, **body}
-
-    def refusal(self, batch: Batch, error: ServiceError, links: Any) -> dict[str, Any]:
-        """Return the row of a result that could not be read."""
-        return self.answer(error.status, envelope(error, f"{batch.id}-{self.row}", links))
+            return {"row": self.row, **({} if row.id is None else {"id": row.id}), "input": row.image}
+        return {"row": self.row, "input": self.input}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """What a child has come to."""
 
+    row: int
+    """Its first row, which names the child."""
+    read: int
+    """How many rows were answered with a 200, and so are charged."""
+    ticket: str
+    """What its units were counted under."""
     lines: bytes
     """Its rows as JSON Lines."""
-    read: int = 0
-    """How many rows were answered with a 200, and so are charged."""
-    ticket: str = "none"
-    """What its units were counted under."""
     etag: str = ""
-    """S3's name for these bytes, where they were found there."""
+    """S3's name for the object, once it is there."""
 
     @classmethod
-    def of(cls, rows: Sequence[Mapping[str, Any]], ticket: str = "none") -> Outcome:
-        """Return the outcome that ``rows`` are."""
+    def of(cls, rows: Sequence[Mapping[str, Any]], ticket: str = _UNPAID) -> Outcome:
+        """Return the outcome that ``rows`` are; there is nothing to be paid where none was read."""
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        return cls(lines.encode(), sum(row["status"] == 200 for row in rows), ticket)
+        read = sum(row["status"] == 200 for row in rows)
+        return cls(rows[0]["row"], read, ticket if read else "none", lines.encode())
 
     @classmethod
-    def void(cls) -> Outcome:
-        """Return one that says that there is none; each has bytes of its own, for S3 to tell them apart."""
-        return cls(secrets.token_bytes(16), ticket=_VOID)
+    def from_object(cls, found: Mapping[str, Any]) -> Outcome:
+        """Return the outcome that an object of S3 is."""
+        head, _, lines = found["Body"].read().partition(b"\n")
+        return cls(**json.loads(head), lines=lines, etag=found["ETag"])
 
     @property
-    def is_void(self) -> bool:
-        """Whether the child has come to nothing yet."""
-        return self.ticket == _VOID
+    def body(self) -> bytes:
+        """What its object holds: a line about it, by which S3 tells paid from unpaid, and its rows."""
+        about = {"row": self.row, "read": self.read, "ticket": self.ticket}
+        return json.dumps(about).encode() + b"\n" + self.lines
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether its units have been counted."""
+        return self.ticket != _UNPAID
 
     def paid_by(self, grant: Grant) -> int:
         """Return how many of the units of ``grant`` it keeps."""
@@ -159,52 +156,79 @@ class Outcomes:
 
     def get(self, key: str) -> Outcome | None:
         """Return the outcome under ``key``, None where there is none."""
-        if (found := self._object(key)) is None:
-            return None
-        about = found["Metadata"]
-        return Outcome(found["Body"].read(), int(about["read"]), about["ticket"], found["ETag"])
+        found = self._object(key)
+        return Outcome.from_object(found) if found else None
 
-    def put(self, key: str, outcome: Outcome, instead: Outcome | None = None) -> Outcome:
+    def put(self, batch: Batch, outcome: Outcome, instead: Outcome | None = None) -> Outcome:
         """Store an outcome where there is none, or ``instead`` of one; return the one that is there then."""
         condition: Any = {"IfMatch": instead.etag} if instead else {"IfNoneMatch": "*"}
-        about = {"read": str(outcome.read), "ticket": outcome.ticket}
+        which: Any = {"Bucket": self._bucket, "Key": batch.part(outcome.row)}
         try:
-            self.deployment.aws.photos.put_object(
-                Bucket=self._bucket, Key=key, Body=outcome.lines, Metadata=about, **condition
-            )
+            stored = self.deployment.aws.photos.put_object(**which, Body=outcome.body, **condition)
         except Exception as error:
-            if failure(error).code != "PreconditionFailed" or (found := self.get(key)) is None:
+            if failure(error).code != "PreconditionFailed" or (found := self.get(which["Key"])) is None:
                 raise
             return found
+        outcome.etag = stored["ETag"]
         return outcome
 
-    def decide(self, key: str, otherwise: Outcome) -> Outcome:
-        """Return the outcome under ``key``, which is ``otherwise`` from now on where there is none."""
-        found = self.get(key)
-        return self.put(key, otherwise, found) if found is None or found.is_void else found
+    def pay(self, batch: Batch, outcome: Outcome) -> Outcome:
+        """Count what was read of a child, once whoever does it; return its outcome, which is paid then."""
+        meters, grants = self.deployment.meters, self.open(batch, outcome.row)
+        if not outcome.is_paid:
+            ticket, units = f"{batch.tickets(outcome.row)}{secrets.token_hex(3)}", 0
+            refusal: ServiceError
+            try:
+                grants = grants or [meters.take(batch.account, batch.api, outcome.read, ticket)]
+                ticket, units = grants[0].ticket, grants[0].units
+                refusal = LimitExceeded(grants[0].usage, self.deployment.clock())
+            except StoreUnavailable:
+                raise
+            except ServiceError as error:  # the key, its plan or its limit
+                refusal = error
+            paid = replace(outcome, ticket=ticket)
+            if units < outcome.read:
+                rows = [json.loads(line) for line in outcome.lines.splitlines()]
+                for row in [row for row in rows if row["status"] == 200][units:]:
+                    rows[row["row"] - outcome.row] = self.refused(batch, row, refusal)
+                paid = Outcome.of(rows, ticket)
+            outcome = self.put(batch, paid, outcome)
+        for grant in grants:
+            meters.close(grant, outcome.paid_by(grant))
+        return outcome
+
+    def refused(self, batch: Batch, row: Mapping[str, Any], error: ServiceError) -> dict[str, Any]:
+        """Return the line of a result for a row that could not be read, or not be counted."""
+        about = {name: row[name] for name in ("row", "id", "input") if name in row}
+        refusal = envelope(error, f"{batch.id}-{row['row']}", self.deployment.settings)
+        return {**about, "status": error.status, **refusal}
+
+    def settle(self, batch: Batch) -> None:
+        """Close the tickets that runs of children have left open: each has an outcome, which is paid then."""
+        for row in {batch.row_of(grant.ticket) for grant in self.open(batch)}:
+            if outcome := self.get(batch.part(row)):
+                self.pay(batch, outcome)
 
     def all(self, batch: Batch) -> Iterator[Outcome]:
-        """Yield the outcomes of a batch, in the order of its list, a few of them in memory."""
+        """Yield the outcomes of a batch, each paid, in the order of its list, a few of them in memory."""
         pages = self.deployment.aws.s3.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=batch.part()
         )
         keys = filter(None, pages.search("Contents[].Key"))
         with closing(fetched_ahead(self.get, keys, OUTCOMES_AHEAD)) as outcomes:
             for _, found in outcomes:
-                if (outcome := found.result()) and not outcome.is_void:
-                    yield outcome
+                if outcome := found.result():
+                    yield outcome if outcome.is_paid else self.pay(batch, outcome)
 
-    def open(self, batch: Batch) -> list[Grant]:
-        """Return what is counted and not closed of children, of this batch and others of its account."""
+    def open(self, batch: Batch, first_row: int | None = None) -> list[Grant]:
+        """Return what is counted and not closed of one child, or of all of a batch."""
         granted = self.deployment.meters.granted(batch.account, batch.api)
-        return [grant for grant in granted if "-" in grant.ticket]  # no upload's ticket has a dash
+        return [grant for grant in granted if grant.ticket.startswith(batch.tickets(first_row))]
 
-    def settle(self, batch: Batch, first_row: int | None = None) -> None:
-        """Close the open tickets of one child, or of all of a batch: nothing is stored under them then."""
-        for grant in self.open(batch):
-            if grant.ticket.startswith(batch.tickets(first_row)):
-                outcome = self.decide(batch.part(batch.row_of(grant.ticket)), Outcome.void())
-                self.deployment.meters.close(grant, outcome.paid_by(grant))
+    def is_crowded(self, batch: Batch) -> bool:
+        """Whether many children of the batch's key, of others too, are being counted."""
+        granted = self.deployment.meters.granted(batch.account, batch.api)
+        return sum("-" in grant.ticket for grant in granted) >= MOST_IN_HAND  # no upload's has a dash
 
     def noted(self, batch: Batch, first_row: int) -> list[int]:
         """Return the rows of a child that its worker may have died over."""
@@ -216,15 +240,12 @@ class Outcomes:
         self.deployment.storage.write_result(batch.notes(first_row), json.dumps(rows).encode())
 
     def _object(self, key: str) -> Any:
-        which: Any = {"Bucket": self._bucket, "Key": key}
         try:
-            found: Any = self.deployment.aws.photos.get_object(**which)
+            return self.deployment.aws.photos.get_object(Bucket=self._bucket, Key=key)
         except Exception as error:
             if failure(error).code == "NoSuchKey":
                 return None
             raise
-        is_whole = found["ContentLength"] <= MAX_IMAGE_BYTES  # which is what this client brings at most
-        return found if is_whole else self.deployment.aws.s3.get_object(**which)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,16 +281,17 @@ class BatchWorker:
         batch = self._running(event["BatchInput"]["batch"])
         if batch is None:
             raise TryLater(_STOPPED)
-        rows = [ChildRow(**item) for item in event["Items"]]
-        child = Child(batch, rows, event["attempt"], min(deadline, time.monotonic() + CHILD_SECONDS))
+        rows, attempt = [ChildRow(**item) for item in event["Items"]], event["attempt"]
+        child = Child(batch, rows, attempt, min(deadline, time.monotonic() + CHILD_SECONDS))
         with timed(self._deployment.timer) as stages:
+            outcome = self._outcomes.get(batch.part(child.first)) or self._read(child)
             with stage("keys"):
-                self._outcomes.settle(batch, child.first)
-            outcome = self._outcomes.get(batch.part(child.first))
-            if outcome is None or outcome.is_void:
-                outcome = self._read(child, outcome)
-        if outcome.is_void:
-            raise TryLater(_STOPPED)
+                # Looked at behind the outcome: whoever ends the batch notes that before it looks for these.
+                if self._running(batch.id) is None:
+                    raise TryLater(_STOPPED)
+                if not outcome.is_paid and attempt < PATIENT_ATTEMPTS and self._outcomes.is_crowded(batch):
+                    raise TryLater("others are being counted")
+                outcome = self._outcomes.pay(batch, outcome)
         about = {"row": child.first, "rows": len(rows), "read": outcome.read}
         milliseconds = {name: round(value, 1) for name, value in stages.items()}
         logger.info("rows read", extra={"batch": batch.id, **about, "ms": milliseconds})
@@ -280,115 +302,63 @@ class BatchWorker:
         batch = self._batches.get(batch_id)
         return batch if batch and batch.state == "running" else None
 
-    def _read(self, child: Child, void: Outcome | None) -> Outcome:
-        """Store what a child comes to, in the place of a ``void`` outcome where there is one.
-
-        Return what is stored then: another run's, or a void outcome where the batch has ended meanwhile.
-        """
-        rows = [item.answer(200, {}) for item in child.rows]  # as far as is known
+    def _read(self, child: Child) -> Outcome:
+        """Store what a child comes to; return what is stored then, which may be another run's."""
         try:
             with stage("keys"):
                 self._deployment.meters.admit_by_id(child.batch.account, child.batch.api)
-            rows = self._rows(child)
-            if not (units := sum(row["status"] == 200 for row in rows)):
-                return self._store(child, Outcome.of(rows), void)
-            with stage("keys"):
-                grant = self._take(child, units)
         except StoreUnavailable:
             raise
         except ServiceError as refused:  # the key, its plan or its limit
-            return self._store(child, Outcome.of(self._charged(child, rows, 0, refused)), void)
-        # Looked at behind the ticket: whoever ends the batch notes that before it looks for tickets.
-        runs = self._running(child.batch.id)
-        over = LimitExceeded(grant.usage, self._deployment.clock())
-        rows = self._charged(child, rows, grant.units, over)
-        outcome = self._store(child, Outcome.of(rows, grant.ticket) if runs else Outcome.void(), void)
-        with stage("keys"):
-            self._deployment.meters.close(grant, outcome.paid_by(grant))
-        return outcome
-
-    def _store(self, child: Child, mine: Outcome, void: Outcome | None) -> Outcome:
+            rows = [self._outcomes.refused(child.batch, item.about, refused) for item in child.rows]
+        else:
+            rows = self._rows(child)
+        mine = Outcome.of(rows)
         with stage("store"):
-            outcome = self._outcomes.put(child.batch.part(child.first), mine, void)
+            outcome = self._outcomes.put(child.batch, mine)
         if outcome is mine:
-            self._batches.add(child.batch, mine.read, len(child.rows) - mine.read)
+            self._batches.add(child.batch, mine.read, len(rows) - mine.read)
         return outcome
-
-    def _take(self, child: Child, units: int) -> Grant:
-        """Take the units of a child, when its turn has come: what it has read would have to be read again.
-
-        The ticket has a name of its own, so that a run that comes late, when another has closed its ticket,
-        has none to it.
-        """
-        batch = child.batch
-        ticket = f"{batch.tickets(child.first)}{secrets.token_hex(3)}"
-        turns = TURNS
-        while True:
-            try:
-                if not turns or len(self._outcomes.open(batch)) < MOST_IN_HAND:
-                    return self._deployment.meters.take(batch.account, batch.api, units, ticket)
-            except StoreUnavailable:
-                if not turns:
-                    raise
-            turns -= 1
-            time.sleep(random.uniform(0, TURN_SECONDS))
-
-    def _charged(
-        self, child: Child, rows: list[dict[str, Any]], units: int, refusal: ServiceError
-    ) -> list[dict[str, Any]]:
-        """Return ``rows``, with those that were read beyond so many ``units`` refused."""
-        for at, row in enumerate(rows):
-            if row["status"] == 200 and (units := units - 1) < 0:
-                rows[at] = self._refused(child, child.rows[at], refusal)
-        return rows
 
     def _rows(self, child: Child) -> list[dict[str, Any]]:
         """Read the rows of a child, but for those that have ended its worker."""
-        is_suspicious = child.attempt >= SUSPICIOUS_ATTEMPTS
-        fatal = self._outcomes.noted(child.batch, child.first) if is_suspicious else []
-
-        def note(fatal: Sequence[int]) -> None:
-            if is_suspicious:
-                self._outcomes.note(child.batch, child.first, fatal)
-
+        is_noted = child.attempt >= PATIENT_ATTEMPTS
+        fatal = self._outcomes.noted(child.batch, child.first) if is_noted else []
         rows: list[dict[str, Any]] = []
-        try:
-            with closing(fetched_ahead(partial(self._fetch, child.batch), child.rows)) as photos:
-                for item, photo in photos:
-                    if item.row in fatal:
-                        row = self._refused(child, item, InternalError(child.batch.api))
-                    else:
-                        note([*fatal, item.row])
-                        row = self._row(child, item, photo)
-                    rows.append(row)
-        except Exception:
-            note(fatal)  # no row's fault
-            raise
-        note(fatal)  # nor will it be, whatever happens to what they have come to
+        with closing(fetched_ahead(partial(self._fetch, child.batch), child.rows)) as photos:
+            for item, photo in photos:
+                if item.row in fatal:
+                    fault = InternalError(child.batch.api)
+                    rows.append(self._outcomes.refused(child.batch, item.about, fault))
+                    continue
+                if is_noted:
+                    self._outcomes.note(child.batch, child.first, [*fatal, item.row])
+                rows.append(self._row(child, item, photo))
+        if is_noted:  # no row's fault, whatever happens to what they have come to
+            self._outcomes.note(child.batch, child.first, fatal)
         return rows
 
     def _row(self, child: Child, item: ChildRow, photo: Future[tuple[Row, bytes]]) -> dict[str, Any]:
         """Read one row. Raises where that is worth another attempt; anything else is the row's answer."""
+        refused = partial(self._outcomes.refused, child.batch, item.about)
         if time.monotonic() + SECONDS_A_ROW > child.deadline:
-            return self._refused(child, item, RequestTimedOut())  # it would be as slow again
+            return refused(RequestTimedOut())  # it would be as slow again
         start = self._deployment.timer()
         try:
             with stage("load"):
                 row, image = photo.result(SECONDS_A_ROW)
             answer = self._recognize(image, row.regions or child.batch.regions)
             milliseconds = (self._deployment.timer() - start) * 1000
-            return item.answer(200, answer.body(f"{child.batch.id}-{item.row}", milliseconds))
+            body = answer.body(f"{child.batch.id}-{item.row}", milliseconds)
+            return {**item.about, "status": 200, **body}
         except Exception as error:
             refusal = translate(OutOfTime() if isinstance(error, TimeoutError) else error, child.batch.api)
             # What is waited for in vain is an object: a URL is given up before that.
             if isinstance(refusal, StoreUnavailable | RequestTimedOut) and child.attempt < PATIENT_ATTEMPTS:
                 raise
-            answered = self._refused(child, item, refusal)
+            answered = refused(refusal)
             forget_frames(error)
             return answered
-
-    def _refused(self, child: Child, item: ChildRow, error: ServiceError) -> dict[str, Any]:
-        return item.refusal(child.batch, error, self._deployment.settings)
 
     def _fetch(self, batch: Batch, item: ChildRow) -> tuple[Row, bytes]:
         """Return a row and the bytes that it names.

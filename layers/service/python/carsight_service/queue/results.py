@@ -91,14 +91,14 @@ class BatchJobs:
             return {"id": batch_id, "state": "redriven"}
         if not batch.finished:
             batch = self._finish(batch, state, manifest)
+        self._outcomes.settle(batch)
         return {"id": batch.id, "state": batch.state, "read": batch.read, "failed": batch.failed}
 
     def _finish(self, batch: Batch, state: State, manifest: str) -> Batch:
         if state != "finished" and batch.state == "running":
-            # First of all: a child that takes units from now on finds that the batch is over. Somebody may be
-            # stopping it at this moment, or be told of the same end.
+            # First of all: a child that has been read from now on finds that the batch is over. Somebody may
+            # be stopping it at this moment, or be told of the same end.
             batch = self._batches.change(batch, state=state) or self._batches.get(batch.id) or batch
-        self._outcomes.settle(batch)
         failures = (
             json.loads(self._body(self._bucket, manifest).read())["ResultFiles"]["FAILED"] if manifest else ()
         )
@@ -121,11 +121,10 @@ class BatchJobs:
     def _give_up(self, batch: Batch, failures: str) -> None:
         """Refuse the rows of children that have failed for good, few enough for the map to go on."""
         for record in self._body(self._bucket, failures).iter_lines(1 << 20):
-            rows = [ChildRow(**item) for item in json.loads(json.loads(record)["Input"])["Items"]]
-            refused = [
-                row.refusal(batch, InternalError(batch.api), self._deployment.settings) for row in rows
-            ]
-            self._outcomes.decide(batch.part(rows[0].row), Outcome.of(refused))
+            items = [ChildRow(**item) for item in json.loads(json.loads(record)["Input"])["Items"]]
+            fault = InternalError(batch.api)
+            rows = [self._outcomes.refused(batch, item.about, fault) for item in items]
+            self._outcomes.put(batch, Outcome.of(rows))
 
     def _join(self, batch: Batch) -> tuple[int, int]:
         """Write the results; return how many rows were read, and how many were not."""

@@ -4,8 +4,7 @@
     python -m benchmarks.cost --batch 16 [--waiting 80]
 
 ``--batch`` is what a million rows of a batch cost, by CPU-milliseconds a row (``benchmarks.batch``), with
-``--waiting`` for each photo: as children of a map, and as messages of ten rows that fetch one after another.
-And how fast it is, as far as they read and as one key can be counted.
+``--waiting`` for each photo, and how fast they are read, as far as one key can be counted.
 
 ``--warm`` and ``--cold`` are CPU-milliseconds on one core: of a warm request (``benchmarks.warm``), and from
 a function's start to its first answer (``benchmarks.cold``). ``--waiting`` are milliseconds that a request
@@ -35,13 +34,12 @@ PER_MILLION = {
 
 
 ROWS_A_CHILD = 50
-ROWS_A_MESSAGE = 10
 WRITE_UNIT, READ_UNIT = 0.625, 0.125
 """Dollars for a million units of DynamoDB, on demand."""
 
 S3_PUT, S3_GET = 5.00, 0.40
-METER_BYTES, CHILD_TICKET_BYTES, ROW_TICKET_BYTES = 500, 76, 70
-"""Of a meter's item, and of each ticket in it: of a child, or as it was of a row."""
+METER_BYTES, TICKET_BYTES = 500, 76
+"""Of a meter's item, and of each child's ticket in it."""
 
 IN_HAND_SECONDS = 0.06
 """How long a child has a ticket there: one PUT of S3 and two calls of DynamoDB."""
@@ -55,47 +53,34 @@ def dollars_of_compute(row_milliseconds: float) -> float:
     return row_milliseconds * 1000 * MEGABYTES_PER_VCPU / 1024 * GB_SECOND["x86_64"]
 
 
-def write_units(tickets: int, each: int = CHILD_TICKET_BYTES) -> int:
+def write_units(tickets: int) -> int:
     """Return how many units one write of a meter takes while so many tickets are open in it."""
-    return -(-(METER_BYTES + tickets * each) // 1024)
+    return -(-(METER_BYTES + tickets * TICKET_BYTES) // 1024)
 
 
 def read_units(tickets: int) -> int:
-    """Return how many units it takes to read a meter with so many children's tickets, as it stands."""
-    return -(-(METER_BYTES + tickets * CHILD_TICKET_BYTES) // 4096)
+    """Return how many units it takes to read a meter with so many tickets, as it stands."""
+    return -(-(METER_BYTES + tickets * TICKET_BYTES) // 4096)
 
 
-def batch(work: float, waiting: float, at_once: int = 100) -> dict[str, tuple[float, float]]:
-    """Return what a million rows cost as children of a map, and as messages with a ticket a row; by item."""
-    children, messages = 1_000_000 / ROWS_A_CHILD, 1_000_000 / ROWS_A_MESSAGE
+def batch(work: float, waiting: float, at_once: int = 100) -> dict[str, float]:
+    """Return what a million rows cost, by item."""
+    children = 1_000_000 / ROWS_A_CHILD
     row = max(work, waiting / AHEAD)
     seconds = row * ROWS_A_CHILD / 1000
     tickets = min(MOST_IN_HAND, round(at_once / seconds * IN_HAND_SECONDS))
     one = 1 / 1_000_000
     return {
-        "Step Functions: children, and a transition for each": (children * (1.00 * one + 0.000025), 0.0),
-        "Step Functions: their seconds, at 64 MB": (children * seconds * 0.0625 * 0.00001667, 0.0),
-        "SQS: send, receive, delete": (0.0, messages * 3 * 0.40 * one),
-        "Lambda, requests": (children * 0.20 * one, messages / 2 * 0.20 * one),
-        "Lambda, reading": (dollars_of_compute(row), dollars_of_compute(work + waiting)),
-        "counting": (
-            children * 2 * write_units(tickets) * WRITE_UNIT * one,
-            # Ten workers, each halfway through its rows.
-            (1_000_000 * write_units(10 * ROWS_A_MESSAGE // 2, ROW_TICKET_BYTES) + messages)
-            * WRITE_UNIT
-            * one,
-        ),
-        "state and progress; leases": (
-            # The batch and the meter are looked at twice, and the rows are added up.
-            children * (WRITE_UNIT + (3 + read_units(tickets)) * READ_UNIT) * one,
-            messages * (3 * WRITE_UNIT + 2 * READ_UNIT) * one,
-        ),
-        "S3: photos": (S3_GET, S3_GET),
-        "S3: outcomes of children, parts of messages": (
-            children * (2 * S3_PUT + 2 * S3_GET) * one,
-            messages * (S3_PUT + S3_GET) * one,
-        ),
-        "logs: 0.4 KB a child, 2 KB a row": (children * 0.4 * 0.0000005, 1.00),
+        "Step Functions: children, and a transition for each": children * (1.00 * one + 0.000025),
+        "Step Functions: their seconds, at 64 MB": children * seconds * 0.0625 * 0.00001667,
+        "Lambda, requests": children * 0.20 * one,
+        "Lambda, reading": dollars_of_compute(row),
+        "counting": children * 2 * write_units(tickets) * WRITE_UNIT * one,
+        # The batch and the meter are looked at twice, and the rows are added up.
+        "state and progress": children * (WRITE_UNIT + (3 + read_units(tickets)) * READ_UNIT) * one,
+        "S3: photos": S3_GET,
+        "S3: outcomes": children * (2 * S3_PUT + 2 * S3_GET) * one,
+        "logs: 0.4 KB a child": children * 0.4 * 0.0000005,
     }
 
 
@@ -111,16 +96,13 @@ def milliseconds(work: float, waiting: float, memory: int) -> float:
     return work / min(1.0, memory / MEGABYTES_PER_VCPU) + waiting
 
 
-def show_batch(items: dict[str, tuple[float, float]]) -> None:
+def show_batch(items: dict[str, float]) -> None:
     """Print what a million rows cost, item by item."""
-    print("| dollars for a million rows | children of a map | messages of ten rows |")
-    print("|---|---:|---:|")
-    for name, (child, message) in items.items():
-        print(f"| {name} | {child:.3f} | {message:.3f} |")
-    engine = [sum(cost[way] for name, cost in items.items() if name[:3] in ("Ste", "SQS")) for way in (0, 1)]
-    print(f"| **the engine** | **{engine[0]:.2f}** | **{engine[1]:.2f}** |")
-    totals = [sum(cost[way] for cost in items.values()) for way in (0, 1)]
-    print(f"| **all** | **{totals[0]:.2f}** | **{totals[1]:.2f}** |")
+    print("| dollars for a million rows | |")
+    print("|---|---:|")
+    for name, dollars in items.items():
+        print(f"| {name} | {dollars:.3f} |")
+    print(f"| **all** | **{sum(items.values()):.2f}** |")
 
 
 def show_speed(work: float, waiting: float) -> None:

@@ -15,7 +15,7 @@ def trimmed(monkeypatch: pytest.MonkeyPatch) -> tuple[Heap, list[int], list[int]
     calls: list[int] = []
     monkeypatch.setattr(heap, "resident_bytes", lambda: sizes.pop(0))
     one = Heap()
-    monkeypatch.setattr(one, "_trim", calls.append)
+    monkeypatch.setattr(one, "_malloc_trim", calls.append)
     return one, sizes, calls
 
 
@@ -24,8 +24,8 @@ def test_nothing_is_given_back_until_the_process_has_grown(
 ) -> None:
     one, sizes, calls = trimmed
     sizes += [100, 100 + SLACK]
-    one.give_back()
-    one.give_back()
+    one.trim()
+    one.trim()
     assert calls == []
 
 
@@ -35,20 +35,20 @@ def test_what_is_left_after_one_trim_is_what_the_next_goes_by(
     one, sizes, calls = trimmed
     sizes += [100, 101 + SLACK, 90 + SLACK, 91 + 2 * SLACK, 200]
     for _ in range(3):
-        one.give_back()
+        one.trim()
     assert (calls, sizes) == ([0, 0], [])
 
 
 def test_memory_below_a_piece_that_stays_is_given_back() -> None:
     one = Heap()
-    if one._trim is None:
+    if one._malloc_trim is None:
         pytest.skip("the C library is not glibc")
-    one._trim(0)  # what other tests have left free would be taken first
-    one.give_back()
+    one._malloc_trim(0)  # what other tests have left free would be taken first
+    one.trim()
     pieces = [bytearray(50_000) for _ in range(2_000)]
     stays = pieces[-1]
     full = heap.resident_bytes()
     del pieces
-    one.give_back()
+    one.trim()
     assert heap.resident_bytes() < full - 50_000_000
     assert len(stays) == 50_000

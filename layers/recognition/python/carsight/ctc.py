@@ -154,19 +154,19 @@ def _align(probabilities: Probabilities, text: str, alphabet: str) -> list[list[
 
 
 def character_scores(probabilities: Probabilities, text: str, alphabet: str) -> list[float]:
-    """Return for each character of ``text`` its share of all that is said where it stands, 0..1.
+    """Return for each character of ``text`` its share of all probability where it stands, 0..1.
 
     It stands anywhere between its neighbors' steps: a net that cannot tell at which step gives each a part.
-    What is said there of the neighbors themselves is theirs, and a blank says less than one character.
+    The neighbors' own probability there is theirs, and blanks count for less than one character.
     """
     steps = align(probabilities, text, alphabet)
     labels = [BLANK, *(alphabet.index(character) + 1 for character in text), BLANK]
     begin, scores = 0, []
     for place, own_steps in enumerate(steps, 1):
         end = steps[place][0] if place < len(steps) else len(probabilities)
-        said = probabilities[begin:end].sum(axis=0).tolist()
+        masses = probabilities[begin:end].sum(axis=0).tolist()
         others = {BLANK, labels[place - 1], labels[place + 1]} - {labels[place]}
-        scores.append(said[labels[place]] / max(1.0, sum(said) - sum(said[other] for other in others)))
+        scores.append(masses[labels[place]] / max(1.0, sum(masses) - sum(masses[other] for other in others)))
         begin = own_steps[-1] + 1
     return scores
 

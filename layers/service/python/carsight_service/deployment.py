@@ -45,7 +45,7 @@ class Deployment:
         """Make the deployment that ``environment`` describes. Raises ``ValueError`` if it is unusable."""
         settings = Settings.read(environment)
         deployment = cls(settings)
-        deployment.heap.keep_one()
+        deployment.heap.use_one_arena()
         if settings.tracing:
             telemetry.trace()
         return deployment

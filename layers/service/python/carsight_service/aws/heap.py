@@ -23,34 +23,34 @@ class Heap:
 
     def __init__(self) -> None:
         library = ctypes.CDLL(None)
-        self._trim = getattr(library, "malloc_trim", None) if _STATM.exists() else None
+        self._malloc_trim = getattr(library, "malloc_trim", None) if _STATM.exists() else None
         self._mallopt = getattr(library, "mallopt", None)
         self._after_last: int | None = None
 
-    def keep_one(self) -> None:
+    def use_one_arena(self) -> None:
         """Allocate from a single arena.
 
         Otherwise the first threads get one each, and what a photo has freed in one is no use to the next
-        photo's thread: 357 MB where 240 are enough, and 99 MB left behind instead of 48.
+        photo's thread; docs/decisions.md says what that takes.
         """
         if self._mallopt is not None:
             self._mallopt(_ARENA_MAX, 1)
-            # Keep the top of the heap between photos, as far as ``give_back`` leaves it: faulting it in again
+            # Keep the top of the heap between photos, as far as ``trim`` leaves it: faulting it in again
             # takes 3 % of the time of a 12-megapixel label.
             self._mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
             self._mallopt(_TRIM_THRESHOLD, SLACK)
 
-    def give_back(self) -> None:
+    def trim(self) -> None:
         """Return free memory to the system if the process has grown since the last time.
 
         Otherwise glibc keeps what is free below a block in use: 58 MB after 500 hostile calls.
         """
-        if self._trim is None:
+        if self._malloc_trim is None:
             return
         if self._after_last is None:
             self._after_last = resident_bytes()
         elif resident_bytes() > self._after_last + SLACK:
-            self._trim(0)
+            self._malloc_trim(0)
             self._after_last = resident_bytes()
 
 

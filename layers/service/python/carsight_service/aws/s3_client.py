@@ -68,14 +68,14 @@ class ObjectClient:
                     raise
                 self._elsewhere.add(bucket)
             else:
-                said, content = response.headers, response.content
+                headers, content = response.headers, response.content
                 return {
                     "Body": io.BytesIO(content),
-                    "ContentLength": max(len(content), int(said.get("content-length", 0))),
-                    "ETag": said.get("etag", ""),
+                    "ContentLength": max(len(content), int(headers.get("content-length", 0))),
+                    "ETag": headers.get("etag", ""),
                     "Metadata": {
                         name[len(_METADATA) :]: value
-                        for name, value in said.items()
+                        for name, value in headers.items()
                         if name.startswith(_METADATA)
                     },
                 }

@@ -243,10 +243,10 @@ def _require_api(account: model.Account, api: Api) -> None:
 def _first(error: ValidationError) -> str:
     """Return what is wrong with a body, in one line."""
     problem = error.errors(include_url=False, include_input=False)[0]
-    said = problem["msg"].removeprefix("Value error, ")
+    text = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "string_pattern_mismatch":
-        said = PATTERNS_IN_WORDS[str(problem["loc"][0])]
-    return ": ".join((*map(str, problem["loc"]), said))
+        text = PATTERNS_IN_WORDS[str(problem["loc"][0])]
+    return ": ".join((*map(str, problem["loc"]), text))
 
 
 def openapi_json(_: Call) -> Response:

@@ -64,7 +64,7 @@ class Endpoint:
             partial(self._refuse, log_fields),
         )
         self._meters.answered()
-        self._deployment.heap.give_back()
+        self._deployment.heap.trim()
         return response
 
     def _refuse(self, log_fields: dict[str, Any], error: ServiceError) -> Response:
@@ -82,7 +82,7 @@ class Endpoint:
             raise NotFound
         if request.method not in route.operations:
             raise MethodNotAllowed(*route.operations)
-        key = request.key or route.dialect.key_for_nobody(self._deployment.settings)
+        key = request.key or route.dialect.default_key(self._deployment.settings)
         if key is None:
             raise MissingKey(self._api)
         read = partial(self._read, request, route.dialect, key, context, log_fields)
@@ -116,10 +116,10 @@ class Endpoint:
 
     def _recognized(self, request: Request, dialect: Dialect, image: bytes, regions: Sequence[str]) -> Answer:
         """Read as the request's dialect and options say."""
-        recognize = self._with_vehicles if dialect.tells_of_vehicles(request) else self._recognize
+        recognize = self._with_vehicles if dialect.wants_vehicles(request) else self._recognize
         if self._api is Api.PLATE:
             recognize = request.plate_options.choose(recognize)
-        return dialect.recognize(recognize, request)(image, regions)
+        return dialect.adapt(recognize, request)(image, regions)
 
     def _load(self, request: Request, log_fields: dict[str, Any]) -> tuple[bytes, Sequence[str]]:
         log_fields["source"] = request.source and type(request.source).__name__.removesuffix("Source").lower()

@@ -1,4 +1,4 @@
-"""Every route, said once: path, methods, answers, errors, the API that it reads for, and its dialect.
+"""Every route in one table: path, methods, answers, errors, the API that it reads for, and its dialect.
 
 The endpoints route by ``ROUTES``, the description is rendered from it (``openapi``), and a test compares it
 with ``template.yaml``. Answers, bodies and parameters are named as the description's components are, so that
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 class Dialect:
     """CarsXE's: the contract as it stands."""
 
-    def recognize(self, recognize: Recognize, request: Request) -> Recognize:
+    def adapt(self, recognize: Recognize, request: Request) -> Recognize:
         """Wrap ``recognize`` so that it answers ``request`` in this dialect."""
         return recognize
 
-    def tells_of_vehicles(self, request: Request) -> bool:
-        """Return whether ``request`` asks for vehicles without a plate, and there is an answer for them."""
+    def wants_vehicles(self, request: Request) -> bool:
+        """Return whether ``request`` asks for vehicles without a plate, and this dialect can answer them."""
         return False
 
     def finish(self, body: dict[str, Any], usage: Usage) -> dict[str, Any]:
@@ -44,22 +44,22 @@ class Dialect:
         """Turn ``error`` into what this dialect's clients expect."""
         return error
 
-    def key_for_nobody(self, settings: Settings) -> str | None:
-        """Return the key that pays for requests without one, where there is one."""
+    def default_key(self, settings: Settings) -> str | None:
+        """Return the key that is charged for requests without one; None refuses them."""
         return None
 
 
 class SnapshotDialect(Dialect):
     """Plate Recognizer's Snapshot API, imported when a request speaks it."""
 
-    def recognize(self, recognize: Recognize, request: Request) -> Recognize:
+    def adapt(self, recognize: Recognize, request: Request) -> Recognize:
         """Answer as Snapshot does."""
         from carsight_service.http import snapshot
 
         return snapshot.as_snapshot(recognize, request)
 
-    def tells_of_vehicles(self, request: Request) -> bool:
-        """Look at ``detection_mode``."""
+    def wants_vehicles(self, request: Request) -> bool:
+        """Return whether ``detection_mode`` is ``vehicle``."""
         return request.plate_options.vehicles
 
     def finish(self, body: dict[str, Any], usage: Usage) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class SnapshotDialect(Dialect):
 
         return snapshot.as_refusal(error)
 
-    def key_for_nobody(self, settings: Settings) -> str | None:
+    def default_key(self, settings: Settings) -> str | None:
         """Return the deployment's key for clients without a token."""
         return settings.snapshot_key
 

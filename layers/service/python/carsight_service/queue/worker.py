@@ -61,7 +61,7 @@ class Worker:
         try:
             return self._handled(event, context)
         finally:
-            self._heap.give_back()
+            self._heap.trim()
 
     def _handled(self, event: Event, context: Context) -> Any:
         if "Items" in event:

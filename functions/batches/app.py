@@ -1,4 +1,4 @@
-"""What the batches' state machine has done beside reading: lists are looked at, results joined."""
+"""The steps of the batches' state machine that read no photo: lists are checked, results joined."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Boxes and quadrilaterals in pixels of the upright photo, what lies within them, and which way is up.
 
-A box or four corners are reckoned with as plain numbers, here and elsewhere: numpy takes five times as long
-for so few.
+Boxes and single quadrilaterals are computed with as plain numbers, here and elsewhere: numpy takes five
+times as long for so few.
 """
 
 from __future__ import annotations

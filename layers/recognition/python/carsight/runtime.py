@@ -1,7 +1,4 @@
-"""How ONNX models are opened: once per process, with no more threads than the function has processors.
-
-And how a picture gets into one.
-"""
+"""Opening ONNX models, with no more threads than the function has processors, and preparing their input."""
 
 from __future__ import annotations
 
@@ -55,9 +52,10 @@ def session(path: Path) -> ort.InferenceSession:
 
 
 def once(make: Callable[[], T]) -> Callable[[], T]:
-    """Return what calls ``make`` the first time that it is called, and returns the same from then on.
+    """Return a function that calls ``make`` the first time, and returns the same result from then on.
 
-    Threads that call meanwhile wait for it. An error is raised to whoever met it; the next one tries again.
+    Threads that call it meanwhile wait. Where ``make`` raises, its caller gets the error and the next call
+    tries again.
     """
     lock = Lock()
     made: list[T] = []
@@ -75,10 +73,10 @@ def once(make: Callable[[], T]) -> Callable[[], T]:
 def picture_input(
     session: ort.InferenceSession, *, centered: bool = False
 ) -> Callable[[Sequence[Pixels]], NDArray[Any]]:
-    """Return what makes of pictures (B times H x W x 3, BGR) what ``session`` takes as its ``image``.
+    """Return the function that turns pictures (B of H x W x 3, BGR) into the ``image`` of ``session``.
 
-    That is either B x 3 x H x W float32, 0..1, or -1..1 where it is ``centered``, or B x H x W/g x 3g uint8,
-    the pictures' bytes in groups of g pixels (training/model_files.py).
+    The input is either B x 3 x H x W float32, 0..1, or -1..1 where it is ``centered``, or B x H x W/g x 3g
+    uint8, the pictures' bytes in groups of g pixels (training/model_files.py).
     """
     (image,) = session.get_inputs()
     if image.type != "tensor(uint8)":

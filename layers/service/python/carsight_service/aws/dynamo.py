@@ -1,4 +1,4 @@
-"""What every item and expression of the table is written with."""
+"""Items and expressions of the table: their times, values and names."""
 
 from __future__ import annotations
 

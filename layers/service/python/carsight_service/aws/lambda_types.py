@@ -1,4 +1,4 @@
-"""What Lambda hands to a handler, and what it is answered, as far as either is used here."""
+"""Lambda's events, contexts and answers, as far as they are used here."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _GONE = {
     *("PreconditionFailed", "412", "MethodNotAllowed", "405"),
     "KeyTooLongError",
 }
-"""S3's errors for an object deleted, replaced, hidden behind a delete marker, or that cannot be."""
+"""S3's errors for an object deleted, replaced, hidden behind a delete marker, or whose key cannot exist."""
 
 
 def upload_prefix(account: str) -> str:
@@ -70,7 +70,7 @@ class Storage:
         return bucket
 
     def read_photo(self, bucket: str, key: str, version: str | None = None, etag: str | None = None) -> Photo:
-        """Read an object, never more than a photo may have.
+        """Read an object of at most ``MAX_IMAGE_BYTES``.
 
         Raises ``ObjectGone`` where it is not there any more or (by ``etag``) not the same any more,
         ``ImageTooLarge``, and ``StoreUnavailable`` for whatever else goes wrong.

@@ -19,14 +19,14 @@ from carsight_service.cli.output import CommandError, NoAnswer
 from carsight_service.contract.api import Api
 
 AT_ONCE = 8
-"""Requests."""
+"""How many requests a command makes at once."""
 
 _POLL_SECONDS = (0.25, 0.5, 1.0, 2.0)
 
 _RETRIES = Retry(
     3, redirect=False, status_forcelist=(429, 502, 503, 504), raise_on_status=False, backoff_factor=0.5
 )
-"""A POST is not sent again once it may have arrived, but with an ``Idempotency-Key``."""
+"""A POST is not sent again once it may have arrived, unless it carries an ``Idempotency-Key``."""
 
 _RETRIES_OF_ALL = _RETRIES.new(allowed_methods=None)
 
@@ -79,10 +79,13 @@ class Client:
         *,
         token: str | None = None,
     ) -> dict[str, Any]:
-        """Make one request. Raises ``CommandError`` with the answer's message where it is not a 200.
+        """Make one request and return the JSON of its 200.
 
-        ``NoAnswer`` where another attempt may bring one.
         A POST with a ``token``, its ``Idempotency-Key``, is sent again where its answer is lost.
+
+        Raises:
+            CommandError: any other status; the text is the answer's message.
+            NoAnswer: the same, where another attempt may bring a 200.
         """
         headers = {"x-api-key": self._key or "", "content-type": content_type, "idempotency-key": token}
         sent = {name: value for name, value in headers.items() if value}

@@ -17,7 +17,7 @@ class CommandError(Exception):
 
 
 class NoAnswer(CommandError):
-    """What was asked cannot be reached, or is busy: it may answer later."""
+    """The other side cannot be reached, or is busy; a later attempt may succeed."""
 
 
 def add_command(

@@ -98,7 +98,7 @@ class Image(Part):
 
 
 class Answer(Part):
-    """A 200, but for what only the endpoint knows."""
+    """The body of a 200, without the request id and the time, which the endpoint adds."""
 
     def body(self, request_id: str, milliseconds: float) -> dict[str, Any]:
         """Return the JSON object to answer with, ``milliseconds`` after the image's bytes were at hand."""

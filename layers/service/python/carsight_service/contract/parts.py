@@ -65,7 +65,7 @@ class Number(_Rule):
         return value
 
     def schema(self) -> dict[str, Any]:
-        """Name the bounds."""
+        """Return ``minimum`` and ``maximum``."""
         most = {} if self.most is None else {"maximum": self.most}
         return {**most, "minimum": self.least}
 
@@ -83,22 +83,22 @@ class Pattern(_Rule):
         return value
 
     def schema(self) -> dict[str, Any]:
-        """Name the expression."""
+        """Return the expression."""
         return {"pattern": self.pattern}
 
 
 @dataclass(frozen=True)
 class NotEmpty(_Rule):
-    """At least one."""
+    """A tuple of at least one element."""
 
     def __call__(self, value: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Count."""
+        """Refuse an empty tuple."""
         if not value:
             raise ValueError("at least one is needed")
         return value
 
     def schema(self) -> dict[str, Any]:
-        """Say so."""
+        """Return ``minItems``."""
         return {"minItems": 1}
 
 

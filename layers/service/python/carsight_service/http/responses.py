@@ -1,4 +1,4 @@
-"""What API Gateway is answered: a JSON object with every status."""
+"""Answers to API Gateway: a JSON object, whatever the status."""
 
 from __future__ import annotations
 

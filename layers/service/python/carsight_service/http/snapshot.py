@@ -1,7 +1,7 @@
-"""Plate Recognizer's Snapshot API, whose plate object CarsXE's is: a neighbor whose clients are welcome.
+"""Plate Recognizer's Snapshot API, for its clients: CarsXE's plate object is the same.
 
 ``POST /v1/plate-reader/`` takes what ``/platerecognition`` takes (its clients send
-``Authorization: Token KEY`` and a multipart file ``upload``) and answers in Snapshot's way: a photo without a
+``Authorization: Token KEY`` and a multipart file ``upload``) and answers as Snapshot does: a photo without a
 plate is a 200 with empty ``results``, counted as any 200 is; a key that is not served is a 403; ``usage`` is
 in every answer, as Home Assistant's client expects it. ``GET /v1/statistics/`` says what has been used.
 
@@ -37,7 +37,7 @@ from carsight_service.reading import Recognize
 
 
 class ModelMake(Part):
-    """Make and model, which are not told here, in the words that Snapshot has for unknown ones."""
+    """Make and model, which are not recognized here: Snapshot's values for unknown ones."""
 
     make: Literal["generic"] = "generic"
     model: Literal["Unknown"] = "Unknown"

@@ -1,4 +1,4 @@
-"""What lies in a worker's queue: what S3 says of an upload."""
+"""The messages of a worker's queue: S3's notifications of uploads."""
 
 from __future__ import annotations
 

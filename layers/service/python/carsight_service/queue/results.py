@@ -1,4 +1,4 @@
-"""Before a batch's map, and after it: its list is looked at, and its results are joined and announced.
+"""Before a batch's map, and after it: its list is checked, and its results are joined and announced.
 
 Whatever has ended a map, results are joined out of what its children have come to, in the order of the list;
 a redrive joins them anew, with what was missing.
@@ -37,7 +37,7 @@ _PART_BYTES = 8 * 1024 * 1024
 
 
 class BatchJobs:
-    """What the batches' state machine has done beside reading; one per process."""
+    """The steps of the batches' state machine that read no photo; one per process."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment

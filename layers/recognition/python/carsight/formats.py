@@ -154,7 +154,7 @@ def check_size(width: int, height: int, limit: int = MAX_PIXELS, kind: str = "Th
         kind: The subject of the error's text.
     """
     if width * height > limit:
-        over = (width * height - limit) / 1e6
+        over = -(-(width * height - limit) // 100_000) / 10  # never "0.0 more"
         raise TooManyPixels(
             f"{kind} has {width} x {height} pixels, {over:,.1f} megapixels more than the limit of "
             f"{limit / 1e6:g}; send a smaller one"

@@ -16,10 +16,11 @@ from onnxruntime import InferenceSession
 
 from carsight import runtime
 from carsight.detector import Detector, Findings
-from carsight.geometry import turned_back
+from carsight.geometry import Box, turned_back
 from carsight.photo import Photo, decode
 from carsight.plate.reader import TWO_ROWS, Candidate, PlateReader, ReaderTuning, Reading
 from carsight.plate.recognizer import PlateReading, PlateRecognizer, PlateTuning
+from carsight.plate.recognizer import _is_better as is_better
 from carsight.plate.regions import agrees
 from carsight.plate.vehicles import VehicleClassifier
 from training.designs import ONE_ROW
@@ -534,6 +535,16 @@ def test_what_no_vehicle_carries_and_no_country_gives_out_is_a_sign(
     assert alone or (readings.refusal is not None and readings.refusal.reason == "no_plate")
 
 
+def drawn_plate(text: str) -> NDArray[np.uint8]:
+    """Draw a plate of 110 x 520 pixels and nothing else."""
+    plate = np.full((110, 520, 3), 250, np.uint8)
+    cv2.rectangle(plate, (2, 2), (517, 107), (20, 20, 20), 4)
+    width, height = cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, 2.6, 8)[0]
+    place = ((520 - width) // 2, (110 + height) // 2)
+    cv2.putText(plate, text, place, cv2.FONT_HERSHEY_DUPLEX, 2.6, (15, 15, 15), 8, cv2.LINE_AA)
+    return plate
+
+
 @pytest.mark.parametrize(
     "text, ratio, at",
     [("LK12 ABC", 12, 0.0), ("LK12 ABC", 16, 0.0), ("WE 41297", 16, 0.5), ("WE 41297", 20, 1.0)],
@@ -541,17 +552,56 @@ def test_what_no_vehicle_carries_and_no_country_gives_out_is_a_sign(
 def test_a_plate_in_a_strip_of_its_own_height_is_read(
     recognizer: PlateRecognizer, text: str, ratio: int, at: float
 ) -> None:
-    plate = np.full((110, 520, 3), 250, np.uint8)
-    cv2.rectangle(plate, (2, 2), (517, 107), (20, 20, 20), 4)
-    width, height = cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, 2.6, 8)[0]
-    place = ((520 - width) // 2, (110 + height) // 2)
-    cv2.putText(plate, text, place, cv2.FONT_HERSHEY_DUPLEX, 2.6, (15, 15, 15), 8, cv2.LINE_AA)
     strip = np.full((110, 110 * ratio, 3), (90, 92, 95), np.uint8)
     left = round(at * (110 * ratio - 520))
-    strip[:, left : left + 520] = plate
+    strip[:, left : left + 520] = drawn_plate(text)
     (reading,) = recognizer.read(np.asarray(cv2.GaussianBlur(strip, (0, 0), 0.7), np.uint8))
     assert reading.text == text.replace(" ", "").lower()
     assert abs(reading.box.xmin - left) < 60 and abs(reading.box.xmax - left - 520) < 60
+
+
+@pytest.mark.parametrize(
+    "text, degrees, margin",
+    [("HH KL 4821", -8, 0), ("HH KL 4821", 12, 10), ("ZH 123456", -12, 10), ("M X 12", 10, 80)],
+)
+def test_a_tilted_close_up_is_read(
+    recognizer: PlateRecognizer, text: str, degrees: float, margin: int
+) -> None:
+    gray = (120, 120, 120)
+    plate = cv2.copyMakeBorder(
+        drawn_plate(text), margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=gray
+    )
+    height, width = plate.shape[:2]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1)
+    tilted = cv2.GaussianBlur(cv2.warpAffine(plate, turn, (width, height), borderValue=gray), (0, 0), 0.7)
+    (reading,) = recognizer.read(np.asarray(tilted, np.uint8))
+    assert reading.text == text.replace(" ", "").lower()
+
+
+PART, ALL, MORE = ([20, 5, 90, 25], [5, 4, 96, 26], [0, 0, 100, 90])
+"""Boxes of 1,400, 2,002 and 9,000 pixels, each in the next."""
+
+
+@pytest.mark.parametrize(
+    "boxes, texts, answered",
+    [
+        ((PART, ALL), (("kl4821", 1.0), ("hhkl4821", 0.9)), 1),
+        ((PART, ALL), (("kl4821", 1.0), ("hhkl4821", 0.5)), 0),
+        ((PART, ALL), (("kl4821", 1.0), ("ab1234cd", 0.9)), 0),
+        ((PART, ALL), (("kl4821", 0.9), ("kl4821", 1.0)), 0),
+        ((PART, MORE), (("dec", 0.99), ("abc123", 0.9)), 1),
+    ],
+    ids=["part", "unsure", "another", "same", "sticker"],
+)
+def test_of_a_plate_and_a_part_of_it_what_is_sure_to_say_more_is_answered(
+    boxes: tuple[list[int], list[int]], texts: tuple[tuple[str, float], tuple[str, float]], answered: int
+) -> None:
+    readings = [
+        PlateReading(text, score, 0.6, Box(*box), ((0, 0),) * 4, (), (), "de", 1.0, None)
+        for box, (text, score) in zip(boxes, texts, strict=True)
+    ]
+    left = [each for each in readings if not any(is_better(other, each) for other in readings)]
+    assert left == [readings[answered]]
 
 
 def test_a_sticker_is_no_plate_beside_the_one_that_it_is_on(recognizer: PlateRecognizer) -> None:

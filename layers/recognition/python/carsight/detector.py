@@ -94,10 +94,10 @@ class DetectorTuning:
 
     A photo may show nothing but a plate, and the net needs surroundings. Unless the best target is ``sure``
     and on a vehicle, as in 80 of 100 validation photos and none of 80 close-ups, the ``close_up`` run is made
-    too. If a target there is at least ``filling`` as wide or high as the photo and scores ``fallback_score``,
-    it is accepted without a second look and everything inside it - stickers, slogans - is dropped. One that
-    overlaps the photo by ``whole`` is kept beside the others even if ``doubtful``: nothing around it shows
-    that it is a plate, so its text has to.
+    too. A target there that is at least ``filling`` as wide or high as the photo is accepted without a second
+    look. If it scores ``fallback_score``, everything inside it - stickers, slogans - is dropped. Otherwise it
+    is kept beside that, even if ``doubtful``: a tilted plate is, and a part of one may score more. So their
+    texts decide.
 
     A target between ``doubtful`` and ``threshold`` is an answer too, to be decided by its text; with None
     there are none.
@@ -124,7 +124,6 @@ class DetectorTuning:
     edge: float = 0.04
     close_up: WiderLook | None = WiderLook(224, 0.5)
     filling: float = 0.4
-    whole: float = 0.7
     fallbacks: tuple[Fallback, ...] = (Fallback(608, evidence=0.03, gain=1.4),)
     strip: float | None = 6.0
     fallback_score: float = 0.5
@@ -260,9 +259,7 @@ class Detector:
         for proposal in wider:
             box = proposal.target.box
             shares = (box[2:] - box[:2]) / size
-            all_of_it = _overlap(box, np.concatenate([np.zeros(2, np.float32), size])) >= tuning.whole
-            enough = self._least if all_of_it else tuning.fallback_score
-            if proposal.target.score >= enough and shares.max() >= tuning.filling:
+            if proposal.target.score >= self._least and shares.max() >= tuning.filling:
                 filling = _Proposal(proposal.target, proposal.zoom, settled=True)
                 sure = proposal.target.score >= tuning.fallback_score
                 others = (each for each in proposals if not (sure and _lies_in(each.target.box, box)))
@@ -272,16 +269,24 @@ class Detector:
     def _confirmed(
         self, pixels: Pixels, proposals: Sequence[_Proposal], vehicles: Sequence[Detection] = ()
     ) -> list[Detection]:
-        """Return those of ``proposals`` that a second look confirms, or that need none, best first."""
-        seen = [
-            self._refine(pixels, proposal, carrier(proposal.target, vehicles) is not None)
-            for proposal in proposals[: self._tuning.second_looks]
-        ]
-        confirmed = [target for target in seen if target and target.score >= self._least]
+        """Return those of ``proposals`` that a second look confirms, or that need none, best first.
+
+        Of those that overlap the best is kept, and beside it one that needed no second look.
+        """
+        confirmed: list[Detection] = []
+        kept: set[int] = set()
+        for proposal in proposals[: self._tuning.second_looks]:
+            carried = carrier(proposal.target, vehicles) is not None
+            target = self._refine(pixels, proposal, carried)
+            if target and target.score >= self._least:
+                if proposal.settled:
+                    kept.add(len(confirmed))
+                confirmed.append(target)
         if len(confirmed) < 2:
             return confirmed
         scores = np.array([d.score for d in confirmed], np.float32)
-        return [confirmed[i] for i in keep_best(np.stack([d.box for d in confirmed]), scores, 0.4)]
+        kept.update(keep_best(np.stack([d.box for d in confirmed]), scores, 0.4))
+        return sorted((confirmed[i] for i in kept), key=lambda target: -target.score)
 
     def _clear(self, pixels: Pixels, proposals: Sequence[_Proposal]) -> list[Detection]:
         """Return those of ``proposals`` that are confirmed and score ``fallback_score``."""

@@ -200,8 +200,9 @@ class PlateReadings(list[PlateReading]):
         self.vehicles = vehicles
 
 
-_INSIDE, _PART, _SURE_WHOLE = 0.9, 0.2, 0.8
-"""How much of a part is within its plate, how large it is beside that, and what the plate's text scores."""
+_INSIDE, _OVERLAP, _STICKER, _SURE_WHOLE = 0.9, 0.4, 0.2, 0.8
+"""How much of a part is within its plate, or how much two share of what both cover; how large a sticker is
+beside its plate, and what the plate's text scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,16 +257,28 @@ class _View:
         return rectify(self.fine.pixels, self.corners, two_rows, grow, sharp=sharp)
 
 
-def _is_part(reading: PlateReading, of: PlateReading) -> bool:
-    """Whether ``reading`` is a sticker or a word on the plate ``of``, which says more and is sure of it."""
-    part, whole = reading.box, of.box
-    wide = min(part.xmax, whole.xmax) - max(part.xmin, whole.xmin)
-    high = min(part.ymax, whole.ymax) - max(part.ymin, whole.ymin)
-    area, of_whole = ((box.xmax - box.xmin) * (box.ymax - box.ymin) for box in (part, whole))
-    within = wide > 0 and high > 0 and wide * high >= _INSIDE * area
-    return (
-        within and area <= _PART * of_whole and len(of.text) > len(reading.text) and of.score >= _SURE_WHOLE
-    )
+def _is_better(other: PlateReading, reading: PlateReading) -> bool:
+    """Whether ``other`` is of the same plate as ``reading``, a part of it or more, and is to be believed.
+
+    The whole is if it says more and is sure of it: all that the part says, unless that is a sticker or a word
+    on the plate. Otherwise it shows more than the plate, and the part is.
+    """
+    part, whole = sorted((reading, other), key=lambda each: _area(each.box))
+    wide = min(part.box.xmax, whole.box.xmax) - max(part.box.xmin, whole.box.xmin)
+    high = min(part.box.ymax, whole.box.ymax) - max(part.box.ymin, whole.box.ymin)
+    area, of_whole, shared = _area(part.box), _area(whole.box), max(wide, 0) * max(high, 0)
+    same = shared >= _INSIDE * area or shared > _OVERLAP * (area + of_whole - shared)
+    if reading is other or not same:
+        return False
+    sticker = area <= _STICKER * of_whole
+    says_more = len(whole.text) > len(part.text) and whole.score >= _SURE_WHOLE
+    if says_more and (sticker or part.text in whole.text):
+        return other is whole
+    return other is part and not sticker
+
+
+def _area(box: Box) -> int:
+    return (box.xmax - box.xmin) * (box.ymax - box.ymin)
 
 
 class PlateRecognizer:
@@ -326,7 +339,7 @@ class PlateRecognizer:
             self._answer(photo, plate, reading, vehicle, attempt.quarters)
             for plate, reading, vehicle in attempt.found
         ]
-        readings = [reading for reading in readings if not any(_is_part(reading, of) for of in readings)]
+        readings = [each for each in readings if not any(_is_better(other, each) for other in readings)]
         readings.sort(key=lambda reading: reading.detection_score * reading.score, reverse=True)
         bare = attempt.bare[: self._tuning.most_vehicles] if vehicles else ()
         return PlateReadings(

@@ -370,6 +370,16 @@ def test_a_sure_text_tells_which_way_up_the_others_are(sure: str, turned: int) -
     assert naming.asked == 2 + turned
 
 
+@pytest.mark.parametrize("height, crops", [(20, 2), (10, 1), (5, 0)])
+def test_how_large_a_plate_is_says_how_often_it_is_read(height: int, crops: int) -> None:
+    """Upright and upside down, upright alone, or not at all."""
+    zoom = height / 52  # its height in the photo
+    small = cv2.resize(photo("plate_de").pixels, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+    counter = Counting(session("reader"), 0.5)
+    assembled(lambda: counter, tuning=PlateTuning(sure=0.0)).read(np.asarray(small, np.uint8))
+    assert counter.crops == crops
+
+
 class Noting(PlateReader):
     """A reader that notes what it is given, and can read none of it."""
 

@@ -79,7 +79,8 @@ class PlateTuning:
     scores ``legible``; a lesser one has to read like a plate, as signs and grilles look like one: its text
     must score ``plausible`` and hold a digit, which words on signs do not. One that the detector doubts needs
     a text that scores ``convincing``. Of a plate lower than ``least_height`` the refusal says that it is too
-    small.
+    small; it is not read upside down, and one lower than ``smallest`` not at all: of 120 such plates three
+    would be answered, none of them with what it says.
 
     Signs: what no vehicle carries and says something that is of no country's series is a sign, as are dates
     and telephone numbers: of 4,300 labeled plates outside the four countries where many owners choose their
@@ -128,6 +129,7 @@ class PlateTuning:
     plausible: float = 0.1
     convincing: float = 0.9
     least_height: float = 12.0
+    smallest: float = 6.0
     fewest: int = 4
     clear: float = 0.6
     clear_alone: float = 0.9
@@ -384,6 +386,10 @@ class PlateRecognizer:
         found, doubted, unsure, upright = [], [], [], False
         seen = self._detector.find(photo.pixels, quarters)
         for plate in seen.targets:
+            height = sides(plate.corners)[1] / photo.scale
+            if height < self._tuning.smallest:
+                doubted.append((plate, _NOTHING))
+                continue
             reading = self._read_plate(photo, plate, regions)
             vehicle = carrier(plate, seen.vehicles, quarters)
             high = not quarters and self._stands_high(plate, vehicle)
@@ -393,7 +399,8 @@ class PlateRecognizer:
             elif vehicle is not None or not self._is_sign(reading):
                 found.append((plate, reading, vehicle))
                 upright = upright or sure
-            if not sure and plate.score >= self._detector.threshold:
+            large = height >= self._tuning.least_height
+            if not sure and large and plate.score >= self._detector.threshold:
                 unsure.append(plate)
         upside_down = 0.0
         if not upright:  # else one text already tells which way up the photo is
@@ -643,6 +650,9 @@ class PlateRecognizer:
             orientation=attributes.orientation,
         )
 
+
+_NOTHING = Reading("", 0.0, (), (), "", 0.0, np.zeros(0))
+"""What a plate says that is too small to be read."""
 
 _STACKING = frozenset({"us", "ca"})
 """Countries whose plates have small letters that stand on each other."""

@@ -336,19 +336,20 @@ class Keyring:
         condition = _unchanged(seen) if seen else {}
         names = condition.pop("ExpressionAttributeNames", {}) | attribute_names("successor", "expires")
         values = condition.pop("ExpressionAttributeValues", {}) | {":successor": {"S": successor}}
-        update = "SET #successor = :successor"
-        if name != WEBHOOK:
-            update += ", #status = :disabled"
+        sets, removes = ["#successor = :successor"], []
+        if name == WEBHOOK:
+            removes += ["#url", "#secret"]
+            names |= attribute_names("url", "secret")
+        else:
+            sets.append("#status = :disabled")
             names |= attribute_names("status")
             values[":disabled"] = {"S": Status.DISABLED.value}
         if lasting:
-            update += " REMOVE #expires"
+            removes.append("#expires")
         else:
-            update += ", #expires = :expires"
+            sets.append("#expires = :expires")
             values[":expires"] = expiry(self._clock(), _POINTER_KEPT)
-        if name == WEBHOOK:
-            update += (", " if " REMOVE " in update else " REMOVE ") + "#url, #secret"
-            names |= attribute_names("url", "secret")
+        update = f"SET {', '.join(sets)}" + (f" REMOVE {', '.join(removes)}" if removes else "")
         return {
             "Update": {
                 "TableName": self._table,

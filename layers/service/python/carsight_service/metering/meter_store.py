@@ -162,32 +162,40 @@ class MeterStore:
         slot = self._slots.mine()
         mark = self._mark(slot, meter_id, api)
         if mark is None:
-            try:
-                return self._take(meter_id, api, 1, None, follow=False).usage
-            except WriteInDoubt:
-                logger.warning("a unit may have been counted without an answer", extra={"api": api})
-                raise
+            return self._consume_unmarked(meter_id, api)
         call = LostCall(meter_id, api, mark)
         self._note(slot, call)
         try:
             return self._take(meter_id, api, 1, mark, follow=False).usage
-        except WriteInDoubt:
-            try:
-                if time.monotonic() + _STORE_SECONDS > until:
-                    raise
-                return self._take(meter_id, api, 1, mark, follow=False).usage
-            except ServiceError:
-                # The first write may still arrive, whatever happened to the second.
-                self._lost.append(call)
-                self._undo_lost(until)
-                if call in self._lost:
-                    self._slots.retire_mine()  # a later number in the slot would hide it
-                else:
-                    self._note(slot, None)
-                raise
+        except WriteInDoubt as doubt:
+            return self._consume_again(slot, call, until, doubt)
         except ServiceError:
             self._known.pop((meter_id, api), None)
             self._note(slot, None)
+            raise
+
+    def _consume_unmarked(self, meter_id: str, api: Api) -> Usage:
+        """Count a call of a meter that holds too many marks for another: it cannot be recognized later."""
+        try:
+            return self._take(meter_id, api, 1, None, follow=False).usage
+        except WriteInDoubt:
+            logger.warning("a unit may have been counted without an answer", extra={"api": api})
+            raise
+
+    def _consume_again(self, slot: Slot, call: LostCall, until: float, doubt: WriteInDoubt) -> Usage:
+        """Make a write again whose answer was lost; where that brings no answer either, undo both."""
+        try:
+            if time.monotonic() + _STORE_SECONDS > until:
+                raise doubt
+            return self._take(call.key_id, call.api, 1, call.mark, follow=False).usage
+        except ServiceError:
+            # The first write may still arrive, whatever happened to the second.
+            self._lost.append(call)
+            self._undo_lost(until)
+            if call in self._lost:
+                self._slots.retire_mine()  # a later number in the slot would hide it
+            else:
+                self._note(slot, None)
             raise
 
     def answered(self) -> None:
@@ -327,14 +335,14 @@ class MeterStore:
         # goes back.
         for _ in range(_MAX_ATTEMPTS):
             try:
-                return self._granted(self._count(key_id, api, period, trace, wanted), trace, wanted)
+                return _grant(self._count(key_id, api, period, trace, wanted), trace, wanted)
             except ConditionFailed as failed:
                 item = failed.item
             if follow and (successor := successor_of(item)):
                 key_id = successor
                 continue
             if item and trace and (counted := trace.counted(item)):
-                return self._granted(Usage.of(Meter.from_item(item)), trace, counted)
+                return _grant(Usage.of(Meter.from_item(item)), trace, counted)
             meter = _servable(item, api)
             if meter.period in (period, LIFETIME):
                 if meter.remaining < 1 and not meter.overage:
@@ -350,13 +358,10 @@ class MeterStore:
                 raise LimitExceeded(Usage.of(meter), now)
             wanted = units if meter.overage else min(units, meter.limit)
             try:
-                return self._granted(self._turn_over(meter, period, trace, wanted), trace, wanted)
+                return _grant(self._turn_over(meter, period, trace, wanted), trace, wanted)
             except ConditionFailed:
                 continue
         raise StoreUnavailable("the meter kept changing under this request")
-
-    def _granted(self, usage: Usage, trace: Trace | None, units: int) -> Grant:
-        return Grant(usage.api, trace.ticket if trace else "", units, usage)
 
     def refund(self, key_id: str, api: Api, ticket: str) -> None:
         """Give back the unit that was counted with ``ticket``, once however often it is called."""
@@ -454,6 +459,10 @@ class MeterStore:
                 },
             )
         return Usage.of(past.turned_over(period, used=units))
+
+
+def _grant(usage: Usage, trace: Trace | None, units: int) -> Grant:
+    return Grant(usage.api, trace.ticket if trace else "", units, usage)
 
 
 def _servable(item: Item | None, api: Api) -> Meter:

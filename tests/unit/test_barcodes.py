@@ -310,3 +310,14 @@ def test_codes_of_other_kinds_count_where_a_linear_one_says_another_vin() -> Non
 
 def test_no_code_no_vin() -> None:
     assert read(np.full((300, 400, 3), 120, np.uint8)) == []
+
+
+@pytest.mark.parametrize(("payload", "looked_at"), [(CHECKED, True), (None, False)])
+def test_what_has_fewer_bars_than_a_vins_code_is_not_looked_at(payload: str | None, looked_at: bool) -> None:
+    fence = np.full((700, 900, 3), 190, np.uint8)
+    fence[200:500, 300:600] = np.where(np.arange(300) % 30 < 12, 20, 190)[None, :, None]
+    parts = barcodes.busy_parts(
+        View.of(Photo.of(code(payload, zxingcpp.BarcodeFormat.PDF417) if payload else fence), 1600)
+    )
+    assert parts
+    assert any(True for _ in barcodes.bars(parts)) == looked_at

@@ -142,6 +142,8 @@ def bars(parts: Sequence[View]) -> Iterator[View]:
         if angle is None:
             continue
         level = part if abs(angle) < _LEVEL else part.tilted(angle)
+        if _edges_across(level.pixels) < _FEWEST_EDGES:
+            continue  # fences, grilles and the frames of labels
         for pixels in (level.pixels, np.asarray(255 - level.pixels, np.uint8)):
             for clear, across, along in ((pixels, *_ENLARGED), (_sharp(pixels), *_ENLARGED_SHARP)):
                 yield with_quiet_zones(_stretched(View(clear, level.matrix), across, along))
@@ -229,6 +231,11 @@ _BARS = 0.4
 """Coherence of the edges, 0..1, from which they are bars: those of text have 0.1 to 0.4, PDF417 from 0.4."""
 
 
+_ROWS, _FAINT, _FEWEST_EDGES = 16, 4, 30
+"""Rows in which edges are counted, the steps of gray that count for none, and the fewest edges of a code that
+holds a VIN: PDF417 of one column has 41, and of 99 drawn codes that are read none has fewer than 55."""
+
+
 def _enlargement(view: View) -> float:
     """Tell how many times to enlarge ``view`` so that a matrix code of few pixels a module is read."""
     return min(_MATRIX_ENLARGED, math.sqrt(_ENLARGED_PIXELS / max(1, view.width * view.height)))
@@ -273,6 +280,16 @@ def _angle_of_bars(gray: Pixels) -> float | None:
     inner = gray[height // 4 : height - height // 4, width // 8 : width - width // 8]
     coherence, angle = max(_direction(part) for part in (gray, inner))
     return angle if coherence >= _BARS else None
+
+
+def _edges_across(gray: Pixels) -> int:
+    """Count the edges of level bars in that row of ``gray`` which has the most of them, of some rows."""
+    steps = np.diff(gray[:: max(1, len(gray) // _ROWS)].astype(np.int16), axis=1)
+    most = 0
+    for row in steps:
+        lighter = row[np.abs(row) > _FAINT] > 0
+        most = max(most, int((lighter[1:] != lighter[:-1]).sum()))
+    return most
 
 
 def _direction(gray: Pixels) -> tuple[float, float]:

@@ -67,6 +67,7 @@ UNCHECKED = "WVWZZZ1KZ7M047185"
         ("".join(chr(ord(sign) + 0xFEE0) for sign in UNCHECKED), UNCHECKED),  # full-width
         ("\u8eca\u53f0\u756a\u53f7" + UNCHECKED, UNCHECKED),  # "chassis number" in Japanese
         ("010401234567890121" + UNCHECKED, UNCHECKED),  # GS1: an article and its serial number
+        ("\x1d010401234567890121" + UNCHECKED, UNCHECKED),  # with the sign that makes it GS1's
         ("0104012345678901\x1d21" + UNCHECKED + "\x1d10A7", UNCHECKED),
         ("[)>\x1e06\x1d1P4711\x1dS" + UNCHECKED + "\x1e\x04", UNCHECKED),
     ],

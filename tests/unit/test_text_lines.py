@@ -43,6 +43,9 @@ def recognizer() -> VinRecognizer:
         (("VEHICLE", "1HGCM82633A", "004352", "USA"), CHECKED),
         (("VIN", "WVW", "ZZZ1KZ7M047185", "Golf"), UNCHECKED),
         (("Vehicle", "VIN: 1HG", "       CM82633A004352", "km 42.000"), CHECKED),  # under the VIN itself
+        (("Repair order", "VIN ZHW GE11S2 5LA01234", "km 42.000"), "ZHWGE11S25LA01234"),  # of rarer makers
+        (("VIN: MNBUSFE90FW123456",), "MNBUSFE90FW123456"),
+        (("Fahrzeugdaten", "vin: sjn.faaj10.u2123456"), "SJNFAAJ10U2123456"),
     ],
 )
 def test_a_vin_in_groups_behind_its_name_or_on_two_lines_is_read(
@@ -54,6 +57,26 @@ def test_a_vin_in_groups_behind_its_name_or_on_two_lines_is_read(
     below = lines[row + 1].strip() if row + 1 < len(lines) else ""
     middle = 90 + row * 90 - 10 + (45 if below and vin.endswith(below) else 0)
     assert abs((found[0].box.ymin + found[0].box.ymax) / 2 - middle) < 30
+
+
+@pytest.mark.parametrize("vin", ["SCFAB02A06GB01234", "9BGRM69809G123456"])
+def test_a_page_on_its_head_is_turned(recognizer: VinRecognizer, vin: str) -> None:
+    page = np.ascontiguousarray(
+        printed("INSURANCE", f"VIN: {vin}", "IMEI 357691892226372", size=22)[::-1, ::-1]
+    )
+    assert [candidate.vin for candidate in recognizer.read(page).candidates[:1]] == [vin]
+
+
+def test_lines_with_another_between_them_are_no_pair() -> None:
+    """A car's mileage has as many digits as the end of a VIN."""
+    lines = text_lines.find_lines(View.of(Photo.of(printed("W0L0AHL4878", "053300", "km 42.000")), 1600))
+    assert len(lines) == 3
+    found = [
+        tuple(next(at for at, line in enumerate(lines) if line is each) for each in pair)
+        for pair in text_lines.pairs(lines, 9)
+    ]
+    assert (0, 1) in found
+    assert (0, 2) not in found
 
 
 def test_a_number_in_groups_that_is_no_vin_is_no_answer(recognizer: VinRecognizer) -> None:

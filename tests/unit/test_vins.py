@@ -654,6 +654,14 @@ def test_the_name_before_a_vin_speaks_for_it(before: str, there: bool) -> None:
     assert window is None or window == pytest.approx((len(before) / len(seen), 1.0), abs=0.01)
 
 
+def test_what_follows_the_name_is_the_vin_even_if_a_character_too_long_or_short() -> None:
+    """With its name in the crop a VIN is small, and characters are misread."""
+    for after in ("3VWHD7L85L462823", "3VWHD7LB85L462823", "3VWHD7LBE85L462823"):
+        seen = "VTN" + after
+        line = LineReading(0.0, (), seen, None, tuple((at + 0.5) / len(seen) for at in range(len(seen))))
+        assert find_window(line, Prior().odds) == pytest.approx((3 / len(seen), 1.0), abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("strange", "usual"),
     [

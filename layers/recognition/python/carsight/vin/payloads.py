@@ -33,7 +33,7 @@ _NAMED = re.compile(
 )
 """What stands before a VIN and says that it is one: its name, AAMVA's element id or the data identifier I."""
 
-_ELEMENT = re.compile(r"(?:(?:^|\x1d|^01[0-9]{14})(?:21|24[01]|25[01]|8004)|\x1d(?:[0-9]?S|30S|1I))$")
+_ELEMENT = re.compile(r"(?:(?:^|\x1d|^\x1d?01[0-9]{14})(?:21|24[01]|25[01]|8004)|\x1d(?:[0-9]?S|30S|1I))$")
 """What may directly precede a separate number: GS1's application identifiers of serial numbers and assets,
 and the data identifiers of serial numbers (ANSI MH10.8.2)."""
 

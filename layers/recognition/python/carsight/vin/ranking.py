@@ -166,10 +166,7 @@ def _skips(reading: LineReading) -> bool:
 _WINDOW_ODDS = 500.0
 """Odds from which 17 of more characters are taken for a VIN with others beside it."""
 
-_NAMED_ODDS = 100.0
-"""The same where its name stands before it: enough for any listed maker."""
-
-_NAME = re.compile("[FV][1JLT]?N$")
+_NAME = re.compile("[FV][1JLT]?N")
 """VIN or FIN, as a reader that knows no I sees it."""
 
 
@@ -188,17 +185,34 @@ def find_window(
         if places is not None
         else centers
     )
-    windows = range(len(text) - rules.LENGTH + 1)
-    whole = [at for at in windows if not _goes_on(text, stood, at + rules.LENGTH)]
-    best = max(whole, key=lambda at: odds(text[at : at + rules.LENGTH]), default=None)
-    if best is None:
+    window = _named_window(text) or _likeliest_window(text, stood, odds)
+    if window is None:
         return None
-    enough = _NAMED_ODDS if _NAME.search(text[:best]) else _WINDOW_ODDS
-    if odds(text[best : best + rules.LENGTH]) < enough:
-        return None
-    first, last = centers[best], centers[best + rules.LENGTH - 1]
-    half = (last - first) / (2 * (rules.LENGTH - 1))
+    first, last = centers[window.start], centers[window.stop - 1]
+    half = (last - first) / (2 * (len(window) - 1))
     return max(0.0, first - half), min(1.0, last + half)
+
+
+def _named_window(text: str) -> range | None:
+    """Return which characters of ``text`` stand behind the name VIN and begin like a maker's.
+
+    They may be a character more or fewer than 17: squeezed into one crop with the name they are easily
+    misread.
+    """
+    for name in _NAME.finditer(text):
+        left = len(text) - name.end()
+        if left >= rules.LENGTH - 1 and rules.known_maker(text[name.end() :]):
+            return range(name.end(), len(text) if left <= rules.LENGTH + 1 else name.end() + rules.LENGTH)
+    return None
+
+
+def _likeliest_window(text: str, centers: Sequence[float], odds: Odds) -> range | None:
+    windows = (range(at, at + rules.LENGTH) for at in range(len(text) - rules.LENGTH + 1))
+    whole = [window for window in windows if not _goes_on(text, centers, window.stop)]
+    best = max(whole, key=lambda window: odds(text[window.start : window.stop]), default=None)
+    if best is None or odds(text[best.start : best.stop]) < _WINDOW_ODDS:
+        return None
+    return best
 
 
 def _goes_on(text: str, centers: Sequence[float], end: int) -> bool:

@@ -59,10 +59,15 @@ _RULES_ADD = 0.05
 """How much less than its certainty the probability by the pixels alone may be where the small reader is
 believed."""
 
-_LOWER_CASE_MARGINS = ((0.05, 0.33, 0.65), (0.05, 0.33, 0.9))
-"""Margins of the two cuts of lower case. The detector's corners leave ascenders and descenders out.
+_LOWER_CASE_MARGINS = tuple(
+    (along, across, sides)
+    for along, across in ((0.05, 0.33), (0.02, 0.2), (0.09, 0.5))
+    for sides in (0.65, 0.9)
+)
+"""Margins of the cuts of lower case. The detector's corners leave ascenders and descenders out.
 
-Of 76 drawn lines in six fonts the small reader reads 39 rightly as other lines are cut, and 68 so.
+Of 500 drawn lines in 17 fonts the mean of the first two is right and answered for 317, wrong for 14; that of
+all six for 351 and 9: l is taken for 1, r and f for t.
 """
 
 _AROUND_LOWER_CASE = (0.02, 0.2, 0.25)
@@ -102,7 +107,8 @@ class Line:
     ranked: Ranking
     cuts: tuple[LineReading, ...]
     agreed: bool = False
-    """Whether two readers read the same VIN: the VIN reader, and the small one or that of hard lines."""
+    """Whether two readers read the same VIN: the VIN reader, and the small one or that of hard lines; or the
+    small one from all cuts of lower case."""
     lower_case: bool = False
     """Whether it was read as lower case, by the small reader."""
     hard: bool = False
@@ -298,8 +304,9 @@ class Readers:
             # Capitals of a worn or tilted line are of different heights as well: the surer reader decides.
             other = pooled(small.read([cut(view.pixels, inside, *each) for each in _LOWER_CASE_MARGINS]))
             named = certainty < tuning.promising and find_window(other, self._odds) is not None
-            if named or self.likeliest(other)[1] > max(certainty, tuning.promising):
-                return _Answer(other, lower_case=True)
+            vin, lower, _ = self.likeliest(other)
+            if named or lower > max(certainty, tuning.promising):
+                return _Answer(other, vin, lower_case=True)
         return _Answer(reading, seen)
 
     def _is_confirmed(self, view: View, inside: Floats, reading: LineReading, vin: str) -> bool:

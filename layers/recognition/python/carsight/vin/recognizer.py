@@ -103,7 +103,7 @@ class VinRecognizer:
                 line.reading,
                 line.ranked,
                 search.box(line.corners),
-                line.hard or search.readers.is_small(line),
+                line.hard or line.lower_case or search.readers.is_small(line),
             )
             for line in search.lines
         ]

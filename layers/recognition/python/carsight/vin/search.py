@@ -333,14 +333,14 @@ class Search:
     def _upright_views(self) -> Iterator[View]:
         """Yield the photo as it is or, where its clearest line is sideways or upside down, turned upright.
 
-        If not even that line is clear, a sideways photo is yielded turned the other way, too.
+        If not even that line is clear, a photo that was turned is yielded turned the other way, too.
         """
         lines = [line for line in self.lines if len(line.reading.greedy) >= FEWEST_CHARACTERS]
         line = max(lines, key=lambda line: line.reading.clarity, default=None)
         quarters = 0 if line is None else _quarters(line.corners)
         yield self.view.rotated(quarters) if quarters else self.view
-        if line is not None and quarters % 2 and line.reading.clarity < _UPRIGHT_CLARITY:
-            yield self.view.rotated(4 - quarters)
+        if line is not None and quarters and line.reading.clarity < _UPRIGHT_CLARITY:
+            yield self.view.rotated(4 - quarters) if quarters % 2 else self.view
 
     def _read_lines(self, found: list[text_lines.TextLine]) -> None:
         """Read the likeliest of the lines ``found``, alone and in pairs."""
@@ -392,17 +392,20 @@ class Search:
         """
         for end in text.ends():
             seen = self._glance(end)
-            if _may_hold_a_vin(seen):
+            if len(seen) >= LENGTH - 1 and _may_hold_a_vin(seen):
                 return end, seen
         return text, self._glance(text) if len(text.begins) < _MOST_IN_A_CROP else ""
 
     def _read_set(self, text: text_lines.SetText, corners: Floats) -> Line:
         """Read ``text``, which was set from the line with ``corners``."""
-        (reading,) = self.readers.reader().read([text.crop()])
-        lower_case = text.lower_case and self.readers.likeliest(reading)[1] < self._tuning.likely
-        reader = self.readers.reader(lower_case=lower_case)
+        reader = self.readers.reader()
+        (reading,) = reader.read([text.crop()])
+        lower_case = False
+        if text.lower_case:  # or it is worn: then both readers see the same
+            (other,) = self._nets.small.read([text.crop()])
+            lower_case = self.readers.likeliest(other)[0] != self.readers.likeliest(reading)[0]
         if lower_case:
-            (reading,) = reader.read([text.crop()])
+            reader, reading = self._nets.small, other
         span = find_window(reading, self.odds, text.crop_places())
         if span is not None:  # other characters stand beside it, such as its name
             text = text.part(span)

@@ -96,8 +96,8 @@ _X_HEIGHT = 0.82
 _MIN_SMALL_LETTERS = 3
 """... and as many of them tell that a line is in lower case."""
 
-_LONG_LINE = 24
-"""Characters from which on a line is too small for the readers where all of it is laid over one crop."""
+_LONG_LINE = 18
+"""Characters from which on a line may hold more than a VIN, such as its name."""
 
 _MAX_TOUCHING = 3
 """How many characters of a VIN may touch their neighbors where it is told by the number of its characters."""
@@ -200,7 +200,7 @@ def _joined(boxes: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int,
 def pairs(lines: list[TextLine], most: int) -> list[tuple[TextLine, TextLine]]:
     """Find up to ``most`` pairs of lines, one under the other, that together may hold a VIN, likeliest first.
 
-    The lower begins where the upper does, or farther right, behind the VIN's name.
+    The lower begins where the upper does, or farther right, behind the VIN's name; no other line is between.
     """
     found: list[tuple[float, int, TextLine, TextLine]] = []
     for upper in lines:
@@ -212,9 +212,23 @@ def pairs(lines: list[TextLine], most: int) -> list[tuple[TextLine, TextLine]]:
             begins = -0.8 * high < float(b[0, 0] - a[0, 0]) < 0.7 * float(a[1, 0] - a[0, 0])
             both = upper.characters + lower.characters
             short = min(upper.characters, lower.characters)
-            if alike and under and begins and short >= _SHORTEST_PART and 11 <= both <= 24:
+            if (
+                alike
+                and under
+                and begins
+                and short >= _SHORTEST_PART
+                and 11 <= both <= 24
+                and not any(_is_between(line.level, a, b) for line in lines)
+            ):
                 found.append((abs(both - _WITH_NAME), len(found), upper, lower))
     return [(upper, lower) for _, _, upper, lower in sorted(found, key=lambda each: each[:2])[:most]]
+
+
+def _is_between(line: Floats, upper: Floats, lower: Floats) -> bool:
+    """Whether the middle of ``line`` is under ``upper``, above ``lower`` and beside neither."""
+    x, y = (float(v) for v in line.mean(axis=0))
+    left, right = min(upper[0, 0], lower[0, 0]), max(upper[1, 0], lower[1, 0])
+    return bool(upper[3, 1] < y < lower[0, 1] and left < x < right)
 
 
 # -- setting text anew ---------------------------------------------------------------------------------------
@@ -261,9 +275,9 @@ class SetText:
         return self._columns(first, last)
 
     def ends(self) -> list[SetText]:
-        """Return the last and the first 17 characters of a line that is longer by far, as its crop is small.
+        """Return the last and the first 17 characters of a longer line, where a space stands beside them.
 
-        The name of a VIN stands before it, or other words behind.
+        The name of a VIN stands before it, or other words behind; with these in its crop it would be small.
         """
         count, columns = len(self.begins), self.pixels.shape[1]
         if count < _LONG_LINE:

@@ -148,8 +148,10 @@ def test_half_a_character_is_none() -> None:
 @pytest.mark.parametrize("kind", ["text/csv", "application/jsonl"])
 def test_empty_rows_on_end_are_bounded(kind: str) -> None:
     assert len(parse_batch(b"\n" * 100_000 + b'"a.b"\n', kind, {"api": ["plate"]}).rows) == 1
-    with pytest.raises(InvalidRequest, match="empty rows"):
-        parse_batch(b"\n" * 1_200_000, kind, {"api": ["plate"]})
+    # In succession, or with a row here and there.
+    for rows in (b"\n" * 1_200_000, (b"\n" * 200_000 + b'"a.b"\n') * 6):
+        with pytest.raises(InvalidRequest, match="empty rows"):
+            parse_batch(rows, kind, {"api": ["plate"]})
 
 
 def test_as_many_rows_as_may_be_are_taken() -> None:

@@ -13,12 +13,12 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from carsight_service.contract.api import IMAGE_FIELDS, region_codes
 from carsight_service.contract.errors import InvalidRequest, checked_regions
@@ -28,10 +28,12 @@ MAX_ROW_CHARACTERS = 2048
 MAX_ID_CHARACTERS = 200
 
 _MAX_LINE_CHARACTERS = 65_536
-_MAX_MEAN_CHARACTERS = 8192
-"""Of a line, over a list of as many rows as it may have: gzip packs a thousand times as many as it sends."""
-_MAX_BLANK_ROWS = 1_100_000
-"""In succession: a spreadsheet may write as many as it has rows, and two gigabytes of them take minutes."""
+_MEAN_CHARACTERS = 8192
+_MORE_CHARACTERS = 82_000_000
+"""What a list may have for each row, and beside: gzip packs a thousand times as many as it sends."""
+_LEAST_CHARACTERS = 75
+"""What an empty line counts for: a spreadsheet may write as many as it has rows, a million, but gigabytes of
+them would take minutes."""
 
 _IMAGE_COLUMNS = (
     *dict.fromkeys(name.replace("_", "").lower() for name in IMAGE_FIELDS),
@@ -61,8 +63,6 @@ def _as_windows(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error(_AS_WINDOWS, _as_windows)
-
-Cells = TypeVar("Cells")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +141,9 @@ def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
         is_wide = reader.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         encoding = "utf-16" if is_wide else "utf-8-sig"
         errors = _AS_WINDOWS if form == "csv" and encoding != "utf-16" else "strict"
-        lines = _lines(io.TextIOWrapper(reader, encoding, errors, newline=""), most * _MAX_MEAN_CHARACTERS)
+        lines = _Lines(io.TextIOWrapper(reader, encoding, errors, newline=""))
         for value in _csv_values(lines) if form == "csv" else _json_values(lines):
-            number += 1
+            number, lines.left = number + 1, lines.left + _MEAN_CHARACTERS
             if number <= most:
                 yield parse_row(value, number)
             else:
@@ -158,19 +158,29 @@ def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
         raise InvalidRequest(f"The list must have 1 to {most} rows")
 
 
-def _lines(text: io.TextIOWrapper, most: int) -> Iterator[str]:
-    left = most
-    while line := text.readline(_MAX_LINE_CHARACTERS):
+@dataclass
+class _Lines(Iterator[str]):
+    """The lines of a list, as long as they are not too many for its rows."""
+
+    text: io.TextIOWrapper
+    left: int = _MORE_CHARACTERS
+
+    def __next__(self) -> str:
+        if not (line := self.text.readline(_MAX_LINE_CHARACTERS)):
+            raise StopIteration
         if len(line) == _MAX_LINE_CHARACTERS:
             raise InvalidRequest(f"The list has a line of more than {_MAX_LINE_CHARACTERS:,} characters")
-        if (left := left - len(line)) < 0:
-            raise InvalidRequest(f"The list has more than {most:,} characters")
-        yield line
+        self.left -= max(len(line), _LEAST_CHARACTERS)
+        if self.left < 0:
+            raise InvalidRequest(
+                "The list has too many characters, or empty rows, for so few rows with an image"
+            )
+        return line
 
 
 def _json_values(lines: Iterator[str]) -> Iterator[object]:
     """Yield what each line of JSON Lines holds; empty lines do not count."""
-    for number, line in enumerate(_filled(lines, lambda line: bool(line.strip())), 1):
+    for number, line in enumerate(filter(str.strip, lines), 1):
         try:
             yield json.loads(line)
         except (ValueError, RecursionError):
@@ -192,7 +202,7 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
         cells = csv.reader(lines, strict=True, delimiter=delimiter, skipinitialspace=True)
     except (TypeError, ValueError) as error:
         raise csv.Error(str(error)) from None
-    rows = _filled(cells, lambda row: any(cell.strip() for cell in row))
+    rows: Iterator[list[str]] = (row for row in cells if any(map(str.strip, row)))
     head = next(rows, None)
     if head is None:
         return
@@ -225,17 +235,6 @@ def _fits(lines: list[str], delimiter: str) -> tuple[bool, ...]:
     begins = any(re.match(r"\w+://", cell) for row in rows for cell in row)
     is_table = len(head) > 1
     return is_named, begins, is_table and all(len(row) == len(head) for row in below), is_table
-
-
-def _filled(rows: Iterator[Cells], is_filled: Callable[[Cells], bool]) -> Iterator[Cells]:
-    """Yield the rows that hold something."""
-    blank = 0
-    for row in rows:
-        if is_filled(row):
-            blank = 0
-            yield row
-        elif (blank := blank + 1) > _MAX_BLANK_ROWS:
-            raise InvalidRequest(f"The list has more than {_MAX_BLANK_ROWS:,} empty rows in succession")
 
 
 def _letters(name: str) -> str:

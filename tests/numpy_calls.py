@@ -44,7 +44,6 @@ CALLS: dict[str, Callable[[], object]] = {
     "ones": lambda: np.ones(3),
     "repeat": lambda: np.repeat(TABLE, 2, axis=1),
     "roll": lambda: np.roll(TABLE, 1, axis=0),
-    "rot90": lambda: np.rot90(TABLE),
     "sort": lambda: np.sort(TABLE.astype(np.uint8), axis=None, kind="stable"),
     "stack": lambda: np.stack([ROW, ROW]),
     "take_along_axis": lambda: np.take_along_axis(TABLE, np.argsort(TABLE), axis=-1),

@@ -20,7 +20,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from carsight import runtime
-from carsight.geometry import turned_back
+from carsight.geometry import turned, turned_back
 from carsight.photo import Pixels, halve_to_cover, resized
 
 Floats = NDArray[np.float32]
@@ -31,8 +31,6 @@ _CELL = 32
 """The net's input is padded to multiples of the coarsest grid's cell."""
 _SLACK = 0.05
 """How far outside a vehicle's box, in shares of its sides, the middle of its plate may lie."""
-_TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
-"""OpenCV's constants for quarter turns anticlockwise."""
 _GRAY = (114, 114, 114)
 """Padding around a photo, as in training."""
 
@@ -203,7 +201,7 @@ class Detector:
         """
         if quarters % 4:
             height, width = pixels.shape[:2]
-            seen = self.find(_turned(pixels, quarters % 4))
+            seen = self.find(turned(pixels, quarters))
             in_photo = [
                 tuple(_turned_back(detection, quarters, width, height) for detection in detections)
                 for detections in (seen.targets, seen.vehicles)
@@ -240,8 +238,8 @@ class Detector:
         for quarters in (1, 2, 3):
             seen = self._see(_turned_fit(fitted, quarters, pixels.shape), tuning.turn_evidence)
             if seen.targets:
-                turned = _turned(pixels, quarters)
-                confirmed = (self._refine(turned, proposal) for proposal in seen.targets[:2])
+                upright = turned(pixels, quarters)
+                confirmed = (self._refine(upright, proposal) for proposal in seen.targets[:2])
                 scores[quarters] = max((target.score for target in confirmed if target), default=0.0)
         likely = [quarters for quarters, score in scores.items() if score >= self.threshold]
         return sorted(likely, key=lambda quarters: -scores[quarters])
@@ -430,7 +428,7 @@ def _window(low: float, high: float, size: float) -> tuple[int, int]:
 
 def _turned_fit(fitted: _Fitted, quarters: int, shape: tuple[int, ...]) -> _Fitted:
     """Return what was fitted, of a photo of ``shape``, as if the photo had been turned before."""
-    canvas = _turned(fitted.canvas, quarters)
+    canvas = turned(fitted.canvas, quarters)
     height, width = fitted.canvas.shape[:2]
     low = fitted.offset
     high = np.array([width, height], np.float32) - low - fitted.zoom * np.array(shape[1::-1], np.float32)
@@ -442,11 +440,6 @@ def _turned_fit(fitted: _Fitted, quarters: int, shape: tuple[int, ...]) -> _Fitt
         fitted.zoom[::-1] if across else fitted.zoom,
         np.array([y, x] if across else [x, y], np.float32),
     )
-
-
-def _turned(pixels: Pixels, quarters: int) -> Pixels:
-    """Return ``pixels`` turned anticlockwise by ``quarters`` (1 to 3) of a turn."""
-    return np.asarray(cv2.rotate(pixels, _TURNS[quarters]), np.uint8)
 
 
 def _moved(found: Detection, zoom: Floats | float, offset: Floats | float = 0.0) -> Detection:

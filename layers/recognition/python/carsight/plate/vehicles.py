@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from carsight import runtime
 from carsight.detector import Detection
+from carsight.geometry import turned
 from carsight.photo import Pixels, halve_to_cover, resized
 
 SIDE = 128
@@ -91,7 +92,7 @@ class VehicleClassifier:
         known = self._common
         if plate is not None:
             known = known + self._weights @ proportions(vehicle.box, plate, quarters) + self._offsets
-        upright = np.ascontiguousarray(np.rot90(cut(pixels, vehicle.box), quarters))
+        upright = turned(cut(pixels, vehicle.box), quarters)
         looks = self._look(upright)
         types = self._types(looks[0], vehicle, known)
         second, first = np.sort(types)[-2:]

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from carsight.geometry import turned
 from carsight.photo import Photo, Pixels, halve_to_cover, resized
 
 Floats = NDArray[np.float32]
@@ -71,13 +72,12 @@ class View:
 
     def rotated(self, quarters: int) -> View:
         """Return this view turned anticlockwise by ``quarters`` (1 to 3) of a turn."""
-        pixels = np.ascontiguousarray(np.rot90(self.pixels, quarters))
         back = {
             1: np.array([[0.0, -1, self.width], [1, 0, 0], [0, 0, 1]]),
             2: np.array([[-1.0, 0, self.width], [0, -1, self.height], [0, 0, 1]]),
             3: np.array([[0.0, 1, 0], [-1, 0, self.height], [0, 0, 1]]),
         }[quarters]
-        return View(pixels, self.matrix @ back)
+        return View(turned(self.pixels, quarters), self.matrix @ back)
 
     def zoomed(self, zoom: float) -> View:
         """Return this view ``zoom`` times as large: by Lanczos where larger, else halved and then linearly.

@@ -139,7 +139,7 @@ class Gateway:
         start = time.perf_counter()
         request = Request(environ)
         response = self._preflight(request) or self._answer(request)
-        _tell(request, response, time.perf_counter() - start)
+        _print_line(request, response, time.perf_counter() - start)
         headers = [(name, str(value)) for name, value in response.get("headers", {}).items()]
         origin = request.headers.get("origin")
         if origin and request.method != "OPTIONS" and self._cors:
@@ -194,7 +194,7 @@ class Gateway:
         return "*" if "*" in origins else origin if origin in origins else ""
 
 
-def _tell(request: Request, response: Response, seconds: float) -> None:
+def _print_line(request: Request, response: Response, seconds: float) -> None:
     """Print one line for people: no query, since keys are in it, and nothing that was read."""
     if request.path == "/healthz":
         return

@@ -48,6 +48,8 @@ from carsight_service.metering.model import (
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from carsight_service.aws.dynamo_client import DynamoClient
@@ -144,8 +146,7 @@ class MeterStore:
         meter = known.meter if known and known.is_fresh(month) else self._look_up(meter_id, api, follow)
         if meter.period != LIFETIME and meter.period < month:
             meter = meter.turned_over(month, used=0)
-        if meter.remaining < 1 and not meter.overage:
-            raise LimitExceeded(Usage.of(meter), now)
+        _affordable(meter, meter.remaining, 1, now)
         return Usage.of(meter)
 
     def consume(self, key: str, api: Api, *, until: float = math.inf) -> Usage:
@@ -345,18 +346,14 @@ class MeterStore:
                 return _grant(Usage.of(Meter.from_item(item)), trace, counted)
             meter = _servable(item, api)
             if meter.period in (period, LIFETIME):
-                if meter.remaining < 1 and not meter.overage:
-                    raise LimitExceeded(Usage.of(meter), now)
                 # Fewer are left than wanted, or the item has since changed for the better: only another
                 # write can tell.
-                wanted = wanted if meter.overage else min(wanted, meter.remaining)
+                wanted = _affordable(meter, meter.remaining, wanted, now)
                 continue
             if meter.period > period:
                 period = meter.period
                 continue
-            if meter.limit < 1 and not meter.overage:
-                raise LimitExceeded(Usage.of(meter), now)
-            wanted = units if meter.overage else min(units, meter.limit)
+            wanted = _affordable(meter, meter.limit, units, now)
             try:
                 return _grant(self._turn_over(meter, period, trace, wanted), trace, wanted)
             except ConditionFailed:
@@ -463,6 +460,15 @@ class MeterStore:
 
 def _grant(usage: Usage, trace: Trace | None, units: int) -> Grant:
     return Grant(usage.api, trace.ticket if trace else "", units, usage)
+
+
+def _affordable(meter: Meter, left: int, units: int, now: datetime) -> int:
+    """Return how many of ``units`` may be counted where so many are ``left``. Raises ``LimitExceeded``."""
+    if meter.overage:
+        return units
+    if left < 1:
+        raise LimitExceeded(Usage.of(meter), now)
+    return min(units, left)
 
 
 def _servable(item: Item | None, api: Api) -> Meter:

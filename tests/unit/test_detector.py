@@ -164,6 +164,20 @@ def test_what_the_second_look_denies_is_not_answered() -> None:
     assert detector(Session(score=0.5, close_score=0.05)).detect(photo()) == []
 
 
+def test_what_is_hardly_seen_on_a_vehicle_is_looked_at_again() -> None:
+    session = Session(vehicles=True, score=0.1, close_score=0.9)
+    session.vehicle = [0.5, 0.5, 600, 300]
+    plate, _ = detector(session, close_up=None).detect(photo())
+    assert plate.score == pytest.approx(0.5, abs=1e-3)
+    assert len(session.shapes) == 2
+
+
+def test_what_is_hardly_seen_beside_the_vehicles_is_not_looked_at() -> None:
+    session = Session(vehicles=True, score=0.1, close_score=0.9)
+    found = detector(session, close_up=None, fallbacks=()).detect(photo())
+    assert [each.kind for each in found] == ["vehicle"]
+
+
 def test_the_score_is_that_of_both_looks() -> None:
     (plate,) = detector(Session(score=0.6, close_score=0.9)).detect(photo())
     assert plate.score == pytest.approx(0.75, abs=1e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -312,20 +313,38 @@ def test_the_vin_reader_is_opened_once_and_not_before_it_is_asked(
     assert opened.count("vin_reader_hard") == 1
 
 
+def small(answer: LineReading) -> LineReading:
+    """Return ``answer`` as that of a line whose characters have few pixels."""
+    return replace(answer, span=(0.4, 0.6))
+
+
 IN_DOUBT = reading((UNCHECKED, 0.55), (UNCHECKED[:16] + "6", 0.44), share=0.95)
 CLUELESS = reading((UNCHECKED, 0.55), (UNCHECKED[:16] + "6", 0.44), share=0.3)
+LIKELY = reading((UNCHECKED, 0.8), (UNCHECKED[:16] + "6", 0.2))
 
 
 @pytest.mark.parametrize(
     ("others", "hard", "believed"),
     [
         (IN_DOUBT, reading((UNCHECKED, 0.95), (UNCHECKED[:16] + "6", 0.05)), UNCHECKED),  # the same
-        (IN_DOUBT, reading((UNCHECKED, 0.88), (UNCHECKED[:16] + "6", 0.12)), ""),
+        (IN_DOUBT, LIKELY, UNCHECKED),
+        (IN_DOUBT, small(LIKELY), ""),
         (IN_DOUBT, reading((UNCHECKED, 0.5), (UNCHECKED[:16] + "6", 0.5)), ""),
-        (reading((UNCHECKED, 0.99), share=0.5), reading((UNCHECKED, 0.99), share=0.8), ""),
-        (reading((CHECKED, 0.99), share=0.5), reading((CHECKED, 0.99), share=0.8), CHECKED),  # a check digit
-        (IN_DOUBT, reading((CHECKED, 0.9), share=0.9), ""),
-        (IN_DOUBT, reading((CHECKED, 0.999), share=0.999), CHECKED),
+        (reading((UNCHECKED, 0.99), share=0.5), small(reading((UNCHECKED, 0.99), share=0.8)), ""),
+        (
+            reading((CHECKED, 0.99), share=0.5),
+            small(reading((CHECKED, 0.99), share=0.8)),
+            CHECKED,
+        ),  # it checks
+        (IN_DOUBT, reading((CHECKED, 0.9), share=0.7), ""),
+        (IN_DOUBT, reading((CHECKED, 0.9), share=0.9), CHECKED),
+        (IN_DOUBT, small(reading((CHECKED, 0.9), share=0.9)), ""),
+        (IN_DOUBT, small(reading((CHECKED, 0.999), share=0.999)), CHECKED),
+        (
+            IN_DOUBT,
+            reading(("YZ7" + UNCHECKED[3:], 0.6), (UNCHECKED, 0.4), share=0.8),
+            "",
+        ),  # by its maker alone
         (CLUELESS, reading((CHECKED, 0.9), share=0.9), CHECKED),
         (CLUELESS, reading((CHECKED, 0.5), share=0.5), ""),
         (CLUELESS, reading((CHECKED[:16] + "9", 0.999), share=0.999), ""),  # its check digit fails
@@ -341,6 +360,24 @@ def test_the_reader_of_hard_lines_is_believed_the_sooner_the_less_the_others_say
     recognizer = VinRecognizer(detector, detector, Told(others), hard=lambda: Told(hard))
     found = recognizer.read(np.full((200, 400, 3), 128, np.uint8)).candidates
     assert [candidate.vin for candidate in found[:1]] == [believed] * bool(believed)
+
+
+@pytest.mark.parametrize(("below", "believed"), [(0.8, True), (0.2, False)])
+def test_what_the_reader_of_hard_lines_reads_differently_in_two_finds_is_not_believed(
+    below: float, believed: bool
+) -> None:
+    class ByLight(Told):
+        """Reads a dark crop as LIKELY, a bright one as the same VIN with the probability ``below``."""
+
+        def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
+            bright = reading((UNCHECKED, below), (UNCHECKED[:16] + "6", 0.98 - below))
+            return [LIKELY if crop.mean() < 100 else bright for crop in crops]
+
+    photo = np.full((200, 400, 3), 60, np.uint8)
+    photo[100:] = 200
+    detector = Blind(QUAD, QUAD + np.array((0, 80), np.float32))
+    recognizer = VinRecognizer(detector, detector, Told(IN_DOUBT), hard=lambda: ByLight(LIKELY))
+    assert bool(recognizer.read(photo).candidates) == believed
 
 
 def _struck(rng: np.random.Generator) -> tuple[Pixels, str]:

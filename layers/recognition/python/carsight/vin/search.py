@@ -466,13 +466,15 @@ class Search:
     def _ask_about_doubts(self) -> None:
         """Ask the reader of hard lines about what is still in doubt; its reading, if believed, is the answer.
 
-        It learned struck metal above all. There it sees more than the VIN reader; elsewhere it is sure of
+        It learned struck metal above all. There it sees more than the VIN reader; of small text it is sure of
         more that is wrong.
         """
         if not self._is_in_doubt:
             return
         likeliest = self._merged[0]
+        heard: list[Line] = []
         for line in self._hard_lines():
+            hard: Line | None = None
             for count, enough in _HARD_ENOUGH:
                 hard = self.readers.read_hard(line, count)
                 if hard is None or hard.certainty < _HARD_PROMISING:
@@ -480,6 +482,23 @@ class Search:
                 if hard.certainty >= max(enough, self._hard_threshold(hard.vin, *likeliest)):
                     self.lines = [hard.at_text()]
                     return
+            heard += [] if hard is None else [hard]
+        surest = max(heard, key=lambda hard: hard.certainty, default=None)
+        if surest is not None and self._is_plain(surest) and all(hard.vin == surest.vin for hard in heard):
+            self.lines = [surest.at_text()]
+
+    def _is_plain(self, hard: Line) -> bool:
+        """Whether what the reader of hard lines made of ``hard`` may be believed, whatever others see.
+
+        Of small text, and where the rules of VINs say more than the pixels, what it is sure of is too often
+        wrong.
+        """
+        enough = hard.certainty >= self._tuning.hard_large and not self.readers.is_small(hard)
+        return enough and self._is_makers(hard.vin) and (hard.is_seen or is_valid(hard.vin))
+
+    def _is_makers(self, vin: str) -> bool:
+        """Whether ``vin`` is of a known maker, and its check digit valid if it must be."""
+        return self.odds(vin) >= self._tuning.prior.vin
 
     @property
     def _is_in_doubt(self) -> bool:
@@ -495,8 +514,8 @@ class Search:
 
         ``likeliest`` is the VIN that the others hold likeliest, with that ``certainty``.
         """
-        if self.odds(vin) < self._tuning.prior.vin:
-            return math.inf  # of no known maker, or a check digit that must hold fails
+        if not self._is_makers(vin):
+            return math.inf
         if vin == likeliest:
             return self._tuning.hard_proven if is_valid(vin) else self._tuning.hard_agreed
         return self._tuning.hard_alone if certainty < self._tuning.clueless else self._tuning.hard_against

@@ -116,6 +116,8 @@ class VinTuning:
     """Where the others hold another VIN likeliest."""
     hard_alone: float = 0.6
     """The same where they are hardly certain of that VIN: below ``clueless``."""
+    hard_large: float = 0.7
+    """Of text that is not small, whatever the others hold, where it reads all finds alike."""
     clueless: float = 0.4
 
 

@@ -185,11 +185,12 @@ class Spotter:
         self._alike = [alphabet.index(sign) + 1 for sign in "O0"]
         states = 2 * max(map(len, words)) - 1
         self._classes = np.full((len(words), states), BLANK)
-        self._direct = np.zeros((len(words), states), bool)
-        """Where a character may follow the one before it without a blank between them."""
+        self._direct = np.full((len(words), states), -np.inf)
+        """0 where a character may follow the one before it without a blank between them."""
         for row, word in enumerate(words):
             self._classes[row, : 2 * len(word) : 2] = [alphabet.index(sign) + 1 for sign in word]
-            self._direct[row, 2 : 2 * len(word) : 2] = [a != b for a, b in itertools.pairwise(word)]
+            different = [a != b for a, b in itertools.pairwise(word)]
+            self._direct[row, 2 : 2 * len(word) : 2] = np.where(different, 0.0, -np.inf)
         self._lengths = np.array([len(word) for word in words])
 
     def evidence(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -204,14 +205,17 @@ class Spotter:
         log = np.log(np.maximum(seen, 1e-6)) - np.log(np.maximum(seen.max(axis=-1, keepdims=True), 1e-6))
         rows, states = self._classes.shape
         ends = slice(None), np.arange(rows), 2 * self._lengths - 2
+        said = log[..., self._classes]
         best = np.full((len(log), rows), -np.inf)
         # Two columns of nothing before the first character, so that each state has two before it.
         paths = np.full((len(log), rows, states + 2), -np.inf)
+        grown = np.empty((len(log), rows, states))
         for step in range(log.shape[1]):
-            directly = np.where(self._direct, paths[..., :-2], -np.inf)
-            grown = np.maximum(np.maximum(paths[..., 2:], paths[..., 1:-1]), directly)
-            grown[..., 0] = np.maximum(grown[..., 0], 0.0)
-            paths[..., 2:] = grown + log[:, step][:, self._classes]
-            best = np.maximum(best, paths[..., 2:][ends])
+            np.add(paths[..., :-2], self._direct, out=grown)
+            np.maximum(grown, paths[..., 1:-1], out=grown)
+            np.maximum(grown, paths[..., 2:], out=grown)
+            np.maximum(grown[..., 0], 0.0, out=grown[..., 0])
+            np.add(grown, said[:, step], out=paths[..., 2:])
+            np.maximum(best, paths[..., 2:][ends], out=best)
         result: NDArray[np.float64] = best.max(axis=0) + self._CHANCE * self._lengths
         return result

@@ -588,6 +588,20 @@ def test_a_tilted_close_up_is_read(
     assert reading.text == text.replace(" ", "").lower()
 
 
+@pytest.mark.parametrize("text", ["LK12 ABC", "K RT 905", "1234 BCD"])
+@pytest.mark.parametrize("margin", [0, 4])
+def test_a_photo_that_was_cut_out_along_the_text_is_read(
+    recognizer: PlateRecognizer, text: str, margin: int
+) -> None:
+    plate = drawn_plate(text)[8:-8, 8:-8]
+    rows, columns = (np.flatnonzero((plate < 128).any(axis=(axis, 2))) for axis in (1, 0))
+    top, left = max(rows[0] - margin, 0), max(columns[0] - margin, 0)
+    cut = plate[top : rows[-1] + 1 + margin, left : columns[-1] + 1 + margin]
+    (reading,) = recognizer.read(np.ascontiguousarray(cut))
+    assert reading.text == text.replace(" ", "").lower()
+    assert reading.box.xmax <= cut.shape[1] and reading.box.ymax <= cut.shape[0]
+
+
 PART, ALL, MORE = ([20, 5, 90, 25], [5, 4, 96, 26], [0, 0, 100, 90])
 """Boxes of 1,400, 2,002 and 9,000 pixels, each in the next."""
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carsight import runtime
-from carsight.detector import Detection, Detector, DetectorTuning, box_corners, carrier
+from carsight.detector import Detection, Detector, DetectorTuning, Findings, box_corners, carrier
 from carsight.geometry import Box, Pixels, Polygon, polygon, sides, straighten
-from carsight.photo import Photo, PhotoSource, open_photo
+from carsight.photo import Photo, PhotoSource, open_photo, percentile
 from carsight.plate import stacked
 from carsight.plate.reader import (
     GROW,
@@ -100,6 +100,10 @@ class PlateTuning:
     plates 78 boxes overlap the labeled one by less than a half, of those left as they are 89; their mean
     overlap is 0.80 either way.
 
+    Crops: a photo ``cropped`` times as wide as high, from and to, without a vehicle, may be cut out along the
+    text. It is read as one more plate, which the detector doubts at ``cropped_score``, unless one was found
+    that is less than ``cropped_share`` of it.
+
     Vehicles without a plate: at most ``most_vehicles`` are described, since each takes time.
     """
 
@@ -143,6 +147,9 @@ class PlateTuning:
     high_odds: float = 2.0
     flat: float = 2.2
     flat_shrink: float = 0.27
+    cropped: tuple[float, float] = (2.5, 9.0)
+    cropped_score: float = 0.2
+    cropped_share: float = 0.3
     most_vehicles: int = 20
     detector: DetectorTuning = field(default_factory=lambda: DetectorTuning(doubtful=0.2))
     reader: ReaderTuning = field(default_factory=ReaderTuning)
@@ -265,7 +272,7 @@ def _is_better(other: PlateReading, reading: PlateReading) -> bool:
     The whole is if it says more and is sure of it: all that the part says, unless that is a sticker or a word
     on the plate. Otherwise it shows more than the plate, and the part is.
     """
-    part, whole = sorted((reading, other), key=lambda each: _area(each.box))
+    part, whole = sorted((reading, other), key=lambda each: (_area(each.box), -each.detection_score))
     wide = min(part.box.xmax, whole.box.xmax) - max(part.box.xmin, whole.box.xmin)
     high = min(part.box.ymax, whole.box.ymax) - max(part.box.ymin, whole.box.ymin)
     area, of_whole, shared = _area(part.box), _area(whole.box), max(wide, 0) * max(high, 0)
@@ -385,12 +392,14 @@ class PlateRecognizer:
         """Find and read the plates of ``photo`` as it is once turned anticlockwise by ``quarters``."""
         found, doubted, unsure, upright = [], [], [], False
         seen = self._detector.find(photo.pixels, quarters)
-        for plate in seen.targets:
+        cropped = None if quarters else self._cropped(photo, seen)
+        for plate in seen.targets if cropped is None else (*seen.targets, cropped):
             height = sides(plate.corners)[1] / photo.scale
             if height < self._tuning.smallest:
                 doubted.append((plate, _NOTHING))
                 continue
-            reading = self._read_plate(photo, plate, regions)
+            place = _on_paper(photo, plate) if plate is cropped else (photo, plate)
+            reading = self._read_plate(*place, regions)
             vehicle = carrier(plate, seen.vehicles, quarters)
             high = not quarters and self._stands_high(plate, vehicle)
             sure = reading.score >= (self._tuning.high_upright if high else self._tuning.upright)
@@ -409,6 +418,21 @@ class PlateRecognizer:
         carriers = [id(vehicle) for _, _, vehicle in found]
         bare = tuple(vehicle for vehicle in seen.vehicles if id(vehicle) not in carriers)
         return _Attempt(quarters, tuple(found), tuple(doubted), bare, upside_down, seen.evidence)
+
+    def _cropped(self, photo: Photo, seen: Findings) -> Detection | None:
+        """Return all of ``photo`` as one more plate if it may be cut out along the text.
+
+        Of such a plate the detector misses the edges, and with them the first character or all of them.
+        """
+        height, width = photo.pixels.shape[:2]
+        least, most = self._tuning.cropped
+        if seen.vehicles or not least <= width / height <= most:
+            return None
+        area = self._tuning.cropped_share * width * height
+        if any((each.box[2:] - each.box[:2]).prod() < area for each in seen.targets):
+            return None
+        box = np.array([0, 0, width, height], np.float32)
+        return Detection("target", self._tuning.cropped_score, box, box_corners(box))
 
     def _stands_high(self, plate: Detection, vehicle: Detection | None) -> bool:
         """Return whether ``plate`` is higher on its ``vehicle`` than most are, in the photo as it is."""
@@ -664,6 +688,19 @@ _HALF_TURN = str.maketrans("oqil69mw", "001196wm")
 """What signs become upside down, where that is another; of O, Q, I and L the digit that each is taken for."""
 
 _ALIKE = str.maketrans("oqil", "0011")
+
+
+def _on_paper(photo: Photo, plate: Detection) -> tuple[Photo, Detection]:
+    """Return ``photo``, all of which is ``plate``, with more of its paper round it, and the plate there.
+
+    What is beyond a photo repeats its edge, which smears a character that touches it.
+    """
+    paper = [percentile(photo.pixels[..., channel], 0.5) for channel in range(3)]
+    margin = photo.pixels.shape[0] // 4
+    sides = (margin,) * 4
+    larger = cv2.copyMakeBorder(photo.pixels, *sides, cv2.BORDER_CONSTANT, value=paper)
+    moved = replace(plate, box=plate.box + np.float32(margin), corners=plate.corners + np.float32(margin))
+    return Photo.of(np.asarray(larger, np.uint8)), moved
 
 
 def _turns_into(text: str, other: str) -> bool:

@@ -66,6 +66,7 @@ UNCHECKED = "WVWZZZ1KZ7M047185"
         ("WVWZZZ1KZ\xad7M047185", UNCHECKED),
         ("".join(chr(ord(sign) + 0xFEE0) for sign in UNCHECKED), UNCHECKED),  # full-width
         ("\u8eca\u53f0\u756a\u53f7" + UNCHECKED, UNCHECKED),  # "chassis number" in Japanese
+        ("S/N 1HGCM82633A004352", "1HGCM82633A004352"),  # a common maker's, and the check digit holds
         ("010401234567890121" + UNCHECKED, UNCHECKED),  # GS1: an article and its serial number
         ("\x1d010401234567890121" + UNCHECKED, UNCHECKED),  # with the sign that makes it GS1's
         ("0104012345678901\x1d21" + UNCHECKED + "\x1d10A7", UNCHECKED),
@@ -105,6 +106,11 @@ def is_believed(payload: str) -> bool:
         "4711 WVW ZZZ1KZ 7M047185 4711",  # groups of a longer number
         "00:1A:2B:3C:4D:5E 67246",
         "990401234567890121" + UNCHECKED,
+        "S/N: YV3B97ZF468811378",  # a maker's prefix, as one number in fifty has by chance
+        "SERIAL NO. KPBGRY14892384282",
+        '{"sn":"WBAVA31070VC12345"}',
+        "P/N JS2MJ20V785834713",
+        "Order ID: TMBK5165108027432",
     ],
 )
 def test_other_payloads_hold_no_vin(payload: str) -> None:

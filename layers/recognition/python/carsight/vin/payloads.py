@@ -33,6 +33,13 @@ _NAMED = re.compile(
 )
 """What stands before a VIN and says that it is one: its name, AAMVA's element id or the data identifier I."""
 
+_NAMED_OTHERWISE = re.compile(
+    r"(?<![A-Za-z])(?:S/?N|P/?N|SERIAL|SERIEN|SER|PART|ORDER|INVOICE|TRACKING|LOT|BATCH|IMEI|ICCID)"
+    r"[-_. ]?(?:NO|NR|NUM|NUMBER|NUMMER|ID)?[^0-9A-Za-z]{0,6}$",
+    re.IGNORECASE,
+)
+"""What stands before another number and says which."""
+
 _ELEMENT = re.compile(r"(?:(?:^|\x1d|^\x1d?01[0-9]{14})(?:21|24[01]|25[01]|8004)|\x1d(?:[0-9]?S|30S|1I))$")
 """What may directly precede a separate number: GS1's application identifiers of serial numbers and assets,
 and the data identifiers of serial numbers (ANSI MH10.8.2)."""
@@ -64,6 +71,9 @@ class Place(Enum):
     """A field of its own, written in groups."""
     INSIDE = 0.02
     """At the beginning or the end of a longer run of characters."""
+    NAMED_OTHERWISE = 0.005
+    """Behind the name of another number. Makers of trailers call their VINs serial numbers: one of
+    a common maker with a valid check digit is still believed."""
 
 
 def find_vins(payload: str) -> dict[str, Place]:
@@ -116,7 +126,8 @@ def _in_runs(text: str) -> Iterator[tuple[str, Place]]:
         own = named or _ELEMENT.search(before[-20:]) is not None
         parted = not _is_sign(after) and (own or not _is_sign(before[-1:]))
         if len(run) == rules.LENGTH and parted:
-            yield run, Place.NAMED if named else Place.ALONE
+            otherwise = _NAMED_OTHERWISE.search(before[-40:]) is not None
+            yield run, Place.NAMED if named else Place.NAMED_OTHERWISE if otherwise else Place.ALONE
             continue
         for start in {0, len(run) - rules.LENGTH}:
             vin = run[start : start + rules.LENGTH]

@@ -680,6 +680,19 @@ def test_other_numbers_in_groups_are_no_answer(recognizer: VinRecognizer, lines:
     assert recognizer.read(sheet(lines)).candidates == ()
 
 
+@pytest.mark.parametrize("number", ["YV5CFF9U769885905", "MALCX9ZS258853043"])
+@pytest.mark.parametrize(
+    ("name", "is_vin"),
+    [("S/N ", False), ("SN: ", False), ("P/N ", False), ("VIN ", True), ("Chassis No. ", True), ("", True)],
+)
+def test_behind_another_numbers_name_a_makers_prefix_is_not_enough(
+    recognizer: VinRecognizer, name: str, is_vin: bool, number: str
+) -> None:
+    result = recognizer.read(sheet(["ACME PUMP", name + number, "Made in Germany"]))
+    assert [candidate.vin for candidate in result.candidates[:1]] == [number] * is_vin
+    assert is_vin or (result.refusal is not None and result.refusal.reason == "no_vin")
+
+
 @pytest.mark.parametrize(
     ("before", "there"), [("VN", True), ("V1N", True), ("FTN", True), ("VTN", True), ("NR", False)]
 )

@@ -6,6 +6,7 @@ Each step first asks whether it is worthwhile and within the budget (see ``Searc
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -83,6 +84,13 @@ _HARD_CUTS_AT_ONCE = 3
 """From how many cuts it may be asked right after the first pass, as long as it agrees with the others."""
 
 
+_HARDLY_MORE = 2000.0
+"""Odds below which neither its model nor a check digit that must hold speaks for a VIN."""
+
+_NAMED_OTHERWISE = re.compile("[SP]N|SE[RT].{1,2}L|PART|.NV0")
+"""S/N, P/N, serial, part, invoice, as the small reader sees them where it does: it learned no words."""
+
+
 class SearchNets(ReaderNets, Protocol):
     """The nets that a search asks, and its tuning: those of a ``VinRecognizer``."""
 
@@ -134,10 +142,28 @@ class Search:
             step()
             if self._sure:
                 break
+        self._forget_other_numbers()
         if self.codes:
             self._look_for_text_of(self.codes[0])
         elif self.lines and self._best.ranked:
             self._codes.look_beside(self._best.vin, self._best.corners)
+
+    def _forget_other_numbers(self) -> None:
+        """Take back a VIN for which hardly more than its maker's prefix speaks, behind another number's name.
+
+        One serial number in fifty begins like a listed maker's VIN.
+        """
+        if not self.lines or not self._best.ranked or self._certainty < self._tuning.promising:
+            return
+        line = self._best
+        if self.odds(line.vin) < _HARDLY_MORE and _NAMED_OTHERWISE.match(self._seen_before(line)):
+            self.lines = [replace(each, ranked=()) if each.vin == line.vin else each for each in self.lines]
+
+    def _seen_before(self, line: Line) -> str:
+        """Return what the small reader sees of the name before ``line``, and of the line's first half."""
+        corners = text_lines.whole_line(self.view, line.corners, LENGTH)
+        corners[1:3] = line.corners[[0, 3]] + (line.corners[[1, 2]] - line.corners[[0, 3]]) * np.float32(0.5)
+        return self._glance(text_lines.set_close(self.view, corners))
 
     @property
     def codes(self) -> list[BarcodeVin]:

@@ -275,7 +275,7 @@ def _bytes(attribute: tuple[str, Any]) -> int:
 # -- a crowd of children -------------------------------------------------------------------------------------
 
 
-_RETRIES = 8
+_RETRIES = 12
 """Of a child, at growing intervals, as in its definition."""
 
 
@@ -303,7 +303,7 @@ class _Crowd:
                 self.failed += 1
                 self._begin(now)
             else:
-                longest = min(2 * 2.0**tries, 30)
+                longest = min(2 * 2.0**tries, 20)
                 self._push(now + 0.2 + self._random.uniform(0, longest), step, tries + 1, begun)
         return now
 

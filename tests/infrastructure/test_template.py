@@ -501,7 +501,9 @@ def test_a_child_has_time_for_its_rows_and_for_trying_again(
         # Whatever it is that has failed: stores have many names for not answering.
         (retry,) = child["Retry"]
         assert retry["ErrorEquals"] == ["States.ALL"]
-        assert retry["MaxAttempts"] > PATIENT_ATTEMPTS
+        # Attempts that find others being counted leave as many as ever for those that die.
+        assert retry["MaxAttempts"] == 8 + PATIENT_ATTEMPTS
+        assert sum(min(2 ** (n + 1), retry["MaxDelaySeconds"]) for n in range(retry["MaxAttempts"])) < 240
 
 
 def test_outcomes_stay_for_as_long_as_their_batch_is_known(template: dict[str, Any]) -> None:

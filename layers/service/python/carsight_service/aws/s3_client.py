@@ -85,8 +85,8 @@ class ObjectClient:
     def put_object(self, **wanted: Any) -> Mapping[str, Any]:
         """Put an object into a bucket of this region.
 
-        Arguments and answer are botocore's: ``Bucket``, ``Key`` and ``Body``, ``Metadata``, and ``IfMatch``
-        or ``IfNoneMatch``. The object may be written twice if the first answer is lost.
+        Arguments and answer are botocore's: ``Bucket``, ``Key`` and ``Body``, and ``IfMatch`` or
+        ``IfNoneMatch``. The object may be written twice if the first answer is lost.
         """
         if self._is_ours(wanted["Bucket"]):
             return {"ETag": self._exchange("PUT", wanted, wanted["Body"]).headers.get("etag", "")}
@@ -127,5 +127,4 @@ class ObjectClient:
         host = self._hosts[name]
         headers = {"host": host.authority, "x-amz-content-sha256": payload}
         headers |= {header: wanted[name] for name, header in _CONDITIONS.items() if name in wanted}
-        headers |= {f"{_METADATA}{name}": value for name, value in wanted.get("Metadata", {}).items()}
         return host, target, headers

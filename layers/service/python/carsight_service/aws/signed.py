@@ -79,20 +79,21 @@ class Failure:
 
 
 THROTTLED = {
+    "ConditionalRequestConflict",
     "ProvisionedThroughputExceededException",
     "RequestLimitExceeded",
     "ThrottlingException",
     "TransactionConflictException",
     "TransactionInProgressException",
 }
-"""Errors by which DynamoDB says that it has *not* written."""
+"""Errors by which DynamoDB or S3 says that it has *not* written, and may be asked again."""
 
 TRIES = 3
 """Attempts in all at a call that may be repeated."""
 
 
 def repeated(call: Callable[[], Answered], tries: int = TRIES) -> Answered:
-    """Return ``call()``, repeated if the service is unreachable, faulty or throttled."""
+    """Return ``call()``, repeated if the service is unreachable, faulty, throttled or busy with the same."""
     for attempt in range(tries - 1):
         try:
             return call()

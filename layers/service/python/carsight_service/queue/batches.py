@@ -172,30 +172,48 @@ class Outcomes:
         outcome.etag = stored["ETag"]
         return outcome
 
-    def pay(self, batch: Batch, outcome: Outcome) -> Outcome:
-        """Count what was read of a child, once whoever does it; return its outcome, which is paid then."""
-        meters, grants = self.deployment.meters, self.open(batch, outcome.row)
+    def pay(self, batch: Batch, outcome: Outcome, *, waits: bool = False) -> Outcome:
+        """Count what was read of a child, once whoever does it; return its outcome, which is paid then.
+
+        Raises ``TryLater`` where it ``waits`` for others: each write of the meter pays for all tickets in it.
+        """
+        meters = self.deployment.meters
+        granted = meters.granted(batch.account, batch.api)
+        grants = [grant for grant in granted if grant.ticket.startswith(batch.tickets(outcome.row))]
         if not outcome.is_paid:
-            ticket, units = f"{batch.tickets(outcome.row)}{secrets.token_hex(3)}", 0
-            refusal: ServiceError
-            try:
-                grants = grants or [meters.take(batch.account, batch.api, outcome.read, ticket)]
-                ticket, units = grants[0].ticket, grants[0].units
-                refusal = LimitExceeded(grants[0].usage, self.deployment.clock())
-            except StoreUnavailable:
-                raise
-            except ServiceError as error:  # the key, its plan or its limit
-                refusal = error
-            paid = replace(outcome, ticket=ticket)
-            if units < outcome.read:
-                rows = [json.loads(line) for line in outcome.lines.splitlines()]
-                for row in [row for row in rows if row["status"] == 200][units:]:
-                    rows[row["row"] - outcome.row] = self.refused(batch, row, refusal)
-                paid = Outcome.of(rows, ticket)
+            in_hand = sum("-" in grant.ticket for grant in granted)  # no upload's has a dash
+            if waits and not grants and in_hand >= MOST_IN_HAND:
+                raise TryLater("others are being counted")
+            paid, grants = self._paid(batch, outcome, grants)
             outcome = self.put(batch, paid, outcome)
         for grant in grants:
             meters.close(grant, outcome.paid_by(grant))
         return outcome
+
+    def _paid(self, batch: Batch, outcome: Outcome, grants: list[Grant]) -> tuple[Outcome, list[Grant]]:
+        """Return an unpaid outcome as it is when it has been paid, and what is open of its child."""
+        refusal: ServiceError
+        if not grants:
+            ticket = f"{batch.tickets(outcome.row)}{secrets.token_hex(3)}"
+            try:
+                grants = [self.deployment.meters.take(batch.account, batch.api, outcome.read, ticket)]
+            except StoreUnavailable:
+                raise
+            except ServiceError as error:  # the key, its plan or its limit
+                refusal = error
+        if grants:
+            refusal = LimitExceeded(grants[0].usage, self.deployment.clock())
+        if all(grant.units < outcome.read for grant in grants):
+            grants = self.open(batch, outcome.row)  # another run of the child may have taken the last
+        most = max(grants, key=lambda grant: grant.units, default=None)
+        units, ticket = (most.units, most.ticket) if most else (0, "none")
+        if units >= outcome.read:
+            return replace(outcome, ticket=ticket), grants
+        rows = [json.loads(line) for line in outcome.lines.splitlines()]
+        for at, row in enumerate(rows):
+            if row["status"] == 200 and (units := units - 1) < 0:
+                rows[at] = self.refused(batch, row, refusal)
+        return Outcome.of(rows, ticket), grants
 
     def refused(self, batch: Batch, row: Mapping[str, Any], error: ServiceError) -> dict[str, Any]:
         """Return the line of a result for a row that could not be read, or not be counted."""
@@ -224,11 +242,6 @@ class Outcomes:
         """Return what is counted and not closed of one child, or of all of a batch."""
         granted = self.deployment.meters.granted(batch.account, batch.api)
         return [grant for grant in granted if grant.ticket.startswith(batch.tickets(first_row))]
-
-    def is_crowded(self, batch: Batch) -> bool:
-        """Whether many children of the batch's key, of others too, are being counted."""
-        granted = self.deployment.meters.granted(batch.account, batch.api)
-        return sum("-" in grant.ticket for grant in granted) >= MOST_IN_HAND  # no upload's has a dash
 
     def noted(self, batch: Batch, first_row: int) -> list[int]:
         """Return the rows of a child that its worker may have died over."""
@@ -289,9 +302,7 @@ class BatchWorker:
                 # Looked at behind the outcome: whoever ends the batch notes that before it looks for these.
                 if self._running(batch.id) is None:
                     raise TryLater(_STOPPED)
-                if not outcome.is_paid and attempt < PATIENT_ATTEMPTS and self._outcomes.is_crowded(batch):
-                    raise TryLater("others are being counted")
-                outcome = self._outcomes.pay(batch, outcome)
+                outcome = self._outcomes.pay(batch, outcome, waits=attempt < PATIENT_ATTEMPTS)
         about = {"row": child.first, "rows": len(rows), "read": outcome.read}
         milliseconds = {name: round(value, 1) for name, value in stages.items()}
         logger.info("rows read", extra={"batch": batch.id, **about, "ms": milliseconds})

@@ -81,55 +81,85 @@ class Fallback:
 class DetectorTuning:
     """What can be changed about a detector without training it again. Scores are 0..1.
 
-    The photo is shrunk to an area of about ``side`` x ``side`` pixels, or enlarged at most twofold.
-    ``threshold`` is the lowest score of an answer, the model's own if None.
-
-    Targets that score ``proposal_score`` get a second look, up to ``second_looks`` of them, unless they are
-    ``sure``: they score that much, are on a vehicle, and are at most ``sure_side`` of the net's pixels long
-    (a larger one may be half a plate). That saves four second looks of five and changed no reading on 100
-    validation photos. A target within ``edge`` of its longer side from the photo's edge gets its second look
-    with gray beyond the edge: it may be all the photo shows. The best one on the largest vehicle gets its
-    second look from ``faint_score`` on.
-
-    A photo may show nothing but a plate, and the net needs surroundings. Unless the best target is ``sure``
-    and on a vehicle, as in 80 of 100 validation photos and none of 80 close-ups, the ``close_up`` run is made
-    too. A target there that is at least ``filling`` as wide or high as the photo is accepted without a second
-    look. If it scores ``fallback_score``, everything inside it - stickers, slogans - is dropped. Otherwise it
-    is kept beside that, even if ``doubtful``: a tilted plate is, and a part of one may score more. So their
-    texts decide.
-
-    A target between ``doubtful`` and ``threshold`` is an answer too, to be decided by its text; with None
-    there are none.
-
-    If nothing is found, ``fallbacks`` are tried in order; their targets have to score ``fallback_score``. So
-    do those of the last run, on a photo whose longer side is ``strip`` times the shorter, with gray along it,
-    because a plate there touches both edges: 200 instead of 188 of 224 drawn strips are read.
-
-    The ``turned`` run searches for targets that are not upright. A turn is promising if a target that scores
-    ``turn_evidence`` is confirmed by a second look with ``threshold``.
-
-    ``box_shrink`` moves a box towards the extent of its corners; at 0.25 the mean IoU with the labeled boxes
-    of training photos is 0.79, at 0.5 it is 0.78.
+    The defaults are for plates; ``for_lines`` is for lines that may hold a VIN.
     """
 
     side: int = 416
+    """The photo is shrunk to an area of about ``side`` x ``side`` pixels, or enlarged at most twofold."""
     threshold: float | None = None
+    """The lowest score of an answer, the model's own if None."""
     doubtful: float | None = None
+    """A target between this and ``threshold`` is an answer too, to be decided by its text; with None none
+    is."""
+    box_shrink: float = 0.25
+    """How far a box is moved towards the extent of its corners; at 0.25 the mean IoU with the labeled boxes
+    of training photos is 0.79, at 0.5 it is 0.78."""
+
+    # -- second looks ----------------------------------------------------------------------------------------
+
     second_look: SecondLook = PLATES
     second_looks: int = 5
+    """How many targets get one at most."""
     proposal_score: float = 0.15
+    """What a target has to score to get one."""
     faint_score: float = 0.05
+    """What the best one on the largest vehicle has to."""
     sure: float = 0.7
+    """A target gets none that scores this, is on a vehicle and not longer than ``sure_side``. That saves four
+    second looks of five and changed no reading on 100 validation photos. Infinite where every one gets it."""
     sure_side: float = 110.0
+    """In the net's pixels; a larger one may be half a plate."""
     edge: float = 0.04
+    """A target closer to the photo's edge than this share of its longer side gets its second look with gray
+    beyond the edge: it may be all the photo shows."""
+
+    # -- photos that show nothing but a plate ----------------------------------------------------------------
+
     close_up: WiderLook | None = WiderLook(224, 0.5)
+    """The net needs surroundings. Unless the best target is ``sure`` and on a vehicle, as in 80 of 100
+    validation photos and none of 80 close-ups, this run is made too; never with None."""
     filling: float = 0.4
+    """A target there that is at least this share of the photo wide or high is accepted without a second look.
+    If it scores ``fallback_score``, everything inside it - stickers, slogans - is dropped. Otherwise it is
+    kept beside that, even if ``doubtful``: a tilted plate is, and a part of one may score more. So their
+    texts decide."""
+
+    # -- where nothing is found ------------------------------------------------------------------------------
+
     fallbacks: tuple[Fallback, ...] = (Fallback(608, evidence=0.03, gain=1.4),)
+    """Tried in order."""
     strip: float | None = 6.0
+    """After those, a photo whose longer side is this many times the shorter is looked at with gray along it,
+    because a plate there touches both edges: 200 instead of 188 of 224 drawn strips are read. With None no
+    photo is."""
     fallback_score: float = 0.5
+    """What the targets of all these runs have to score."""
+
+    # -- targets that are not upright ------------------------------------------------------------------------
+
     turned: WiderLook = WiderLook(192, 0.15)
+    """The run that searches for them."""
     turn_evidence: float = 0.08
-    box_shrink: float = 0.25
+    """A turn is promising if a target that scores this is confirmed by a second look with ``threshold``."""
+
+    @classmethod
+    def for_lines(cls, side: int, score: float, lines: int) -> DetectorTuning:
+        """Return the tuning for up to ``lines`` lines that may hold a VIN, which have to ``score`` that much.
+
+        The detector looks at each of them twice, as a reader needs their corners to a twentieth of their
+        length, and makes none of the runs for plates alone.
+        """
+        return cls(
+            side=side,
+            threshold=score,
+            proposal_score=score,
+            second_look=LINES,
+            second_looks=lines,
+            sure=math.inf,
+            close_up=None,
+            fallbacks=(),
+            strip=None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from carsight import runtime
-from carsight.detector import LINES, Detector, DetectorTuning
+from carsight.detector import Detector, DetectorTuning
 from carsight.photo import PhotoSource, Pixels, open_photo
 from carsight.refusal import Refusal
 from carsight.vin.line_reader import LineReader
@@ -69,24 +69,9 @@ class VinRecognizer:
         """Open the models in the folder ``models``."""
         tuning = tuning or VinTuning()
         session = runtime.session(models / "vin_detector.onnx")
-        # The detector always looks at a line twice: the reader needs its corners to a twentieth of its
-        # length. In the larger photo weaker finds are read too: a VIN in groups scores 0.07 to 0.12.
         near, far = (
-            Detector(
-                session,
-                DetectorTuning(
-                    side=side,
-                    threshold=score,
-                    proposal_score=score,
-                    second_look=LINES,
-                    second_looks=count,
-                    sure=2.0,
-                    close_up=None,
-                    fallbacks=(),
-                    strip=None,
-                ),
-            )
-            for side, score, count in zip(tuning.sides, tuning.scores, (tuning.lines, 2), strict=True)
+            Detector(session, DetectorTuning.for_lines(*each))
+            for each in zip(tuning.sides, tuning.scores, tuning.lines, strict=True)
         )
         small = LineReader(runtime.session(models / "vin_reader_small.onnx"), centered=False)
         reader = runtime.once(lambda: LineReader(runtime.session(models / "vin_reader.onnx")))

@@ -201,7 +201,7 @@ class Search:
 
     def _find(self, view: View, detector: Detector) -> None:
         """Read the lines that ``detector`` finds in ``view`` until one is sure."""
-        for found in detector.detect(view.pixels)[: self._tuning.lines]:
+        for found in detector.detect(view.pixels):
             corners = view.to_photo(found.corners)
             if self._is_known(corners):
                 continue

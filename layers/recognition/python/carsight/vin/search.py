@@ -34,11 +34,28 @@ _DETECTOR_COST, _CLOSER_COST, _CORNERS_COST, _GLANCE_COST = 0.6, 2.5, 0.4, 0.25
 """What it costs, in crops read (see ``Budget``), to run the detector on a photo, and on a larger one; to have
 it look at a find again for its corners; and to have the small reader glance at a crop."""
 
-_BORDER = 0.3
-"""Width of the gray border laid round a photo, in shares of its longer side."""
+_BORDER, _NEAR_AN_EDGE = 0.3, 0.15
+"""Width of the gray border laid round a photo, in shares of its longer side; and how close to the photo's
+edge a find calls for it, in its lengths."""
 
-_HALF_TURN = [2, 3, 0, 1]
-"""The order of the corners of a line that is upside down."""
+_SHRUNK = 1.2
+"""A photo this many times the detector's side is worth a closer look."""
+
+_HALF_TURN, _QUARTER_TURNS = [2, 3, 0, 1], [[1, 2, 3, 0], [3, 0, 1, 2]]
+"""The order of the corners of a line that is upside down, and of one on either side."""
+
+_HARDLY_LONGER = 0.7
+"""A find at least this high, in its lengths, may be on its side."""
+
+_PARALLEL, _AHEAD, _BESIDE = 0.8, 0.25, 0.7
+"""Two finds are one line if the cosine of the angle between them is the first, and their middles are no
+farther apart than the second, in lengths along the text, and the third, in heights across it."""
+
+_SAME_PLACE = 0.5
+"""Two finds are at one place if their middles are no farther apart, in heights."""
+
+_TEXTS_OF_A_LINE = 4
+"""Among how many of a line's likeliest texts that of a code may be to have been found in print."""
 
 _LEAST_TILT, _MOST_TILT = 4.0, 80.0
 """Degrees of a find's tilt between which the photo is turned level and searched again."""
@@ -49,17 +66,25 @@ _LINE_SHAPE = 4.0
 _OTHER_NUMBERS = 2
 """Where so many lines of 17 characters are legible and no VINs, a VIN would have been found beside them."""
 
+_PART_OF_A_VIN = range(11, 23)
+"""How many characters a line may show that is most of a VIN, or a VIN and others."""
+
 _MISSING_CHARACTERS, _LENGTHENED = 3, 0.1
 """How many characters of a VIN a line may lack at its ends; how much longer either end is read then."""
 
-_UPRIGHT_CERTAINTY = 0.1
-"""Certainty below which a line may be upside down."""
-
-_UPRIGHT_CLARITY = 0.93
-"""Clarity below which a line may be upside down."""
+_SHORTEST_PRINT, _LONGEST_PRINT, _LIKELY_PRINT = 13, 45, 21
+"""How many characters a printed line may have, by their outlines, to hold a VIN, from and to; those nearest
+to the last are considered first."""
 
 _PRINTED_LINES, _PRINTED_CONSIDERED = 6, 10
 """How many printed lines the small reader glances at, those that end in capitals first; of how many."""
+
+_LONGEST_GLANCE, _UNSEEN = 40, 2
+"""Characters that a line may show at a glance, at most, to be read in full; how many of a VIN's may be
+missing there."""
+
+_PRINTED_READ = 2
+"""How many of these lines are read in full, those that look like a VIN first."""
 
 _PRINTED_PAIRS = 4
 """How many pairs of printed lines it glances at."""
@@ -69,20 +94,6 @@ _MOST_IN_A_CROP = 32
 
 _FEWEST_DIGITS = 5
 """A line that shows fewer digits consists of words."""
-
-_HARD_FINDS = 2
-"""About how many of the best finds the reader of hard lines is asked after all looks."""
-
-_HARD_ENOUGH = ((2, 0.98), (3, 0.95), (None, 0.0))
-"""From how many cuts it reads then (None: all), and from which certainty on it reads no more."""
-
-_HARD_PROMISING = 0.55
-"""Certainty below which it reads no more either: of 39 lines on which it was believed, in 147 photos sent in
-twelve ways, the first two cuts of each had 0.6."""
-
-_HARD_CUTS_AT_ONCE = 3
-"""From how many cuts it may be asked right after the first pass, as long as it agrees with the others."""
-
 
 _HARDLY_MORE = 2000.0
 """Odds below which neither its model nor a check digit that must hold speaks for a VIN."""
@@ -242,16 +253,16 @@ class Search:
 
     def _flip(self) -> None:
         """Read the best find the other way up, unless legible: its corners may begin at the wrong end."""
-        if not self.lines or self._certainty >= _UPRIGHT_CERTAINTY:
+        if not self.lines or self._certainty >= self._tuning.upright:
             return
         line = max(self.lines, key=lambda line: line.score)
         seen = line.reading.greedy
-        words = sum(character.isdigit() for character in seen) < _FEWEST_DIGITS // 2
+        words = _digits(seen) < _FEWEST_DIGITS // 2
         if line.is_legible or len(seen) < FEWEST_CHARACTERS or words:
             return
         orders = [_HALF_TURN]
-        if height(line.corners) > 0.7 * length(line.corners):
-            orders += [[1, 2, 3, 0], [3, 0, 1, 2]]
+        if height(line.corners) > _HARDLY_LONGER * length(line.corners):
+            orders += _QUARTER_TURNS
         for order in orders:
             self._read_turned(line, order)
 
@@ -285,7 +296,7 @@ class Search:
             known = len(self.lines)
             self._find(self.view.tilted(tilt), self._nets.near)
             found = self.lines[known:]
-            if found and self._certainty < _UPRIGHT_CERTAINTY:
+            if found and self._certainty < self._tuning.upright:
                 self._read_turned(max(found, key=lambda line: line.score), _HALF_TURN)
 
     def _trim(self) -> None:
@@ -303,7 +314,7 @@ class Search:
         """
         size = np.array([self._photo.width, self._photo.height], np.float32)
         near = any(
-            min(line.corners.min(), (size - line.corners).min()) < 0.15 * length(line.corners)
+            min(line.corners.min(), (size - line.corners).min()) < _NEAR_AN_EDGE * length(line.corners)
             for line in self.lines
         )
         worth = near or not self.lines or self._certainty >= self._tuning.promising
@@ -326,7 +337,7 @@ class Search:
         other = sum(line.is_legible and line.certainty < self._tuning.promising for line in self.lines)
         if other >= _OTHER_NUMBERS:
             return
-        shrunk = self.view.width * self.view.height > (1.2 * self._tuning.sides[0]) ** 2
+        shrunk = self.view.width * self.view.height > (_SHRUNK * self._tuning.sides[0]) ** 2
         if shrunk and self._budget.pay(_CLOSER_COST):
             self._find(self.view, self._nets.far)
 
@@ -365,20 +376,24 @@ class Search:
         line = max(lines, key=lambda line: line.reading.clarity, default=None)
         quarters = 0 if line is None else _quarters(line.corners)
         yield self.view.rotated(quarters) if quarters else self.view
-        if line is not None and quarters and line.reading.clarity < _UPRIGHT_CLARITY:
+        if line is not None and quarters and line.reading.clarity < self._tuning.clear:
             yield self.view.rotated(4 - quarters) if quarters % 2 else self.view
 
     def _read_lines(self, found: list[text_lines.TextLine]) -> None:
         """Read the likeliest of the lines ``found``, alone and in pairs."""
-        likely = [line for line in found if 13 <= line.characters <= 45 and not self._is_known(line.corners)]
+        likely = [
+            line
+            for line in found
+            if _SHORTEST_PRINT <= line.characters <= _LONGEST_PRINT and not self._is_known(line.corners)
+        ]
         promising: list[tuple[bool, int, text_lines.TextLine, text_lines.SetText]] = []
-        near = sorted(likely, key=lambda line: abs(line.characters - 21))[:_PRINTED_CONSIDERED]
+        near = sorted(likely, key=lambda line: abs(line.characters - _LIKELY_PRINT))[:_PRINTED_CONSIDERED]
         texts = [(line, text_lines.set_close(self.view, line.corners)) for line in near]
         for line, text in sorted(texts, key=lambda each: not each[1].ends_in_capitals)[:_PRINTED_LINES]:
             text, seen = self._glance_at_ends(text)
-            if 15 <= len(seen) <= 40 and sum(character.isdigit() for character in seen) >= _FEWEST_DIGITS:
+            if LENGTH - _UNSEEN <= len(seen) <= _LONGEST_GLANCE and _digits(seen) >= _FEWEST_DIGITS:
                 promising.append((not _may_hold_a_vin(seen), abs(len(seen) - LENGTH), line, text))
-        for other, _, line, text in sorted(promising, key=lambda each: each[:2])[:2]:
+        for other, _, line, text in sorted(promising, key=lambda each: each[:2])[:_PRINTED_READ]:
             if self._sure:
                 break
             if not text.changed and self._certainty >= self._tuning.promising:
@@ -442,7 +457,7 @@ class Search:
     def _is_known(self, corners: Floats) -> bool:
         """Whether a line was read at about ``corners`` that clearly shows something other than a VIN."""
         middle = corners.mean(axis=0)
-        near = 0.5 * height(corners)
+        near = _SAME_PLACE * height(corners)
         return any(
             line.is_legible
             and line.certainty < self._tuning.promising
@@ -480,7 +495,7 @@ class Search:
             return
         line = self._best
         vin, certainty = self._merged[0]
-        for count in range(1, _HARD_CUTS_AT_ONCE + 1):
+        for count in range(1, self._tuning.hard_cuts_at_once + 1):
             hard = self.readers.read_hard(line, count)
             if hard is None or hard.vin != vin or hard.certainty < self._tuning.likely:
                 return
@@ -501,9 +516,9 @@ class Search:
         heard: list[Line] = []
         for line in self._hard_lines():
             hard: Line | None = None
-            for count, enough in _HARD_ENOUGH:
+            for count, enough in self._tuning.hard_cuts:
                 hard = self.readers.read_hard(line, count)
-                if hard is None or hard.certainty < _HARD_PROMISING:
+                if hard is None or hard.certainty < self._tuning.hard_promising:
                     break
                 if hard.certainty >= max(enough, self._hard_threshold(hard.vin, *likeliest)):
                     self.lines = [hard.at_text()]
@@ -548,7 +563,7 @@ class Search:
 
     def _hard_lines(self) -> list[Line]:
         """Return the lines for the reader of hard lines to read: the surest and the best finds."""
-        finds = sorted(self.lines, key=lambda line: -line.score)[:_HARD_FINDS]
+        finds = sorted(self.lines, key=lambda line: -line.score)[: self._tuning.hard_finds]
         best = self._best
         return [line for line in (best, *(line for line in finds if line is not best)) if not line.lower_case]
 
@@ -566,7 +581,7 @@ class Search:
     def _look_for_text_of(self, code: BarcodeVin) -> None:
         """Search for the printed VIN the way up that its code is, where it was not found."""
         quarters = _quarters(code.corners)
-        read = any(vin == code.vin for line in self.lines for vin, _ in line.ranked[:4])
+        read = any(vin == code.vin for line in self.lines for vin, _ in line.ranked[:_TEXTS_OF_A_LINE])
         if quarters and not read:
             self._find(self.view.rotated(quarters), self._nets.near)
 
@@ -575,12 +590,12 @@ def _are_one(corners: Floats, others: Floats) -> bool:
     """Whether two finds are the same line, read in the same direction."""
     along, along_others = corners[1] - corners[0], others[1] - others[0]
     longer = max(length(corners), length(others))
-    if not longer or float(along @ along_others) < 0.8 * length(corners) * length(others):
+    if not longer or float(along @ along_others) < _PARALLEL * length(corners) * length(others):
         return False
     off = corners.mean(axis=0) - others.mean(axis=0)
     x, y = along / np.float32(length(corners))
     ahead, beside = abs(float(off[0] * x + off[1] * y)), abs(float(off[1] * x - off[0] * y))
-    return ahead < 0.25 * longer and beside < 0.7 * max(height(corners), height(others))
+    return ahead < _AHEAD * longer and beside < _BESIDE * max(height(corners), height(others))
 
 
 def _quarters(corners: Floats) -> int:
@@ -591,7 +606,7 @@ def _quarters(corners: Floats) -> int:
 
 def _may_be_a_part(seen: str) -> bool:
     """Whether the characters ``seen`` in a line may be most of a VIN's, or a VIN's and others."""
-    return 11 <= len(seen) <= 22 and sum(character.isdigit() for character in seen) >= 5
+    return len(seen) in _PART_OF_A_VIN and _digits(seen) >= _FEWEST_DIGITS
 
 
 def _may_hold_a_vin(seen: str) -> bool:
@@ -599,8 +614,10 @@ def _may_hold_a_vin(seen: str) -> bool:
 
     A character or two may be missing, as it was only a glance.
     """
-    starts = range(max(0, len(seen) - LENGTH + 3))
-    return any(
-        known_maker(seen[at:]) and sum(map(str.isdigit, seen[at : at + LENGTH])) >= _FEWEST_DIGITS
-        for at in starts
-    )
+    starts = range(max(0, len(seen) - LENGTH + _UNSEEN + 1))
+    return any(known_maker(seen[at:]) and _digits(seen[at : at + LENGTH]) >= _FEWEST_DIGITS for at in starts)
+
+
+def _digits(text: str) -> int:
+    """Return how many digits ``text`` holds."""
+    return sum(map(str.isdigit, text))

@@ -17,8 +17,9 @@ from hypothesis import strategies as some
 
 from carsight_service import images
 from carsight_service.contract.errors import InvalidImage, InvalidRequest
+from carsight_service.http.multipart import MAX_HEAD_BYTES, MAX_PARTS
 from carsight_service.http.plate_options import PlateOptions
-from carsight_service.http.request import MAX_FIELDS, MAX_HEAD_BYTES, MAX_PARTS, parse_request
+from carsight_service.http.request import MAX_FIELDS, parse_request
 from carsight_service.images import Base64Source, BytesSource, UnusableSource, percent_decoded
 from tests.events import MULTIPART, event, form
 from tests.unit.test_source import load

@@ -822,9 +822,9 @@ def test_cutting_the_image_out_reads_a_body_as_json_does(
     is_base64: bool, body: str, content_type: str
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("carsight_service.http.request._MIN_CUT", 16)
+        patch.setattr("carsight_service.http.json_body._MIN_CUT", 16)
         quickly = outcome(body, content_type, is_base64)
-        patch.setattr("carsight_service.http.request._without_image", lambda text: None)
+        patch.setattr("carsight_service.http.json_body._without_image", lambda text, fields: None)
         patch.setattr("carsight_service.images.b64decode", partial(base64.b64decode, validate=True))
         assert quickly == outcome(body, content_type, is_base64)
 
@@ -839,7 +839,7 @@ def test_an_image_is_cut_out_of_its_json(before: str, head: str, monkeypatch: py
         seen.append(len(text))
         return loads(text, strict=strict)
 
-    monkeypatch.setattr("carsight_service.http.request.json.loads", counted)
+    monkeypatch.setattr("carsight_service.http.json_body.json.loads", counted)
     request = parsed(f'{head}{before}{LONG}", "key": "secret"}}')
     assert request.source == Base64Source(LONG)
     assert load(request.source) == base64.b64decode(LONG)

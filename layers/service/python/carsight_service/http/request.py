@@ -2,14 +2,13 @@
 
 ``parse_request`` removes from the event whatever must not be logged, and reads the request's head. The body
 is parsed on demand: after the key has been checked, unless the key is in the body. Parsing is linear in its
-length, whatever it holds. That is why forms are parsed here: the standard library's mail parser needs seconds
-for one header with very many parameters, and goes through a photo line by line.
+length, whatever it holds. The parsers of JSON and of multipart forms are imported once a body is of their
+kind: a cold start needs one of them.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import re
 import zlib
 from collections.abc import Iterable, Mapping
@@ -18,11 +17,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from itertools import chain, islice
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
-from carsight_service.contract.api import IMAGE_FIELDS, MAX_IMAGE_BYTES, bounded_json, region_codes
+from carsight_service.contract.api import IMAGE_FIELDS, MAX_IMAGE_BYTES, region_codes
 from carsight_service.contract.errors import MAX_REGIONS, InvalidRequest
 from carsight_service.images import (
     Base64Source,
@@ -32,30 +29,17 @@ from carsight_service.images import (
     UnusableSource,
     UrlSource,
     b64decode,
-    decoded_source,
     image_source,
     percent_decoded,
     with_pluses,
 )
 
 if TYPE_CHECKING:
+    from carsight_service.http.multipart import FormPart
     from carsight_service.http.plate_options import PlateOptions
 
 MAX_FIELDS = 200
 """Per query or form, and values per name."""
-
-MAX_PARTS = 100
-"""Per multipart form."""
-
-MAX_HEAD_BYTES = 2048
-"""Per header of a part."""
-
-_TOO_MUCH_JSON = (
-    "The JSON is nested too deeply, holds too many objects and lists, or a number too long to read."
-)
-
-_MAX_PARAMETERS = 20
-"""Per header; the rest is ignored."""
 
 _IMAGE_FIELDS = (*IMAGE_FIELDS, "upload")
 _FILE_NAME = "\0filename"
@@ -65,33 +49,24 @@ FIELDS = (*_IMAGE_FIELDS, "key", "regions", "camera_id", "timestamp", "mmc", "co
 """Fields read from a body; a test compares them with the API description."""
 
 
-def _plain(name: str) -> str:
+def _folded(name: str) -> str:
+    """Return ``name`` without what serializers write differently: ``imageurl`` for ``Image-Url[0]``."""
     return name.partition("[")[0].replace("_", "").replace("-", "").lower()
 
 
-_PLAIN = {_plain(name): name for name in reversed(FIELDS) if name != "key"}
+_BY_FOLDED_NAME = {_folded(name): name for name in reversed(FIELDS) if name != "key"}
+"""Our fields, but for the key, which is written as it is."""
 _LONGEST_NAME = 30
 """Characters of a field's name that may be one of ours, otherwise written."""
 
 _SECRET_HEADERS = ("x-api-key", "authorization", "cookie", "referer")
 
-_PARAMETER = re.compile(r';\s*([^\s;="]+?)(\*?)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)', re.DOTALL)
-"""Name, asterisk of an extended value (RFC 8187), value."""
+_FORM_OF_OURS = re.compile(rf"(?:{'|'.join((*_IMAGE_FIELDS, 'key'))})=")
+"""How a form begins that is not declared one, such as ``image_url=https://...``; neither base64 nor a URL
+does."""
 
-_IMAGE_NAME = re.compile(rf'"({"|".join(_IMAGE_FIELDS)})"[ \t\n\r]*+:[ \t\n\r]*+"')
-_MAX_HEAD_OF_JSON = 4096
-"""Characters of JSON searched for an image's name; if it comes later, all of it is parsed as usual."""
-_MIN_CUT = 4096
-"""Images at least this long are worth being cut out of their JSON."""
-
-_OPENING = re.compile(rb"\s{0,4}--([^\r\n]{1,70})\r?\nContent-", re.IGNORECASE)
-"""How a multipart form begins, whatever its declared type."""
-
-_NAMED_IMAGE = re.compile(rf"(?:{'|'.join((*_IMAGE_FIELDS, 'key'))})=")
-"""How an undeclared form begins; neither base64 nor a URL does."""
-
-_NAMED = re.compile(r"[a-z_][\w.\[\]-]{0,40}=[^=&]", re.IGNORECASE)
-"""How a form of fields begins of which none is ours; neither base64 nor a URL does."""
+_FORM_OF_OTHERS = re.compile(r"[a-z_][\w.\[\]-]{0,40}=[^=&]", re.IGNORECASE)
+"""How a form begins of which no field is ours, such as ``photo=...``; neither base64 nor a URL does."""
 
 _GZIP, _GZIP_AS_TEXT = b"\x1f\x8b", b"\x1f\xef\xbf\xbd"
 _MAX_UNPACKED = MAX_IMAGE_BYTES * 3 // 2
@@ -103,8 +78,6 @@ _HEAD = 128
 
 _NO_PICTURE = (b"{", b'"', b"http://", b"https://", b"data:", b"\xef\xbb\xbf")
 """How JSON, URLs and text with a byte order mark begin, unlike any picture."""
-
-_CHARSETS = ("utf-8", "iso-8859-1", "us-ascii")
 
 Fields = Mapping[str, list[Any]]
 """Values by name: text, the bytes of a file, or any other JSON value."""
@@ -293,7 +266,7 @@ def _form(text: str) -> dict[str, list[str]]:
 
 def _canonical(name: str) -> str:
     """Return the one of ``FIELDS`` that ``name`` means, as ``ImageUrl`` does; else ``name`` itself."""
-    return name if name in FIELDS or len(name) > _LONGEST_NAME else _PLAIN.get(_plain(name), name)
+    return name if name in FIELDS or len(name) > _LONGEST_NAME else _BY_FOLDED_NAME.get(_folded(name), name)
 
 
 def _unescaped(text: str) -> str:
@@ -309,19 +282,22 @@ def _body_fields(content_type: str, body: bytes | str) -> Fields:
     The bytes decide, the declared type only helps: clients send JSON as ``text/plain``, and ``curl -d``
     declares everything a form.
     """
-    kind, parameters = _header(content_type)
+    kind = content_type.partition(";")[0].strip().lower()
     head = body[:_HEAD].encode() if isinstance(body, str) else body[:_HEAD]
     if head.startswith((_GZIP, _GZIP_AS_TEXT)):
         return _unpacked(content_type, body)
-    boundary = _boundary(kind, parameters.get("boundary", ""), head, body)
-    if boundary or (kind.startswith("image/") and not head.lstrip().startswith(_NO_PICTURE)):
-        data = body.encode() if isinstance(body, str) else body
-        return _multipart(boundary, data) if boundary else {"image": [data]}
+    if kind == "multipart/form-data" or head.lstrip().startswith(b"--"):
+        from carsight_service.http import multipart  # other bodies do without
+
+        if boundary := multipart.boundary_of(content_type, head, body):
+            return _fields_of_parts(multipart.parts(boundary, _bytes(body)))
+    if kind.startswith("image/") and not head.lstrip().startswith(_NO_PICTURE):
+        return {"image": [_bytes(body)]}
     try:
         text = body.strip() if isinstance(body, str) else body.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         return {"image": [body]}
-    is_form = kind == "application/x-www-form-urlencoded" or _NAMED_IMAGE.match(text)
+    is_form = kind == "application/x-www-form-urlencoded" or _FORM_OF_OURS.match(text)
     if is_form and not text.startswith(("{", "[", '"')):
         form = _form(text)
         # `curl -d` declares everything a form; a bare URL may have our fields in its query, but not first.
@@ -329,7 +305,7 @@ def _body_fields(content_type: str, body: bytes | str) -> Fields:
             for name in form.keys() & set(_IMAGE_FIELDS):
                 form[name] = [with_pluses(value) for value in form[name]]
             return dict(form)
-        if _NAMED.match(text):
+        if _FORM_OF_OTHERS.match(text):
             return dict(form)
     return _json(text)
 
@@ -349,12 +325,9 @@ def _json(text: str) -> Fields:
     """Return the members of a JSON object; text that does not begin like JSON is the image."""
     if not text.startswith(("{", "[", '"')):
         return {"image": [text]}
-    try:
-        value = _without_image(text) or bounded_json(text)
-    except json.JSONDecodeError as error:
-        return {"image": [UnusableSource(_mistake(text, error))]}
-    except ValueError:
-        return {"image": [UnusableSource(_TOO_MUCH_JSON)]}
+    from carsight_service.http import json_body  # other bodies do without
+
+    value = json_body.parse(text, _IMAGE_FIELDS)
     if isinstance(value, dict):
         members = {name: value[name] for name in FIELDS if name in value}
         for name in islice(value, MAX_FIELDS):
@@ -364,85 +337,26 @@ def _json(text: str) -> Fields:
             name: member[:MAX_FIELDS] if isinstance(member, list) else [member]
             for name, member in members.items()
         }
-    return {"image": [value]} if isinstance(value, str) else {}
+    return {"image": [value]} if isinstance(value, (str, UnusableSource)) else {}
 
 
-def _without_image(text: str) -> dict[str, Any] | None:
-    """Return what ``json.loads`` would, with an image's base64 decoded; None if this shortcut fails.
-
-    The photo's base64, most of the text, is cut out and decoded separately, and the rest is parsed with an
-    unguessable word in its place. If that word comes back as the member's whole value, the quotes around it
-    were the value's own, because base64 contains neither quotes nor escapes.
-    """
-    named = _IMAGE_NAME.search(text, 0, _MAX_HEAD_OF_JSON)
-    if named is None:
-        return None
-    start = named.end()
-    end = text.find('"', start)
-    if end - start < _MIN_CUT:
-        return None
-    source = decoded_source(text[start:end])
-    if source is None:
-        return None
-    word = f"x{token_hex(16)}"
-    try:
-        value = bounded_json(f"{text[:start]}{word}{text[end:]}")
-    except ValueError:
-        return None
-    if not isinstance(value, dict) or value.get(named[1]) != word:
-        return None
-    value[named[1]] = source
-    return value
-
-
-def _mistake(text: str, error: json.JSONDecodeError) -> str:
-    """Say where the JSON of ``text`` is broken; its first character is 1."""
-    if error.pos >= len(text) or error.msg.startswith("Unterminated string"):
-        return f"The JSON ends at character {len(text)} although it is not complete. Was the body cut short?"
-    return f"The JSON is broken at character {error.pos + 1}: {error.msg[0].lower()}{error.msg[1:]}."
-
-
-def _multipart(boundary: str, body: bytes) -> Fields:
-    """Return the parts of a ``multipart/form-data`` body (RFC 7578): files as bytes, others as text."""
-    delimiter = b"\n--" + boundary.encode("ascii", "replace")
-    sections = (b"\n" + body).split(delimiter, MAX_PARTS + 1)[1:]
+def _fields_of_parts(parts: Iterable[FormPart]) -> Fields:
+    """Return the fields of a form: files as bytes, others as text."""
     fields: dict[str, list[Any]] = {}
-    for number, section in enumerate(sections):
-        if section.startswith(b"--"):
-            break
-        if number == MAX_PARTS:
-            raise InvalidRequest(f"A form takes at most {MAX_PARTS} parts")
-        if not re.match(rb"[ \t]*\r?\n", section):
-            continue  # another boundary that begins alike
-        end = re.search(rb"\r?\n\r?\n", section[:MAX_HEAD_BYTES])
-        if end is None and len(section) > MAX_HEAD_BYTES:
-            raise InvalidRequest(f"The header of a form's part takes at most {MAX_HEAD_BYTES} bytes")
-        if end is None:
-            continue
-        name, is_file, filename = _part(section[: end.start()].decode("utf-8", "replace"))
-        name = _canonical(name)
-        content = section[end.end() :].removesuffix(b"\r")
+    for part in parts:
+        name, is_file = _canonical(part.name), part.is_file
         # Clients that are given a buffer send no file name; but a photo is never text.
         if not is_file and (name in _IMAGE_FIELDS or name not in FIELDS):
-            is_file = not _is_text(content)
-        if filename:
-            fields.setdefault(_FILE_NAME, []).append(filename)
-        fields.setdefault(name, []).append(content if is_file else content.decode("utf-8", "replace"))
+            is_file = not _is_text(part.content)
+        if part.filename:
+            fields.setdefault(_FILE_NAME, []).append(part.filename)
+        content = part.content if is_file else part.content.decode("utf-8", "replace")
+        fields.setdefault(name, []).append(content)
     return fields
 
 
-def _boundary(kind: str, declared: str, head: bytes, body: bytes | str) -> str:
-    """Return a form's boundary: the ``declared`` one or, if that is missing, the one the body begins with.
-
-    Clients that set the type by hand leave the boundary out, declare the form JSON, or send no form at all:
-    "" is returned for a body that is none.
-    """
-    opening = _OPENING.match(head)
-    if declared and (opening or kind == "multipart/form-data"):
-        delimiter = f"--{declared}"
-        if delimiter in body if isinstance(body, str) else delimiter.encode("ascii", "replace") in body:
-            return declared
-    return opening[1].decode("ascii", "replace") if opening else ""
+def _bytes(body: bytes | str) -> bytes:
+    return body.encode() if isinstance(body, str) else body
 
 
 def _is_text(content: bytes) -> bool:
@@ -451,37 +365,3 @@ def _is_text(content: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _part(head: str) -> tuple[str, bool, str]:
-    """Return a part's name, whether it is a file, and the file's name."""
-    headers = {}
-    for line in re.sub(r"\r?\n[ \t]+", " ", head).splitlines():
-        name, colon, value = line.partition(":")
-        if colon:
-            headers[name.strip().lower()] = value
-    _, parameters = _header(headers.get("content-disposition", ""))
-    kind, _ = _header(headers.get("content-type", ""))
-    filename = parameters.get("filename")
-    return parameters.get("name", ""), filename is not None or kind.startswith("image/"), filename or ""
-
-
-def _header(text: str) -> tuple[str, Mapping[str, str]]:
-    """Return a header's value in lower case, and its parameters by name (RFC 9110, 5.6.6)."""
-    text = text[:MAX_HEAD_BYTES]
-    value = text.partition(";")[0]
-    parameters: dict[str, str] = {}
-    for match in islice(_PARAMETER.finditer(text, len(value)), _MAX_PARAMETERS):
-        name, extended, given = match.groups()
-        given = given.strip()
-        if given.startswith('"'):
-            given = re.sub(
-                r"\\(.)", r"\1", given[1:-1] if given.endswith('"') else given[1:], flags=re.DOTALL
-            )
-        if extended:
-            charset, _, given = given.partition("'")
-            if charset.lower() not in _CHARSETS:
-                continue
-            given = unquote(given.partition("'")[2], charset, "replace")
-        parameters.setdefault(name.lower(), given)
-    return value.strip().lower(), parameters

@@ -602,6 +602,11 @@ def test_a_photo_that_was_cut_out_along_the_text_is_read(
     assert reading.box.xmax <= cut.shape[1] and reading.box.ymax <= cut.shape[0]
 
 
+def test_a_photo_of_a_plates_shape_may_have_as_many_pixels_as_any(recognizer: PlateRecognizer) -> None:
+    panorama = np.full((3000, 12_000, 3), 128, np.uint8)
+    assert recognizer.read(panorama) == []
+
+
 PART, ALL, MORE = ([20, 5, 90, 25], [5, 4, 96, 26], [0, 0, 100, 90])
 """Boxes of 1,400, 2,002 and 9,000 pixels, each in the next."""
 

@@ -17,9 +17,9 @@ import numpy as np
 from carsight import runtime
 from carsight.detector import Detection, Detector, Findings, box_corners, carrier
 from carsight.geometry import Box, Polygon, polygon, sides
-from carsight.photo import Photo, PhotoSource, open_photo, percentile
+from carsight.photo import Photo, PhotoSource, Pixels, halve_to_cover, open_photo, percentile
 from carsight.plate.cuts import CutReader, Floats
-from carsight.plate.reader import Candidate, PlateReader, Reading
+from carsight.plate.reader import HEIGHT, ONE_ROW, Candidate, PlateReader, Reading
 from carsight.plate.regions import fits_anywhere
 from carsight.plate.tuning import PlateTuning
 from carsight.plate.vehicles import VehicleClassifier
@@ -271,7 +271,7 @@ class PlateRecognizer:
             if height < self._tuning.smallest:
                 doubted.append((plate, _NOTHING))
                 continue
-            place = _on_paper(photo, plate) if plate is cropped else (photo, plate)
+            place = _on_paper(photo.pixels, plate) if plate is cropped else (photo, plate)
             reading = self._cuts.read(*place, regions)
             vehicle = carrier(plate, seen.vehicles, quarters)
             high = not quarters and self._stands_high(plate, vehicle)
@@ -353,17 +353,19 @@ class PlateRecognizer:
         )
 
 
-def _on_paper(photo: Photo, plate: Detection) -> tuple[Photo, Detection]:
-    """Return ``photo``, all of which is ``plate``, with more of its paper round it, and the plate there.
+def _on_paper(pixels: Pixels, plate: Detection) -> tuple[Photo, Detection]:
+    """Return ``pixels``, all of which are ``plate``, with more of its paper round it, and the plate there.
 
-    What is beyond a photo repeats its edge, which smears a character that touches it.
+    What is beyond a photo repeats its edge, which smears a character that touches it. A large photo is made
+    smaller before: no crop shows as much of it, and with the paper it may have too many pixels.
     """
-    paper = [percentile(photo.pixels[..., channel], 0.5) for channel in range(3)]
-    margin = photo.pixels.shape[0] // 4
-    sides = (margin,) * 4
-    larger = cv2.copyMakeBorder(photo.pixels, *sides, cv2.BORDER_CONSTANT, value=paper)
-    moved = replace(plate, box=plate.box + np.float32(margin), corners=plate.corners + np.float32(margin))
-    return Photo.of(np.asarray(larger, np.uint8)), moved
+    pixels = halve_to_cover(pixels, 2 * ONE_ROW, 4 * HEIGHT)
+    paper = [percentile(pixels[..., channel], 0.5) for channel in range(3)]
+    height, width = pixels.shape[:2]
+    margin = height // 4
+    larger = cv2.copyMakeBorder(pixels, *(margin,) * 4, cv2.BORDER_CONSTANT, value=paper)
+    box = np.array([margin, margin, margin + width, margin + height], np.float32)
+    return Photo.of(np.asarray(larger, np.uint8)), replace(plate, box=box, corners=box_corners(box))
 
 
 def _whole(photo: Photo, box: Floats) -> Box:

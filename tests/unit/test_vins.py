@@ -693,6 +693,14 @@ def test_behind_another_numbers_name_a_makers_prefix_is_not_enough(
     assert is_vin or (result.refusal is not None and result.refusal.reason == "no_vin")
 
 
+@pytest.mark.parametrize("number", ["PNAHA51BX95123456", "PNVCFF9U769885905"])
+def test_a_prefix_that_looks_like_another_numbers_name_is_a_prefix(
+    recognizer: VinRecognizer, number: str
+) -> None:
+    assert [candidate.vin for candidate in recognizer.read(sheet([number])).candidates[:1]] == [number]
+    assert recognizer.read(sheet(["P/N " + number])).candidates == ()
+
+
 @pytest.mark.parametrize(
     ("before", "there"), [("VN", True), ("V1N", True), ("FTN", True), ("VTN", True), ("NR", False)]
 )

@@ -101,6 +101,9 @@ _HARDLY_MORE = 2000.0
 _NAMED_OTHERWISE = re.compile("[SP]N|SE[RT].{1,2}L|PART|.NV0")
 """S/N, P/N, serial, part, invoice, as the small reader sees them where it does: it learned no words."""
 
+_SHORTEST_NAME = 1.2
+"""Characters before a line from which on they may be a name: S/N takes 1.7 and more, noise up to 0.8."""
+
 
 class SearchNets(ReaderNets, Protocol):
     """The nets that a search asks, and its tuning: those of a ``VinRecognizer``."""
@@ -171,8 +174,13 @@ class Search:
             self.lines = [replace(each, ranked=()) if each.vin == line.vin else each for each in self.lines]
 
     def _seen_before(self, line: Line) -> str:
-        """Return what the small reader sees of the name before ``line``, and of the line's first half."""
+        """Return what the small reader sees of the name before ``line``, and of the line's first half.
+
+        Where there is no room for a name that is "": some makers' prefixes begin with PN.
+        """
         corners = text_lines.whole_line(self.view, line.corners, LENGTH)
+        if math.dist(corners[0], line.corners[0]) * LENGTH < _SHORTEST_NAME * length(line.corners):
+            return ""
         corners[1:3] = line.corners[[0, 3]] + (line.corners[[1, 2]] - line.corners[[0, 3]]) * np.float32(0.5)
         return self._glance(text_lines.set_close(self.view, corners))
 

@@ -401,8 +401,6 @@ def test_twenty_deaths_lose_double_and_miscount_nothing(pipeline: Pipeline) -> N
         def dying(*arguments: Any, **more: Any) -> Any:
             nonlocal deaths
             dies = deaths < 20 and chance.random() < (0.005 if name == "_row" else 0.15)
-            if name == "_row" and arguments[1].attempt >= PATIENT_ATTEMPTS:
-                dies = False  # that row would be blamed, as it should
             deaths += dies
             answer = None if dies and chance.random() < 0.5 else real(*arguments, **more)
             if dies:
@@ -438,6 +436,20 @@ def test_a_photo_that_ends_its_worker_each_time_is_a_row_of_the_result(pipeline:
     assert [row["status"] for row in lines(pipeline, batch)] == [expected.get(image, 200) for image in images]
     said = show(pipeline, batch)
     assert (said["state"], said["read"], pipeline.used(), pipeline.tickets()) == ("finished", 50, 50, [])
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(("owner", "name"), [(BatchWorker, "_row"), (Outcomes, "note")])
+def test_a_row_over_which_a_worker_dies_once_is_not_blamed(
+    pipeline: Pipeline, owner: Any, name: str, after: bool
+) -> None:
+    images, batch = begun(pipeline, 5)
+    worker, child = pipeline.workers[Api.PLATE], a_child(pipeline, batch, images)
+    with dying(owner, name, after), pytest.raises(Died):
+        worker.handle(child | {"attempt": PATIENT_ATTEMPTS}, Invocation(300_000))
+    worker.handle(child | {"attempt": PATIENT_ATTEMPTS + 1}, Invocation(300_000))
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
 
 
 @pytest.mark.parametrize("after", [False, True])

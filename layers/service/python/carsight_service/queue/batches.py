@@ -13,7 +13,7 @@ the ticket that the outcome names, and those of any other are given back.
     outcome paid         closes its ticket
 
 A photo that ends its worker each time ends as a row too: from the fifth attempt on, each row is noted before
-it is read, and the one that was being read when the worker died is left out.
+it is read, and one that was being read when the worker died twice is left out.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ OUTCOMES_AHEAD = 32
 
 PATIENT_ATTEMPTS = 4
 """How often a child is simply tried again. Then a row whose store does not answer ends as it is, and the row
-that is being read is noted: one that ends its worker is left out of the next attempt."""
+that is being read is noted: one that ends its worker twice is left out of the next attempt."""
 
 _STOPPED = "the batch was stopped"
 
@@ -334,7 +334,8 @@ class BatchWorker:
     def _rows(self, child: Child) -> list[dict[str, Any]]:
         """Read the rows of a child, but for those that have ended its worker."""
         is_noted = child.attempt >= PATIENT_ATTEMPTS
-        fatal = self._outcomes.noted(child.batch, child.first) if is_noted else []
+        noted = self._outcomes.noted(child.batch, child.first) if is_noted else []
+        fatal = [row for row in noted if noted.count(row) > 1]  # once may be the worker's end, or a store's
         rows: list[dict[str, Any]] = []
         with closing(fetched_ahead(partial(self._fetch, child.batch), child.rows)) as photos:
             for item, photo in photos:
@@ -343,7 +344,7 @@ class BatchWorker:
                     rows.append(self._outcomes.refused(child.batch, item.about, fault))
                     continue
                 if is_noted:
-                    self._outcomes.note(child.batch, child.first, [*fatal, item.row])
+                    self._outcomes.note(child.batch, child.first, [*noted, item.row])
                 rows.append(self._row(child, item, photo))
         if is_noted:  # no row's fault, whatever happens to what they have come to
             self._outcomes.note(child.batch, child.first, fatal)

@@ -80,7 +80,7 @@ def test_the_vin_of_a_payload(payload: str, vin: str) -> None:
 
 def is_believed(payload: str) -> bool:
     """Whether a code with ``payload`` is answered where nothing else is read."""
-    return any(Prior().odds(vin) * place.value > 10 for vin, place in find_vins(payload).items())
+    return any(Prior().odds(vin) * place.factor > 10 for vin, place in find_vins(payload).items())
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,12 @@ class _File:
         if self.units_left < 0:
             raise Malformed
 
+    def take_in_what_belongs(self) -> None:
+        """Count what belongs to an item among what it is made of, where decoders do not leave it alone."""
+        for item, part in self.belonging:
+            if self.kinds.get(part) in (_HEVC, _AV1, *_DERIVED):
+                self.made_of[item].append(part)
+
     @cached_property
     def sizes(self) -> set[int]:
         """How many bytes the length of a coded unit may take."""
@@ -133,11 +139,9 @@ def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _described(data: bytes) -> _File:
-    meta = next(((begin, end) for name, begin, end in _boxes(data, 0, len(data)) if name == b"meta"), None)
-    if meta is None:
-        raise Malformed
+    """Read the first ``meta`` box (ISO 14496-12, 8.11)."""
     file, within, places = _File(data), 0, None
-    for name, begin, end in _boxes(data, meta[0] + 4, meta[1]):
+    for name, begin, end in _boxes(data, *_meta(data)):
         version = data[begin]
         if name == b"pitm":
             (file.primary,) = struct.unpack_from(">I" if version else ">H", data, begin + 4)
@@ -154,10 +158,16 @@ def _described(data: bytes) -> _File:
     if places is None:
         raise Malformed
     _read_places(file, places, within)
-    for item, part in file.belonging:
-        if file.kinds.get(part) in (_HEVC, _AV1, *_DERIVED):  # decoders leave others alone
-            file.made_of[item].append(part)
+    file.take_in_what_belongs()
     return file
+
+
+def _meta(data: bytes) -> tuple[int, int]:
+    """Return where the boxes in the first ``meta`` box begin and end."""
+    for name, begin, end in _boxes(data, 0, len(data)):
+        if name == b"meta":
+            return begin + 4, end
+    raise Malformed
 
 
 def _read_kinds(file: _File, begin: int, end: int) -> None:

@@ -45,7 +45,7 @@ class CodeSearch:
     @property
     def sure(self) -> bool:
         """Whether one of the codes found is surely a VIN's."""
-        return any(self._odds(code.vin) * code.place.value > _SURE_ODDS for code in self.found)
+        return any(self._odds(code.vin) * code.place.factor > _SURE_ODDS for code in self.found)
 
     def look(self) -> None:
         """Look at the whole photo for codes of all kinds."""

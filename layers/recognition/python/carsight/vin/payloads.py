@@ -26,17 +26,27 @@ _RUNS = re.compile("[0-9A-HJ-NPR-Z]{17,}|[0-9a-hj-npr-z]{17,}")
 """A VIN is in one case; packed data in both would otherwise hold runs of VIN characters everywhere."""
 
 _NAMED = re.compile(
-    r"(?:(?<![A-Za-z])(?:V\.?I\.?N|FIN|NIV|(?:VIN|FRAME)[-_ ]?(?:NO|NR|NUMBER|CODE)|VEHICLE[ \w]*NUMBER"
-    r"|(?:CHASSIS?|FAHRGESTELL|TELAIO|BASTIDOR|FRAME)[-_ ]?(?:NO|NR|N|NUMBER|NUMMER)?)"
-    r"[^0-9A-Za-z]{0,6}|VAD|(?<![0-9A-Za-z])I)$",
-    re.IGNORECASE,
+    r"""(?:
+        (?<![A-Za-z]) (?:
+            V\.?I\.?N | FIN | NIV                            # VIN:  V.I.N.
+            | (?:VIN|FRAME) [-_ ]? (?:NO|NR|NUMBER|CODE)     # VIN_CODE=
+            | VEHICLE[ \w]*NUMBER                            # Vehicle Identification Number:
+            | (?:CHASSIS?|FAHRGESTELL|TELAIO|BASTIDOR|FRAME)
+              [-_ ]? (?:NO|NR|N|NUMBER|NUMMER)?              # Fahrgestell-Nr.
+        ) [^0-9A-Za-z]{0,6}
+        | VAD                                                # AAMVA's element id
+        | (?<![0-9A-Za-z]) I                                 # the data identifier
+    )$""",
+    re.IGNORECASE | re.VERBOSE,
 )
-"""What stands before a VIN and says that it is one: its name, AAMVA's element id or the data identifier I."""
+"""What stands before a VIN and says that it is one; the comments give examples."""
 
 _NAMED_OTHERWISE = re.compile(
-    r"(?<![A-Za-z])(?:S/?N|P/?N|SERIAL|SERIEN|SER|PART|ORDER|INVOICE|TRACKING|LOT|BATCH|IMEI|ICCID)"
-    r"[-_. ]?(?:NO|NR|NUM|NUMBER|NUMMER|ID)?[^0-9A-Za-z]{0,6}$",
-    re.IGNORECASE,
+    r"""
+    (?<![A-Za-z]) (?:S/?N|P/?N|SERIAL|SERIEN|SER|PART|ORDER|INVOICE|TRACKING|LOT|BATCH|IMEI|ICCID)
+    [-_. ]? (?:NO|NR|NUM|NUMBER|NUMMER|ID)? [^0-9A-Za-z]{0,6}$  # S/N:  Part No.
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
 """What stands before another number and says which."""
 
@@ -61,19 +71,33 @@ _LARGEST_PAPER = 65_536
 
 
 class Place(Enum):
-    """How a VIN stands in a payload. The value is how much likelier (a factor) it is for that to be one."""
+    """How a VIN stands in a payload."""
 
-    NAMED = 20.0
+    NAMED = "named"
     """Behind its name, an element id or the data identifier."""
-    ALONE = 1.0
+    ALONE = "alone"
     """The payload is nothing else, or it is a field of its own."""
-    APART = 0.3
+    APART = "apart"
     """A field of its own, written in groups."""
-    INSIDE = 0.02
+    INSIDE = "inside"
     """At the beginning or the end of a longer run of characters."""
-    NAMED_OTHERWISE = 0.005
+    NAMED_OTHERWISE = "named otherwise"
     """Behind the name of another number. Makers of trailers call their VINs serial numbers: one of
     a common maker with a valid check digit is still believed."""
+
+    @property
+    def factor(self) -> float:
+        """How much likelier it is for what stands there to be a VIN."""
+        return _FACTORS[self]
+
+
+_FACTORS = {
+    Place.NAMED: 20.0,
+    Place.ALONE: 1.0,
+    Place.APART: 0.3,
+    Place.INSIDE: 0.02,
+    Place.NAMED_OTHERWISE: 0.005,
+}
 
 
 def find_vins(payload: str) -> dict[str, Place]:
@@ -90,7 +114,7 @@ def find_vins(payload: str) -> dict[str, Place]:
             *_in_runs(_without_check_character(text)),
         ):
             vin = characters.upper()
-            if not vin.isdigit() and (vin not in found or found[vin].value < place.value):
+            if not vin.isdigit() and (vin not in found or found[vin].factor < place.factor):
                 found[vin] = place
     return found
 

@@ -382,7 +382,7 @@ def _with_code(
 ) -> VinCandidate:
     """Return a barcode's VIN as a candidate, boxed by the text line that says the same or nearly so."""
     vin, digit = barcode.code.vin, CheckDigit.of(barcode.code.vin)
-    chances = odds(vin) * barcode.code.place.value * _AMONG_CODES
+    chances = odds(vin) * barcode.code.place.factor * _AMONG_CODES
     if same is not None and chances > 1:
         doubt = (1 - same.confidence) * 0.02
         # Text alone may be surer than any code is let be, and agreement makes nothing less sure.

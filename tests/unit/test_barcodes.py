@@ -83,6 +83,12 @@ def is_believed(payload: str) -> bool:
     return any(Prior().odds(vin) * place.factor > 10 for vin, place in find_vins(payload).items())
 
 
+@pytest.mark.parametrize("name", ["VIN/Serial No: ", "CHASSIS SERIAL NUMBER ", "Frame S/N "])
+def test_a_vehicles_serial_number_is_its_vin(name: str) -> None:
+    assert is_believed(name + "KPBGRY14892384282")
+    assert not is_believed("Engine serial no. KPBGRY14892384282")
+
+
 @pytest.mark.parametrize(
     "payload",
     [

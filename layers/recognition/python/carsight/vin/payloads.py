@@ -33,6 +33,8 @@ _NAMED = re.compile(
             | VEHICLE[ \w]*NUMBER                            # Vehicle Identification Number:
             | (?:CHASSIS?|FAHRGESTELL|TELAIO|BASTIDOR|FRAME)
               [-_ ]? (?:NO|NR|N|NUMBER|NUMMER)?              # Fahrgestell-Nr.
+            | (?:V\.?I\.?N\.?|VEHICLE|CHASSIS?|FRAME) [-_ /]{1,3}
+              (?:S/?N|SERIAL) [-_. ]? (?:NO|NR|NUM|NUMBER)?  # VIN/Serial No:
         ) [^0-9A-Za-z]{0,6}
         | VAD                                                # AAMVA's element id
         | (?<![0-9A-Za-z]) I                                 # the data identifier

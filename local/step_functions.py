@@ -395,6 +395,8 @@ class StepFunctions:
                 return
             run = self._task if state["Type"] == "Task" else self._map
             output = run(execution, state, states)
+            if execution.status != "RUNNING":  # stopped while its last state ran: that is no success
+                raise Stopped
             if state.get("End"):
                 execution.status = "SUCCEEDED"
                 return

@@ -94,6 +94,9 @@ class Pipeline:
     def __init__(self, table: str, dynamodb: DynamoDBClient) -> None:
         self.table, self.dynamodb = table, dynamodb
         self.later = timedelta()
+        now = datetime.now(UTC)
+        self._to_midmonth = now.replace(day=10) - now
+        """Where counting begins: what comes ``later`` is in the same month."""
         self.patch = pytest.MonkeyPatch()
         """Undone when the test ends."""
         self.recognized: list[bytes] = []
@@ -165,7 +168,7 @@ class Pipeline:
             self.s3.delete_bucket(Bucket=bucket)
 
     def _now(self) -> datetime:
-        return datetime.now(UTC) + self.later
+        return datetime.now(UTC) + self._to_midmonth + self.later
 
     def _plates(self, image: bytes, regions: Sequence[str]) -> Answer:
         self._look_at(image)

@@ -134,9 +134,10 @@ class Parts:
 
 def run(rows: int, parts: Parts, machine: Any, api: str) -> dict[str, Any]:
     """Run one batch of a list in S3 to its end; answers with what is known of it then."""
-    from carsight_service.batch_store import Batch, Batches, List
+    from carsight_service.batch_store import Batch, Batches
     from carsight_service.contract.api import Api
     from carsight_service.deployment import Deployment
+    from carsight_service.http.executions import Executions, List
     from carsight_service.metering.model import key_id
 
     deployment = Deployment.from_environment()
@@ -149,15 +150,14 @@ def run(rows: int, parts: Parts, machine: Any, api: str) -> dict[str, Any]:
     deployment.aws.s3.put_object(
         Bucket=RESULTS, Key=f"{account}/lists/list.jsonl", Body="\n".join(lines).encode()
     )
-    batches = Batches(deployment)
     created = "2026-11-28T12:00:00+00:00"
     batch = Batch(secrets.token_hex(16), account, account, Api(api), created, asked="", tag="benchmark")
     parts.took.clear()
     begun, cpu = time.perf_counter(), time.process_time()
-    batches.begin(batch, List("jsonl", RESULTS, f"{account}/lists/list.jsonl"))
+    Executions(deployment).begin(batch, List("jsonl", RESULTS, f"{account}/lists/list.jsonl"))
     machine.drain()
     seconds, own, held = time.perf_counter() - begun, time.process_time() - cpu, resident()
-    ended = batches.get(batch.id)
+    ended = Batches(deployment).get(batch.id)
     assert ended is not None
     body = deployment.aws.s3.get_object(Bucket=RESULTS, Key=batch.object("result.jsonl"))["Body"]
     seen = {(row["row"], row["id"], row["status"]) for row in map(json.loads, body.iter_lines())}

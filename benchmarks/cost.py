@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import argparse
 
-from carsight_service.queue.batches import AHEAD, MOST_IN_HAND
+from carsight_service.queue.batches import AHEAD
+from carsight_service.queue.outcomes import MOST_IN_HAND
 
 MEGABYTES_PER_VCPU = 1769
 SIZES = (512, 1024, 1769, 3008, 3538)

@@ -31,16 +31,14 @@ from carsight_service.batch_store import Batches
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import StoreUnavailable
 from carsight_service.http.account import AccountEndpoint
+from carsight_service.http.executions import Executions
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.notify.webhooks import Announcer
-from carsight_service.queue.batches import (
-    MOST_IN_HAND,
-    PATIENT_ATTEMPTS,
-    BatchWorker,
-    Outcomes,
-)
+from carsight_service.queue.batches import PATIENT_ATTEMPTS, BatchWorker
 from carsight_service.queue.messages import TryLater
+from carsight_service.queue.outcomes import MOST_IN_HAND, Outcomes
 from carsight_service.queue.results import BatchJobs
+from carsight_service.queue.tables import write_tables
 from local.step_functions import MACHINE_ARN
 from tests.events import Invocation, event
 from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline, dying, once
@@ -791,6 +789,58 @@ def test_what_a_run_leaves_that_dies_after_the_end_is_closed_when_that_is_told_a
     assert pipeline.used() == 5
 
 
+@pytest.mark.parametrize("dies", [False, True])
+def test_an_end_that_is_told_twice_at_once_misses_nothing_that_either_has_paid(
+    pipeline: Pipeline, dies: bool
+) -> None:
+    """The first has joined when a child is stored; the second finds that, pays it, and may die over it."""
+    images, batch = begun(pipeline, 5)
+    jobs = BatchJobs(pipeline.deployment)
+    told = {"detail": {"name": batch, "status": "ABORTED", "redriveCount": 0}}
+
+    def stored_late(put: Callable[..., Any], *arguments: Any) -> Any:
+        def told_again(announce: Callable[..., Any], *announced: Any) -> None:
+            put(*arguments)
+            with dying(Outcomes, "pay", after=True) if dies else nullcontext(), suppress(Died):
+                jobs.handle(told, Invocation())
+            announce(*announced)
+
+        ask(pipeline, "DELETE", f"/v1/batches/{batch}")
+        with once(Announcer, "announce", told_again):
+            pipeline.drain()
+        return put(*arguments)
+
+    with once(Outcomes, "put", stored_late), suppress(TryLater):
+        pipeline.workers[Api.PLATE].handle(a_child(pipeline, batch, images), Invocation(300_000))
+    check_ended(pipeline, batch)
+    assert (len(lines(pipeline, batch)), pipeline.used()) == (5, 5)
+    ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+
+
+def test_whoever_is_slow_over_a_result_does_not_write_over_a_later_one(pipeline: Pipeline) -> None:
+    images, batch = begun(pipeline, 5)
+    jobs = BatchJobs(pipeline.deployment)
+    told = {"detail": {"name": batch, "status": "ABORTED", "redriveCount": 0}}
+
+    def slow(*arguments: Any) -> None:
+        patch.undo()
+        write_tables(*arguments)
+        jobs.handle(told, Invocation())
+        ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")
+        pipeline.states.drain()
+        check_whole(pipeline, batch, images)
+
+    ask(pipeline, "DELETE", f"/v1/batches/{batch}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("carsight_service.queue.results.write_tables", slow)
+        with pytest.raises(ClientError, match="PreconditionFailed"):
+            jobs.handle(told, Invocation())
+    check_whole(pipeline, batch, images)
+    assert pipeline.result(f"batches/{batch}/manifest.json")["read"] == 5
+
+
 def check_ended(pipeline: Pipeline, batch: str) -> None:
     """Of a batch that was stopped, the result is what has been paid, row by row, and nothing else is charged.
 
@@ -1130,6 +1180,45 @@ def test_every_object_under_a_prefix(listing: Pipeline) -> None:
     assert [row["status"] for row in lines(listing, of_others["id"])] == [400]
 
 
+def test_blanks_at_the_end_of_a_key_are_its_own_where_there_is_such_an_object(listing: Pipeline) -> None:
+    keys = ["fleet/gate 7 ", "fleet/gate 8\t.jpg"]
+    for key in keys:
+        listing.s3.put_object(Bucket=UPLOADS, Key=key, Body=PHOTO)
+    own, trimmed = listing.put("car "), listing.put("car.jpg")
+    addresses = [
+        *(f"s3://{UPLOADS}/{key}" for key in keys),
+        own,
+        f"{trimmed} \n",
+        f" {own}",
+        f"{trimmed[:-1]} ",
+    ]
+    _, of_prefix = send(listing, f"s3://{UPLOADS}/fleet/")
+    _, of_rows = send(
+        listing, put_list(listing, "list.jsonl", "\n".join(map(json.dumps, addresses)).encode())
+    )
+    listing.drain()
+    assert [row["status"] for row in lines(listing, of_prefix["id"])] == [200, 200]
+    rows = lines(listing, of_rows["id"])
+    assert [row["input"] for row in rows] == addresses
+    assert [row["status"] for row in rows] == [200, 200, 200, 200, 200, 404]
+    for key in keys:
+        listing.s3.delete_object(Bucket=UPLOADS, Key=key)
+
+
+def test_a_listed_bucket_that_does_not_answer_is_tried_again(listing: Pipeline) -> None:
+    address = f"s3://{UPLOADS}/photos/car.jpg"
+    listing.s3.put_object(Bucket=UPLOADS, Key="photos/car.jpg", Body=PHOTO)
+    status, said = ask(listing, "POST", "/v1/batches", json.dumps({"api": "plate", "images": [address]}))
+    assert status == 200
+
+    def busy(_: Any, **__: Any) -> None:
+        raise ReadTimeoutError(endpoint_url="https://s3")
+
+    with once(type(listing.clients.photos), "get_object", busy):
+        listing.drain()
+    assert [row["status"] for row in lines(listing, said["id"])] == [200]
+
+
 def test_a_list_that_is_sent_with_a_form(listing: Pipeline) -> None:
     status, form = ask(listing, "POST", "/v1/batches/lists", json.dumps({"format": "csv"}))
     assert (status, form["max_bytes"], form["expires_in"]) == (200, 2 * 1024**3, 3600)
@@ -1370,11 +1459,11 @@ def test_requests_for_one_batch_at_once(pipeline: Pipeline) -> None:
         answers.append(ask_once(pipeline, same))
         return begin(*arguments)
 
-    with once(Batches, "begin", meanwhile):
+    with once(Executions, "begin", meanwhile):
         answers.append(ask_once(pipeline, same))
     assert [(status, replayed) for status, _, replayed in answers] == [(200, False), (200, True)]
     assert answers[0][1]["id"] == answers[1][1]["id"]
-    with once(Batches, "begin", meanwhile):
+    with once(Executions, "begin", meanwhile):
         assert ask_once(pipeline, other)[0] == 422
     pipeline.drain()
     assert len(lines(pipeline, answers[0][1]["id"])) == pipeline.used() == 3

@@ -19,7 +19,7 @@ from carsight_service.http.batches import parse_batch
 @pytest.mark.parametrize(
     ("body", "content_type", "query", "images"),
     [
-        (b'{"api": "plate", "images": ["a", " b "]}', "application/json", {}, ["a", "b"]),
+        (b'{"api": "plate", "images": ["a", " b "]}', "application/json", {}, ["a", " b "]),
         (b'["a", "b"]', "application/json", {"api": ["plate"]}, ["a", "b"]),
         (b"a.jpg\r\nb/c\r\n\r\n", "text/csv; charset=utf-8", {"api": ["plate"]}, ["a.jpg", "b/c"]),
         (b'\xef\xbb\xbfid,image_url\n1,a\n2,"b"\n', "text/csv", {"api": ["plate"]}, ["a", "b"]),
@@ -30,6 +30,10 @@ from carsight_service.http.batches import parse_batch
         (b"ID,imageURL\n1,a\n2,b\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
         (b"id;image_url;note\n1;a,1;x\n2;b;y\n", "text/csv", {"api": ["plate"]}, ["a,1", "b"]),
         (b"sep=|\nid|URL\n1|a;b,c\n", "text/csv", {"api": ["plate"]}, ["a;b,c"]),
+        (b'"sep=;"\r\nid;URL\r\n1;a,b\r\n', "text/csv", {"api": ["plate"]}, ["a,b"]),
+        (b'"sep=|"||\nid|URL|note\n1|a;b|\n', "text/csv", {"api": ["plate"]}, ["a;b"]),
+        (b"\xef\xbb\xbfsep=\t\nid\tURL\n1\ta;b,c\n", "text/csv", {"api": ["plate"]}, ["a;b,c"]),
+        (b"sep=\nid,URL\n1,a;b\n", "text/csv", {"api": ["plate"]}, ["a;b"]),
         (b"Image URL\na\nb\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
         (b"No.\tPHOTO-URL\n1\ta\n", "text/csv", {"api": ["plate"]}, ["a"]),
         ("Link\nzürich\n".encode("utf-16"), "text/csv", {"api": ["plate"]}, ["zürich"]),
@@ -111,6 +115,8 @@ def test_what_lists_look_like(
         (b'"a', "text/csv", "Not valid CSV"),
         (b"Name of the picture\na.jpg\n", "text/csv", "Row 1 names no image"),
         (b"Page;Snapshot\nhttps://x/page;https://x/a.jpg\n", "text/csv", "Row 1 names no image"),
+        (b"Fleet\n\nid;url\n1;a.jpg\n", "text/csv", "Lines above the names of the columns must be removed"),
+        (b"Fleet, 31.3.2026\nid;url\n1;a.jpg\n", "text/csv", "Lines above the names of the columns"),
         (b"\xff\xfea", "text/csv", "UTF-16"),
         (b"url\n" + b"a\n" * 10_001, "text/csv", "1 to 10000"),
         (b"a.b\n\n" * 10_001, "text/csv", "1 to 10000"),
@@ -135,7 +141,7 @@ def test_ids_of_data_frames() -> None:
     body = b'{"url": "a", "id": 7.0}\n{"url": "b", "id": NaN, "regions": NaN}\n{"url": "c", "id": null}\n'
     rows = parse_batch(body, "application/jsonl", {"api": ["plate"]}).rows
     assert [(row.id, row.regions) for row in rows] == [(7.0, ()), (None, ()), (None, ())]
-    assert [json.loads(row.line()) for row in rows] == [{"image": "a", "id": 7.0}, "b", "c"]
+    assert [json.loads(row.line()) for row in rows] == [{"image": "a", "id": 7.0, "regions": []}, "b", "c"]
 
 
 def test_half_a_character_is_none() -> None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from carsight_service.aws.signed import failure
 from carsight_service.aws.storage import Storage
 from carsight_service.contract.api import MAX_IMAGE_BYTES
 from carsight_service.contract.errors import ImageTooLarge, InvalidImage, ObjectGone, StoreUnavailable
@@ -162,8 +163,8 @@ class ImageLoader:
     def load(self, source: ImageSource) -> bytes:
         """Load the image's bytes, at most 10 MB, without checking whether they are an image.
 
-        Raises ``InvalidImage`` for bad base64 and for what may not be fetched or does not exist, and
-        ``ImageTooLarge``.
+        Raises ``InvalidImage`` for bad base64 and for what may not be fetched or does not exist,
+        ``ImageTooLarge``, and ``StoreUnavailable`` where S3 does not answer.
         """
         match source:
             case UrlSource(url):
@@ -185,6 +186,8 @@ class ImageLoader:
         try:
             return self._storage.read_photo(bucket, key).data
         except (ObjectGone, StoreUnavailable) as error:
+            if isinstance(error.__cause__, Exception) and not failure(error.__cause__).is_answered:
+                raise  # it may be there all the same
             raise InvalidImage(error.note) from error
 
 

@@ -3,7 +3,7 @@
     begin the charge -> load -> recognize -> complete the charge -> answer -> log
 
 Only a 200 is charged. ``Charge`` decides when and how a unit is counted; delivering the answer is up to the
-caller. Rows of batches are charged together (``queue.batches``).
+caller. Rows of batches are charged together (``queue.outcomes``).
 """
 
 from __future__ import annotations

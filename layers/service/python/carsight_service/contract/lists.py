@@ -15,7 +15,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain, islice
 from typing import Any, cast
@@ -47,6 +47,9 @@ _LONGEST_NAME = 64
 _DELIMITERS = "\t;|,"
 """A spreadsheet writes the one that its country leaves free: a semicolon where the comma is decimal."""
 
+_SEP = re.compile(r'\s*"?sep=([^"\r\n]?)', re.IGNORECASE)
+"""A first line with a spreadsheet's own word for its delimiter, which it saves in quotes."""
+
 _GZIP = b"\x1f\x8b"
 
 _LINES_LOOKED_AT = 20
@@ -70,7 +73,7 @@ class Row:
     """One row of a list."""
 
     image: str
-    """An http(s) URL, ``s3://bucket/key``, or the key of an upload."""
+    """An http(s) URL, ``s3://bucket/key``, or the key of an upload; blanks around it may be a key's own."""
     id: str | float | None = None
     """The caller's own name for it, which comes back in the result."""
     regions: tuple[str, ...] = ()
@@ -78,9 +81,8 @@ class Row:
 
     def line(self) -> bytes:
         """Return the row as a line of JSON Lines, which ``parse_row`` reads again."""
-        cells = {"image": self.image, "id": self.id, "regions": ",".join(self.regions)}
-        known = {name: cell for name, cell in cells.items() if cell not in (None, "")}
-        return json.dumps(known if len(known) > 1 else self.image, ensure_ascii=False).encode() + b"\n"
+        is_plain = self.id is None and not self.regions
+        return json.dumps(self.image if is_plain else asdict(self), ensure_ascii=False).encode() + b"\n"
 
 
 def parse_row(value: object, number: int) -> Row:
@@ -109,7 +111,7 @@ def parse_row(value: object, number: int) -> Row:
         raise InvalidRequest(f"Row {number}: {error.message}") from None
     if isinstance(identity, str):
         identity = _whole(identity)
-    return Row(_whole(image.strip()), None if identity == "" else identity, regions)
+    return Row(_whole(image), None if identity == "" else identity, regions)
 
 
 def _whole(text: str) -> str:
@@ -192,14 +194,13 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
 
     Without such a line the image is in the column of URLs or, if there is none, in the first.
     """
-    first = next(lines, "")
-    if first.strip().lower().startswith("sep="):  # a spreadsheet's own word for its delimiter
-        delimiter = first.strip()[4:5] or ","
+    begun = list(islice(lines, _LINES_LOOKED_AT))
+    if named := _SEP.match("".join(begun[:1])):
+        begun, delimiter = begun[1:], named[1] or ","
     else:
-        begun = [first, *islice(lines, _LINES_LOOKED_AT)]
-        delimiter, lines = max(_DELIMITERS, key=partial(_fits, begun)), chain(begun, lines)
+        delimiter = max(_DELIMITERS, key=partial(_fits, begun))
     try:
-        cells = csv.reader(lines, strict=True, delimiter=delimiter, skipinitialspace=True)
+        cells = csv.reader(chain(begun, lines), strict=True, delimiter=delimiter, skipinitialspace=True)
     except (TypeError, ValueError) as error:
         raise csv.Error(str(error)) from None
     rows: Iterator[list[str]] = (row for row in cells if any(map(str.strip, row)))
@@ -207,19 +208,19 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
     if head is None:
         return
     columns = [_letters(name) for name in head]
-    if not set(columns) & set(_IMAGE_COLUMNS):
+    if set(columns).isdisjoint(_IMAGE_COLUMNS):
         second = list(islice(rows, 1))
         urls, below = _urls(head), _urls(*second)
         names = _names_an_image(head[0])
         other_words = not urls and len(below) == 1 and (below[0] > 0 or not names)
         if other_words and below[0] < len(columns):
             columns[below[0]], rows = "image", chain(second, rows)
-        elif urls or names:
+        elif urls or (names and not any(map(_names_columns, begun))):
             columns, rows = [*([""] * (urls[0] if urls else 0)), "image"], chain([head], second, rows)
         else:
             raise InvalidRequest(
                 f"Row 1 names no image: {head[0][:80]!r} is neither a URL nor an S3 key, nor the name of a "
-                "column of them, such as image_url"
+                "column of them, such as image_url. Lines above the names of the columns must be removed"
             )
     for row in rows:
         yield dict(zip(columns, row, strict=False))
@@ -250,3 +251,9 @@ def _urls(row: Sequence[str] = ()) -> list[int]:
 def _names_an_image(cell: str) -> bool:
     """Whether ``cell`` may be a URL or a key: these have a slash or a dot, the head of a column has none."""
     return "/" in cell or "." in cell
+
+
+def _names_columns(line: str) -> bool:
+    """Whether a line may name the columns of those below it: no URL, and a name that is known."""
+    names = set(map(_letters, re.split(f"[{_DELIMITERS}]", line)))
+    return "://" not in line and not names.isdisjoint(_IMAGE_COLUMNS)

@@ -20,6 +20,7 @@ from carsight_service.contract.errors import (
 )
 from carsight_service.http import openapi, page, snapshot
 from carsight_service.http.batches import BatchAnswer, offer_list, parse_batch, submit
+from carsight_service.http.executions import Executions
 from carsight_service.http.request import Request, parse_request, request_id_of
 from carsight_service.http.responses import refuse, respond
 from carsight_service.http.routes import ROUTES, Route
@@ -57,9 +58,9 @@ class Call:
         return self.deployment.meters.account(self.request.key)
 
     @property
-    def batches(self) -> Batches:
-        """The batches of the deployment."""
-        return Batches(self.deployment)
+    def executions(self) -> Executions:
+        """Of batches."""
+        return Executions(self.deployment)
 
 
 Handler = Callable[[Call], "Response"]
@@ -200,30 +201,30 @@ def submit_batch(call: Call) -> Response:
     token = call.request.idempotency_key
     batch, is_known = submit(call.deployment, profile.account, profile.key_id, request, token)
     if is_known:
-        return _about(call, call.batches.progress(batch), {"idempotent-replayed": "true"})
+        return _about(call, call.executions.progress(batch), {"idempotent-replayed": "true"})
     return _about(call, batch)
 
 
 def show_batch(call: Call) -> Response:
     """``GET /v1/batches/<id>``: how far a batch is, and where its results are."""
-    return _about(call, call.batches.progress(_batch(call)))
+    return _about(call, call.executions.progress(_batch(call)))
 
 
 def stop_batch(call: Call) -> Response:
     """``DELETE /v1/batches/<id>``: no more rows of a batch are read."""
-    call.batches.stop(_batch(call))
+    call.executions.stop(_batch(call))
     return show_batch(call)
 
 
 def redrive_batch(call: Call) -> Response:
     """``POST /v1/batches/<id>/redrive``: what a batch has not read is read."""
-    return _about(call, call.batches.redrive(_batch(call)))
+    return _about(call, call.executions.redrive(_batch(call)))
 
 
 def _batch(call: Call) -> Batch:
     """Return the batch that the path names. Raises ``NotFound`` where it is not the key's account's."""
     profile = call.account().profile
-    batch = call.batches.get(call.parameters["id"])
+    batch = Batches(call.deployment).get(call.parameters["id"])
     if batch is None or batch.account not in (profile.account, profile.key_id):
         raise NotFound
     return batch

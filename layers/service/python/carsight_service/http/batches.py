@@ -18,10 +18,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ValidationError
 
 from carsight_service.aws.signed import failure
-from carsight_service.batch_store import RESULTS, Batch, Batches, Kind, List, State
+from carsight_service.batch_store import RESULTS, Batch, Batches, Kind, State
 from carsight_service.contract.api import Api, bounded_json
 from carsight_service.contract.errors import InvalidRequest, StoreUnavailable
 from carsight_service.contract.lists import Row, parse_regions, parse_row, read_rows
+from carsight_service.http.executions import Executions, List
 
 if TYPE_CHECKING:
     from carsight_service.aws.storage import Storage
@@ -101,18 +102,18 @@ def submit(
 
     Raises ``InvalidRequest`` where its list cannot be read, and ``IdempotencyKeyReused``.
     """
-    batches, created = Batches(deployment), deployment.clock().isoformat(timespec="seconds")
+    created = deployment.clock().isoformat(timespec="seconds")
     name = _digest(f"{account} {token or secrets.token_hex(16)}")[:32]
     asked, tag = _digest(repr(request)), secrets.token_hex(6)
     batch = Batch(name, account, key_id, request.api, created, asked, tag, request.regions)
     rows = List("rows", deployment.storage.results_bucket, batch.object("list.jsonl"))
     if request.address:
         rows = _named_list(deployment, account, request.address)
-        if not batches.get(batch.id):
+        if not Batches(deployment).get(batch.id):
             _look_at(deployment.aws.s3, rows, request.address)
     else:
         batch = replace(batch, rows=len(request.rows))
-    begun = batches.begin(batch, rows, b"".join(row.line() for row in request.rows))
+    begun = Executions(deployment).begin(batch, rows, b"".join(row.line() for row in request.rows))
     return begun, begun is not batch
 
 
@@ -230,6 +231,6 @@ class BatchAnswer(BaseModel):
         """Return the answer for a batch."""
         results: dict[Kind, str] | None = None
         if batch.finished:
-            results = {kind: storage.result_url(batch.object(name)) for kind, name in RESULTS.items()}
+            results = {kind: storage.result_url(batch.object(name)) for kind, (name, _) in RESULTS.items()}
         done = batch.read + batch.failed
         return cls(**asdict(batch), done=done, results=results, request_id=request_id)

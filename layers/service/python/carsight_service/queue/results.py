@@ -15,23 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from smart_open import s3
 
-from carsight_service.batch_store import ENDS, RESULTS, Batch, Batches, Kind, State
+from carsight_service.batch_store import ENDS, RESULTS, Batch, Batches, State
 from carsight_service.contract.errors import InternalError, InvalidRequest
 from carsight_service.contract.lists import read_rows
 from carsight_service.notify.webhooks import Announcer
-from carsight_service.queue.batches import ChildRow, Outcome, Outcomes
+from carsight_service.queue.messages import TryLater
+from carsight_service.queue.outcomes import ChildRow, Outcome, Outcomes
 from carsight_service.queue.tables import write_tables
 from carsight_service.telemetry import logger
 
 if TYPE_CHECKING:
     from carsight_service.aws.lambda_types import Context, Event
     from carsight_service.deployment import Deployment
-
-_CONTENT_TYPES: Mapping[Kind, str] = {
-    "jsonl": "application/jsonl",
-    "csv": "text/csv; charset=utf-8",
-    "parquet": "application/vnd.apache.parquet",
-}
 
 _PART_BYTES = 8 * 1024 * 1024
 
@@ -68,7 +63,7 @@ class BatchJobs:
         body = self._body(rows["bucket"], rows["key"])
         count = 0
         try:
-            with body, self._writer(batch.object("list.jsonl"), _CONTENT_TYPES["jsonl"]) as checked:
+            with body, self._writer(batch.object("list.jsonl"), "application/jsonl") as checked:
                 for row in read_rows(body, rows["kind"]):
                     count += 1
                     checked.write(row.line())
@@ -84,7 +79,7 @@ class BatchJobs:
     def finish(self, batch_id: str, redrives: int, state: State, manifest: str = "") -> dict[str, Any]:
         """Join the results of a batch that has ended, and announce it; an end that is noted is over.
 
-        Raises whatever is our fault. Whoever does it again, or beside another, writes and announces the same.
+        Raises whatever is our fault, and ``TryLater`` where another joins the same results.
         """
         batch = self._batches.get(batch_id)
         if batch is None or batch.redrives != redrives:
@@ -95,27 +90,26 @@ class BatchJobs:
         return {"id": batch.id, "state": batch.state, "read": batch.read, "failed": batch.failed}
 
     def _finish(self, batch: Batch, state: State, manifest: str) -> Batch:
-        if state != "finished" and batch.state == "running":
-            # First of all: a child that has been read from now on finds that the batch is over. Somebody may
-            # be stopping it at this moment, or be told of the same end.
-            batch = self._batches.change(batch, state=state) or self._batches.get(batch.id) or batch
-        failures = (
-            json.loads(self._body(self._bucket, manifest).read())["ResultFiles"]["FAILED"] if manifest else ()
-        )
-        for file in failures:
-            self._give_up(batch, file["Key"])
-        read, failed = self._join(batch)
-        rows = read + failed if state == "finished" else batch.rows
-        if batch.rows not in (None, rows):
-            logger.error("rows without a result", extra={"batch": batch.id, "rows": batch.rows, "have": rows})
+        # First of all: a child that has been read from now on finds that the batch is over, and whoever has
+        # begun to join before, and may miss what is found and paid here, that its end does not count.
+        over = {} if state == "finished" else {"state": state}
+        begun = self._batches.change(batch, **over)
+        if begun is None:
+            raise TryLater("the batch is changed by somebody else")
+        if manifest:
+            for file in json.loads(self._body(self._bucket, manifest).read())["ResultFiles"]["FAILED"]:
+                self._give_up(batch, file["Key"])
+        joined = self._join(replace(begun, state=state))
         # Announced before it is known to be finished: a worker that dies in between does both again, the
         # announcement under the same delivery id.
-        known: dict[str, Any] = {"state": state, "rows": rows, "read": read, "failed": failed}
-        ended = replace(batch, **known)
-        summary = self._summary(ended)
-        self._deployment.storage.write_result(batch.object(RESULTS["manifest"]), json.dumps(summary).encode())
-        self._announcer.announce("carsight.batch", batch.account, batch.delivery, summary)
-        self._batches.end(batch, **known)
+        self._announcer.announce("carsight.batch", batch.account, batch.delivery, self._summary(joined))
+        known = {name: getattr(joined, name) for name in ("state", "rows", "read", "failed")}
+        ended = self._batches.end(begun, **known) or self._batches.get(batch.id) or begun
+        if (ended.state, ended.finished) == (
+            begun.state,
+            None,
+        ):  # if it was stopped, its new end is told, too
+            raise TryLater("another joins the same results")
         return ended
 
     def _give_up(self, batch: Batch, failures: str) -> None:
@@ -126,33 +120,48 @@ class BatchJobs:
             rows = [self._outcomes.refused(batch, item.about, fault) for item in items]
             self._outcomes.put(batch, Outcome.of(rows))
 
-    def _join(self, batch: Batch) -> tuple[int, int]:
-        """Write the results; return how many rows were read, and how many were not."""
+    def _join(self, batch: Batch) -> Batch:
+        """Write the results of a batch, its manifest last of all; return it with their numbers."""
         counts = {True: 0, False: 0}
         with ExitStack() as stack:
-            result, sheet, parquet = (
-                stack.enter_context(self._writer(batch.object(RESULTS[kind]), content_type))
-                for kind, content_type in _CONTENT_TYPES.items()
+            manifest, result, sheet, parquet = (
+                stack.enter_context(self._writer(batch.object(name), content_type))
+                for name, content_type in RESULTS.values()
             )
 
             def rows() -> Iterator[dict[str, Any]]:
                 for outcome in self._outcomes.all(batch):
                     result.write(outcome.lines)
-                    for line in outcome.lines.splitlines():
-                        row = json.loads(line)
+                    for row in outcome.rows:
                         counts[row["status"] == 200] += 1
                         yield row
 
             write_tables(rows(), batch.api, sheet, parquet)
-        return counts[True], counts[False]
+            total = sum(counts.values()) if batch.state == "finished" else batch.rows
+            if batch.rows not in (None, total):
+                about = {"batch": batch.id, "rows": batch.rows, "have": total}
+                logger.error("rows without a result", extra=about)
+            joined = replace(batch, rows=total, read=counts[True], failed=counts[False])
+            manifest.write(json.dumps(self._summary(joined)).encode())
+        return joined
 
     def _body(self, bucket: str, key: str) -> Any:
         return self._s3.get_object(Bucket=bucket, Key=key)["Body"]
 
     @contextmanager
     def _writer(self, key: str, content_type: str) -> Iterator[Any]:
-        """Yield an object that is written piece by piece; it appears when the block is left."""
-        about = {"S3.Client.create_multipart_upload": {"ContentType": content_type}}
+        """Yield an object that is written piece by piece; it appears when the block is left.
+
+        Raises botocore's ``ClientError`` then where another has written it in the meantime, in which case it
+        stays as it is.
+        """
+        found = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1).get("Contents")
+        condition = {"IfMatch": found[0]["ETag"]} if found else {"IfNoneMatch": "*"}
+        about = {
+            "S3.Client.create_multipart_upload": {"ContentType": content_type},
+            "S3.Client.complete_multipart_upload": condition,
+            "S3.Client.put_object": condition,  # of nothing, where nothing is written
+        }
         options: Any = {"client": self._s3, "client_kwargs": about, "min_part_size": _PART_BYTES}
         with TemporaryFile() as piece:  # on disk until it is sent: small results have small pieces
             options["writebuffer"] = piece
@@ -165,5 +174,5 @@ class BatchJobs:
         summary: dict[str, Any] = {name: getattr(batch, name) for name in told}
         if batch.detail:
             summary["detail"] = batch.detail
-        objects: dict[str, str] = {kind: batch.object(name) for kind, name in RESULTS.items()}
+        objects = {kind: batch.object(name) for kind, (name, _) in RESULTS.items()}
         return summary | {"result": {"bucket": self._bucket} | objects}

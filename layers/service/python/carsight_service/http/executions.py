@@ -1,0 +1,113 @@
+"""The executions of the state machine ``Batches``: a batch is begun, followed, stopped and redriven.
+
+``statemachines/batch.asl.json`` says how a batch is read; its execution is called like the batch.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from carsight_service.batch_store import ENDS, Batch, Batches, Refused, State, ask
+from carsight_service.contract.errors import InvalidRequest, StoreUnavailable
+
+if TYPE_CHECKING:
+    from carsight_service.deployment import Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """Where the rows of a batch are."""
+
+    kind: str
+    """``jsonl``, ``csv``, ``parquet``, ``prefix``, or ``rows``: JSON Lines that have been looked at, each as
+    ``contract.lists.Row.line`` writes it."""
+    bucket: str
+    key: str
+
+
+class Executions:
+    """The executions of one deployment.
+
+    Methods raise ``StoreUnavailable`` where the table, S3 or Step Functions is throttled or out of reach.
+    """
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._machine = deployment.settings.batches_machine_arn or ""
+        self._storage = deployment.storage
+        self._states = deployment.aws.states
+        self._batches = Batches(deployment)
+
+    def begin(self, batch: Batch, rows: List, lines: bytes = b"") -> Batch:
+        """Note the batch, write the ``lines`` of its list if they are here, and have its rows read.
+
+        One that was begun before is returned as it is, once what was missing of that has been done. Raises
+        ``IdempotencyKeyReused`` where another request has begun it. If it raises anything else, the next
+        request of the same ``Idempotency-Key`` begins it, and nobody else knows of it.
+        """
+        begun = self._batches.create(batch)
+        if begun.state == "running":
+            if lines:
+                self._storage.write_result(rows.key, lines, "application/jsonl")
+            wanted = json.dumps({"account": batch.account, "api": batch.api, "list": asdict(rows)})
+            with suppress(Refused):
+                ask(self._states.start_execution, stateMachineArn=self._machine, name=batch.id, input=wanted)
+        return begun
+
+    def progress(self, batch: Batch) -> Batch:
+        """Return how far the map of a batch is; a map that is over ends it before that has been noted."""
+        if batch.state != "running":
+            return replace(batch, pending=0, running=0)
+        with suppress(Refused, StoreUnavailable):  # which may be throttled, and the item says the rest
+            for known in ask(self._states.list_map_runs, executionArn=self._arn(batch))["mapRuns"]:
+                run = ask(self._states.describe_map_run, mapRunArn=known["mapRunArn"])
+                state, counts = ENDS.get(run["status"], batch.state), run["itemCounts"]
+                return replace(batch, state=state, pending=counts["pending"], running=counts["running"])
+        return batch
+
+    def stop(self, batch: Batch) -> None:
+        """Read no more rows of a batch; one that has ended is left as it is."""
+        if batch.state == "running":
+            if batch.redrives:
+                self._begin_redrive(batch, "cancelled")  # what never begins has no end that is joined
+            with suppress(Refused):
+                ask(self._states.stop_execution, executionArn=self._arn(batch), cause="Stopped by its owner")
+            self._batches.change(batch, state="cancelled")
+
+    def redrive(self, batch: Batch) -> Batch:
+        """Read what has not been read of a batch that failed or was stopped.
+
+        Raises ``InvalidRequest`` where it is another, or has ended too long ago. Where it raises
+        ``StoreUnavailable`` it may run again, and is to be asked again: a redrive is begun once.
+        """
+        otherwise: State = "failed"
+        # Until its end has been joined, what is open in the meter is closed, and must be no redriven child's.
+        if batch.state in ENDS.values() and batch.finished and not batch.detail:
+            again = self._batches.change(batch, state="running", redrives=batch.redrives + 1, finished=None)
+            otherwise, batch = batch.state, again or batch
+        if batch.state != "running" or not batch.redrives or not self._begin_redrive(batch, otherwise):
+            raise InvalidRequest(
+                "Only a batch that has failed or been stopped, within 14 days, can be redriven; one that was "
+                "stopped just now may need a minute to come to rest"
+            )
+        return batch
+
+    def _begin_redrive(self, batch: Batch, otherwise: State) -> bool:
+        """Begin the redrive of a running batch, unless it has begun: whoever asked for it may have died.
+
+        A batch that cannot be redriven any more has ended as ``otherwise`` says, and the answer is False. A
+        token is known for fifteen minutes; by then the number of redrives, which may lag, is certain.
+        """
+        arn = self._arn(batch)
+        try:
+            if ask(self._states.describe_execution, executionArn=arn)["redriveCount"] < batch.redrives:
+                ask(self._states.redrive_execution, executionArn=arn, clientToken=batch.delivery)
+        except Refused:
+            self._batches.end(batch, state=otherwise, redrives=batch.redrives - 1)
+            return False
+        return True
+
+    def _arn(self, batch: Batch) -> str:
+        return f"{self._machine.replace(':stateMachine:', ':execution:')}:{batch.id}"

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -254,8 +254,9 @@ class StepFunctions:
             return {"redriveDate": time.time()}
         if execution.status not in ("FAILED", "ABORTED"):
             raise _error("ExecutionNotRedrivable", f"it is {execution.status}", "RedriveExecution")
-        execution.status, execution.redrives = "RUNNING", execution.redrives + 1
-        execution.token = clientToken
+        # What still runs of the old one finds that it was stopped.
+        execution = replace(execution, status="RUNNING", redrives=execution.redrives + 1, token=clientToken)
+        self._executions[executionArn] = execution
         self._begin(execution)
         return {"redriveDate": time.time()}
 
@@ -363,7 +364,9 @@ class StepFunctions:
             self._walk(execution)
         except Stopped:
             pass
-        except StateFailed as failed:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as failed:  # a reader's, too, which may panic over a broken file
             execution.status = "FAILED"
             print(f"batch {execution.name} has failed: {failed}", file=sys.stderr, flush=True)
         if execution.status in ("FAILED", "ABORTED"):
@@ -574,7 +577,8 @@ def _parquet(data: bytes) -> Iterator[Any]:
 
     for batch in read_parquet(io.BytesIO(data)):
         columns = [batch[name].to_pylist() for name in batch.schema.names]
-        yield from (dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True))
+        for row in zip(*columns, strict=True):
+            yield json.loads(json.dumps(dict(zip(batch.schema.names, row, strict=True)), default=str))
 
 
 def _transferred(value: Any) -> Any:

@@ -866,6 +866,28 @@ def check_stopped_and_redriven(pipeline: Pipeline, batch: str) -> None:
         pipeline.drain()
 
 
+@pytest.mark.parametrize("after", [False, True])
+def test_a_batch_that_is_stopped_while_its_list_is_checked_can_be_redriven(
+    listing: Pipeline, after: bool
+) -> None:
+    images = a_list(listing, 60)
+    address = put_list(listing, "list.csv", "\n".join(["image", *images]).encode())
+    batch = send(listing, address)[1]["id"]
+
+    def stopped(check: Callable[..., Any], *arguments: Any) -> Any:
+        answer = check(*arguments) if after else None
+        assert ask(listing, "DELETE", f"/v1/batches/{batch}")[1]["state"] == "cancelled"
+        return answer or check(*arguments)
+
+    with once(BatchJobs, "check", stopped):
+        listing.drain()
+    said = show(listing, batch)
+    assert (said["state"], said["done"], lines(listing, batch), listing.used()) == ("cancelled", 0, [], 0)
+    assert ask(listing, "POST", f"/v1/batches/{batch}/redrive")[0] == 200
+    listing.drain()
+    check_whole(listing, batch, images)
+
+
 @pytest.mark.parametrize("step", [(BatchJobs, "_join"), (Announcer, "announce")])
 def test_a_batch_that_is_stopped_while_its_results_are_joined_ends_and_can_be_redriven(
     pipeline: Pipeline, step: tuple[Any, str]
@@ -1162,6 +1184,24 @@ def test_a_list_in_parquet(listing: Pipeline) -> None:
     ]
     assert found[2]["message"].startswith("Row 3 must be a URL")
     assert listing.regions == [("us-ca", "gb"), ()]
+
+
+def test_a_parquet_with_columns_of_other_kinds_and_one_that_is_broken(listing: Pipeline) -> None:
+    """The second ends by itself, as failed: nobody waits for it for ever."""
+    photo = listing.put("car.jpg")
+    columns: dict[str, Any] = {
+        "image_url": core.Array([photo] * 2, core.DataType.string()),
+        "taken": core.Array([0, None], core.DataType.int64()).cast(core.DataType.timestamp("ms")),
+        "raw": core.Array([b"\xff\x00" * 500, None], core.DataType.binary()),
+    }
+    body = io.BytesIO()
+    write_parquet(core.Table.from_pydict(columns), body)
+    _, whole = send(listing, put_list(listing, "list.parquet", body.getvalue()))
+    _, broken = send(listing, put_list(listing, "broken.parquet", body.getvalue()[:-20]))
+    listing.drain()
+    assert [row["status"] for row in lines(listing, whole["id"])] == [200, 200]
+    said = show(listing, broken["id"])
+    assert (said["state"], said["done"], lines(listing, broken["id"])) == ("failed", 0, [])
 
 
 def test_every_object_under_a_prefix(listing: Pipeline) -> None:

@@ -35,6 +35,8 @@ from carsight_service.http.batches import parse_batch
         (b"\xef\xbb\xbfsep=\t\nid\tURL\n1\ta;b,c\n", "text/csv", {"api": ["plate"]}, ["a;b,c"]),
         (b"sep=\nid,URL\n1,a;b\n", "text/csv", {"api": ["plate"]}, ["a;b"]),
         (b"Image URL\na\nb\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
+        (b"image,url\n,a\nb,\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
+        (b'[{"image": null, "url": "a"}]', "application/json", {"api": ["plate"]}, ["a"]),
         (b"No.\tPHOTO-URL\n1\ta\n", "text/csv", {"api": ["plate"]}, ["a"]),
         ("Link\nzürich\n".encode("utf-16"), "text/csv", {"api": ["plate"]}, ["zürich"]),
         ("\ufeffid;url\n1;a\n".encode("utf-16-be"), "text/csv", {"api": ["plate"]}, ["a"]),

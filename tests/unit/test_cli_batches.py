@@ -300,6 +300,19 @@ def test_who_stops_watching_is_told_that_it_goes_on(
     assert f"carsight batch watch {ID}" in capsys.readouterr().err
 
 
+def test_who_cannot_fetch_results_is_told_how_to_have_them(
+    service: Scripted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing else has said which batch it is."""
+    service.tell(f"POST /v1/batches/{ID}/redrive", ended(service))
+    service.tell(f"GET /v1/batches/{ID}", ended(service))
+    service.tell("GET /results/csv", b"<Code>AccessDenied</Code>", status=403)
+    assert run("redrive", ID) == 1
+    told = capsys.readouterr().err
+    assert f"carsight batch watch {ID}" in told
+    assert "answered 403" in told
+
+
 def test_whoever_watches_outlasts_a_network_that_is_away(
     service: Scripted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -232,9 +232,9 @@ def _followed(client: Client, options: argparse.Namespace, made: Batch) -> Batch
     """Show how far a batch is until it ends, and fetch its results."""
     from tqdm import tqdm
 
-    with tqdm(total=made["rows"], initial=made["done"], unit="row", disable=None, leave=False) as bar:
-        unanswered = 0
-        try:
+    try:
+        with tqdm(total=made["rows"], initial=made["done"], unit="row", disable=None, leave=False) as bar:
+            unanswered = 0
             for _ in polls():
                 bar.total = made["rows"]
                 bar.set_postfix_str(f"{made['read']} read, {made['failed']} failed", refresh=False)
@@ -247,11 +247,10 @@ def _followed(client: Client, options: argparse.Namespace, made: Batch) -> Batch
                     unanswered += 1
                     if unanswered == _PATIENCE:
                         raise
-        except (KeyboardInterrupt, CommandError):
-            bar.close()
-            print(f"carsight: the batch goes on; see `carsight batch watch {made['id']}`", file=sys.stderr)
-            raise
-    return _with_files(client, made, options.output)
+        return _with_files(client, made, options.output)
+    except (KeyboardInterrupt, CommandError):
+        print(f"carsight: the batch is not lost: `carsight batch watch {made['id']}`", file=sys.stderr)
+        raise
 
 
 def _with_files(client: Client, made: Batch, folder: Path) -> Batch:

@@ -94,7 +94,7 @@ def parse_row(value: object, number: int) -> Row:
     if isinstance(value, Mapping):
         # A data frame says NaN, which is unlike itself, where there is nothing.
         named = {_letters(str(name)): cell for name, cell in value.items() if cell == cell}
-    image = next((named[name] for name in _IMAGE_COLUMNS if name in named), None)
+    image = next(filter(None, map(named.get, _IMAGE_COLUMNS)), None)
     if not isinstance(image, str) or not 1 <= len(image.strip()) <= MAX_ROW_CHARACTERS:
         raise InvalidRequest(
             f"Row {number} must be a URL or S3 key of 1 to {MAX_ROW_CHARACTERS} characters, or an object "

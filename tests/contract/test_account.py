@@ -128,3 +128,9 @@ def test_other_methods_are_refused(service: Service, path: str, method: str, all
     reply = service.ask(path, method)
     assert (reply.status, reply.body["code"]) == (405, "method_not_allowed")
     assert reply.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/v1/usage"])
+def test_what_answers_get_answers_head(service: Service, path: str) -> None:
+    query = f"key={service.key()}"
+    assert [service.ask(path, method, query=query).status for method in ("GET", "HEAD")] == [200, 200]

@@ -196,7 +196,9 @@ def read(pixels: Pixels) -> list[BarcodeVin]:
     return []
 
 
-@pytest.mark.parametrize("name", ["Code39", "Code93", "Code128", "DataMatrix", "QRCode", "Aztec", "PDF417"])
+@pytest.mark.parametrize(
+    "name", ["Code39", "Code93", "Code128", "DataMatrix", "QRCode", "MicroQRCode", "Aztec", "PDF417"]
+)
 def test_every_kind_of_code_is_read(name: str) -> None:
     found = barcodes.look(View.of(Photo.of(code("I" + CHECKED, getattr(zxingcpp.BarcodeFormat, name))), 1600))
     assert [one.vin for one in found] == [CHECKED]

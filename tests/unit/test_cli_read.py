@@ -157,7 +157,20 @@ def test_the_other_commands_need_no_engine(command: str) -> None:
     assert ran.stdout.startswith(f"usage: carsight {command}")
 
 
+def test_a_deployment_that_cannot_be_looked_for_is_told_how_to_be_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    assert main(["keys", "list"]) == 1
+    remedy = "give --region and --profile, or --local for what `make run` has started"
+    assert capsys.readouterr().err == f"carsight: You must specify a region: {remedy}\n"
+
+
 def test_a_package_that_is_missing_is_named_with_its_remedy() -> None:
     ran = run_without("boto3", "keys", "list")
     assert ran.returncode == 1
-    assert ran.stderr == ("carsight: keys needs boto3, which is not installed: pip install 'carsight[cli]'\n")
+    assert ran.stderr == (
+        "carsight: keys needs boto3, which is not installed: pip install '.[cli]' in a checkout\n"
+    )

@@ -70,6 +70,14 @@ def test_what_is_no_photo_is_refused(tmp_path: Path) -> None:
         carsight.read_plates(huge)
 
 
+def test_a_refused_file_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("no photo")
+    with pytest.raises(carsight.ImageError) as refused:
+        carsight.read_plates(broken)
+    assert refused.value.__notes__ == [f"The file is {broken}."]
+
+
 def test_threads_share_one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[PlateRecognizer] = []
     barrier = Barrier(4)

@@ -88,7 +88,7 @@ def open_photo(source: PhotoSource) -> Photo:
     """Make a photo from whatever it is given as.
 
     Raises:
-        ImageError: it is not a photo that can be read.
+        ImageError: it is not a photo that can be read. A note names the file, where it was given as a path.
         OSError: the file cannot be opened.
     """
     if isinstance(source, Photo):
@@ -98,9 +98,17 @@ def open_photo(source: PhotoSource) -> Photo:
     if isinstance(source, bytes | bytearray | memoryview):
         return decode(bytes(source))
     path = Path(source)
+    try:
+        return decode(_contents(path))
+    except ImageError as error:
+        error.add_note(f"The file is {path}.")  # of many that are read in threads, the traceback names none
+        raise
+
+
+def _contents(path: Path) -> bytes:
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ImageError(f"the file is larger than {MAX_FILE_BYTES:,} bytes")
-    return decode(path.read_bytes())
+    return path.read_bytes()
 
 
 def decode(data: bytes) -> Photo:

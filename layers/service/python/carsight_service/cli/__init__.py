@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (error.name or "").startswith("carsight"):
             raise
         print(
-            f"carsight: {command} needs {error.name}, which is not installed: pip install 'carsight[cli]'",
+            f"carsight: {command} needs {error.name}, which is not installed: "
+            "pip install '.[cli]' in a checkout",
             file=sys.stderr,
         )
         return 1

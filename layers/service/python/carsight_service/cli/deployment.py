@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
 from carsight_service.cli.output import CommandError
 from carsight_service.metering.keyring import KeyringError
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LOCAL = Path(".local") / "endpoint.json"
 """Written by the local gateway while it runs, in the folder it was started from."""
+
+_WHERE = "give --region and --profile, or --local for what `make run` has started"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +40,8 @@ def command(run: Callable[[Deployment, argparse.Namespace], None]) -> Callable[[
     def run_there(options: argparse.Namespace) -> None:
         try:
             run(Deployment.find(options), options)
+        except (NoRegionError, NoCredentialsError) as error:
+            raise CommandError(f"{str(error).removesuffix('.')}: {_WHERE}") from error
         except (KeyringError, BotoCoreError, ClientError) as error:
             raise CommandError(str(error)) from error
 

@@ -347,8 +347,8 @@ class ImageTooLarge(ServiceError):
     code = "image_too_large"
     message = "Image is too large."
     detail = (
-        "Send at most 10 MB, or 6 MB where the image is part of the request; 2,000 pixels on the longer side "
-        "are enough."
+        "Send at most 10 MB, or about 4.4 MB where the image is part of the request (6 MB in base64); 2,000 "
+        "pixels on the longer side are enough."
     )
 
 

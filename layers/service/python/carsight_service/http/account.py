@@ -99,9 +99,11 @@ def _find(method: str, path: str) -> tuple[Route, Handler, dict[str, str]]:
     """Find the route of ``path``, its handler and parameters. Raises ``NotFound``, ``MethodNotAllowed``."""
     for route in ROUTES:
         if route.api is None and (parameters := route.match(path)) is not None:
-            if method not in route.operations:
+            # Whatever answers GET answers HEAD (RFC 9110, 9.1); the gateway sends no body then.
+            operation = route.operations.get("GET" if method == "HEAD" else method)
+            if operation is None:
                 raise MethodNotAllowed(*route.operations)
-            return route, HANDLERS[route.operations[method].name], parameters
+            return route, HANDLERS[operation.name], parameters
     raise NotFound
 
 

@@ -128,7 +128,8 @@ findings: ## Ask outside software again, outside CI: which of findings/ no longe
 	  esac; \
 	done; rm -f $$log
 
-# What ships is a part of what is tested: `dev` is resolved first and binds the others.
+# What ships is a part of what is tested: `dev` is resolved first and binds the others. Two of the files lie where SAM
+# looks for them, and are links here: to those it would not follow in its build's container.
 lock: ## Resolve requirements/*.in anew (needs uv)
 	for name in dev recognition account batches sam audit; do \
 	  case $$name in \
@@ -137,9 +138,9 @@ lock: ## Resolve requirements/*.in anew (needs uv)
 	    *) options= ;; \
 	  esac; \
 	  uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header $$options \
-	    requirements/$$name.in -o requirements/$$name.txt || exit; \
+	    requirements/$$name.in -o $$(realpath requirements/$$name.txt) || exit; \
 	done
-	sed -i '/-c requirements.dev.txt/d' requirements/recognition.txt requirements/account.txt requirements/batches.txt
+	sed -i --follow-symlinks '/-c requirements.dev.txt/d' requirements/recognition.txt requirements/account.txt requirements/batches.txt
 
 clean:
 	rm -rf build dist $(VENV) $(SAM) $(AUDIT) .mypy_cache .ruff_cache .pytest_cache .local .images .processors

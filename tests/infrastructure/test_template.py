@@ -209,13 +209,25 @@ def test_zip_functions_find_the_service(template: dict[str, Any], resources: dic
         code = ROOT / template["Resources"][name]["Properties"]["CodeUri"]
         assert (code / f"{module}.py").is_file()
         if name == "BatchesFunction":
-            assert (code / "requirements.txt").resolve() == ROOT / "requirements" / "batches.txt"
+            assert (ROOT / "requirements" / "batches.txt").samefile(code / "requirements.txt")
         assert about["Runtime"] == "python3.13"
         assert template["Resources"][name]["Properties"]["Layers"] == [{"Ref": "ServiceLayer"}]
     layer = template["Resources"]["ServiceLayer"]
     content = ROOT / layer["Properties"]["ContentUri"]
     assert (content / "carsight_service").is_dir()
-    assert (content / "requirements.txt").resolve() == ROOT / "requirements" / "account.txt"
+    assert (ROOT / "requirements" / "account.txt").samefile(content / "requirements.txt")
+
+
+def test_what_is_built_in_a_container_holds_no_links(template: dict[str, Any]) -> None:
+    """SAM mounts these folders alone, so a link out of them leads nowhere there (aws-sam-cli, pull 7865)."""
+    folders = [
+        ROOT / resource["Properties"][name]
+        for resource in template["Resources"].values()
+        for name in ("CodeUri", "ContentUri")
+        if name in resource["Properties"]
+    ]
+    assert len(folders) == 5
+    assert not [path for folder in folders for path in folder.rglob("*") if path.is_symlink()]
 
 
 def test_every_function_runs_on_the_chosen_processor(resources: dict[str, Resource]) -> None:

@@ -1,7 +1,7 @@
 """API Gateway on one machine: HTTP requests become events of payload format 2.0, answers become HTTP again.
 
 The routes and the CORS rules are read from ``template.yaml``, so that what runs here is what is deployed. The
-limits are AWS's: 10 MB a request, of which Lambda takes 6 MB, both answered 413 as the service itself would.
+limits are AWS's: 10 MB a request, of which Lambda takes 6 MB. Both are a 413, which AWS words in its own way.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def read_definition(template: Mapping[str, Any], machine: str, values: Mapping[s
     text = (ROOT / properties["DefinitionUri"]).read_text(encoding="utf-8")
     for name, reference in properties["DefinitionSubstitutions"].items():
         resource = reference["Ref"] if "Ref" in reference else reference["Fn::GetAtt"][0]
-        text = text.replace(f"${{{name}}}", values.get(resource, resource))
+        text = text.replace(f"${{{name}}}", {"AWS::Partition": "aws", **values}.get(resource, resource))
     definition: dict[str, Any] = json.loads(text)
     _refuse_what_is_not_known(definition["States"])
     return definition
@@ -551,7 +551,10 @@ class StepFunctions:
                     file.write(part)
                 file.seek(0)
                 for line in file:
-                    yield json.loads(line)
+                    item = json.loads(line)
+                    if not isinstance(item, dict):  # what Step Functions makes of it is documented nowhere
+                        raise StateFailed("States.ItemReaderFailed", "a line is no object")
+                    yield item
         elif kind == "PARQUET":
             yield from _parquet(body.read())
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Iterator
@@ -465,7 +464,7 @@ def test_the_definition_is_one_that_step_functions_takes(
     assert machine["DefinitionS3Location"] == {"Bucket": "bucket", "Key": "key"}
     named = set(re.findall(r"\$\{(\w+)}", json.dumps(definition)))
     assert named == set(machine["DefinitionSubstitutions"])
-    plain = copy.deepcopy(definition)
+    plain = json.loads(json.dumps(definition).replace("${Partition}", "aws"))
     for state in maps(plain).values():
         state["MaxConcurrency"] = 100  # cfn-lint knows no expression here
     properties = {"RoleArn": "arn:aws:iam::123456789012:role/batches", "Definition": plain}
@@ -575,7 +574,7 @@ def test_the_bill_counts_the_alarms_that_there_are(resources: dict[str, Resource
     # CloudWatch charges for each metric that an alarm watches.
     metrics = sum(sum("MetricStat" in metric for metric in alarm.get("Metrics", [])) or 1 for alarm in alarms)
     text = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
-    words = {8: "eight", 12: "twelve"}
+    words = {8: "eight", 13: "thirteen"}
     assert (
         f"| {words[len(alarms)]} alarms on {words[metrics]} metrics at $0.10 each | ${metrics / 10:.2f} |"
         in text

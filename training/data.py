@@ -46,6 +46,19 @@ def box_iou(a: Sequence[float] | NDArray[np.floating], b: Sequence[float] | NDAr
     return float(both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both))
 
 
+def box_corners(box: Sequence[float] | NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return the corners (4 x 2) of ``box`` (xmin, ymin, xmax, ymax), clockwise from its top left."""
+    x0, y0, x1, y1 = (float(side) for side in box)
+    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
+
+
+def clockwise(corners: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return four corners, in any order, clockwise from the top left; tilted by less than 45 degrees."""
+    x, y = (corners - corners.mean(axis=0)).T
+    corners = corners[np.argsort(np.arctan2(y, x))]
+    return np.roll(corners, -int(np.argmin(corners.sum(axis=1))), axis=0)
+
+
 def tiled(tiles: Sequence[Pixels], columns: int, fill: int = 0) -> Pixels:
     """Pictures of one size side by side, ``columns`` in a row; what is left of the last row is ``fill``."""
     whole = [*tiles, *[np.full_like(tiles[0], fill)] * (-len(tiles) % columns)]

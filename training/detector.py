@@ -239,7 +239,7 @@ def figures(detector: Detector, scenes: list[Scene], empty: list[Scene]) -> dict
     ``false`` is the share of photos without a target in which something is found. ``corner`` is the mean
     distance of a corner as a share of the target's height, where corners are known.
     """
-    targets = found = vehicles = seen = kinds = right = 0
+    targets = found = vehicles = seen = right = 0
     errors: list[float] = []
     for scene in scenes:
         detections = detector.detect(read_image(scene.image))
@@ -261,7 +261,6 @@ def figures(detector: Detector, scenes: list[Scene], empty: list[Scene]) -> dict
             hit = car is not None and box_iou(box, car.box) >= 0.5
             vehicles += 1
             seen += hit
-            kinds += hit
             right += bool(hit and car is not None and car.vehicle_type == VEHICLE_TYPES[int(kind)])
     alarms = sum(any(not d.is_vehicle for d in detector.detect(read_image(scene.image))) for scene in empty)
     return {
@@ -269,7 +268,7 @@ def figures(detector: Detector, scenes: list[Scene], empty: list[Scene]) -> dict
         "found": round(found / max(targets, 1), 4),
         "corner": round(float(np.mean(errors)) if errors else math.nan, 4),
         "vehicle_found": round(seen / max(vehicles, 1), 4),
-        "vehicle_type": round(right / max(kinds, 1), 4),
+        "vehicle_type": round(right / max(seen, 1), 4),
         "false": round(alarms / max(len(empty), 1), 4),
     }
 

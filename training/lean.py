@@ -57,9 +57,7 @@ class LeanBody(ppocr.Body):
     kept; without ``gates``, no block has one. The stem keeps the published weights.
     """
 
-    def __init__(
-        self, hidden: Sequence[int], attention: Sequence[str] = ATTENTION, gates: bool = True
-    ) -> None:
+    def __init__(self, hidden: Sequence[int], attention: Sequence[str], gates: bool) -> None:
         super().__init__()
         # ONNX Runtime adds two maps of bytes in half the time it takes to concatenate them.
         self.stem4, self.stem4b = nn.Conv2d(48, 48, 3, 2, 1), nn.Conv2d(48, 48, 3, 2, 1, bias=False)

@@ -18,7 +18,6 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from carsight import runtime
@@ -29,7 +28,7 @@ from carsight.plate.recognizer import PlateTuning
 from training import lean, ppocr
 from training.camera import compressed
 from training.config import LeanPlateReaderConfig
-from training.data import Pixels, read_image, read_photo_labels
+from training.data import Pixels, box_corners, read_image, read_photo_labels
 from training.loop import Figures, averaged_weights, checkpoint_of
 from training.model_files import describe
 from training.plate_reader import (
@@ -40,11 +39,11 @@ from training.plate_reader import (
     Samples,
     calibrate,
     crops_of,
-    end_figures,
     figures,
     photographed,
+    run_torch,
 )
-from training.plates_data import ALPHABET, Plate, around, box_corners, read_unread
+from training.plates_data import ALPHABET, Plate, around, read_unread
 from training.render_plates import read_backgrounds
 
 HIDDEN = (160, 160, 160, 192, 320, 320, 320, 320, 320, 320, 320, 512, 512)
@@ -171,6 +170,7 @@ class LeanPlateReaderTask(PlateReaderTask):
     """Reads a plate's text and names its region as the plate reader at ``--start`` does."""
 
     config: LeanPlateReaderConfig
+    centered = False
 
     @cached_property
     def teacher(self) -> lean.Teacher:
@@ -242,29 +242,14 @@ class LeanPlateReaderTask(PlateReaderTask):
 
     def figures(self, net: nn.Module) -> Figures:
         """Measure ``net`` alone, by its best path."""
-
-        def run(crops: Sequence[Pixels]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-            with torch.no_grad():
-                logits, regions = net.eval()(torch.from_numpy(runtime.floats(crops)))
-            return logits.float().numpy(), regions.float().numpy()
-
+        run = run_torch(net, lambda crops: torch.from_numpy(runtime.floats(crops)))
         return figures(run, self.validation, self.regions)
-
-    def judge(self, model: Path) -> Figures:
-        """Measure production's answers with ``model`` and its calibration."""
-        return end_figures(model, self.validation, centered=False)
-
-    def write(self, net: nn.Module, path: Path) -> None:
-        """Write ``net``, calibrated."""
-        assert isinstance(net, lean.LeanReader)
-        ppocr.export(net, path)
-        calibrate(path, self.validation, self.regions, centered=False)
 
     def quantize(self, exact: Path, out: Path) -> None:
         """Quantize with the ranges of training plates of every source, and calibrate again."""
         lean.quantize_reader(exact, out, self._crops(300))
         describe(out, {"alphabet": ALPHABET})
-        calibrate(out, self.validation, self.regions, centered=False)
+        calibrate(out, self.validation, self.regions, self.centered)
 
     def recovered(self, model: Path) -> nn.Module:
         """Return the net of ``model``; its regions are then this task's."""

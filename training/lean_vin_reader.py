@@ -19,18 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from carsight import ctc, runtime
-from carsight.vin.line_reader import HEIGHT, WIDTH, Doubles, LineReader, cut, cut_enlarged
+from carsight.vin.line_reader import HEIGHT, WIDTH, Doubles, cut, cut_enlarged
 from carsight.vin.rules import ALPHABET
 from training import lean, ppocr
 from training.camera import compressed, farther
 from training.config import SMALL_VIN_READER, LeanVinReaderConfig
 from training.data import Pixels
-from training.loop import Figures, Task
 from training.model_files import describe
 from training.render_vins import jittered, photograph_line
-from training.small_readers import Lesson, relit
-from training.small_vin_reader import SmallVinReaderTask, clear_texts
-from training.vin_reader import METADATA, Line, Samples, judged, labeled_lines, validate
+from training.small_vin_reader import Lesson, SmallVinReaderTask, clear_texts, relit
+from training.vin_reader import METADATA, LineReaderTask, Samples
 
 HIDDEN = (160, 160, 160, 192, 320, 320, 320, 320, 320, 320, 320, 512, 512)
 """Hidden units of each block: of the VIN reader's 192, 384 and 768."""
@@ -126,7 +124,7 @@ _PITCH = 20.5
 """Pixels per character of a VIN in a crop."""
 
 
-class LeanVinReaderTask(Task[LeanVinReaderConfig, Lit]):
+class LeanVinReaderTask(LineReaderTask[LeanVinReaderConfig, Lit]):
     """Reads lines as the VIN reader at ``--start`` does, and small ones as it reads them at full size.
 
     ``WORK/pool`` and ``WORK/lines.jsonl`` are those of the small VIN reader.
@@ -138,14 +136,6 @@ class LeanVinReaderTask(Task[LeanVinReaderConfig, Lit]):
     def teacher(self) -> lean.Teacher:
         """The VIN reader to learn from."""
         return lean.Teacher(lean.read_reader(self.config.teacher or self.config.start, ALPHABET))
-
-    @property
-    def _folder(self) -> Path:
-        return self.data / "vin"
-
-    def labeled(self, split: str) -> list[Line]:
-        """Return the lines that ``vin-reader lines`` has found; for validation those with a sure text."""
-        return labeled_lines(self.work, split)
 
     def net(self) -> lean.LeanReader:
         """Return the net, with weights to come."""
@@ -168,8 +158,8 @@ class LeanVinReaderTask(Task[LeanVinReaderConfig, Lit]):
             yield drawing.batch(self.config.batch)
 
     def _drawing(self, rng: np.random.Generator) -> Drawing:
-        pool = SmallVinReaderTask(self.data, self.work, SMALL_VIN_READER).stream(rng, "*.npz", 1)
-        return Drawing(pool, Samples(self._folder, self.training, rng, self.config), rng, self.config)
+        pool = SmallVinReaderTask(self.data, self.work, SMALL_VIN_READER).stream(rng, 1)
+        return Drawing(pool, Samples(self.folder, self.training, rng, self.config), rng, self.config)
 
     def images(self, batch: Lit) -> Tensor:
         """Return the crops."""
@@ -184,23 +174,14 @@ class LeanVinReaderTask(Task[LeanVinReaderConfig, Lit]):
             terms["text"] = self.config.text_weight * ppocr.ctc_loss(outputs[0][known], texts, ALPHABET)
         return terms
 
-    def figures(self, net: nn.Module) -> Figures:
-        """Measure ``net`` alone, on corners as inexact as a detector's."""
-
-        def read(crops: Sequence[Pixels]) -> Doubles:
-            with torch.no_grad():
-                logits, _ = net.eval()(torch.from_numpy(runtime.floats(crops)))
-            return ctc.softmax(logits.double().numpy())
-
-        return validate(read, self._folder, self.validation)
-
-    def judge(self, model: Path) -> Figures:
-        """Measure production's reader with ``model``, on the best corners that are known."""
-        return judged(LineReader(runtime.session(model), centered=False), self._folder, self.validation)
+    @torch.no_grad()
+    def read(self, net: nn.Module, crops: Sequence[Pixels]) -> Doubles:
+        """Return the net's CTC output."""
+        logits, _ = net(torch.from_numpy(runtime.floats(crops)))
+        return ctc.softmax(logits.double().numpy())
 
     def write(self, net: nn.Module, path: Path) -> None:
         """Write ``net``."""
-        assert isinstance(net, lean.LeanReader)
         ppocr.export(net, path, WIDTH)
         describe(path, METADATA)
 

@@ -50,7 +50,8 @@ PACKED = ("plate_detector", "vin_detector", "plate_vehicle", "vin_reader_small")
 """Models that take a picture's bytes."""
 
 LARGEST = 64
-"""Largest magnitude of an integer weight: two products with activations, 2 x 255 x 64, fit 16 bits."""
+"""Largest magnitude of an integer weight, that of ONNX Runtime's ``reduce_range`` for signed bytes: two
+products with activations, 2 x 255 x 64, fit 16 bits."""
 
 
 def describe(path: Path, metadata: Mapping[str, str]) -> dict[str, str]:
@@ -127,18 +128,7 @@ def pack_stem(model: onnx.ModelProto) -> onnx.ModelProto:
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     _count_pictures_first(graph)
     quantize, conv, others = _stem(graph)
-    if quantize.input[2] in constants and constants[quantize.input[2]].any():
-        raise ValueError("the input's zero point is not 0")
-    if not np.isclose(constants[quantize.input[1]], 1 / 255, rtol=1e-6):
-        raise ValueError(
-            f"the input's scale is {constants[quantize.input[1]]}, not 1/255: bytes are not its units"
-        )
-    attributes = _attributes(conv)
-    stride, top = attributes["strides"][0], attributes["pads"][0]
-    if attributes["strides"] != [stride] * 2 or attributes["pads"] != [top] * 4:
-        raise ValueError("the stem's strides or pads differ by side")
-    if attributes["group"] != 1 or attributes["dilations"] != [1, 1] or stride < 2:
-        raise ValueError("the stem is grouped, dilated or without a stride")
+    stride, top = _stride_and_pad(quantize, conv, constants)
     weights, zero = constants[conv.input[3]], constants[conv.input[5]]
     grouped, pads = over_groups(weights, zero, stride, top)
 
@@ -280,6 +270,25 @@ def _stem(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, onnx.NodeProto, list[
         raise ValueError("the quantized input does not go into QLinearConv alone")
     stem, *others = sorted(then, key=lambda node: _attributes(node)["strides"][0])
     return first[0], stem, others
+
+
+def _stride_and_pad(
+    quantize: onnx.NodeProto, conv: onnx.NodeProto, constants: Mapping[str, NDArray[np.generic]]
+) -> tuple[int, int]:
+    """Return the stem's, equal on all sides. Raises ``ValueError`` where ``pack_stem`` cannot take it."""
+    if quantize.input[2] in constants and constants[quantize.input[2]].any():
+        raise ValueError("the input's zero point is not 0")
+    if not np.isclose(constants[quantize.input[1]], 1 / 255, rtol=1e-6):
+        raise ValueError(
+            f"the input's scale is {constants[quantize.input[1]]}, not 1/255: bytes are not its units"
+        )
+    attributes = _attributes(conv)
+    stride, top = attributes["strides"][0], attributes["pads"][0]
+    if attributes["strides"] != [stride] * 2 or attributes["pads"] != [top] * 4:
+        raise ValueError("the stem's strides or pads differ by side")
+    if attributes["group"] != 1 or attributes["dilations"] != [1, 1] or stride < 2:
+        raise ValueError("the stem is grouped, dilated or without a stride")
+    return stride, top
 
 
 def _count_pictures_first(graph: onnx.GraphProto) -> None:

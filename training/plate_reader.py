@@ -12,10 +12,10 @@ import json
 import pickle
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -242,15 +242,13 @@ def outputs(run: Any, crops: Sequence[Pixels]) -> list[tuple[NDArray[np.float32]
     return results
 
 
-def run_torch(reader: nn.Module) -> Any:
-    """Return a runner for `outputs` of the net itself."""
+def run_torch(reader: nn.Module, to_input: Callable[[Sequence[Pixels]], Tensor] = ppocr.to_input) -> Any:
+    """Return a runner for `outputs` of the net itself; ``to_input`` makes its input out of crops."""
 
     def run(crops: Sequence[Pixels]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         with torch.no_grad():
-            logits, regions = reader.eval()(ppocr.to_input(crops))
-        return logits.float().numpy(), np.zeros(
-            (len(crops), 1), np.float32
-        ) if regions is None else regions.float().numpy()
+            logits, regions = reader.eval()(to_input(crops))
+        return logits.float().numpy(), regions.float().numpy()
 
     return run
 
@@ -272,7 +270,7 @@ def figures(run: Any, plates: Sequence[Plate], regions: Sequence[str]) -> Figure
     """Return what `run` reads right by the best path, and names right by the likeliest region."""
     results = outputs(run, crops_of(plates))
     answers = [regions[int(np.argmax(logits))] for _, logits in results]
-    return _shares(plates, ppocr_texts([logits for logits, _ in results]), answers)
+    return _shares(plates, best_path_texts([logits for logits, _ in results]), answers)
 
 
 def _shares(plates: Sequence[Plate], texts: Sequence[str], regions: Sequence[str]) -> Figures:
@@ -293,7 +291,7 @@ def _shares(plates: Sequence[Plate], texts: Sequence[str], regions: Sequence[str
     return shares | {name: round(sum(right) / max(len(right), 1), 4) for name, right in places.items()}
 
 
-def ppocr_texts(logits: Sequence[NDArray[np.float32]]) -> list[str]:
+def best_path_texts(logits: Sequence[NDArray[np.float32]]) -> list[str]:
     """Return the best-path texts of logits of any lengths."""
     return [ppocr.greedy(torch.from_numpy(each[None]), ALPHABET)[0] for each in logits]
 
@@ -303,6 +301,9 @@ def ppocr_texts(logits: Sequence[NDArray[np.float32]]) -> list[str]:
 
 class PlateReaderTask(Task[PlateReaderConfig, list[Sample]]):
     """Reads a plate's text and names its region."""
+
+    centered: ClassVar[bool] = True
+    """Whether its models take floats of -1..1 rather than 0..1."""
 
     def labeled(self, split: str) -> list[Plate]:
         """Return the plates with a text."""
@@ -394,13 +395,12 @@ class PlateReaderTask(Task[PlateReaderConfig, list[Sample]]):
 
     def judge(self, model: Path) -> Figures:
         """Measure what production answers with ``model``, calibrated as it is."""
-        return end_figures(model, self.validation)
+        return end_figures(model, self.validation, self.centered)
 
     def write(self, net: nn.Module, path: Path) -> None:
         """Write ``net``, calibrated."""
-        assert isinstance(net, ppocr.Reader)
         ppocr.export(net, path)
-        calibrate(path, self.validation, self.regions)
+        calibrate(path, self.validation, self.regions, self.centered)
 
     def quantize(self, exact: Path, out: Path) -> None:
         """Quantize with the ranges of training plates of every source, and calibrate anew."""
@@ -408,7 +408,7 @@ class PlateReaderTask(Task[PlateReaderConfig, list[Sample]]):
         crops = crops_of([self.training[i] for i in chosen])
         ppocr.quantize_reader(exact, out, [crop for crop in crops if crop.shape[1] == ONE_ROW])
         describe(out, {"alphabet": ALPHABET})
-        calibrate(out, self.validation, self.regions)
+        calibrate(out, self.validation, self.regions, self.centered)
 
     def recovered(self, model: Path) -> nn.Module:
         """Return the net of ``model``; its regions are then this task's."""
@@ -501,7 +501,7 @@ def cut_all(run: Any, plates: Sequence[Plate]) -> list[CutPlate]:
     single = [plate for plate in plates if not plate.two_rows]
     found = []
     for plate, (logits, _) in zip(single, outputs(run, crops_of(single)), strict=True):
-        if ppocr_texts([logits])[0] == plate.text and (piece := cut(plate, logits)) is not None:
+        if best_path_texts([logits])[0] == plate.text and (piece := cut(plate, logits)) is not None:
             found.append(piece)
     print(f"{len(plates)} plates, {len(found)} cut into characters", flush=True)
     return found
@@ -510,9 +510,7 @@ def cut_all(run: Any, plates: Sequence[Plate]) -> list[CutPlate]:
 # --- what production would answer ---
 
 
-def calibrate(
-    path: Path, plates: Sequence[Plate], regions: Sequence[str], centered: bool = True
-) -> Calibration:
+def calibrate(path: Path, plates: Sequence[Plate], regions: Sequence[str], centered: bool) -> Calibration:
     """Return the calibration that makes the model's scores probabilities on `plates`, written into the model.
 
     First the temperature of the regions, then the text's score on what comes out with it (Platt, 1999).
@@ -547,7 +545,7 @@ def calibrate(
     return calibration
 
 
-def end_figures(path: Path, plates: Sequence[Plate], centered: bool = True) -> Figures:
+def end_figures(path: Path, plates: Sequence[Plate], centered: bool) -> Figures:
     """Return what production's reader gets right with the model at `path`, and its CPU-ms a crop.
 
     `first_five` is the share of texts, folded, that are among the first five candidates.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data import Pixels, read_image, read_labels, read_photo_labels
+from training.data import Pixels, box_corners, clockwise, read_image, read_labels, read_photo_labels
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _UMLAUTS = str.maketrans("ÄÖÜ", "AOU")
@@ -34,19 +33,6 @@ class Plate:
     name: str
 
 
-def box_corners(box: Sequence[float]) -> NDArray[np.float32]:
-    """Return a box's corners, clockwise from the top left."""
-    x0, y0, x1, y1 = box
-    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
-
-
-def _from_top_left(corners: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the four corners clockwise from the top left: some labels begin elsewhere."""
-    x, y = (corners - corners.mean(axis=0)).T
-    corners = corners[np.argsort(np.arctan2(y, x))]
-    return np.roll(corners, -int(np.argmin(corners.sum(axis=1))), axis=0)
-
-
 def around(pixels: Pixels, corners: NDArray[np.float32]) -> tuple[Pixels, NDArray[np.float32]]:
     """Return the part of the photo that augmentation may need, its plate at most 220 pixels across."""
     (x0, y0), (x1, y1) = corners.min(axis=0), corners.max(axis=0)
@@ -65,46 +51,37 @@ def clean_text(text: str) -> str | None:
     return text if text and all(character in ALPHABET for character in text) else None
 
 
-def read_unread(data: Path, split: str) -> list[Plate]:
-    """Return the labeled photos' plates without a text, or with one that is not sure, with text ""."""
+def _of_photos(data: Path, split: str, *, with_text: bool) -> list[Plate]:
+    """Return the labeled photos' plates with a sure text; or all others, with the text ""."""
     plates = []
     for folder, label in read_photo_labels(data, split):
-        boxes = [p for p in label["plates"] if not p.get("text") or p.get("unsure") or p.get("note")]
-        if not boxes:
-            continue
-        pixels = read_image(folder / label["image"])
-        for plate in boxes:
+        pixels: Pixels | None = None
+        for plate in label["plates"]:
+            is_sure = plate.get("text") and not plate.get("unsure") and not plate.get("note")
+            text = clean_text(plate["text"]) if is_sure else ""
+            if text is None or bool(text) != with_text:
+                continue
+            if pixels is None:
+                pixels = read_image(folder / label["image"])
             exact = plate.get("polygon") or plate.get("corners_guess")
-            corners = _from_top_left(np.array(exact, np.float32)) if exact else box_corners(plate["box"])
+            corners = clockwise(np.array(exact, np.float32)) if exact else box_corners(plate["box"])
             part, corners = around(pixels, corners)
             two_rows = plate.get("lines") == 2
+            source = label["group"] + ("2" if two_rows else "")
             plates.append(
-                Plate("unread", part, corners, not exact, two_rows, "", plate.get("region"), label["image"])
+                Plate(source, part, corners, not exact, two_rows, text, plate.get("region"), label["image"])
             )
     return plates
 
 
 def read_photos(data: Path, split: str) -> list[Plate]:
     """Return every surely read plate of the labeled photos."""
-    plates = []
-    for folder, label in read_photo_labels(data, split):
-        texts = [plate for plate in label["plates"] if plate.get("text") and not plate.get("unsure")]
-        if not texts:
-            continue
-        pixels = read_image(folder / label["image"])
-        for plate in texts:
-            text = clean_text(plate["text"])
-            if text is None or plate.get("note"):
-                continue
-            exact = plate.get("polygon") or plate.get("corners_guess")
-            corners = _from_top_left(np.array(exact, np.float32)) if exact else box_corners(plate["box"])
-            part, corners = around(pixels, corners)
-            group = label["group"] + ("2" if plate.get("lines") == 2 else "")
-            two_rows = plate.get("lines") == 2
-            plates.append(
-                Plate(group, part, corners, not exact, two_rows, text, plate.get("region"), label["image"])
-            )
-    return plates
+    return _of_photos(data, split, with_text=True)
+
+
+def read_unread(data: Path, split: str) -> list[Plate]:
+    """Return the labeled photos' plates without a text, or with one that is not sure, with text ""."""
+    return _of_photos(data, split, with_text=False)
 
 
 def read_crops(folder: Path, split: str) -> list[Plate]:

@@ -101,24 +101,26 @@ class Block(nn.Module):
         return x + y if self.residual else y
 
 
+_HEADS = 8
+
+
 class Attention(nn.Module):
     """One pre-norm transformer layer over the time steps."""
 
-    def __init__(self, width: int = FEATURES, heads: int = 8) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=1e-5)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.norm2 = nn.LayerNorm(width, eps=1e-5)
-        self.up = nn.Linear(width, 2 * width)
-        self.down = nn.Linear(2 * width, width)
-        self.heads = heads
+        self.norm1 = nn.LayerNorm(FEATURES, eps=1e-5)
+        self.qkv = nn.Linear(FEATURES, 3 * FEATURES)
+        self.out = nn.Linear(FEATURES, FEATURES)
+        self.norm2 = nn.LayerNorm(FEATURES, eps=1e-5)
+        self.up = nn.Linear(FEATURES, 2 * FEATURES)
+        self.down = nn.Linear(2 * FEATURES, FEATURES)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the time steps (B, T, 120), each having seen the others."""
         batch, steps, width = x.shape
-        size = width // self.heads
-        q, k, v = self.qkv(self.norm1(x)).reshape(batch, steps, 3, self.heads, size).permute(2, 0, 3, 1, 4)
+        size = width // _HEADS
+        q, k, v = self.qkv(self.norm1(x)).reshape(batch, steps, 3, _HEADS, size).permute(2, 0, 3, 1, 4)
         attention = ((q * size**-0.5) @ k.transpose(-2, -1)).softmax(-1)
         x = x + self.out((attention @ v).transpose(1, 2).reshape(batch, steps, width))
         result: Tensor = x + self.down(F.silu(self.up(self.norm2(x))))
@@ -243,20 +245,16 @@ class OldHead:
         return head
 
 
-def default_weights() -> Path:
-    """Path of the recognizer inside the installed `rapidocr` package."""
-    import rapidocr
-
-    return Path(rapidocr.__file__).parent / "models" / "PP-OCRv6_rec_small.onnx"
-
-
-def load_body(path: Path | None) -> tuple[Body, OldHead]:
-    """Return the published net and its classifier, of the file at `path` or of the installed wheel.
+def load_body() -> tuple[Body, OldHead]:
+    """Return the published net and its classifier, of the installed `rapidocr` package.
 
     The exported graph has lost most layer names, so layers are matched by their order, which the shapes
     confirm. Raises ValueError where the file is not that net.
     """
-    published = _Published(onnx.load(str(path or default_weights())))
+    import rapidocr
+
+    model = Path(rapidocr.__file__).parent / "models" / "PP-OCRv6_rec_small.onnx"
+    published = _Published(onnx.load(str(model)))
     body = Body()
     with torch.no_grad():
         _fill_convolutions(body, published)
@@ -409,10 +407,10 @@ class Reader(nn.Module):
     With `regions` also region logits (B, regions), else None.
     """
 
-    def __init__(self, alphabet: str, regions: int | None = None, weights: Path | None = None) -> None:
+    def __init__(self, alphabet: str, regions: int | None = None) -> None:
         super().__init__()
         self.alphabet = alphabet
-        self.body, old = load_body(weights)
+        self.body, old = load_body()
         self.head = old.restricted(alphabet)
         self.region = RegionHead(regions) if regions else None
 
@@ -449,7 +447,7 @@ def greedy(logits: Tensor, alphabet: str) -> list[str]:
     return texts
 
 
-def export(reader: Reader, path: Path, width: int = 160) -> None:
+def export(reader: nn.Module, path: Path, width: int = 160) -> None:
     """Write the reader as ONNX, batch and width free: input `image`, outputs `logits` (and `regions`)."""
     reader = copy.deepcopy(reader).eval().float()
     plain_weights(reader)

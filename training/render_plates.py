@@ -387,7 +387,7 @@ def _bands(
             )
             cv2.circle(canvas, spot, max(wide // 16, 1), (30, 200, 240), -1, cv2.LINE_AA)
         if band not in ("maroon", "red", "blue"):
-            word = _line(str(rng.choice(_present(_WORDS))), band)
+            word = _line(str(rng.choice(_word_fonts())), band)
             tall = min(height * 0.2, wide * 0.8 / max(word.shape[1] / word.shape[0], 0.6))
             word = _scaled(word, tall * word.shape[1] / word.shape[0], tall)
             _blend(canvas, word, int((wide - word.shape[1]) / 2), int(height * 0.68), (245, 245, 245))
@@ -421,8 +421,8 @@ def _expiry(canvas: Pixels, right: float, rng: np.random.Generator) -> None:
 
 
 @functools.cache
-def _present(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in names if name in font_files())
+def _word_fonts() -> tuple[str, ...]:
+    return tuple(name for name in _WORDS if name in font_files())
 
 
 def _words(
@@ -446,7 +446,7 @@ def _words(
         if design.band != "mercosur" and np.abs(color - paper).max() < 60:
             color = ink
         share = float(rng.uniform(0.11, 0.2) if design.fonts == "us" else rng.uniform(0.1, 0.17))
-        mask = _line(str(rng.choice(_present(_WORDS))), word)
+        mask = _line(str(rng.choice(_word_fonts())), word)
         tall = height * share * (1.0 if len(word) < 14 else 0.75)
         wide = min(mask.shape[1] / mask.shape[0] * tall * float(rng.uniform(0.9, 1.3)), (right - left) * 0.86)
         y = (
@@ -629,7 +629,7 @@ def _captioned(word: str, rng: np.random.Generator) -> Mask:
     """Return a word in small letters below a line of another script."""
     mask = np.zeros((64, 80), np.float32)
     mask[2:30, 4:76] = _scaled(_foreign("ae", 1, rng), 72, 28)
-    mask[38:62, 2:78] = _scaled(_line(str(rng.choice(_present(_WORDS))), word), 76, 24)
+    mask[38:62, 2:78] = _scaled(_line(str(rng.choice(_word_fonts())), word), 76, 24)
     return mask
 
 
@@ -733,7 +733,7 @@ def _frame(plate: Pixels, rng: np.random.Generator) -> Pixels:
     cv2.rectangle(plate, (0, 0), (side, height), tone, -1)
     cv2.rectangle(plate, (width - side, 0), (width, height), tone, -1)
     letters = "".join(rng.choice(list(designs.ALL + "   .")) for _ in range(int(rng.integers(6, 18))))
-    word = _line(str(rng.choice(_present(_WORDS))), letters.strip(" .") or "CARS")
+    word = _line(str(rng.choice(_word_fonts())), letters.strip(" .") or "CARS")
     tall = thick[1] * 0.8
     _blend(
         plate,

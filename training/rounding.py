@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LARGEST = 64
-"""Largest magnitude of a weight's integer: ONNX Runtime's ``reduce_range`` for signed bytes."""
+from training.model_files import LARGEST
 
 
 def rounded(weight: Tensor) -> Tensor:

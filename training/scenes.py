@@ -23,7 +23,9 @@ from training.data import (
     TYPE_OF_LABEL,
     VEHICLE_TYPES,
     Pixels,
+    box_corners,
     box_iou,
+    clockwise,
     read_image,
     read_labels,
     read_photo_labels,
@@ -66,12 +68,6 @@ class Scene:
     unsure_vehicles: Floats = field(default_factory=_boxes)
 
 
-def box_quad(box: Sequence[float] | Floats) -> Floats:
-    """Return the four corners of ``box``, clockwise from its top left."""
-    x0, y0, x1, y1 = (float(v) for v in box)
-    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
-
-
 def loose(quad: Floats) -> Floats:
     """Return the box that the labelers of most photos would have drawn round ``quad`` (4 x 2).
 
@@ -80,13 +76,6 @@ def loose(quad: Floats) -> Floats:
     low, high = quad.min(axis=0), quad.max(axis=0)
     margin = (high - low) * np.array([0.05, 0.1], np.float32)
     return np.concatenate([low - margin, high + margin]).astype(np.float32)
-
-
-def _clockwise(points: Floats) -> Floats:
-    """Four corners in any order, clockwise from the top left, for things tilted by less than 45 degrees."""
-    middle = points.mean(axis=0)
-    turned = points[np.argsort(np.arctan2(points[:, 1] - middle[1], points[:, 0] - middle[0]))]
-    return np.roll(turned, -int(np.argmin(turned.sum(axis=1))), axis=0)
 
 
 def plate_scenes(data: Path, split: str, only: str | None = None) -> list[Scene]:
@@ -104,10 +93,10 @@ def plate_scenes(data: Path, split: str, only: str | None = None) -> list[Scene]
             if not box:
                 continue
             guess = plate.get("polygon") or plate.get("corners_guess")
-            quad = box_quad(box)
+            quad = box_corners(box)
             known = False
             if guess:
-                corners = _clockwise(np.array(guess, np.float32))
+                corners = clockwise(np.array(guess, np.float32))
                 round_corners = [*corners.min(axis=0), *corners.max(axis=0)]
                 known = box_iou(round_corners, box) > 0.45
                 quad = corners if known else quad
@@ -175,7 +164,7 @@ def line_scenes(data: Path, split: str) -> list[Scene]:
         scenes.append(
             Scene(
                 folder / label["image"],
-                np.stack([box_quad(box) for box in boxes]),
+                np.stack([box_corners(box) for box in boxes]),
                 # A box higher than a level line needs holds a tilted one, whose corners nobody has marked.
                 (boxes[:, 2] - boxes[:, 0]) > 7 * (boxes[:, 3] - boxes[:, 1]),
                 boxes,
@@ -492,7 +481,7 @@ def _paste(photo: Pixels, crop: Pixels, quad: Floats, old: Floats, rng: np.rando
         crop = cv2.resize(crop, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA).astype(np.uint8)
     rows, columns = crop.shape[:2]
     matrix = cv2.getPerspectiveTransform(
-        box_quad([0, 0, columns, rows]), quad - np.array([x0, y0], np.float32)
+        box_corners([0, 0, columns, rows]), quad - np.array([x0, y0], np.float32)
     )
     size = (int(x1 - x0), int(y1 - y0))
     patch = cv2.warpPerspective(crop, matrix, size, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
@@ -520,7 +509,7 @@ def _project(image: Pixels, scene: Scene, turn: NDArray[np.float64], size: int) 
     def boxes_of(boxes: Floats) -> Floats:
         if not len(boxes):
             return _boxes()
-        quads = _apply(turn, np.stack([box_quad(box) for box in boxes]))
+        quads = _apply(turn, np.stack([box_corners(box) for box in boxes]))
         # The box round a turned box is too large: half way between its corners' extent and its sides' is
         # close.
         sides = (quads + np.roll(quads, -1, axis=1)) / 2

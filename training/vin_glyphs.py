@@ -232,20 +232,18 @@ def set_line(text: str, style: Style) -> tuple[Mask, list[tuple[int, int]]]:
     """Return the ink of ``text`` (rows x columns) and, for each character, where it begins and ends in x."""
     glyphs: list[tuple[Mask, int]] = []
     for character in text:
+        drawn: Mask | None = None
         if style.font == "dots" and (character in DOTS or character == " "):
-            mask = _dot_glyph(character, round(style.size * 0.75), style.dot)
-            glyphs.append(
-                (np.pad(mask, ((round(style.size * 0.2), round(style.size * 0.35)), (0, 0))), mask.shape[1])
-            )
+            drawn = _dot_glyph(character, round(style.size * 0.75), style.dot)
         elif style.font == "strokes" and (character in _STROKES or character == " "):
-            mask = _stroke_glyph(character, round(style.size * 0.75), style.bold, style.dot, style.rounding)
-            glyphs.append(
-                (np.pad(mask, ((round(style.size * 0.2), round(style.size * 0.35)), (0, 0))), mask.shape[1])
-            )
+            drawn = _stroke_glyph(character, round(style.size * 0.75), style.bold, style.dot, style.rounding)
+        if drawn is not None:
+            above_and_below = (round(style.size * 0.2), round(style.size * 0.35))
+            glyphs.append((np.pad(drawn, (above_and_below, (0, 0))), drawn.shape[1]))
         else:
-            drawn = style.font in {"dots", "strokes"}
-            name = "DejaVuSans" if drawn or character in SIGNS else style.font
-            glyphs.append(_glyph(name, style.size, character, 0 if drawn else style.bold))
+            by_tool = style.font in {"dots", "strokes"}
+            name = "DejaVuSans" if by_tool or character in SIGNS else style.font
+            glyphs.append(_glyph(name, style.size, character, 0 if by_tool else style.bold))
     rows = max(mask.shape[0] for mask, _ in glyphs)
     at = 2.0
     spans: list[tuple[int, int]] = []

@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from training import ppocr
 from training.camera import farther, spoil_line
 from training.config import VinReaderConfig
 from training.data import Pixels, read_image, read_labels
-from training.loop import Figures, Task
+from training.loop import ConfigOf, Figures, Task
 from training.model_files import describe
 from training.render_vins import Floats, Rng, jittered, photograph_line
 
@@ -193,60 +194,75 @@ class Samples:
         return self.real() if self._rng.random() < self._share else self.rendered()
 
 
-def validate(
-    read: Callable[[Sequence[Pixels]], Doubles], data: Path, lines: Sequence[Line]
-) -> dict[str, float]:
-    """Return the share of ``lines`` read right by themselves, by kind: no rules, corners as a detector's.
-
-    ``read`` gives the CTC output of crops.
-    """
-    rng = np.random.default_rng(0)
-    right: dict[str, list[bool]] = {}
-    for line in lines:
-        corners = jittered(np.array(line.corners, np.float32), rng)
-        crop = cut(read_image(data / line.image), corners)
-        texts = decode(read([crop]), 1)[0].texts
-        hit = bool(texts) and texts[0][0] == line.text
-        right.setdefault(line.kind, []).append(hit)
-        right.setdefault("all", []).append(hit)
-    return {kind: round(float(np.mean(hits)), 4) for kind, hits in sorted(right.items())}
-
-
-def judged(reader: LineReader, data: Path, lines: Sequence[Line]) -> Figures:
-    """Measure production's ``reader`` on the best corners that are known of ``lines``."""
-    right, spent = [], 0.0
-    for line in lines:
-        crop = best_cut(data, line)
-        began = time.process_time()
-        texts = reader.read([crop])[0].texts
-        spent += time.process_time() - began
-        right.append(bool(texts) and texts[0][0] == line.text)
-    count = max(len(right), 1)
-    return {
-        "lines": len(right),
-        "right": round(sum(right) / count, 4),
-        "cpu_ms": round(spent / count * 1000, 1),
-    }
-
-
 def best_cut(data: Path, line: Line) -> Pixels:
     """Return ``line`` cut out by the best corners that are known of it."""
     return cut(read_image(data / line.image), np.array(line.corners, np.float32))
 
 
-# -- the task ------------------------------------------------------------------------------------------------
+# -- the tasks -----------------------------------------------------------------------------------------------
+
+BatchOf = TypeVar("BatchOf")
+
+
+class LineReaderTask(Task[ConfigOf, BatchOf], Generic[ConfigOf, BatchOf]):
+    """What the readers of VIN lines have in common: the labeled lines, and how they are measured on these."""
+
+    centered: ClassVar[bool] = False
+    """Whether its models take floats of -1..1 rather than 0..1."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the labeled VIN photos."""
+        return self.data / "vin"
+
+    def labeled(self, split: str) -> list[Line]:
+        """Return the lines that ``vin-reader lines`` has found; for validation those with a sure text."""
+        lines = [line for line in load_lines(self.work) if line.split == split]
+        return [line for line in lines if split == "train" or line.source == "label"]
+
+    @abstractmethod
+    def read(self, net: nn.Module, crops: Sequence[Pixels]) -> Doubles:
+        """Return the CTC output of ``net`` for crops (B x T x 34, rows sum to 1)."""
+
+    def figures(self, net: nn.Module) -> Figures:
+        """Return the share of lines that ``net`` reads right by itself, by kind: corners as a detector's."""
+        net.eval()
+        rng = np.random.default_rng(0)
+        right: dict[str, list[bool]] = {}
+        for line in self.validation:
+            corners = jittered(np.array(line.corners, np.float32), rng)
+            crop = cut(read_image(self.folder / line.image), corners)
+            texts = decode(self.read(net, [crop]), 1)[0].texts
+            hit = bool(texts) and texts[0][0] == line.text
+            right.setdefault(line.kind, []).append(hit)
+            right.setdefault("all", []).append(hit)
+        return {kind: round(float(np.mean(hits)), 4) for kind, hits in sorted(right.items())}
+
+    def judge(self, model: Path) -> Figures:
+        """Measure production's reader with ``model`` alone, on the best corners that are known."""
+        reader = LineReader(session(model), centered=self.centered)
+        right, spent = [], 0.0
+        for line in self.validation:
+            crop = best_cut(self.folder, line)
+            began = time.process_time()
+            texts = reader.read([crop])[0].texts
+            spent += time.process_time() - began
+            right.append(bool(texts) and texts[0][0] == line.text)
+        count = max(len(right), 1)
+        return {
+            "lines": len(right),
+            "right": round(sum(right) / count, 4),
+            "cpu_ms": round(spent / count * 1000, 1),
+        }
+
 
 Batch = tuple[list[Pixels], list[str]]
 
 
-def labeled_lines(work: Path, split: str) -> list[Line]:
-    """Return the lines of ``split`` that are listed in ``work``; of ``val`` those with a sure text."""
-    lines = [line for line in load_lines(work) if line.split == split]
-    return [line for line in lines if split == "train" or line.source == "label"]
-
-
-class VinReaderTask(Task[VinReaderConfig, Batch]):
+class VinReaderTask(LineReaderTask[VinReaderConfig, Batch]):
     """Reads the line that may be a VIN."""
+
+    centered = True
 
     def label_lines(self, start: Path | None, seed: int) -> None:
         """Label the lines that this folder's training learns from, with the net of ``start``."""
@@ -257,18 +273,10 @@ class VinReaderTask(Task[VinReaderConfig, Batch]):
         if start is not None:
             self.begin_with(reader, start)
         with (self.work / _LINES).open("w", encoding="utf-8", buffering=1) as file:
-            for line in read_lines(reader.eval(), self._folder, seed):
+            for line in read_lines(reader.eval(), self.folder, seed):
                 file.write(json.dumps(asdict(line)) + "\n")
                 found[line.source] = found.get(line.source, 0) + 1
         print(found)
-
-    @property
-    def _folder(self) -> Path:
-        return self.data / "vin"
-
-    def labeled(self, split: str) -> list[Line]:
-        """Return the lines that ``lines`` has found; for validation those with a sure text."""
-        return labeled_lines(self.work, split)
 
     def net(self) -> ppocr.Reader:
         """Return PP-OCR's body with a head for the alphabet of VINs."""
@@ -281,7 +289,7 @@ class VinReaderTask(Task[VinReaderConfig, Batch]):
 
     def batches(self, rng: np.random.Generator, size: int) -> Iterator[Batch]:
         """Yield crops of lines and their texts."""
-        samples = Samples(self._folder, self.training, rng, self.config)
+        samples = Samples(self.folder, self.training, rng, self.config)
         while True:
             yield samples.batch(self.config.batch)
 
@@ -293,26 +301,20 @@ class VinReaderTask(Task[VinReaderConfig, Batch]):
         """Return the loss of the texts."""
         return {"text": ppocr.ctc_loss(outputs[0], batch[1], ALPHABET)}
 
-    def figures(self, net: nn.Module) -> Figures:
-        """Measure ``net`` by itself, on corners as bad as a detector's."""
+    def read(self, net: nn.Module, crops: Sequence[Pixels]) -> Doubles:
+        """Return the net's CTC output."""
         assert isinstance(net, ppocr.Reader)
-        reader = net.eval()
-        return validate(lambda crops: probabilities(reader, crops), self._folder, self.validation)
-
-    def judge(self, model: Path) -> Figures:
-        """Measure production's reader with ``model``, on the best corners that are known."""
-        return judged(LineReader(session(model)), self._folder, self.validation)
+        return probabilities(net, crops)
 
     def write(self, net: nn.Module, path: Path) -> None:
         """Write ``net``."""
-        assert isinstance(net, ppocr.Reader)
         ppocr.export(net, path, WIDTH)
         describe(path, METADATA)
 
     def quantize(self, exact: Path, out: Path) -> None:
         """Quantize with the ranges of training lines; ``evaluate_vins`` calibrates."""
         chosen = np.random.default_rng(0).permutation(len(self.training))[:300]
-        ppocr.quantize_reader(exact, out, [best_cut(self._folder, self.training[i]) for i in chosen])
+        ppocr.quantize_reader(exact, out, [best_cut(self.folder, self.training[i]) for i in chosen])
         describe(out, METADATA)
 
     def recovered(self, model: Path) -> nn.Module:

@@ -20,7 +20,7 @@ from training.model_files import pack_stem
 from training.quantize import float_weights, quantize
 from training.render_numbers import code
 from training.render_vins import strike
-from training.scenes import Scene, Scenes, box_quad
+from training.scenes import Scene, Scenes, box_corners
 from training.vin_glyphs import Style, set_line
 
 
@@ -90,7 +90,7 @@ def test_a_close_up_shows_one_target_whole_and_nothing_is_lost_from_sight() -> N
         photo[y0:y1, x0:x1] = 255
     scene = Scene(
         Path("photo"),
-        np.stack([box_quad(box) for box in plates]),
+        np.stack([box_corners(box) for box in plates]),
         np.array([True, False]),
         plates,
         np.zeros(2, np.float32),
@@ -104,7 +104,7 @@ def test_a_close_up_shows_one_target_whole_and_nothing_is_lost_from_sight() -> N
         for box, quad in zip(seen.boxes, seen.quads, strict=True):
             x0, y0, x1, y1 = box.astype(int)
             assert part[max(y0, 0) : y1, max(x0, 0) : x1].min() == 255
-            assert quad == pytest.approx(box_quad(box))
+            assert quad == pytest.approx(box_corners(box))
         assert len(seen.boxes) >= 1
         # The other one is a target too, may be one, or is not in the picture.
         other = part[part.shape[0] // 2].max(axis=1)

@@ -440,7 +440,7 @@ def test_the_lean_vin_reader_says_of_small_text_what_its_teacher_says_of_it_larg
     from training import ppocr
     from training.config import LEAN_VIN_READER
     from training.lean_vin_reader import LeanVinReaderTask
-    from training.small_readers import Lesson
+    from training.small_vin_reader import Lesson
 
     torch.manual_seed(1)
     start = tmp_path / "teacher.pt"
@@ -539,8 +539,7 @@ def test_the_small_vin_reader_learns_what_the_large_one_says_and_reads(
 ) -> None:
     with_torch()
     from training.config import SMALL_VIN_READER
-    from training.small_readers import Lesson
-    from training.small_vin_reader import SmallVinReaderTask
+    from training.small_vin_reader import Lesson, SmallVinReaderTask
 
     vin, lower = "1M8GDM9AXKP042788", "WVWZZZ1KZ7M047185"
     pixels = np.repeat(np.random.default_rng(1).integers(0, 256, (2, 48, 384, 3), dtype=np.uint8), 4, axis=0)
@@ -559,8 +558,7 @@ def test_the_small_vin_reader_learns_what_the_large_one_says_and_reads(
 def test_lines_that_the_large_reader_cannot_read_are_mostly_left_out() -> None:
     with_torch()
     from training.config import SMALL_VIN_READER
-    from training.small_readers import Lesson
-    from training.small_vin_reader import SmallVinReaderTask, clearness
+    from training.small_vin_reader import Lesson, SmallVinReaderTask, clearness
 
     count = 400
     logits = np.stack([_said("1M8GDM9AXKP042788")] * count + [_said("1M8GDM9AXKP042788", 1.0)] * count)

@@ -20,7 +20,6 @@ prefer, at the first of four rotations that shows one. It needs ``pip install ra
 from __future__ import annotations
 
 import argparse
-import functools
 import itertools
 import re
 import statistics
@@ -28,7 +27,7 @@ import time
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -144,17 +143,64 @@ def region_scores(plate: dict[str, Any], hit: Answer | None) -> Scored:
     return [(hit.region_score, hit.region in (region, region.split("-")[0]))]
 
 
-def plates(system: System, data: Path, split: str | None, regions: Scored | None = None) -> Scored:
-    """Print the tables for one system over the plates of ``data``, and return the scores of its answers.
+@dataclass(slots=True)
+class PlateFigures:
+    """What one system has made of the labeled plates that it was asked about."""
 
-    Those of the regions that it names are added to ``regions``.
-    """
-    regions = regions if regions is not None else []
-    rows: dict[str, Tally] = defaultdict(Tally)
-    asked: dict[str, list[bool]] = defaultdict(list)
-    confused: dict[tuple[str, str], int] = defaultdict(int)
-    reliability: list[tuple[float, bool]] = []
-    cpu: list[float] = []
+    rows: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    asked: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
+    confused: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    texts: Scored = field(default_factory=list)
+    regions: Scored = field(default_factory=list)
+
+    def count(
+        self, label: dict[str, Any], plate: dict[str, Any], pixels: Pixels, answers: list[Answer]
+    ) -> None:
+        """Count one labeled plate of a photo by the answer that overlaps it."""
+        best = max(answers, key=lambda answer: box_iou(plate["box"], answer.box), default=None)
+        hit = best if best is not None and box_iou(plate["box"], best.box) >= 0.5 else None
+        for question, right in looks(plate, hit):
+            self.asked[question].append(right)
+        self.regions += region_scores(plate, hit)
+        truth = plate.get("text") if not plate.get("unsure") else None
+        for name in plate_slices(label, plate, pixels):
+            row = self.rows[name]
+            row.plates += 1
+            row.found += hit is not None
+            if truth:
+                row.texts += 1
+                row.right += hit is not None and folded(hit.text) == folded(truth)
+                row.exact += hit is not None and hit.text.upper() == truth.upper()
+                row.within_five += hit is not None and folded(truth) in map(folded, hit.candidates[:5])
+        if truth and hit is not None:
+            self.texts.append((hit.score, folded(hit.text) == folded(truth)))
+            if len(hit.text) == len(truth):
+                for answer, meant in zip(folded(hit.text), folded(truth), strict=True):
+                    self.confused[meant, answer] += answer != meant
+
+    def show(self) -> None:
+        """Print the tables, but for the one of texts by slice."""
+        _table(
+            ["", "labeled", "right"],
+            ([name, str(len(right)), _percent(sum(right), len(right))] for name, right in self.asked.items()),
+        )
+        _reliability(self.texts)
+        print("\nRegions:")
+        _reliability(self.regions)
+        worst = sorted(self.confused.items(), key=lambda item: -item[1])[:15]
+        print()
+        _table(["meant", "said", "times"], ([*pair, str(count)] for pair, count in worst if count))
+
+    def show_slices(self) -> None:
+        """Print how many plates of each slice are found and read."""
+        rows = self.rows
+        order = sorted(rows, key=lambda name: (name != "all", name.split(":")[0], -rows[name].plates))
+        _table(["", *_PLATE_COLUMNS], ([name, *rows[name].row()] for name in order if rows[name].plates >= 5))
+
+
+def plates(system: System, data: Path, split: str | None) -> tuple[Scored, Scored]:
+    """Print the tables for one system over the plates of ``data``; the scores of its texts and regions."""
+    figures, cpu = PlateFigures(), []
     false = photos_without = 0
     for label in read_labels(data, split):
         encoded = (data / label["image"]).read_bytes()
@@ -167,47 +213,17 @@ def plates(system: System, data: Path, split: str | None, regions: Scored | None
             continue
         pixels = decode(encoded).pixels
         for plate in label["plates"]:
-            if not plate.get("box"):
-                continue
-            best = max(answers, key=lambda answer: box_iou(plate["box"], answer.box), default=None)
-            hit = best if best is not None and box_iou(plate["box"], best.box) >= 0.5 else None
-            for question, right in looks(plate, hit):
-                asked[question].append(right)
-            regions += region_scores(plate, hit)
-            truth = plate.get("text") if not plate.get("unsure") else None
-            for name in plate_slices(label, plate, pixels):
-                row = rows[name]
-                row.plates += 1
-                row.found += hit is not None
-                if truth:
-                    row.texts += 1
-                    row.right += hit is not None and folded(hit.text) == folded(truth)
-                    row.exact += hit is not None and hit.text.upper() == truth.upper()
-                    row.within_five += hit is not None and folded(truth) in map(folded, hit.candidates[:5])
-            if truth and hit is not None:
-                reliability.append((hit.score, folded(hit.text) == folded(truth)))
-                if len(hit.text) == len(truth):
-                    for answer, meant in zip(folded(hit.text), folded(truth), strict=True):
-                        confused[meant, answer] += answer != meant
-    order = sorted(rows, key=lambda name: (name != "all", name.split(":")[0], -rows[name].plates))
-    _table(["", *_PLATE_COLUMNS], ([name, *rows[name].row()] for name in order if rows[name].plates >= 5))
+            if plate.get("box"):
+                figures.count(label, plate, pixels, answers)
+    figures.show_slices()
     print(f"\nCPU-ms a photo: median {statistics.median(cpu):.1f}, mean {statistics.mean(cpu):.1f}")
     if photos_without:
         print(
             f"photos without a plate: {photos_without}, answered with one: {_percent(false, photos_without)}"
         )
     print()
-    _table(
-        ["", "labeled", "right"],
-        ([name, str(len(right)), _percent(sum(right), len(right))] for name, right in asked.items()),
-    )
-    _reliability(reliability)
-    print("\nRegions:")
-    _reliability(regions)
-    worst = sorted(confused.items(), key=lambda item: -item[1])[:15]
-    print()
-    _table(["meant", "said", "times"], ([*pair, str(count)] for pair, count in worst if count))
-    return reliability
+    figures.show()
+    return figures.texts, figures.regions
 
 
 def empty(system: System, folder: Path) -> None:
@@ -217,7 +233,7 @@ def empty(system: System, folder: Path) -> None:
     print(f"{len(answered)} of {len(photos)} photos without a plate are answered with one: {answered}")
 
 
-def vins(system: System, data: Path, split: str | None) -> Scored:
+def vins(system: System, data: Path, split: str | None) -> tuple[Scored, Scored]:
     """Print the tables for one system over the VINs of ``data``; the scores of its answers."""
     rows: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
     reliability: list[tuple[float, bool]] = []
@@ -263,7 +279,7 @@ def vins(system: System, data: Path, split: str | None) -> Scored:
     )
     print(f"\nCPU-ms a photo: median {statistics.median(cpu):.1f}, mean {statistics.mean(cpu):.1f}")
     _reliability(reliability)
-    return reliability
+    return reliability, []
 
 
 def our_plates(models: Path) -> System:
@@ -433,19 +449,17 @@ def main() -> None:
     parser.add_argument("--models", type=Path)
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    regions: Scored = []
-    measure: Callable[..., Scored]
+    models = args.models or runtime.MODELS
     if args.what == "plates":
-        measure = functools.partial(plates, regions=regions)
-        ours, peer = our_plates(args.models or runtime.MODELS), peer_plates
+        measure, ours, peer = plates, our_plates(models), peer_plates
     else:
-        measure, ours, peer = vins, our_vins(args.models or runtime.MODELS), peer_vins
+        measure, ours, peer = vins, our_vins(models), peer_vins
     if args.empty:
         empty(ours, args.empty)
     if not args.data:
         return
     print("## Carsight\n")
-    scored = measure(ours, args.data, args.split)
+    scored, regions = measure(ours, args.data, args.split)
     if args.plot:
         args.plot.write_text(plot(scored), encoding="utf-8")
     if args.plot_regions:

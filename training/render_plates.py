@@ -256,14 +256,8 @@ def draw_plate(
     if background is None and rng.random() < 0.75:
         edge = (ink if rng.random() < 0.6 else paper * 0.6).tolist()
         inset = int(rng.integers(0, max(height // 22, 2)))
-        cv2.rectangle(
-            canvas,
-            (inset, inset),
-            (width - 1 - inset, height - 1 - inset),
-            edge,
-            int(rng.integers(1, 3)),
-            cv2.LINE_AA,
-        )
+        far, thick = (width - 1 - inset, height - 1 - inset), int(rng.integers(1, 3))
+        cv2.rectangle(canvas, (inset, inset), far, edge, thick, cv2.LINE_AA)
     fonts = _family(design.fonts) if rng.random() > 0.12 else _family("any")
     font = str(rng.choice(fonts))
     letter = design.text * scale * float(rng.uniform(0.9, 1.08))
@@ -271,10 +265,8 @@ def draw_plate(
         middle = (top + bottom) / 2 + float(rng.normal(0, 0.015)) * height
         uneven = float(rng.choice([0.0, 0.0, 0.35])) if design.region not in ("jp", "th") else 0.5
         small = min(letter, (middle - top) * 0.84) * (1 - uneven)
+        middle -= (middle - top) * uneven * 0.6
         large = min(letter * (1 + uneven / 2), (bottom - middle) * 0.88)
-        if uneven:
-            middle -= (middle - top) * uneven * 0.6
-            large = min(letter * (1 + uneven / 2), (bottom - middle) * 0.88)
         bands = [(rows[0], top, middle, small), (rows[1], middle, bottom, large)]
     else:
         bands = [(rows[0], top, bottom, min(letter, (bottom - top) * 0.94))]
@@ -342,18 +334,7 @@ def _bands(
     if band is None or (len(band) <= 4 and rng.random() < 0.12):
         return left, right
     if band in ("hanzi", "arabic"):
-        ink = np.full(3, 20.0) if paper.mean() > 140 else np.full(3, 240.0)
-        ink = ink if band == "arabic" or paper[0] < 90 else np.full(3, 240.0)
-        size = (0.135 if band == "hanzi" else float(rng.uniform(0.08, 0.2))) * width
-        tall = height * float(rng.uniform(0.5, 0.66))
-        _blend(
-            canvas,
-            _scaled(_foreign(design.region, 1, rng), size * 0.9, tall),
-            int(left + size * 0.1),
-            int((height - tall) / 2),
-            ink.tolist(),
-        )
-        return left + size * 1.06, right
+        return _sign(canvas, design, left, paper, rng), right
     if band == "mercosur":
         cv2.rectangle(canvas, (0, 0), (width, round(height * 0.23)), (150, 60, 20), -1)
         return left, right
@@ -406,6 +387,20 @@ def _bands(
         )
         right = width - wide * 1.02
     return wide * 1.05, right
+
+
+def _sign(
+    canvas: Pixels, design: Design, left: float, paper: NDArray[np.float64], rng: np.random.Generator
+) -> float:
+    """Draw a sign of another script from the column ``left`` on; return the column where it ends."""
+    height, width = canvas.shape[:2]
+    ink = np.full(3, 20.0) if paper.mean() > 140 else np.full(3, 240.0)
+    ink = ink if design.band == "arabic" or paper[0] < 90 else np.full(3, 240.0)
+    size = (0.135 if design.band == "hanzi" else float(rng.uniform(0.08, 0.2))) * width
+    tall = height * float(rng.uniform(0.5, 0.66))
+    sign = _scaled(_foreign(design.region, 1, rng), size * 0.9, tall)
+    _blend(canvas, sign, int(left + size * 0.1), int((height - tall) / 2), ink.tolist())
+    return left + size * 1.06
 
 
 def _expiry(canvas: Pixels, right: float, rng: np.random.Generator) -> None:

@@ -15,12 +15,12 @@ from carsight.geometry import straighten
 from carsight.plate.vehicles import proportions
 from carsight.vin.rules import ALPHABET
 from training.camera import farther
-from training.data import VEHICLE_TYPES, bodies
+from training.data import VEHICLE_TYPES, bodies, box_corners
 from training.model_files import pack_stem
 from training.quantize import float_weights, quantize
 from training.render_numbers import code
 from training.render_vins import strike
-from training.scenes import Scene, Scenes, box_corners
+from training.scenes import Scene, Scenes
 from training.vin_glyphs import Style, set_line
 
 

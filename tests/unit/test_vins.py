@@ -674,6 +674,7 @@ def test_the_box_of_a_vin_in_groups_is_that_of_its_characters(recognizer: VinRec
         ["LICENSE", "7KX2Q-91MMZ-B3T8R-22", "Valid 2027-06-30"],
         ["PARCEL", "Tracking 837140408372813211", "Weight 2.4 kg"],  # begins like TRA, Ikarus'
         ["CALL", "+49 151 2345 6789 01", "2024-06-12 12:41:37"],
+        ["RECEIPT", "TRANS 186259361229", "Total 18.40"],  # begins like TRA as well
     ],
 )
 def test_other_numbers_in_groups_are_no_answer(recognizer: VinRecognizer, lines: list[str]) -> None:
@@ -683,7 +684,22 @@ def test_other_numbers_in_groups_are_no_answer(recognizer: VinRecognizer, lines:
 @pytest.mark.parametrize("number", ["YV5CFF9U769885905", "MALCX9ZS258853043"])
 @pytest.mark.parametrize(
     ("name", "is_vin"),
-    [("S/N ", False), ("SN: ", False), ("P/N ", False), ("VIN ", True), ("Chassis No. ", True), ("", True)],
+    [
+        ("S/N ", False),
+        ("SN: ", False),
+        ("P/N ", False),
+        ("LOT ", False),
+        ("ORDER ", False),
+        ("Equipment serial number ", False),
+        ("Tracking number: ", False),
+        ("Reference: ", False),
+        ("VIN ", True),
+        ("Chassis No. ", True),
+        ("Chassis serial number ", True),
+        ("Fahrgestellnummer ", True),
+        ("Identification number (E) ", True),
+        ("", True),
+    ],
 )
 def test_behind_another_numbers_name_a_makers_prefix_is_not_enough(
     recognizer: VinRecognizer, name: str, is_vin: bool, number: str
@@ -691,6 +707,28 @@ def test_behind_another_numbers_name_a_makers_prefix_is_not_enough(
     result = recognizer.read(sheet(["ACME PUMP", name + number, "Made in Germany"]))
     assert [candidate.vin for candidate in result.candidates[:1]] == [number] * is_vin
     assert is_vin or (result.refusal is not None and result.refusal.reason == "no_vin")
+
+
+def test_the_vin_is_found_beside_a_number_that_begins_like_one(recognizer: VinRecognizer) -> None:
+    """What is sure ends the search, but not where its name says that it is none."""
+    for lines in (
+        ["Serial No. MALCX9ZS258853043", "VIN " + CHECKED],
+        [CHECKED, "Order no. YV5CFF9U769885905"],
+    ):
+        found = recognizer.read(sheet(["ACME PUMP", *lines, "Made in Germany"])).candidates
+        assert [candidate.vin for candidate in found[:1]] == [CHECKED]
+
+
+@pytest.mark.parametrize(("name", "is_vin"), [("Serial No. ", False), ("Chassis No. ", True)])
+def test_the_printed_name_holds_for_the_code_beside_it_as_well(
+    recognizer: VinRecognizer, name: str, is_vin: bool
+) -> None:
+    number = "MALCX9ZS258853043"
+    page = sheet(["ACME PUMP", name + number])
+    made = zxingcpp.create_barcode(number, zxingcpp.BarcodeFormat.Code128)
+    bars = np.asarray(zxingcpp.write_barcode_to_image(made, scale=3))
+    page[300 : 300 + bars.shape[0], 60 : 60 + bars.shape[1]] = bars[:190, :, None]
+    assert [candidate.vin for candidate in recognizer.read(page).candidates] == [number] * is_vin
 
 
 @pytest.mark.parametrize("number", ["PNAHA51BX95123456", "PNVCFF9U769885905"])
@@ -727,6 +765,8 @@ def test_what_follows_the_name_is_the_vin_even_if_a_character_too_long_or_short(
         ("SJNA0BD15B6DA6849", "SJNFDAJ11U1234567"),
         ("XTA5N3ER2951Z8175", "XTA210990Y2766389"),
         ("TRACK1NG837140408", "TRA412V1XY0001234"),
+        ("TRANS186259361229", "TRA412V1XY0001234"),
+        ("MALTA186259361229", "MALTA1862E9361229"),  # a word and a number
     ],
 )
 def test_what_a_maker_never_writes_is_hardly_its_vin(strange: str, usual: str) -> None:

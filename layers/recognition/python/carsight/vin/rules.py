@@ -83,7 +83,7 @@ def common_maker(vin: str) -> bool:
     return "+" in _MAKERS.get(vin[:3], "")
 
 
-_WORDS = re.compile("TRACK1NG|TRANSP|MATER1AL|SUPPL|SUPP0RT|LENGTH|LEN0V0")
+_WORDS = re.compile("TRACK1NG|TRANS|1NV01CE|MATER1AL|SUPPL|SUPP0RT|LENGTH|LEN0V0")
 """Words of labels that begin like a maker's prefix, I and O read as 1 and 0."""
 
 

@@ -6,7 +6,6 @@ Each step first asks whether it is worthwhile and within the budget (see ``Searc
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -98,11 +97,25 @@ _FEWEST_DIGITS = 5
 _HARDLY_MORE = 2000.0
 """Odds below which neither its model nor a check digit that must hold speaks for a VIN."""
 
-_NAMED_OTHERWISE = re.compile("[SP]N|SE[RT].{1,2}L|PART|.NV0")
-"""S/N, P/N, serial, part, invoice, as the small reader sees them where it does: it learned no words."""
+_NONE = 1e-9
+"""Odds of what is surely no VIN."""
 
 _SHORTEST_NAME = 1.2
 """Characters before a line from which on they may be a name: S/N takes 1.7 and more, noise up to 0.8."""
+
+
+_NAME_PARTS = (12.0, 24.0)
+"""How many characters before a number the crops begin, as long as a VIN, in which the small reader sees its
+name: the second takes in what stands before "number" in longer names."""
+
+_AROUND_NAME = CropMargins(sides=0.25)
+"""Small letters reach beyond the corners that the detector finds of capitals and digits."""
+
+_PREFIX = 3
+"""Characters of a maker's prefix."""
+
+_SPACE_BEHIND_NAME = 4.0
+"""The widest space between a name and its number, in the pitch of the latter."""
 
 
 class SearchNets(ReaderNets, Protocol):
@@ -124,14 +137,20 @@ class Search:
         self._nets = nets
         self._tuning = nets.tuning
         self._photo = photo
-        self.odds = cache(self._tuning.prior.odds)
-        """The prior's, cached: two in three of the texts that a cut may say have come up in another cut."""
+        self._prior_odds = cache(self._tuning.prior.odds)
+        """Cached: two in three of the texts that a cut may say have come up in another cut."""
+        self._other_numbers: dict[str, Floats] = {}
+        """What looked like a VIN but was named as another number, and where."""
         self._budget = Budget(self._tuning.effort, self._tuning.promising_effort)
         self.view = View.of(photo, _WORKING_SIDE)
         self.lines: list[Line] = []
         self._certainty = 0.0
         self._codes = CodeSearch(self.view, self._budget, self.odds, enabled=self._tuning.barcodes)
         self.readers = Readers(nets, photo, self.view, self._budget, self.odds)
+
+    def odds(self, vin: str) -> float:
+        """Return the odds, any number above 0, that the 17 characters ``vin`` are a VIN's."""
+        return _NONE if vin in self._other_numbers else self._prior_odds(vin)
 
     def run(self) -> None:
         """Search until something is sure or all steps are taken, the cheap and likely ones first."""
@@ -155,34 +174,62 @@ class Search:
         ):
             step()
             if self._sure:
+                self._forget_other_numbers()
+            if self._sure:
                 break
-        self._forget_other_numbers()
+        else:
+            self._forget_other_numbers()
         if self.codes:
             self._look_for_text_of(self.codes[0])
         elif self.lines and self._best.ranked:
             self._codes.look_beside(self._best.vin, self._best.corners)
 
     def _forget_other_numbers(self) -> None:
-        """Take back a VIN for which hardly more than its maker's prefix speaks, behind another number's name.
+        """Forget a VIN for which hardly more than its maker's prefix speaks, behind another number's name.
 
         One serial number in fifty begins like a listed maker's VIN.
         """
-        if not self.lines or not self._best.ranked or self._certainty < self._tuning.promising:
-            return
-        line = self._best
-        if self.odds(line.vin) < _HARDLY_MORE and _NAMED_OTHERWISE.match(self._seen_before(line)):
-            self.lines = [replace(each, ranked=()) if each.vin == line.vin else each for each in self.lines]
+        while self.lines and self._best.ranked and self._certainty >= self._tuning.promising:
+            line = self._best
+            if self.odds(line.vin) >= _HARDLY_MORE or not self._is_named_otherwise(line):
+                return
+            self._other_numbers[line.vin] = line.corners
+            self._keep(*self._take_lines())
 
-    def _seen_before(self, line: Line) -> str:
-        """Return what the small reader sees of the name before ``line``, and of the line's first half.
+    def _is_named_otherwise(self, line: Line) -> bool:
+        """Whether the name of another number stands before ``line``."""
+        from carsight.vin.names import names_another_number  # seldom needed
 
-        Where there is no room for a name that is "": some makers' prefixes begin with PN.
+        return names_another_number(self._seen_before(line))
+
+    def _take_lines(self) -> list[Line]:
+        """Return all lines and leave none."""
+        taken, self.lines = self.lines, []
+        return taken
+
+    def _is_another_number(self, line: Line) -> bool:
+        """Whether ``line`` is a number that was forgotten, or another find of it."""
+        return any(vin == line.vin or _are_one(line.corners, of) for vin, of in self._other_numbers.items())
+
+    def _seen_before(self, line: Line) -> list[str]:
+        """Return what the small reader sees of the text before ``line``: its last part, and the one before.
+
+        Where there is no room for a name that is nothing: some makers' prefixes begin with PN.
         """
-        corners = text_lines.whole_line(self.view, line.corners, LENGTH)
-        if math.dist(corners[0], line.corners[0]) * LENGTH < _SHORTEST_NAME * length(line.corners):
-            return ""
-        corners[1:3] = line.corners[[0, 3]] + (line.corners[[1, 2]] - line.corners[[0, 3]]) * np.float32(0.5)
-        return self._glance(text_lines.set_close(self.view, corners))
+        whole = text_lines.whole_line(self.view, line.corners, LENGTH, _SPACE_BEHIND_NAME)
+        room = math.dist(whole[0], line.corners[0]) * LENGTH / max(length(line.corners), 1e-3)
+        step = (line.corners[[1, 2]] - line.corners[[0, 3]]) / np.float32(LENGTH)
+        seen = []
+        for least, most in zip((_SHORTEST_NAME, _NAME_PARTS[0]), _NAME_PARTS, strict=True):
+            if room > least:
+                before = min(room, most)
+                left = line.corners[[0, 3]] - step * np.float32(before)
+                right = left + step * np.float32(LENGTH)
+                crop = self.readers.cut(np.stack([left[0], *right, left[1]]), _AROUND_NAME)
+                _, text = self._nets.small.glance(crop, 1.0)
+                begins = text.rfind(line.vin[:_PREFIX])
+                seen.append(text[:begins] if begins >= 0 else text[: round(before)])
+        return seen
 
     @property
     def codes(self) -> list[BarcodeVin]:
@@ -237,6 +284,8 @@ class Search:
         every cut votes on its own. Larger text is read alike from every cut, even if wrongly.
         """
         for line in lines:
+            if self._is_another_number(line):
+                line = replace(line, ranked=(), hard=False)
             index = self._index_of(line)
             if index is None:
                 self.lines.append(line)

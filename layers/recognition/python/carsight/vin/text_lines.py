@@ -391,11 +391,11 @@ def _ground(text: Pixels) -> list[float]:
     return [percentile(text[..., channel], 0.5) for channel in range(3)]
 
 
-def whole_line(view: View, corners: Floats, characters: int) -> Floats:
+def whole_line(view: View, corners: Floats, characters: int, space: float = _WORD_GAP) -> Floats:
     """Make ``corners`` (4 x 2, the full photo's) of a part of a line as long as the text around it.
 
     Columns of the leveled line whose strokes are a third as strong as those of the part's ``characters`` are
-    text, and spaces up to ``_WORD_GAP`` belong to it.
+    text, and spaces up to ``space``, in the pitch of the characters, belong to it.
     """
     rows, quad = 24, view.from_photo(corners)
     along = (quad[[1, 2]] - quad[[0, 3]]).astype(np.float32)
@@ -407,7 +407,7 @@ def whole_line(view: View, corners: Floats, characters: int) -> Floats:
     first = round(columns * _BESIDE / (1 + 2 * _BESIDE))
     last = columns - first
     inked = strokes > strokes[first:last].mean() / 3
-    gap = round((last - first) / max(1, characters) * _WORD_GAP)
+    gap = round((last - first) / max(1, characters) * space)
     left, right = (
         np.float32(_reach(part, gap) / max(1, last - first)) for part in (inked[:first][::-1], inked[last:])
     )

@@ -1,0 +1,47 @@
+"""What a number is by its name, as a reader that learned no words sees it."""
+
+from __future__ import annotations
+
+import pytest
+
+from carsight.vin.names import names_another_number
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        ["SN"],
+        ["5N"],  # S/N
+        ["L0TN0"],
+        ["LMV0LCEN0"],  # Invoice no.
+        ["SEMALNUMBER"],  # Serial number
+        ["N9DESER1E"],  # N\u00b0 de s\u00e9rie
+        ["TNDNUMBER", "TRACK1NGNUMBER"],  # Tracking number, and more of it
+        ["BESTELLNR"],
+        ["0RDERNUMBER"],
+        ["ACMES0RALN0"],  # ACME Serial no.
+    ],
+)
+def test_names_of_other_numbers_are_recognized(seen: list[str]) -> None:
+    assert names_another_number(seen)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        [],
+        [""],
+        ["E"],
+        ["VTN"],
+        ["FLNNR"],  # FIN-Nr.
+        ["CHASSLSN0"],
+        ["SERALNUMBER", "CHASS1SSER1ALNUM"],  # Chassis serial number
+        ["10NNUMBER", "ENT1F1CAT10NNUMBE"],  # Identification number
+        ["GESTELLNR"],
+        ["STELLNUMMER", "AHRGESTELLNUMMER"],
+        ["NUMER0DTELA10"],
+        ["NRNADW0ZJA"],  # of no language that is known here
+    ],
+)
+def test_names_of_vins_and_unknown_ones_are_not(seen: list[str]) -> None:
+    assert not names_another_number(seen)

@@ -66,9 +66,8 @@ class Prior:
     letter_before: tuple[float, float] = (0.3, 0.02)
     """A letter at position 12, and one at 13: 22 and none of 1,249 labeled VINs have one."""
     digits_alone: float = 0.005
-    """Nothing but digits after the prefix, or after all the letters at the beginning, of a maker who is not
-    known to write so: those of the 1,249 are Fiats, Mercedes-Benz, Ladas, and a few of known models; many
-    serial numbers, and words before a number, are letters and then digits."""
+    """Nothing but digits after the prefix of a maker that is not known to write so: those of the 1,249 are
+    Fiats, Mercedes-Benz and Ladas, and many serial numbers are three letters and digits."""
     few_letters: tuple[float, ...] = (0.0001, 0.0002, 0.01)
     """None, one, two: a number of digits alone is a counter's, and misread at a place or two it still looks
     like one. Every VIN of 1,900 labeled ones has three letters or more."""
@@ -98,7 +97,7 @@ class Prior:
             odds *= self.broken_filling
         if rules.begins_with_word(vin):
             odds *= self.word
-        if vin[3:].lstrip(_LETTERS).isdigit() and not rules.describes_by_digits(vin):
+        if vin[3:].isdigit() and not rules.describes_by_digits(vin):
             odds *= self.digits_alone
         if valid or not applies:
             familiar = familiarity(vin)
@@ -121,9 +120,6 @@ class Prior:
         if applies:
             return self.check_digit_holds if valid else self.check_digit_fails
         return self.optional_digit_holds if valid else self.optional_digit_fails
-
-
-_LETTERS = rules.ALPHABET[10:]
 
 
 def _letters(text: str) -> int:

@@ -204,12 +204,16 @@ EUROPE = (
     _european("je", None, weight=0.2),
     _european("im", None, weight=0.2),
     _european("il", None, paper=(YELLOW,), weight=1),
+    Design("xk", "standard", size=(520, 110), text=76, band="RKS", weight=0.4),
+    Design("ad", "standard", size=(520, 110), text=60, bottom=("PRINCIPAT D'ANDORRA",), words=(BLUE,), weight=0.2),
 )  # fmt: skip
 
 BRITAIN = (
     Design("gb", "standard", paper=(WHITE, YELLOW), size=(520, 111), text=79, fonts="gb", weight=5, bottom=("", "", "WWW.MOTORS.CO.UK", "LONDON"), vanity=0.05),
     Design("gb", "standard", paper=(WHITE, YELLOW), size=(520, 111), text=79, fonts="gb", band="GB", weight=2, bottom=("", "CAR SALES 01582")),
     Design("gb", "standard", ink=(WHITE, SILVER), paper=(BLACK,), size=(520, 111), text=79, fonts="gb", weight=0.6),
+    Design("gi", "standard", paper=(WHITE, YELLOW), size=(520, 111), text=79, fonts="gb", band="GBZ", weight=0.2),
+    Design("gg", "standard", ink=(WHITE, SILVER), paper=(BLACK,), size=(520, 111), text=79, fonts="gb", weight=0.2),
 )  # fmt: skip
 
 ASIA = (
@@ -246,6 +250,16 @@ ASIA = (
     Design("uz", "standard", size=(520, 112), text=76, band="UZ", weight=0.3),
     Design("jo", "standard", size=(520, 110), text=70, fonts="any", weight=0.3),
     Design("lb", "standard", size=(520, 110), text=76, fonts="any", band="blue", weight=0.3),
+    Design("kg", "standard", size=(520, 112), text=76, weight=0.3),
+    Design("kg", "red", size=(520, 112), text=76, band="red", weight=0.2),
+    Design("tj", "standard", size=(520, 112), text=76, band="TJ", weight=0.3),
+    Design("tm", "standard", size=(520, 112), text=76, band="TM", weight=0.2),
+    Design("iq", "standard", size=(520, 110), text=76, band="IRQ", weight=0.4),
+    Design("ps", "standard", only=NO_IOQ, ink=(GREEN, (70, 110, 30)), size=(520, 110), text=76, fonts="any", weight=0.4),
+    Design("kh", "standard", ink=(NAVY, BLUE, BLACK), size=(380, 150), text=70, fonts="any", bottom=("PHNOM PENH", "SIEM REAP", "BATTAMBANG", "PREAH SIHANOUK", "KANDAL"), weight=0.3),
+    Design("kh", "black", ink=(WHITE,), paper=(BLACK,), size=(380, 150), text=70, fonts="any", bottom=("PHNOM PENH",), weight=0.1),
+    Design("mo", "standard", ink=(WHITE, WHITE, YELLOW), paper=(BLACK,), size=(520, 110), text=76, fonts="any", weight=0.3),
+    Design("bn", "standard", only=NO_IOQ, ink=(WHITE, SILVER), paper=(BLACK,), size=(520, 110), text=76, fonts="any", weight=0.2),
 )  # fmt: skip
 
 OCEANIA = (
@@ -271,6 +285,25 @@ AMERICAS = (
     Design("co", "standard", paper=(YELLOW, GOLD), size=(330, 160), text=70, fonts="any", bottom=("BOGOTA D.C.", "MEDELLIN", "CALI"), weight=0.6),
     Design("pe", "standard", size=(300, 150), text=64, fonts="eu", top=("PERU",), weight=0.3),
     Design("cu", "standard", size=(520, 110), text=70, band="CUBA", weight=0.5),
+    Design("uy", "standard", size=(400, 130), text=68, fonts="eu", top=("URUGUAY", ""), bottom=("URUGUAY", ""), weight=0.3),
+    Design("uy", "mercosur", size=(400, 130), text=68, fonts="eu", band="mercosur", top=("URUGUAY",), words=(WHITE,), weight=0.5),
+    Design("py", "standard", ink=(RED,), size=(320, 170), text=76, fonts="any", top=("PARAGUAY",), weight=0.3),
+    Design("py", "mercosur", size=(400, 130), text=68, fonts="eu", band="mercosur", top=("PARAGUAY",), words=(WHITE,), weight=0.4),
+    Design("bo", "standard", ink=(BLUE, NAVY), paper=(WHITE,), size=(305, 152), text=68, fonts="us", top=("BOLIVIA",), weight=0.4),
+    Design("ve", "standard", size=(300, 150), text=62, fonts="us", gradient=(150, 215, 240), scenery=True, top=("REPUBLICA BOLIVARIANA DE VENEZUELA",), bottom=("ZULIA", "MIRANDA", "CARABOBO", "DISTRITO CAPITAL", "LARA", "ARAGUA"), words=(BLUE,), weight=0.4),
+    Design("ve", "legacy", ink=(BLUE, BLACK), size=(300, 150), text=66, fonts="us", top=("VENEZUELA",), bottom=("SUCRE", "MIRANDA", "ZULIA"), weight=0.2),
+    Design("ec", "standard", paper=(WHITE, WHITE, SILVER, ORANGE), size=(400, 150), text=76, fonts="us", top=("ECUADOR",), weight=0.4),
+    Design("cr", "standard", ink=(BLUE, NAVY), size=(300, 150), text=66, fonts="us", top=("COSTA RICA",), bottom=("CENTROAMERICA", "CENTRO AMERICA"), weight=0.3),
+    Design("sv", "standard", paper=(WHITE, SKY), gradient=(205, 150, 90), size=(300, 150), text=64, fonts="us", top=("EL SALVADOR",), bottom=("CENTRO AMERICA",), weight=0.3),
+    Design("hn", "standard", size=(300, 150), text=66, fonts="us", scenery=True, top=("Cuidemos los Bosques",), bottom=("HONDURAS, C.A.",), weight=0.3),
+    Design("do", "standard", paper=(YELLOW, WHITE), gradient=(90, 210, 245), size=(300, 150), text=68, fonts="us", top=("REP. DOMINICANA", "REP.DOMINICANA"), weight=0.4),
+    Design("pr", "standard", ink=(BLACK, NAVY), size=(300, 150), text=68, fonts="us", top=("PUERTO RICO",), bottom=("Isla del Encanto",), gradient=SKY, scenery=True, stickers=0.4, weight=0.4),
+    Design("jm", "standard", ink=(BLUE, NAVY), size=(300, 150), text=68, fonts="us", weight=0.2),
+    Design("jm", "public", ink=(WHITE,), paper=(RED,), size=(300, 150), text=68, fonts="us", weight=0.1),
+    Design("jm", "commercial", ink=(WHITE,), paper=(GREEN,), size=(300, 150), text=68, fonts="us", weight=0.1),
+    Design("tt", "standard", only=NO_IQ, ink=(WHITE, SILVER), paper=(BLACK,), size=(480, 110), text=76, fonts="any", weight=0.2),
+    Design("tt", "standard", only=NO_IQ, size=(480, 110), text=76, fonts="any", weight=0.1),
+    Design("gy", "standard", only=NO_IQ, ink=(WHITE,), paper=(BLACK,), size=(480, 110), text=80, fonts="any", weight=0.2),
 )  # fmt: skip
 
 AFRICA = (
@@ -281,6 +314,28 @@ AFRICA = (
     Design("gh", "standard", size=(520, 110), text=72, fonts="any", weight=0.3),
     Design("ma", "standard", size=(520, 110), text=72, fonts="any", weight=0.4),
     Design("eg", "standard", size=(340, 150), text=60, fonts="any", top=("EGYPT",), weight=0.1),
+    Design("tn", "standard", ink=(WHITE, SILVER), paper=(BLACK, BLACK, BLACK, BLUE), size=(520, 110), text=76, fonts="any", weight=0.5),
+    Design("dz", "standard", paper=(WHITE, YELLOW), size=(520, 110), text=75, fonts="any", weight=0.5),
+    Design("ly", "standard", size=(520, 110), text=72, fonts="any", weight=0.3),
+    Design("tz", "standard", paper=(YELLOW, YELLOW, WHITE), size=(520, 110), text=76, fonts="any", weight=0.4),
+    Design("tz", "zanzibar", paper=(WHITE, YELLOW), size=(520, 110), text=76, fonts="any", weight=0.1),
+    Design("zm", "standard", size=(520, 110), text=72, fonts="eu", band="picture", top=("ZAMBIA", ""), weight=0.2),
+    Design("zm", "standard", paper=(WHITE, YELLOW), size=(520, 110), text=76, fonts="gb", weight=0.1),
+    Design("zw", "standard", paper=(YELLOW, YELLOW, WHITE), ink=(BLACK, BLACK, RED), size=(520, 110), text=72, fonts="eu", bottom=("ZIMBABWE",), weight=0.3),
+    Design("mz", "standard", gradient=(225, 190, 140), size=(520, 110), text=72, fonts="eu", weight=0.3),
+    Design("mz", "black", ink=(WHITE, SILVER), paper=(BLACK,), size=(520, 110), text=76, fonts="any", weight=0.1),
+    Design("na", "standard", paper=(YELLOW,), size=(520, 110), text=76, fonts="any", weight=0.4),
+    Design("bw", "standard", only="ABCDEFGHIJKLMNOPRSTUVWXYZ", paper=(WHITE, YELLOW), size=(520, 110), text=76, fonts="any", weight=0.3),
+    Design("ao", "standard", ink=(WHITE, SILVER), paper=(BLACK,), size=(520, 110), text=76, fonts="any", weight=0.3),
+    Design("cv", "standard", ink=(WHITE, SILVER), paper=(BLACK,), size=(520, 110), text=76, fonts="any", weight=0.2),
+    Design("mg", "standard", ink=(WHITE, SILVER), paper=(BLACK,), size=(520, 110), text=76, fonts="any", weight=0.3),
+    Design("cm", "standard", paper=(ORANGE, (40, 150, 240)), size=(520, 110), text=76, fonts="eu", weight=0.4),
+    Design("sn", "standard", size=(520, 110), text=75, fonts="eu", band="SN", weight=0.2),
+    Design("sn", "blue", ink=(WHITE, SILVER), paper=(BLUE, (150, 80, 30)), size=(520, 110), text=76, fonts="any", weight=0.2),
+    Design("ci", "standard", ink=(WHITE,), paper=(BLUE, (150, 80, 30)), size=(520, 110), text=76, fonts="any", weight=0.3),
+    Design("bj", "standard", size=(520, 110), text=76, fonts="any", weight=0.2),
+    Design("mu", "standard", paper=(WHITE, YELLOW), size=(520, 111), text=79, fonts="gb", weight=0.2),
+    Design("mu", "standard", ink=(WHITE, SILVER), paper=(BLACK,), size=(520, 111), text=79, fonts="gb", weight=0.1),
 )  # fmt: skip
 
 
@@ -329,6 +384,24 @@ TWO_ROWS = (
     _two("id", "two_rows", ink=(WHITE,), paper=(BLACK,), fonts="any", weight=0.3),
     _two("ae", "two_rows", size=(330, 160), text=60, fonts="any", top=("DUBAI", "SHARJAH"), weight=0.4),
     _two("sa", "two_rows", size=(330, 160), text=50, fonts="any", weight=0.3),
+    _two("xk", "two_rows", band="RKS", weight=0.1),
+    _two("gi", "two_rows", paper=(WHITE, YELLOW), fonts="gb", band="GBZ", weight=0.1),
+    _two("iq", "two_rows", size=(335, 155), text=62, band="IRQ", weight=0.2),
+    _two("mo", "two_rows", ink=(WHITE, YELLOW), paper=(BLACK,), fonts="any", weight=0.2),
+    _two("py", "mercosur_two_rows", size=(200, 170), text=63, band="mercosur", top=("PARAGUAY",), words=(WHITE,), weight=0.2),
+    _two("tn", "two_rows", size=(275, 200), ink=(WHITE,), paper=(BLACK,), fonts="any", weight=0.2),
+    _two("dz", "two_rows", size=(275, 200), text=70, paper=(YELLOW, WHITE), fonts="any", weight=0.1),
+    _two("ly", "two_rows", size=(270, 150), text=60, fonts="any", weight=0.1),
+    _two("tz", "two_rows", paper=(YELLOW, YELLOW, WHITE), fonts="any", weight=0.4),
+    _two("zm", "two_rows", fonts="eu", top=("ZAMBIA", ""), weight=0.1),
+    _two("zw", "two_rows", paper=(YELLOW, WHITE), fonts="eu", bottom=("ZIMBABWE", ""), weight=0.2),
+    _two("mz", "two_rows", gradient=(225, 190, 140), fonts="eu", weight=0.2),
+    _two("bw", "two_rows", only="ABCDEFGHIJKLMNOPRSTUVWXYZ", paper=(WHITE, YELLOW), fonts="any", weight=0.2),
+    _two("ao", "two_rows", ink=(WHITE, SILVER), paper=(BLACK,), fonts="any", weight=0.2),
+    _two("mg", "two_rows", ink=(WHITE, SILVER), paper=(BLACK,), fonts="any", weight=0.2),
+    _two("cm", "two_rows", paper=(ORANGE,), weight=0.2),
+    _two("bj", "two_rows", fonts="any", weight=0.1),
+    _two("mu", "two_rows", paper=(WHITE, YELLOW), fonts="gb", weight=0.1),
 )  # fmt: skip
 
 ONE_ROW = (*US, *CANADA, *EUROPE, *BRITAIN, *ASIA, *OCEANIA, *AMERICAS, *AFRICA)

@@ -90,6 +90,8 @@ _SCRIPTS = {
     ),
     "arabic": ("DejaVuSans-Bold", "ابحدرسصطعقكلمنهوى٠١٢٣٤٥٦٧٨٩"),
 }
+_NAMES = {"tn": "تونس", "ly": "ليبيا"}
+"""Regions whose name stands among the characters, in Arabic."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +150,7 @@ def _foreign(region: str, count: int, rng: np.random.Generator) -> Mask:
     font, signs = _SCRIPTS[script]
     if font not in font_files() or rng.random() < 0.2:
         return _strokes(rng)
-    return _line(font, str(rng.choice(list(signs))))
+    return _line(font, _NAMES.get(region) or str(rng.choice(list(signs))))
 
 
 def _strokes(rng: np.random.Generator) -> Mask:
@@ -616,8 +618,9 @@ def _row(
 
 
 def _mark(mask: Mask) -> Mask:
-    """Return a small sign in a cell of 64 x 48 with a little room round it."""
-    return np.pad(_scaled(mask, 40, 58), ((3, 3), (4, 4)))
+    """Return a small sign in a cell of 64 x 48, a word in a wider one, with a little room round it."""
+    wide = mask.shape[1] / mask.shape[0] * 58
+    return np.pad(_scaled(mask, wide if wide > 90 else 40, 58), ((3, 3), (4, 4)))
 
 
 def _captioned(word: str, rng: np.random.Generator) -> Mask:

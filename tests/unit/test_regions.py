@@ -106,6 +106,15 @@ def test_a_text_fits_a_region_just_where_it_may_stand_in_one_of_its_series() -> 
         ("SJ075836", "SJ975836", "ro"),  # a temporary one
         ("SJ075836", "SJ005836", "ro"),
         ("T612345C", "K612345C", "us-ny"),  # a taxi's
+        ("1109611916", "1109611961", "dz"),  # the last two are one of 58 provinces,
+        ("1109611916", "1109614516", "dz"),  # two before them the year
+        ("6346779", "6346719", "ps"),
+        ("N123456W", "M123456W", "na"),
+        ("T123ABC", "Z123ABC", "tz"),
+        ("Z123AB", "T123AB", "tz"),  # Zanzibar's
+        ("11A12345", "31A12345", "iq"),
+        ("LT123AB", "LZ123AB", "cm"),
+        ("FE6530AH", "FE6530AX", "tm"),
     ],
 )
 def test_zeros_and_letters_stand_where_the_country_puts_them(right: str, wrong: str, code: str) -> None:

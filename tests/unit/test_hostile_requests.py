@@ -52,6 +52,7 @@ HOSTILE: dict[str, Callable[[int], dict[str, Any]]] = {
     ),
     "a form of very many fields": lambda n: event("a&" * (n // 2), FORM),
     "a form of escapes": lambda n: event("image=" + "%ff" * (n // 3), FORM),
+    "a form of escapes, each for itself": lambda n: event("image=" + "%ffa" * (n // 4), FORM),
     "a query of very many fields": lambda n: event("{}", query="a&" * (n // 2)),
     "very many regions": lambda n: event("{}", query="regions=" + "," * n),
     "regions in JSON": lambda n: event(json.dumps({"regions": ["x"] * (n // 5)})),
@@ -214,6 +215,6 @@ def test_escapes_that_are_none_are_cut_into_pieces_too(text: str, monkeypatch: p
             longest = max(longest, len(piece))
             return piece
 
-    monkeypatch.setattr(images, "_ESCAPE", Escapes)
+    monkeypatch.setattr(images, "_ESCAPES", Escapes)
     assert percent_decoded(text * 200_000) == text.encode() * 200_000
     assert longest <= images._PIECE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from binascii import unhexlify
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -77,22 +78,20 @@ ImageSource = UrlSource | BytesSource | Base64Source | S3Source | UnusableSource
 
 _PIECE = 65_536
 """Bytes unescaped at a time: two million escapes at once would take 150 MB."""
-_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
-_DIGITS = "0123456789ABCDEFabcdef"
-_BYTES = {(a + b).encode(): bytes.fromhex(a + b) for a in _DIGITS for b in _DIGITS}
+_ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
 
 
 def percent_decoded(text: str) -> bytes:
     """Return ``text`` with each ``%xx`` decoded (RFC 3986).
 
-    The same as ``urllib.parse``'s, in a quarter of the memory if there are very many.
+    The same as ``urllib.parse``'s, in a quarter of the memory and less time if there are very many.
     """
     data, parts, at = text.encode("utf-8", "replace"), [], 0
     while at < len(data):
         end = at + _PIECE
         if end < len(data) and (escape := data.rfind(b"%", end - 2, end)) >= 0:
             end = escape  # not within one: none holds the beginning of another
-        parts.append(_ESCAPE.sub(lambda escape: _BYTES[escape[1]], data[at:end]))
+        parts.append(_ESCAPES.sub(lambda run: unhexlify(run[0].replace(b"%", b"")), data[at:end]))
         at = end
     return b"".join(parts)
 
@@ -191,8 +190,6 @@ class ImageLoader:
             raise InvalidImage(error.note) from error
 
 
-_NO_BLANKS = dict.fromkeys(map(ord, " \t\n\r\v\f"))
-
 _LONGEST_PATH = 300
 _MANY = 1000
 """Text at least this long is treated as a picture's base64, in which one character in 64 is a plus."""
@@ -216,7 +213,7 @@ def _decoded(text: str) -> bytes:
     except ValueError:
         packed = packed.strip()
         packed = with_pluses(packed) if len(packed) >= _MANY else packed
-        packed = packed.translate(_NO_BLANKS).rstrip("=")
+        packed = _without_blanks(packed).rstrip("=")
     try:
         return _unpacked(packed)
     except ValueError as error:
@@ -229,6 +226,13 @@ def _decoded(text: str) -> bytes:
         if "\ufffd" not in text[:64] and _LIKE_A_DOCUMENT.match(text):
             return text.encode("utf-8", "replace")
         raise InvalidImage("not base64", detail=_mistake(packed)) from error
+
+
+def _without_blanks(text: str) -> str:
+    # In six passes, as one of `translate` takes forty times as long where a character is not ASCII.
+    for blank in " \t\n\r\v\f":
+        text = text.replace(blank, "")
+    return text
 
 
 def with_pluses(text: str) -> str:
@@ -256,7 +260,7 @@ def _bare(text: str) -> str:
     if _ESCAPED.search(bare):
         bare = percent_decoded(re.sub(r"\\[nrt]", "", bare)).decode("utf-8", "replace")
     bare = bare.replace("\\/", "/").replace("-", "+").replace("_", "/")
-    return bare.translate(_NO_BLANKS).rstrip("=")
+    return _without_blanks(bare).rstrip("=")
 
 
 def _without_base64(data: bytes) -> bytes:

@@ -24,6 +24,7 @@ from carsight.photo import decode
 from carsight.plate.recognizer import PlateRecognizer, PlateTuning
 from carsight.vin.recognizer import VinRecognizer, VinTuning
 from tests.tolerance import differences
+from training import designs
 
 PHOTOS = Path(__file__).parents[1] / "data"
 MODELS = sorted(path.stem for path in runtime.MODELS.glob("*.onnx"))
@@ -118,6 +119,13 @@ def test_both_plate_readers_know_the_same_signs_and_regions() -> None:
     assert {name: plain[name] for name in ("alphabet", "regions")} == {
         name: lean[name] for name in ("alphabet", "regions")
     }
+
+
+def test_every_region_that_can_be_drawn_can_be_named() -> None:
+    drawn = {each.region for each in (*designs.ONE_ROW, *designs.TWO_ROWS)}
+    for name in ("plate_reader", "plate_reader_lean"):
+        metadata = runtime.session(runtime.MODELS / f"{name}.onnx").get_modelmeta().custom_metadata_map
+        assert drawn <= set(json.loads(metadata["regions"]))
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -568,3 +568,44 @@ def test_lines_that_the_large_reader_cannot_read_are_mostly_left_out() -> None:
     chosen = SmallVinReaderTask(Path(), Path(), SMALL_VIN_READER).chosen(lesson, np.random.default_rng(1))
     assert (chosen < count).sum() == count
     assert 0.05 * count < (chosen >= count).sum() < 0.3 * count
+
+
+# -- more regions --------------------------------------------------------------------------------------------
+
+
+def test_new_regions_take_no_plate_of_those_that_are_known() -> None:
+    torch = with_torch()
+    from training.add_regions import learn
+
+    torch.manual_seed(0)
+    target = torch.arange(3000) % 3  # of 0 and 1, which are known, and 2
+    seen = torch.randn(3000, 8)
+    seen[torch.arange(3000), target] += 6
+    known = torch.stack([seen[:, 0] - 3, seen[:, 1] - 3], 1)
+    rows = learn(seen, known, target, 1, temperature=0.8)
+    named = torch.cat([known, rows(seen)], 1).argmax(1)
+    assert (named == target).float().mean() > 0.98
+    assert (named[target < 2] == 2).float().mean() < 0.01
+
+
+def test_a_model_that_learns_more_regions_answers_as_before_of_those_it_knew(tmp_path: Path) -> None:
+    with_torch()
+    from carsight import runtime
+    from training.add_regions import add
+
+    crops = [np.full((48, 160, 3), shade, np.uint8) for shade in (40, 200)]
+    name = "plate_reader_lean.onnx"
+    path = tmp_path / name
+    path.write_bytes((runtime.MODELS / name).read_bytes())
+    add(path, ["aq", "xx"], [(crops[0], "aq"), (crops[1], "xx"), (crops[1], "gb"), (crops[0], "de")] * 10)
+    before, after = (
+        session.run(["logits", "regions"], {"image": runtime.picture_input(session)(crops[:1])})
+        for session in (runtime.session(runtime.MODELS / name), runtime.session(path))
+    )
+    assert np.array_equal(before[0], after[0])
+    assert after[1].shape[1] == before[1].shape[1] + 2
+    np.testing.assert_allclose(after[1][:, :-2], before[1], atol=1e-4)
+    assert json.loads(runtime.session(path).get_modelmeta().custom_metadata_map["regions"])[-2:] == [
+        "aq",
+        "xx",
+    ]

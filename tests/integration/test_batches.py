@@ -1556,7 +1556,7 @@ def test_a_batch_is_known_for_as_long_as_its_execution_s_name_is_taken(pipeline:
     _, said, _ = ask_once(pipeline, {"api": "plate", "images": ["a"]})
     table, key = pipeline.deployment.settings.table_name, {"pk": {"S": f"BATCH#{said['id']}"}}
     item = pipeline.dynamodb.get_item(TableName=table, Key=key | {"sk": {"S": "BATCH"}})["Item"]
-    assert int(item["expires"]["N"]) > time.time() + 100 * 86_400
+    assert int(item["expires"]["N"]) > pipeline.deployment.clock().timestamp() + 100 * 86_400
 
 
 def test_a_list_that_is_gone_does_not_matter_once_it_has_been_read(listing: Pipeline) -> None:

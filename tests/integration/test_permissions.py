@@ -222,7 +222,8 @@ class Roles(Pipeline):
             Api.PLATE: self.worker(Api.PLATE, self.of("PlateWorkerFunction")),
             Api.VIN: self.worker(Api.VIN, self.of("VinWorkerFunction")),
         }
-        self.states._functions["BatchesFunction"] = self._jobs(BatchJobs(self.of("BatchesFunction")))
+        functions: Any = self.states._functions
+        functions["BatchesFunction"] = self._jobs(BatchJobs(self.of("BatchesFunction")))
 
     @staticmethod
     def _jobs(jobs: BatchJobs) -> Callable[[Any, float], Any]:

@@ -642,6 +642,18 @@ def test_a_black_png_is_whole(color: int, depth: int, bytes_a_row: int) -> None:
         pytest.param(b"FUJIFILMCCD-RAW 0201", "camera's raw file", id="raw file that is no TIFF"),
         pytest.param(b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "camera's raw file", id="raw file in boxes"),
         pytest.param(bytes(128) + b"DICM\2\0", "DICOM", id="DICOM"),
+        pytest.param(b"\0\5\x16\7\0\2\0\0Mac OS X", "an AppleDouble file", id="AppleDouble"),
+        pytest.param(b"\xef\xbb\xbf" + JPEG, "JPEG begins at byte 3", id="JPEG behind a byte order mark"),
+        pytest.param(
+            b"--x\r\nContent-Type: image/png\r\n\r\n" + png(100, 100),
+            "PNG begins at byte 32",
+            id="PNG in a form",
+        ),
+        pytest.param(
+            JPEG.replace(JPEG[(frame := JPEG.index(b"\xff\xc0") + 5) : frame + 2], b"\0\0", 1),
+            "height behind its picture",
+            id="JPEG without a height",
+        ),
         pytest.param(b"\xff\xd8", "before its picture", id="two bytes of a JPEG"),
         pytest.param(b"\xff\xd8\xff\xd9", "holds no picture", id="JPEG of two markers"),
         pytest.param(

@@ -529,8 +529,11 @@ def test_a_car_stands_on_its_head_only_if_it_reads_far_better_so(
         ("12jun2024", "in", False),
         ("0800123456", "in", False),
         ("exit", "gb", False),
+        ("taxi4521", "pk", False),
+        ("228pm", "nl", False),
+        ("12052024", "il", False),
         ("stitchz", "us", True),
-        ("cafe24", "nl", True),  # of a series of another country's
+        ("rain24", "nl", True),  # of a series of another country's
     ],
 )
 def test_what_no_vehicle_carries_and_no_country_gives_out_is_a_sign(
@@ -655,9 +658,42 @@ def drawn_sign(*lines: str) -> NDArray[np.uint8]:
     return np.asarray(cv2.GaussianBlur(pixels, (0, 0), 0.7), np.uint8)
 
 
-@pytest.mark.parametrize("text", ["SCAN ME", "12 JUN 2024", "SN 4028871", "12 B"])
+@pytest.mark.parametrize(
+    "text", ["SCAN ME", "12 JUN 2024", "SN 4028871", "12 B", "TAXI 4521", "EXIT 24B", "40 MPH"]
+)
 def test_a_sign_is_no_plate(recognizer: PlateRecognizer, text: str) -> None:
     assert recognizer.read(drawn_sign(text)) == []
+
+
+def stamped(pixels: NDArray[np.uint8], text: str, *, black: bool) -> NDArray[np.uint8]:
+    """Write ``text`` into the lower right corner, as cameras do: white on black, or black on white."""
+    ink, paper = ((0, 0, 0), (255, 255, 255)) if black else ((255, 255, 255), (0, 0, 0))
+    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, 1.4, 3)
+    right, bottom = pixels.shape[1] - 8, pixels.shape[0] - 8
+    pixels = pixels.copy()
+    cv2.rectangle(pixels, (right - width - 16, bottom - height - 16), (right, bottom), paper, -1)
+    at = (right - width - 8, bottom - 8)
+    cv2.putText(pixels, text, at, cv2.FONT_HERSHEY_DUPLEX, 1.4, ink, 3, cv2.LINE_AA)
+    return pixels
+
+
+@pytest.mark.parametrize("name, plates", [("plate_us", ["7kmr204"]), ("no_plate", [])])
+@pytest.mark.parametrize(
+    "text, black",
+    [("CAM 03", True), ("SPEED 43", True), ("095 MPH", True), ("IMG 1104", True), ("AY2723", False)],
+)
+def test_what_a_camera_writes_into_its_picture_is_no_plate(
+    recognizer: PlateRecognizer, name: str, plates: list[str], text: str, black: bool
+) -> None:
+    readings = recognizer.read(stamped(photo(name).pixels, text, black=black))
+    assert [reading.text for reading in readings] == plates
+
+
+def test_a_hint_is_believed_of_digits_alone(recognizer: PlateRecognizer) -> None:
+    sign = drawn_sign("85-35-12")
+    assert recognizer.read(sign) == []
+    (reading,) = recognizer.read(sign, ["bh"])
+    assert reading.text == "853512"
 
 
 @pytest.mark.parametrize(

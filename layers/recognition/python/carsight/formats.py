@@ -87,11 +87,16 @@ _OTHERS = (
     (0, b"IIRS", "camera's raw file"),
     (0, b"IIU\0", "camera's raw file"),
     (4, b"ftypcrx ", "camera's raw file"),
+    (0, b"\0\5\x16\7", "AppleDouble file, which a Mac lays beside the picture"),
     (0, b"\x1a\x45\xdf\xa3", "video"),
     (8, b"AVI ", "video"),
     (4, b"ftyp", "video"),
 )
 """What people send instead of a picture: offset, bytes and name."""
+
+
+_SEARCHED = 4096
+"""How far a picture is looked for behind other bytes: the headers of a response, a script's warning."""
 
 
 def sniff(data: bytes) -> Format:
@@ -138,7 +143,10 @@ def _described(data: bytes) -> str:
         return "This is an XML document or drawing"
     for offset, signature, name in _OTHERS:
         if data.startswith(signature, offset):
-            return f"This is {'an' if name[0] == 'i' else 'a'} {name}"
+            return f"This is {'an' if name[0] in 'Ai' else 'a'} {name}"
+    for signature, name in ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG")):
+        if (at := data.find(signature, 0, _SEARCHED)) > 0:
+            return f"A {name} begins at byte {at} of this, behind what is no part of it"
     if start.isascii() and start.translate(None, b"\t\r\n\f").decode().isprintable():
         return "This is text, not a picture"
     return "This is not a picture of a known format"

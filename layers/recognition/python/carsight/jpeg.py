@@ -111,6 +111,8 @@ class Jpeg:
         self._header = header = _header(data)
         if header.frames > 1:
             raise ImageError("The JPEG has frame headers that contradict each other; save it again")
+        if not header.size[0] and header.frames:
+            raise ImageError("The JPEG tells its height behind its picture alone (DNL); save it again")
         self._sent = self._data = data
         self._repaired = self._unusual = self._warns = False
         self.width: int

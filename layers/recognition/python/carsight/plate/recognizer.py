@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from carsight import runtime
+from carsight.ctc import softmax
 from carsight.detector import Detection, Detector, Findings, box_corners, carrier
 from carsight.geometry import Box, Polygon, polygon, sides
 from carsight.photo import Photo, PhotoSource, Pixels, halve_to_cover, open_photo, percentile
 from carsight.plate.cuts import CutReader, Floats
 from carsight.plate.reader import HEIGHT, ONE_ROW, Candidate, PlateReader, Reading
-from carsight.plate.regions import fits_anywhere
+from carsight.plate.regions import agrees, plausibilities
 from carsight.plate.tuning import PlateTuning
 from carsight.plate.vehicles import VehicleClassifier
 from carsight.refusal import Refusal
@@ -111,7 +113,8 @@ class Attempt:
 
     ``found`` are the plates that are believed, ``doubted`` those that are not; ``upside_down`` is the best
     score of a text that was read the other way round, and ``evidence`` the best score of anything that might
-    be a plate. ``bare`` are the vehicles that carry none of ``found``.
+    be a plate. ``bare`` are the vehicles that carry none of ``found``. ``written`` tells whether a sign is
+    surely read, which stand upright.
     """
 
     quarters: int
@@ -120,6 +123,7 @@ class Attempt:
     bare: tuple[Detection, ...]
     upside_down: float
     evidence: float
+    written: bool = False
 
     @property
     def surest(self) -> Found | None:
@@ -212,7 +216,8 @@ class PlateRecognizer:
         """
         photo = open_photo(image)
         attempt = self._attempt(photo, 0, regions)
-        if attempt.best < self._tuning.settled or attempt.upside_down > attempt.best:
+        unsettled = attempt.best < self._tuning.settled and not attempt.written
+        if unsettled or attempt.upside_down > attempt.best:
             from carsight.plate.turns import best_way_up  # most photos stand upright
 
             attempt = best_way_up(
@@ -263,7 +268,7 @@ class PlateRecognizer:
 
     def _attempt(self, photo: Photo, quarters: int, regions: Sequence[str]) -> Attempt:
         """Find and read the plates of ``photo`` as it is once turned anticlockwise by ``quarters``."""
-        found, doubted, unsure, upright = [], [], [], False
+        found, doubted, unsure, upright, written = [], [], [], False, False
         seen = self._detector.find(photo.pixels, quarters)
         cropped = None if quarters else self._cropped(photo, seen)
         for plate in seen.targets if cropped is None else (*seen.targets, cropped):
@@ -278,9 +283,11 @@ class PlateRecognizer:
             sure = reading.score >= (self._tuning.high_upright if high else self._tuning.upright)
             if not self._cuts.is_believable(photo, plate, reading):
                 doubted.append((plate, reading))
-            elif vehicle is not None or not self._is_sign(reading):
+            elif not self._is_sign(photo, plate, reading, vehicle, regions):
                 found.append(Found(plate, reading, vehicle, high))
                 upright = upright or sure
+            elif sure and self._is_known_writing(reading, vehicle, at_edge=True):
+                upright = written = True
             large = height >= self._tuning.least_height
             if not sure and large and plate.score >= self._detector.threshold:
                 unsure.append(plate)
@@ -290,7 +297,7 @@ class PlateRecognizer:
             upside_down = max(turned, default=0.0)
         carriers = [id(each.vehicle) for each in found]
         bare = tuple(vehicle for vehicle in seen.vehicles if id(vehicle) not in carriers)
-        return Attempt(quarters, tuple(found), tuple(doubted), bare, upside_down, seen.evidence)
+        return Attempt(quarters, tuple(found), tuple(doubted), bare, upside_down, seen.evidence, written)
 
     def _cropped(self, photo: Photo, seen: Findings) -> Detection | None:
         """Return all of ``photo`` as one more plate if it may be cut out along the text.
@@ -314,17 +321,53 @@ class PlateRecognizer:
         top, bottom = vehicle.box[1::2].tolist()
         return bool(plate.box[1::2].mean() < top + self._tuning.high * (bottom - top))
 
-    def _is_sign(self, reading: Reading) -> bool:
-        """Return whether what no vehicle carries says something that is no country's number."""
-        if len(reading.text) < self._tuning.fewest:
-            return reading.region_score < self._tuning.clear_alone
+    def _is_sign(
+        self,
+        photo: Photo,
+        plate: Detection,
+        reading: Reading,
+        vehicle: Detection | None,
+        hints: Sequence[str],
+    ) -> bool:
+        """Return whether ``reading`` is what a sign or the camera itself says, and no country's number."""
+        tuning, text = self._tuning, reading.text.upper()
+        at_edge = vehicle is None and self._is_at_edge(photo, plate)
+        if self._is_known_writing(reading, vehicle, at_edge):
+            return True
+        if vehicle is not None:
+            return False
+        if at_edge or len(text) < tuning.fewest:
+            return reading.region_score < tuning.clear_alone
         regions = self._cuts.regions
         chosen = sum(
             share
             for code, share in zip(regions, reading.shares.tolist(), strict=True)
             if code.partition("-")[0] in _CHOOSING
         )
-        return chosen < self._tuning.clear and not fits_anywhere(reading.text.upper(), regions)
+        if chosen >= tuning.clear:
+            return False
+        fits = plausibilities(text, regions) >= 1
+        hinted = any(agrees(code, hint) for code in compress(regions, fits) for hint in hints)
+        if reading.design is None or hinted or not text.isdigit() or not fits.any():
+            return not fits.any()
+        return bool(softmax(reading.design)[fits].sum() < tuning.fit_of_digits)
+
+    def _is_known_writing(self, reading: Reading, vehicle: Detection | None, at_edge: bool) -> bool:
+        """Return whether ``reading`` is a word and a number, a date or a time, and its region in doubt."""
+        least = self._tuning.clear_of_words if vehicle is None else self._tuning.clear
+        if reading.region_score >= least and not at_edge:
+            return False
+        from carsight.plate import writing  # most plates tell clearly where they are from
+
+        return writing.is_known(reading.text.upper())
+
+    def _is_at_edge(self, photo: Photo, plate: Detection) -> bool:
+        """Return whether ``plate`` is where cameras write into the picture: small, and next to an edge."""
+        height, width = photo.pixels.shape[:2]
+        left, top, right, bottom = plate.box.tolist()
+        most = self._tuning.small_at_edge
+        small = right - left < most * width and bottom - top < most * height
+        return bool(small and min(top, height - bottom) < bottom - top)
 
     def _plate_box(self, plate: Detection) -> Floats:
         """Return the box to answer with, in the decoded photo."""

@@ -100,11 +100,6 @@ def plausibilities(text: str, codes: tuple[str, ...]) -> NDArray[np.float64]:
     return fits
 
 
-def fits_anywhere(text: str, codes: tuple[str, ...]) -> bool:
-    """Tell whether ``text`` (upper case) is one of some series of ``codes``."""
-    return bool(plausibilities(text, codes).max() >= 1)
-
-
 def _fit_of_singapore(text: str) -> float:
     return _CHECKED if text[-1] == singapore_letter(text[:-1]) else 0.0
 

@@ -1,0 +1,38 @@
+"""What signs, clocks and cameras write that reads like a plate: a word and a number, a date, a time."""
+
+from __future__ import annotations
+
+import re
+
+_NAMING = """\
+AISLE ALARM AMB APT AUSFAHRT AUTOBUS BAHN BAY BLOCK BOX BUS CAB CABLE CAFE CAM CAMERA CAR CELL CHANNEL CLASS
+DECK DOCK DOOR DSC DSCF DSCN ENGINE EXIT FLEET FLOOR FPS FRAME GATE GLEIS GPS HALL HALLE HAUS HEIGHT HOTEL
+HOUSE IMG IPC ISO JCT LANE LEVEL LINE LKW LOT MAX MIN MODEL NO NR NVR OPEN PAGE PIER PLATFORM PORT PUMP PXL
+RAMP REC REF ROOM ROUTE ROW RUE RUN SALE SALIDA SEAT SHOP SORTIE SPEED STOP SUITE TABLE TAXI TEAM TEL TOR
+TOWER TRACK TRUCK UNIT VAN VID VOIE WARD WEIGHT WIDTH ZIMMER ZONA ZONE"""
+"""Words that a number follows on signs, on shirts and in the corner of a camera's picture."""
+
+_COUNTED = "KMH KPH MPH AM PM FPS MIN HRS HOURS KG"
+"""What is counted by a number before it."""
+
+_MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC MAI OKT DEZ"
+
+
+def _any(words: str) -> str:
+    """Return a pattern for any of ``words`` as it may be read: with 0 for O and 1 for I."""
+    return f"(?:{'|'.join(words.split())})".replace("O", "[O0]").replace("I", "[I1]")
+
+
+_WRITING = re.compile(
+    rf"{_any(_NAMING)}[\dO]{{0,6}}[A-Z]?"
+    rf"|[\dO]{{1,4}}{_any(_COUNTED)}"
+    rf"|(?:[\dO]{{1,2}})?{_any(_MONTHS)}[\dO]{{1,2}}(?:\d\d)?(?:\d\d)?"
+    r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
+    r"|(?:0[1-9]|[12]\d|3[01])(?:0[1-9]|1[0-2])(?:19|20)\d\d"
+    r"|(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:19|20)\d\d"
+)
+
+
+def is_known(text: str) -> bool:
+    """Tell whether ``text`` (upper case) has one of these forms: a word and a number, a date, a time."""
+    return _WRITING.fullmatch(text) is not None

@@ -73,12 +73,10 @@ class Told(LineReader):
     def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
         return [self.answer] * len(crops)
 
-    def glance(self, crop: Pixels, least: float) -> tuple[LineReading | None, str]:
+    def glance(self, crop: Pixels, least: float) -> LineReading:
         (answer,) = self.read([crop])
-        if not answer.texts:
-            return None, answer.greedy
-        text, probability = answer.texts[0]
-        return answer if answer.share * probability >= least else None, text
+        clear = bool(answer.texts) and answer.share * answer.texts[0][1] >= least
+        return answer if clear else replace(answer, share=0.0, texts=())
 
 
 def recognized(
@@ -148,20 +146,20 @@ def test_no_check_digit_is_asked_where_none_applies(monkeypatch: pytest.MonkeyPa
 
 
 class Twice(Told):
-    """Says one thing of single crops, another of several at a time."""
+    """Says one thing of the first crop, another of all others."""
 
-    def __init__(self, single: LineReading, several: LineReading) -> None:
-        super().__init__(single)
-        self.several = several
+    def __init__(self, first: LineReading, others: LineReading) -> None:
+        super().__init__(first)
+        self.others = others
         self.crops = 0
 
     def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
         self.crops += len(crops)
-        return [self.answer if len(crops) == 1 else self.several] * len(crops)
+        return [self.answer if self.crops == len(crops) else self.others] * len(crops)
 
 
-@pytest.mark.parametrize(("pitch", "share", "crops"), [(6.0, 0.93, 3), (6.0, 0.99, 1), (9.0, 0.93, 1)])
-def test_small_text_that_is_not_quite_clear_is_believed_only_where_enlarged_cuts_say_the_same(
+@pytest.mark.parametrize(("pitch", "share", "crops"), [(6.0, 0.93, 2), (6.0, 0.99, 1), (9.0, 0.93, 1)])
+def test_small_text_that_is_not_quite_clear_is_believed_only_where_an_enlarged_cut_says_the_same(
     pitch: float, share: float, crops: int
 ) -> None:
     other = UNCHECKED[:16] + "6"
@@ -187,7 +185,7 @@ def test_small_text_that_is_not_quite_clear_is_believed_only_where_enlarged_cuts
         (reading((CHECKED, 0.8), (CHECKED[:16] + "1", 0.19), share=0.99), True),  # the check digit's word
         (reading((UNCHECKED, 0.8), (UNCHECKED[:16] + "6", 0.19), share=0.99), True),
         (reading((CHECKED, 0.99), share=0.8), True),
-        (reading(share=0.0), True),
+        (LineReading(0.0, (), CHECKED[:16]), True),
     ],
 )
 def test_the_vin_reader_is_asked_only_where_the_small_one_is_not_sure(
@@ -205,6 +203,24 @@ def test_the_vin_reader_is_asked_only_where_the_small_one_is_not_sure(
     found = recognizer.read(np.full((200, 400, 3), 128, np.uint8)).candidates
     assert found[0].vin == CHECKED
     assert bool(calls) == asked
+
+
+@pytest.mark.parametrize(("characters", "asked"), [(11, False), (12, True)])
+def test_the_vin_reader_is_not_asked_where_the_small_one_sees_too_few_characters(
+    characters: int, asked: bool
+) -> None:
+    calls: list[int] = []
+
+    def opened() -> LineReader:
+        calls.append(1)
+        return Told(reading((CHECKED, 0.999), share=0.999))
+
+    detector = Blind(QUAD)
+    small = Told(LineReading(0.0, (), CHECKED[:characters]))
+    found = VinRecognizer(detector, detector, small, reader=opened).read(
+        np.full((200, 400, 3), 128, np.uint8)
+    )
+    assert (bool(calls), bool(found.candidates)) == (asked, asked)
 
 
 @pytest.mark.parametrize(("also", "once"), [(UNCHECKED, True), (UNCHECKED[:16] + "6", False)])
@@ -227,7 +243,8 @@ def test_a_line_of_which_both_readers_say_the_same_is_read_no_further(also: str,
         ("dnnsss", 2),  # one of many others twice
         ("dnsddd", 5),  # once, but not after the second
         ("doosss", 5),  # another one, which is likely
-        ("msssss", 1),  # sure
+        ("lsssss", 1),  # sure
+        ("msssss", 0),  # answered whatever they say
     ],
 )
 def test_further_cuts_of_a_doubtful_line_end_where_it_is_sure_or_given_up(says: str, crops: int) -> None:
@@ -236,6 +253,7 @@ def test_further_cuts_of_a_doubtful_line_end_where_it_is_sure_or_given_up(says: 
         "s": reading((UNCHECKED, 0.99)),
         "m": reading((UNCHECKED, 0.88), (other, 0.1)),
         "d": reading((UNCHECKED, 0.7), (other, 0.25)),
+        "l": reading((UNCHECKED, 0.99), share=0.6),
         "n": reading((UNCHECKED[:16] + "8", 0.4), (UNCHECKED[:16] + "2", 0.4)),
         "o": reading((other, 0.9), (UNCHECKED, 0.05)),
     }
@@ -290,6 +308,26 @@ def test_what_looks_like_lower_case_is_the_small_readers_where_the_vin_reader_kn
     word = search.readers._ask(search.view, QUAD)
     assert (word.reading is vin_reader.answer, word.lower_case) == (believed == "VIN", believed == "small")
     assert not word.settled
+
+
+@pytest.mark.parametrize(("share", "crops"), [(0.01, 2), (0.03, 6)])
+def test_lower_case_is_read_from_further_cuts_only_where_it_may_have_17_characters(
+    share: float, crops: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "_is_lower_case", lambda *_: True)
+    asked: list[int] = []
+
+    class Counted(Told):
+        def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
+            asked.append(len(crops))
+            return super().read(crops, count)
+
+    small = Counted(LineReading(share, ((UNCHECKED, 0.9),), UNCHECKED, (0.1, 0.9)))
+    vin_reader = Told(LineReading(0.0, (), UNCHECKED[1:]))
+    recognizer = VinRecognizer(Blind(QUAD), Blind(QUAD), small, reader=lambda: vin_reader)
+    search = Search(recognizer, Photo.of(np.full((200, 400, 3), 128, np.uint8)))
+    search.readers._ask(search.view, QUAD)
+    assert sum(asked) - 1 == crops  # less the glance
 
 
 def test_the_vin_reader_is_opened_once_and_not_before_it_is_asked(

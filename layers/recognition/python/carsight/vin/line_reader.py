@@ -138,17 +138,17 @@ class LineReader:
         """Return what each of ``crops`` (48 x 384 BGR, see ``cut``) says, with up to ``count`` texts each."""
         return decode(self._probabilities(crops), count) if crops else []
 
-    def glance(self, crop: Pixels, least: float) -> tuple[LineReading | None, str]:
-        """Return what ``crop`` says if that is clear, else None; and the text on its likeliest path.
+    def glance(self, crop: Pixels, least: float) -> LineReading:
+        """Return what ``crop`` says, with texts only if that is clear.
 
-        It is clear where that text has 17 characters and at least the probability ``least``. What is not is
-        not decoded, which takes longer than a small net.
+        It is clear where the text on the likeliest path has 17 characters and at least the probability
+        ``least``. What is not is not decoded, which takes longer than a small net.
         """
         probabilities = self._probabilities([crop])
-        text, _, _ = _greedy(probabilities[0])
+        text, centers, clarity = _greedy(probabilities[0])
         if len(text) != LENGTH or text_probabilities(probabilities[0], [text])[0] < least:
-            return None, text
-        return decode(probabilities, _FEW)[0], text
+            return LineReading(0.0, (), text, None, centers, clarity)
+        return decode(probabilities, _FEW)[0]
 
     def _probabilities(self, crops: Sequence[Pixels]) -> Doubles:
         parts = [[crop] for crop in crops] if self._one_at_a_time else [crops]

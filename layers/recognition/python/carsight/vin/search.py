@@ -480,8 +480,7 @@ class Search:
     def _glance(self, text: text_lines.SetText) -> str:
         """Return what the small reader sees in ``text``, however little of the budget is left."""
         self._budget.spend(_GLANCE_COST)
-        _, seen = self._nets.small.glance(text.crop(), 1.0)
-        return seen
+        return self._nets.small.glance(text.crop(), 1.0).greedy
 
     def _glance_at_ends(self, text: text_lines.SetText) -> tuple[text_lines.SetText, str]:
         """Glance at the ends of a long ``text``, else at all of it if that is legible in one crop.
@@ -530,7 +529,7 @@ class Search:
         as if all cuts were read, which are a sixth more. No line less certain than ``likely`` came right.
         """
         before = self._certainty
-        if before < self._tuning.likely:
+        if before < self._tuning.likely or (before >= self._tuning.enough and self._best.is_seen):
             return
         corners, lower_case = self._best.corners, self._best.lower_case
         reader = self.readers.reader(lower_case=lower_case)

@@ -95,6 +95,8 @@ class VinTuning:
     """Enough instead of ``sure`` where another reader reads the same as the VIN reader."""
     likely: float = 0.3
     """A line less certain may be cut at the wrong place altogether; reading it again there does not help."""
+    enough: float = 0.75
+    """A line at least this certain that is seen in the pixels is answered, whatever further cuts say."""
     hopeless: float = 0.5
     """A line less certain is given up once further cuts make it less certain still."""
     cuts: tuple[CropMargins, ...] = _CUTS

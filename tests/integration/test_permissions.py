@@ -20,6 +20,7 @@ from carsight_service.contract.api import Answer, Api
 from carsight_service.deployment import Deployment
 from carsight_service.http.account import AccountEndpoint
 from carsight_service.http.endpoint import Endpoint
+from carsight_service.http.executions import Executions
 from carsight_service.notify.alerts import Alerts
 from carsight_service.notify.webhooks import Deliverer
 from carsight_service.queue.results import BatchJobs
@@ -347,7 +348,7 @@ def test_uploads_and_batches(roles: Roles) -> None:
             assert (said["state"], said["failed"]) == ("finished", 0)
             batch = Batches(of_account).get(said["id"])
             assert batch
-            assert Batches(of_account).progress(replace(batch, state="running")).pending == 0
+            assert Executions(of_account).progress(replace(batch, state="running")).pending == 0
     status, said = call(account, {"api": "plate", "images": [uploaded]}, "/v1/batches")
     assert call(account, None, f"/v1/batches/{said['id']}", "DELETE")[0] == 200
     roles.drain()

@@ -226,7 +226,7 @@ class Search:
                 left = line.corners[[0, 3]] - step * np.float32(before)
                 right = left + step * np.float32(LENGTH)
                 crop = self.readers.cut(np.stack([left[0], *right, left[1]]), _AROUND_NAME)
-                _, text = self._nets.small.glance(crop, 1.0)
+                text = self._nets.small.glance(crop, 1.0).greedy
                 begins = text.rfind(line.vin[:_PREFIX])
                 seen.append(text[:begins] if begins >= 0 else text[: round(before)])
         return seen

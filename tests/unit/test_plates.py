@@ -533,6 +533,8 @@ def test_a_car_stands_on_its_head_only_if_it_reads_far_better_so(
         ("228pm", "nl", False),
         ("12052024", "il", False),
         ("stitchz", "us", True),
+        ("1234mph", "es", True),
+        ("jun4567", "my", True),
         ("rain24", "nl", True),  # of a series of another country's
     ],
 )
@@ -694,6 +696,36 @@ def test_a_hint_is_believed_of_digits_alone(recognizer: PlateRecognizer) -> None
     assert recognizer.read(sign) == []
     (reading,) = recognizer.read(sign, ["bh"])
     assert reading.text == "853512"
+
+
+def on_a_wall(region: str, text: str, *, above: int, width: int) -> NDArray[np.uint8]:
+    """Draw a plate of ``region`` in 300 x 400 pixels of wall, so many rows above the lower edge."""
+    rng = np.random.default_rng(4)
+    pixels = rng.normal((150, 160, 170), 6, (300, 400, 3)).clip(0, 255).astype(np.uint8)
+    design = next(design for design in ONE_ROW if design.region == region)
+    plate, _, _ = draw_plate(design, rng, text)
+    height = round(plate.shape[0] * width / plate.shape[1])
+    left, bottom = (400 - width) // 2, 300 - above
+    pixels[bottom - height : bottom, left : left + width] = cv2.resize(
+        plate, (width, height), interpolation=cv2.INTER_AREA
+    )
+    return pixels
+
+
+def test_a_plate_at_the_lower_edge_of_a_close_up_is_higher_than_what_cameras_write(
+    recognizer: PlateRecognizer,
+) -> None:
+    (reading,) = recognizer.read(on_a_wall("au-nsw", "ABC 12D", above=25, width=140))
+    assert (reading.vehicle, reading.text) == (None, "abc12d")
+    assert reading.region_score < PlateTuning().clear_alone
+
+
+@pytest.mark.parametrize("text, region", [("5-6523000<*>", "ly"), ("21248 314 40", "dz")])
+def test_digits_of_a_country_without_series_are_a_plates_where_it_is_sure(
+    recognizer: PlateRecognizer, text: str, region: str
+) -> None:
+    (reading,) = recognizer.read(on_a_wall(region, text, above=125, width=300))
+    assert (reading.text, reading.region) == ("".join(filter(str.isdigit, text)), region)
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,7 @@ def test_a_text_fits_a_region_just_where_it_may_stand_in_one_of_its_series() -> 
         ("11A12345", "31A12345", "iq"),
         ("LT123AB", "LZ123AB", "cm"),
         ("FE6530AH", "FE6530AX", "tm"),
+        ("MA12AB", "MX12AB", "cv"),  # Maio's
     ],
 )
 def test_zeros_and_letters_stand_where_the_country_puts_them(right: str, wrong: str, code: str) -> None:

@@ -22,7 +22,7 @@ from carsight.geometry import Box, Polygon, polygon, sides
 from carsight.photo import Photo, PhotoSource, Pixels, halve_to_cover, open_photo, percentile
 from carsight.plate.cuts import CutReader, Floats
 from carsight.plate.reader import HEIGHT, ONE_ROW, Candidate, PlateReader, Reading
-from carsight.plate.regions import agrees, plausibilities
+from carsight.plate.regions import agrees, plausibilities, rules
 from carsight.plate.tuning import PlateTuning
 from carsight.plate.vehicles import VehicleClassifier
 from carsight.refusal import Refusal
@@ -344,7 +344,8 @@ class PlateRecognizer:
             for code, share in zip(regions, reading.shares.tolist(), strict=True)
             if code.partition("-")[0] in _CHOOSING
         )
-        if chosen >= tuning.clear:
+        surely_unlisted = reading.region_score >= tuning.clear_of_words and not rules(reading.region).series
+        if chosen >= tuning.clear or (surely_unlisted and text.isdigit()):
             return False
         fits = plausibilities(text, regions) >= 1
         hinted = any(agrees(code, hint) for code in compress(regions, fits) for hint in hints)
@@ -365,8 +366,8 @@ class PlateRecognizer:
         """Return whether ``plate`` is where cameras write into the picture: small, and next to an edge."""
         height, width = photo.pixels.shape[:2]
         left, top, right, bottom = plate.box.tolist()
-        most = self._tuning.small_at_edge
-        small = right - left < most * width and bottom - top < most * height
+        widest, highest = self._tuning.small_at_edge
+        small = right - left < widest * width and bottom - top < highest * height
         return bool(small and min(top, height - bottom) < bottom - top)
 
     def _plate_box(self, plate: Detection) -> Floats:

@@ -110,14 +110,15 @@ class PlateTuning:
     """What these four have to score together for such a text to be a plate's all the same."""
     fewest: int = 4
     """A text of fewer characters is a sign whatever it says, as houses have such, ..."""
-    small_at_edge: float = 0.4
-    """... and so is one of less than this share of the photo's width and height next to its upper or lower
-    edge, where cameras write, ..."""
+    small_at_edge: tuple[float, float] = (0.4, 0.12)
+    """... and so is one of less than these shares of the photo's width and height next to its upper or lower
+    edge, where cameras write; real plates stand there higher than that in photos cut to them, ..."""
     clear_alone: float = 0.9
     """... unless its region scores this."""
     clear_of_words: float = 0.97
     """So is what ``writing`` knows, unless its region scores this away from those edges; or, on a vehicle,
-    where fleet numbers stand and whose box may reach into the photo's corners, ``clear``."""
+    where fleet numbers stand and whose box may reach into the photo's corners, ``clear``. And digits alone,
+    of whatever series, are no sign where a region that lists none scores this."""
     fit_of_digits: float = 0.2
     """Digits alone are of some country's series whatever they count: how likely, by its looks alone, the
     plate has to be from one of those countries."""

@@ -12,8 +12,8 @@ RAMP REC REF ROOM ROUTE ROW RUE RUN SALE SALIDA SEAT SHOP SORTIE SPEED STOP SUIT
 TOWER TRACK TRUCK UNIT VAN VID VOIE WARD WEIGHT WIDTH ZIMMER ZONA ZONE"""
 """Words that a number follows on signs, on shirts and in the corner of a camera's picture."""
 
-_COUNTED = "KMH KPH MPH AM PM FPS MIN HRS HOURS KG"
-"""What is counted by a number before it."""
+_SPEEDS, _COUNTED = "KMH KPH MPH FPS", "AM PM MIN HRS HOURS KG"
+"""What is counted by a number before it, of up to three digits (Spain has plates like 1234 MPH), or four."""
 
 _MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC MAI OKT DEZ"
 
@@ -23,10 +23,12 @@ def _any(words: str) -> str:
     return f"(?:{'|'.join(words.split())})".replace("O", "[O0]").replace("I", "[I1]")
 
 
+_DAY, _YEAR = r"(?:[0O]?[1-9]|[12][\dO]|3[01])", r"(?:(?:19|2[0O])?[\dO]{2})"
+
 _WRITING = re.compile(
     rf"{_any(_NAMING)}[\dO]{{0,6}}[A-Z]?"
-    rf"|[\dO]{{1,4}}{_any(_COUNTED)}"
-    rf"|(?:[\dO]{{1,2}})?{_any(_MONTHS)}[\dO]{{1,2}}(?:\d\d)?(?:\d\d)?"
+    rf"|[\dO]{{1,3}}{_any(_SPEEDS)}|[\dO]{{1,4}}{_any(_COUNTED)}"
+    rf"|{_DAY}?{_any(_MONTHS)}(?:{_DAY}?{_YEAR}|{_DAY})"
     r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
     r"|(?:0[1-9]|[12]\d|3[01])(?:0[1-9]|1[0-2])(?:19|20)\d\d"
     r"|(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:19|20)\d\d"

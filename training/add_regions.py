@@ -57,6 +57,8 @@ def main() -> None:
     torch.manual_seed(args.seed)
     known = _regions(args.models[0])
     new = sorted({each.region for each in (*designs.ONE_ROW, *designs.TWO_ROWS)} - set(known))
+    if not new:
+        raise SystemExit(f"{args.models[0]} names every region that is drawn")
     samples = draw(args.data, known, new, args.drawn, args.views, np.random.default_rng(args.seed))
     print(f"{len(samples)} crops, new: {' '.join(new)}", flush=True)
     for path in args.models:

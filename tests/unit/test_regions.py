@@ -113,6 +113,8 @@ def test_a_text_fits_a_region_just_where_it_may_stand_in_one_of_its_series() -> 
         ("11A12345", "31A12345", "iq"),
         ("LT123AB", "LZ123AB", "cm"),
         ("FE6530AH", "FE6530AX", "tm"),
+        ("AB123CD", "AB123C4", "ci"),  # since June 2023
+        ("F6530AH", "F6530AX", "tm"),  # until 2009
         ("MA12AB", "MX12AB", "cv"),  # Maio's
     ],
 )

@@ -609,3 +609,16 @@ def test_a_model_that_learns_more_regions_answers_as_before_of_those_it_knew(tmp
         "aq",
         "xx",
     ]
+
+
+def test_where_no_region_is_new_that_is_said_before_anything_is_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with_torch()
+    from carsight import runtime
+    from training import add_regions
+
+    model = runtime.MODELS / "plate_reader.onnx"
+    monkeypatch.setattr("sys.argv", ["add_regions", str(model), "--data", "no-such-folder"])
+    with pytest.raises(SystemExit, match="names every region"):
+        add_regions.main()

@@ -691,6 +691,14 @@ def test_what_a_camera_writes_into_its_picture_is_no_plate(
     assert [reading.text for reading in readings] == plates
 
 
+@pytest.mark.parametrize("quarters", [1, 3])
+def test_the_edges_that_cameras_write_at_are_those_of_the_photo_turned_upright(
+    recognizer: PlateRecognizer, quarters: int
+) -> None:
+    pixels = np.rot90(stamped(photo("plate_us").pixels, "AY2723", black=False), quarters)
+    assert [reading.text for reading in recognizer.read(np.ascontiguousarray(pixels))] == ["7kmr204"]
+
+
 def test_a_hint_is_believed_of_digits_alone(recognizer: PlateRecognizer) -> None:
     sign = drawn_sign("85-35-12")
     assert recognizer.read(sign) == []

@@ -280,10 +280,11 @@ class PlateRecognizer:
             reading = self._cuts.read(*place, regions)
             vehicle = carrier(plate, seen.vehicles, quarters)
             high = not quarters and self._stands_high(plate, vehicle)
+            at_edge = vehicle is None and self._is_at_edge(photo, plate, quarters)
             sure = reading.score >= (self._tuning.high_upright if high else self._tuning.upright)
             if not self._cuts.is_believable(photo, plate, reading):
                 doubted.append((plate, reading))
-            elif not self._is_sign(photo, plate, reading, vehicle, regions):
+            elif not self._is_sign(reading, vehicle, at_edge, regions):
                 found.append(Found(plate, reading, vehicle, high))
                 upright = upright or sure
             elif sure and self._is_known_writing(reading, vehicle, at_edge=True):
@@ -322,16 +323,10 @@ class PlateRecognizer:
         return bool(plate.box[1::2].mean() < top + self._tuning.high * (bottom - top))
 
     def _is_sign(
-        self,
-        photo: Photo,
-        plate: Detection,
-        reading: Reading,
-        vehicle: Detection | None,
-        hints: Sequence[str],
+        self, reading: Reading, vehicle: Detection | None, at_edge: bool, hints: Sequence[str]
     ) -> bool:
         """Return whether ``reading`` is what a sign or the camera itself says, and no country's number."""
         tuning, text = self._tuning, reading.text.upper()
-        at_edge = vehicle is None and self._is_at_edge(photo, plate)
         if self._is_known_writing(reading, vehicle, at_edge):
             return True
         if vehicle is not None:
@@ -362,10 +357,12 @@ class PlateRecognizer:
 
         return writing.is_known(reading.text.upper())
 
-    def _is_at_edge(self, photo: Photo, plate: Detection) -> bool:
+    def _is_at_edge(self, photo: Photo, plate: Detection, quarters: int) -> bool:
         """Return whether ``plate`` is where cameras write into the picture: small, and next to an edge."""
         height, width = photo.pixels.shape[:2]
         left, top, right, bottom = plate.box.tolist()
+        if quarters % 2:  # the box is the unturned photo's; the other edges are the upper and lower one
+            height, width, left, top, right, bottom = width, height, top, left, bottom, right
         widest, highest = self._tuning.small_at_edge
         small = right - left < widest * width and bottom - top < highest * height
         return bool(small and min(top, height - bottom) < bottom - top)

@@ -550,6 +550,17 @@ def test_what_no_vehicle_carries_and_no_country_gives_out_is_a_sign(
     assert alone or (readings.refusal is not None and readings.refusal.reason == "no_plate")
 
 
+@pytest.mark.parametrize(("region_score", "sign"), [(0.6, True), (0.95, False)])
+def test_digits_alone_are_a_plate_where_it_is_clear_where_they_are_from(
+    recognizer: PlateRecognizer, region_score: float, sign: bool
+) -> None:
+    regions = recognizer._cuts.regions
+    looks = np.where(np.array(regions) == "de", 0.0, -20.0)
+    shares = np.full(len(regions), 1 / len(regions))
+    reading = Reading("123456", 0.97, (), (), "cr", region_score, shares, looks)
+    assert recognizer._is_sign(reading, None, False, ()) is sign
+
+
 def drawn_plate(text: str) -> NDArray[np.uint8]:
     """Draw a plate of 110 x 520 pixels and nothing else."""
     plate = np.full((110, 520, 3), 250, np.uint8)

@@ -343,9 +343,12 @@ class PlateRecognizer:
         if chosen >= tuning.clear or (surely_unlisted and text.isdigit()):
             return False
         fits = plausibilities(text, regions) >= 1
+        if not fits.any():
+            return True
         hinted = any(agrees(code, hint) for code in compress(regions, fits) for hint in hints)
-        if reading.design is None or hinted or not text.isdigit() or not fits.any():
-            return not fits.any()
+        clear = hinted or reading.region_score >= tuning.clear_alone
+        if clear or reading.design is None or not text.isdigit():
+            return False
         return bool(softmax(reading.design)[fits].sum() < tuning.fit_of_digits)
 
     def _is_known_writing(self, reading: Reading, vehicle: Detection | None, at_edge: bool) -> bool:

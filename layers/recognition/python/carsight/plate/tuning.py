@@ -121,7 +121,7 @@ class PlateTuning:
     of whatever series, are no sign where a region that lists none scores this."""
     fit_of_digits: float = 0.2
     """Digits alone are of some country's series whatever they count: how likely, by its looks alone, the
-    plate has to be from one of those countries."""
+    plate has to be from one of those countries, unless its region scores ``clear_alone``."""
 
     # -- which way up the photo stands -----------------------------------------------------------------------
 

@@ -1558,6 +1558,14 @@ def test_a_batch_is_known_for_as_long_as_its_execution_s_name_is_taken(pipeline:
     assert int(item["expires"]["N"]) > pipeline.deployment.clock().timestamp() + 100 * 86_400
 
 
+def test_a_batch_of_before_batches_had_versions_is_read_to_its_end(pipeline: Pipeline) -> None:
+    images, batch = begun(pipeline, 3)
+    key: Any = {"pk": {"S": f"BATCH#{batch}"}, "sk": {"S": "BATCH"}}
+    pipeline.dynamodb.update_item(TableName=pipeline.table, Key=key, UpdateExpression="REMOVE version")
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+
+
 def test_a_list_that_is_gone_does_not_matter_once_it_has_been_read(listing: Pipeline) -> None:
     listing.put("car.jpg")
     asked = {"api": "plate", "list": put_list(listing, "list.csv", listing.put("car.jpg").encode())}

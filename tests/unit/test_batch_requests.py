@@ -37,6 +37,13 @@ from carsight_service.http.batches import parse_batch
         (b"Image URL\na\nb\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
         (b"image,url\n,a\nb,\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
         (b'[{"image": null, "url": "a"}]', "application/json", {"api": ["plate"]}, ["a"]),
+        (b'[{"image": " ", "url": "a"}]', "application/json", {"api": ["plate"]}, ["a"]),
+        (
+            b"incoming/a.jpg;car\nincoming/b.jpg;photo\n",
+            "text/csv",
+            {"api": ["plate"]},
+            ["incoming/a.jpg", "incoming/b.jpg"],
+        ),
         (b"No.\tPHOTO-URL\n1\ta\n", "text/csv", {"api": ["plate"]}, ["a"]),
         ("Link\nzürich\n".encode("utf-16"), "text/csv", {"api": ["plate"]}, ["zürich"]),
         ("\ufeffid;url\n1;a\n".encode("utf-16-be"), "text/csv", {"api": ["plate"]}, ["a"]),
@@ -113,6 +120,8 @@ def test_what_lists_look_like(
         (b'["a", ""]', "application/json", "Row 2"),
         (b'["a", "b", 3]', "application/json", "Row 3"),
         (json.dumps(["a" * 2049]).encode(), "application/json", "Row 1"),
+        (json.dumps(["a" + "\u3000" * 40_000]).encode(), "application/json", "Row 1"),  # as long for the map
+        (b'["a", " "]', "application/json", "Row 2"),
         (b"id,url\n1,a\n2\n", "text/csv", "Row 2"),
         (b'"a', "text/csv", "Not valid CSV"),
         (b"Name of the picture\na.jpg\n", "text/csv", "Row 1 names no image"),

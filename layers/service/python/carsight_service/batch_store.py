@@ -168,13 +168,15 @@ class Batches:
     def _update(self, batch: Batch, expression: str, **values: Any) -> bool:
         """Return False where the batch has been changed since it was read: nothing is written then."""
         known = {f":{name}": value for name, value in values.items()} | {":known": batch.version}
+        # An update of the service may find batches that run and have no version yet.
+        is_same = "#version = :known OR (attribute_exists(pk) AND attribute_not_exists(#version))"
         try:
             ask(
                 self._client.update_item,
                 TableName=self._table,
                 Key=_key(batch.id),
                 UpdateExpression=expression,
-                ConditionExpression="#version = :known",
+                ConditionExpression=is_same,
                 ExpressionAttributeNames=attribute_names(*{*values, "version"}),
                 ExpressionAttributeValues=item_of(**known),
             )

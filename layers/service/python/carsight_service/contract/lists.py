@@ -15,7 +15,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from typing import Any, cast
@@ -84,7 +84,8 @@ class Row:
 
         An object even where the image is all: Step Functions says of no other value that it reads it.
         """
-        known = {name: cell for name, cell in asdict(self).items() if cell not in (None, ())}
+        cells = {"image": self.image, "id": self.id, "regions": self.regions}  # `asdict` takes thrice as long
+        known = {name: cell for name, cell in cells.items() if cell not in (None, ())}
         return json.dumps(known, ensure_ascii=False).encode() + b"\n"
 
 
@@ -97,8 +98,9 @@ def parse_row(value: object, number: int) -> Row:
     if isinstance(value, Mapping):
         # A data frame says NaN, which is unlike itself, where there is nothing.
         named = {_letters(str(name)): cell for name, cell in value.items() if cell == cell}
-    image = next(filter(None, map(named.get, _IMAGE_COLUMNS)), None)
-    if not isinstance(image, str) or not 1 <= len(image.strip()) <= MAX_ROW_CHARACTERS:
+    cells = filter(None, map(named.get, _IMAGE_COLUMNS))
+    image = next((cell for cell in cells if str(cell).strip()), None)
+    if not isinstance(image, str) or len(image) > MAX_ROW_CHARACTERS:
         raise InvalidRequest(
             f"Row {number} must be a URL or S3 key of 1 to {MAX_ROW_CHARACTERS} characters, or an object "
             "with one as its image"
@@ -257,6 +259,6 @@ def _names_an_image(cell: str) -> bool:
 
 
 def _names_columns(line: str) -> bool:
-    """Whether a line may name the columns of those below it: no URL, and a name that is known."""
+    """Whether a line may name the columns of those below it: a name that is known, and no image's slash."""
     names = set(map(_letters, re.split(f"[{_DELIMITERS}]", line)))
-    return "://" not in line and not names.isdisjoint(_IMAGE_COLUMNS)
+    return "/" not in line and not names.isdisjoint(_IMAGE_COLUMNS)

@@ -42,8 +42,8 @@ _MAX_ATTEMPTS = 10
 """How often a change is tried while requests are being counted."""
 
 _POINTER_KEPT = timedelta(days=60)
-"""How long a rotated key leads to its successor: a batch is known for 30 days, and an upload may wait for 14
-in a queue and as long in the dead-letter queue. An account's own pointers stay."""
+"""How long a rotated key leads to its successor: an upload may wait for 14 days in a queue and as long in the
+dead-letter queue. An account's own pointers stay; batches and forms for uploads name nothing else."""
 
 _MAX_CONDITIONS = 120
 """DynamoDB takes 300 operators in an expression: each comparison is one, and each AND between two."""

@@ -105,10 +105,7 @@ class BatchJobs:
         self._announcer.announce("carsight.batch", batch.account, batch.delivery, self._summary(joined))
         known = {name: getattr(joined, name) for name in ("state", "rows", "read", "failed")}
         ended = self._batches.end(begun, **known) or self._batches.get(batch.id) or begun
-        if (ended.state, ended.finished) == (
-            begun.state,
-            None,
-        ):  # if it was stopped, its new end is told, too
+        if not ended.finished and ended.state == begun.state:  # where it was stopped, that is told, too
             raise TryLater("another joins the same results")
         return ended
 

@@ -37,7 +37,7 @@ DEMO_KEY = "demo"
 
 
 STATE = ENDPOINT.parent / "stores"
-"""What the last run left: keys, usage, uploads, queues and results. ``make clean`` forgets it."""
+"""What the last run left: keys, usage, uploads, queues and results; it may be deleted."""
 
 
 def _environment(address: str) -> dict[str, str]:
@@ -148,9 +148,7 @@ def main() -> None:
         )
         stack.callback(ENDPOINT.unlink, missing_ok=True)
         if kept:
-            print(
-                "Keys, usage, uploads and results of the last run are here again; `make clean` forgets them."
-            )
+            print(f"Keys, usage, uploads and results of the last run are here again: they are in {STATE}.")
         print(f"\nCarsight is ready at {url} with the key {DEMO_KEY}. Open it in a browser, or try:\n")
         print("  " + _curl(url, "/platerecognition", "plate_us.jpg"))
         print("  " + _curl(url, "/v1/vinocr", "vin_label.jpg"))

@@ -150,6 +150,21 @@ def test_reading_needs_the_engine_alone() -> None:
     assert "7kmr204" in ran.stdout
 
 
+def test_whoever_has_read_enough_of_the_output_is_no_fault() -> None:
+    """Such as ``head``: its end of the pipe is closed."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    ran = subprocess.run(
+        [sys.executable, "-m", "carsight_service.cli", "read", str(US)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+    assert (ran.returncode, ran.stderr) == (1, b"")
+
+
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"read"}))
 def test_the_other_commands_need_no_engine(command: str) -> None:
     ran = run_without("cv2,numpy,onnxruntime,zxingcpp", command, "--help")

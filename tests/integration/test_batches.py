@@ -905,6 +905,26 @@ def test_a_batch_that_is_stopped_while_its_results_are_joined_ends_and_can_be_re
     check_whole(pipeline, batch, images)
 
 
+def test_a_batch_that_is_stopped_while_its_results_are_joined_is_announced_as_that(
+    pipeline: Pipeline,
+) -> None:
+    """Whoever heard of a finished one before would take this for the same delivery."""
+    _, batch = begun(pipeline, 5)
+    announced: list[tuple[str, str]] = []
+
+    def announces(_: Announcer, kind: str, key: str, delivery: str, detail: Any) -> None:
+        announced.append((delivery, detail["state"]))
+
+    def stopped(join: Callable[..., Any], *arguments: Any) -> Any:
+        ask(pipeline, "DELETE", f"/v1/batches/{batch}")
+        return join(*arguments)
+
+    pipeline.patch.setattr(Announcer, "announce", announces)
+    with once(BatchJobs, "_join", stopped):
+        pipeline.drain()
+    assert announced == [(batch, "cancelled")]
+
+
 def test_stops_redrives_and_deaths_in_any_order(pipeline: Pipeline) -> None:
     """A child's workers stand still or die while others of the same child run and its batch ends."""
     images, batch = begun(pipeline, 8, overage=True)

@@ -100,11 +100,12 @@ class BatchJobs:
             for file in json.loads(self._body(self._bucket, manifest).read())["ResultFiles"]["FAILED"]:
                 self._give_up(batch, file["Key"])
         joined = self._join(replace(begun, state=state))
-        # Announced before it is known to be finished: a worker that dies in between does both again, the
-        # announcement under the same delivery id.
-        self._announcer.announce("carsight.batch", batch.account, batch.delivery, self._summary(joined))
-        known = {name: getattr(joined, name) for name in ("state", "rows", "read", "failed")}
-        ended = self._batches.end(begun, **known) or self._batches.get(batch.id) or begun
+        ended = self._batches.get(batch.id) or begun
+        if ended.version == begun.version:  # else another end is announced, under the same delivery id
+            # Announced before it is known to be finished: a worker that dies in between does both again.
+            self._announcer.announce("carsight.batch", batch.account, batch.delivery, self._summary(joined))
+            known = {name: getattr(joined, name) for name in ("state", "rows", "read", "failed")}
+            ended = self._batches.end(begun, **known) or self._batches.get(batch.id) or begun
         if not ended.finished and ended.state == begun.state:  # where it was stopped, that is told, too
             raise TryLater("another joins the same results")
         return ended

@@ -119,9 +119,9 @@ def test_usage_leaves_out_what_the_plan_leaves_out(service: Service) -> None:
 @pytest.mark.parametrize(
     ("path", "method", "allowed"),
     [
-        ("/v1/auth/validate", "DELETE", "GET, POST"),
-        ("/v1/usage", "POST", "GET"),
-        ("/openapi.json", "POST", "GET"),
+        ("/v1/auth/validate", "DELETE", "GET, POST, HEAD"),
+        ("/v1/usage", "POST", "GET, HEAD"),
+        ("/openapi.json", "POST", "GET, HEAD"),
     ],
 )
 def test_other_methods_are_refused(service: Service, path: str, method: str, allowed: str) -> None:

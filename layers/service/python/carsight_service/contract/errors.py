@@ -110,7 +110,8 @@ class MethodNotAllowed(ServiceError):
     def __init__(self, *allowed: str) -> None:
         self.message = f"Only {' and '.join(allowed)} allowed."
         self.detail = f"Send {' or '.join(allowed)} to this path."
-        super().__init__(headers={"allow": ", ".join(allowed)})
+        accepted = [*allowed, "HEAD"] if "GET" in allowed else allowed
+        super().__init__(headers={"allow": ", ".join(accepted)})
 
 
 class NotFound(ServiceError):

@@ -43,6 +43,7 @@ UNUSED = (
     "PIL/_webp.*",
     "bin",
     "boto3/data",
+    "boto3/examples",
     "botocore/data/*/*/examples-1.json",
     "cv2/LICENSE-3RD-PARTY.txt",
     "cv2/data",
@@ -51,6 +52,7 @@ UNUSED = (
     "google",
     "numpy/_core/_simd.*.so",
     "numpy/_core/include",
+    "numpy/_pyinstaller",
     "numpy/distutils",
     "numpy/f2py",
     "numpy/fft",
@@ -66,7 +68,9 @@ UNUSED = (
     "onnxruntime/transformers",
     "packaging*",
     "protobuf*",
+    "pydantic/mypy.py",
     "pydantic/v1",
+    "urllib3/contrib/emscripten",
     "wrapt/*.c",
 )
 """Globs, from the packages' folder. ONNX Runtime requires packaging, protobuf and flatbuffers, and needs them

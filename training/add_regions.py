@@ -56,7 +56,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     known = _regions(args.models[0])
-    new = sorted({each.region for each in (*designs.ONE_ROW, *designs.TWO_ROWS)} - set(known))
+    new = sorted({each.region for each in designs.DESIGNS} - set(known))
     if not new:
         raise SystemExit(f"{args.models[0]} names every region that is drawn")
     samples = draw(args.data, known, new, args.drawn, args.views, np.random.default_rng(args.seed))
@@ -88,7 +88,7 @@ def draw(
         crop = render(rng, number % 5 == 4, backgrounds)
         samples.append((crop.pixels, crop.region))
     for region in new:
-        of_region = [each for each in (*designs.ONE_ROW, *designs.TWO_ROWS) if each.region == region]
+        of_region = [each for each in designs.DESIGNS if each.region == region]
         shares = np.array([each.weight for each in of_region])
         chosen = rng.choice(len(of_region), drawn, p=shares / shares.sum())
         samples += [(render_design(of_region[int(at)], rng).pixels, region) for at in chosen]

@@ -409,6 +409,7 @@ TWO_ROWS = (
 )  # fmt: skip
 
 ONE_ROW = (*US, *CANADA, *EUROPE, *BRITAIN, *ASIA, *OCEANIA, *AMERICAS, *AFRICA)
+DESIGNS = (*ONE_ROW, *TWO_ROWS)
 US_SHARE = 0.35
 """Share of US designs among rendered one-row plates: fifty designs need more than one country's share."""
 

@@ -212,7 +212,7 @@ def region_classes(plates: Sequence[Plate]) -> list[str]:
 
     Brazil's states count as Brazil.
     """
-    drawn = {design.region for design in (*designs.ONE_ROW, *designs.TWO_ROWS)}
+    drawn = {design.region for design in designs.DESIGNS}
     labeled = {plate.region for plate in plates if plate.region and plate.region.split("-")[0] != "br"}
     return sorted((drawn | labeled | {"br"}) - {"us"})
 

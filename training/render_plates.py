@@ -818,7 +818,7 @@ def main() -> None:
     parser.add_argument("--region", metavar="CODE", help="draw only this region's designs")
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
-    drawn = [design for design in (*designs.ONE_ROW, *designs.TWO_ROWS) if design.region == args.region]
+    drawn = [design for design in designs.DESIGNS if design.region == args.region]
     if args.region and not drawn:
         parser.error(f"no design of {args.region}")
     crops = [

@@ -41,7 +41,7 @@ def test_letters_a_country_does_not_use_are_not_drawn() -> None:
 
 def test_every_design_has_a_known_region_and_fills() -> None:
     rng = np.random.default_rng(0)
-    for design in (*designs.ONE_ROW, *designs.TWO_ROWS):
+    for design in designs.DESIGNS:
         assert design.region in regions.CODES
         for pattern in design.patterns:
             rows, text = designs.fill_pattern(pattern, design.letters, rng)
@@ -51,7 +51,7 @@ def test_every_design_has_a_known_region_and_fills() -> None:
 
 def test_every_text_of_a_design_is_one_of_its_regions_series() -> None:
     drawn = 0
-    for design in (*designs.ONE_ROW, *designs.TWO_ROWS):
+    for design in designs.DESIGNS:
         rules = regions.rules(design.region)
         for pattern in dict.fromkeys(design.patterns):
             for seed in range(12 if rules.series else 0):
@@ -64,7 +64,7 @@ def test_every_text_of_a_design_is_one_of_its_regions_series() -> None:
 
 
 def test_every_text_of_the_table_is_drawn_by_a_design() -> None:
-    used = {(design.region, design.plates) for design in (*designs.ONE_ROW, *designs.TWO_ROWS)}
+    used = {(design.region, design.plates) for design in designs.DESIGNS}
     assert used == {(code, name) for code in regions.CODES for name in regions.plates(code)}
 
 

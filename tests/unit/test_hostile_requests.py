@@ -88,7 +88,7 @@ def test_time_grows_with_a_request_and_no_faster(make: Callable[[int], dict[str,
         start = time.process_time()
         taken_apart(sent)
         spent.append(time.process_time() - start)
-    assert spent[1] < 4  # three times what a slow processor takes
+    assert spent[1] < 2
     assert spent[1] < 0.05 or spent[1] < 30 * spent[0]  # eight times the size
 
 
@@ -208,13 +208,11 @@ def test_escapes_are_undone_wherever_the_text_is_cut(text: str, piece: int) -> N
 def test_escapes_that_are_none_are_cut_into_pieces_too(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     longest = 0
 
-    class Escapes:
-        @staticmethod
-        def sub(_: object, piece: bytes) -> bytes:
-            nonlocal longest
-            longest = max(longest, len(piece))
-            return piece
+    def undone(piece: bytes) -> bytes:
+        nonlocal longest
+        longest = max(longest, len(piece))
+        return piece
 
-    monkeypatch.setattr(images, "_ESCAPES", Escapes)
+    monkeypatch.setattr(images, "unquote_to_bytes", undone)
     assert percent_decoded(text * 200_000) == text.encode() * 200_000
     assert longest <= images._PIECE

@@ -122,7 +122,7 @@ def test_both_plate_readers_know_the_same_signs_and_regions() -> None:
 
 
 def test_every_region_that_can_be_drawn_can_be_named() -> None:
-    drawn = {each.region for each in (*designs.ONE_ROW, *designs.TWO_ROWS)}
+    drawn = {each.region for each in designs.DESIGNS}
     for name in ("plate_reader", "plate_reader_lean"):
         metadata = runtime.session(runtime.MODELS / f"{name}.onnx").get_modelmeta().custom_metadata_map
         assert drawn <= set(json.loads(metadata["regions"]))

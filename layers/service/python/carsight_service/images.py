@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from binascii import unhexlify
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 from carsight_service.aws.signed import failure
 from carsight_service.aws.storage import Storage
@@ -78,20 +78,19 @@ ImageSource = UrlSource | BytesSource | Base64Source | S3Source | UnusableSource
 
 _PIECE = 65_536
 """Bytes unescaped at a time: two million escapes at once would take 150 MB."""
-_ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
 
 
 def percent_decoded(text: str) -> bytes:
     """Return ``text`` with each ``%xx`` decoded (RFC 3986).
 
-    The same as ``urllib.parse``'s, in a quarter of the memory and less time if there are very many.
+    The same as ``urllib.parse``'s, in a quarter of the memory if there are very many.
     """
     data, parts, at = text.encode("utf-8", "replace"), [], 0
     while at < len(data):
         end = at + _PIECE
         if end < len(data) and (escape := data.rfind(b"%", end - 2, end)) >= 0:
             end = escape  # not within one: none holds the beginning of another
-        parts.append(_ESCAPES.sub(lambda run: unhexlify(run[0].replace(b"%", b"")), data[at:end]))
+        parts.append(unquote_to_bytes(data[at:end]))
         at = end
     return b"".join(parts)
 

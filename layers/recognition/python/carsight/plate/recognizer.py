@@ -161,6 +161,13 @@ def _is_better(other: PlateReading, reading: PlateReading) -> bool:
     return other is part and not sticker
 
 
+def _is_writing(reading: Reading) -> bool:
+    """Whether ``reading`` has a form that signs and cameras write: a word and a number, a date, a time."""
+    from carsight.plate import writing  # most plates tell clearly where they are from
+
+    return writing.is_known(reading.text.upper())
+
+
 def _area(box: Box) -> int:
     return (box.xmax - box.xmin) * (box.ymax - box.ymin)
 
@@ -287,7 +294,7 @@ class PlateRecognizer:
             elif not self._is_sign(reading, vehicle, at_edge, regions):
                 found.append(Found(plate, reading, vehicle, high))
                 upright = upright or sure
-            elif sure and self._is_known_writing(reading, vehicle, at_edge=True):
+            elif sure and _is_writing(reading):
                 upright = written = True
             large = height >= self._tuning.least_height
             if not sure and large and plate.score >= self._detector.threshold:
@@ -327,7 +334,8 @@ class PlateRecognizer:
     ) -> bool:
         """Return whether ``reading`` is what a sign or the camera itself says, and no country's number."""
         tuning, text = self._tuning, reading.text.upper()
-        if self._is_known_writing(reading, vehicle, at_edge):
+        least = tuning.clear_of_words if vehicle is None else tuning.clear
+        if (at_edge or reading.region_score < least) and _is_writing(reading):
             return True
         if vehicle is not None:
             return False
@@ -350,15 +358,6 @@ class PlateRecognizer:
         if clear or reading.design is None or not text.isdigit():
             return False
         return bool(softmax(reading.design)[fits].sum() < tuning.fit_of_digits)
-
-    def _is_known_writing(self, reading: Reading, vehicle: Detection | None, at_edge: bool) -> bool:
-        """Return whether ``reading`` is a word and a number, a date or a time, and its region in doubt."""
-        least = self._tuning.clear_of_words if vehicle is None else self._tuning.clear
-        if reading.region_score >= least and not at_edge:
-            return False
-        from carsight.plate import writing  # most plates tell clearly where they are from
-
-        return writing.is_known(reading.text.upper())
 
     def _is_at_edge(self, photo: Photo, plate: Detection, quarters: int) -> bool:
         """Return whether ``plate`` is where cameras write into the picture: small, and next to an edge."""

@@ -29,7 +29,7 @@ from carsight import runtime
 from training import designs
 from training.data import Pixels
 from training.model_files import describe
-from training.plate_reader import photographed
+from training.plate_reader import views_of
 from training.plates_data import read_plates
 from training.render_plates import read_backgrounds, render, render_design
 
@@ -77,12 +77,8 @@ def draw(
     data: Path, known: Sequence[str], new: Sequence[str], drawn: int, views: int, rng: np.random.Generator
 ) -> list[Sample]:
     """Return real plates, each in ``views``, a third as many drawn ones, and ``drawn`` of each new region."""
-    samples = []
-    for plate in read_plates(data, "train"):
-        region = "br" if plate.region and plate.region.startswith("br-") else plate.region
-        for _ in range(views if region in known or region in new else 0):
-            pixels = photographed(plate.pixels, plate.corners, plate.two_rows, rng, plate.loose)
-            samples.append((pixels, region or ""))
+    real = views_of(read_plates(data, "train"), {*known, *new}, views, rng)
+    samples = [(pixels, region) for _, region, pixels in real]
     backgrounds = read_backgrounds(data)
     for number in range(len(samples) // 3):
         crop = render(rng, number % 5 == 4, backgrounds)

@@ -12,7 +12,7 @@ import json
 import pickle
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -205,6 +205,20 @@ def photographed(
         )
     pixels = spoil_plate(pixels, rng, float(rng.uniform(0.1, 0.9)))
     return rectify(pixels, jitter(corners, rng, 0.7 if loose else 1.0), two_rows, 0.0 if loose else GROW)
+
+
+def views_of(
+    plates: Sequence[Plate], regions: Container[str], views: int, rng: np.random.Generator
+) -> Iterator[tuple[Plate, str, Pixels]]:
+    """Yield the plates of ``regions``, each with its region and ``views`` times, photographed anew.
+
+    Brazil's states count as Brazil.
+    """
+    for plate in plates:
+        region = "br" if plate.region and plate.region.startswith("br-") else plate.region or ""
+        for _ in range(views if region in regions else 0):
+            pixels = photographed(plate.pixels, plate.corners, plate.two_rows, rng, plate.loose)
+            yield plate, region, pixels
 
 
 def region_classes(plates: Sequence[Plate]) -> list[str]:
@@ -453,11 +467,8 @@ class PlateReaderTask(Task[PlateReaderConfig, list[Sample]]):
         rng = np.random.default_rng(self.config.seed)
         classes = {region: i for i, region in enumerate(self.regions)}
         samples = []
-        for plate in self.training:
-            region = "br" if plate.region and plate.region.startswith("br-") else plate.region
-            for _ in range(views if region in classes else 0):
-                pixels = photographed(plate.pixels, plate.corners, plate.two_rows, rng, plate.loose)
-                samples.append((Sample(pixels, plate.text, classes[region or ""]), 2.0))
+        for plate, region, pixels in views_of(self.training, classes, views, rng):
+            samples.append((Sample(pixels, plate.text, classes[region]), 2.0))
         backgrounds = read_backgrounds(self.data)
         for number in range(drawn):
             crop = render(rng, number % 5 == 4, backgrounds)

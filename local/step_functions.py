@@ -337,8 +337,14 @@ class StepFunctions:
             .get_paginator("scan")
             .paginate(
                 TableName=table,
-                FilterExpression="begins_with(pk, :batch) AND attribute_type(finished, :null)",
-                ExpressionAttributeValues={":batch": {"S": "BATCH#"}, ":null": {"S": "NULL"}},
+                FilterExpression=(
+                    "begins_with(pk, :batch) AND (attribute_type(finished, :null) OR is_unannounced = :yes)"
+                ),
+                ExpressionAttributeValues={
+                    ":batch": {"S": "BATCH#"},
+                    ":null": {"S": "NULL"},
+                    ":yes": {"BOOL": True},
+                },
             )
         )
         for item in (item for page in pages for item in page["Items"]):

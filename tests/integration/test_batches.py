@@ -798,14 +798,14 @@ def test_an_end_that_is_told_twice_at_once_misses_nothing_that_either_has_paid(
     told = {"detail": {"name": batch, "status": "ABORTED", "redriveCount": 0}}
 
     def stored_late(put: Callable[..., Any], *arguments: Any) -> Any:
-        def told_again(announce: Callable[..., Any], *announced: Any) -> None:
+        def told_again(end: Callable[..., Any], *ended: Any, **fields: Any) -> Any:
             put(*arguments)
             with dying(Outcomes, "pay", after=True) if dies else nullcontext(), suppress(Died):
                 jobs.handle(told, Invocation())
-            announce(*announced)
+            return end(*ended, **fields)
 
         ask(pipeline, "DELETE", f"/v1/batches/{batch}")
-        with once(Announcer, "announce", told_again):
+        with once(Batches, "end", told_again):
             pipeline.drain()
         return put(*arguments)
 
@@ -887,7 +887,7 @@ def test_a_batch_that_is_stopped_while_its_list_is_checked_can_be_redriven(
     check_whole(listing, batch, images)
 
 
-@pytest.mark.parametrize("step", [(BatchJobs, "_join"), (Announcer, "announce")])
+@pytest.mark.parametrize("step", [(BatchJobs, "_join"), (Batches, "end")])
 def test_a_batch_that_is_stopped_while_its_results_are_joined_ends_and_can_be_redriven(
     pipeline: Pipeline, step: tuple[Any, str]
 ) -> None:
@@ -905,24 +905,56 @@ def test_a_batch_that_is_stopped_while_its_results_are_joined_ends_and_can_be_re
     check_whole(pipeline, batch, images)
 
 
-def test_a_batch_that_is_stopped_while_its_results_are_joined_is_announced_as_that(
-    pipeline: Pipeline,
+@pytest.mark.parametrize(
+    ("step", "state"),
+    [
+        ((BatchJobs, "_join"), "cancelled"),
+        ((Batches, "end"), "cancelled"),
+        ((Announcer, "announce"), "finished"),
+    ],
+)
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_batch_that_is_stopped_while_its_results_are_joined_is_announced_as_what_it_is(
+    pipeline: Pipeline, step: tuple[Any, str], state: str, dies: bool
 ) -> None:
-    """Whoever heard of a finished one before would take this for the same delivery."""
+    """Whoever heard of a finished one before would take a cancelled one for the same delivery."""
     _, batch = begun(pipeline, 5)
     announced: list[tuple[str, str]] = []
 
     def announces(_: Announcer, kind: str, key: str, delivery: str, detail: Any) -> None:
         announced.append((delivery, detail["state"]))
 
-    def stopped(join: Callable[..., Any], *arguments: Any) -> Any:
+    def stopped(real: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
         ask(pipeline, "DELETE", f"/v1/batches/{batch}")
-        return join(*arguments)
+        answer = real(*arguments, **more)
+        if dies:
+            raise Died
+        return answer
 
     pipeline.patch.setattr(Announcer, "announce", announces)
-    with once(BatchJobs, "_join", stopped):
+    with once(*step, stopped):
         pipeline.drain()
-    assert announced == [(batch, "cancelled")]
+    assert show(pipeline, batch)["state"] == state
+    assert announced == [(batch, state)] * (2 if dies and state == "finished" else 1)
+
+
+def test_an_end_that_cannot_be_announced_is_told_again_until_it_is(pipeline: Pipeline) -> None:
+    """Its results are there, and it cannot be redriven: whoever is told later is told of this end."""
+    _, batch = begun(pipeline, 5)
+    announced = deliveries(pipeline)
+    ask(pipeline, "DELETE", f"/v1/batches/{batch}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Announcer, "announce", Mock(side_effect=StoreUnavailable("the bus")))
+        with pytest.MonkeyPatch.context() as quiet:
+            quiet.setattr("sys.excepthook", Mock())
+            pipeline.drain()
+    assert (show(pipeline, batch)["state"], lines(pipeline, batch), announced) == ("cancelled", [], [])
+    assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 400
+    told = {"detail": {"name": batch, "status": "ABORTED", "redriveCount": 0}}
+    for _ in range(2):
+        BatchJobs(pipeline.deployment).handle(told, Invocation())
+    assert announced == [batch]
+    assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 200
 
 
 def test_stops_redrives_and_deaths_in_any_order(pipeline: Pipeline) -> None:

@@ -78,6 +78,8 @@ class Batch:
     detail: str | None = None
     """Why it has failed, for whoever submitted it."""
     redrives: int = 0
+    is_unannounced: bool = False
+    """Its end has been noted, and is to be announced."""
     version: int = 0
     """How often it has been changed: a change holds only if there was no other since it was looked at."""
     pending: int | None = None

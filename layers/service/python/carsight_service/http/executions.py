@@ -84,7 +84,8 @@ class Executions:
         """
         otherwise: State = "failed"
         # Until its end has been joined, what is open in the meter is closed, and must be no redriven child's.
-        if batch.state in ENDS.values() and batch.finished and not batch.detail:
+        is_over = batch.finished and not batch.is_unannounced
+        if batch.state in ENDS.values() and is_over and not batch.detail:
             again = self._batches.change(batch, state="running", redrives=batch.redrives + 1, finished=None)
             otherwise, batch = batch.state, again or batch
         if batch.state != "running" or not batch.redrives or not self._begin_redrive(batch, otherwise):

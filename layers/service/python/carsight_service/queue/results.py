@@ -79,13 +79,17 @@ class BatchJobs:
     def finish(self, batch_id: str, redrives: int, state: State, manifest: str = "") -> dict[str, Any]:
         """Join the results of a batch that has ended, and announce it; an end that is noted is over.
 
-        Raises whatever is our fault, and ``TryLater`` where another joins the same results.
+        Raises whatever is our fault, and ``TryLater`` where the batch is changed meanwhile.
         """
         batch = self._batches.get(batch_id)
         if batch is None or batch.redrives != redrives:
             return {"id": batch_id, "state": "redriven"}
         if not batch.finished:
             batch = self._finish(batch, state, manifest)
+        if batch.is_unannounced:
+            # By what has been noted: a worker that dies before it notes this has the same announced again.
+            self._announcer.announce("carsight.batch", batch.account, batch.delivery, self._summary(batch))
+            self._batches.change(batch, is_unannounced=False)
         self._outcomes.settle(batch)
         return {"id": batch.id, "state": batch.state, "read": batch.read, "failed": batch.failed}
 
@@ -100,14 +104,10 @@ class BatchJobs:
             for file in json.loads(self._body(self._bucket, manifest).read())["ResultFiles"]["FAILED"]:
                 self._give_up(batch, file["Key"])
         joined = self._join(replace(begun, state=state))
-        ended = self._batches.get(batch.id) or begun
-        if ended.version == begun.version:  # else another end is announced, under the same delivery id
-            # Announced before it is known to be finished: a worker that dies in between does both again.
-            self._announcer.announce("carsight.batch", batch.account, batch.delivery, self._summary(joined))
-            known = {name: getattr(joined, name) for name in ("state", "rows", "read", "failed")}
-            ended = self._batches.end(begun, **known) or self._batches.get(batch.id) or begun
-        if not ended.finished and ended.state == begun.state:  # where it was stopped, that is told, too
-            raise TryLater("another joins the same results")
+        known = {name: getattr(joined, name) for name in ("state", "rows", "read", "failed")}
+        ended = self._batches.end(begun, is_unannounced=True, **known)
+        if ended is None:
+            raise TryLater("the batch was stopped, or another joins the same results")
         return ended
 
     def _give_up(self, batch: Batch, failures: str) -> None:

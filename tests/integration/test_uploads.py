@@ -549,6 +549,14 @@ def test_an_upload_that_cannot_be_offered(pipeline: Pipeline, body: str, message
     assert message in said["message"]
 
 
+def test_an_upload_from_a_region_that_is_not_known(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    body = '{"api": "%s", "name": "a.jpg", "regions": ["US-CA", "uk", "us-xx"]}'
+    status, said = pipeline.ask(event(body % "plate", path="/v1/uploads", query=f"key={KEY}"))
+    assert (status, said["message"]) == (400, "Unknown regions: us-xx")
+    assert pipeline.ask(event(body % "vin", path="/v1/uploads", query=f"key={KEY}"))[0] == 200
+
+
 def test_an_upload_for_an_api_that_the_plan_does_not_have(pipeline: Pipeline) -> None:
     pipeline.create_key(limits={Api.VIN: None})
     body = '{"api": "vin", "name": "a.jpg"}'

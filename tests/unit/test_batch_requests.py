@@ -10,9 +10,11 @@ import tracemalloc
 
 import pytest
 
+from carsight.plate.regions import CODES
 from carsight_service.contract.api import Api
-from carsight_service.contract.errors import InvalidRequest
+from carsight_service.contract.errors import InvalidRequest, UnknownRegions
 from carsight_service.contract.lists import Row, read_rows
+from carsight_service.contract.regions import REGIONS
 from carsight_service.http.batches import parse_batch
 
 
@@ -38,6 +40,7 @@ from carsight_service.http.batches import parse_batch
         (b"image,url\n,a\nb,\n", "text/csv", {"api": ["plate"]}, ["a", "b"]),
         (b'[{"image": null, "url": "a"}]', "application/json", {"api": ["plate"]}, ["a"]),
         (b'[{"image": " ", "url": "a"}]', "application/json", {"api": ["plate"]}, ["a"]),
+        (b'[{"photo": 7, "picture": ["x"], "key": "a"}]', "application/json", {"api": ["plate"]}, ["a"]),
         (
             b"incoming/a.jpg;car\nincoming/b.jpg;photo\n",
             "text/csv",
@@ -47,6 +50,10 @@ from carsight_service.http.batches import parse_batch
         (b"No.\tPHOTO-URL\n1\ta\n", "text/csv", {"api": ["plate"]}, ["a"]),
         ("Link\nzürich\n".encode("utf-16"), "text/csv", {"api": ["plate"]}, ["zürich"]),
         ("\ufeffid;url\n1;a\n".encode("utf-16-be"), "text/csv", {"api": ["plate"]}, ["a"]),
+        ("id;url\n1;zürich\n".encode("utf-16-be"), "text/csv", {"api": ["plate"]}, ["zürich"]),
+        ("Größe;url\n1;zürich\n".encode("utf-16-le"), "text/csv", {"api": ["plate"]}, ["zürich"]),
+        ("№;url\n1;zürich\n".encode("utf-16-le"), "text/csv", {"api": ["plate"]}, ["zürich"]),
+        ('"zürich"\n'.encode("utf-16-le"), "application/jsonl", {"api": ["plate"]}, ["zürich"]),
         ("Größe;url\n2 MB;zürich\n".encode("cp1252"), "text/csv", {"api": ["plate"]}, ["zürich"]),
         (
             b"Nr.;Bild vom Tor\n1;https://x/a.jpg\n2;b.jpg\n",
@@ -128,7 +135,15 @@ def test_what_lists_look_like(
         (b"Page;Snapshot\nhttps://x/page;https://x/a.jpg\n", "text/csv", "Row 1 names no image"),
         (b"Fleet\n\nid;url\n1;a.jpg\n", "text/csv", "Lines above the names of the columns must be removed"),
         (b"Fleet, 31.3.2026\nid;url\n1;a.jpg\n", "text/csv", "Lines above the names of the columns"),
+        (
+            b"Fleet 31.3.2026\nphoto,date/time\na.jpg,1\n",
+            "text/csv",
+            "Lines above the names of the columns",
+        ),
+        (b"v1.2;;\nid;URL/key;url\n1;2;a.jpg\n", "text/csv", "Lines above the names of the columns"),
         (b"\xff\xfea", "text/csv", "UTF-16"),
+        (b"u\0r\0l\0\n\0a", "text/csv", "UTF-16"),
+        (b'[{"photo": 7}]', "application/json", "Row 1 must be"),
         (b"url\n" + b"a\n" * 10_001, "text/csv", "1 to 10000"),
         (b"a.b\n\n" * 10_001, "text/csv", "1 to 10000"),
         (b"[" + b",".join([b"{}"] * 100_000) + b"]", "application/json", "must be JSON"),
@@ -147,6 +162,28 @@ def test_a_list_that_cannot_be_read(body: bytes, content_type: str, message: str
         parse_batch(body, content_type, {"api": ["plate"]})
 
 
+@pytest.mark.parametrize(
+    ("body", "query"),
+    [
+        (b'{"images": ["a"], "regions": ["us-ca", "us-xx", "Germany"]}', {}),
+        (b'{"images": ["a"], "regions": "us-ca,us-xx,germany"}', {}),
+        (b'{"images": ["a"]}', {"regions": ["us-ca", "us-xx,germany"]}),
+        (b'{"list": "s3://b/a.csv"}', {"regions": ["us-ca,us-xx,germany"]}),
+    ],
+)
+def test_regions_that_are_not_known_are_refused_before_anything_is_read(
+    body: bytes, query: dict[str, list[str]]
+) -> None:
+    with pytest.raises(UnknownRegions) as refused:
+        parse_batch(body, "application/json", {"api": ["plate"], **query})
+    assert refused.value.regions == ("us-xx", "germany")
+    assert parse_batch(body, "application/json", {"api": ["vin"], **query}).api is Api.VIN  # which has no use
+
+
+def test_regions_are_known_as_the_engine_knows_them() -> None:
+    assert REGIONS == CODES
+
+
 def test_ids_of_data_frames() -> None:
     """Whole numbers beside a missing one are floats there, and what is missing is not a number."""
     body = b'{"url": "a", "id": 7.0}\n{"url": "b", "id": NaN, "regions": NaN}\n{"url": "c", "id": null}\n'
@@ -160,7 +197,7 @@ def test_ids_of_data_frames() -> None:
 
 
 def test_half_a_character_is_none() -> None:
-    body = b'{"api": "plate", "images": [{"url": "\\ud800", "id": "\\udfff"}], "regions": ["u\\udc00"]}'
+    body = b'{"api": "vin", "images": [{"url": "\\ud800", "id": "\\udfff"}], "regions": ["u\\udc00"]}'
     listed = parse_batch(body, "", {})
     assert (listed.rows, listed.regions) == ([Row("?", "?")], ("u?",))
     assert listed.rows[0].line()

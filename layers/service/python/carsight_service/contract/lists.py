@@ -52,6 +52,9 @@ _SEP = re.compile(r'\s*"?sep=([^"\r\n]?)', re.IGNORECASE)
 
 _GZIP = b"\x1f\x8b"
 
+_BYTES_LOOKED_AT = 64
+"""For the encoding."""
+
 _LINES_LOOKED_AT = 20
 """For the delimiter; a row may have several."""
 
@@ -98,9 +101,9 @@ def parse_row(value: object, number: int) -> Row:
     if isinstance(value, Mapping):
         # A data frame says NaN, which is unlike itself, where there is nothing.
         named = {_letters(str(name)): cell for name, cell in value.items() if cell == cell}
-    cells = filter(None, map(named.get, _IMAGE_COLUMNS))
-    image = next((cell for cell in cells if str(cell).strip()), None)
-    if not isinstance(image, str) or len(image) > MAX_ROW_CHARACTERS:
+    cells = map(named.get, _IMAGE_COLUMNS)
+    image = next((cell for cell in cells if isinstance(cell, str) and cell.strip()), "")
+    if not 1 <= len(image) <= MAX_ROW_CHARACTERS:
         raise InvalidRequest(
             f"Row {number} must be a URL or S3 key of 1 to {MAX_ROW_CHARACTERS} characters, or an object "
             "with one as its image"
@@ -133,7 +136,7 @@ def parse_regions(hints: object) -> tuple[str, ...]:
 
 
 def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
-    """Yield the rows of a list of the form ``jsonl`` or ``csv``, in UTF-8, or UTF-16 with a byte order mark.
+    """Yield the rows of a list of the form ``jsonl`` or ``csv``, in UTF-8 or UTF-16.
 
     It may be compressed by gzip. What is no UTF-8 in a CSV is taken for Windows-1252, in which spreadsheets
     save notes with umlauts. ``stream`` has ``readinto``: a file, a ``BytesIO``, or what botocore calls a
@@ -144,10 +147,8 @@ def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
         reader = io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=reader)), 1 << 18)
     number = 0
     try:
-        # Spreadsheets save "Unicode text" as UTF-16, with the mark that tells which.
-        is_wide = reader.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        encoding = "utf-16" if is_wide else "utf-8-sig"
-        errors = _AS_WINDOWS if form == "csv" and encoding != "utf-16" else "strict"
+        encoding = _encoding(reader.peek(_BYTES_LOOKED_AT)[:_BYTES_LOOKED_AT])
+        errors = _AS_WINDOWS if form == "csv" and encoding == "utf-8-sig" else "strict"
         lines = _Lines(io.TextIOWrapper(reader, encoding, errors, newline=""))
         for value in _csv_values(lines) if form == "csv" else _json_values(lines):
             number, lines.left = number + 1, lines.left + _MEAN_CHARACTERS
@@ -158,11 +159,23 @@ def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise InvalidRequest(f"The list is broken after row {number}: gzip cannot unpack it") from None
     except UnicodeDecodeError:
-        raise InvalidRequest("The list must be UTF-8, or UTF-16 with a byte order mark") from None
+        raise InvalidRequest("The list must be UTF-8 or UTF-16") from None
     except csv.Error as error:
         raise InvalidRequest(f"Not valid CSV after row {number}: {error}") from None
     if not 1 <= number <= most:
         raise InvalidRequest(f"The list must have 1 to {most} rows")
+
+
+def _encoding(head: bytes) -> str:
+    """Tell how a list is encoded by its first bytes: a spreadsheet's "Unicode text" is UTF-16.
+
+    That has a byte order mark or, in its place, the zeros of the letters, digits and signs that URLs and
+    delimiters are of.
+    """
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    zero = head.find(b"\0")
+    return "utf-8-sig" if zero < 0 else ("utf-16-be", "utf-16-le")[zero % 2]
 
 
 @dataclass
@@ -220,7 +233,7 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
         other_words = not urls and len(below) == 1 and (below[0] > 0 or not names)
         if other_words and below[0] < len(columns):
             columns[below[0]], rows = "image", chain(second, rows)
-        elif urls or (names and not any(map(_names_columns, begun))):
+        elif urls or (names and not any(_names_columns(line, below=head) for line in begun)):
             columns, rows = [*([""] * (urls[0] if urls else 0)), "image"], chain([head], second, rows)
         else:
             raise InvalidRequest(
@@ -258,7 +271,11 @@ def _names_an_image(cell: str) -> bool:
     return "/" in cell or "." in cell
 
 
-def _names_columns(line: str) -> bool:
-    """Whether a line may name the columns of those below it: a name that is known, and no image's slash."""
-    names = set(map(_letters, re.split(f"[{_DELIMITERS}]", line)))
-    return "/" not in line and not names.isdisjoint(_IMAGE_COLUMNS)
+def _names_columns(line: str, below: Sequence[str]) -> bool:
+    """Whether a line may name the columns of a list that begins with another: it has a name that is known.
+
+    And it has no image's slash, unless what it stands ``below`` is a single cell, as a title is.
+    """
+    names = list(map(_letters, re.split(f"[{_DELIMITERS}]", line)))
+    is_below_a_title = sum(map(bool, below)) == 1 < len(names)
+    return ("/" not in line or is_below_a_title) and not set(names).isdisjoint(_IMAGE_COLUMNS)

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from carsight_service.batch_store import Batch, Batches
-from carsight_service.contract.api import Api, CurrentUsage, PastUsage, UsageReport, User, Validation
+from carsight_service.contract.api import (
+    Api,
+    CurrentUsage,
+    PastUsage,
+    UsageReport,
+    User,
+    Validation,
+    region_codes,
+)
 from carsight_service.contract.errors import (
     InvalidRequest,
     MethodNotAllowed,
@@ -18,6 +26,7 @@ from carsight_service.contract.errors import (
     NotFound,
     PlanWithoutApi,
 )
+from carsight_service.contract.regions import known_regions
 from carsight_service.http import openapi, page, snapshot
 from carsight_service.http.batches import BatchAnswer, offer_list, parse_batch, submit
 from carsight_service.http.executions import Executions
@@ -182,6 +191,8 @@ def offer_upload(call: Call) -> Response:
     except ValidationError as error:
         raise InvalidRequest(_first(error)) from None
     _require_api(account, wanted.api)
+    if wanted.api is Api.PLATE:
+        known_regions(region_codes(wanted.regions))
     aws, storage = call.deployment.aws, call.deployment.storage
     offered = offer(account.profile.account, wanted, call.request_id, aws, storage)
     return respond(200, offered.model_dump(mode="json"))

@@ -22,6 +22,7 @@ from carsight_service.batch_store import RESULTS, Batch, Batches, Kind, State
 from carsight_service.contract.api import Api, bounded_json
 from carsight_service.contract.errors import InvalidRequest, StoreUnavailable
 from carsight_service.contract.lists import Row, parse_regions, parse_row, read_rows
+from carsight_service.contract.regions import known_regions
 from carsight_service.http.executions import Executions, List
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def parse_batch(body: bytes, content_type: str, query: Mapping[str, Sequence[str
     """Read a request: ``{"api", "images"}``, ``{"api", "list"}``, or a list alone with ``?api=`` beside.
 
     A list alone is JSON, JSON Lines or CSV. ``regions``, in the object or the query, are hints for all rows.
-    Raises ``InvalidRequest`` where there are no images, too many, or one that can be neither URL nor key.
+    Raises ``InvalidRequest`` where there are no images, too many, or one that can be neither URL nor key, and
+    ``UnknownRegions``.
     """
     kind = content_type.lower()
     asked: Mapping[str, Any] = {}
@@ -81,8 +83,9 @@ def parse_batch(body: bytes, content_type: str, query: Mapping[str, Sequence[str
     apis = [*([asked["api"]] if asked.get("api") is not None else []), *query.get("api", ())]
     if not apis or any(api not in tuple(Api) for api in apis):
         raise InvalidRequest(f"api must be {' or '.join(Api)}")
-    hints = asked.get("regions", list(query.get("regions", ())))
-    return BatchRequest(Api(apis[0]), rows, parse_regions(hints), address)
+    api = Api(apis[0])
+    regions = parse_regions(asked.get("regions", list(query.get("regions", ()))))
+    return BatchRequest(api, rows, known_regions(regions) if api is Api.PLATE else regions, address)
 
 
 def _json_object(body: bytes) -> Mapping[str, Any]:

@@ -15,7 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from carsight_service.contract.api import Api
-from carsight_service.contract.errors import IdempotencyKeyReused, InvalidRequest, NotFound, PlanWithoutApi
+from carsight_service.contract.errors import (
+    IdempotencyKeyReused,
+    InvalidRequest,
+    NotFound,
+    PlanWithoutApi,
+    UnknownRegions,
+)
 
 if TYPE_CHECKING:
     from carsight_service.contract.errors import ServiceError
@@ -182,7 +188,11 @@ ROUTES: Sequence[Route] = (
         "offerUpload",
         "A form to send one photo to S3 with, and where its reading will be",
         "UploadOffer",
-        errors=lambda: [InvalidRequest("name: Field required"), PlanWithoutApi()],
+        errors=lambda: [
+            InvalidRequest("name: Field required"),
+            UnknownRegions(["us-xx"]),
+            PlanWithoutApi(),
+        ],
         body="Upload",
     ),
     _single(
@@ -192,7 +202,12 @@ ROUTES: Sequence[Route] = (
         "submitBatch",
         "Have a list of images read in the background",
         "BatchAnswer",
-        errors=lambda: [InvalidRequest("api must be plate or vin"), PlanWithoutApi(), IdempotencyKeyReused()],
+        errors=lambda: [
+            InvalidRequest("api must be plate or vin"),
+            UnknownRegions(["us-xx"]),
+            PlanWithoutApi(),
+            IdempotencyKeyReused(),
+        ],
         body="Batch",
         parameters=("api", "idempotency-key"),
     ),

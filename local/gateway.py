@@ -21,7 +21,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request
 
 from carsight_service.aws.lambda_types import Event, Response
-from carsight_service.contract.errors import ImageTooLarge
+from carsight_service.contract.errors import ImageTooLarge, InvalidRequest
 from carsight_service.http.responses import refuse, respond
 from carsight_service.settings import Links
 
@@ -42,6 +42,8 @@ Handler = Callable[[Event, "LambdaContext"], Response]
 
 class _Quiet(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
+    timeout = 30
+    """Seconds that a caller may send nothing, as at API Gateway."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         pass
@@ -157,7 +159,11 @@ class Gateway:
             if self._is_ready():
                 return respond(200, {"success": True, "status": "ready"})
             return respond(503, {"success": False, "status": "the embedded stores do not answer"})
-        body = _read(request)
+        try:
+            body = _read(request)
+        except OSError:  # what sends too slowly, too
+            broken = InvalidRequest("The body does not end, or its chunks are none")
+            return refuse(broken, uuid.uuid4().hex[:16], Links())
         route, function = self._route(request.method, request.path)
         event = to_event(request, route, body or b"")
         if body is None or len(event["body"]) > LAMBDA_BYTES:

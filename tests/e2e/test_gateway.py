@@ -148,3 +148,14 @@ def test_a_browser_may_ask(gateway: Running) -> None:
     assert response.status == 204
     assert response.getheader("access-control-allow-origin") == "*"
     assert "POST" in (response.getheader("access-control-allow-methods") or "")
+
+
+def test_chunks_that_are_none_are_refused(gateway: Running) -> None:
+    connection = HTTPConnection(urlsplit(gateway.url).netloc, timeout=10)
+    connection.putrequest("POST", "/platerecognition?key=demo")
+    connection.putheader("Transfer-Encoding", "chunked")
+    connection.endheaders(b"zz\r\nhello\r\n0\r\n\r\n")
+    response = connection.getresponse()
+    answer = json.loads(response.read())
+    connection.close()
+    assert (response.status, answer["success"], answer["code"]) == (400, False, "invalid_request")

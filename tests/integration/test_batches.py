@@ -1366,6 +1366,11 @@ def test_a_list_that_is_refused_at_once(listing: Pipeline) -> None:
     assert not [name for name in listing.names() if "batches/" in name]
 
 
+def test_an_address_with_half_a_character_is_refused(listing: Pipeline) -> None:
+    for address in (f"s3://{UPLOADS}/\ud800.csv", f"s3://{UPLOADS}/\ud800/", "s3://\ud800/a.csv"):
+        assert send(listing, address)[0] == 400
+
+
 def test_a_bucket_that_does_not_answer_is_a_503(listing: Pipeline) -> None:
     address = put_list(listing, "list.jsonl", b'"a.jpg"')
     busy = ClientError(

@@ -21,7 +21,7 @@ from carsight_service.aws.signed import failure
 from carsight_service.batch_store import RESULTS, Batch, Batches, Kind, State
 from carsight_service.contract.api import Api, bounded_json
 from carsight_service.contract.errors import InvalidRequest, StoreUnavailable
-from carsight_service.contract.lists import Row, parse_regions, parse_row, read_rows
+from carsight_service.contract.lists import Row, parse_regions, parse_row, read_rows, whole
 from carsight_service.contract.regions import known_regions
 from carsight_service.http.executions import Executions, List
 
@@ -85,7 +85,7 @@ def parse_batch(body: bytes, content_type: str, query: Mapping[str, Sequence[str
         raise InvalidRequest(f"api must be {' or '.join(Api)}")
     api = Api(apis[0])
     regions = parse_regions(asked.get("regions", list(query.get("regions", ()))))
-    return BatchRequest(api, rows, known_regions(regions) if api is Api.PLATE else regions, address)
+    return BatchRequest(api, rows, known_regions(regions) if api is Api.PLATE else regions, whole(address))
 
 
 def _json_object(body: bytes) -> Mapping[str, Any]:

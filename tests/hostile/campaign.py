@@ -49,8 +49,6 @@ HANG_SECONDS = 45.0
 STOPPED_SHARE = 0.02
 """How many calls find a store that cannot be reached."""
 
-_PAGES = ("/", "/docs", "/openapi.yaml")
-
 
 @dataclass
 class Outcome:

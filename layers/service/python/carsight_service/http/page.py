@@ -27,13 +27,13 @@ _KEPT_SECONDS = 86_400
 @cache
 def index() -> Response:
     """``/``: a page to read photos on. The key that is typed there stays in its tab."""
-    return _document("index.html", css="page.css", js="page.js", images="blob: data:")
+    return _document("index.html", "page.js", "blob: data:", css="page.css")
 
 
 @cache
 def docs() -> Response:
     """``/docs``: the API as ``/openapi.json`` describes it, to be read and tried."""
-    return _document("docs.html", js="docs.js", images="data:", own_files=True)
+    return _document("docs.html", "docs.js", "data:", own_files=True)
 
 
 @cache
@@ -48,16 +48,14 @@ def docs_style() -> Response:
     return _packed("swagger-ui.css.gz", "text/css; charset=utf-8")
 
 
-def _document(
-    name: str, css: str | None = None, js: str | None = None, images: str = "", own_files: bool = False
-) -> Response:
+def _document(name: str, js: str, images: str, css: str = "", own_files: bool = False) -> Response:
     """Make the document ``name`` with its style and script, and a policy that allows no others."""
     html = (_FOLDER / name).read_text(encoding="utf-8")
     own = " 'self'" if own_files else ""
     policy = ["default-src 'none'", "connect-src 'self'", f"img-src {images}"]
     for directive, slot, part in (("style-src", "/*css*/", css), ("script-src", "/*js*/", js)):
         hashed = ""
-        if part is not None:
+        if part:
             text = (_FOLDER / part).read_text(encoding="utf-8")
             html = html.replace(slot, text)
             hashed = f" 'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -454,9 +454,14 @@ def test_a_retry_is_answered_though_the_limit_is_reached(service: Service, path:
 
 
 @routes
-@pytest.mark.parametrize("name", ["camera_id", "timestamp", "regions"])
-def test_what_is_repeated_in_an_answer_is_short(service: Service, path: str, api: Api, name: str) -> None:
-    body = form((name, "x" * 300), ("upload", PHOTO))
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("camera_id", "x" * 300), ("timestamp", "x" * 300), ("regions", "x" * 300), ("regions", "de," * 999)],
+)
+def test_what_is_repeated_in_an_answer_is_short(
+    service: Service, path: str, api: Api, name: str, value: str
+) -> None:
+    body = form((name, value), ("upload", PHOTO))
     reply = refused(service, path, api, body=body, content_type=MULTIPART)
     assert (reply.status, reply.body["code"]) == (400, "invalid_request")
     assert name in reply.body["message"]

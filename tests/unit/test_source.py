@@ -23,6 +23,7 @@ from carsight_service.contract.api import MAX_IMAGE_BYTES
 from carsight_service.contract.errors import (
     ImageTooLarge,
     InvalidImage,
+    InvalidRequest,
     StoreUnavailable,
     envelope,
 )
@@ -808,7 +809,11 @@ def outcome(body: str, content_type: str, is_base64: bool) -> object:
             image = load(image)
         except (InvalidImage, ImageTooLarge) as error:
             image = type(error), error.detail
-    return request.source, image, request.key, request.regions, request.fingerprint()
+    try:
+        asked: object = request.regions, request.fingerprint()
+    except InvalidRequest as error:
+        asked = error.message
+    return request.source, image, request.key, asked
 
 
 @pytest.mark.parametrize("is_base64", [False, True])

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from carsight_service.contract.api import IMAGE_FIELDS, Api
+from carsight_service.contract.api import IMAGE_FIELDS, Api, region_codes
 
 if TYPE_CHECKING:
     from carsight.photo import ImageError
@@ -154,13 +154,16 @@ class UnknownRegions(ServiceError):
         super().__init__()
 
 
-def checked_regions(regions: Sequence[str]) -> tuple[str, ...]:
-    """Return ``regions`` where they can be codes at all. Raises ``InvalidRequest`` otherwise."""
-    if len(regions) > MAX_REGIONS or any(len(code) > MAX_REGION_CHARACTERS for code in regions):
+def checked_regions(hints: Sequence[str]) -> tuple[str, ...]:
+    """Return the codes in ``hints`` (``region_codes``). Raises ``InvalidRequest`` where they can be none."""
+    # Megabytes of them, or some in each of many rows, would take seconds.
+    is_long = sum(map(len, hints)) + len(hints) > 4 * MAX_REGIONS * MAX_REGION_CHARACTERS
+    codes = () if is_long else region_codes(hints)
+    if is_long or len(codes) > MAX_REGIONS or any(len(code) > MAX_REGION_CHARACTERS for code in codes):
         raise InvalidRequest(
             f"regions takes at most {MAX_REGIONS} codes of at most {MAX_REGION_CHARACTERS} characters"
         )
-    return tuple(regions)
+    return codes
 
 
 class RequestInProgress(ServiceError):

@@ -15,7 +15,6 @@ from carsight_service.contract.errors import (
     MissingKey,
     NotFound,
     ServiceError,
-    checked_regions,
 )
 from carsight_service.http.request import Request, parse_request, request_id_of
 from carsight_service.http.responses import refuse, respond
@@ -125,7 +124,7 @@ class Endpoint:
         log_fields["source"] = request.source and type(request.source).__name__.removesuffix("Source").lower()
         if request.source is None:
             raise MissingImage(self._api)
-        regions = checked_regions(request.regions)
+        regions = request.regions
         if self._api is Api.PLATE:
             _ = request.plate_options  # refuses invalid options before anything is fetched
         for name, value in (("camera_id", request.camera_id), ("timestamp", request.timestamp)):

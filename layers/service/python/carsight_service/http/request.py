@@ -19,8 +19,8 @@ from hashlib import sha256
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from carsight_service.contract.api import IMAGE_FIELDS, MAX_IMAGE_BYTES, region_codes
-from carsight_service.contract.errors import MAX_REGIONS, InvalidRequest
+from carsight_service.contract.api import IMAGE_FIELDS, MAX_IMAGE_BYTES
+from carsight_service.contract.errors import InvalidRequest, checked_regions
 from carsight_service.images import (
     Base64Source,
     BytesSource,
@@ -139,9 +139,9 @@ class Request:
 
     @cached_property
     def regions(self) -> tuple[str, ...]:
-        """Region codes that the caller expects, as sent but in lower case."""
+        """Region codes that the caller expects, as sent but in lower case. Raises ``InvalidRequest``."""
         hints = (*self.query.get("regions", ()), *self._fields.get("regions", ()))
-        return region_codes(_text(hint)[: 20 * MAX_REGIONS] for hint in hints)
+        return checked_regions(list(map(_text, hints)))
 
     @cached_property
     def camera_id(self) -> str | None:

@@ -12,16 +12,14 @@ import shlex
 import signal
 import socket
 import sys
-import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from local.gateway import Gateway, import_handler, quiet_server
+from local.gateway import Gateway, import_handler, serving
 from local.step_functions import MACHINE_ARN, StepFunctions, machine_of
-from local.step_functions import serve as serve_machine
 from local.stores import answer, credentials, queue_url, serve
 from local.template import create_table, read_template
 from local.worker import Worker, create_buckets
@@ -132,15 +130,11 @@ def main() -> None:
         worker = Worker(template, environment)
         # Its client is made when a batch is first sent.
         machine = _machine(template)
-        os.environ["AWS_ENDPOINT_URL_SFN"] = stack.enter_context(serve_machine(machine))
+        os.environ["AWS_ENDPOINT_URL_SFN"] = stack.enter_context(serving(0, machine))
         machine.end_what_was_interrupted(TABLE)
         profile = _seed()
         gateway = Gateway(template, lambda: answer(environment["AWS_ENDPOINT_URL"]))
-        server = quiet_server(port, gateway)
-        url = f"http://127.0.0.1:{server.port}"
-        serving = threading.Thread(target=server.serve_forever, daemon=True)
-        serving.start()
-        stack.callback(server.shutdown)
+        url = stack.enter_context(serving(port, gateway))
         stack.enter_context(worker)
         ENDPOINT.parent.mkdir(exist_ok=True)
         ENDPOINT.write_text(

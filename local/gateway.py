@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import json
 import sys
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
@@ -56,6 +58,18 @@ def quiet_server(port: int, application: WSGIApplication) -> BaseWSGIServer:
     # either if this did not wait at all.
     server.socket.settimeout(0.1)
     return server
+
+
+@contextmanager
+def serving(port: int, application: WSGIApplication) -> Iterator[str]:
+    """Answer requests on ``port``, a free one for 0, until the block is left; yield the address."""
+    server = quiet_server(port, application)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @dataclass(slots=True)

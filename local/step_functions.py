@@ -11,6 +11,7 @@ import io
 import json
 import random
 import re
+import shutil
 import sys
 import tempfile
 import threading
@@ -18,8 +19,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -29,7 +29,8 @@ import boto3
 from botocore.exceptions import ClientError
 from jsonata.jsonata import Jsonata
 
-from local.gateway import LambdaContext, quiet_server
+from carsight_service.queue.outcomes import fetched_ahead
+from local.gateway import LambdaContext
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -41,29 +42,19 @@ DATA_BYTES = 256 * 1024
 
 MACHINE_ARN = "arn:aws:states:us-east-1:123456789012:stateMachine:carsight-local-batches"
 
-Function = Callable[[Any, float], Any]
-"""A Lambda function: an event and the seconds that it may take, and what it answers."""
+Function = Callable[[Any], Any]
+"""A Lambda function: an event, and what it answers."""
 
-_FIELDS: Mapping[str, set[str]] = {
-    "Choice": {"Choices", "Default"},
-    "Succeed": set(),
-    "Task": {"Resource", "Arguments", "Output", "TimeoutSeconds", "Retry", "Next", "End"},
-    "Map": {
-        *(
-            "Label",
-            "ItemReader",
-            "ItemSelector",
-            "ItemBatcher",
-            "MaxConcurrency",
-            "ToleratedFailurePercentage",
-        ),
-        *("ItemProcessor", "ResultWriter", "Next", "End"),
-    },
+_FIELDS: Mapping[str, str] = {
+    "Choice": "Choices Default",
+    "Succeed": "",
+    "Task": "Resource Arguments Output TimeoutSeconds Retry Next End",
+    "Map": "Label ItemReader ItemSelector ItemBatcher ItemProcessor ResultWriter MaxConcurrency "
+    "ToleratedFailurePercentage Next End",
 }
 _LAMBDA = "arn:aws:states:::lambda:invoke"
 
-
-_COUNTS = ("pending", "running", "succeeded", "failed", "timedOut", "aborted", "total", "resultsWritten")
+_COUNTS = ("pending", "running", "succeeded", "failed", "total")
 
 
 class StateFailed(Exception):
@@ -83,11 +74,9 @@ class MapRun:
     """The children of one map, by their place."""
 
     arn: str
-    folder: str
     succeeded: set[int] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTS, 0))
-    files: list[dict[str, Any]] = field(default_factory=list)
-    """What has succeeded, as the manifest names it."""
+    """Of rows."""
 
 
 @dataclass(eq=False)
@@ -103,7 +92,6 @@ class Execution:
     token: str = ""
     """Of the last redrive."""
     run: MapRun | None = None
-    started: float = field(default_factory=time.time)
 
 
 def read_definition(template: Mapping[str, Any], machine: str, values: Mapping[str, str]) -> dict[str, Any]:
@@ -130,9 +118,7 @@ def machine_of(
     """Return the template's state machine over the ``handlers`` of its functions, by their names there."""
     resources, functions = template["Resources"], {}
     for name, handler in handlers.items():
-        functions[name] = partial(
-            _invoke, name, handler, float(resources[name]["Properties"].get("Timeout", 28))
-        )
+        functions[name] = partial(_invoke, handler, name, resources[name]["Properties"]["Timeout"])
     defaults = {name: str(about["Default"]) for name, about in template["Parameters"].items()}
     (machine,) = (name for name, one in resources.items() if one["Type"] == "AWS::Serverless::StateMachine")
 
@@ -147,17 +133,15 @@ def machine_of(
     )
 
 
-def _invoke(
-    name: str, handler: Callable[[Any, LambdaContext], Any], timeout: float, event: Any, _: float
-) -> Any:
-    return handler(event, LambdaContext.of(name, timeout))
+def _invoke(handler: Callable[[Any, LambdaContext], Any], name: str, seconds: int, event: Any) -> Any:
+    return handler(event, LambdaContext.of(name, float(seconds)))
 
 
 def _try_thrice(function: Function, event: Any) -> None:
     """Invoke a function as Lambda does where nobody waits for its answer."""
     for attempt in range(3):
         try:
-            function(event, 0.0)
+            function(event)
         except Exception:
             if attempt == 2:
                 sys.excepthook(*sys.exc_info())
@@ -165,24 +149,18 @@ def _try_thrice(function: Function, event: Any) -> None:
             return
 
 
-@contextmanager
-def serve(machine: StepFunctions) -> Iterator[str]:
-    """Answer requests for ``machine`` until the block is left; yield the address."""
-    server = quiet_server(0, machine)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 def _refuse_what_is_not_known(states: Mapping[str, Any]) -> None:
     for name, state in states.items():
-        unknown = set(state) - {"Type", "Comment"} - _FIELDS[state["Type"]]
+        unknown = set(state) - {"Type", "Comment", *_FIELDS[state["Type"]].split()}
         if unknown:
             raise ValueError(f"{name}: {', '.join(sorted(unknown))} is not known here")
+        if state["Type"] == "Task" and (
+            state["Resource"] != _LAMBDA
+            or [retry["ErrorEquals"] for retry in state["Retry"]] != [["States.ALL"]]
+        ):
+            raise ValueError(
+                f"{name}: only functions, and the same patience with every error, are known here"
+            )
         if state["Type"] == "Map":
             _refuse_what_is_not_known(state["ItemProcessor"]["States"])
 
@@ -238,7 +216,7 @@ class StepFunctions:
             execution = Execution(arn, name, self._definition["StartAt"], json.loads(input))
             self._executions[arn] = execution
             self._begin(execution)
-        return {"executionArn": arn, "startDate": self._executions[arn].started}
+        return {"executionArn": arn, "startDate": time.time()}
 
     def stop_execution(self, *, executionArn: str, cause: str = "") -> dict[str, Any]:  # noqa: N803
         """Begin no more children of an execution."""
@@ -263,46 +241,19 @@ class StepFunctions:
     def describe_execution(self, *, executionArn: str) -> dict[str, Any]:  # noqa: N803
         """Say how an execution stands, and how often it was redriven."""
         execution = self._find(executionArn)
-        return {
-            "executionArn": executionArn,
-            "stateMachineArn": executionArn.replace(":execution:", ":stateMachine:").rpartition(":")[0],
-            "name": execution.name,
-            "status": execution.status,
-            "startDate": execution.started,
-            "redriveCount": execution.redrives,
-        }
+        return {"executionArn": executionArn, "status": execution.status, "redriveCount": execution.redrives}
 
     def list_map_runs(self, *, executionArn: str) -> dict[str, Any]:  # noqa: N803
         """Say which map an execution runs."""
-        execution = self._find(executionArn)
-        runs = [execution.run] if execution.run else []
-        return {
-            "mapRuns": [
-                {
-                    "executionArn": executionArn,
-                    "mapRunArn": run.arn,
-                    "stateMachineArn": run.arn.rpartition("/")[0],
-                    "startDate": execution.started,
-                }
-                for run in runs
-            ]
-        }
+        run = self._find(executionArn).run
+        return {"mapRuns": [{"executionArn": executionArn, "mapRunArn": run.arn}] if run else []}
 
     def describe_map_run(self, *, mapRunArn: str) -> dict[str, Any]:  # noqa: N803
         """Say how far a map is."""
         for execution in self._executions.values():
             if execution.run and execution.run.arn == mapRunArn:
-                return {
-                    "mapRunArn": mapRunArn,
-                    "executionArn": execution.arn,
-                    "status": execution.status,
-                    "startDate": execution.started,
-                    "maxConcurrency": self._at_once,
-                    "toleratedFailurePercentage": 0.0,
-                    "toleratedFailureCount": 0,
-                    "itemCounts": execution.run.counts,
-                    "executionCounts": execution.run.counts,
-                }
+                about = {"mapRunArn": mapRunArn, "executionArn": execution.arn, "status": execution.status}
+                return {**about, "itemCounts": execution.run.counts}
         raise _error("ResourceNotFound", mapRunArn, "DescribeMapRun")
 
     def _find(self, arn: str) -> Execution:
@@ -317,17 +268,11 @@ class StepFunctions:
         try:
             status, answer = "200 OK", getattr(self, operation)(**arguments)
         except ClientError as error:
-            status, answer = (
-                "400 Bad Request",
-                {
-                    "__type": error.response["Error"]["Code"],
-                    "message": error.response["Error"]["Message"],
-                },
-            )
+            refused = error.response["Error"]
+            status, answer = "400 Bad Request", {"__type": refused["Code"], "message": refused["Message"]}
         body = json.dumps(answer).encode()
-        start_response(
-            status, [("content-type", "application/x-amz-json-1.0"), ("content-length", str(len(body)))]
-        )
+        kind = ("content-type", "application/x-amz-json-1.0")
+        start_response(status, [kind, ("content-length", str(len(body)))])
         return [body]
 
     def end_what_was_interrupted(self, table: str) -> None:
@@ -384,15 +329,11 @@ class StepFunctions:
             if execution.status != "RUNNING":
                 raise Stopped
             state = self._definition["States"][execution.state]
-            context = {
-                "Execution": {
-                    "Id": execution.arn,
-                    "Name": execution.name,
-                    "RedriveCount": execution.redrives,
-                },
-                "State": {"Name": execution.state, "RetryCount": 0},
+            about = {"Name": execution.name, "RedriveCount": execution.redrives}
+            states = {
+                "input": execution.data,
+                "context": {"Execution": about, "State": {"RetryCount": 0}},
             }
-            states = {"input": execution.data, "context": context}
             if state["Type"] == "Choice":
                 execution.state = next(
                     (one["Next"] for one in state["Choices"] if evaluate(one["Condition"], states) is True),
@@ -413,114 +354,76 @@ class StepFunctions:
 
     def _task(self, execution: Execution, state: Mapping[str, Any], states: dict[str, Any]) -> Any:
         """Invoke a function, again and again as the state says."""
-        assert state["Resource"] == _LAMBDA
-        tried: dict[int, int] = {}
+        (retry,) = state["Retry"]
+        tried = states["context"]["State"]
         while True:
             try:
                 arguments = evaluate(state["Arguments"], states)
-                answer = self._functions[arguments["FunctionName"]](
-                    _transferred(arguments["Payload"]), float(state["TimeoutSeconds"])
-                )
+                answer = self._functions[arguments["FunctionName"]](_transferred(arguments["Payload"]))
                 return evaluate(state["Output"], {**states, "result": {"Payload": _transferred(answer)}})
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # a worker that dies is an error of its function
-                name = error.name if isinstance(error, StateFailed) else type(error).__name__
-                index, retrier = next(
-                    (
-                        (index, retrier)
-                        for index, retrier in enumerate(state["Retry"])
-                        if {name, "States.ALL"} & set(retrier["ErrorEquals"])
-                    ),
-                    (-1, {"MaxAttempts": 0}),
-                )
-                attempt = tried.get(index, 0)
-                if attempt == retrier["MaxAttempts"]:
+                if tried["RetryCount"] == retry["MaxAttempts"]:
+                    name = error.name if isinstance(error, StateFailed) else type(error).__name__
                     raise StateFailed(name, str(error)) from error
-            tried[index] = attempt + 1
-            longest = min(
-                retrier["IntervalSeconds"] * retrier["BackoffRate"] ** attempt, retrier["MaxDelaySeconds"]
-            )
-            self._sleep(random.uniform(0, longest))
+            seconds = retry["IntervalSeconds"] * retry["BackoffRate"] ** tried["RetryCount"]
+            self._sleep(random.uniform(0, min(seconds, retry["MaxDelaySeconds"])))
             if execution.status != "RUNNING":
                 raise Stopped
-            states["context"]["State"]["RetryCount"] += 1
+            tried["RetryCount"] += 1
 
     # -- a map -----------------------------------------------------------------------------------------------
 
     def _map(self, execution: Execution, state: Mapping[str, Any], states: dict[str, Any]) -> Any:
+        """Run the children of a map that have not succeeded yet, a few at a time."""
         writer = evaluate(state["ResultWriter"]["Arguments"], states)
         if execution.run is None:
-            identity = str(uuid.uuid4())
             machine = execution.arn.replace(":execution:", ":mapRun:").rpartition(":")[0]
-            arn = f"{machine}/{state['Label']}:{identity}"
-            execution.run = MapRun(arn, f"{writer['Prefix']}/{identity}")
+            execution.run = MapRun(f"{machine}/{state['Label']}:{uuid.uuid4()}")
         run = execution.run
-        run.counts = dict.fromkeys(_COUNTS, 0)
-        with tempfile.TemporaryFile() as rows, tempfile.TemporaryFile() as failures:
+        counts = run.counts = dict.fromkeys(_COUNTS, 0)
+        child = partial(self._child, execution, state)
+        at_once = min(self._at_once, evaluate(state["MaxConcurrency"], states))
 
-            def take(children: deque[tuple[int, Any, Future[Any]]]) -> None:
-                number, child, future = children.popleft()
-                size = len(child["Items"])
-                try:
-                    result = future.result()
-                except StateFailed as failed:
-                    run.counts["running"] -= size
-                    record = {"Input": json.dumps(child), "Error": failed.name, "Cause": failed.cause}
-                    failures.write(json.dumps({**record, "Status": "FAILED"}).encode() + b"\n")
-                    run.counts["failed"] += size
+        def waiting() -> Iterator[tuple[int, Any]]:
+            for number, data in enumerate(self._batches(state, states)):
+                counts["total"] += len(data["Items"])
+                if number in run.succeeded:
+                    counts["succeeded"] += len(data["Items"])
+                elif execution.status != "RUNNING":
                     return
-                for row in result if isinstance(result, list) else [result]:
-                    rows.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-                run.counts["running"] -= size
-                run.succeeded.add(number)
-                run.counts["succeeded"] += size
+                else:
+                    counts["running"] += len(data["Items"])
+                    yield number, data
 
-            try:
-                self._children(execution, run, state, states, take)
-            finally:
-                manifest = self._write(run, writer["Bucket"], rows, failures)
-        if run.counts["failed"] * 100 > state["ToleratedFailurePercentage"] * run.counts["total"]:
-            raise StateFailed("States.ExceedToleratedFailureThreshold", f"{run.counts['failed']} rows")
+        with (
+            tempfile.TemporaryFile() as failures,
+            closing(fetched_ahead(child, waiting(), at_once)) as children,
+        ):
+            for (number, data), future in children:
+                try:
+                    future.result()
+                    run.succeeded.add(number)
+                    outcome = "succeeded"
+                except StateFailed as failed:
+                    record = {"Input": json.dumps(data), "Error": failed.name, "Cause": failed.cause}
+                    failures.write(json.dumps({**record, "Status": "FAILED"}).encode() + b"\n")
+                    outcome = "failed"
+                counts["running"] -= len(data["Items"])
+                counts[outcome] += len(data["Items"])
+            if execution.status != "RUNNING":
+                raise Stopped
+            manifest = self._write(run, writer, failures)
+        if counts["failed"] * 100 > state["ToleratedFailurePercentage"] * counts["total"]:
+            raise StateFailed("States.ExceedToleratedFailureThreshold", f"{counts['failed']} rows")
         details = {"Bucket": writer["Bucket"], "Key": manifest}
         return {"MapRunArn": run.arn, "ResultWriterDetails": details}
 
-    def _children(
-        self,
-        execution: Execution,
-        run: MapRun,
-        state: Mapping[str, Any],
-        states: dict[str, Any],
-        take: Callable[[deque[tuple[int, Any, Future[Any]]]], None],
-    ) -> None:
-        """Run the children of a map that have not succeeded yet; ``take`` has the oldest that are running."""
+    def _child(self, execution: Execution, state: Mapping[str, Any], numbered: tuple[int, Any]) -> Any:
         processor = state["ItemProcessor"]
-        child_state = processor["States"][processor["StartAt"]]
-        ahead: deque[tuple[int, Any, Future[Any]]] = deque()
-        at_once = min(self._at_once, evaluate(state["MaxConcurrency"], states))
-
-        def child_of(data: Any) -> Any:
-            name = f"{execution.arn.replace(':execution:', ':express:')}/{state['Label']}:{uuid.uuid4()}"
-            context = {"Execution": {"Id": name}, "State": {"Name": processor["StartAt"], "RetryCount": 0}}
-            return self._task(execution, child_state, {"input": data, "context": context})
-
-        with ThreadPoolExecutor(at_once) as pool:
-            for number, data in enumerate(self._batches(state, states)):
-                size = len(data["Items"])
-                run.counts["total"] += size
-                if number in run.succeeded:
-                    run.counts["succeeded"] += size
-                    continue
-                while len(ahead) >= at_once:
-                    take(ahead)
-                if execution.status != "RUNNING":
-                    break
-                run.counts["running"] += size
-                ahead.append((number, data, pool.submit(child_of, data)))
-            while ahead:
-                take(ahead)
-        if execution.status != "RUNNING":
-            raise Stopped
+        states = {"input": numbered[1], "context": {"State": {"RetryCount": 0}}}
+        return self._task(execution, processor["States"][processor["StartAt"]], states)
 
     def _batches(self, state: Mapping[str, Any], states: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield what the children are handed: so many items, and what all of them are told."""
@@ -553,8 +456,7 @@ class StepFunctions:
         body = self._s3.get_object(**arguments)["Body"]
         if kind == "JSONL":
             with tempfile.TemporaryFile() as file:  # the reading may take hours
-                for part in body.iter_chunks(1 << 20):
-                    file.write(part)
+                shutil.copyfileobj(body, file)
                 file.seek(0)
                 for line in file:
                     item = json.loads(line)
@@ -566,18 +468,17 @@ class StepFunctions:
         else:
             raise ValueError(f"{kind} is not known here")
 
-    def _write(self, run: MapRun, bucket: str, rows: Any, failures: Any) -> str:
-        """Write the results of the children that have just run; return the manifest's key."""
-        named: dict[str, list[Any]] = {"FAILED": [], "PENDING": [], "SUCCEEDED": run.files}
-        for kind, file in (("SUCCEEDED", rows), ("FAILED", failures)):
-            if size := file.tell():
-                file.seek(0)
-                key = f"{run.folder}/{kind}_{len(named[kind])}.jsonl"
-                self._s3.put_object(Bucket=bucket, Key=key, Body=file)
-                named[kind].append({"Key": key, "Size": size})
-        manifest = {"DestinationBucket": bucket, "MapRunArn": run.arn, "ResultFiles": named}
-        key = f"{run.folder}/manifest.json"
-        self._s3.put_object(Bucket=bucket, Key=key, Body=json.dumps(manifest).encode())
+    def _write(self, run: MapRun, writer: Mapping[str, str], failures: Any) -> str:
+        """Write which children have failed, which is all that is read; return the manifest's key."""
+        folder = f"{writer['Prefix']}/{run.arn.rpartition(':')[2]}"
+        named: dict[str, list[Any]] = {"FAILED": [], "PENDING": [], "SUCCEEDED": []}
+        if size := failures.tell():
+            failures.seek(0)
+            named["FAILED"].append({"Key": f"{folder}/FAILED_0.jsonl", "Size": size})
+            self._s3.put_object(Bucket=writer["Bucket"], Key=f"{folder}/FAILED_0.jsonl", Body=failures)
+        manifest = {"DestinationBucket": writer["Bucket"], "MapRunArn": run.arn, "ResultFiles": named}
+        key = f"{folder}/manifest.json"
+        self._s3.put_object(Bucket=writer["Bucket"], Key=key, Body=json.dumps(manifest).encode())
         return key
 
 

@@ -133,7 +133,9 @@ def test_no_route_ends_with_a_slash(resources: dict[str, Resource]) -> None:
     assert not [path for path in served(resources) if path.endswith("/")]
 
 
-def test_the_access_log_holds_no_query_string_and_nothing_that_breaks_its_json(template: dict[str, Any]) -> None:
+def test_the_access_log_holds_no_query_string_and_nothing_that_breaks_its_json(
+    template: dict[str, Any],
+) -> None:
     log = template["Resources"]["Api"]["Properties"]["AccessLogSettings"]["Format"]
     fields = json.loads(log)
     assert set(fields.values()) == {

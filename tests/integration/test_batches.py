@@ -26,7 +26,7 @@ from arro3.io import read_parquet, write_parquet
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from carsight_service.aws.storage import Photo, Storage
-from carsight_service.batch_store import Batches
+from carsight_service.batch_store import ENDS, Batches
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import StoreUnavailable
 from carsight_service.http.account import AccountEndpoint
@@ -957,6 +957,18 @@ def test_an_end_that_cannot_be_announced_is_told_again_until_it_is(pipeline: Pip
     assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 200
 
 
+def crossed_by(something: Callable[[], None], real: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``real`` with ``something`` happening before it and behind it."""
+
+    def step(*arguments: Any, **more: Any) -> Any:
+        something()
+        answer = real(*arguments, **more)
+        something()
+        return answer
+
+    return step
+
+
 def test_stops_redrives_and_deaths_in_any_order(pipeline: Pipeline) -> None:
     """A child's workers stand still or die while others of the same child run and its batch ends."""
     images, batch = begun(pipeline, 8, overage=True)
@@ -991,24 +1003,73 @@ def test_stops_redrives_and_deaths_in_any_order(pipeline: Pipeline) -> None:
             finally:
                 within.pop()
 
-    def drawn(real: Callable[..., Any]) -> Callable[..., Any]:
-        def step(*arguments: Any, **more: Any) -> Any:
-            something()
-            answer = real(*arguments, **more)
-            something()
-            return answer
-
-        return step
-
     with pytest.MonkeyPatch.context() as patch:
         for owner, name in POINTS:
-            patch.setattr(owner, name, drawn(getattr(owner, name)))
+            patch.setattr(owner, name, crossed_by(something, getattr(owner, name)))
         while len(events) < 60 and show(pipeline, batch)["state"] != "finished":
             run()
             redrive()
     check_stopped_and_redriven(pipeline, batch)
     check_whole(pipeline, batch, images)
     assert set(events) == {event.__name__ for event in happen}
+
+
+def tell_end(pipeline: Pipeline, batch: str) -> None:
+    """Tell of the end of an execution, if it has not succeeded, as EventBridge may once more."""
+    arn = f"{MACHINE_ARN.replace(':stateMachine:', ':execution:')}:{batch}"
+    execution = pipeline.states.describe_execution(executionArn=arn)
+    if execution["status"] in ENDS:
+        detail = {name: execution[name] for name in ("status", "redriveCount")}
+        with suppress(TryLater, ClientError):
+            BatchJobs(pipeline.deployment).handle({"detail": {"name": batch, **detail}}, Invocation())
+
+
+def test_whatever_crosses_an_end_each_is_announced_as_one_thing(pipeline: Pipeline) -> None:
+    """Ends are told again, batches stopped and redriven, and workers die, while results are joined."""
+    pipeline.create_key()
+    images, chance = a_list(pipeline, 5), random.Random(5)
+    crossed: list[str] = []
+    batches: list[str] = []
+    announced: dict[str, set[str]] = {}
+
+    def stop() -> None:
+        ask(pipeline, "DELETE", f"/v1/batches/{batches[-1]}")
+
+    def redrive() -> None:
+        ask(pipeline, "POST", f"/v1/batches/{batches[-1]}/redrive")
+
+    def tell() -> None:
+        tell_end(pipeline, batches[-1])
+
+    def die() -> None:
+        raise Died
+
+    def something() -> None:
+        if chance.random() < 0.25:
+            event = chance.choice([stop, tell, redrive, die])
+            crossed.append(event.__name__)
+            event()
+
+    def announces(_: Announcer, kind: str, key: str, delivery: str, detail: Any) -> None:
+        announced.setdefault(delivery, set()).add(json.dumps(detail))
+
+    for _ in range(8):
+        batches.append(submit(pipeline, images))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Announcer, "announce", crossed_by(something, announces))
+            for owner, name in ((BatchJobs, "_join"), (Batches, "end")):
+                patch.setattr(owner, name, crossed_by(something, getattr(owner, name)))
+            for event in (pipeline.drain, tell, redrive, pipeline.drain):
+                with suppress(Died):
+                    event()
+        pipeline.patch.setattr(Announcer, "announce", announces)
+        for event in (pipeline.drain, tell, redrive, pipeline.drain):
+            event()
+        said = show(pipeline, batches[-1])
+        assert (said["state"], len(lines(pipeline, batches[-1])), said["done"]) == ("finished", 5, 5)
+    assert pipeline.tickets() == []
+    assert {len(details) for details in announced.values()} == {1}
+    assert set(crossed) == {"stop", "tell", "redrive", "die"}
 
 
 @pytest.mark.parametrize("leaves", [(Outcomes, "put"), (MeterStore, "take"), (MeterStore, "close")])

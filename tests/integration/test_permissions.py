@@ -227,8 +227,8 @@ class Roles(Pipeline):
         functions["BatchesFunction"] = self._jobs(BatchJobs(self.of("BatchesFunction")))
 
     @staticmethod
-    def _jobs(jobs: BatchJobs) -> Callable[[Any, float], Any]:
-        return lambda event, seconds: jobs.handle(json.loads(json.dumps(event)), Invocation())
+    def _jobs(jobs: BatchJobs) -> Callable[[Any], Any]:
+        return lambda event: jobs.handle(json.loads(json.dumps(event)), Invocation())
 
     def of(self, function: str) -> Deployment:
         """Return the deployment as ``function`` has it."""

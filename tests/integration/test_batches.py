@@ -28,9 +28,10 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from carsight_service.aws.storage import Photo, Storage
 from carsight_service.batch_store import ENDS, Batches
 from carsight_service.contract.api import Api
-from carsight_service.contract.errors import StoreUnavailable
+from carsight_service.contract.errors import InvalidImage, StoreUnavailable
 from carsight_service.http.account import AccountEndpoint
 from carsight_service.http.executions import Executions
+from carsight_service.images import image_source
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.batches import PATIENT_ATTEMPTS, BatchWorker
@@ -1320,16 +1321,33 @@ def test_every_object_under_a_prefix(listing: Pipeline) -> None:
     for number in range(3):
         listing.s3.put_object(Bucket=UPLOADS, Key=f"fleet/{number} ü.jpg", Body=PHOTO)
     listing.s3.put_object(Bucket=UPLOADS, Key="fleeting.jpg", Body=PHOTO)
-    theirs = f"incoming/{'0' * 64}/plate/"
-    listing.s3.put_object(Bucket=UPLOADS, Key=f"{theirs}car.jpg", Body=PHOTO)
-    _, of_others = send(listing, f"s3://{UPLOADS}/{theirs}")
     status, said = send(listing, f"s3://{UPLOADS}/fleet/")
     assert (status, said["rows"]) == (200, None)
     listing.drain()
     assert [(row["input"], row["status"]) for row in lines(listing, said["id"])] == [
         (f"s3://{UPLOADS}/fleet/{n} ü.jpg", 200) for n in range(3)
     ]
-    assert [row["status"] for row in lines(listing, of_others["id"])] == [400]
+
+
+def test_uploads_are_listed_and_read_for_their_own_account_alone(listing: Pipeline) -> None:
+    own = listing.put("car.jpg").rpartition("/")[0]
+    theirs = f"incoming/{'0' * 64}/plate"
+    listing.s3.put_object(Bucket=UPLOADS, Key=f"{theirs}/car.jpg", Body=PHOTO)
+    listing.s3.put_object(Bucket=UPLOADS, Key=f"{theirs}/list.csv", Body=b"url\nhttps://example.com/a.jpg")
+    for prefix in ("", "incoming/", f"{theirs}/", f"{theirs}/list.csv"):
+        status, said = send(listing, f"s3://{UPLOADS}/{prefix}")
+        assert (status, said["code"]) == (400, "invalid_request"), prefix
+        assert "its own account's" in said["message"]
+    _, of_prefix = send(listing, f"s3://{UPLOADS}/{own}/")
+    _, of_rows = send(
+        listing, put_list(listing, "list.csv", f"url\ns3://{UPLOADS}/{theirs}/car.jpg\n".encode())
+    )
+    listing.drain()
+    assert [row["status"] for row in lines(listing, of_prefix["id"])] == [200]
+    assert [row["status"] for row in lines(listing, of_rows["id"])] == [400]
+    for image in (f"s3://{UPLOADS}/{own}/car.jpg", f"s3://{UPLOADS}/{theirs}/car.jpg"):
+        with pytest.raises(InvalidImage, match="where it lands"):
+            listing.deployment.images.load(image_source(image))
 
 
 def test_blanks_at_the_end_of_a_key_are_its_own_where_there_is_such_an_object(listing: Pipeline) -> None:

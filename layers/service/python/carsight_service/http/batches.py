@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ValidationError
 
 from carsight_service.aws.signed import failure
+from carsight_service.aws.storage import INCOMING, upload_prefix
 from carsight_service.batch_store import RESULTS, Batch, Batches, Kind, State
 from carsight_service.contract.api import Api, bounded_json
 from carsight_service.contract.errors import InvalidRequest, StoreUnavailable
@@ -111,7 +112,7 @@ def submit(
     batch = Batch(name, account, key_id, request.api, created, asked, tag, request.regions)
     rows = List("rows", deployment.storage.results_bucket, batch.object("list.jsonl"))
     if request.address:
-        rows = _named_list(deployment, account, request.address)
+        rows = _named_list(deployment, (account, key_id), request.address)
         if not Batches(deployment).get(batch.id):
             _look_at(deployment.aws.s3, rows, request.address)
     else:
@@ -124,10 +125,14 @@ def _digest(text: str) -> str:
     return sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
-def _named_list(deployment: Deployment, account: str, address: str) -> List:
-    """Return the list that ``address`` names, there or not. Raises ``InvalidRequest`` where it names none."""
+def _named_list(deployment: Deployment, owners: tuple[str, str], address: str) -> List:
+    """Return the list that ``address`` names, there or not. Raises ``InvalidRequest`` where it names none.
+
+    ``owners``, the caller's account and key, may list their own uploads, and nobody else's.
+    """
+    storage = deployment.storage
     if sent := _SENT.fullmatch(address):
-        return List(sent[1], deployment.storage.results_bucket, f"{account}/{address}")
+        return List(sent[1], storage.results_bucket, f"{owners[0]}/{address}")
     if not (named := _NAMED.fullmatch(address)):
         raise InvalidRequest(
             "list must be s3://bucket/list.jsonl, .csv or .parquet, s3://bucket/prefix/, or the list that "
@@ -136,6 +141,13 @@ def _named_list(deployment: Deployment, account: str, address: str) -> List:
     bucket, key = named[1], named[2]
     if bucket not in deployment.settings.allowed_buckets:
         raise InvalidRequest(f"The bucket {bucket[:63]} is not among those that this deployment reads")
+    is_own = key.startswith(tuple(map(upload_prefix, owners)))
+    if (
+        bucket == storage.uploads_bucket
+        and not is_own
+        and (key.startswith(INCOMING) or INCOMING.startswith(key))
+    ):
+        raise InvalidRequest("Of the uploads, a batch may name its own account's")
     name = key.lower().removesuffix(".gz")
     form = "prefix" if not key or key.endswith("/") else name.rpartition(".")[2]
     if form not in ("jsonl", "csv", "parquet", "prefix"):

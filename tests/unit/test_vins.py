@@ -267,7 +267,7 @@ def test_further_cuts_of_a_doubtful_line_end_where_it_is_sure_or_given_up(says: 
     detector = Blind(QUAD)
     photo = Photo.of(np.full((200, 400, 3), 128, np.uint8))
     search = Search(VinRecognizer(detector, detector, InTurn(reading())), photo)
-    search._keep(search.readers.line(QUAD, 0.9, answers[first]))
+    search.finds.keep(search.finds.readers.line(QUAD, 0.9, answers[first]))
     search._recut()
     assert len(rest) - len(list(left)) == crops
 
@@ -305,7 +305,7 @@ def test_what_looks_like_lower_case_is_the_small_readers_where_the_vin_reader_kn
     vin_reader = Told(LineReading(share, ((UNCHECKED, 0.95),), UNCHECKED, (0.1, 0.9)))
     recognizer = VinRecognizer(Blind(QUAD), Blind(QUAD), small, reader=lambda: vin_reader)
     search = Search(recognizer, Photo.of(np.full((200, 400, 3), 128, np.uint8)))
-    word = search.readers._ask(search.view, QUAD)
+    word = search.finds.readers._ask(search.view, QUAD)
     assert (word.reading is vin_reader.answer, word.lower_case) == (believed == "VIN", believed == "small")
     assert not word.settled
 
@@ -326,7 +326,7 @@ def test_lower_case_is_read_from_further_cuts_only_where_it_may_have_17_characte
     vin_reader = Told(LineReading(0.0, (), UNCHECKED[1:]))
     recognizer = VinRecognizer(Blind(QUAD), Blind(QUAD), small, reader=lambda: vin_reader)
     search = Search(recognizer, Photo.of(np.full((200, 400, 3), 128, np.uint8)))
-    search.readers._ask(search.view, QUAD)
+    search.finds.readers._ask(search.view, QUAD)
     assert sum(asked) - 1 == crops  # less the glance
 
 

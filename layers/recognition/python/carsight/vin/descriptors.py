@@ -59,7 +59,7 @@ def _gain(place: int, context: str, maker: str, character: str) -> float:
 def _followers() -> dict[tuple[int, str], dict[str, int]]:
     """Count which characters stand where, by maker and by what stands before."""
     counts: dict[tuple[int, str], dict[str, int]] = {}
-    for row in Path(__file__).with_name("descriptors.txt").read_text(encoding="ascii").splitlines():
+    for row in Path(__file__).with_name("descriptors.txt").read_text(encoding="utf-8").splitlines():
         maker, *kinds = row.split()
         if maker == "#":
             continue

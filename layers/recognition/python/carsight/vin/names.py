@@ -6,9 +6,35 @@ So names are compared by edits that cost less where it confuses characters.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from functools import cache
+
+import numpy as np
+
+from carsight.vin.line_reader import LineReader, length
+from carsight.vin.readers import Line, Readers
+from carsight.vin.rules import LENGTH
+from carsight.vin.text_lines import whole_line
+from carsight.vin.tuning import CropMargins
+from carsight.vin.views import View
+
+_SHORTEST = 1.2
+"""Characters before a line from which on they may be a name: S/N takes 1.7 and more, noise up to 0.8."""
+
+_PARTS = (12.0, 24.0)
+"""How many characters before a number the crops begin, as long as a VIN, in which the small reader sees its
+name: the second takes in what stands before "number" in longer names."""
+
+_MARGINS = CropMargins(sides=0.25)
+"""Small letters reach beyond the corners that the detector finds of capitals and digits."""
+
+_PREFIX = 3
+"""Characters of a maker's prefix."""
+
+_SPACE = 4.0
+"""The widest space between a name and its number, in the pitch of the latter."""
 
 _OTHERS = (
     "SER1AL", "SER1E", "SER1EN", "MATR1C0LA", "PART", "ART1CLE", "ART1KEL", "MATER1AL", "M0DEL", "DEV1CE",
@@ -84,6 +110,31 @@ _OTHER_COST, _VEHICLE_COST = (0.16, 0.23), (0.1, 0.2)
 Of 300 sights of 100 names of other numbers, in eight fonts, 247 are recognized, and of 265 sights of 53
 names of a VIN one is taken for one of these.
 """
+
+
+def is_named_otherwise(line: Line, view: View, readers: Readers, small: LineReader) -> bool:
+    """Whether the name of another number stands before ``line``, found in ``view``, as ``small`` reads it."""
+    return names_another_number(_seen_before(line, view, readers, small))
+
+
+def _seen_before(line: Line, view: View, readers: Readers, small: LineReader) -> list[str]:
+    """Return what the small reader sees of the text before ``line``: its last part, and the one before.
+
+    Where there is no room for a name that is nothing: some makers' prefixes begin with PN.
+    """
+    whole = whole_line(view, line.corners, LENGTH, _SPACE)
+    room = math.dist(whole[0], line.corners[0]) * LENGTH / max(length(line.corners), 1e-3)
+    step = (line.corners[[1, 2]] - line.corners[[0, 3]]) / np.float32(LENGTH)
+    seen = []
+    for least, most in zip((_SHORTEST, _PARTS[0]), _PARTS, strict=True):
+        if room > least:
+            before = min(room, most)
+            left = line.corners[[0, 3]] - step * np.float32(before)
+            right = left + step * np.float32(LENGTH)
+            text = small.glance(readers.cut(np.stack([left[0], *right, left[1]]), _MARGINS), 1.0).greedy
+            begins = text.rfind(line.vin[:_PREFIX])
+            seen.append(text[:begins] if begins >= 0 else text[: round(before)])
+    return seen
 
 
 def names_another_number(seen: Sequence[str]) -> bool:

@@ -31,9 +31,6 @@ from carsight.vin.rules import LENGTH
 from carsight.vin.tuning import Budget, CropMargins, VinTuning
 from carsight.vin.views import View
 
-FEWEST_CHARACTERS = 9
-"""A line in which a reader sees fewer characters is no VIN, not even upside down."""
-
 _FEWEST_SEEN = 12
 """Where the small reader sees fewer characters no other is asked.
 

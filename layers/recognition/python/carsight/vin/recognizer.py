@@ -83,24 +83,25 @@ class VinRecognizer:
         photo = open_photo(image)
         search = Search(self, photo)
         search.run()
+        finds = search.finds
         lines = [
             RankedLine(
                 line.reading,
                 line.ranked,
                 search.box(line.corners),
-                line.hard or line.lower_case or search.readers.is_small(line),
+                line.hard or line.lower_case or finds.readers.is_small(line),
             )
-            for line in search.lines
+            for line in finds.lines
         ]
         codes = [RankedCode(code, search.box(code.corners)) for code in search.codes]
-        found = weigh(lines, codes, search.odds, self.small.calibration)
+        found = weigh(lines, codes, finds.odds, self.small.calibration)
         seen = bool(lines or codes) or shows_text(search.view.pixels)
         if found and found[0].confidence >= self.threshold:
             kept = [c for i, c in enumerate(found[:5]) if i == 0 or c.confidence >= self.tuning.least]
             return VinResult(tuple(kept), seen)
         if found and found[0].confidence >= self.tuning.doubtful:
             return VinResult((), seen, Refusal("not_sure", found[0].confidence, self.threshold))
-        return VinResult((), seen, Refusal("no_vin", len(search.places) + len(codes)))
+        return VinResult((), seen, Refusal("no_vin", len({line.box for line in lines}) + len(codes)))
 
 
 def shows_text(pixels: Pixels) -> bool:

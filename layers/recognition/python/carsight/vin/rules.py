@@ -29,7 +29,7 @@ YEAR_PLACE = 9
 
 
 def _read_makers() -> dict[str, str]:
-    rows = Path(__file__).with_name("makers.txt").read_text(encoding="ascii").splitlines()
+    rows = Path(__file__).with_name("makers.txt").read_text(encoding="utf-8").splitlines()
     entries = (entry for row in rows if not row.startswith("#") for entry in row.split())
     return {entry[:3]: entry[3:] for entry in entries}
 

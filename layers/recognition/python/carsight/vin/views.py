@@ -132,3 +132,9 @@ class View:
 
 def _moved(x: float, y: float) -> Matrix:
     return np.array([[1.0, 0, x], [0, 1, y], [0, 0, 1]])
+
+
+def quarters_to_upright(corners: Floats) -> int:
+    """Return how many counterclockwise quarter turns bring what has ``corners`` (4 x 2) upright."""
+    x, y = (float(v) for v in corners[1] - corners[0])
+    return (0 if x >= 0 else 2) if abs(x) >= abs(y) else (1 if y >= 0 else 3)

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from carsight.geometry import GRAY
 from training.data import Pixels
 
 Rng = np.random.Generator
@@ -71,7 +72,6 @@ def retaken(photo: Pixels, box: Sequence[float] | None, rng: Rng) -> Pixels:
     Cut to the ``box`` (xmin, ymin, xmax, ymax) of what it shows and what is round that, or laid on gray,
     smaller or larger, tilted, in another light, and stored anew.
     """
-    gray = (114, 114, 114)
     kind = rng.random()
     if box is not None and kind < 0.35:
         share = float(rng.choice([0, 0.05, 0.15, 0.3, 0.6, 1.0]))
@@ -83,7 +83,7 @@ def retaken(photo: Pixels, box: Sequence[float] | None, rng: Rng) -> Pixels:
     elif kind < 0.45:
         border = int(max(photo.shape[:2]) * rng.uniform(0.1, 0.6))
         around = (border,) * 4
-        photo = np.asarray(cv2.copyMakeBorder(photo, *around, cv2.BORDER_CONSTANT, value=gray), np.uint8)
+        photo = np.asarray(cv2.copyMakeBorder(photo, *around, cv2.BORDER_CONSTANT, value=GRAY), np.uint8)
     kind = rng.random()
     zoom = float(rng.uniform(0.5, 0.95) if kind < 0.45 else rng.uniform(1.1, 2.0) if kind < 0.6 else 1.0)
     zoom = min(zoom, 3000 / max(photo.shape[:2]))
@@ -95,7 +95,7 @@ def retaken(photo: Pixels, box: Sequence[float] | None, rng: Rng) -> Pixels:
         cos, sin = abs(turn[0, 0]), abs(turn[0, 1])
         size = round(width * cos + height * sin), round(width * sin + height * cos)
         turn[:, 2] += (size[0] - width) / 2, (size[1] - height) / 2
-        photo = np.asarray(cv2.warpAffine(photo, turn, size, borderValue=gray), np.uint8)
+        photo = np.asarray(cv2.warpAffine(photo, turn, size, borderValue=GRAY), np.uint8)
     photo = _relit(photo, rng)
     return compressed(photo, 92 if rng.random() < 0.5 else int(rng.integers(55, 96)))
 

@@ -25,7 +25,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from carsight.detector import Detection, Detector
+from carsight.detections import Detection
+from carsight.detector import Detector
 from carsight.photo import Photo, Pixels
 from carsight.runtime import MODELS
 from carsight.vin import rules

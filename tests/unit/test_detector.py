@@ -13,17 +13,8 @@ import onnxruntime as ort
 import pytest
 
 from carsight import runtime
-from carsight.detector import (
-    Detection,
-    Detector,
-    DetectorTuning,
-    Fallback,
-    carrier,
-    decode_targets,
-    decode_vehicles,
-    keep_best,
-    net_input,
-)
+from carsight.detections import Detection, carrier, decode_targets, decode_vehicles, keep_best
+from carsight.detector import Detector, DetectorTuning, Fallback, net_input
 from carsight.geometry import turned_back
 
 

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from carsight import runtime
-from carsight.detector import Detection, box_corners
+from carsight.detections import Detection, box_corners
 from carsight.plate.vehicles import ClassifierTuning, VehicleClassifier, proportions
 
 TYPES = ("Sedan", "SUV")

@@ -14,7 +14,8 @@ import pytest
 import zxingcpp
 
 from carsight import runtime
-from carsight.detector import Detection, Detector
+from carsight.detections import Detection
+from carsight.detector import Detector
 from carsight.geometry import Box
 from carsight.photo import Photo, Pixels, decode
 from carsight.vin import barcodes, line_reader, readers, rules

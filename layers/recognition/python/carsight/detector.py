@@ -1,8 +1,7 @@
 """Detection of the plates and vehicles of a photo or, with another model, of the lines that may hold a VIN.
 
-The net answers for every cell of a few grids over the photo; this module resizes the photo for it, decodes
-its raw output into boxes and corners, and keeps the best of those that overlap. What has four corners is
-called a target here, whatever the model was trained on.
+What has four corners is called a target here, whatever the model was trained on. ``detections`` decodes what
+the net answers; this module decides which parts of a photo it is shown, at what size, and what is believed.
 """
 
 from __future__ import annotations
@@ -11,28 +10,41 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Literal
 
 import cv2
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from carsight import runtime
-from carsight.geometry import turned, turned_back
+from carsight.detections import (
+    Detection,
+    carrier,
+    decode_targets,
+    decode_vehicles,
+    iou,
+    keep_best,
+    lies_in,
+    sigmoid,
+)
+from carsight.geometry import GRAY, Floats, turned
 from carsight.photo import Pixels, halve_to_cover, resized
 
-Floats = NDArray[np.float32]
+__all__ = [
+    "LINES",
+    "PLATES",
+    "Detection",
+    "Detector",
+    "DetectorTuning",
+    "Fallback",
+    "Findings",
+    "SecondLook",
+    "WiderLook",
+    "keep_best",
+    "net_input",
+]
 
-_STRIDES = (8, 16, 32)
-_VEHICLE_STRIDES = (16, 32)
 _CELL = 32
 """The net's input is padded to multiples of the coarsest grid's cell."""
-_SLACK = 0.05
-"""How far outside a vehicle's box, in shares of its sides, the middle of its plate may lie."""
-_GRAY = (114, 114, 114)
-"""Padding around a photo, as in training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,28 +175,6 @@ class DetectorTuning:
 
 
 @dataclass(frozen=True, slots=True)
-class Detection:
-    """A target, or a vehicle of a ``vehicle_type`` among the model's classes.
-
-    ``box`` is xmin, ymin, xmax, ymax in pixels of the photo, possibly slightly outside; ``score`` 0..1.
-    ``corners`` (4 x 2, pixels) go clockwise from the top left of the text; ``two_rows`` (0..1) is the
-    probability that the text has two rows. A vehicle's corners are those of its box, its ``two_rows`` 0.
-    """
-
-    kind: Literal["target", "vehicle"]
-    score: float
-    box: Floats
-    corners: Floats
-    two_rows: float = 0.0
-    vehicle_type: str | None = None
-
-    @property
-    def is_vehicle(self) -> bool:
-        """Whether this is a vehicle, not a target."""
-        return self.kind == "vehicle"
-
-
-@dataclass(frozen=True, slots=True)
 class Findings:
     """Everything found in a photo, best first; ``evidence`` (0..1) is the best score of any target cell."""
 
@@ -235,7 +225,7 @@ class Detector:
             height, width = pixels.shape[:2]
             seen = self.find(turned(pixels, quarters))
             in_photo = [
-                tuple(_turned_back(detection, quarters, width, height) for detection in detections)
+                tuple(each.turned_back(quarters, width, height) for each in detections)
                 for detections in (seen.targets, seen.vehicles)
             ]
             return Findings(in_photo[0], in_photo[1], seen.evidence)
@@ -295,7 +285,7 @@ class Detector:
             if proposal.target.score >= self._least and shares.max() >= tuning.filling:
                 filling = _Proposal(proposal.target, proposal.zoom, settled=True)
                 sure = proposal.target.score >= tuning.fallback_score
-                others = (each for each in proposals if not (sure and _lies_in(each.target.box, box)))
+                others = (each for each in proposals if not (sure and lies_in(each.target.box, box)))
                 return [filling, *others]
         return proposals
 
@@ -362,8 +352,8 @@ class Detector:
         side = round(look.target_side / longer * math.sqrt(area))
         seen = self._see(_fit_within(pixels[y0:y1, x0:x1], side, beyond), self._tuning.proposal_score)
         offset = np.array([x0, y0], np.float32)
-        for second in (_moved(each.target, 1.0, offset) for each in seen.targets):
-            if _overlap(first.box, second.box) > 0.3:
+        for second in (each.target.moved(1.0, offset) for each in seen.targets):
+            if iou(first.box, second.box) > 0.3:
                 score = (first.score + second.score) / 2
                 return Detection("target", score, second.box, second.corners, second.two_rows)
         return None
@@ -383,8 +373,8 @@ class Detector:
         if vehicle_types:
             found += decode_vehicles(outputs[1], size, self.threshold, vehicle_types)
         back, offset = np.reciprocal(fitted.zoom), -fitted.offset / fitted.zoom
-        placed = [_moved(each, back, offset) for each in found]
-        return _Seen(placed, float(_sigmoid(outputs[0][0].max())), float(fitted.zoom.max()))
+        placed = [each.moved(back, offset) for each in found]
+        return _Seen(placed, float(sigmoid(outputs[0][0].max())), float(fitted.zoom.max()))
 
     def _run(self, canvas: Pixels) -> list[Floats]:
         return [np.asarray(output)[0] for output in self._session.run(None, {"image": self._input([canvas])})]
@@ -443,7 +433,7 @@ def _fit_within(pixels: Pixels, side: int, borders: tuple[int, int, int, int]) -
     small = resized(halve_to_cover(pixels, columns, rows), columns, rows)
     left, top, right, bottom = (round(border * zoom) for border in borders)
     if left or top or right or bottom:
-        framed = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_CONSTANT, value=_GRAY)
+        framed = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_CONSTANT, value=GRAY)
         small = np.asarray(framed, np.uint8)
     scale = np.array([columns / width, rows / height], np.float32)
     return _Fitted(small, scale, np.array([left, top], np.float32))
@@ -454,7 +444,7 @@ def _to_cells(canvas: Pixels) -> Pixels:
     rows, columns = -canvas.shape[0] % _CELL, -canvas.shape[1] % _CELL
     if not rows and not columns:
         return canvas
-    filled = cv2.copyMakeBorder(canvas, 0, rows, 0, columns, cv2.BORDER_CONSTANT, value=_GRAY)
+    filled = cv2.copyMakeBorder(canvas, 0, rows, 0, columns, cv2.BORDER_CONSTANT, value=GRAY)
     return np.asarray(filled, np.uint8)
 
 
@@ -486,155 +476,3 @@ def _turned_fit(fitted: _Fitted, quarters: int, shape: tuple[int, ...]) -> _Fitt
         fitted.zoom[::-1] if across else fitted.zoom,
         np.array([y, x] if across else [x, y], np.float32),
     )
-
-
-def _moved(found: Detection, zoom: Floats | float, offset: Floats | float = 0.0) -> Detection:
-    """Return ``found`` with its pixels times ``zoom`` (x, y), then moved by ``offset`` (x, y)."""
-    box = (found.box.reshape(2, 2) * zoom + offset).ravel().astype(np.float32)
-    corners = (found.corners * zoom + offset).astype(np.float32)
-    return Detection(found.kind, found.score, box, corners, found.two_rows, found.vehicle_type)
-
-
-def _turned_back(found: Detection, quarters: int, width: int, height: int) -> Detection:
-    """Return ``found`` where it lies in the unturned photo, ``width`` x ``height``."""
-    corners = turned_back(found.corners, quarters, width, height)
-    ends = turned_back(found.box.reshape(2, 2), quarters, width, height)
-    box = np.concatenate([ends.min(axis=0), ends.max(axis=0)])
-    return Detection(found.kind, found.score, box, corners, found.two_rows, found.vehicle_type)
-
-
-def box_corners(box: Floats) -> Floats:
-    """Return the corners (4 x 2) of ``box`` (xmin, ymin, xmax, ymax), clockwise from its top left."""
-    return box[[[0, 1], [2, 1], [2, 3], [0, 3]]]
-
-
-def carrier(plate: Detection, vehicles: Sequence[Detection], quarters: int = 0) -> Detection | None:
-    """Return the one of ``vehicles`` that carries ``plate``, or None.
-
-    It contains the plate's center (within a twentieth of its sides), is at least twice as wide as the plate
-    (one and a half times for a motorcycle), and does not have it in its top quarter, where no plate is
-    mounted. Of several, the most confident wins; of those about as confident, the smallest. All are upright
-    once the photo is turned anticlockwise by ``quarters`` of a turn.
-    """
-    across = quarters % 2
-    x0, y0, x1, y1 = plate.box.tolist()
-    wide = (x1 - x0, y1 - y0)[across]
-    best: Detection | None = None
-    smallest = math.inf
-    for vehicle in vehicles:
-        left, top, right, bottom = vehicle.box.tolist()
-        sides = max(right - left, 1.0), max(bottom - top, 1.0)
-        x, y = ((x0 + x1) / 2 - left) / sides[0], ((y0 + y1) / 2 - top) / sides[1]
-        x, y = ((x, y), (y, 1 - x), (1 - x, 1 - y), (1 - y, x))[quarters % 4]
-        if not (-_SLACK <= x <= 1 + _SLACK and 0.25 <= y <= 1 + _SLACK):
-            continue
-        if sides[across] < wide * (1.5 if vehicle.vehicle_type == "Motorcycle" else 2.0):
-            continue
-        # A larger vehicle behind the carrier may contain the plate too, and so may an uncertain box around a
-        # part of it: a score higher by 0.1 makes up for a box seven times as large.
-        area = sides[0] * sides[1] * math.exp(-20 * vehicle.score)
-        if area < smallest:
-            best, smallest = vehicle, area
-    return best
-
-
-def _lies_in(inner: Floats, outer: Floats) -> bool:
-    """Return whether most of the box ``inner`` lies in ``outer``."""
-    sides = np.maximum(np.minimum(inner[2:], outer[2:]) - np.maximum(inner[:2], outer[:2]), 0)
-    return float(sides.prod()) > 0.5 * float((inner[2:] - inner[:2]).prod())
-
-
-def _overlap(a: Floats, b: Floats) -> float:
-    """Intersection over union of two boxes, 0..1."""
-    sides = np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0)
-    both = float(sides.prod())
-    return both / max(float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod()) - both, 1e-6)
-
-
-def decode_targets(raw: Floats, size: tuple[int, int], threshold: float, shrink: float) -> list[Detection]:
-    """Decode targets, best first, from the net's ``raw`` answer (14 x cells) to an image of ``size``.
-
-    ``size`` is height, width. Scores below ``threshold`` are left out; boxes are drawn in by ``shrink``.
-    """
-    chosen = np.flatnonzero(raw[0] > _logit(threshold))
-    if not len(chosen):
-        return []
-    centers, strides = _cells(size, _STRIDES)
-    centers, strides, raw = centers[chosen], strides[chosen], raw[:, chosen].T
-    scores, loose = _sigmoid(raw[:, 0]), _boxes(centers, strides, raw[:, 1:5])
-    corners = (np.tile(centers, 4) + raw[:, 5:13] * strides * 2).reshape(-1, 4, 2)
-    # The net was trained on boxes with some margin around the plate, and on corners slightly inside it.
-    extent = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
-    boxes = loose + np.float32(shrink) * (extent - loose)
-    two_rows = _sigmoid(raw[:, 13])
-    return [
-        Detection("target", float(scores[i]), boxes[i], corners[i], float(two_rows[i]))
-        for i in keep_best(boxes, scores, 0.4)
-    ]
-
-
-def decode_vehicles(
-    raw: Floats, size: tuple[int, int], threshold: float, types: Sequence[str]
-) -> list[Detection]:
-    """Decode vehicles of ``types``, best first, from ``raw`` (5 + types x cells), as targets are."""
-    chosen = np.flatnonzero(raw[0] > _logit(threshold))
-    if not len(chosen):
-        return []
-    centers, strides = _cells(size, _VEHICLE_STRIDES)
-    raw = raw[:, chosen].T
-    scores, boxes = _sigmoid(raw[:, 0]), _boxes(centers[chosen], strides[chosen], raw[:, 1:5])
-    return [
-        Detection(
-            "vehicle",
-            float(scores[i]),
-            boxes[i],
-            box_corners(boxes[i]),
-            vehicle_type=types[int(raw[i, 5:].argmax())],
-        )
-        for i in keep_best(boxes, scores, 0.6)
-    ]
-
-
-def keep_best(boxes: Floats, scores: Floats, overlap: float) -> list[int]:
-    """Return indices of ``boxes`` (N x 4), best score first, without those that overlap a better one.
-
-    Two overlap if their IoU exceeds ``overlap``, or if nine tenths of one lie in the other and it is at least
-    a fifth as large (a much smaller box inside another is not suppressed).
-    """
-    areas = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1)
-    left = np.argsort(-scores, kind="stable")
-    kept: list[int] = []
-    while len(left):
-        best, left = int(left[0]), left[1:]
-        kept.append(best)
-        others = boxes[left]
-        sides = np.minimum(others[:, 2:], boxes[best, 2:]) - np.maximum(others[:, :2], boxes[best, :2])
-        both = np.maximum(sides, 0).prod(axis=1)
-        less, more = np.minimum(areas[left], areas[best]), np.maximum(areas[left], areas[best])
-        same = (both > overlap * (less + more - both)) | ((both > 0.9 * less) & (less > 0.2 * more))
-        left = left[~same]
-    return kept
-
-
-@lru_cache(maxsize=32)
-def _cells(size: tuple[int, int], grids: Sequence[int]) -> tuple[Floats, Floats]:
-    """Centers (N x 2, pixels) and strides (N x 1) of the cells of ``grids`` over ``size`` (height, width)."""
-    centers, strides = [], []
-    for stride in grids:
-        y, x = np.mgrid[0 : size[0] // stride, 0 : size[1] // stride]
-        centers.append((np.stack([x.ravel(), y.ravel()], 1) + 0.5) * stride)
-        strides.append(np.full((x.size, 1), stride))
-    return np.concatenate(centers).astype(np.float32), np.concatenate(strides).astype(np.float32)
-
-
-def _boxes(centers: Floats, strides: Floats, raw: Floats) -> Floats:
-    distances = np.logaddexp(raw, np.float32(0)) * strides * 2
-    return np.concatenate([centers - distances[:, :2], centers + distances[:, 2:]], axis=1).astype(np.float32)
-
-
-def _sigmoid(x: Floats) -> Floats:
-    return np.asarray(1 / (1 + np.exp(-x)), np.float32)
-
-
-def _logit(p: float) -> float:
-    return math.log(p / (1 - p))

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 """A picture or a part of one: height x width x 3, blue-green-red, 0..255."""
+Floats = NDArray[np.float32]
+GRAY = (114, 114, 114)
+"""What is laid round photos, in training as in the product."""
 Point = tuple[int, int]
 Polygon = tuple[Point, Point, Point, Point]
 """Four corners, clockwise, beginning at the top left of the *text* (not of the photo)."""

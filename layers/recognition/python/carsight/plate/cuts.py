@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from carsight.detector import Detection, box_corners
-from carsight.geometry import Pixels, sides, straighten
+from carsight.detections import Detection, box_corners
+from carsight.geometry import Floats, Pixels, sides, straighten
 from carsight.photo import Photo
 from carsight.plate.reader import (
     GROW,
@@ -24,8 +23,6 @@ from carsight.plate.reader import (
 )
 from carsight.plate.regions import plausibilities
 from carsight.plate.tuning import PlateTuning
-
-Floats = NDArray[np.float32]
 
 _STACKING = frozenset({"us", "ca"})
 """Countries whose plates have small letters that stand on each other."""

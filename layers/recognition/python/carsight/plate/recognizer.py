@@ -11,21 +11,25 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from carsight import runtime
 from carsight.ctc import softmax
-from carsight.detector import Detection, Detector, Findings, box_corners, carrier
-from carsight.geometry import Box, Polygon, polygon, sides
+from carsight.detections import Detection, box_corners, carrier
+from carsight.detector import Detector, Findings
+from carsight.geometry import Box, Floats, Polygon, polygon, sides
 from carsight.photo import Photo, PhotoSource, Pixels, halve_to_cover, open_photo, percentile
-from carsight.plate.cuts import CutReader, Floats
+from carsight.plate.cuts import CutReader
 from carsight.plate.reader import HEIGHT, ONE_ROW, Candidate, PlateReader, Reading
 from carsight.plate.regions import agrees, plausibilities, rules
 from carsight.plate.tuning import PlateTuning
 from carsight.plate.vehicles import VehicleClassifier
-from carsight.refusal import Refusal
+
+if TYPE_CHECKING:
+    from carsight.refusal import Refusal
 
 __all__ = ["PlateReading", "PlateReadings", "PlateRecognizer", "PlateTuning", "Vehicle"]
 
@@ -262,6 +266,8 @@ class PlateRecognizer:
 
     def _refusal(self, photo: Photo, attempt: Attempt) -> Refusal:
         """Say why ``photo`` has no answer."""
+        from carsight.refusal import Refusal  # most photos have one
+
         tuning = self._tuning
         plates = [
             (plate, reading) for plate, reading in attempt.doubted if plate.score >= tuning.certain_plate

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from carsight import runtime
-from carsight.detector import Detection
+from carsight.detections import Detection
 from carsight.geometry import turned
 from carsight.photo import Pixels, halve_to_cover, resized
 

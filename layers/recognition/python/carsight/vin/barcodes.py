@@ -13,13 +13,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import zxingcpp
-from numpy.typing import NDArray
 
+from carsight.geometry import Floats
 from carsight.photo import Pixels
 from carsight.vin.payloads import Place, find_vins
 from carsight.vin.views import View, components
-
-Floats = NDArray[np.float32]
 
 # Code 39 as printed: "Code39" would turn "+V", "/A" and the like into other characters unasked.
 _LINEAR = (

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
+from carsight.geometry import Floats
 from carsight.vin import barcodes
 from carsight.vin.barcodes import BarcodeVin
-from carsight.vin.line_reader import Floats
 from carsight.vin.ranking import Odds
 from carsight.vin.tuning import Budget
 from carsight.vin.views import View

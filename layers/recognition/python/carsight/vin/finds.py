@@ -7,8 +7,9 @@ from functools import cache
 
 import numpy as np
 
+from carsight.geometry import Floats
 from carsight.photo import Photo
-from carsight.vin.line_reader import Floats, height, length
+from carsight.vin.line_reader import height, length
 from carsight.vin.ranking import Ranking, merge_rankings
 from carsight.vin.readers import Line, ReaderNets, Readers
 from carsight.vin.tuning import Budget

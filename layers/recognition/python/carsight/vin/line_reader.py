@@ -20,11 +20,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from carsight import ctc, runtime
-from carsight.geometry import straighten
+from carsight.geometry import Floats, straighten
 from carsight.photo import Pixels
 from carsight.vin.rules import ALPHABET, LENGTH
 
-Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 HEIGHT, WIDTH = 48, 384

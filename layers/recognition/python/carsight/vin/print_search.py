@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from carsight.geometry import Floats
 from carsight.vin import text_lines
 from carsight.vin.finds import FEWEST_CHARACTERS, FEWEST_DIGITS, Finds, count_digits
-from carsight.vin.line_reader import Floats, LineReader
+from carsight.vin.line_reader import LineReader
 from carsight.vin.ranking import find_window
 from carsight.vin.readers import Line
 from carsight.vin.rules import LENGTH, known_maker

@@ -12,10 +12,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from carsight.geometry import Floats
 from carsight.photo import Photo, Pixels
 from carsight.vin import text_lines
 from carsight.vin.line_reader import (
-    Floats,
     LineReader,
     LineReading,
     cut,

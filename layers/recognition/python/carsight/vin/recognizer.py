@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,12 +18,14 @@ import numpy as np
 from carsight import runtime
 from carsight.detector import Detector, DetectorTuning
 from carsight.photo import PhotoSource, Pixels, open_photo
-from carsight.refusal import Refusal
 from carsight.vin.line_reader import LineReader
 from carsight.vin.ranking import CheckDigit, RankedCode, RankedLine, Repair, VinCandidate, weigh
 from carsight.vin.search import Search
 from carsight.vin.tuning import VinTuning
 from carsight.vin.views import View, components
+
+if TYPE_CHECKING:
+    from carsight.refusal import Refusal
 
 __all__ = ["CheckDigit", "Repair", "VinCandidate", "VinRecognizer", "VinResult", "VinTuning"]
 
@@ -99,6 +102,8 @@ class VinRecognizer:
         if found and found[0].confidence >= self.threshold:
             kept = [c for i, c in enumerate(found[:5]) if i == 0 or c.confidence >= self.tuning.least]
             return VinResult(tuple(kept), seen)
+        from carsight.refusal import Refusal  # most photos have an answer
+
         if found and found[0].confidence >= self.tuning.doubtful:
             return VinResult((), seen, Refusal("not_sure", found[0].confidence, self.threshold))
         return VinResult((), seen, Refusal("no_vin", len({line.box for line in lines}) + len(codes)))

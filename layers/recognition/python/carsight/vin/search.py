@@ -12,13 +12,13 @@ from typing import Protocol
 import numpy as np
 
 from carsight.detector import Detector
-from carsight.geometry import Box
+from carsight.geometry import Box, Floats
 from carsight.photo import Photo
 from carsight.vin import text_lines
 from carsight.vin.barcodes import BarcodeVin
 from carsight.vin.code_search import CodeSearch
 from carsight.vin.finds import FEWEST_CHARACTERS, FEWEST_DIGITS, Finds, count_digits
-from carsight.vin.line_reader import Floats, height, length
+from carsight.vin.line_reader import height, length
 from carsight.vin.readers import Line, ReaderNets
 from carsight.vin.rules import LENGTH, is_valid
 from carsight.vin.tuning import Budget, CropMargins

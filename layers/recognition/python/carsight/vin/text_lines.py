@@ -16,13 +16,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from carsight.geometry import straighten
+from carsight.geometry import Floats, straighten
 from carsight.photo import Pixels, percentile, resized
 from carsight.vin.line_reader import HEIGHT, WIDTH
 from carsight.vin.rules import LENGTH
 from carsight.vin.views import View, components
-
-Floats = NDArray[np.float32]
 
 # Finding lines, in pixels of a photo reduced to ``_SIDE``:
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from carsight.vin.line_reader import Floats
+from carsight.geometry import Floats
 from carsight.vin.ranking import Prior
 
 

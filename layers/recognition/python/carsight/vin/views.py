@@ -8,14 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from carsight.geometry import turned
+from carsight.geometry import GRAY, Floats, turned
 from carsight.photo import Photo, Pixels, halve_to_cover, resized
 
-Floats = NDArray[np.float32]
 Matrix = NDArray[np.float64]
-
-_BORDER = (114, 114, 114)
-"""The gray that the detectors saw round photos when they were trained."""
 
 
 def components(mask: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -66,7 +62,7 @@ class View:
         """Return this view with gray round it, ``share`` of its longer side wide."""
         margin = max(1, round(max(self.width, self.height) * share))
         pixels = cv2.copyMakeBorder(
-            self.pixels, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=_BORDER
+            self.pixels, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=GRAY
         )
         return View(np.asarray(pixels, np.uint8), self.matrix @ _moved(-margin, -margin))
 

@@ -1,0 +1,189 @@
+"""What the detector's net answers, for every cell of a few grids, decoded into boxes and corners."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+
+from carsight.geometry import Floats, turned_back
+
+_STRIDES = (8, 16, 32)
+_VEHICLE_STRIDES = (16, 32)
+_SLACK = 0.05
+"""How far outside a vehicle's box, in shares of its sides, the middle of its plate may lie."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """A target, or a vehicle of a ``vehicle_type`` among the model's classes.
+
+    ``box`` is xmin, ymin, xmax, ymax in pixels of the photo, possibly slightly outside; ``score`` 0..1.
+    ``corners`` (4 x 2, pixels) go clockwise from the top left of the text; ``two_rows`` (0..1) is the
+    probability that the text has two rows. A vehicle's corners are those of its box, its ``two_rows`` 0.
+    """
+
+    kind: Literal["target", "vehicle"]
+    score: float
+    box: Floats
+    corners: Floats
+    two_rows: float = 0.0
+    vehicle_type: str | None = None
+
+    @property
+    def is_vehicle(self) -> bool:
+        """Whether this is a vehicle, not a target."""
+        return self.kind == "vehicle"
+
+    def moved(self, zoom: Floats | float, offset: Floats | float = 0.0) -> Detection:
+        """Return this with its pixels times ``zoom`` (x, y), then moved by ``offset`` (x, y)."""
+        box = (self.box.reshape(2, 2) * zoom + offset).ravel().astype(np.float32)
+        return replace(self, box=box, corners=(self.corners * zoom + offset).astype(np.float32))
+
+    def turned_back(self, quarters: int, width: int, height: int) -> Detection:
+        """Return this where it lies in the photo, ``width`` x ``height``, that was ``turned`` before."""
+        ends = turned_back(self.box.reshape(2, 2), quarters, width, height)
+        box = np.concatenate([ends.min(axis=0), ends.max(axis=0)])
+        return replace(self, box=box, corners=turned_back(self.corners, quarters, width, height))
+
+
+def box_corners(box: Floats) -> Floats:
+    """Return the corners (4 x 2) of ``box`` (xmin, ymin, xmax, ymax), clockwise from its top left."""
+    return box[[[0, 1], [2, 1], [2, 3], [0, 3]]]
+
+
+def carrier(plate: Detection, vehicles: Sequence[Detection], quarters: int = 0) -> Detection | None:
+    """Return the one of ``vehicles`` that carries ``plate``, or None.
+
+    It contains the plate's center (within a twentieth of its sides), is at least twice as wide as the plate
+    (one and a half times for a motorcycle), and does not have it in its top quarter, where no plate is
+    mounted. Of several, the most confident wins; of those about as confident, the smallest. All are upright
+    once the photo is turned anticlockwise by ``quarters`` of a turn.
+    """
+    across = quarters % 2
+    x0, y0, x1, y1 = plate.box.tolist()
+    wide = (x1 - x0, y1 - y0)[across]
+    best: Detection | None = None
+    smallest = math.inf
+    for vehicle in vehicles:
+        left, top, right, bottom = vehicle.box.tolist()
+        sides = max(right - left, 1.0), max(bottom - top, 1.0)
+        x, y = ((x0 + x1) / 2 - left) / sides[0], ((y0 + y1) / 2 - top) / sides[1]
+        x, y = ((x, y), (y, 1 - x), (1 - x, 1 - y), (1 - y, x))[quarters % 4]
+        if not (-_SLACK <= x <= 1 + _SLACK and 0.25 <= y <= 1 + _SLACK):
+            continue
+        if sides[across] < wide * (1.5 if vehicle.vehicle_type == "Motorcycle" else 2.0):
+            continue
+        # A larger vehicle behind the carrier may contain the plate too, and so may an uncertain box around a
+        # part of it: a score higher by 0.1 makes up for a box seven times as large.
+        area = sides[0] * sides[1] * math.exp(-20 * vehicle.score)
+        if area < smallest:
+            best, smallest = vehicle, area
+    return best
+
+
+def lies_in(inner: Floats, outer: Floats) -> bool:
+    """Return whether most of the box ``inner`` lies in ``outer``."""
+    sides = np.maximum(np.minimum(inner[2:], outer[2:]) - np.maximum(inner[:2], outer[:2]), 0)
+    return float(sides.prod()) > 0.5 * float((inner[2:] - inner[:2]).prod())
+
+
+def iou(a: Floats, b: Floats) -> float:
+    """Intersection over union of two boxes, 0..1."""
+    sides = np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0)
+    both = float(sides.prod())
+    return both / max(float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod()) - both, 1e-6)
+
+
+def decode_targets(raw: Floats, size: tuple[int, int], threshold: float, shrink: float) -> list[Detection]:
+    """Decode targets, best first, from the net's ``raw`` answer (14 x cells) to an image of ``size``.
+
+    ``size`` is height, width. Scores below ``threshold`` are left out; boxes are drawn in by ``shrink``.
+    """
+    chosen = np.flatnonzero(raw[0] > _logit(threshold))
+    if not len(chosen):
+        return []
+    centers, strides = _cells(size, _STRIDES)
+    centers, strides, raw = centers[chosen], strides[chosen], raw[:, chosen].T
+    scores, loose = sigmoid(raw[:, 0]), _boxes(centers, strides, raw[:, 1:5])
+    corners = (np.tile(centers, 4) + raw[:, 5:13] * strides * 2).reshape(-1, 4, 2)
+    # The net was trained on boxes with some margin around the plate, and on corners slightly inside it.
+    extent = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    boxes = loose + np.float32(shrink) * (extent - loose)
+    two_rows = sigmoid(raw[:, 13])
+    return [
+        Detection("target", float(scores[i]), boxes[i], corners[i], float(two_rows[i]))
+        for i in keep_best(boxes, scores, 0.4)
+    ]
+
+
+def decode_vehicles(
+    raw: Floats, size: tuple[int, int], threshold: float, types: Sequence[str]
+) -> list[Detection]:
+    """Decode vehicles of ``types``, best first, from ``raw`` (5 + types x cells), as targets are."""
+    chosen = np.flatnonzero(raw[0] > _logit(threshold))
+    if not len(chosen):
+        return []
+    centers, strides = _cells(size, _VEHICLE_STRIDES)
+    raw = raw[:, chosen].T
+    scores, boxes = sigmoid(raw[:, 0]), _boxes(centers[chosen], strides[chosen], raw[:, 1:5])
+    return [
+        Detection(
+            "vehicle",
+            float(scores[i]),
+            boxes[i],
+            box_corners(boxes[i]),
+            vehicle_type=types[int(raw[i, 5:].argmax())],
+        )
+        for i in keep_best(boxes, scores, 0.6)
+    ]
+
+
+def keep_best(boxes: Floats, scores: Floats, overlap: float) -> list[int]:
+    """Suppress what overlaps a better one: return indices of ``boxes`` (N x 4), best score first.
+
+    Two overlap if their IoU exceeds ``overlap``, or if nine tenths of one lie in the other and it is at least
+    a fifth as large (a much smaller box inside another is not suppressed).
+    """
+    areas = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1)
+    left = np.argsort(-scores, kind="stable")
+    kept: list[int] = []
+    while len(left):
+        best, left = int(left[0]), left[1:]
+        kept.append(best)
+        others = boxes[left]
+        sides = np.minimum(others[:, 2:], boxes[best, 2:]) - np.maximum(others[:, :2], boxes[best, :2])
+        both = np.maximum(sides, 0).prod(axis=1)
+        less, more = np.minimum(areas[left], areas[best]), np.maximum(areas[left], areas[best])
+        same = (both > overlap * (less + more - both)) | ((both > 0.9 * less) & (less > 0.2 * more))
+        left = left[~same]
+    return kept
+
+
+@lru_cache(maxsize=32)
+def _cells(size: tuple[int, int], grids: Sequence[int]) -> tuple[Floats, Floats]:
+    """Centers (N x 2, pixels) and strides (N x 1) of the cells of ``grids`` over ``size`` (height, width)."""
+    centers, strides = [], []
+    for stride in grids:
+        y, x = np.mgrid[0 : size[0] // stride, 0 : size[1] // stride]
+        centers.append((np.stack([x.ravel(), y.ravel()], 1) + 0.5) * stride)
+        strides.append(np.full((x.size, 1), stride))
+    return np.concatenate(centers).astype(np.float32), np.concatenate(strides).astype(np.float32)
+
+
+def _boxes(centers: Floats, strides: Floats, raw: Floats) -> Floats:
+    distances = np.logaddexp(raw, np.float32(0)) * strides * 2
+    return np.concatenate([centers - distances[:, :2], centers + distances[:, 2:]], axis=1).astype(np.float32)
+
+
+def sigmoid(x: Floats) -> Floats:
+    """Return the scores, 0..1, of logits."""
+    return np.asarray(1 / (1 + np.exp(-x)), np.float32)
+
+
+def _logit(p: float) -> float:
+    return math.log(p / (1 - p))

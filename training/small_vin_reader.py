@@ -178,7 +178,7 @@ class SmallVinReaderTask(LineReaderTask[SmallVinReaderConfig, Lesson]):
             lower = count // 16
             crops, _ = lines.batch(count - lower) if count > lower else ([], [])
             for start in range(0, len(crops), 16):
-                reader.read(crops[start : start + 16], 1)
+                reader.read(crops[start : start + 16])
             noted = [(crop, np.log(np.maximum(matrix, 1e-6)), "") for crop, matrix in reader.noted]
             blank = np.zeros_like(noted[0][1])
             noted += [(crop, blank, text) for crop, text in (lower_case(rng) for _ in range(lower))]

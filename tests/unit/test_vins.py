@@ -37,6 +37,8 @@ ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
 CHECKED = "1M8GDM9AXKP042788"
 UNCHECKED = "WVWZZZ1KZ7M047185"
+GRAY = np.full((200, 400, 3), 128, np.uint8)
+"""A photo, of which the fakes find and read what they are told to."""
 QUAD = np.array([(100, 50), (300, 50), (300, 70), (100, 70)], np.float32)
 
 
@@ -71,7 +73,7 @@ class Told(LineReader):
         self.calibration = Calibration()
         self.threshold = 0.77
 
-    def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
+    def read(self, crops: Sequence[Pixels]) -> list[LineReading]:
         return [self.answer] * len(crops)
 
     def glance(self, crop: Pixels, least: float) -> LineReading:
@@ -85,8 +87,7 @@ def recognized(
 ) -> VinResult:
     monkeypatch.setattr(barcodes, "look", lambda *_, **__: [] if code is None else [code])
     detector = Blind(QUAD)
-    gray = np.full((200, 400, 3), 128, np.uint8)
-    photo = Photo(round(400 / scale), round(200 / scale), gray, scale)
+    photo = Photo(round(400 / scale), round(200 / scale), GRAY, scale)
     monkeypatch.setattr(Photo, "full", lambda self: self)
     return VinRecognizer(detector, detector, Told(answer)).read(photo)
 
@@ -154,7 +155,7 @@ class Twice(Told):
         self.others = others
         self.crops = 0
 
-    def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
+    def read(self, crops: Sequence[Pixels]) -> list[LineReading]:
         self.crops += len(crops)
         return [self.answer if self.crops == len(crops) else self.others] * len(crops)
 
@@ -172,10 +173,10 @@ def test_small_text_that_is_not_quite_clear_is_believed_only_where_an_enlarged_c
         LineReading(share, ((text, 0.99),), text, (whole, 1 - whole)) for text in (UNCHECKED, other)
     )
     reader = Twice(sure, sure)
-    found = VinRecognizer(detector, detector, reader).read(np.full((200, 400, 3), 128, np.uint8))
+    found = VinRecognizer(detector, detector, reader).read(GRAY)
     assert found.candidates[0].vin == UNCHECKED
     assert reader.crops == crops
-    found = VinRecognizer(detector, detector, Twice(sure, unsure)).read(np.full((200, 400, 3), 128, np.uint8))
+    found = VinRecognizer(detector, detector, Twice(sure, unsure)).read(GRAY)
     assert bool(found.candidates) == (crops == 1)
 
 
@@ -201,7 +202,7 @@ def test_the_vin_reader_is_asked_only_where_the_small_one_is_not_sure(
 
     detector = Blind(QUAD)
     recognizer = VinRecognizer(detector, detector, Told(small), reader=opened)
-    found = recognizer.read(np.full((200, 400, 3), 128, np.uint8)).candidates
+    found = recognizer.read(GRAY).candidates
     assert found[0].vin == CHECKED
     assert bool(calls) == asked
 
@@ -218,9 +219,7 @@ def test_the_vin_reader_is_not_asked_where_the_small_one_sees_too_few_characters
 
     detector = Blind(QUAD)
     small = Told(LineReading(0.0, (), CHECKED[:characters]))
-    found = VinRecognizer(detector, detector, small, reader=opened).read(
-        np.full((200, 400, 3), 128, np.uint8)
-    )
+    found = VinRecognizer(detector, detector, small, reader=opened).read(GRAY)
     assert (bool(calls), bool(found.candidates)) == (asked, asked)
 
 
@@ -231,9 +230,7 @@ def test_a_line_of_which_both_readers_say_the_same_is_read_no_further(also: str,
     vin_reader = Twice(unsure, unsure)
     small = Told(reading((also, 0.6), ("WVWZZZ1KZ7M047188", 0.3), share=0.7))
     detector = Blind(QUAD)
-    VinRecognizer(detector, detector, small, reader=lambda: vin_reader).read(
-        np.full((200, 400, 3), 128, np.uint8)
-    )
+    VinRecognizer(detector, detector, small, reader=lambda: vin_reader).read(GRAY)
     assert (vin_reader.crops == 1) == once
 
 
@@ -260,13 +257,13 @@ def test_further_cuts_of_a_doubtful_line_end_where_it_is_sure_or_given_up(says: 
     }
 
     class InTurn(Told):
-        def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
+        def read(self, crops: Sequence[Pixels]) -> list[LineReading]:
             return [answers[next(left)] for _ in crops]
 
     first, rest = says[0], says[1:]
     left = iter(rest)
     detector = Blind(QUAD)
-    photo = Photo.of(np.full((200, 400, 3), 128, np.uint8))
+    photo = Photo.of(GRAY)
     search = Search(VinRecognizer(detector, detector, InTurn(reading())), photo)
     search.finds.keep(search.finds.readers.line(QUAD, 0.9, answers[first]))
     search._recut()
@@ -279,7 +276,7 @@ def test_the_small_reader_looks_twice_before_the_vin_reader_is_asked(
     again: str, asked: bool, pitch: float
 ) -> None:
     class Looks(Told):
-        def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
+        def read(self, crops: Sequence[Pixels]) -> list[LineReading]:
             words.append(UNCHECKED if not words else again)
             return [LineReading(0.99, ((words[-1], 0.9),), words[-1], (0.1, 0.9))]
 
@@ -289,7 +286,7 @@ def test_the_small_reader_looks_twice_before_the_vin_reader_is_asked(
     quad[1:3, 0] = 100 + 17 * pitch
     detector = Blind(quad)
     recognizer = VinRecognizer(detector, detector, Looks(reading()), reader=lambda: vin_reader)
-    found = recognizer.read(np.full((200, 400, 3), 128, np.uint8)).candidates
+    found = recognizer.read(GRAY).candidates
     assert found[0].vin == UNCHECKED
     assert len(words) == 2
     assert bool(vin_reader.crops) == asked
@@ -305,7 +302,7 @@ def test_what_looks_like_lower_case_is_the_small_readers_where_the_vin_reader_kn
     small = Told(LineReading(0.8, ((other, 0.9),), other, (0.1, 0.9)))
     vin_reader = Told(LineReading(share, ((UNCHECKED, 0.95),), UNCHECKED, (0.1, 0.9)))
     recognizer = VinRecognizer(Blind(QUAD), Blind(QUAD), small, reader=lambda: vin_reader)
-    search = Search(recognizer, Photo.of(np.full((200, 400, 3), 128, np.uint8)))
+    search = Search(recognizer, Photo.of(GRAY))
     word = search.finds.readers._ask(search.view, QUAD)
     assert (word.reading is vin_reader.answer, word.lower_case) == (believed == "VIN", believed == "small")
     assert not word.settled
@@ -319,14 +316,14 @@ def test_lower_case_is_read_from_further_cuts_only_where_it_may_have_17_characte
     asked: list[int] = []
 
     class Counted(Told):
-        def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
+        def read(self, crops: Sequence[Pixels]) -> list[LineReading]:
             asked.append(len(crops))
-            return super().read(crops, count)
+            return super().read(crops)
 
     small = Counted(LineReading(share, ((UNCHECKED, 0.9),), UNCHECKED, (0.1, 0.9)))
     vin_reader = Told(LineReading(0.0, (), UNCHECKED[1:]))
     recognizer = VinRecognizer(Blind(QUAD), Blind(QUAD), small, reader=lambda: vin_reader)
-    search = Search(recognizer, Photo.of(np.full((200, 400, 3), 128, np.uint8)))
+    search = Search(recognizer, Photo.of(GRAY))
     search.finds.readers._ask(search.view, QUAD)
     assert sum(asked) - 1 == crops  # less the glance
 
@@ -397,7 +394,7 @@ def test_the_reader_of_hard_lines_is_believed_the_sooner_the_less_the_others_say
     edge = np.array([(0, 50), (400, 50), (400, 70), (0, 70)], np.float32)
     detector = Blind(edge if hard.centers else QUAD)  # the last one's first and last characters are cut off
     recognizer = VinRecognizer(detector, detector, Told(others), hard=lambda: Told(hard))
-    found = recognizer.read(np.full((200, 400, 3), 128, np.uint8)).candidates
+    found = recognizer.read(GRAY).candidates
     assert [candidate.vin for candidate in found[:1]] == [believed] * bool(believed)
 
 
@@ -408,7 +405,7 @@ def test_what_the_reader_of_hard_lines_reads_differently_in_two_finds_is_not_bel
     class ByLight(Told):
         """Reads a dark crop as LIKELY, a bright one as the same VIN with the probability ``below``."""
 
-        def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
+        def read(self, crops: Sequence[Pixels]) -> list[LineReading]:
             bright = reading((UNCHECKED, below), (UNCHECKED[:16] + "6", 0.98 - below))
             return [LIKELY if crop.mean() < 100 else bright for crop in crops]
 
@@ -457,9 +454,7 @@ def test_the_reader_of_hard_lines_is_asked_only_about_what_is_still_in_doubt(
 ) -> None:
     hard = Twice(reading(share=0.0), reading(share=0.0))
     detector = Blind(QUAD)
-    VinRecognizer(detector, detector, Told(others), hard=lambda: hard).read(
-        np.full((200, 400, 3), 128, np.uint8)
-    )
+    VinRecognizer(detector, detector, Told(others), hard=lambda: hard).read(GRAY)
     assert hard.crops == crops
 
 
@@ -479,7 +474,7 @@ def test_the_reader_of_hard_lines_gives_a_second_opinion_before_all_else_is_trie
     others, second = Twice(doubtful, doubtful), Twice(*[reading((hard, 0.99), share=0.99)] * 2)
     detector = Blind(QUAD)
     recognizer = VinRecognizer(detector, detector, others, hard=lambda: second)
-    found = recognizer.read(np.full((200, 400, 3), 128, np.uint8)).candidates
+    found = recognizer.read(GRAY).candidates
     assert [candidate.vin for candidate in found[:1]] == [hard]
     assert second.crops == asked
     assert (others.crops > 1) == goes_on
@@ -492,9 +487,7 @@ def test_a_line_is_cut_again_only_if_it_may_well_be_a_vin(certainty: float, agai
     for cuts in ((), VinTuning().cuts):
         reader = Twice(*[reading((UNCHECKED, certainty), *rest, share=0.99)] * 2)
         detector = Blind(QUAD)
-        VinRecognizer(detector, detector, reader, VinTuning(cuts=cuts)).read(
-            np.full((200, 400, 3), 128, np.uint8)
-        )
+        VinRecognizer(detector, detector, reader, VinTuning(cuts=cuts)).read(GRAY)
         crops.append(reader.crops)
     assert (crops[1] > crops[0]) == again
 
@@ -511,7 +504,7 @@ def test_a_search_may_have_no_further_cuts_and_take_all_for_promising(
     detector = Blind() if others is None else Blind(QUAD)
     reader = Told(others or reading(share=0.0))
     recognizer = VinRecognizer(detector, detector, reader, tuning, hard=lambda: reader)
-    assert not recognizer.read(np.full((200, 400, 3), 128, np.uint8)).candidates
+    assert not recognizer.read(GRAY).candidates
 
 
 def test_the_small_reader_reads_several_crops_as_it_reads_each(recognizer: VinRecognizer) -> None:
@@ -530,7 +523,7 @@ def test_a_vin_that_mostly_its_rules_make_sure_is_looked_at_again(by_pixels: flo
     answer = reading((CHECKED, by_pixels), *rest, share=0.99)
     assert rank_by_posterior(answer, Prior().odds)[0][1] > 0.9
     detector, reader = Blind(QUAD), Twice(answer, answer)
-    VinRecognizer(detector, detector, reader).read(np.full((200, 400, 3), 128, np.uint8))
+    VinRecognizer(detector, detector, reader).read(GRAY)
     assert (reader.crops > 4) == again
 
 
@@ -547,10 +540,10 @@ def test_a_faint_end_of_a_line_is_looked_for() -> None:
     part = LineReading(0.01, ((CHECKED, 0.9),), CHECKED[1:])
 
     class Longer(Told):
-        def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
+        def read(self, crops: Sequence[Pixels]) -> list[LineReading]:
             return [reading((CHECKED, 0.99)) if crop[:, :40].max() > 200 else part for crop in crops]
 
-    photo = np.full((200, 400, 3), 128, np.uint8)
+    photo = GRAY
     photo[:, 70:80] = 255  # where the first character is, before the find
     detector = Blind(QUAD)
     assert VinRecognizer(detector, detector, Longer(part)).read(photo).candidates[0].vin == CHECKED
@@ -572,7 +565,7 @@ def test_text_and_barcode_that_agree_are_surer_than_either(monkeypatch: pytest.M
 
 
 def test_a_barcode_corrects_the_text_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    misread = "WVWZZZ1KZ7MO47185".replace("O", "8")
+    misread = UNCHECKED[:11] + "8" + UNCHECKED[12:]
     result = recognized(reading((misread, 0.9)), barcode(UNCHECKED), monkeypatch)
     first, second = result.candidates[:2]
     assert (first.vin, first.source) == (UNCHECKED, "barcode")
@@ -966,9 +959,9 @@ def test_no_picture_costs_more_than_the_effort_allows(
     looks: list[int] = []
     read, look, detect = LineReader.read, barcodes.look, Detector.detect
 
-    def counted_read(self: LineReader, given: Sequence[Pixels], count: int = 48) -> list[LineReading]:
+    def counted_read(self: LineReader, given: Sequence[Pixels]) -> list[LineReading]:
         crops.append(len(given) * (_SMALL if self is recognizer.small else 1.0))
-        return read(self, given, count)
+        return read(self, given)
 
     def counted_look(view: View, *formats: Any, rotate: bool = True) -> list[BarcodeVin]:
         coded.append(view.pixels.shape[0] * view.pixels.shape[1])

@@ -133,9 +133,9 @@ class LineReader:
         self.calibration = Calibration(**json.loads(metadata["calibration"]))
         self.threshold = float(metadata["threshold"])
 
-    def read(self, crops: Sequence[Pixels], count: int = 48) -> list[LineReading]:
-        """Return what each of ``crops`` (48 x 384 BGR, see ``cut``) says, with up to ``count`` texts each."""
-        return decode(self._probabilities(crops), count) if crops else []
+    def read(self, crops: Sequence[Pixels]) -> list[LineReading]:
+        """Return what each of ``crops`` (48 x 384 BGR, see ``cut``) says."""
+        return decode(self._probabilities(crops)) if crops else []
 
     def glance(self, crop: Pixels, least: float) -> LineReading:
         """Return what ``crop`` says, with texts only if that is clear.
@@ -156,7 +156,7 @@ class LineReader:
 
 
 def decode(probabilities: Doubles, count: int = 48) -> list[LineReading]:
-    """Decode a batch of CTC outputs (B x T x 34, rows sum to 1)."""
+    """Decode a batch of CTC outputs (B x T x 34, rows sum to 1), to up to ``count`` texts each."""
     shares, places = length_posterior(probabilities)
     readings = []
     for matrix, share, place in zip(probabilities, shares, places, strict=True):

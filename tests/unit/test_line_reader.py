@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from carsight.vin import line_reader as vin_text
+from carsight.vin import line_reader
 from carsight.vin.rules import ALPHABET
 
 
@@ -25,11 +25,11 @@ def all_texts(matrix: NDArray[np.float64]) -> dict[tuple[int, ...], float]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_places_and_shares_equal_the_sum_over_all_paths(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vin_text, "LENGTH", 3)
+    monkeypatch.setattr(line_reader, "LENGTH", 3)
     rng = np.random.default_rng(seed)
     matrix = rng.dirichlet(np.full(4, 0.7), 5 + seed % 2)
     exact = {text: p for text, p in all_texts(matrix).items() if len(text) == 3}
-    shares, places = vin_text.length_posterior(matrix[None])
+    shares, places = line_reader.length_posterior(matrix[None])
     assert shares[0] == pytest.approx(sum(exact.values()))
     expected = np.zeros((3, 3))
     for text, p in exact.items():
@@ -37,7 +37,7 @@ def test_places_and_shares_equal_the_sum_over_all_paths(seed: int, monkeypatch: 
             expected[place, character - 1] += p / sum(exact.values())
     assert places[0] == pytest.approx(expected)
     names = ["".join(ALPHABET[c - 1] for c in text) for text in exact]
-    assert vin_text.text_probabilities(matrix, names) == pytest.approx(list(exact.values()))
+    assert line_reader.text_probabilities(matrix, names) == pytest.approx(list(exact.values()))
 
 
 def said(text: str, certain: float = 0.9) -> NDArray[np.float64]:
@@ -51,7 +51,7 @@ def said(text: str, certain: float = 0.9) -> NDArray[np.float64]:
 
 
 def test_a_clear_line_is_read_as_it_stands() -> None:
-    reading = vin_text.decode(said("1M8GDM9AXKP042788", 0.99)[None])[0]
+    reading = line_reader.decode(said("1M8GDM9AXKP042788", 0.99)[None])[0]
     assert reading.texts[0][0] == reading.greedy == "1M8GDM9AXKP042788"
     assert reading.share > 0.8
     assert len(reading.centers) == 17
@@ -59,18 +59,18 @@ def test_a_clear_line_is_read_as_it_stands() -> None:
 
 
 def test_repeated_characters_are_kept() -> None:
-    assert vin_text.decode(said("11111111111111111", 0.99)[None])[0].texts[0][0] == "11111111111111111"
+    assert line_reader.decode(said("11111111111111111", 0.99)[None])[0].texts[0][0] == "11111111111111111"
 
 
 @pytest.mark.parametrize("text", ["", "1M8GDM9A", "1M8GDM9AXKP0427881M8"])
 def test_lines_of_another_length_hardly_share(text: str) -> None:
     matrix = np.concatenate([said(text, 0.99), np.tile(np.eye(34)[0] * 0.99 + 0.01 / 34, (4, 1))])
-    assert vin_text.decode(matrix[None])[0].share < 0.05
+    assert line_reader.decode(matrix[None])[0].share < 0.05
 
 
 def test_the_likeliest_combinations_come_in_order_without_repetition() -> None:
     places = np.random.default_rng(1).dirichlet(np.full(33, 0.05), 17)
-    texts = vin_text.likeliest(places, 40)
+    texts = line_reader.likeliest(places, 40)
     scores = [float(np.prod([places[i, ALPHABET.index(c)] for i, c in enumerate(text)])) for text in texts]
     assert len(set(texts)) == len(texts) == 40
     assert scores == sorted(scores, reverse=True)
@@ -82,7 +82,7 @@ def test_a_tilted_line_is_cut_level() -> None:
     turn = cv2.getRotationMatrix2D((200, 160), -25, 1.0)
     tilted = cv2.transform(corners[None], turn)[0].astype(np.float32)
     cv2.fillPoly(photo, [tilted.astype(np.int32)], (0, 0, 0))
-    crop = vin_text.cut(photo, tilted)
+    crop = line_reader.cut(photo, tilted)
     assert crop.shape == (48, 384, 3)
     assert crop[12:36, 20:300].mean() < 40
     assert crop[:3].mean() > 215
@@ -94,25 +94,25 @@ def test_small_text_is_cut_from_the_same_place_when_it_is_enlarged() -> None:
     for x in range(30, 170, 8):  # the bars of a line whose characters have 8 pixels
         photo[24:34, x : x + 4] = 20
     corners = np.array([(30, 24), (170, 24), (170, 34), (30, 34)], np.float32)
-    plain, enlarged = vin_text.cut(photo, corners), vin_text.cut_enlarged(photo, corners)
+    plain, enlarged = line_reader.cut(photo, corners), line_reader.cut_enlarged(photo, corners)
     assert enlarged.shape == plain.shape
     rows = [crop[24].mean(axis=1) - crop[24].mean() for crop in (plain, enlarged)]
     shifts = [float((rows[0] * np.roll(rows[1], shift)).sum()) for shift in range(-8, 9)]
     assert abs(int(np.argmax(shifts)) - 8) <= 1
     assert enlarged[24].std() > plain[24].std()
-    outside = vin_text.cut_enlarged(photo, corners + 500)
+    outside = line_reader.cut_enlarged(photo, corners + 500)
     assert outside.shape == plain.shape
 
 
 def test_cuts_that_disagree_are_less_sure_together() -> None:
-    one = vin_text.LineReading(
+    one = line_reader.LineReading(
         1.0, (("1M8GDM9AXKP042788", 0.98), ("1M8GDM9AXKP042768", 0.02)), "first", (0.1, 0.9)
     )
-    other = vin_text.LineReading(0.5, (("1M8GDM9AXKP042768", 1.0),), "other")
-    both = vin_text.pooled([one, other])
+    other = line_reader.LineReading(0.5, (("1M8GDM9AXKP042768", 1.0),), "other")
+    both = line_reader.pooled([one, other])
     assert both.share == pytest.approx(1.25 / 1.5)
     assert (both.greedy, both.span) == ("first", (0.1, 0.9))
     assert [text for text, _ in both.texts] == ["1M8GDM9AXKP042788", "1M8GDM9AXKP042768"]
     assert [p for _, p in both.texts] == pytest.approx([0.98 / 1.25, 0.27 / 1.25])
-    nothing = vin_text.LineReading(0.0, (), "")
-    assert vin_text.pooled([nothing, nothing]) == nothing
+    nothing = line_reader.LineReading(0.0, (), "")
+    assert line_reader.pooled([nothing, nothing]) == nothing

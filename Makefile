@@ -96,10 +96,11 @@ $(VENV)/ready: requirements/dev.txt
 	  { echo 'Python 3.11 or newer with venv is needed: apt-get install python3-venv, or make PYTHON=... $@' >&2; exit 1; }
 	@[ ! -L $(VENV) ] || { echo '$(VENV) is a link to $(shell readlink $(VENV)), which would be emptied:' \
 	  'remove the link, or `touch $@` if what it holds will do.' >&2; exit 1; }
-	@echo 'Installing into $(VENV), once: some 130 packages, 1 GB.'
+	@echo 'Installing into $(VENV), once: some 140 packages, 1 GB.'
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/pip install --disable-pip-version-check --progress-bar off --no-deps --require-hashes -r requirements/dev.txt | \
-	  awk '/^(Collecting|Installing)/ { printf "\r  %d packages", n += /^Collecting/; fflush() } END { print "" }'
+	  awk '/^(Collecting|Processing)/ { printf "\r  %d packages", ++n } /^Installing/ { printf ", being installed" } \
+	    { fflush() } END { print "" }'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . # the carsight command
 	@touch $@
 

@@ -64,7 +64,7 @@ def cut(pixels: Pixels, corners: NDArray[np.floating], *margins: float) -> Pixel
 
 
 def cut_enlarged(pixels: Pixels, corners: NDArray[np.floating], *margins: float) -> Pixels:
-    """Cut as `cut` does, from pixels that Lanczos' filter has doubled: small text comes out sharper.
+    """Cut as ``cut`` does, from pixels that Lanczos' filter has doubled: small text comes out sharper.
 
     OpenCV's cubic warp does as well, and is not equal to the bit on every processor.
     """

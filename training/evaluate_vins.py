@@ -57,7 +57,7 @@ class Given(Detector):
     def detect(self, pixels: Pixels) -> list[Detection]:
         """Return the given lines."""
         quads = [np.array(c, np.float32) for c in self.corners]
-        return [Detection("target", 1.0, np.concatenate([q.min(axis=0), q.max(axis=0)]), q) for q in quads]
+        return [Detection(1.0, np.concatenate([q.min(axis=0), q.max(axis=0)]), q) for q in quads]
 
 
 def answers(

@@ -6,7 +6,7 @@ import json
 import math
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime as ort
@@ -105,7 +105,7 @@ def test_boxes_and_corners_come_back_in_the_photos_pixels() -> None:
     session = Session()
     (plate,) = detector(session, side=294).detect(photo())
     assert session.shapes[0] == (1, 3, 224, 416)
-    assert plate.kind == "target" and not plate.is_vehicle
+    assert not plate.is_vehicle
     assert plate.score == pytest.approx(0.9, abs=1e-3)
     assert plate.box == pytest.approx([400, 200, 500, 232], abs=2)
     assert plate.corners[0] == pytest.approx([400, 200], abs=2)
@@ -166,7 +166,7 @@ def test_what_is_hardly_seen_on_a_vehicle_is_looked_at_again() -> None:
 def test_what_is_hardly_seen_beside_the_vehicles_is_not_looked_at() -> None:
     session = Session(vehicles=True, score=0.1, close_score=0.9)
     found = detector(session, close_up=None, fallbacks=()).detect(photo())
-    assert [each.kind for each in found] == ["vehicle"]
+    assert [each.is_vehicle for each in found] == [True]
 
 
 def test_the_score_is_that_of_both_looks() -> None:
@@ -235,7 +235,7 @@ def test_groups_are_pixels_as_they_lie_even_in_a_turned_picture() -> None:
 
 def test_a_vehicle_has_carsxes_word_for_its_body() -> None:
     plate, vehicle = detector(Session(vehicles=True), side=416).detect(photo(416, 416 * 2)[:, 208:624])
-    assert (plate.kind, vehicle.kind, vehicle.vehicle_type) == ("target", "vehicle", "SUV")
+    assert (plate.vehicle_type, vehicle.vehicle_type) == (None, "SUV")
     assert vehicle.box == pytest.approx([0.5, 0.5, 60, 50], abs=0.1)
     assert vehicle.corners[2] == pytest.approx([60, 50], abs=0.1)
 
@@ -316,8 +316,7 @@ def test_a_box_within_a_like_one_goes_even_at_a_small_overlap() -> None:
 
 
 def thing(vehicle_type: str | None, box: list[float], score: float = 0.8) -> Detection:
-    kind: Literal["target", "vehicle"] = "vehicle" if vehicle_type else "target"
-    return Detection(kind, score, np.array(box, np.float32), np.zeros((4, 2), np.float32), 0.0, vehicle_type)
+    return Detection(score, np.array(box, np.float32), np.zeros((4, 2), np.float32), 0.0, vehicle_type)
 
 
 PLATE = thing(None, [140, 160, 180, 172])

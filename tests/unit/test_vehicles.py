@@ -53,7 +53,7 @@ class Session:
 
 
 def vehicle(kind: str | None = None) -> Detection:
-    return Detection("vehicle", 0.9, CAR, box_corners(CAR), vehicle_type=kind)
+    return Detection(0.9, CAR, box_corners(CAR), vehicle_type=kind)
 
 
 def half_lit() -> NDArray[np.uint8]:

@@ -57,9 +57,7 @@ class Blind(Detector):
         self.quads = quads
 
     def detect(self, pixels: Pixels) -> list[Detection]:
-        return [
-            Detection("target", 0.9, np.concatenate([q.min(axis=0), q.max(axis=0)]), q) for q in self.quads
-        ]
+        return [Detection(0.9, np.concatenate([q.min(axis=0), q.max(axis=0)]), q) for q in self.quads]
 
     def promising_turns(self, pixels: Pixels) -> list[int]:
         return []

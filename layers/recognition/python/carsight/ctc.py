@@ -1,4 +1,4 @@
-"""Decoding of CTC outputs: the best few texts with their probabilities, and where each character stands.
+"""What nets say: softmax, Platt scaling, and CTC - the best few texts, and where each character stands.
 
 CTC (Graves et al., 2006) lets a net say one class per time step, class 0 being a blank; a text's probability
 is the sum over all paths that collapse to it when repeats and then blanks are dropped.
@@ -7,6 +7,7 @@ is the sum over all paths that collapse to it when repeats and then blanks are d
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -34,6 +35,12 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     result: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
     return result
+
+
+def platt(probability: float, slope: float, offset: float) -> float:
+    """Return the probability with which what a net gives ``probability`` is right (Platt, 1999)."""
+    p = min(max(probability, 1e-6), 1 - 1e-6)
+    return 1 / (1 + math.exp(-(slope * math.log(p / (1 - p)) + offset)))
 
 
 def best_texts(

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 
@@ -27,7 +26,6 @@ class Detection:
     probability that the text has two rows. A vehicle's corners are those of its box, its ``two_rows`` 0.
     """
 
-    kind: Literal["target", "vehicle"]
     score: float
     box: Floats
     corners: Floats
@@ -37,7 +35,7 @@ class Detection:
     @property
     def is_vehicle(self) -> bool:
         """Whether this is a vehicle, not a target."""
-        return self.kind == "vehicle"
+        return self.vehicle_type is not None
 
     def moved(self, zoom: Floats | float, offset: Floats | float = 0.0) -> Detection:
         """Return this with its pixels times ``zoom`` (x, y), then moved by ``offset`` (x, y)."""
@@ -116,7 +114,7 @@ def decode_targets(raw: Floats, size: tuple[int, int], threshold: float, shrink:
     boxes = loose + np.float32(shrink) * (extent - loose)
     two_rows = sigmoid(raw[:, 13])
     return [
-        Detection("target", float(scores[i]), boxes[i], corners[i], float(two_rows[i]))
+        Detection(float(scores[i]), boxes[i], corners[i], float(two_rows[i]))
         for i in keep_best(boxes, scores, 0.4)
     ]
 
@@ -133,11 +131,7 @@ def decode_vehicles(
     scores, boxes = sigmoid(raw[:, 0]), _boxes(centers[chosen], strides[chosen], raw[:, 1:5])
     return [
         Detection(
-            "vehicle",
-            float(scores[i]),
-            boxes[i],
-            box_corners(boxes[i]),
-            vehicle_type=types[int(raw[i, 5:].argmax())],
+            float(scores[i]), boxes[i], box_corners(boxes[i]), vehicle_type=types[int(raw[i, 5:].argmax())]
         )
         for i in keep_best(boxes, scores, 0.6)
     ]

@@ -355,7 +355,7 @@ class Detector:
         for second in (each.target.moved(1.0, offset) for each in seen.targets):
             if iou(first.box, second.box) > 0.3:
                 score = (first.score + second.score) / 2
-                return Detection("target", score, second.box, second.corners, second.two_rows)
+                return Detection(score, second.box, second.corners, second.two_rows)
         return None
 
     def _look(self, pixels: Pixels, side: int, margin: float = 0.0) -> _Seen:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -354,7 +353,7 @@ class PlateReader:
     def _scores(self, shares: NDArray[np.float64]) -> list[float]:
         """Calibrate the best share, and divide what it leaves among the others as their shares are."""
         first = min(max(float(shares[0]), 1e-6), 1 - 1e-6)
-        best = _platt(first, self._calibration.text_slope, self._calibration.text_offset)
+        best = ctc.platt(first, self._calibration.text_slope, self._calibration.text_offset)
         left = (1 - best) / (1 - first)
         return [best, *(min(best, float(share) * left) for share in shares[1:])]
 
@@ -369,10 +368,4 @@ class PlateReader:
             code, share = self.regions[best], shares[best]
         else:
             code, share = self._countries[country], by_country[country]
-        return code, _platt(float(share), calibration.region_slope, calibration.region_offset)
-
-
-def _platt(share: float, slope: float, offset: float) -> float:
-    """Return the probability that a share of ``share`` stands for (Platt, 1999)."""
-    share = min(max(share, 1e-6), 1 - 1e-6)
-    return 1 / (1 + math.exp(-(slope * math.log(share / (1 - share)) + offset)))
+        return code, ctc.platt(float(share), calibration.region_slope, calibration.region_offset)

@@ -326,7 +326,7 @@ class PlateRecognizer:
         if any((each.box[2:] - each.box[:2]).prod() < area for each in seen.targets):
             return None
         box = np.array([0, 0, width, height], np.float32)
-        return Detection("target", self._tuning.cropped_score, box, box_corners(box))
+        return Detection(self._tuning.cropped_score, box, box_corners(box))
 
     def _stands_high(self, plate: Detection, vehicle: Detection | None) -> bool:
         """Return whether ``plate`` is higher on its ``vehicle`` than most are, in the photo as it is."""

@@ -52,6 +52,31 @@ _LEGIBLE = 150
 _ENLARGED_PIXELS = 1_300_000
 """Most pixels of an enlarged view."""
 
+_LOGARITHM = np.asarray(np.rint(255 * np.log1p(np.arange(256) / 8) / np.log1p(255 / 8)), np.uint8)
+"""The logarithm of each brightness."""
+
+_AROUND = 41
+"""Side in pixels of the neighborhood that a shadow is told by: some modules of any code that is legible."""
+
+_PARTS = 4
+"""How many parts of a photo are looked at for bars."""
+
+_SQUARE = 1.7
+"""A part that is longer than this times its height holds no matrix code of the kinds that cars bear."""
+
+_MATRIX_ENLARGED = 3.0
+"""How many times a matrix code is enlarged, at most."""
+
+_LEVEL = 1.0
+"""Degrees up to which bars are level enough: a flat code is read across no more."""
+
+_COHERENT = 0.4
+"""Coherence of the edges, 0..1, from which they are bars: those of text have 0.1 to 0.4, PDF417 from 0.4."""
+
+_ROWS, _FAINT, _FEWEST_EDGES = 16, 4, 30
+"""Rows in which edges are counted, the steps of gray that count for none, and the fewest edges of a code that
+holds a VIN: PDF417 of one column has 41, and of 99 drawn codes that are read none has fewer than 55."""
+
 
 @dataclass(frozen=True, slots=True)
 class BarcodeVin:
@@ -124,8 +149,33 @@ def whole(view: View) -> View:
 
 
 def busy_parts(view: View) -> list[View]:
-    """Return the parts of ``view`` that have the most edges, busiest first: where a code may be."""
-    return _busy_parts(view.gray())[:_PARTS]
+    """Return the parts of ``view``, as large as a code, that have the most edges, busiest first."""
+    view, cell = view.gray(), 8
+    rows, columns = view.height // cell, view.width // cell
+    if min(rows, columns) < 1:
+        return []
+    even = view.pixels[: rows * cell, : columns * cell]
+    across = cv2.convertScaleAbs(cv2.Sobel(even, cv2.CV_16S, 1, 0))
+    down = cv2.convertScaleAbs(cv2.Sobel(even, cv2.CV_16S, 0, 1))
+    size = (columns, rows)
+    edges = np.maximum(*(cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in (across, down)))
+    busy = np.asarray(edges > max(24.0, 1.5 * float(edges.mean())), np.uint8)
+    busy = np.asarray(cv2.morphologyEx(busy, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)), np.uint8)
+    _, stats = components(busy)
+    parts = []
+    for x, y, width, height, area in stats[1:].tolist():
+        if area >= 4 and max(width, height) >= 4:
+            weight = float(edges[y : y + height, x : x + width].mean()) * math.sqrt(area)
+            parts.append((weight, x, y, width, height))
+    return [
+        view.cut(
+            max(0, (x - 2) * cell),
+            max(0, (y - 2) * cell),
+            min(view.width, (x + width + 2) * cell),
+            min(view.height, (y + height + 2) * cell),
+        )
+        for _, x, y, width, height in sorted(parts, reverse=True)[:_PARTS]
+    ]
 
 
 def bars(parts: Sequence[View]) -> Iterator[View]:
@@ -208,65 +258,9 @@ def _without_shadows(gray: Pixels) -> Pixels:
     return np.asarray(cv2.addWeighted(logarithm, 1, around, -1, 128), np.uint8)
 
 
-_LOGARITHM = np.asarray(np.rint(255 * np.log1p(np.arange(256) / 8) / np.log1p(255 / 8)), np.uint8)
-
-_AROUND = 41
-"""Pixels of that neighborhood: some modules of any code that is large enough to be read."""
-
-_PARTS = 4
-"""How many parts of a photo are looked at for bars."""
-
-_SQUARE = 1.7
-"""A part that is longer than this times its height holds no matrix code of the kinds that cars bear."""
-
-_MATRIX_ENLARGED = 3.0
-"""How many times a matrix code is enlarged, at most."""
-
-_LEVEL = 1.0
-"""Degrees up to which bars are level enough: a flat code is read across no more."""
-
-_BARS = 0.4
-"""Coherence of the edges, 0..1, from which they are bars: those of text have 0.1 to 0.4, PDF417 from 0.4."""
-
-
-_ROWS, _FAINT, _FEWEST_EDGES = 16, 4, 30
-"""Rows in which edges are counted, the steps of gray that count for none, and the fewest edges of a code that
-holds a VIN: PDF417 of one column has 41, and of 99 drawn codes that are read none has fewer than 55."""
-
-
 def _enlargement(view: View) -> float:
     """Tell how many times to enlarge ``view`` so that a matrix code of few pixels a module is read."""
     return min(_MATRIX_ENLARGED, math.sqrt(_ENLARGED_PIXELS / max(1, view.width * view.height)))
-
-
-def _busy_parts(view: View) -> list[View]:
-    """Find the parts of the gray ``view``, as large as a code, that have the most edges, busiest first."""
-    cell = 8
-    rows, columns = view.height // cell, view.width // cell
-    if min(rows, columns) < 1:
-        return []
-    even = view.pixels[: rows * cell, : columns * cell]
-    across = cv2.convertScaleAbs(cv2.Sobel(even, cv2.CV_16S, 1, 0))
-    down = cv2.convertScaleAbs(cv2.Sobel(even, cv2.CV_16S, 0, 1))
-    size = (columns, rows)
-    edges = np.maximum(*(cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in (across, down)))
-    busy = np.asarray(edges > max(24.0, 1.5 * float(edges.mean())), np.uint8)
-    busy = np.asarray(cv2.morphologyEx(busy, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)), np.uint8)
-    _, stats = components(busy)
-    parts = []
-    for x, y, width, height, area in stats[1:].tolist():
-        if area >= 4 and max(width, height) >= 4:
-            weight = float(edges[y : y + height, x : x + width].mean()) * math.sqrt(area)
-            parts.append((weight, x, y, width, height))
-    return [
-        view.cut(
-            max(0, (x - 2) * cell),
-            max(0, (y - 2) * cell),
-            min(view.width, (x + width + 2) * cell),
-            min(view.height, (y + height + 2) * cell),
-        )
-        for _, x, y, width, height in sorted(parts, reverse=True)
-    ]
 
 
 def _angle_of_bars(gray: Pixels) -> float | None:
@@ -277,7 +271,7 @@ def _angle_of_bars(gray: Pixels) -> float | None:
     height, width = gray.shape
     inner = gray[height // 4 : height - height // 4, width // 8 : width - width // 8]
     coherence, angle = max(_direction(part) for part in (gray, inner))
-    return angle if coherence >= _BARS else None
+    return angle if coherence >= _COHERENT else None
 
 
 def _edges_across(gray: Pixels) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import heapq
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -107,8 +106,7 @@ class Calibration:
 
     def __call__(self, probability: float) -> float:
         """Turn the net's ``probability`` into one that holds."""
-        p = min(max(probability, 1e-6), 1 - 1e-6)
-        return 1 / (1 + math.exp(-(self.slope * math.log(p / (1 - p)) + self.offset)))
+        return ctc.platt(probability, self.slope, self.offset)
 
 
 class LineReader:

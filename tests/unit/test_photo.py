@@ -40,7 +40,7 @@ DATA = Path(__file__).resolve().parents[1] / "data"
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 
 RED_CORNER = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}
-"""Where the red corner (row, column) of ``picture`` is to be seen, by the orientation that a file declares."""
+"""Where the red corner (row, column) of ``picture`` is seen, by the orientation that a file declares."""
 
 
 def picture(width: int, height: int) -> Pixels:

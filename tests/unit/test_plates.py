@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
 from carsight import runtime
+from carsight.detections import iou
 from carsight.detector import Detector, Findings
 from carsight.geometry import Box, turned_back
 from carsight.photo import Photo, decode
@@ -31,15 +32,8 @@ NAMES = ("plate_us", "plate_de", "no_plate")
 THREADS = 8
 
 
-def box_of(corners: NDArray[Any]) -> list[float]:
-    return [*corners.min(axis=0), *corners.max(axis=0)]
-
-
-def overlap(a: list[float], b: list[float]) -> float:
-    """Intersection over union."""
-    sides = [max(0.0, min(a[i + 2], b[i + 2]) - max(a[i], b[i])) for i in (0, 1)]
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-    return sides[0] * sides[1] / (sum(areas) - sides[0] * sides[1])
+def box_of(corners: NDArray[Any]) -> NDArray[np.float32]:
+    return np.concatenate([corners.min(axis=0), corners.max(axis=0)]).astype(np.float32)
 
 
 def photo(name: str) -> Photo:
@@ -86,7 +80,7 @@ def test_a_photo_that_lies_on_its_side_is_read_where_it_lies(
     assert reading.text == expected.text
     # The lying photo is the upright one turned the other way.
     corners = turned_back(np.array(reading.polygon), -quarters, *upright.shape[1::-1])
-    assert overlap(box_of(corners), box_of(np.array(expected.polygon))) > 0.7
+    assert iou(box_of(corners), box_of(np.array(expected.polygon))) > 0.7
     width, height = lying.shape[1::-1]
     assert 0 <= reading.box.xmin < reading.box.xmax <= width
     assert 0 <= reading.box.ymin < reading.box.ymax <= height
@@ -761,7 +755,8 @@ def test_a_car_without_a_plate_is_told_of_where_it_is_asked_for(recognizer: Plat
     bare = photo("no_plate")
     (vehicle,) = recognizer.read(bare, vehicles=True).vehicles
     box = vehicle.box
-    assert overlap([box.xmin, box.ymin, box.xmax, box.ymax], [271, 157, 964, 720]) > 0.7
+    found, drawn = np.array([box.xmin, box.ymin, box.xmax, box.ymax]), np.array([271, 157, 964, 720])
+    assert iou(found.astype(np.float32), drawn.astype(np.float32)) > 0.7
     assert recognizer.read(bare).vehicles == ()
 
 

@@ -47,22 +47,14 @@ __all__ = [
     "read_vin",
 ]
 
-_MODULES = {
-    "Box": "carsight.geometry",
-    "Candidate": "carsight.plate.reader",
-    "CheckDigit": "carsight.vin.recognizer",
-    "ImageError": "carsight.photo",
-    "Photo": "carsight.photo",
-    "PhotoSource": "carsight.photo",
-    "PlateReading": "carsight.plate.recognizer",
-    "PlateRecognizer": "carsight.plate.recognizer",
-    "Repair": "carsight.vin.recognizer",
-    "Vehicle": "carsight.plate.recognizer",
-    "VinCandidate": "carsight.vin.recognizer",
-    "VinRecognizer": "carsight.vin.recognizer",
-    "VinResult": "carsight.vin.recognizer",
+_NAMES = {
+    "carsight.geometry": ("Box",),
+    "carsight.photo": ("ImageError", "Photo", "PhotoSource"),
+    "carsight.plate.reader": ("Candidate",),
+    "carsight.plate.recognizer": ("PlateReading", "PlateRecognizer", "Vehicle"),
+    "carsight.vin.recognizer": ("CheckDigit", "Repair", "VinCandidate", "VinRecognizer", "VinResult"),
 }
-"""Where each public name that is imported on first use is defined."""
+"""The public names that each module defines, which is imported when one of them is first used."""
 
 _engines: dict[type, Any] = {}
 _loading = Lock()
@@ -107,10 +99,11 @@ def _engine(recognizer: type[_Recognizer]) -> _Recognizer:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
-    return value
+    for module, names in _NAMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(module), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,7 @@ their other numbers.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -65,27 +65,24 @@ class _Glance(NamedTuple):
         return _may_hold_a_vin(self.seen)
 
 
+@dataclass(frozen=True, slots=True)
 class PrintSearch:
     """Reads clear print in the photo of ``view``, and adds the lines to ``finds``."""
 
-    def __init__(
-        self, finds: Finds, view: View, small: LineReader, tuning: VinTuning, budget: Budget
-    ) -> None:
-        self._finds = finds
-        self._readers = finds.readers
-        self._view = view
-        self._small = small
-        self._tuning = tuning
-        self._budget = budget
+    finds: Finds
+    view: View
+    small: LineReader
+    tuning: VinTuning
+    budget: Budget
 
     def run(self) -> None:
         """Read the likeliest lines, and those that stand one under the other."""
         for view in self._upright_views():
-            if self._finds.certainty >= self._tuning.likely:
+            if self.finds.certainty >= self.tuning.likely:
                 break
             lines = text_lines.find_lines(view)
             self._read_lines(lines)
-            if not self._finds.promising:
+            if not self.finds.promising:
                 self._read_pairs(text_lines.pairs(lines, _PAIRS))
 
     def _upright_views(self) -> Iterator[View]:
@@ -93,41 +90,41 @@ class PrintSearch:
 
         If not even that line is clear, a photo that was turned is yielded turned the other way, too.
         """
-        lines = [line for line in self._finds.lines if len(line.reading.greedy) >= FEWEST_CHARACTERS]
+        lines = [line for line in self.finds.lines if len(line.reading.greedy) >= FEWEST_CHARACTERS]
         line = max(lines, key=lambda line: line.reading.clarity, default=None)
         quarters = 0 if line is None else quarters_to_upright(line.corners)
-        yield self._view.rotated(quarters) if quarters else self._view
-        if line is not None and quarters and line.reading.clarity < self._tuning.clear:
-            yield self._view.rotated(4 - quarters) if quarters % 2 else self._view
+        yield self.view.rotated(quarters) if quarters else self.view
+        if line is not None and quarters and line.reading.clarity < self.tuning.clear:
+            yield self.view.rotated(4 - quarters) if quarters % 2 else self.view
 
     def _read_lines(self, lines: list[TextLine]) -> None:
         """Read the likeliest of ``lines``."""
         glances = [glance for glance in self._glances(lines) if glance.is_worthwhile]
         glances.sort(key=lambda each: (not each.looks_like_a_vin, abs(len(each.seen) - LENGTH)))
         for glance in glances[:_READ]:
-            if self._finds.sure:
+            if self.finds.sure:
                 break
             line, text = glance.line, glance.text
-            if not text.changed and self._finds.promising:
+            if not text.changed and self.finds.promising:
                 continue
             if glance.looks_like_a_vin:
-                self._budget.pay_beyond(1)
-            elif not self._budget.pay(1):
+                self.budget.pay_beyond(1)
+            elif not self.budget.pay(1):
                 break
             if text.changed:
-                self._finds.keep(self._read_set(text, line.corners))
+                self.finds.keep(self._read_set(text, line.corners))
             else:
-                self._finds.keep(self._readers.read(line.corners, 0.0))
+                self.finds.keep(self.finds.readers.read(line.corners, 0.0))
 
     def _glances(self, lines: list[TextLine]) -> Iterator[_Glance]:
         """Glance at those of ``lines`` that may hold a VIN by their length and their heights."""
         likely = [
             line
             for line in lines
-            if _SHORTEST <= line.characters <= _LONGEST and not self._finds.is_known(line.corners)
+            if _SHORTEST <= line.characters <= _LONGEST and not self.finds.is_known(line.corners)
         ]
         likely.sort(key=lambda line: abs(line.characters - _LIKELIEST))
-        texts = [(line, text_lines.set_close(self._view, line.corners)) for line in likely[:_CONSIDERED]]
+        texts = [(line, text_lines.set_close(self.view, line.corners)) for line in likely[:_CONSIDERED]]
         texts.sort(key=lambda each: not each[1].ends_in_capitals)
         for line, text in texts[:_GLANCED_AT]:
             yield self._glance_at_ends(line, text)
@@ -142,36 +139,36 @@ class PrintSearch:
 
     def _glance(self, text: SetText) -> str:
         """Return what the small reader sees in ``text``, however little of the budget is left."""
-        self._budget.spend(_GLANCE_COST)
-        return self._small.glance(text.crop(), 1.0).greedy
+        self.budget.spend(_GLANCE_COST)
+        return self.small.glance(text.crop(), 1.0).greedy
 
     def _read_pairs(self, pairs: list[tuple[TextLine, TextLine]]) -> None:
         """Read two lines as one where the small reader, at a glance, sees a maker's prefix and digits."""
         for upper, lower in pairs:
-            if self._finds.sure:
+            if self.finds.sure:
                 break
-            text = text_lines.side_by_side(self._view, (upper, lower))
+            text = text_lines.side_by_side(self.view, (upper, lower))
             if _may_hold_a_vin(self._glance(text)):
-                self._budget.pay_beyond(1)
+                self.budget.pay_beyond(1)
                 corners = np.stack([*upper.corners[:2], *lower.corners[2:]])
-                self._finds.keep(replace(self._read_set(text, corners), corners=corners))
+                self.finds.keep(replace(self._read_set(text, corners), corners=corners))
 
     def _read_set(self, text: SetText, corners: Floats) -> Line:
         """Read ``text``, which was set from the line with ``corners``."""
-        reader = self._readers.reader()
+        reader = self.finds.readers.reader()
         (reading,) = reader.read([text.crop()])
         lower_case = False
         if text.lower_case:  # or it is worn: then both readers see the same
-            (other,) = self._small.read([text.crop()])
-            lower_case = self._readers.likeliest(other)[0] != self._readers.likeliest(reading)[0]
+            (other,) = self.small.read([text.crop()])
+            lower_case = self.finds.readers.likeliest(other)[0] != self.finds.readers.likeliest(reading)[0]
         if lower_case:
-            reader, reading = self._small, other
-        span = find_window(reading, self._finds.odds, text.crop_places())
+            reader, reading = self.small, other
+        span = find_window(reading, self.finds.odds, text.crop_places())
         if span is not None:  # other characters stand beside it, such as its name
             text = text.part(span)
             (reading,) = reader.read([text.crop()])
         place = text if reading.span is None else text.part(reading.span)
-        return replace(self._readers.line(place.corners(corners), 0.0, reading), lower_case=lower_case)
+        return replace(self.finds.readers.line(place.corners(corners), 0.0, reading), lower_case=lower_case)
 
 
 def _may_hold_a_vin(seen: str) -> bool:

@@ -8,7 +8,7 @@ sure of: a wrong VIN does more harm than none.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,32 +40,28 @@ class VinResult:
     """Why there is no candidate, where there is none."""
 
 
+@dataclass(eq=False, slots=True)
 class VinRecognizer:
-    """Reads the VIN of a photo. Made once per process; safe to call from many threads."""
+    """Reads the VIN of a photo. Made once per process; safe to call from many threads.
 
-    def __init__(
-        self,
-        near: Detector,
-        far: Detector,
-        small: LineReader,
-        tuning: VinTuning | None = None,
-        reader: Callable[[], LineReader] | None = None,
-        hard: Callable[[], LineReader] | None = None,
-    ) -> None:
-        """Search with ``near``, look closer with ``far``, which sees the photo at about twice the size.
+    It searches with ``near`` and looks closer with ``far``, which sees the photo at about twice the size.
+    ``small`` reads every line first, and its calibration turns probabilities into confidences. ``reader``
+    returns the VIN reader, which is asked where that is not sure (None: no other is). ``hard`` returns the
+    reader of hard lines, which is asked where a line is still in doubt.
+    """
 
-        ``small`` reads every line first, and its calibration turns probabilities into confidences. ``reader``
-        returns the VIN reader, which is asked where that is not sure (None: no other is). ``hard`` returns
-        the reader of hard lines, which is asked where a line is still in doubt.
-        """
-        self.near = near
-        self.far = far
-        self.small = small
-        self.reader = reader
-        self.hard = hard
-        self.tuning = tuning or VinTuning()
+    near: Detector
+    far: Detector
+    small: LineReader
+    tuning: VinTuning = field(default_factory=VinTuning)
+    reader: Callable[[], LineReader] | None = None
+    hard: Callable[[], LineReader] | None = None
+
+    @property
+    def threshold(self) -> float:
+        """The lowest confidence of an answer."""
         given = self.tuning.threshold
-        self.threshold = small.threshold if given is None else given
+        return self.small.threshold if given is None else given
 
     @classmethod
     def load(cls, models: Path = runtime.MODELS, tuning: VinTuning | None = None) -> VinRecognizer:

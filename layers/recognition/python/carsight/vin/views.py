@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -98,11 +99,7 @@ class View:
     def warped(self, source: Floats, width: int, height: int) -> View:
         """Level the parallelogram with the corners ``source`` (top left, top right, bottom right)."""
         target = np.array([(0, 0), (width, 0), (width, height)], np.float32)
-        matrix = cv2.getAffineTransform(np.asarray(source, np.float32), target)
-        pixels = cv2.warpAffine(
-            self.pixels, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
-        return View(np.asarray(pixels, np.uint8), self.matrix @ np.linalg.inv(np.vstack([matrix, (0, 0, 1)])))
+        return self._moved_by(cv2.getAffineTransform(np.asarray(source, np.float32), target), (width, height))
 
     def tilted(self, degrees: float) -> View:
         """Turn this view so that a line tilted by ``degrees`` is level; large enough for all of it."""
@@ -114,6 +111,10 @@ class View:
         )
         matrix[0, 2] += (size[0] - self.width) / 2
         matrix[1, 2] += (size[1] - self.height) / 2
+        return self._moved_by(matrix, size)
+
+    def _moved_by(self, matrix: NDArray[Any], size: tuple[int, int]) -> View:
+        """Return this view under the affine ``matrix`` (2 x 3), cut to ``size`` (width, height)."""
         pixels = cv2.warpAffine(
             self.pixels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )

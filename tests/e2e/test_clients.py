@@ -103,7 +103,7 @@ def in_base64(name: str) -> str:
 
 
 def blank() -> str:
-    """A grey image, as a data URI."""
+    """A gray image, as a data URI."""
     encoded = cv2.imencode(".png", np.full((480, 640, 3), 128, np.uint8))[1]
     return f"data:image/png;base64,{base64.b64encode(encoded.tobytes()).decode()}"
 

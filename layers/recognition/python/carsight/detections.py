@@ -60,7 +60,7 @@ def carrier(plate: Detection, vehicles: Sequence[Detection], quarters: int = 0) 
     It contains the plate's center (within a twentieth of its sides), is at least twice as wide as the plate
     (one and a half times for a motorcycle), and does not have it in its top quarter, where no plate is
     mounted. Of several, the most confident wins; of those about as confident, the smallest. All are upright
-    once the photo is turned anticlockwise by ``quarters`` of a turn.
+    once the photo is turned counterclockwise by ``quarters`` of a turn.
     """
     across = quarters % 2
     x0, y0, x1, y1 = plate.box.tolist()

@@ -217,7 +217,7 @@ class Detector:
         return [*seen.targets, *seen.vehicles]
 
     def find(self, pixels: Pixels, quarters: int = 0) -> Findings:
-        """Find everything in ``pixels`` turned anticlockwise by ``quarters`` of a turn.
+        """Find everything in ``pixels`` turned counterclockwise by ``quarters`` of a turn.
 
         Coordinates are those of the unturned photo; corners still begin at the top left of the text.
         """
@@ -254,7 +254,7 @@ class Detector:
         return (0, gray, 0, gray) if width > height else (gray, 0, gray, 0)
 
     def promising_turns(self, pixels: Pixels) -> list[int]:
-        """Return the quarter turns (1 to 3, anticlockwise) that show a target, most likely first."""
+        """Return the quarter turns (1 to 3, counterclockwise) that show a target, most likely first."""
         tuning = self._tuning
         fitted = _fit(pixels, tuning.turned.side, tuning.turned.margin)
         scores: dict[int, float] = {}

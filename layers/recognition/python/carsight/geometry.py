@@ -56,13 +56,13 @@ def _within(place: int, size: int) -> int:
 
 
 def turned(pixels: Pixels, quarters: int) -> Pixels:
-    """Return ``pixels`` turned anticlockwise by ``quarters`` of a turn."""
+    """Return ``pixels`` turned counterclockwise by ``quarters`` of a turn."""
     code = _TURNS.get(quarters % 4)
     return pixels if code is None else np.asarray(cv2.rotate(pixels, code), np.uint8)
 
 
 _TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
-"""OpenCV's constants for quarter turns anticlockwise; numpy's turn takes 3 to 40 times as long."""
+"""OpenCV's constants for quarter turns counterclockwise; numpy's turn takes 3 to 40 times as long."""
 
 
 def turned_back(points: NDArray[np.floating], quarters: int, width: int, height: int) -> NDArray[np.float32]:

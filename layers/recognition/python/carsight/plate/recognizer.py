@@ -113,7 +113,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What a photo shows this way up, turned anticlockwise by ``quarters``; where, in the photo as it is.
+    """What a photo shows this way up, turned counterclockwise by ``quarters``; where, in the photo as it is.
 
     ``found`` are the plates that are believed, ``doubted`` those that are not; ``upside_down`` is the best
     score of a text that was read the other way round, and ``evidence`` the best score of anything that might
@@ -280,7 +280,7 @@ class PlateRecognizer:
         return Refusal("illegible", max(reading.score for _, reading in plates), tuning.legible)
 
     def _attempt(self, photo: Photo, quarters: int, regions: Sequence[str]) -> Attempt:
-        """Find and read the plates of ``photo`` as it is once turned anticlockwise by ``quarters``."""
+        """Find and read the plates of ``photo`` as it is once turned counterclockwise by ``quarters``."""
         found, doubted, unsure, upright, written = [], [], [], False, False
         seen = self._detector.find(photo.pixels, quarters)
         cropped = None if quarters else self._cropped(photo, seen)

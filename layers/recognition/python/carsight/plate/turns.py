@@ -24,7 +24,7 @@ def best_way_up(
 
     Args:
         upright: What it shows as it is.
-        attempt: Finds and reads its plates once turned anticlockwise by so many quarters.
+        attempt: Finds and reads its plates once turned counterclockwise by so many quarters.
         promising: Says which quarter turns show plates, most likely first.
         tuning: When a turn is tried, and when it wins.
     """

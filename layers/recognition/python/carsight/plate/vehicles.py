@@ -87,7 +87,7 @@ class VehicleClassifier:
         """Classify ``vehicle`` in ``pixels`` (height x width x 3, BGR), the photo it was found in.
 
         ``plate`` is the box of its plate, if any. The vehicle is upright once the photo is turned
-        anticlockwise by ``quarters`` of a turn.
+        counterclockwise by ``quarters`` of a turn.
         """
         known = self._common
         if plate is not None:
@@ -131,7 +131,7 @@ def proportions(
 
     The logarithms of the vehicle's width over its height, of its height over the plate's width (plates come
     in a few sizes, so they are a ruler) and of the plate's width over its height, and the share of the
-    vehicle's height above the plate's center. All are upright after ``quarters`` of a turn anticlockwise.
+    vehicle's height above the plate's center. All are upright after ``quarters`` of a turn counterclockwise.
     """
     left, top, right, bottom = vehicle.tolist()
     x0, y0, x1, y1 = plate.tolist()

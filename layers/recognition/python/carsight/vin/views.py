@@ -68,7 +68,7 @@ class View:
         return View(np.asarray(pixels, np.uint8), self.matrix @ _moved(-margin, -margin))
 
     def rotated(self, quarters: int) -> View:
-        """Return this view turned anticlockwise by ``quarters`` (1 to 3) of a turn."""
+        """Return this view turned counterclockwise by ``quarters`` (1 to 3) of a turn."""
         back = {
             1: np.array([[0.0, -1, self.width], [1, 0, 0], [0, 0, 1]]),
             2: np.array([[-1.0, 0, self.width], [0, -1, self.height], [0, 0, 1]]),

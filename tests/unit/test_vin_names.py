@@ -15,7 +15,7 @@ from carsight.vin.names import names_another_number
         ["L0TN0"],
         ["LMV0LCEN0"],  # Invoice no.
         ["SEMALNUMBER"],  # Serial number
-        ["N9DESER1E"],  # N\u00b0 de s\u00e9rie
+        ["SER1ENUMMER"],  # Serienummer
         ["TNDNUMBER", "TRACK1NGNUMBER"],  # Tracking number, and more of it
         ["BESTELLNR"],
         ["0RDERNUMBER"],
@@ -40,6 +40,10 @@ def test_names_of_other_numbers_are_recognized(seen: list[str]) -> None:
         ["GESTELLNR"],
         ["STELLNUMMER", "AHRGESTELLNUMMER"],
         ["NUMER0DTELA10"],
+        ["N9DESER1E"],  # N\u00b0 de s\u00e9rie, of cars and of other goods
+        ["SERE"],
+        ["R0DESER1E", "NUMER0DESER1EV"],  # N\u00famero de serie
+        ["SARENV"],  # Serie NIV
         ["NRNADW0ZJA"],  # of no language that is known here
     ],
 )

@@ -728,6 +728,8 @@ def test_other_numbers_in_groups_are_no_answer(recognizer: VinRecognizer, lines:
         ("Chassis serial number ", True),
         ("Fahrgestellnummer ", True),
         ("Identification number (E) ", True),
+        ("N° de serie ", True),
+        ("Número de serie ", True),
         ("", True),
     ],
 )
@@ -888,10 +890,12 @@ def test_photos_of_other_numbers_are_no_answer(recognizer: VinRecognizer, seed: 
     assert recognizer.read(render_other(np.random.default_rng(seed))).candidates == ()
 
 
-def test_a_photo_of_nothing_but_the_line_is_read(recognizer: VinRecognizer) -> None:
+@pytest.mark.parametrize("quarters", range(4))
+def test_a_photo_of_nothing_but_the_line_is_read(recognizer: VinRecognizer, quarters: int) -> None:
     photo = pixels("vin_label")
     box = recognizer.read(photo).candidates[0].box
-    line = np.ascontiguousarray(photo[box.ymin - 4 : box.ymax + 4, box.xmin - 4 : box.xmax + 4])
+    line = photo[box.ymin - 4 : box.ymax + 4, box.xmin - 4 : box.xmax + 4]
+    line = np.ascontiguousarray(np.rot90(line, quarters))
     found = recognizer.read(line).candidates[0]
     assert found.vin == CHECKED
     height, width = line.shape[:2]

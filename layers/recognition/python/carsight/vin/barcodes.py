@@ -43,6 +43,9 @@ _ENLARGED, _ENLARGED_SHARP = (6.0, 1.0), (4.0, 2.0)
 """How many times bars are enlarged, across and along them: with 1.1 to 1.75 pixels a module they are not read
 before."""
 
+_ALONG = 5
+"""Rows that are averaged along level bars: grain and JPEG's errors are not the same in any two."""
+
 _LEVEL_LINE = 3.0
 """Degrees up to which a line, and with it the code beside it, is level enough."""
 
@@ -182,8 +185,8 @@ def bars(parts: Sequence[View]) -> Iterator[View]:
     """Yield those of ``parts`` that look like bars, in which to look with ``BARS`` and without turning.
 
     Each is level and comes dark on light and then light on dark, which zxing-cpp tries with matrix codes
-    only; either way enlarged, and sharpened first: of 168 clear codes of 1.1 to 1.75 pixels a module 160 are
-    read enlarged, 96 sharpened, of 120 blurred and grainy ones 40 and 77.
+    only; either way averaged along the bars and enlarged, and sharpened and enlarged: of 288 clear codes of 1.1
+    to 1.5 pixels a module 255 are read, 227 if not averaged (of Code 39 at 1.1 to 1.3 pixels 35 and 16 of 60).
     """
     for part in parts:
         angle = _angle_of_bars(part.pixels)
@@ -193,7 +196,8 @@ def bars(parts: Sequence[View]) -> Iterator[View]:
         if _edges_across(level.pixels) < _FEWEST_EDGES:
             continue  # fences, grilles and the frames of labels
         for pixels in (level.pixels, np.asarray(255 - level.pixels, np.uint8)):
-            for clear, across, along in ((pixels, *_ENLARGED), (_sharp(pixels), *_ENLARGED_SHARP)):
+            even = np.asarray(cv2.blur(pixels, (1, _ALONG)), np.uint8)
+            for clear, across, along in ((even, *_ENLARGED), (_sharp(pixels), *_ENLARGED_SHARP)):
                 yield with_quiet_zones(_stretched(View(clear, level.matrix), across, along))
 
 

@@ -37,7 +37,7 @@ _SPACE = 4.0
 """The widest space between a name and its number, in the pitch of the latter."""
 
 _OTHERS = (
-    "SER1AL", "SER1E", "SER1EN", "MATR1C0LA", "PART", "ART1CLE", "ART1KEL", "MATER1AL", "M0DEL", "DEV1CE",
+    "SER1AL", "SER1EN", "MATR1C0LA", "PART", "ART1CLE", "ART1KEL", "MATER1AL", "M0DEL", "DEV1CE",
     "ASSET", "SERV1CE", "L1CENSE", "L1CENCE", "0RDER", "BESTELL", "AUFTRAG", "C0MMANDE", "1NV01CE",
     "FACTURE", "RECE1PT", "T1CKET", "V0UCHER", "C0UP0N", "B00K1NG", "CUST0MER", "KUNDEN", "ACC0UNT", "P0L1CY",
     "VERS1CHERUNG", "CLA1M", "C0NTRACT", "CERT1F1CATE", "APPR0VAL", "REFERENCE", "SESS10N", "RECHNUNG",
@@ -47,7 +47,7 @@ _OTHERS = (
 """What other numbers are called, I, O and Q as a reader of VINs sees them."""
 
 _ABBREVIATED = re.compile(
-    "[S5P][71JL]?N|SER|L0T|REF|SKU|[1JLT]ME|ME[1JLT]|[1JLT]?CC[1JLT]D|[1JLT]TEM|[1JLT]D"
+    "[S5P][71JL]?N|SER(?:[NM]|$)|L0T|REF|SKU|[1JLT]ME|ME[1JLT]|[1JLT]?CC[1JLT]D|[1JLT]TEM|[1JLT]D"
 )
 """The same, too short for a character to be another: S/N, P/N, Ser., lot, Ref., SKU, IMEI, ICCID, item, ID.
 """
@@ -65,11 +65,18 @@ _VEHICLES = (
 )
 """What holds the name of a VIN, whatever it says beside it: "Chassis serial number"."""
 
-_FAHRGESTELL, _BESTELL = "GESTELL", "BESTELL"
-"""A VIN's name and another number's that differ in a letter."""
+_LIKE_A_VIN = {
+    "BESTELL": "GESTELL", "SER1AL": "SER1E", "SER1EN": "SER1E",
+    "M0DEL": "R0DE", "0RDER": "R0DE", "M0T0R": "R0DE",
+}  # fmt: skip
+"""Other numbers' names, and the part of a VIN's that is like each: Fahrgestellnummer, número de serie."""
 
-_VIN = re.compile("V[1JLT]?N|^F[1JLT]?N")
-"""VIN or FIN."""
+_SERIE = "SER1E"
+"""Another number's name before "number" (Dutch, Danish). By itself or behind it ("N° de série", "Número de
+serie") it is what French and Mexican papers call a VIN, and goods other numbers: it says nothing."""
+
+_VIN = re.compile("V[1JLT]?N|^F[1JLT]?N|N[1JLTZ]?V.?$")
+"""VIN, FIN or NIV."""
 
 _NUMBER = re.compile("[NM][U1L]*[MNU][M1]*[BDM8]+[E8CA]?[RTN]?.{0,2}$")
 """Number, Nummer, at the end of a name; ORDER is not to be found there."""
@@ -141,19 +148,24 @@ def names_another_number(seen: Sequence[str]) -> bool:
     """Whether ``seen``, what the small reader sees of parts of the text before a number, names no VIN."""
     other = False
     for part in seen:
-        text = _NUMBER.sub("", part)
+        text, numbered = _NUMBER.subn("", part)
         if _VIN.search(part) or any(_is(word, text, _VEHICLE_COST) for word in _VEHICLES):
             return False
         other = (
-            other or _ABBREVIATED.match(text) is not None or any(_is_other(word, text) for word in _OTHERS)
+            other
+            or _ABBREVIATED.match(text) is not None
+            or any(_is_other(word, text) for word in _OTHERS)
+            or (numbered > 0 and _is(_SERIE, text, _OTHER_COST))
         )
     return other
 
 
 def _is_other(word: str, text: str) -> bool:
     """Whether ``text`` holds ``word``, and not the name of a VIN that is like it."""
-    nearer = word == _BESTELL and _cost(_FAHRGESTELL, text) <= _cost(word, text)
-    return not nearer and _is(word, text, _OTHER_COST)
+    if not _is(word, text, _OTHER_COST):
+        return False
+    alike = _LIKE_A_VIN.get(word)
+    return alike is None or _cost(word, text) < _cost(alike, text) or word in text
 
 
 def _is(word: str, text: str, costs: tuple[float, float]) -> bool:

@@ -172,9 +172,14 @@ class Search:
 
     def _flip(self) -> None:
         """Read the best find the other way up, unless legible: its corners may begin at the wrong end."""
-        if not self.finds.lines or self.finds.certainty >= self._tuning.upright:
+        if self.finds.lines:
+            self._flip_best(self.finds.lines)
+
+    def _flip_best(self, lines: Sequence[Line]) -> None:
+        """Read the best find of ``lines`` (at least one) the other way up, unless legible."""
+        if self.finds.certainty >= self._tuning.upright:
             return
-        line = self.finds.best_seen
+        line = max(lines, key=lambda line: line.score)
         seen = line.reading.greedy
         words = count_digits(seen) < FEWEST_DIGITS // 2
         if line.is_legible or len(seen) < FEWEST_CHARACTERS or words:
@@ -237,7 +242,10 @@ class Search:
         )
         worth = near or not self.finds.lines or self.finds.promising
         if worth and self._budget.pay(_DETECTOR_COST):
+            known = len(self.finds.lines)
             self._find(self.view.bordered(_BORDER), self._nets.near)
+            if len(self.finds.lines) > known:
+                self._flip_best(self.finds.lines[known:])
 
     def _read_whole(self) -> None:
         """Read the whole photo as a line, where it has the shape of one: so an app's viewfinder crops it."""
@@ -245,10 +253,12 @@ class Search:
         if max(right, bottom) < _LINE_SHAPE * min(right, bottom):
             return
         whole = np.array([(0, 0), (right, 0), (right, bottom), (0, bottom)], np.float32)
-        orders = [[0, 1, 2, 3]] if right > bottom else [[3, 0, 1, 2], [1, 2, 3, 0]]
+        orders = [[0, 1, 2, 3], _HALF_TURN] if right > bottom else _QUARTER_TURNS[::-1]
         for order in orders:
             if self._budget.pay(1):
                 self.finds.keep(self._readers.read(whole[order], 0.0))
+            if self.finds.certainty >= self._tuning.upright:
+                break
 
     def _look_closer(self) -> None:
         """Search the photo larger if the detector saw it shrunk, unless it clearly shows other numbers."""

@@ -185,8 +185,9 @@ def bars(parts: Sequence[View]) -> Iterator[View]:
     """Yield those of ``parts`` that look like bars, in which to look with ``BARS`` and without turning.
 
     Each is level and comes dark on light and then light on dark, which zxing-cpp tries with matrix codes
-    only; either way averaged along the bars and enlarged, and sharpened and enlarged: of 288 clear codes of 1.1
-    to 1.5 pixels a module 255 are read, 227 if not averaged (of Code 39 at 1.1 to 1.3 pixels 35 and 16 of 60).
+    only; either way averaged along the bars and enlarged, and sharpened and enlarged: of 288 clear codes of
+    1.1 to 1.5 pixels a module 255 are read, 227 if not averaged (of Code 39 at 1.1 to 1.3 pixels 35 and 16
+    of 60).
     """
     for part in parts:
         angle = _angle_of_bars(part.pixels)

@@ -665,6 +665,15 @@ def test_print_is_read_whichever_way_up(recognizer: VinRecognizer, written: str,
     assert [candidate.vin for candidate in result.candidates[:1]] == [CHECKED]
 
 
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+@pytest.mark.parametrize("lines", [["VIN", "1M8G DM9A XKP0 4278 8"], ["VIN", "1M8GDM9AX", "KP042788"]])
+def test_print_of_which_the_detector_sees_nothing_is_read_whichever_way_up(
+    recognizer: VinRecognizer, lines: list[str], quarters: int
+) -> None:
+    result = recognizer.read(np.ascontiguousarray(np.rot90(sheet(lines), quarters)))
+    assert [candidate.vin for candidate in result.candidates[:1]] == [CHECKED]
+
+
 @pytest.mark.parametrize("turned", [0, 2])
 def test_a_vin_in_a_form_with_framed_fields_is_read(recognizer: VinRecognizer, turned: int) -> None:
     form = np.full((420, 720, 3), (215, 232, 218), np.uint8)

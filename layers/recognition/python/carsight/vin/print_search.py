@@ -31,6 +31,9 @@ _SHORTEST, _LONGEST, _LIKELIEST = 13, 45, 21
 """How many characters a line may have, by their outlines, to hold a VIN, from and to; those nearest to the
 last are considered first."""
 
+_SHORTEST_OF_TWO = 6
+"""How many characters, by their outlines, the longer of two lines of a VIN has at least."""
+
 _CONSIDERED, _GLANCED_AT, _READ = 10, 6, 2
 """How many lines are considered; at how many of these the small reader glances, those that end in capitals
 first; how many of these are read in full, those that look like a VIN first."""
@@ -77,25 +80,38 @@ class PrintSearch:
 
     def run(self) -> None:
         """Read the likeliest lines, and those that stand one under the other."""
-        for view in self._upright_views():
+        for lines in self._print():
             if self.finds.certainty >= self.tuning.likely:
                 break
-            lines = text_lines.find_lines(view)
             self._read_lines(lines)
             if not self.finds.promising:
                 self._read_pairs(text_lines.pairs(lines, _PAIRS))
 
-    def _upright_views(self) -> Iterator[View]:
-        """Yield the photo as it is or, where its clearest line is sideways or upside down, turned upright.
+    def _print(self) -> Iterator[list[TextLine]]:
+        """Yield the lines of print of the photo turned upright, as its clearest line says.
 
-        If not even that line is clear, a photo that was turned is yielded turned the other way, too.
+        If not even that line is clear, a photo that was turned is turned the other way, too; if the detector
+        found no line, it is turned so that print is level, and then upside down.
         """
         lines = [line for line in self.finds.lines if len(line.reading.greedy) >= FEWEST_CHARACTERS]
         line = max(lines, key=lambda line: line.reading.clarity, default=None)
-        quarters = 0 if line is None else quarters_to_upright(line.corners)
-        yield self.view.rotated(quarters) if quarters else self.view
-        if line is not None and quarters and line.reading.clarity < self.tuning.clear:
-            yield self.view.rotated(4 - quarters) if quarters % 2 else self.view
+        if line is None:
+            for quarters in (0, 1):
+                found = self._print_of(quarters)
+                if any(each.characters >= _SHORTEST_OF_TWO for each in found):
+                    yield found
+                    yield self._print_of(quarters + 2)
+                if len(found) > 1:  # sideways print looks like a line at most
+                    break
+            return
+        quarters = quarters_to_upright(line.corners)
+        yield self._print_of(quarters)
+        if quarters and line.reading.clarity < self.tuning.clear:
+            yield self._print_of(4 - quarters if quarters % 2 else 0)
+
+    def _print_of(self, quarters: int) -> list[TextLine]:
+        """Return the lines of print of the photo once turned counterclockwise by ``quarters``."""
+        return text_lines.find_lines(self.view.rotated(quarters) if quarters else self.view)
 
     def _read_lines(self, lines: list[TextLine]) -> None:
         """Read the likeliest of ``lines``."""

@@ -6,6 +6,7 @@ Each step first asks whether it is worthwhile and within the budget (see ``Searc
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 

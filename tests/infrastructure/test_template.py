@@ -252,6 +252,18 @@ def test_environments_are_what_the_settings_read(resources: dict[str, Resource])
         assert not settings.tracing
 
 
+def test_whoever_reads_listed_buckets_knows_which_one_holds_uploads(resources: dict[str, Resource]) -> None:
+    """Where that is listed, too, its uploads are their own account's."""
+    readers = {role for role, statement in statements(resources) if statement["Sid"] == "ReadListedBuckets"}
+    told = {
+        about["Role"]["Fn::GetAtt"][0]
+        for about in functions(resources).values()
+        if about["Environment"]["Variables"].get("UPLOADS_BUCKET") == {"Ref": "UploadsBucket"}
+    }
+    assert {"PlateRole", "VinRole", "AccountRole"} <= readers
+    assert readers - {one["RoleArn"]["Fn::GetAtt"][0] for one in machines(resources).values()} <= told
+
+
 OF_A_LOG = {"logs:CreateLogStream", "logs:PutLogEvents"}
 OF_NO_LOG = {f"logs:{verb}LogDelivery" for verb in ("Create", "Get", "Update", "Delete")} | {
     "logs:ListLogDeliveries",

@@ -39,6 +39,7 @@ CHECKED = "1M8GDM9AXKP042788"
 UNCHECKED = "WVWZZZ1KZ7M047185"
 GRAY = np.full((200, 400, 3), 128, np.uint8)
 """A photo, of which the fakes find and read what they are told to."""
+GRAY.flags.writeable = False
 QUAD = np.array([(100, 50), (300, 50), (300, 70), (100, 70)], np.float32)
 
 
@@ -541,7 +542,7 @@ def test_a_faint_end_of_a_line_is_looked_for() -> None:
         def read(self, crops: Sequence[Pixels]) -> list[LineReading]:
             return [reading((CHECKED, 0.99)) if crop[:, :40].max() > 200 else part for crop in crops]
 
-    photo = GRAY
+    photo = GRAY.copy()
     photo[:, 70:80] = 255  # where the first character is, before the find
     detector = Blind(QUAD)
     assert VinRecognizer(detector, detector, Longer(part)).read(photo).candidates[0].vin == CHECKED

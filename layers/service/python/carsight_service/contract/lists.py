@@ -169,13 +169,15 @@ def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
 def _encoding(head: bytes) -> str:
     """Tell how a list is encoded by its first bytes: a spreadsheet's "Unicode text" is UTF-16.
 
-    That has a byte order mark or, in its place, the zeros of the letters, digits and signs that URLs and
-    delimiters are of.
+    That has a byte order mark or, in its place, many zeros, most of them on one side: those of the letters,
+    digits and signs that URLs and delimiters are of.
     """
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    zero = head.find(b"\0")
-    return "utf-8-sig" if zero < 0 else ("utf-16-be", "utf-16-le")[zero % 2]
+    before, behind = head[::2].count(0), head[1::2].count(0)
+    if before == behind or max(before, behind) < len(head) / 8:  # stray ones, or what fills up a file
+        return "utf-8-sig"
+    return "utf-16-be" if before > behind else "utf-16-le"
 
 
 @dataclass

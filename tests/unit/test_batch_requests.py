@@ -55,7 +55,7 @@ from carsight_service.http.batches import parse_batch
         ("№;url\n1;zürich\n".encode("utf-16-le"), "text/csv", {"api": ["plate"]}, ["zürich"]),
         ("Āboli;url\n1;zürich\n".encode("utf-16-be"), "text/csv", {"api": ["plate"]}, ["zürich"]),
         ("Āboli;url\n1;zürich\n".encode("utf-16-le"), "text/csv", {"api": ["plate"]}, ["zürich"]),
-        ("車;圖\n1;https://x/a.jpg\n".encode("utf-16-be"), "text/csv", {"api": ["plate"]}, ["https://x/a.jpg"]),
+        ("車;url\n1;zürich\n".encode("utf-16-be"), "text/csv", {"api": ["plate"]}, ["zürich"]),
         (b"id;url\n1\0;https://x/a.jpg\n", "text/csv", {"api": ["plate"]}, ["https://x/a.jpg"]),
         ('"zürich"\n'.encode("utf-16-le"), "application/jsonl", {"api": ["plate"]}, ["zürich"]),
         ("Größe;url\n2 MB;zürich\n".encode("cp1252"), "text/csv", {"api": ["plate"]}, ["zürich"]),

@@ -19,7 +19,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from carsight.detector import LINES, PLATES, Detection, Detector, DetectorTuning, keep_best, net_input
+from carsight.detections import Detection, keep_best
+from carsight.detector import LINES, PLATES, Detector, DetectorTuning, net_input
 from carsight.runtime import session
 from training.config import DetectorConfig, VinDetectorConfig
 from training.data import VEHICLE_TYPES, Pixels, box_iou, read_image, read_labels

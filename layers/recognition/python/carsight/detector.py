@@ -29,20 +29,6 @@ from carsight.detections import (
 from carsight.geometry import GRAY, Floats, turned
 from carsight.photo import Pixels, halve_to_cover, resized
 
-__all__ = [
-    "LINES",
-    "PLATES",
-    "Detection",
-    "Detector",
-    "DetectorTuning",
-    "Fallback",
-    "Findings",
-    "SecondLook",
-    "WiderLook",
-    "keep_best",
-    "net_input",
-]
-
 _CELL = 32
 """The net's input is padded to multiples of the coarsest grid's cell."""
 

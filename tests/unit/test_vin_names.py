@@ -19,6 +19,7 @@ from carsight.vin.names import names_another_number
         ["TNDNUMBER", "TRACK1NGNUMBER"],  # Tracking number, and more of it
         ["BESTELLNR"],
         ["0RDERNUMBER"],
+        ["NUMER0DE0RDEN"],  # N\u00famero de orden
         ["ACMES0RALN0"],  # ACME Serial no.
     ],
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from carsight_service.aws.signed import failure
-from carsight_service.aws.storage import INCOMING, Storage
+from carsight_service.aws.storage import Storage
 from carsight_service.contract.api import MAX_IMAGE_BYTES
 from carsight_service.contract.errors import ImageTooLarge, InvalidImage, ObjectGone, StoreUnavailable
 
@@ -181,7 +181,7 @@ class ImageLoader:
     def _object(self, bucket: str, key: str) -> bytes:
         if bucket not in self._settings.allowed_buckets or not key:
             raise InvalidImage("bucket not allowed, or no object named")
-        if bucket == self._storage.uploads_bucket and key.startswith(INCOMING):
+        if self._storage.is_upload(bucket, key):
             # Whoever asks for one photo may not be whose upload it is, even where the bucket is listed.
             raise InvalidImage("an upload, which is read where it lands")
         try:

@@ -73,11 +73,6 @@ class Finds:
         return max(self.lines, key=lambda line: line.certainty)
 
     @property
-    def best_seen(self) -> Line:
-        """The line that the detector is the most certain of."""
-        return max(self.lines, key=lambda line: line.score)
-
-    @property
     def merged(self) -> Ranking:
         """What all lines say together."""
         return merge_rankings([line.ranked for line in self.lines], self.odds)

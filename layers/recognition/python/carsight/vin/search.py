@@ -159,8 +159,9 @@ class Search:
     def _look_first(self) -> None:
         self._find(self.view, self._nets.near)
 
-    def _find(self, view: View, detector: Detector) -> None:
-        """Read the lines that ``detector`` finds in ``view`` until one is sure."""
+    def _find(self, view: View, detector: Detector) -> list[Line]:
+        """Read the lines that ``detector`` finds in ``view`` until one is sure; return those that are new."""
+        known = len(self.finds.lines)
         for found in detector.detect(view.pixels):
             corners = view.to_photo(found.corners)
             if self.finds.is_known(corners):
@@ -170,6 +171,7 @@ class Search:
             self.finds.keep(self._readers.read(corners, found.score))
             if self._sure:
                 break
+        return self.finds.lines[known:]
 
     def _flip(self) -> None:
         """Read the best find the other way up, unless legible: its corners may begin at the wrong end."""
@@ -180,7 +182,7 @@ class Search:
         """Read the best find of ``lines`` (at least one) the other way up, unless legible."""
         if self.finds.certainty >= self._tuning.upright:
             return
-        line = max(lines, key=lambda line: line.score)
+        line = _best_seen(lines)
         seen = line.reading.greedy
         words = count_digits(seen) < FEWEST_DIGITS // 2
         if line.is_legible or len(seen) < FEWEST_CHARACTERS or words:
@@ -205,7 +207,7 @@ class Search:
         """
         if not self.finds.lines or self.finds.certainty >= self._tuning.likely:
             return
-        line = self.finds.best_seen
+        line = _best_seen(self.finds.lines)
         x, y = (float(v) for v in line.corners[1] - line.corners[0])
         tilt = math.degrees(math.atan2(y, x) if x >= 0 else math.atan2(-y, -x))
         if _LEAST_TILT < abs(tilt) < _MOST_TILT and not self.finds.is_other_text(line):
@@ -217,11 +219,9 @@ class Search:
                     return
             self._budget.allow(self._tuning.level_effort)
             self._budget.pay(_DETECTOR_COST)
-            known = len(self.finds.lines)
-            self._find(self.view.tilted(tilt), self._nets.near)
-            found = self.finds.lines[known:]
+            found = self._find(self.view.tilted(tilt), self._nets.near)
             if found and self.finds.certainty < self._tuning.upright:
-                self._read_turned(max(found, key=lambda line: line.score), _HALF_TURN)
+                self._read_turned(_best_seen(found), _HALF_TURN)
 
     def _trim(self) -> None:
         """Read lines again whose text is much shorter than they are, cut to the text."""
@@ -243,10 +243,9 @@ class Search:
         )
         worth = near or not self.finds.lines or self.finds.promising
         if worth and self._budget.pay(_DETECTOR_COST):
-            known = len(self.finds.lines)
-            self._find(self.view.bordered(_BORDER), self._nets.near)
-            if len(self.finds.lines) > known:
-                self._flip_best(self.finds.lines[known:])
+            found = self._find(self.view.bordered(_BORDER), self._nets.near)
+            if found:
+                self._flip_best(found)
 
     def _read_whole(self) -> None:
         """Read the whole photo as a line, where it has the shape of one: so an app's viewfinder crops it."""
@@ -404,6 +403,11 @@ class Search:
         read = any(vin == code.vin for line in self.finds.lines for vin, _ in line.ranked[:_TEXTS_OF_A_LINE])
         if quarters and not read:
             self._find(self.view.rotated(quarters), self._nets.near)
+
+
+def _best_seen(lines: Sequence[Line]) -> Line:
+    """Return the one of ``lines`` (at least one) that the detector is the most certain of."""
+    return max(lines, key=lambda line: line.score)
 
 
 def _may_be_a_part(seen: str) -> bool:

@@ -61,6 +61,10 @@ class Storage:
         """The bucket of uploads, empty where the deployment has none."""
         return self._settings.uploads_bucket or ""
 
+    def is_upload(self, bucket: str, key: str) -> bool:
+        """Whether an object lies where uploads do, which are their own account's."""
+        return bucket == self.uploads_bucket and key.startswith(INCOMING)
+
     @property
     def results_bucket(self) -> str:
         """The bucket of results. Raises ``RuntimeError`` where none is set, or one that triggers readings."""

@@ -141,12 +141,8 @@ def _named_list(deployment: Deployment, owners: tuple[str, str], address: str) -
     bucket, key = named[1], named[2]
     if bucket not in deployment.settings.allowed_buckets:
         raise InvalidRequest(f"The bucket {bucket[:63]} is not among those that this deployment reads")
-    is_own = key.startswith(tuple(map(upload_prefix, owners)))
-    if (
-        bucket == storage.uploads_bucket
-        and not is_own
-        and (key.startswith(INCOMING) or INCOMING.startswith(key))
-    ):
+    is_upload = storage.is_upload(bucket, key or INCOMING)  # without a key all are listed
+    if is_upload and not key.startswith(tuple(map(upload_prefix, owners))):
         raise InvalidRequest("Of the uploads, a batch may name its own account's")
     name = key.lower().removesuffix(".gz")
     form = "prefix" if not key or key.endswith("/") else name.rpartition(".")[2]

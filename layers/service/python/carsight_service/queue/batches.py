@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from carsight_service.aws.storage import INCOMING, upload_prefix
+from carsight_service.aws.storage import upload_prefix
 from carsight_service.batch_store import Batch, Batches
 from carsight_service.contract.errors import (
     InternalError,
@@ -188,7 +188,7 @@ class BatchWorker:
 
     def _object(self, batch: Batch, source: S3Source) -> bytes:
         storage = self._deployment.storage
-        if source.bucket == storage.uploads_bucket and source.key.startswith(INCOMING):
+        if storage.is_upload(source.bucket, source.key):
             if not source.key.startswith((upload_prefix(batch.account), upload_prefix(batch.key_id))):
                 raise InvalidImage("not an upload of this account")
             return storage.read_photo(source.bucket, source.key).data

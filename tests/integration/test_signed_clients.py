@@ -374,11 +374,18 @@ def test_what_dynamodb_refuses(status: int, body: bytes, code: str, item: Any, i
 
 
 def test_a_connection_is_used_again_until_it_is_closed() -> None:
-    twice = says(answer(200, b'{"n":1}'), answer(200, b'{"n":2}'))
+    closed = threading.Event()
+
+    def twice(connection: socket.socket) -> None:
+        says(answer(200, b'{"n":1}'), answer(200, b'{"n":2}'))(connection)
+        connection.close()
+        closed.set()
+
     with server(twice, says(answer(200, b'{"n":3}'))) as (url, got):
         made = client(url)
         assert [made.query(TableName="t")["n"] for _ in range(2)] == [1, 2]
         assert len(got) == 1
+        assert closed.wait(5)  # else the third may be sent while it is being closed, and its answer is lost
         assert made.query(TableName="t")["n"] == 3
     assert got[0].startswith(b"POST / HTTP/1.1\r\n")
     assert got[0].endswith(b'{"TableName": "t"}')

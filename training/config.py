@@ -98,7 +98,15 @@ _DETECTOR: dict[str, Any] = {
     "clip": 10.0, "weight_decay": 0.02, "every": 1000,
 }  # fmt: skip
 
-PLATE_DETECTOR = DetectorConfig(**_DETECTOR)
+
+@dataclass(frozen=True, kw_only=True)
+class PlateDetectorConfig(DetectorConfig):
+    """The training of the detector of plates and vehicles."""
+
+    drawn: int = option(3000, "drawn plates to cover those in the photos with, beside crops of real ones")
+
+
+PLATE_DETECTOR = PlateDetectorConfig(**_DETECTOR)
 
 
 @dataclass(frozen=True, kw_only=True)

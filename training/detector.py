@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from carsight.detections import Detection, keep_best
 from carsight.detector import LINES, PLATES, Detector, DetectorTuning, net_input
 from carsight.runtime import session
-from training.config import DetectorConfig, VinDetectorConfig
+from training.config import DetectorConfig, PlateDetectorConfig, VinDetectorConfig
 from training.data import VEHICLE_TYPES, Pixels, box_iou, read_image, read_labels
 from training.detector_loss import loss
 from training.loop import Figures, Task
@@ -152,7 +152,7 @@ class _DetectorTask(Task[ConfigOf, Tensors], Generic[ConfigOf]):
         return unfolded(self.net(), float_weights(model), frames, 25)
 
 
-class PlateDetector(_DetectorTask[DetectorConfig]):
+class PlateDetector(_DetectorTask[PlateDetectorConfig]):
     """Finds plates and vehicles."""
 
     lines = False
@@ -165,7 +165,7 @@ class PlateDetector(_DetectorTask[DetectorConfig]):
     @cached_property
     def crops(self) -> list[tuple[list[Pixels], float, float]]:
         """Crops of the plates that the photos lack."""
-        return plate_crops(self.data)
+        return plate_crops(self.data, self.config.drawn, self.config.seed)
 
     def labeled(self, split: str) -> list[Scene]:
         """Return the photos with plates."""

@@ -772,14 +772,22 @@ def _shares() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return weights, double / double.sum()
 
 
+def _any_design(rng: np.random.Generator, two_rows: bool) -> Design:
+    one_row, double = _shares()
+    if two_rows:
+        return designs.TWO_ROWS[rng.choice(len(double), p=double)]
+    return designs.ONE_ROW[rng.choice(len(one_row), p=one_row)]
+
+
+def draw_any(rng: np.random.Generator, two_rows: bool) -> Pixels:
+    """Draw a flat plate of any design, a third of them in a dealer's frame."""
+    plate, _, _ = draw_plate(_any_design(rng, two_rows), rng)
+    return _frame(plate, rng) if rng.random() < 0.33 else plate
+
+
 def render(rng: np.random.Generator, two_rows: bool, backgrounds: Backgrounds | None = None) -> Crop:
     """Render a crop, rectified as the reader gets it; half of those that can on one of `backgrounds`."""
-    one_row, double = _shares()
-    design = (
-        designs.TWO_ROWS[rng.choice(len(double), p=double)]
-        if two_rows
-        else designs.ONE_ROW[rng.choice(len(one_row), p=one_row)]
-    )
+    design = _any_design(rng, two_rows)
     blanks = (backgrounds or {}).get(design.region, ()) if rng.random() < 0.5 and not two_rows else ()
     blank = blanks[int(rng.integers(len(blanks)))] if blanks else None
     return render_design(design, rng, blank)

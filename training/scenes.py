@@ -30,6 +30,7 @@ from training.data import (
     read_labels,
     read_photo_labels,
 )
+from training.render_plates import draw_any
 from training.render_vins import render_photo, render_without
 
 Floats = NDArray[np.float32]
@@ -39,6 +40,9 @@ MAX_VEHICLES = 20
 MAX_IGNORED = 30
 _SMALLEST_TARGET = 9.0
 """Width in pixels of the frame below which finding a target is neither asked for nor punished."""
+
+_SWAPPED = 0.45
+"""Share of the training samples whose plates are covered with others."""
 
 _CLOSE_UPS = 0.2
 """Share of the training samples that show one target and little round it."""
@@ -207,10 +211,11 @@ def rendered_line_scenes(folder: Path, count: int, seed: int) -> tuple[list[Scen
     return scenes, empty
 
 
-def plate_crops(data: Path) -> list[tuple[list[Pixels], float, float]]:
-    """Crops of real plates to paste: (pixels, chance, two rows) for each set of ``data``/plates/crops.
+def plate_crops(data: Path, drawn: int, seed: int) -> list[tuple[list[Pixels], float, float]]:
+    """Plates to paste: (pixels, chance, two rows) for each set of ``data``/plates/crops and of drawn ones.
 
-    The chances make up for what the photos lack: US and Brazilian plates.
+    The chances make up for what the photos lack: US and Brazilian plates. ``drawn`` plates, a quarter of them
+    of two rows, bring the colors and shapes of countries of which there are no crops.
     """
     labels = read_labels(data / "plates" / "crops", "train")
     sets = []
@@ -222,6 +227,11 @@ def plate_crops(data: Path) -> list[tuple[list[Pixels], float, float]]:
                 x, y = round(inset * crop.shape[1]), round(inset * crop.shape[0])
                 pixels.append(crop[y : crop.shape[0] - y, x : crop.shape[1] - x])
         sets.append((pixels, chance, float(name == "eu2")))
+    rng = np.random.default_rng(seed)
+    for share, two_rows in ((0.75, False), (0.25, True)):
+        plates = [draw_any(rng, two_rows) for _ in range(round(share * drawn))]
+        if plates:
+            sets.append((plates, share, float(two_rows)))
     return sets
 
 
@@ -314,7 +324,7 @@ class Scenes:
 
     def _sample(self, scene: Scene, size: int) -> Sample:
         photo = self._photo(scene.image)
-        if self.crops and len(scene.boxes) and self._rng.random() < 0.33:
+        if self.crops and len(scene.boxes) and self._rng.random() < _SWAPPED:
             photo, scene = self._swap(photo, scene)
         if len(scene.boxes) and self._rng.random() < _CLOSE_UPS:
             photo, scene = self._close_up(photo, scene)
@@ -485,12 +495,16 @@ def _paste(photo: Pixels, crop: Pixels, quad: Floats, old: Floats, rng: np.rando
     )
     size = (int(x1 - x0), int(y1 - y0))
     patch = cv2.warpPerspective(crop, matrix, size, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+    if rng.random() < 0.4:
+        # Few photos are as sharp as a crop or a drawing made smaller.
+        patch = cv2.GaussianBlur(patch, (0, 0), float(rng.uniform(0.3, 1.0))).astype(np.float32)
     mask = cv2.warpPerspective(np.full((rows, columns), 255, np.uint8), matrix, size)
     mask = cv2.GaussianBlur(mask, (3, 3), 0)[..., None] / np.float32(255)
     a, b, c, d = (int(v) for v in np.clip(old, 0, (width, height, width, height)))
     if c > a and d > b:
-        # The light of the place: bring the brighter part of the new plate halfway to that of the old one.
-        was, now = np.percentile(photo[b:d, a:c], 75), np.percentile(crop, 75)
+        # The light of the place: bring the brightest of the new plate halfway to that of the old one. That is
+        # paper or letters, whichever are light.
+        was, now = np.percentile(photo[b:d, a:c], 92), np.percentile(crop, 92)
         patch *= float(np.clip((was + 10) / (now + 10), 0.35, 1.6)) ** float(rng.uniform(0.4, 1.0))
     area = photo[y0:y1, x0:x1]
     area[:] = np.clip(area * (1 - mask) + patch * mask, 0, 255).astype(np.uint8)

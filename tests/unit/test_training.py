@@ -20,7 +20,7 @@ from training.model_files import pack_stem
 from training.quantize import float_weights, quantize
 from training.render_numbers import code
 from training.render_vins import strike
-from training.scenes import Scene, Scenes
+from training.scenes import Scene, Scenes, _paste
 from training.vin_glyphs import Style, set_line
 
 
@@ -113,6 +113,15 @@ def test_a_close_up_shows_one_target_whole_and_nothing_is_lost_from_sight() -> N
         assert len(seen.vehicles) == 0
         assert len(seen.unsure_vehicles) == 1
     assert len(sizes) > 10
+
+
+def test_a_dark_plate_over_a_light_one_stays_dark() -> None:
+    crop = np.full((20, 60, 3), 60, np.uint8)
+    crop[5:15, 10:24] = 230  # a ninth of the plate is letters
+    photo, place = np.full((60, 120, 3), 235, np.uint8), np.array([30, 20, 90, 40], np.float32)
+    for seed in range(10):
+        seen = _paste(photo.copy(), crop, box_corners(place), place, np.random.default_rng(seed))
+        assert np.median(seen[22:38, 60:88]) == pytest.approx(60, abs=8)
 
 
 @pytest.mark.parametrize("dot", [0, 150])

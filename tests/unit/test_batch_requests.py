@@ -9,6 +9,8 @@ import time
 import tracemalloc
 
 import pytest
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Request
 
 from carsight.plate.regions import CODES
 from carsight_service.contract.api import Api
@@ -16,6 +18,8 @@ from carsight_service.contract.errors import InvalidRequest, UnknownRegions
 from carsight_service.contract.lists import Row, read_rows
 from carsight_service.contract.regions import REGIONS
 from carsight_service.http.batches import parse_batch
+from carsight_service.http.request import parse_request
+from local.gateway import to_event
 
 
 @pytest.mark.parametrize(
@@ -167,6 +171,24 @@ def test_what_lists_look_like(
 def test_a_list_that_cannot_be_read(body: bytes, content_type: str, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         parse_batch(body, content_type, {"api": ["plate"]})
+
+
+LIST = "id;url\nStraße;https://x/a.jpg\n"
+ENCODED = {name: LIST.encode(name) for name in ("utf-8", "cp1252", "utf-16", "utf-16-be")}
+
+
+@pytest.mark.parametrize("body", [*ENCODED.values(), gzip.compress(LIST.encode())], ids=[*ENCODED, "gzip"])
+@pytest.mark.parametrize("content_type", ["text/csv", "application/csv"])
+def test_a_list_comes_through_the_gateway_as_it_is_or_not_at_all(body: bytes, content_type: str) -> None:
+    """API Gateway makes a string of ``text/*``, as of UTF-8, whatever it is."""
+    sent = Request(EnvironBuilder(method="POST", data=body, content_type=content_type).get_environ())
+    request = parse_request(to_event(sent, "/v1/batches", body))
+    if content_type == "application/csv" or body == ENCODED["utf-8"]:
+        (row,) = parse_batch(request.body, content_type, {"api": ["plate"]}).rows
+        assert row == Row("https://x/a.jpg", "Straße")
+    else:
+        with pytest.raises(InvalidRequest, match="application/csv"):
+            parse_batch(request.body, content_type, {"api": ["plate"]})
 
 
 @pytest.mark.parametrize(

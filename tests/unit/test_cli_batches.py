@@ -31,6 +31,8 @@ class Scripted(ThreadingHTTPServer):
         self.asked: list[tuple[str, str, bytes]] = []
         self.keys: list[str | None] = []
         """Idempotency keys of what came."""
+        self.types: list[str | None] = []
+        """Content types of what came."""
 
     @property
     def url(self) -> str:
@@ -49,6 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
         assert isinstance(self.server, Scripted)
         self.server.asked.append((self.command, self.path, body))
         self.server.keys.append(self.headers["idempotency-key"])
+        self.server.types.append(self.headers["content-type"])
         left = self.server.answers[f"{self.command} {self.path.partition('?')[0]}"]
         status, said = left.pop(0) if len(left) > 1 else left[0]
         if not status:
@@ -184,13 +187,25 @@ def test_a_long_list_goes_by_way_of_the_bucket(
     assert json.loads(made) == {"api": "plate", "list": "lists/1"}
 
 
-def test_a_list_larger_than_the_bucket_takes_is_not_sent(
-    service: Scripted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("size", [0, 11])
+def test_a_list_that_the_bucket_would_not_take_is_not_sent(
+    service: Scripted, tmp_path: Path, capsys: pytest.CaptureFixture[str], size: int
 ) -> None:
-    (tmp_path / "list.parquet").write_bytes(b"x" * 11)
+    (tmp_path / "list.parquet").write_bytes(b"x" * size)
     service.tell("POST /v1/batches/lists", {"list": "l", "url": "http://0/", "fields": {}, "max_bytes": 10})
     assert run("create", "list.parquet") == 1
-    assert "more than 10 bytes" in capsys.readouterr().err
+    assert "must have 1 to 10 bytes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.jsonl"])
+def test_a_list_is_sent_as_nothing_that_is_taken_for_utf_8(
+    service: Scripted, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes("id;url\nStraße;https://x/a.jpg\n".encode("cp1252"))
+    service.tell("POST /v1/batches", state())
+    assert run("create", name, "--detach") == 0
+    (kind,) = service.types
+    assert kind in ("application/csv", "application/jsonl")
 
 
 def test_a_batch_that_fails_says_why_and_leaves_what_was_read(

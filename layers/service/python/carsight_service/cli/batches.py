@@ -21,7 +21,9 @@ INLINE_BYTES, INLINE_ROWS = 4_000_000, 10_000
 """What a list may have that is sent with the request; a longer one is put into the bucket first."""
 
 _FORMATS = {".csv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-_TYPES = {"csv": "text/csv", "jsonl": "application/jsonl"}
+_TYPES = {"csv": "application/csv", "jsonl": "application/jsonl"}
+"""What a list is sent as. Nothing of ``text/*``, which API Gateway takes for UTF-8 whatever it is."""
+
 _PATIENCE = 60
 """How many polls in succession may stay unanswered, some seconds each: a batch is watched for hours."""
 
@@ -188,8 +190,8 @@ def _put(client: Client, path: Path, form: str) -> str:
     """Put the list at ``path`` where the service takes it from; return its name there."""
     body = json.dumps({"format": form}).encode()
     offer = client.call("POST", "/v1/batches/lists", body, "application/json")
-    if path.stat().st_size > offer["max_bytes"]:
-        raise CommandError(f"{path.name} has more than {offer['max_bytes']:,} bytes")
+    if not 1 <= path.stat().st_size <= offer["max_bytes"]:
+        raise CommandError(f"{path.name} must have 1 to {offer['max_bytes']:,} bytes")
     sent = _Form(offer["fields"], path)
     headers = {"content-type": sent.content_type, "content-length": str(sent.length)}
     answer = client.send("POST", offer["url"], sent, headers)

@@ -45,6 +45,9 @@ _ROWS_LOOKED_AT = 1000
 
 Format = Literal["jsonl", "csv", "parquet"]
 
+_REPLACED = "\ufffd".encode()
+"""What the gateway leaves of bytes that are no UTF-8 under ``text/*``, which it hands over as a string."""
+
 _SENT = re.compile(r"lists/[0-9a-f]{32}\.(jsonl|csv|parquet)")
 _NAMED = re.compile(r"s3://([^/]+)/(.*)", re.IGNORECASE | re.DOTALL)
 
@@ -70,7 +73,13 @@ def parse_batch(body: bytes, content_type: str, query: Mapping[str, Sequence[str
     asked: Mapping[str, Any] = {}
     address = ""
     if "csv" in kind or "jsonl" in kind or "ndjson" in kind:
-        rows = list(read_rows(io.BytesIO(body), "csv" if "csv" in kind else "jsonl", MAX_BODY_ROWS))
+        form = "csv" if "csv" in kind else "jsonl"
+        if kind.startswith("text/") and _REPLACED in body:
+            raise InvalidRequest(
+                f"The list is not UTF-8 and was damaged on its way here: send it as application/{form}, which "
+                "leaves every encoding, and gzip, as they are"
+            )
+        rows = list(read_rows(io.BytesIO(body), form, MAX_BODY_ROWS))
     else:
         asked = _json_object(body)
         images, address = asked.get("images") or [], asked.get("list") or ""

@@ -362,7 +362,10 @@ _BODIES: Document = {
             "text/csv": {
                 "schema": {
                     "type": "string",
-                    "description": "One image a line; the API is the parameter `api`. May be gzip.",
+                    "description": (
+                        "One image a line; the API is the parameter `api`. In UTF-8: `application/csv` "
+                        "takes UTF-16, Windows-1252 and gzip, too."
+                    ),
                 },
                 "example": "image_url\nhttps://example.com/1.jpg\n",
             },

@@ -351,6 +351,18 @@ def test_logs_are_kept_as_long_as_said(resources: dict[str, Resource]) -> None:
     assert used | {"AccessLogs"} == set(groups)
 
 
+def test_logs_that_other_services_write_need_no_policy_each(resources: dict[str, Resource]) -> None:
+    """API Gateway and Step Functions are let in by one policy of the account, which holds 5,120 characters.
+
+    Names that begin like this share a line of it (Step Functions Developer Guide, "Avoiding CloudWatch Logs
+    resource policy size restrictions"); where others have filled it, a deployment with any other name fails.
+    """
+    groups = of_type(resources, "AWS::Logs::LogGroup")
+    of_functions = {about["LoggingConfig"]["LogGroup"]["Ref"] for about in functions(resources).values()}
+    for name in set(groups) - of_functions:
+        assert groups[name]["LogGroupName"]["Fn::Sub"].startswith("/aws/vendedlogs/"), name
+
+
 def test_the_table_is_what_the_service_expects(resources: dict[str, Resource]) -> None:
     table = resources["Table"]["Properties"]
     assert [(part["AttributeName"], part["KeyType"]) for part in table["KeySchema"]] == [

@@ -1277,15 +1277,15 @@ def test_a_list_in_parquet(listing: Pipeline) -> None:
     """Each row is an object with the columns' names, as Step Functions reads it."""
     photo = listing.put("car.jpg")
     columns = {
-        "id": ["A1", None, "C3"],
-        "image_url": [photo, photo, None],
-        "regions": ["us-ca,gb", None, None],
+        "id": ["A1", None, "C3", "x" * 201],
+        "image_url": [photo, photo, None, photo],
+        "regions": ["us-ca,gb", None, None, None],
     }
-    table = core.Table.from_pydict(
-        {name: core.Array(cells, core.DataType.string()) for name, cells in columns.items()}
-    )
+    arrays: dict[str, Any] = {
+        name: core.Array(cells, core.DataType.string()) for name, cells in columns.items()
+    }
     body = io.BytesIO()
-    write_parquet(table, body)
+    write_parquet(core.Table.from_pydict(arrays), body)
     status, said = send(listing, put_list(listing, "list.parquet", body.getvalue()))
     assert (status, said["rows"]) == (200, None)
     listing.drain()
@@ -1293,9 +1293,11 @@ def test_a_list_in_parquet(listing: Pipeline) -> None:
     assert [(row["row"], row.get("id"), row["status"]) for row in found] == [
         (1, "A1", 200),
         (2, None, 200),
-        (3, None, 400),
+        (3, "C3", 400),  # the caller is told which of its rows it is
+        (4, None, 400),
     ]
     assert found[2]["message"].startswith("Row 3 must be a URL")
+    assert json.loads(table(listing, said["id"])[2]["input"]) == found[2]["input"]
     assert listing.regions == [("us-ca", "gb"), ()]
 
 
@@ -1310,7 +1312,7 @@ def test_a_parquet_with_columns_of_other_kinds_and_one_that_is_broken(listing: P
     body = io.BytesIO()
     write_parquet(core.Table.from_pydict(columns), body)
     _, whole = send(listing, put_list(listing, "list.parquet", body.getvalue()))
-    _, broken = send(listing, put_list(listing, "broken.parquet", body.getvalue()[:-20]))
+    _, broken = send(listing, put_list(listing, "broken.parquet", body.getvalue()[:-20] + b"PAR1"))
     listing.drain()
     assert [row["status"] for row in lines(listing, whole["id"])] == [200, 200]
     said = show(listing, broken["id"])
@@ -1421,6 +1423,7 @@ BROKEN_LISTS = (
     ("list.csv", b'url\n"a.jpg', "Not valid CSV"),
     ("list.jsonl", b"\xff", "UTF-8"),
     ("list.parquet", b"nothing of the kind", "not Parquet"),
+    ("list.parquet", b"PAR1 and its end is missing", "cut short"),
     ("list.xlsx", b"PK", "end in .jsonl"),
 )
 NO_LISTS = (
@@ -1448,6 +1451,15 @@ def test_a_list_that_is_refused_at_once(listing: Pipeline) -> None:
 def test_an_address_with_half_a_character_is_refused(listing: Pipeline) -> None:
     for address in (f"s3://{UPLOADS}/\ud800.csv", f"s3://{UPLOADS}/\ud800/", "s3://\ud800/a.csv"):
         assert send(listing, address)[0] == 400
+
+
+def test_a_parquet_of_no_bytes_is_refused_as_empty(listing: Pipeline) -> None:
+    address = put_list(listing, "list.parquet", b"")
+    none: Any = {"Error": {"Code": "InvalidRange"}, "ResponseMetadata": {"HTTPStatusCode": 416}}
+    # As S3 says it of the last bytes of nothing; the embedded store returns them.
+    listing.patch.setattr(listing.clients.s3, "get_object", Mock(side_effect=ClientError(none, "GetObject")))
+    status, said = send(listing, address)
+    assert (status, said["message"]) == (400, f"{address} cannot be read: it is empty")
 
 
 def test_a_bucket_that_does_not_answer_is_a_503(listing: Pipeline) -> None:

@@ -97,10 +97,7 @@ def parse_row(value: object, number: int) -> Row:
 
     Raises ``InvalidRequest``, with the row's ``number``, where it names no image.
     """
-    named: Mapping[str, object] = {"image": value}
-    if isinstance(value, Mapping):
-        # A data frame says NaN, which is unlike itself, where there is nothing.
-        named = {_letters(str(name)): cell for name, cell in value.items() if cell == cell}
+    named = _named(value)
     cells = map(named.get, _IMAGE_COLUMNS)
     image = next((cell for cell in cells if isinstance(cell, str) and cell.strip()), "")
     if not 1 <= len(image) <= MAX_ROW_CHARACTERS:
@@ -108,18 +105,36 @@ def parse_row(value: object, number: int) -> Row:
             f"Row {number} must be a URL or S3 key of 1 to {MAX_ROW_CHARACTERS} characters, or an object "
             "with one as its image"
         )
+    try:
+        regions = parse_regions(named.get("regions"))
+    except InvalidRequest as error:
+        raise InvalidRequest(f"Row {number}: {error.message}") from None
+    return Row(whole(image), _id(named, number), regions)
+
+
+def parse_id(value: object, number: int) -> str | float | None:
+    """Return the caller's own name for the row that ``value`` is, whatever else is wrong with it.
+
+    Raises ``InvalidRequest`` where it is neither text nor a number.
+    """
+    return _id(_named(value), number)
+
+
+def _named(value: object) -> Mapping[str, object]:
+    """Return the members of a row, by the letters of their names."""
+    if not isinstance(value, Mapping):
+        return {"image": value}
+    # A data frame says NaN, which is unlike itself, where there is nothing.
+    return {_letters(str(name)): cell for name, cell in value.items() if cell == cell}
+
+
+def _id(named: Mapping[str, object], number: int) -> str | float | None:
     identity = named.get("id")
     if not isinstance(identity, str | int | float | None) or len(str(identity)) > MAX_ID_CHARACTERS:
         raise InvalidRequest(f"Row {number}: id must be text of at most {MAX_ID_CHARACTERS} characters")
     if isinstance(identity, float) and math.isinf(identity):
         raise InvalidRequest(f"Row {number}: id must be text, or a number that JSON has")
-    try:
-        regions = parse_regions(named.get("regions"))
-    except InvalidRequest as error:
-        raise InvalidRequest(f"Row {number}: {error.message}") from None
-    if isinstance(identity, str):
-        identity = whole(identity)
-    return Row(whole(image), None if identity == "" else identity, regions)
+    return whole(identity) or None if isinstance(identity, str) else identity
 
 
 def whole(text: str) -> str:

@@ -76,8 +76,8 @@ def parse_batch(body: bytes, content_type: str, query: Mapping[str, Sequence[str
         form = "csv" if "csv" in kind else "jsonl"
         if kind.startswith("text/") and _REPLACED in body:
             raise InvalidRequest(
-                f"The list is not UTF-8 and was damaged on its way here: send it as application/{form}, which "
-                "leaves every encoding, and gzip, as they are"
+                f"The list is not UTF-8 and was damaged on its way here: send it as application/{form}, "
+                "which leaves every encoding, and gzip, as it is"
             )
         rows = list(read_rows(io.BytesIO(body), form, MAX_BODY_ROWS))
     else:
@@ -160,6 +160,13 @@ def _named_list(deployment: Deployment, owners: tuple[str, str], address: str) -
     return List(form, bucket, key)
 
 
+_WHY = {
+    # S3 says the second where keys may not be listed.
+    **dict.fromkeys(("NoSuchKey", "AccessDenied"), "it is not there, or may not be read"),
+    "InvalidRange": "it is empty",
+}
+
+
 def _look_at(s3: Any, rows: List, address: str) -> None:
     """Raise ``InvalidRequest`` where a list is missing, or broken at its beginning."""
     try:
@@ -167,18 +174,17 @@ def _look_at(s3: Any, rows: List, address: str) -> None:
             if not s3.list_objects_v2(Bucket=rows.bucket, Prefix=rows.key, MaxKeys=1).get("Contents"):
                 raise InvalidRequest(f"There is no object under {address[:200]}")
             return
-        with closing(s3.get_object(Bucket=rows.bucket, Key=rows.key)["Body"]) as body:
-            if rows.kind != "parquet":
+        part = {"Range": "bytes=-4"} if rows.kind == "parquet" else {}
+        with closing(s3.get_object(Bucket=rows.bucket, Key=rows.key, **part)["Body"]) as body:
+            if not part:
                 deque(islice(read_rows(body, rows.kind), _ROWS_LOOKED_AT), maxlen=0)
-            elif body.read(4) != b"PAR1":
-                raise InvalidRequest("The list is not Parquet")
+            elif body.read() != b"PAR1":
+                raise InvalidRequest("The list is not Parquet, or was cut short")
     except (BotoCoreError, ClientError) as error:
         failed = failure(error)
         if not failed.is_answered:
             raise StoreUnavailable(failed.code) from error
-        why = failed.code
-        if why in ("NoSuchKey", "AccessDenied"):  # S3 says the second where keys may not be listed
-            why = "it is not there, or may not be read"
+        why = _WHY.get(failed.code, failed.code)
         raise InvalidRequest(f"{address[:200]} cannot be read: {why}") from error
 
 

@@ -26,7 +26,7 @@ from carsight_service.contract.errors import (
     StoreUnavailable,
     envelope,
 )
-from carsight_service.contract.lists import parse_row
+from carsight_service.contract.lists import parse_id, parse_row
 from carsight_service.queue.messages import TryLater
 
 if TYPE_CHECKING:
@@ -59,10 +59,11 @@ class ChildRow:
     @property
     def about(self) -> dict[str, Any]:
         """What its line in a result says of it, whatever it has come to."""
+        identity, image = None, self.input
         with suppress(InvalidRequest):
-            row = parse_row(self.input, self.row)
-            return {"row": self.row, **({} if row.id is None else {"id": row.id}), "input": row.image}
-        return {"row": self.row, "input": self.input}
+            identity = parse_id(self.input, self.row)
+            image = parse_row(self.input, self.row).image
+        return {"row": self.row, **({} if identity is None else {"id": identity}), "input": image}
 
 
 @dataclass(slots=True)

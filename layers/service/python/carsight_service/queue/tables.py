@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import json
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -65,7 +66,15 @@ def _cells(row: dict[str, Any], columns: Mapping[str, type]) -> list[Any]:
         row["plates"] = " ".join(result["plate"] for result in row["results"])
     elif row["status"] == 200:
         row |= row["box"] | {"check_digit_valid": row["check_digit"]["valid"]}
-    return [None if (cell := row.get(name)) is None else kind(cell) for name, kind in columns.items()]
+    return [
+        None if (cell := row.get(name)) is None else (_text if kind is str else kind)(cell)
+        for name, kind in columns.items()
+    ]
+
+
+def _text(cell: Any) -> str:
+    """Return text as it is, and as JSON what a row may hold in its place: a number as its id."""
+    return cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)
 
 
 def _safe(cell: Any) -> Any:

@@ -1744,6 +1744,27 @@ def test_a_batch_is_shown_while_its_engine_is_throttled(pipeline: Pipeline, oper
     assert show(pipeline, batch)["state"] == "finished"
 
 
+def test_rows_that_wait_to_be_redriven_are_pending(pipeline: Pipeline) -> None:
+    """Step Functions counts them apart from those that have not been tried yet."""
+    _, batch = begun(pipeline, 60)
+    real = pipeline.states.describe_map_run
+
+    def redriving(**arguments: Any) -> Any:
+        counts = {"pending": 0, "running": 50, "pendingRedrive": 10}
+        return {**real(**arguments), "itemCounts": counts}
+
+    def during(read: Callable[..., Any], *arguments: Any) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pipeline.states, "describe_map_run", redriving)
+            said = show(pipeline, batch)
+        assert (said["pending"], said["running"]) == (10, 50)
+        return read(*arguments)
+
+    with once(BatchWorker, "read", during):
+        pipeline.drain()
+    assert show(pipeline, batch)["state"] == "finished"
+
+
 def test_a_stop_that_is_throttled_leaves_a_batch_as_it_is(pipeline: Pipeline) -> None:
     images, batch = begun(pipeline, 5)
     throttled = ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, "StopExecution")
@@ -1836,6 +1857,24 @@ def test_a_redrive_is_begun_once_when_its_token_is_forgotten(
     assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 200
     pipeline.drain()
     check_whole(pipeline, batch, images)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_batch_that_was_redriven_from_the_console_can_be_redriven(pipeline: Pipeline, times: int) -> None:
+    """Which reads nothing, as nobody has noted that it runs, and is not taken for the redrive asked for."""
+    images, batch = begun(pipeline, 5)
+    with failing(pipeline, batch, row=1):
+        pipeline.drain()
+    announced = deliveries(pipeline)
+    (arn,) = pipeline.states._executions
+    for _ in range(times):
+        pipeline.states.redrive_execution(executionArn=arn)
+        pipeline.drain()
+    assert show(pipeline, batch)["state"] == "failed"
+    assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[1]["state"] == "running"
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+    assert announced == [f"{batch}-{times + 1}"]
 
 
 @pytest.mark.parametrize("gone", ["ExecutionNotRedrivable", "ExecutionDoesNotExist"])

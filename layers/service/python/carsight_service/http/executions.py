@@ -64,15 +64,16 @@ class Executions:
             for known in ask(self._states.list_map_runs, executionArn=self._arn(batch))["mapRuns"]:
                 run = ask(self._states.describe_map_run, mapRunArn=known["mapRunArn"])
                 state, counts = ENDS.get(run["status"], batch.state), run["itemCounts"]
-                return replace(batch, state=state, pending=counts["pending"], running=counts["running"])
+                pending = counts["pending"] + counts.get("pendingRedrive", 0)
+                return replace(batch, state=state, pending=pending, running=counts["running"])
         return batch
 
     def stop(self, batch: Batch) -> None:
         """Read no more rows of a batch; one that has ended is left as it is."""
         if batch.state == "running":
-            if batch.redrives:
-                self._begin_redrive(batch, "cancelled")  # what never begins has no end that is joined
             with suppress(Refused):
+                if batch.redrives:
+                    self._begin_redrive(batch, "cancelled")  # what never begins has no end that is joined
                 ask(self._states.stop_execution, executionArn=self._arn(batch), cause="Stopped by its owner")
             self._batches.change(batch, state="cancelled")
 
@@ -85,30 +86,37 @@ class Executions:
         otherwise: State = "failed"
         # Until its end has been joined, what is open in the meter is closed, and must be no redriven child's.
         is_over = batch.finished and not batch.is_unannounced
-        if batch.state in ENDS.values() and is_over and not batch.detail:
-            again = self._batches.change(batch, state="running", redrives=batch.redrives + 1, finished=None)
-            otherwise, batch = batch.state, again or batch
-        if batch.state != "running" or not batch.redrives or not self._begin_redrive(batch, otherwise):
-            raise InvalidRequest(
-                "Only a batch that has failed or been stopped, within 14 days, can be redriven; one that was "
-                "stopped just now may need a minute to come to rest"
-            )
-        return batch
+        with suppress(Refused):
+            if batch.state in ENDS.values() and is_over and not batch.detail:
+                # An operator may have redriven it from the console, which reads nothing and is counted.
+                redrives = max(batch.redrives, self._redriven(batch)) + 1
+                again = self._batches.change(batch, state="running", redrives=redrives, finished=None)
+                otherwise, batch = batch.state, again or batch
+            if batch.state == "running" and batch.redrives:
+                self._begin_redrive(batch, otherwise)
+                return batch
+        raise InvalidRequest(
+            "Only a batch that has failed or been stopped, within 14 days, can be redriven; one that was "
+            "stopped just now may need a minute to come to rest"
+        )
 
-    def _begin_redrive(self, batch: Batch, otherwise: State) -> bool:
+    def _begin_redrive(self, batch: Batch, otherwise: State) -> None:
         """Begin the redrive of a running batch, unless it has begun: whoever asked for it may have died.
 
-        A batch that cannot be redriven any more has ended as ``otherwise`` says, and the answer is False. A
+        Raises ``Refused`` for a batch that cannot be redriven any more: it has ended as ``otherwise`` says. A
         token is known for fifteen minutes; by then the number of redrives, which may lag, is certain.
         """
-        arn = self._arn(batch)
         try:
-            if ask(self._states.describe_execution, executionArn=arn)["redriveCount"] < batch.redrives:
-                ask(self._states.redrive_execution, executionArn=arn, clientToken=batch.delivery)
+            if self._redriven(batch) < batch.redrives:
+                ask(self._states.redrive_execution, executionArn=self._arn(batch), clientToken=batch.delivery)
         except Refused:
             self._batches.end(batch, state=otherwise, redrives=batch.redrives - 1)
-            return False
-        return True
+            raise
+
+    def _redriven(self, batch: Batch) -> int:
+        """Return how often Step Functions has redriven a batch, which may lag."""
+        known: int = ask(self._states.describe_execution, executionArn=self._arn(batch))["redriveCount"]
+        return known
 
     def _arn(self, batch: Batch) -> str:
         return f"{self._machine.replace(':stateMachine:', ':execution:')}:{batch.id}"

@@ -70,6 +70,14 @@ def test_a_file_that_is_no_photo(carsight: Carsight, tmp_path: Path) -> None:
     assert "Invalid image data format" in shown.stdout
 
 
+@pytest.mark.parametrize("size", [0, 10 * 1024 * 1024 + 1])
+def test_a_file_that_the_bucket_would_not_take(carsight: Carsight, tmp_path: Path, size: int) -> None:
+    (tmp_path / "car.jpg").write_bytes(b" " * size)
+    shown = carsight("upload", "car.jpg")
+    assert shown.returncode == 1
+    assert "must have 1 to 10,485,760 bytes" in shown.stdout
+
+
 def test_a_batch_is_followed_to_its_end(carsight: Carsight, gateway: Running, tmp_path: Path) -> None:
     carsight("upload", PHOTOS / "plate_us.jpg")
     uploaded = f"incoming/{gateway.settings()['key_id']}/plate/plate_us.jpg"

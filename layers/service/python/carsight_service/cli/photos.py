@@ -45,8 +45,8 @@ def _send(client: Client, path: Path, name: str, api: Api) -> tuple[str, str]:
         "content_type": kind if kind.startswith("image/") else "image/jpeg",
     }
     offer = client.call("POST", "/v1/uploads", json.dumps(wanted).encode(), "application/json")
-    if path.stat().st_size > offer["max_bytes"]:
-        raise CommandError(f"larger than {offer['max_bytes']:,} bytes")
+    if not 1 <= path.stat().st_size <= offer["max_bytes"]:
+        raise CommandError(f"must have 1 to {offer['max_bytes']:,} bytes")
     fields = [*offer["fields"].items(), ("file", (path.name, path.read_bytes(), wanted["content_type"]))]
     form, content_type = encode_multipart_formdata(fields)
     answer = client.send("POST", offer["url"], form, {"content-type": content_type})

@@ -130,7 +130,8 @@ def main() -> None:
         worker = Worker(template, environment)
         # Its client is made when a batch is first sent.
         machine = _machine(template)
-        os.environ["AWS_ENDPOINT_URL_SFN"] = stack.enter_context(serving(0, machine))
+        states = {"AWS_ENDPOINT_URL_SFN": stack.enter_context(serving(0, machine))}
+        os.environ.update(states)
         machine.end_what_was_interrupted(TABLE)
         profile = _seed()
         gateway = Gateway(template, lambda: answer(environment["AWS_ENDPOINT_URL"]))
@@ -138,7 +139,9 @@ def main() -> None:
         stack.enter_context(worker)
         ENDPOINT.parent.mkdir(exist_ok=True)
         ENDPOINT.write_text(
-            json.dumps({"url": url, "key": DEMO_KEY, "key_id": profile.key_id, **environment}, indent=1)
+            json.dumps(
+                {"url": url, "key": DEMO_KEY, "key_id": profile.key_id, **environment, **states}, indent=1
+            )
         )
         stack.callback(ENDPOINT.unlink, missing_ok=True)
         if kept:

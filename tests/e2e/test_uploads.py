@@ -130,6 +130,19 @@ def test_what_failed_for_good_is_brought_back(carsight: Carsight, gateway: Runni
     assert json.loads(carsight("redrive", "--json").stdout) == {"uploads": 0, "webhooks": 0}
 
 
+def test_an_operator_redrives_a_batch_without_its_owners_key(carsight: Carsight, gateway: Running) -> None:
+    key = gateway.keyring().create(owner="fleet@example.com", tier="pro")[0]
+    bucket, body = gateway.settings()["UPLOADS_BUCKET"], b"nothing of the kind PAR1"
+    gateway.client("s3").put_object(Bucket=bucket, Key="lists/broken.parquet", Body=body)
+    shown = carsight("batch", "create", f"s3://{bucket}/lists/broken.parquet", "--key", key, "--json")
+    batch = json.loads(shown.stdout)["id"]
+    assert carsight("batch", "status", batch, "--key", key).stderr == "carsight: the batch has failed\n"
+    redriven = carsight("redrive", "--batch", batch, "--json")
+    assert (redriven.returncode, json.loads(redriven.stdout)["state"]) == (0, "running")
+    assert "failed" in carsight("batch", "watch", batch, "--key", key).stdout  # once more
+    assert carsight("redrive", "--batch", "0" * 32).stderr == f"carsight: there is no batch {'0' * 32}\n"
+
+
 def test_the_secret_of_a_webhook_is_shown_once(carsight: Carsight) -> None:
     assert carsight("webhooks", "set", "demo", "http://127.0.0.1:9/").stdout.startswith("whsec_")
     assert carsight("webhooks", "show", "demo").stdout == "http://127.0.0.1:9/\n"

@@ -17,7 +17,7 @@ COMMANDS = {
     "batch": ("batches", "read lists of photos in the background, each of up to ten million"),
     "keys": ("keys", "manage API keys and see their usage"),
     "webhooks": ("webhooks", "say where readings are announced"),
-    "redrive": ("redrive", "retry what failed for good: uploads and webhook deliveries"),
+    "redrive": ("redrive", "retry what failed for good: uploads, webhook deliveries, a batch"),
 }
 """Each command with the module that defines it and what it does. The module's function of the command's name
 completes the command's parser; only the module of the command that is run is imported, so that ``read`` needs

@@ -5,10 +5,16 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from carsight_service.aws.dynamo import utc_now
+from carsight_service.batch_store import Batches
 from carsight_service.cli.deployment import Deployment, add_options, command
-from carsight_service.cli.output import print_json, print_table
+from carsight_service.cli.output import CommandError, print_json, print_table
+from carsight_service.contract.errors import ServiceError
+from carsight_service.http.executions import Executions
+from carsight_service.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -23,7 +29,42 @@ _KEY_ID = re.compile(r'(?:incoming/|"key_id":")([0-9a-f]{64})\b')
 def redrive(parser: argparse.ArgumentParser) -> None:
     """Complete ``carsight redrive``."""
     add_options(parser)
-    parser.set_defaults(run=command(_redrive))
+    parser.add_argument(
+        "--batch",
+        metavar="ID",
+        help="instead, read what this batch has not read, with no key of its owner",
+    )
+    parser.set_defaults(
+        run=command(
+            lambda deployment, options: (_redrive_batch if options.batch else _redrive)(deployment, options)
+        )
+    )
+
+
+def _redrive_batch(deployment: Deployment, options: argparse.Namespace) -> None:
+    """Redrive the batch of any account, as its owner may by the API."""
+    endpoint = deployment.resources.get("AWS_ENDPOINT_URL_SFN", deployment.endpoint)
+    states = deployment.session.client("stepfunctions", endpoint_url=endpoint)
+    machine = deployment.resource("BATCHES_MACHINE_ARN")
+    # What `Executions` takes of a deployment: the whole of one needs packages that only functions have.
+    service: Any = SimpleNamespace(
+        settings=Settings(table_name=deployment.table_name, batches_machine_arn=machine),
+        aws=SimpleNamespace(work=deployment.dynamodb(), states=states),
+        clock=utc_now,
+        storage=None,
+    )
+    try:
+        batch = Batches(service).get(options.batch)
+        if batch is None:
+            raise CommandError(f"there is no batch {options.batch}")
+        redriven = Executions(service).redrive(batch)
+    except ServiceError as error:
+        raise CommandError(error.note or error.message) from error
+    told = {"id": redriven.id, "account": redriven.account, "state": redriven.state}
+    if options.json:
+        print_json(told)
+    else:
+        print_table([name.upper() for name in told], [list(told.values())])
 
 
 def _redrive(deployment: Deployment, options: argparse.Namespace) -> None:

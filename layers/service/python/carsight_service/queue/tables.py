@@ -66,15 +66,9 @@ def _cells(row: dict[str, Any], columns: Mapping[str, type]) -> list[Any]:
         row["plates"] = " ".join(result["plate"] for result in row["results"])
     elif row["status"] == 200:
         row |= row["box"] | {"check_digit_valid": row["check_digit"]["valid"]}
-    return [
-        None if (cell := row.get(name)) is None else (_text if kind is str else kind)(cell)
-        for name, kind in columns.items()
-    ]
-
-
-def _text(cell: Any) -> str:
-    """Return text as it is, and as JSON what a row may hold in its place: a number as its id."""
-    return cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)
+    if not isinstance(row["input"], str):  # it names no image, and is there as it came
+        row["input"] = json.dumps(row["input"], ensure_ascii=False)
+    return [None if (cell := row.get(name)) is None else kind(cell) for name, kind in columns.items()]
 
 
 def _safe(cell: Any) -> Any:

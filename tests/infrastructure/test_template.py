@@ -521,6 +521,19 @@ def test_every_end_of_a_batch_is_told(definition: dict[str, Any], template: dict
     assert rule["detail"]["stateMachineArn"] == [{"Ref": "Batches"}]
 
 
+def test_ends_that_are_not_told_are_looked_for(resources: dict[str, Resource]) -> None:
+    """EventBridge delivers Step Functions' events at its best effort ("Events from AWS services")."""
+    rules = of_type(resources, "AWS::Events::Rule").values()
+    (sweep,) = (rule for rule in rules if "ScheduleExpression" in rule)
+    (target,) = sweep["Targets"]
+    assert json.loads(target["Input"]) == {"sweep": True}
+    (machine,) = machines(resources).values()
+    named = "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:"
+    function = functions(resources)["BatchesFunction"]["Environment"]["Variables"]
+    # Not by reference: the machine names this function.
+    assert function["BATCHES_MACHINE_ARN"] == {"Fn::Sub": named + machine["StateMachineName"]["Fn::Sub"]}
+
+
 def test_a_child_has_time_for_its_rows_and_for_trying_again(
     definition: dict[str, Any], resources: dict[str, Resource]
 ) -> None:

@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from datetime import timedelta
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
@@ -1086,6 +1087,73 @@ def test_a_batch_whose_machine_is_gone_is_stopped_when_another_starts(
     said = show(pipeline, batch)
     assert (said["state"], said["done"], pipeline.used(), pipeline.tickets()) == ("cancelled", 50, 43, [])
     assert len(lines(pipeline, batch)) == 50
+
+
+def list_ended(pipeline: Pipeline, ago: timedelta) -> None:
+    """Have Step Functions list what has ended, so long ago."""
+
+    def listed(**asked: Any) -> Any:
+        found = [one for one in pipeline.states._executions.values() if one.status == asked["statusFilter"]]
+        stopped = pipeline.deployment.clock() - ago
+        return {
+            "executions": [
+                {"name": one.name, "redriveCount": one.redrives, "stopDate": stopped} for one in found
+            ]
+        }
+
+    pipeline.patch.setattr(pipeline.states, "list_executions", listed, raising=False)
+
+
+def untold(pipeline: Pipeline) -> list[str]:
+    """Two batches that were stopped, and one that failed, of which nobody was told."""
+    pipeline.create_key()
+    batches = [submit(pipeline, a_list(pipeline, 60)) for _ in range(3)]
+    for batch in batches[:2]:
+        assert ask(pipeline, "DELETE", f"/v1/batches/{batch}")[0] == 200
+    with pytest.MonkeyPatch.context() as patch, failing(pipeline, batches[2], row=1):
+        patch.setattr(pipeline.states, "_ended", lambda event: None)
+        pipeline.drain()
+    assert not any(show(pipeline, batch)["finished"] for batch in batches)
+    return batches
+
+
+def test_an_end_that_nobody_is_told_of_is_found(pipeline: Pipeline) -> None:
+    """EventBridge delivers Step Functions' events at its best effort."""
+    batches, announced = untold(pipeline), deliveries(pipeline)
+    jobs = BatchJobs(pipeline.deployment)
+    for ago in (timedelta(minutes=50), timedelta(days=3)):  # it may be told yet; and what is long over
+        list_ended(pipeline, ago)
+        jobs.handle({"sweep": True}, Invocation())
+    assert announced == []
+    list_ended(pipeline, timedelta(hours=2))
+    for _ in range(2):
+        jobs.handle({"sweep": True}, Invocation())
+    said = [show(pipeline, batch) for batch in batches]
+    assert [one["state"] for one in said] == ["cancelled", "cancelled", "failed"]
+    assert [one["done"] for one in said] == [0, 0, 10]
+    assert all(one["finished"] and one["results"] for one in said)
+    assert sorted(announced) == sorted(batches)
+    assert (pipeline.used(), pipeline.tickets()) == (said[2]["read"], [])
+    ask(pipeline, "POST", f"/v1/batches/{batches[2]}/redrive")
+    jobs.handle({"sweep": True}, Invocation())  # not this one, which runs again
+    pipeline.drain()
+    assert show(pipeline, batches[2])["state"] == "finished"
+
+
+def test_an_end_that_cannot_be_dealt_with_keeps_none_from_being_found(pipeline: Pipeline) -> None:
+    first, *others = untold(pipeline)
+    list_ended(pipeline, timedelta(hours=2))
+    real = BatchJobs.finish
+
+    def finish(self: BatchJobs, batch: str, *known: Any) -> Any:
+        if batch == first:
+            raise StoreUnavailable("busy")
+        return real(self, batch, *known)
+
+    pipeline.patch.setattr(BatchJobs, "finish", finish)
+    with pytest.raises(StoreUnavailable):  # for the alarm
+        BatchJobs(pipeline.deployment).handle({"sweep": True}, Invocation())
+    assert all(show(pipeline, batch)["finished"] for batch in others)
 
 
 def test_a_child_that_fails_for_good(pipeline: Pipeline) -> None:

@@ -236,6 +236,7 @@ class Roles(Pipeline):
             "AWS::Partition": "aws",
             "AWS::Region": "us-east-1",
             "AWS::AccountId": "123456789012",
+            "AWS::StackName": MACHINE_ARN.rpartition(":")[2].removesuffix("-batches"),
             "Table": f"table/{self.table}",
             "UploadsBucket": f"arn:aws:s3:::{UPLOADS}",
             "ResultsBucket": f"arn:aws:s3:::{self.results}",
@@ -355,6 +356,9 @@ def test_uploads_and_batches(roles: Roles) -> None:
     assert call(account, None, f"/v1/batches/{said['id']}/redrive")[0] == 200
     roles.drain()
     assert call(account, None, f"/v1/batches/{said['id']}", "GET")[1]["state"] == "finished"
+
+    roles.patch.setattr(roles.states, "list_executions", lambda **_: {"executions": []}, raising=False)
+    roles.states._functions["BatchesFunction"]({"sweep": True})
 
     deliverer = Deliverer(roles.of("WebhooksFunction"))
     waiting = roles.sqs.receive_message(

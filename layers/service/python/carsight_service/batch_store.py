@@ -45,7 +45,9 @@ RESULTS: Mapping[Kind, tuple[str, str]] = {
 
 State = Literal["running", "finished", "failed", "cancelled"]
 
-ENDS: Mapping[str, State] = {"FAILED": "failed", "TIMED_OUT": "failed", "ABORTED": "cancelled"}
+End = Literal["FAILED", "TIMED_OUT", "ABORTED"]
+
+ENDS: Mapping[End, State] = {"FAILED": "failed", "TIMED_OUT": "failed", "ABORTED": "cancelled"}
 """What the status of an execution, or of its map, means for its batch; it is finished when it is joined."""
 
 

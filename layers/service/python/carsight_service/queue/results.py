@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 _PART_BYTES = 8 * 1024 * 1024
 
+_TOLD_WITHIN, _SWEPT_FOR = timedelta(hours=1), timedelta(days=2)
+"""How long an end is left to whoever is told of it, three attempts of 15 minutes; and how long looked for."""
+
 
 class BatchJobs:
     """The steps of the batches' state machine that read no photo; one per process."""
@@ -46,6 +50,8 @@ class BatchJobs:
         """Do what a state of the machine asks for, or deal with the event of an execution that has ended."""
         if "check" in event:
             return self.check(event["check"], event["list"])
+        if "sweep" in event:
+            return self.sweep()
         if ended := event.get("detail"):
             return self.finish(ended["name"], ended.get("redriveCount", 0), ENDS[ended["status"]])
         return self.finish(event["finish"], event["redrives"], "finished", event["manifest"])
@@ -92,6 +98,29 @@ class BatchJobs:
             self._batches.change(batch, is_unannounced=False)
         self._outcomes.settle(batch)
         return {"id": batch.id, "state": batch.state, "read": batch.read, "failed": batch.failed}
+
+    def sweep(self) -> dict[str, Any]:
+        """Finish what has ended without being told of: EventBridge promises no more than its best effort.
+
+        Raises the last of what goes wrong, once all have been looked at.
+        """
+        latest = self._deployment.clock() - _TOLD_WITHIN
+        wrong: Exception | None = None
+        for status, state in ENDS.items():
+            ended = self._deployment.aws.states.list_executions(
+                stateMachineArn=self._deployment.settings.batches_machine_arn or "",
+                statusFilter=status,
+                maxResults=1000,
+            )
+            for execution in ended["executions"]:
+                if latest - _SWEPT_FOR < execution["stopDate"] < latest:
+                    try:
+                        self.finish(execution["name"], execution["redriveCount"], state)
+                    except Exception as error:
+                        wrong = error
+        if wrong:
+            raise wrong
+        return {}
 
     def _finish(self, batch: Batch, state: State, manifest: str) -> Batch:
         # First of all: a child that has been read from now on finds that the batch is over, and whoever has

@@ -136,7 +136,8 @@ def test_an_operator_redrives_a_batch_without_its_owners_key(carsight: Carsight,
     gateway.client("s3").put_object(Bucket=bucket, Key="lists/broken.parquet", Body=body)
     shown = carsight("batch", "create", f"s3://{bucket}/lists/broken.parquet", "--key", key, "--json")
     batch = json.loads(shown.stdout)["id"]
-    assert carsight("batch", "status", batch, "--key", key).stderr == "carsight: the batch has failed\n"
+    told = carsight("batch", "status", batch, "--key", key).stderr
+    assert told == f"carsight: the batch has failed: `carsight batch redrive {batch}` reads what is missing\n"
     redriven = carsight("redrive", "--batch", batch, "--json")
     assert (redriven.returncode, json.loads(redriven.stdout)["state"]) == (0, "running")
     assert "failed" in carsight("batch", "watch", batch, "--key", key).stdout  # once more

@@ -113,7 +113,8 @@ def _shown(
         print_table([name.upper() for name in names], [[made[name] for name in names]])
         print("\n".join((files or {}).values()), end="\n" if files else "")
     if made["state"] == "failed":
-        raise CommandError(made.get("detail") or "the batch has failed")
+        again = f"the batch has failed: `carsight batch redrive {made['id']}` reads what is missing"
+        raise CommandError(made.get("detail") or again)
 
 
 # -- actions -------------------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ class BatchJobs:
             for execution in ended["executions"]:
                 if latest - _SWEPT_FOR < execution["stopDate"] < latest:
                     try:
-                        self.finish(execution["name"], execution["redriveCount"], state)
+                        self.finish(execution["name"], execution.get("redriveCount", 0), state)
                     except Exception as error:
                         wrong = error
         if wrong:

@@ -546,13 +546,19 @@ def test_what_no_vehicle_carries_and_no_country_gives_out_is_a_sign(
 
 @pytest.mark.parametrize(("region_score", "sign"), [(0.6, True), (0.95, False)])
 def test_digits_alone_are_a_plate_where_it_is_clear_where_they_are_from(
-    recognizer: PlateRecognizer, region_score: float, sign: bool
+    region_score: float, sign: bool
 ) -> None:
-    regions = recognizer._cuts.regions
-    looks = np.where(np.array(regions) == "de", 0.0, -20.0)
-    shares = np.full(len(regions), 1 / len(regions))
-    reading = Reading("123456", 0.97, (), (), "cr", region_score, shares, looks)
-    assert recognizer._is_sign(reading, None, False, ()) is sign
+    class Digits(PlateReader):
+        def read(self, crops: Sequence[NDArray[np.uint8]], regions: Sequence[str] = ()) -> list[Reading]:
+            looks = np.where(np.array(self.regions) == "de", 0.0, -20.0)
+            shares = np.full(len(self.regions), 1 / len(self.regions))
+            (says,) = candidates = (Candidate("123456", 0.97),)
+            reading = Reading(says.text, says.score, candidates, (), "cr", region_score, shares, looks)
+            return [reading] * len(crops)
+
+    digits = Digits(session("reader"))
+    readings = assembled(lambda: digits).read(photo("plate_us").pixels[420:536, 520:720])
+    assert [reading.text for reading in readings] == ([] if sign else ["123456"])
 
 
 def drawn_plate(text: str) -> NDArray[np.uint8]:

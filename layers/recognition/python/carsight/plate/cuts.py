@@ -109,8 +109,8 @@ class CutReader:
 
     def is_certain(self, photo: Photo, plate: Detection) -> bool:
         """Return whether ``plate`` is surely one, and large enough to be read."""
-        height = sides(plate.corners)[1] / photo.scale
-        return plate.score >= self._tuning.certain_plate and height >= self._tuning.least_height
+        large = plate_height(photo, plate) >= self._tuning.least_height
+        return large and plate.score >= self._tuning.certain_plate
 
     def is_believable(self, photo: Photo, plate: Detection, reading: Reading) -> bool:
         """Return whether what was found is a plate: surely seen, or doubtfully seen and reading like one."""
@@ -229,6 +229,11 @@ class CutReader:
             return plate.corners, photo
         fine = photo.full()
         return plate.corners * np.float32(fine.scale / photo.scale), fine
+
+
+def plate_height(photo: Photo, plate: Detection) -> float:
+    """Return how high ``plate`` is in pixels of the full ``photo``, in whose ``pixels`` it was found."""
+    return sides(plate.corners)[1] / photo.scale
 
 
 def _longer(corners: Floats, share: float) -> Floats:

@@ -7,7 +7,7 @@ is looked at turned, too (``turns``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
@@ -20,9 +20,9 @@ from carsight import runtime
 from carsight.ctc import softmax
 from carsight.detections import Detection, box_corners, carrier
 from carsight.detector import Detector, Findings
-from carsight.geometry import Box, Floats, Polygon, polygon, sides
+from carsight.geometry import Box, Floats, Polygon, polygon
 from carsight.photo import Photo, PhotoSource, Pixels, halve_to_cover, open_photo, percentile
-from carsight.plate.cuts import CutReader
+from carsight.plate.cuts import CutReader, plate_height
 from carsight.plate.reader import HEIGHT, ONE_ROW, Candidate, PlateReader, Reading
 from carsight.plate.regions import agrees, plausibilities, rules
 from carsight.plate.tuning import PlateTuning
@@ -99,8 +99,8 @@ beside its plate, and what the plate's text scores."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A plate that is believed: what it says, and the vehicle that carries it, if any.
+class Find:
+    """What may be a plate: what it says, and the vehicle that carries it, if any.
 
     ``stands_high`` tells whether it is higher on that than most are, in the photo as it is.
     """
@@ -122,15 +122,15 @@ class Attempt:
     """
 
     quarters: int
-    found: tuple[Found, ...]
-    doubted: tuple[tuple[Detection, Reading], ...]
+    found: tuple[Find, ...]
+    doubted: tuple[Find, ...]
     bare: tuple[Detection, ...]
     upside_down: float
     evidence: float
     written: bool = False
 
     @property
-    def surest(self) -> Found | None:
+    def surest(self) -> Find | None:
         """The plate with the surest text."""
         return max(self.found, key=lambda each: each.reading.score, default=None)
 
@@ -237,7 +237,7 @@ class PlateRecognizer:
                 lambda: self._detector.promising_turns(photo.pixels),
                 self._tuning,
             )
-        readings = [self._answer(photo, found, attempt.quarters) for found in attempt.found]
+        readings = [self._answer(photo, find, attempt.quarters) for find in attempt.found]
         readings = [each for each in readings if not any(_is_better(other, each) for other in readings)]
         readings.sort(key=lambda reading: reading.detection_score * reading.score, reverse=True)
         bare = attempt.bare[: self._tuning.most_vehicles] if vehicles else ()
@@ -247,9 +247,9 @@ class PlateRecognizer:
             tuple(self._described(photo, vehicle, attempt.quarters) for vehicle in bare),
         )
 
-    def _answer(self, photo: Photo, found: Found, quarters: int) -> PlateReading:
+    def _answer(self, photo: Photo, find: Find, quarters: int) -> PlateReading:
         """Return what is answered of a plate."""
-        plate, reading, vehicle = found.plate, found.reading, found.vehicle
+        plate, reading, vehicle = find.plate, find.reading, find.vehicle
         box = self._plate_box(plate)
         return PlateReading(
             text=reading.text,
@@ -269,49 +269,57 @@ class PlateRecognizer:
         from carsight.refusal import Refusal  # most photos have one
 
         tuning = self._tuning
-        plates = [
-            (plate, reading) for plate, reading in attempt.doubted if plate.score >= tuning.certain_plate
-        ]
-        if not plates:
+        certain = [find for find in attempt.doubted if find.plate.score >= tuning.certain_plate]
+        if not certain:
             return Refusal("no_plate", attempt.evidence)
-        height = max(sides(plate.corners)[1] for plate, _ in plates) / photo.scale
+        height = max(plate_height(photo, find.plate) for find in certain)
         if height < tuning.least_height:
             return Refusal("plate_too_small", height, tuning.least_height)
-        return Refusal("illegible", max(reading.score for _, reading in plates), tuning.legible)
+        return Refusal("illegible", max(find.reading.score for find in certain), tuning.legible)
 
     def _attempt(self, photo: Photo, quarters: int, regions: Sequence[str]) -> Attempt:
         """Find and read the plates of ``photo`` as it is once turned counterclockwise by ``quarters``."""
-        found, doubted, unsure, upright, written = [], [], [], False, False
+        tuning = self._tuning
         seen = self._detector.find(photo.pixels, quarters)
-        cropped = None if quarters else self._cropped(photo, seen)
-        for plate in seen.targets if cropped is None else (*seen.targets, cropped):
-            height = sides(plate.corners)[1] / photo.scale
-            if height < self._tuning.smallest:
-                doubted.append((plate, _NOTHING))
-                continue
-            place = _on_paper(photo.pixels, plate) if plate is cropped else (photo, plate)
-            reading = self._cuts.read(*place, regions)
-            vehicle = carrier(plate, seen.vehicles, quarters)
-            high = not quarters and self._stands_high(plate, vehicle)
-            at_edge = vehicle is None and self._is_at_edge(photo, plate, quarters)
-            sure = reading.score >= (self._tuning.high_upright if high else self._tuning.upright)
-            if not self._cuts.is_believable(photo, plate, reading):
-                doubted.append((plate, reading))
-            elif not self._is_sign(reading, vehicle, at_edge, regions):
-                found.append(Found(plate, reading, vehicle, high))
+        found, doubted, unsure, upright, written = [], [], [], False, False
+        for each in self._finds(photo, seen, quarters, regions):
+            sure = each.reading.score >= (tuning.high_upright if each.stands_high else tuning.upright)
+            if not self._cuts.is_believable(photo, each.plate, each.reading):
+                doubted.append(each)
+            elif not self._is_sign(photo, each, quarters, regions):
+                found.append(each)
                 upright = upright or sure
-            elif sure and _is_writing(reading):
+            elif sure and _is_writing(each.reading):
                 upright = written = True
-            large = height >= self._tuning.least_height
-            if not sure and large and plate.score >= self._detector.threshold:
-                unsure.append(plate)
-        upside_down = 0.0
-        if not upright:  # else one text already tells which way up the photo is
-            turned = (self._cuts.read_upside_down(photo, plate, regions).score for plate in unsure)
-            upside_down = max(turned, default=0.0)
+            if not sure:
+                unsure.append(each.plate)
+        # One sure text already tells which way up the photo is.
+        upside_down = 0.0 if upright else self._read_upside_down(photo, unsure, regions)
         carriers = [id(each.vehicle) for each in found]
         bare = tuple(vehicle for vehicle in seen.vehicles if id(vehicle) not in carriers)
         return Attempt(quarters, tuple(found), tuple(doubted), bare, upside_down, seen.evidence, written)
+
+    def _finds(self, photo: Photo, seen: Findings, quarters: int, regions: Sequence[str]) -> Iterator[Find]:
+        """Yield what everything that may be a plate says, believable or not; "" if it is too small."""
+        cropped = None if quarters else self._cropped(photo, seen)
+        for plate in seen.targets if cropped is None else (*seen.targets, cropped):
+            reading = _NOTHING
+            if plate_height(photo, plate) >= self._tuning.smallest:
+                place = _on_paper(photo.pixels, plate) if plate is cropped else (photo, plate)
+                reading = self._cuts.read(*place, regions)
+            vehicle = carrier(plate, seen.vehicles, quarters)
+            high = not quarters and self._stands_high(plate, vehicle)
+            yield Find(plate, reading, vehicle, high)
+
+    def _read_upside_down(self, photo: Photo, plates: Iterable[Detection], regions: Sequence[str]) -> float:
+        """Return the best score of the clear ones of ``plates``, read the other way round; 0 of none."""
+        clear = (
+            plate
+            for plate in plates
+            if plate.score >= self._detector.threshold
+            and plate_height(photo, plate) >= self._tuning.least_height
+        )
+        return max((self._cuts.read_upside_down(photo, each, regions).score for each in clear), default=0.0)
 
     def _cropped(self, photo: Photo, seen: Findings) -> Detection | None:
         """Return all of ``photo`` as one more plate if it may be cut out along the text.
@@ -335,11 +343,10 @@ class PlateRecognizer:
         top, bottom = vehicle.box[1::2].tolist()
         return bool(plate.box[1::2].mean() < top + self._tuning.high * (bottom - top))
 
-    def _is_sign(
-        self, reading: Reading, vehicle: Detection | None, at_edge: bool, hints: Sequence[str]
-    ) -> bool:
-        """Return whether ``reading`` is what a sign or the camera itself says, and no country's number."""
-        tuning, text = self._tuning, reading.text.upper()
+    def _is_sign(self, photo: Photo, find: Find, quarters: int, hints: Sequence[str]) -> bool:
+        """Return whether ``find`` is what a sign or the camera itself says, and no country's number."""
+        tuning, reading, vehicle, text = self._tuning, find.reading, find.vehicle, find.reading.text.upper()
+        at_edge = vehicle is None and self._is_at_edge(photo, find.plate, quarters)
         least = tuning.clear_of_words if vehicle is None else tuning.clear
         if (at_edge or reading.region_score < least) and _is_writing(reading):
             return True

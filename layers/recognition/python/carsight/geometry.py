@@ -89,18 +89,12 @@ def straighten(
 ) -> Pixels:
     """Return what lies within ``corners``, grown by the share ``grow``, warped to ``height`` x ``width``.
 
-    Pixels are interpolated linearly, if ``sharp`` between those that Lanczos' filter has doubled, which blurs
-    less what is enlarged. OpenCV's cubic warp does as well, and is not equal to the bit on every processor.
+    Pixels are interpolated linearly, if ``sharp`` between those that are ``doubled`` before.
     """
     center = corners.mean(axis=0)
     grown = (center + (corners - center) * (1 + grow)).astype(np.float32)
-    x, y = grown.T.tolist()
-    x0, y0 = max(math.floor(min(x)) - 2, 0), max(math.floor(min(y)) - 2, 0)
-    x1, y1 = math.ceil(max(x)) + 3, math.ceil(max(y)) + 3
-    part = pixels[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
-    if part.size == 0:
-        part = pixels[-1:, -1:]
-    grown -= np.array((x0, y0), np.float32)
+    part, origin = surroundings(pixels, grown, 2)
+    grown -= origin
     # Shrinking by the warp alone would alias thin strokes, so large plates are halved until they are near
     # its size.
     while min(part.shape[:2]) > 1 and sides(grown)[0] > 2 * width and sides(grown)[1] > 2 * height:
@@ -110,14 +104,35 @@ def straighten(
         )
         grown *= scale
     if sharp:
-        part = np.asarray(cv2.resize(part, None, fx=2, fy=2, interpolation=cv2.INTER_LANCZOS4), np.uint8)
-        grown = (grown + np.float32(0.5)) * np.float32(2) - np.float32(0.5)
+        part, grown = doubled(part, grown)
     target = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
     matrix = cv2.getPerspectiveTransform(grown, target)
     warped = cv2.warpPerspective(
         part, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return np.asarray(warped, dtype=np.uint8)
+
+
+def surroundings(pixels: Pixels, points: NDArray[np.floating], margin: int) -> tuple[Pixels, Floats]:
+    """Return the part of ``pixels`` that holds ``points`` (N x 2) and ``margin`` round them; where it begins.
+
+    Where all of that lies outside, the part is the last pixel.
+    """
+    x, y = points.T.tolist()
+    x0, y0 = max(math.floor(min(x)) - margin, 0), max(math.floor(min(y)) - margin, 0)
+    x1, y1 = math.ceil(max(x)) + margin + 1, math.ceil(max(y)) + margin + 1
+    part = pixels[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+    return part if part.size else pixels[-1:, -1:], np.array((x0, y0), np.float32)
+
+
+def doubled(pixels: Pixels, points: Floats) -> tuple[Pixels, Floats]:
+    """Return ``pixels`` twice as large, by Lanczos' filter, and where ``points`` (N x 2) lie there.
+
+    It blurs less what is enlarged. OpenCV's cubic warp does as well, and is not equal to the bit on every
+    processor.
+    """
+    larger = cv2.resize(pixels, None, fx=2, fy=2, interpolation=cv2.INTER_LANCZOS4)
+    return np.asarray(larger, np.uint8), (points + np.float32(0.5)) * np.float32(2) - np.float32(0.5)
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:

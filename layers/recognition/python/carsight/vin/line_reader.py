@@ -13,13 +13,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from carsight import ctc, runtime
-from carsight.geometry import Floats, straighten
+from carsight.geometry import Floats, doubled, straighten, surroundings
 from carsight.photo import Pixels
 from carsight.vin.rules import ALPHABET, LENGTH
 
@@ -63,19 +62,9 @@ def cut(pixels: Pixels, corners: NDArray[np.floating], *margins: float) -> Pixel
 
 
 def cut_enlarged(pixels: Pixels, corners: NDArray[np.floating], *margins: float) -> Pixels:
-    """Cut as ``cut`` does, from pixels that Lanczos' filter has doubled: small text comes out sharper.
-
-    OpenCV's cubic warp does as well, and is not equal to the bit on every processor.
-    """
-    outer = grown(corners, *margins)
-    x0, y0 = np.maximum(np.floor(outer.min(axis=0)).astype(int) - 4, 0)
-    x1, y1 = np.ceil(outer.max(axis=0)).astype(int) + 5
-    part = pixels[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
-    if part.size == 0:
-        return cut(pixels, corners, *margins)
-    doubled = cv2.resize(part, None, fx=2, fy=2, interpolation=cv2.INTER_LANCZOS4)
-    inside = (np.asarray(corners, np.float32) - np.array((x0, y0), np.float32) + 0.5) * 2 - 0.5
-    return cut(np.asarray(doubled, np.uint8), inside, *margins)
+    """Cut as ``cut`` does, from pixels that are ``doubled`` before: small text comes out sharper."""
+    around, origin = surroundings(pixels, grown(corners, *margins), 4)
+    return cut(*doubled(around, np.asarray(corners, np.float32) - origin), *margins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,10 +218,10 @@ def trimmed(corners: NDArray[np.floating], span: tuple[float, float]) -> Floats:
     corners = np.asarray(corners, np.float32)
     outer = grown(corners)
     left, right = np.float32(span[0]), np.float32(span[1])
-    length = float(np.hypot(*(corners[1] - corners[0]))) or 1.0
+    long = length(corners) or 1.0
     margin = float(np.hypot(*((outer[1] - outer[0] - corners[1] + corners[0]) / 2)))
-    along = (corners[[1, 2]] - corners[[0, 3]]) / np.float32(length)
-    whole = np.float32(length + 2 * margin)
+    along = (corners[[1, 2]] - corners[[0, 3]]) / np.float32(long)
+    whole = np.float32(long + 2 * margin)
     begin, end = left * whole - np.float32(margin), right * whole - np.float32(margin)
     starts = corners[[0, 3]]
     a, d = starts + along * begin

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-BUDGET = {"plate": 391, "vin": 397}
+BUDGET = {"plate": 392, "vin": 398}
 """Modules that a function may have imported before its first request, the interpreter's own included."""
 
 NEVER = {

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from carsight import formats
-from carsight.formats import FORMATS, orientation, sniff
+from carsight.formats import FORMATS, sniff
 from carsight.photo import (
     MAX_PIXELS,
     ImageError,
@@ -33,6 +33,7 @@ from carsight.photo import (
     halve_to_cover,
     resized,
 )
+from carsight.tiff import orientation
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 

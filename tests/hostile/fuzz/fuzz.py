@@ -22,7 +22,8 @@ import atheris
 
 with atheris.instrument_imports(include=["carsight", "carsight_service"]):
     from carsight import bounds, heif, jpeg
-    from carsight.formats import FORMATS, JPEG, WEBP, ImageError, orientation, sniff
+    from carsight.formats import FORMATS, JPEG, WEBP, ImageError, sniff
+    from carsight.tiff import orientation
     from carsight_service.contract.errors import InvalidImage, InvalidRequest, ServiceError
     from carsight_service.http.batches import parse_batch
     from carsight_service.http.request import parse_request

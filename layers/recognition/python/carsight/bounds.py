@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from carsight import heif
+from carsight import heif, tiff
 from carsight.formats import (
     AVIF,
     BMP,
@@ -185,14 +185,13 @@ def _gif_blocks(data: bytes) -> Iterator[int]:
 
 # -- TIFF ----------------------------------------------------------------------------------------------------
 
-_WIDTH, _LENGTH, _BITS, _COMPRESSION, _SAMPLES = 256, 257, 258, 259, 277
-_STRIPS, _STRIP_BYTES, _TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_BYTES = 273, 279, 322, 323, 324, 325
+_TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_BYTES = 322, 323, 324, 325
 _TABLES = 347
 _TAGS = frozenset(
     {
-        *(_WIDTH, _LENGTH, _BITS, _COMPRESSION, _SAMPLES, _STRIPS, _STRIP_BYTES),
+        *(tiff.WIDTH, tiff.LENGTH, tiff.BITS, tiff.COMPRESSION, tiff.SAMPLES, tiff.STRIPS, tiff.STRIP_BYTES),
         *(_TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_BYTES, _TABLES),
-        262,  # photometric interpretation
+        tiff.PHOTOMETRIC,
         266,  # fill order
         278,  # rows per strip
         284,  # planar configuration
@@ -218,7 +217,6 @@ _SUBFILE = 254
 """Whose lowest bit says that a picture is another one of the same file, reduced."""
 _MAX_PREVIEWS = 8
 
-_INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I"}
 _MAX_TILE_PIXELS = 5_000_000
 _MAX_SAMPLE_BYTES = 100_000_000
 """Of all pixels as they are stored: 25 megapixels of RGBA or of floats."""
@@ -229,70 +227,60 @@ _MAX_SCANS = 4
 
 def _tiff(data: bytes) -> bytes:
     """Return a TIFF with one directory, of the tags that decoding needs, behind its data."""
-    order = "<" if data[:2] == b"II" else ">"
-    kept = _tiff_directory(data, order)
-    _check_tiff({tag: integers(data, entry, order) for tag, entry in kept.items() if tag != _TABLES}, data)
+    file = tiff.Tiff(data)
+    kept = _tiff_directory(file)
+    _check_tiff({tag: file.integers(entry) for tag, entry in kept.items() if tag != _TABLES}, data)
     padding = b"\0" * (len(data) % 2)
-    directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept[tag] for tag in sorted(kept))
-    begin = struct.pack(f"{order}I", len(data) + len(padding))
-    return data[:4] + begin + data[8:] + padding + directory + bytes(4)
+    entries = b"".join(data[entry : entry + 12] for _, entry in sorted(kept.items()))
+    directory = struct.pack(f"{file.order}H", len(kept)) + entries + bytes(4)
+    return data[:4] + struct.pack(f"{file.order}I", len(data) + len(padding)) + data[8:] + padding + directory
 
 
-def _tiff_directory(data: bytes, order: str) -> dict[int, bytes]:
-    """Return the entries of the first directory whose picture is no preview, as far as decoding needs them.
+def _tiff_directory(file: tiff.Tiff) -> dict[int, int]:
+    """Return the first directory whose picture is no preview, as ``_tiff_entries`` does.
 
-    Those of the first one where there is no such picture.
+    The first one where there is no such picture.
     """
-    (at,) = struct.unpack_from(f"{order}I", data, 4)
-    first, is_preview, at = _tiff_entries(data, order, at)
+    at = file.first
+    first, is_preview = _tiff_entries(file, at)
     for _ in range(_MAX_PREVIEWS if is_preview else 0):
+        at = file.following(at)
+        if not at:
+            break
         try:
-            kept, is_preview, at = _tiff_entries(data, order, at)
+            kept, is_preview = _tiff_entries(file, at)
         except struct.error:
             break
-        if not is_preview and _WIDTH in kept:
+        if not is_preview and tiff.WIDTH in kept:
             return kept
     return first
 
 
-def _tiff_entries(data: bytes, order: str, at: int) -> tuple[dict[int, bytes], bool, int]:
-    """Return what decoding needs of a directory, whether it is a preview, and where the next one is."""
-    (entries,) = struct.unpack_from(f"{order}H", data, at)
-    kept: dict[int, bytes] = {}
+def _tiff_entries(file: tiff.Tiff, at: int) -> tuple[dict[int, int], bool]:
+    """Return where the entries that decoding needs are, by tag, and whether the directory is a preview's."""
+    kept: dict[int, int] = {}
     is_preview = False
-    for entry in range(at + 2, at + 2 + 12 * entries, 12):
-        tag, _, count = struct.unpack_from(f"{order}HHI", data, entry)
+    for tag, count, entry in file.entries(at):
         if tag == _SUBFILE and count == 1 and not is_preview:
-            is_preview = any(value & 1 for value in integers(data, data[entry : entry + 12], order))
+            is_preview = any(value & 1 for value in file.integers(entry))
         elif tag in _TAGS and tag not in kept:
-            kept[tag] = data[entry : entry + 12]
+            kept[tag] = entry
             if count > _MAX_PIECES and tag != _TABLES:
                 raise ImageError(_too_many_pieces(TIFF))
-    following = data[at + 2 + 12 * entries :][:4]
-    return kept, is_preview, int.from_bytes(following, "little" if order == "<" else "big") or len(data)
-
-
-def integers(data: bytes, entry: bytes, order: str) -> tuple[int, ...]:
-    """Return the values of a directory's entry; none where they are not unsigned integers."""
-    _, kind, count, at = struct.unpack(f"{order}HHII", entry)
-    letter = _INTEGERS.get(kind)
-    if letter is None:
-        return ()
-    layout = f"{order}{count}{letter}"
-    return struct.unpack_from(layout, *((entry, 8) if struct.calcsize(layout) <= 4 else (data, at)))
+    return kept, is_preview
 
 
 def _check_tiff(values: dict[int, tuple[int, ...]], data: bytes) -> None:
     """Refuse a directory that asks for more work or memory than its picture needs."""
-    width, height = values[_WIDTH][0], values[_LENGTH][0]
+    width, height = values[tiff.WIDTH][0], values[tiff.LENGTH][0]
     check_size(width, height, TIFF.max_pixels, "The TIFF picture")
-    (compression, *_) = values.get(_COMPRESSION) or (1,)
+    (compression, *_) = values.get(tiff.COMPRESSION) or (1,)
     if compression not in _COMPRESSIONS:
         raise ImageError(
             f"The TIFF picture is compressed in a way that is not read (number {compression}); save it with "
             "LZW, deflate or no compression"
         )
-    samples, bits = values.get(_SAMPLES) or (1,), values.get(_BITS) or (1,)
+    samples, bits = values.get(tiff.SAMPLES) or (1,), values.get(tiff.BITS) or (1,)
     stored = width * height * samples[0] * max(bits) // 8
     if stored > _MAX_SAMPLE_BYTES:
         raise TooManyPixels(
@@ -305,12 +293,12 @@ def _check_tiff(values: dict[int, tuple[int, ...]], data: bytes) -> None:
         if across * down > _MAX_TILE_PIXELS or across * down * tiles > 2 * TIFF.max_pixels:
             raise ImageError("The tiles of this TIFF picture are too large for it; save it again")
     pieces = [
-        *zip(values.get(_STRIPS, ()), values.get(_STRIP_BYTES, ()), strict=False),
+        *zip(values.get(tiff.STRIPS, ()), values.get(tiff.STRIP_BYTES, ()), strict=False),
         *zip(values.get(_TILES, ()), values.get(_TILE_BYTES, ()), strict=False),
     ]
     if sum(length for _, length in pieces) > 2 * len(data):
         raise ImageError(damaged(TIFF))
-    if values.get(_COMPRESSION) == (_JPEG,):
+    if values.get(tiff.COMPRESSION) == (_JPEG,):
         for begin, length in pieces:
             piece = data[begin : begin + length]
             if _OTHER_FRAMES.search(piece) or piece.count(b"\xff\xda") > _MAX_SCANS:

@@ -23,6 +23,7 @@ from PIL import Image
 from carsight import bounds, formats, heif
 from carsight.formats import Format, ImageError, TooManyPixels, check_size
 from carsight.geometry import Pixels, upright
+from carsight.tiff import orientation
 
 # Each text that a broken file makes Pillow warn with would be kept for good, and printed.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -97,14 +98,14 @@ def read(kind: Format, data: bytes) -> Decoded:
             exif = _exif_of_png(data)
             with _refusing(kind):
                 strips = (part for strip in _png_strips(data) for part in _colors(strip))
-                return _gathered(strips, width, height, formats.orientation(exif))
+                return _gathered(strips, width, height, orientation(exif))
         each = _bytes_a_pixel(picture.mode)
         check_size(width, height, _MAX_DECODED_BYTES // each, f"The {kind.name} picture, of its sort,")
         with _refusing(kind):
             if kind is formats.AVIF:
                 return _avif(picture)
             picture.load()
-            turned = formats.orientation(sent if kind is formats.TIFF else picture.info.get("exif", b""))
+            turned = orientation(sent if kind is formats.TIFF else picture.info.get("exif", b""))
         if kind is formats.PNG and not _whole_png(picture, data):
             raise ImageError(bounds.damaged(kind))
         with _refusing(kind):
@@ -260,13 +261,13 @@ def _webp(data: bytes) -> Decoded:
             canvas = np.zeros((height, width, 4), np.uint8)
             canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
             pixels = canvas
-        return _gathered(_cut_array(pixels), width, height, formats.orientation(file.exif), pixels.shape[2])
+        return _gathered(_cut_array(pixels), width, height, orientation(file.exif), pixels.shape[2])
 
 
 def _avif(picture: Image.Image) -> Decoded:
     """Decode AVIF. Pillow's decoder gives bytes, of which Pillow itself would make another picture."""
     width, height = picture.size
-    turned = formats.orientation(picture.info.get("exif", b""))
+    turned = orientation(picture.info.get("exif", b""))
     channels = len(picture.getbands())
     decoded = picture._decoder.get_frame(0)[0]  # type: ignore[attr-defined]
     del picture._decoder  # type: ignore[attr-defined]  # and its planes

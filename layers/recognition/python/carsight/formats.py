@@ -174,27 +174,3 @@ def check_size(width: int, height: int, limit: int = MAX_PIXELS, kind: str = "Th
             f"{kind} has {width} x {height} pixels; its longer side may be at most {MAX_ASPECT} times its "
             "shorter one"
         )
-
-
-def orientation(exif: bytes) -> int:
-    r"""Return the orientation, 1..8, that a block of EXIF data declares; 1 where it declares none.
-
-    EXIF 2.32, 4.6: a TIFF file of its own, after ``Exif\0\0`` in some containers. Tag 0x0112 of the first
-    directory.
-    """
-    for _ in range(2):  # Pillow adds one to a PNG's, whether or not it has one
-        exif = exif.removeprefix(b"Exif\0\0")
-    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
-    if order is None:
-        return 1
-    try:
-        (at,) = struct.unpack_from(f"{order}I", exif, 4)
-        (entries,) = struct.unpack_from(f"{order}H", exif, at)
-        for entry in range(at + 2, at + 2 + 12 * min(entries, 512), 12):
-            tag, kind, _ = struct.unpack_from(f"{order}HHI", exif, entry)
-            if tag == 0x0112:
-                (value,) = struct.unpack_from(order + {1: "B", 4: "I"}.get(kind, "H"), exif, entry + 8)
-                return int(value) if 1 <= value <= 8 else 1
-    except struct.error:
-        pass
-    return 1

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import simplejpeg
 
-from carsight.formats import ImageError, TooManyPixels, check_size, orientation
+from carsight.formats import ImageError, TooManyPixels, check_size
 from carsight.geometry import Pixels
+from carsight.tiff import orientation
 
 _COEFFICIENT_BYTES = 200_000_000
 """Of a picture in several scans libjpeg keeps all coefficients, two bytes each."""

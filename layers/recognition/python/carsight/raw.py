@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 
-from carsight import bounds
-from carsight.formats import ImageError, orientation
+from carsight.formats import ImageError
 from carsight.jpeg import Jpeg
+from carsight.tiff import COMPRESSION, PHOTOMETRIC, STRIP_BYTES, STRIPS, WIDTH, Tiff, orientation
 
-_WIDTH, _COMPRESSION, _PHOTOMETRIC, _STRIPS, _STRIP_BYTES = 256, 259, 262, 273, 279
 _SUBDIRECTORIES, _JPEG_BEGIN, _JPEG_BYTES = 330, 513, 514
-_TAGS = {_WIDTH, _COMPRESSION, _PHOTOMETRIC, _STRIPS, _STRIP_BYTES, _SUBDIRECTORIES, _JPEG_BEGIN, _JPEG_BYTES}
+_TAGS = {WIDTH, COMPRESSION, PHOTOMETRIC, STRIPS, STRIP_BYTES, _SUBDIRECTORIES, _JPEG_BEGIN, _JPEG_BYTES}
 
 _SENSOR = {32803, 34892}
 """Photometric interpretations (TIFF/EP; DNG 1.7, chapter 4): a color filter array, colors not developed."""
@@ -60,7 +61,7 @@ def jpeg(data: bytes) -> Jpeg | None:
 
 
 def _of_sensor(directory: dict[int, tuple[int, ...]]) -> bool:
-    return not _SENSOR.isdisjoint(directory.get(_PHOTOMETRIC, ()))
+    return not _SENSOR.isdisjoint(directory.get(PHOTOMETRIC, ()))
 
 
 def _pieces(directories: list[dict[int, tuple[int, ...]]], data: bytes) -> Iterator[tuple[int, int]]:
@@ -68,32 +69,28 @@ def _pieces(directories: list[dict[int, tuple[int, ...]]], data: bytes) -> Itera
     for values in directories:
         begin, length = values.get(_JPEG_BEGIN, ()), values.get(_JPEG_BYTES, ())
         # What a sensor saw is a JPEG of another kind, without loss; Canon's has no width.
-        coded = not _JPEGS.isdisjoint(values.get(_COMPRESSION, ()))
-        if not begin and coded and _WIDTH in values and not _of_sensor(values):
-            begin, length = values.get(_STRIPS, ()), values.get(_STRIP_BYTES, ())
+        coded = not _JPEGS.isdisjoint(values.get(COMPRESSION, ()))
+        if not begin and coded and WIDTH in values and not _of_sensor(values):
+            begin, length = values.get(STRIPS, ()), values.get(STRIP_BYTES, ())
         if len(begin) == len(length) == 1 and data[begin[0] : begin[0] + 3] == b"\xff\xd8\xff":
             yield begin[0], length[0]
 
 
 def _directories(data: bytes) -> Iterator[dict[int, tuple[int, ...]]]:
     """Yield the values of each directory's ``_TAGS``, with those of its subdirectories, as far as they go."""
-    order = "<" if data[:2] == b"II" else ">"
-    waiting = [int.from_bytes(data[4:8], "little" if order == "<" else "big")]
-    seen = {0}
+    file = Tiff(data)
+    waiting, seen = [file.first], {0}
     while waiting and len(seen) <= _MAX_DIRECTORIES:
         at = waiting.pop(0)
         if at in seen:
             continue
         seen.add(at)
         values = {}
-        try:
-            (entries,) = struct.unpack_from(f"{order}H", data, at)
-            for entry in range(at + 2, at + 2 + 12 * min(entries, _MAX_ENTRIES), 12):
-                tag, _, count = struct.unpack_from(f"{order}HHI", data, entry)
+        # ``containers`` says what is wrong with the first one; the others are not needed.
+        with suppress(struct.error):
+            for tag, count, entry in islice(file.entries(at), _MAX_ENTRIES):
                 if tag in _TAGS and count <= _MAX_VALUES:
-                    values[tag] = bounds.integers(data, data[entry : entry + 12], order)
+                    values[tag] = file.integers(entry)
             waiting += values.get(_SUBDIRECTORIES, ())
-            waiting += struct.unpack_from(f"{order}I", data, at + 2 + 12 * entries)
-        except struct.error:
-            pass  # ``containers`` says what is wrong with the first one; the others are not needed
+            waiting.append(file.following(at))
         yield values

@@ -40,21 +40,26 @@ from typing import Any
 import cv2
 import numpy as np
 
+from benchmarks.warm import rapidocr_engine
 from carsight import runtime
+from carsight.geometry import Box
 from carsight.photo import Pixels, decode
 from carsight.plate.recognizer import PlateRecognizer, Vehicle
 from carsight.vin.recognizer import VinRecognizer
-from carsight.vin.rules import check_applies, is_valid
+from carsight.vin.rules import LENGTH, check_applies, is_valid
 from training.data import TYPE_OF_LABEL, box_iou, read_labels
 
 _FOLDED = str.maketrans("OQI", "001")
+
+Sides = tuple[float, float, float, float]
+"""xmin, ymin, xmax, ymax in pixels, as in the labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a system says of one plate: where, what, how sure, and what else it might be."""
 
-    box: tuple[float, float, float, float]
+    box: Sides
     text: str
     score: float
     region: str = ""
@@ -117,6 +122,18 @@ def plate_slices(label: dict[str, Any], plate: dict[str, Any], pixels: Pixels) -
         yield f"tilt: {'below 5' if tilt < 5 else '5 to 15' if tilt < 15 else '15 and more'} degrees"
 
 
+def vin_slices(label: dict[str, Any], truth: str) -> Iterator[str]:
+    """Yield the rows of the table in which a photo of the VIN ``truth`` counts."""
+    yield "all"
+    yield f"kind: {label.get('kind', 'other')}"
+    yield "barcode: " + ("yes" if label.get("barcodes") else "no")
+    yield "check digit: " + ("applies" if check_applies(truth) else "does not apply")
+    boxes = [vin["box"] for vin in label["vins"] if vin.get("box")]
+    if boxes:
+        pitch = max((box[2] - box[0]) / LENGTH for box in boxes)
+        yield f"pitch: {'below 8' if pitch < 8 else '8 to 12' if pitch < 12 else '12 and more'} px"
+
+
 def looks(plate: dict[str, Any], hit: Answer | None) -> Iterator[tuple[str, bool]]:
     """Yield what is asked about a labeled plate besides its text, and whether the answer to it is right."""
     region = plate.get("region") or ""
@@ -131,7 +148,7 @@ def looks(plate: dict[str, Any], hit: Answer | None) -> Iterator[tuple[str, bool
     if not vehicle.get("box"):
         return
     seen = hit.vehicle if hit else None
-    box = (seen.box.xmin, seen.box.ymin, seen.box.xmax, seen.box.ymax) if seen else (0, 0, 0, 0)
+    box = _sides(seen.box) if seen else (0, 0, 0, 0)
     yield "vehicle found", box_iou(vehicle["box"], box) >= 0.5
     if vehicle.get("type") in TYPE_OF_LABEL:
         yield "body", seen is not None and seen.type == TYPE_OF_LABEL[vehicle["type"]]
@@ -293,20 +310,7 @@ def vins(system: System, data: Path, split: str | None, views: int) -> tuple[Sco
         right = bool(answers) and answers[0].text in truths
         boxes = [vin["box"] for vin in label["vins"] if vin.get("box")]
         located = right and any(box_iou(box, answers[0].box) >= 0.3 for box in boxes)
-        truth = min(truths)
-        heights = [(box[2] - box[0]) / 17 for box in boxes]
-        names = [
-            "all",
-            f"kind: {label.get('kind', 'other')}",
-            "barcode: " + ("yes" if label.get("barcodes") else "no"),
-        ]
-        names.append("check digit: " + ("applies" if check_applies(truth) else "does not apply"))
-        if heights:
-            pitch = max(heights)
-            names.append(
-                f"pitch: {'below 8' if pitch < 8 else '8 to 12' if pitch < 12 else '12 and more'} px"
-            )
-        for name in names:
+        for name in vin_slices(label, min(truths)):
             for index, value in enumerate((1, right, bool(answers) and not right, not answers, located)):
                 rows[name][index] += value
         if answers:
@@ -326,13 +330,17 @@ def vins(system: System, data: Path, split: str | None, views: int) -> tuple[Sco
     return reliability, []
 
 
+def _sides(box: Box) -> Sides:
+    return box.xmin, box.ymin, box.xmax, box.ymax
+
+
 def our_plates(models: Path) -> System:
     recognizer = PlateRecognizer.load(models)
 
     def read(encoded: bytes) -> list[Answer]:
         return [
             Answer(
-                (r.box.xmin, r.box.ymin, r.box.xmax, r.box.ymax),
+                _sides(r.box),
                 r.text,
                 r.score,
                 r.region,
@@ -351,14 +359,14 @@ def our_vins(models: Path) -> System:
 
     def read(encoded: bytes) -> list[Answer]:
         return [
-            Answer((c.box.xmin, c.box.ymin, c.box.xmax, c.box.ymax), c.vin, c.confidence)
-            for c in recognizer.read(decode(encoded)).candidates
+            Answer(_sides(c.box), c.vin, c.confidence) for c in recognizer.read(decode(encoded)).candidates
         ]
 
     return read
 
 
-Line = tuple[tuple[float, float, float, float], str, float]
+Line = tuple[Sides, str, float]
+"""A line that the peer reads: its box, its text and its score."""
 
 
 def _capitals(text: str) -> str:
@@ -367,11 +375,7 @@ def _capitals(text: str) -> str:
 
 
 def _rapidocr() -> Callable[[Pixels], list[Line]]:
-    from rapidocr import RapidOCR
-
-    engine = RapidOCR(
-        params={"Global.log_level": "critical", "EngineConfig.onnxruntime.intra_op_num_threads": 1}
-    )
+    engine = rapidocr_engine()
 
     def lines(pixels: Pixels) -> list[Line]:
         result = engine(pixels)
@@ -400,16 +404,16 @@ def peer_vins() -> System:
 
     def windows(
         found: Iterable[Line],
-    ) -> Iterator[tuple[bool, float, str, tuple[float, float, float, float]]]:
+    ) -> Iterator[tuple[bool, float, str, Sides]]:
         for box, text, score in found:
             clean = folded(_capitals(text))
-            for start in range(len(clean) - 16):
-                vin = clean[start : start + 17]
+            for start in range(len(clean) - LENGTH + 1):
+                vin = clean[start : start + LENGTH]
                 yield is_valid(vin), score, vin, box
 
     def read(encoded: bytes) -> list[Answer]:
         pixels = decode(encoded).pixels
-        best: list[tuple[bool, float, str, tuple[float, float, float, float]]] = []
+        best: list[tuple[bool, float, str, Sides]] = []
         for turn in (None, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE):
             turned = pixels if turn is None else np.asarray(cv2.rotate(pixels, turn), np.uint8)
             best += windows(lines(turned))

@@ -35,6 +35,7 @@ import numpy as np
 
 from benchmarks.calls import KEY, PATHS, TABLE, Invocation
 from carsight_service.aws.heap import resident_bytes
+from tests.serving import in_background
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARE = {"plate": 0.7, "vin": 0.3}
@@ -174,14 +175,10 @@ class PhotoServer(BaseHTTPRequestHandler):
 
 @contextmanager
 def photo_server() -> Iterator[str]:
-    """Serve photos to this process."""
+    """Serve photos to this process until the block is left; yield the address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), PhotoServer)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with in_background(server):
         yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 # -- one handler ---------------------------------------------------------------------------------------------

@@ -120,13 +120,18 @@ class Ours:
         return {**self.spent, "rest": total - sum(self.spent.values()), "total": total}
 
 
-def rapidocr() -> Callable[[bytes], dict[str, float]]:
+def rapidocr_engine() -> Any:
     """RapidOCR as it comes, told to use one thread."""
     from rapidocr import RapidOCR
 
-    engine = RapidOCR(
+    return RapidOCR(
         params={"Global.log_level": "critical", "EngineConfig.onnxruntime.intra_op_num_threads": 1}
     )
+
+
+def rapidocr() -> Callable[[bytes], dict[str, float]]:
+    """Return what decodes a photo and has RapidOCR read it, with the CPU-milliseconds of both stages."""
+    engine = rapidocr_engine()
 
     def request(photo: bytes) -> dict[str, float]:
         start = time.process_time()

@@ -7,11 +7,9 @@ failed is looked at when all have run; AWS looks at it as they fail.
 
 from __future__ import annotations
 
-import io
 import json
 import random
 import re
-import shutil
 import sys
 import tempfile
 import threading
@@ -21,48 +19,26 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.exceptions import ClientError
-from jsonata.jsonata import Jsonata
 
 from carsight_service.queue.outcomes import fetched_ahead
 from local.gateway import LambdaContext
+from local.map_items import batches, write_manifest
+from local.states_language import StateFailed, evaluate, read_definition, transferred
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-ROOT = Path(__file__).resolve().parents[1]
-
-DATA_BYTES = 256 * 1024
-"""What a state may take and give."""
 
 MACHINE_ARN = "arn:aws:states:us-east-1:123456789012:stateMachine:carsight-local-batches"
 
 Function = Callable[[Any], Any]
 """A Lambda function: an event, and what it answers."""
 
-_FIELDS: Mapping[str, str] = {
-    "Choice": "Choices Default",
-    "Succeed": "",
-    "Task": "Resource Arguments Output TimeoutSeconds Retry Next End",
-    "Map": "Label ItemReader ItemSelector ItemBatcher ItemProcessor ResultWriter MaxConcurrency "
-    "ToleratedFailurePercentage Next End",
-}
-_LAMBDA = "arn:aws:states:::lambda:invoke"
-
 _COUNTS = ("pending", "running", "succeeded", "failed", "total")
-
-
-class StateFailed(Exception):
-    """A state has failed for good, by this name."""
-
-    def __init__(self, name: str, cause: str) -> None:
-        super().__init__(f"{name}: {cause}")
-        self.name, self.cause = name, cause
 
 
 class Stopped(Exception):
@@ -92,21 +68,6 @@ class Execution:
     token: str = ""
     """Of the last redrive."""
     run: MapRun | None = None
-
-
-def read_definition(template: Mapping[str, Any], machine: str, values: Mapping[str, str]) -> dict[str, Any]:
-    """Return the definition of a state machine of the template, ``values`` in the place of its resources.
-
-    What ``DefinitionSubstitutions`` takes from a resource or a parameter is looked up in ``values``.
-    """
-    properties = template["Resources"][machine]["Properties"]
-    text = (ROOT / properties["DefinitionUri"]).read_text(encoding="utf-8")
-    for name, reference in properties["DefinitionSubstitutions"].items():
-        resource = reference["Ref"] if "Ref" in reference else reference["Fn::GetAtt"][0]
-        text = text.replace(f"${{{name}}}", {"AWS::Partition": "aws", **values}.get(resource, resource))
-    definition: dict[str, Any] = json.loads(text)
-    _refuse_what_is_not_known(definition["States"])
-    return definition
 
 
 def machine_of(
@@ -147,41 +108,6 @@ def _try_thrice(function: Function, event: Any) -> None:
                 sys.excepthook(*sys.exc_info())
         else:
             return
-
-
-def _refuse_what_is_not_known(states: Mapping[str, Any]) -> None:
-    for name, state in states.items():
-        unknown = set(state) - {"Type", "Comment", *_FIELDS[state["Type"]].split()}
-        if unknown:
-            raise ValueError(f"{name}: {', '.join(sorted(unknown))} is not known here")
-        if state["Type"] == "Task" and (
-            state["Resource"] != _LAMBDA
-            or [retry["ErrorEquals"] for retry in state["Retry"]] != [["States.ALL"]]
-        ):
-            raise ValueError(
-                f"{name}: only functions, and the same patience with every error, are known here"
-            )
-        if state["Type"] == "Map":
-            _refuse_what_is_not_known(state["ItemProcessor"]["States"])
-
-
-@cache
-def _compiled(expression: str) -> Jsonata:
-    return Jsonata(expression)
-
-
-def evaluate(value: Any, states: Mapping[str, Any]) -> Any:
-    """Return ``value`` with each ``{% expression %}`` evaluated; ``states`` is JSONata's ``$states``."""
-    if isinstance(value, dict):
-        return {name: evaluate(part, states) for name, part in value.items()}
-    if isinstance(value, list):
-        return [evaluate(part, states) for part in value]
-    if not (isinstance(value, str) and value.startswith("{%")):
-        return value
-    expression = _compiled(value.removeprefix("{%").removesuffix("%}").strip())
-    frame = expression.create_frame()
-    frame.bind("states", states)
-    return expression.evaluate(None, frame)
 
 
 class StepFunctions:
@@ -359,8 +285,8 @@ class StepFunctions:
         while True:
             try:
                 arguments = evaluate(state["Arguments"], states)
-                answer = self._functions[arguments["FunctionName"]](_transferred(arguments["Payload"]))
-                return evaluate(state["Output"], {**states, "result": {"Payload": _transferred(answer)}})
+                answer = self._functions[arguments["FunctionName"]](transferred(arguments["Payload"]))
+                return evaluate(state["Output"], {**states, "result": {"Payload": transferred(answer)}})
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # a worker that dies is an error of its function
@@ -387,7 +313,7 @@ class StepFunctions:
         at_once = min(self._at_once, evaluate(state["MaxConcurrency"], states))
 
         def waiting() -> Iterator[tuple[int, Any]]:
-            for number, data in enumerate(self._batches(state, states)):
+            for number, data in enumerate(batches(self._s3, state, states)):
                 counts["total"] += len(data["Items"])
                 if number in run.succeeded:
                     counts["succeeded"] += len(data["Items"])
@@ -414,7 +340,7 @@ class StepFunctions:
                 counts[outcome] += len(data["Items"])
             if execution.status != "RUNNING":
                 raise Stopped
-            manifest = self._write(run, writer, failures)
+            manifest = write_manifest(self._s3, run.arn, writer, failures)
         if counts["failed"] * 100 > state["ToleratedFailurePercentage"] * counts["total"]:
             raise StateFailed("States.ExceedToleratedFailureThreshold", f"{counts['failed']} rows")
         details = {"Bucket": writer["Bucket"], "Key": manifest}
@@ -424,79 +350,6 @@ class StepFunctions:
         processor = state["ItemProcessor"]
         states = {"input": numbered[1], "context": {"State": {"RetryCount": 0}}}
         return self._task(execution, processor["States"][processor["StartAt"]], states)
-
-    def _batches(self, state: Mapping[str, Any], states: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield what the children are handed: so many items, and what all of them are told."""
-        batcher = state["ItemBatcher"]
-        shared = evaluate(batcher["BatchInput"], states)
-        items: list[Any] = []
-        size = 0
-        for index, value in enumerate(self._items(state["ItemReader"], states)):
-            context = {**states["context"], "Map": {"Item": {"Index": index, "Value": value}}}
-            item = evaluate(state["ItemSelector"], {**states, "context": context})
-            length = len(json.dumps(item, ensure_ascii=False).encode())
-            if items and (
-                len(items) == batcher["MaxItemsPerBatch"] or size + length > batcher["MaxInputBytesPerBatch"]
-            ):
-                yield {"BatchInput": shared, "Items": items}
-                items, size = [], 0
-            items.append(item)
-            size += length
-        if items:
-            yield {"BatchInput": shared, "Items": items}
-
-    def _items(self, reader: Mapping[str, Any], states: dict[str, Any]) -> Iterator[Any]:
-        arguments = evaluate(reader["Arguments"], states)
-        kind = reader.get("ReaderConfig", {}).get("InputType")
-        if reader["Resource"].endswith("listObjectsV2"):
-            for page in self._s3.get_paginator("list_objects_v2").paginate(**arguments):
-                for found in page.get("Contents", ()):
-                    yield {"Key": found["Key"], "Size": found["Size"], "Etag": found["ETag"]}
-            return
-        body = self._s3.get_object(**arguments)["Body"]
-        if kind == "JSONL":
-            with tempfile.TemporaryFile() as file:  # the reading may take hours
-                shutil.copyfileobj(body, file)
-                file.seek(0)
-                for line in file:
-                    item = json.loads(line)
-                    if not isinstance(item, dict):  # what Step Functions makes of it is documented nowhere
-                        raise StateFailed("States.ItemReaderFailed", "a line is no object")
-                    yield item
-        elif kind == "PARQUET":
-            yield from _parquet(body.read())
-        else:
-            raise ValueError(f"{kind} is not known here")
-
-    def _write(self, run: MapRun, writer: Mapping[str, str], failures: Any) -> str:
-        """Write which children have failed, which is all that is read; return the manifest's key."""
-        folder = f"{writer['Prefix']}/{run.arn.rpartition(':')[2]}"
-        named: dict[str, list[Any]] = {"FAILED": [], "PENDING": [], "SUCCEEDED": []}
-        if size := failures.tell():
-            failures.seek(0)
-            named["FAILED"].append({"Key": f"{folder}/FAILED_0.jsonl", "Size": size})
-            self._s3.put_object(Bucket=writer["Bucket"], Key=f"{folder}/FAILED_0.jsonl", Body=failures)
-        manifest = {"DestinationBucket": writer["Bucket"], "MapRunArn": run.arn, "ResultFiles": named}
-        key = f"{folder}/manifest.json"
-        self._s3.put_object(Bucket=writer["Bucket"], Key=key, Body=json.dumps(manifest).encode())
-        return key
-
-
-def _parquet(data: bytes) -> Iterator[Any]:
-    from arro3.io import read_parquet
-
-    for batch in read_parquet(io.BytesIO(data)):
-        columns = [batch[name].to_pylist() for name in batch.schema.names]
-        for row in zip(*columns, strict=True):
-            yield json.loads(json.dumps(dict(zip(batch.schema.names, row, strict=True)), default=str))
-
-
-def _transferred(value: Any) -> Any:
-    """Return ``value`` as it comes out of a state. Raises ``StateFailed`` where it is too large."""
-    text = json.dumps(value, ensure_ascii=False)
-    if len(text.encode()) > DATA_BYTES:
-        raise StateFailed("States.DataLimitExceeded", f"{len(text):,} characters")
-    return json.loads(text)
 
 
 def _error(code: str, message: str, operation: str) -> ClientError:

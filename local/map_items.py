@@ -1,0 +1,83 @@
+"""What the children of a Distributed Map are handed, and the manifest of what became of them, both in S3."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import IO, TYPE_CHECKING, Any
+
+from local.states_language import StateFailed, evaluate
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+def batches(s3: S3Client, state: Mapping[str, Any], states: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what the children are handed: so many items, and what all of them are told."""
+    batcher = state["ItemBatcher"]
+    shared = evaluate(batcher["BatchInput"], states)
+    items: list[Any] = []
+    size = 0
+    for index, value in enumerate(_items(s3, state["ItemReader"], states)):
+        context = {**states["context"], "Map": {"Item": {"Index": index, "Value": value}}}
+        item = evaluate(state["ItemSelector"], {**states, "context": context})
+        length = len(json.dumps(item, ensure_ascii=False).encode())
+        if items and (
+            len(items) == batcher["MaxItemsPerBatch"] or size + length > batcher["MaxInputBytesPerBatch"]
+        ):
+            yield {"BatchInput": shared, "Items": items}
+            items, size = [], 0
+        items.append(item)
+        size += length
+    if items:
+        yield {"BatchInput": shared, "Items": items}
+
+
+def _items(s3: S3Client, reader: Mapping[str, Any], states: dict[str, Any]) -> Iterator[Any]:
+    arguments = evaluate(reader["Arguments"], states)
+    kind = reader.get("ReaderConfig", {}).get("InputType")
+    if reader["Resource"].endswith("listObjectsV2"):
+        for page in s3.get_paginator("list_objects_v2").paginate(**arguments):
+            for found in page.get("Contents", ()):
+                yield {"Key": found["Key"], "Size": found["Size"], "Etag": found["ETag"]}
+        return
+    body = s3.get_object(**arguments)["Body"]
+    if kind == "JSONL":
+        with tempfile.TemporaryFile() as file:  # the reading may take hours
+            shutil.copyfileobj(body, file)
+            file.seek(0)
+            for line in file:
+                item = json.loads(line)
+                if not isinstance(item, dict):  # what Step Functions makes of it is documented nowhere
+                    raise StateFailed("States.ItemReaderFailed", "a line is no object")
+                yield item
+    elif kind == "PARQUET":
+        yield from _parquet(body.read())
+    else:
+        raise ValueError(f"{kind} is not known here")
+
+
+def write_manifest(s3: S3Client, map_run: str, writer: Mapping[str, str], failures: IO[bytes]) -> str:
+    """Write which children have failed, which is all that is read; return the manifest's key."""
+    folder = f"{writer['Prefix']}/{map_run.rpartition(':')[2]}"
+    named: dict[str, list[Any]] = {"FAILED": [], "PENDING": [], "SUCCEEDED": []}
+    if size := failures.tell():
+        failures.seek(0)
+        named["FAILED"].append({"Key": f"{folder}/FAILED_0.jsonl", "Size": size})
+        s3.put_object(Bucket=writer["Bucket"], Key=f"{folder}/FAILED_0.jsonl", Body=failures)
+    manifest = {"DestinationBucket": writer["Bucket"], "MapRunArn": map_run, "ResultFiles": named}
+    key = f"{folder}/manifest.json"
+    s3.put_object(Bucket=writer["Bucket"], Key=key, Body=json.dumps(manifest).encode())
+    return key
+
+
+def _parquet(data: bytes) -> Iterator[Any]:
+    from arro3.io import read_parquet
+
+    for batch in read_parquet(io.BytesIO(data)):
+        columns = [batch[name].to_pylist() for name in batch.schema.names]
+        for row in zip(*columns, strict=True):
+            yield json.loads(json.dumps(dict(zip(batch.schema.names, row, strict=True)), default=str))

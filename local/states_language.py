@@ -1,0 +1,91 @@
+"""Amazon's States Language, as far as ``template.yaml`` speaks it: definitions, and JSONata in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jsonata.jsonata import Jsonata
+
+ROOT = Path(__file__).resolve().parents[1]
+
+DATA_BYTES = 256 * 1024
+"""What a state may take and give."""
+
+_FIELDS: Mapping[str, str] = {
+    "Choice": "Choices Default",
+    "Succeed": "",
+    "Task": "Resource Arguments Output TimeoutSeconds Retry Next End",
+    "Map": "Label ItemReader ItemSelector ItemBatcher ItemProcessor ResultWriter MaxConcurrency "
+    "ToleratedFailurePercentage Next End",
+}
+_LAMBDA = "arn:aws:states:::lambda:invoke"
+
+
+class StateFailed(Exception):
+    """A state has failed for good, by this name."""
+
+    def __init__(self, name: str, cause: str) -> None:
+        super().__init__(f"{name}: {cause}")
+        self.name, self.cause = name, cause
+
+
+def read_definition(template: Mapping[str, Any], machine: str, values: Mapping[str, str]) -> dict[str, Any]:
+    """Return the definition of a state machine of the template, ``values`` in the place of its resources.
+
+    What ``DefinitionSubstitutions`` takes from a resource or a parameter is looked up in ``values``.
+    """
+    properties = template["Resources"][machine]["Properties"]
+    text = (ROOT / properties["DefinitionUri"]).read_text(encoding="utf-8")
+    for name, reference in properties["DefinitionSubstitutions"].items():
+        resource = reference["Ref"] if "Ref" in reference else reference["Fn::GetAtt"][0]
+        text = text.replace(f"${{{name}}}", {"AWS::Partition": "aws", **values}.get(resource, resource))
+    definition: dict[str, Any] = json.loads(text)
+    _refuse_what_is_not_known(definition["States"])
+    return definition
+
+
+def _refuse_what_is_not_known(states: Mapping[str, Any]) -> None:
+    for name, state in states.items():
+        unknown = set(state) - {"Type", "Comment", *_FIELDS[state["Type"]].split()}
+        if unknown:
+            raise ValueError(f"{name}: {', '.join(sorted(unknown))} is not known here")
+        if state["Type"] == "Task" and (
+            state["Resource"] != _LAMBDA
+            or [retry["ErrorEquals"] for retry in state["Retry"]] != [["States.ALL"]]
+        ):
+            raise ValueError(
+                f"{name}: only functions, and the same patience with every error, are known here"
+            )
+        if state["Type"] == "Map":
+            _refuse_what_is_not_known(state["ItemProcessor"]["States"])
+
+
+@cache
+def _compiled(expression: str) -> Jsonata:
+    return Jsonata(expression)
+
+
+def evaluate(value: Any, states: Mapping[str, Any]) -> Any:
+    """Return ``value`` with each ``{% expression %}`` evaluated; ``states`` is JSONata's ``$states``."""
+    if isinstance(value, dict):
+        return {name: evaluate(part, states) for name, part in value.items()}
+    if isinstance(value, list):
+        return [evaluate(part, states) for part in value]
+    if not (isinstance(value, str) and value.startswith("{%")):
+        return value
+    expression = _compiled(value.removeprefix("{%").removesuffix("%}").strip())
+    frame = expression.create_frame()
+    frame.bind("states", states)
+    return expression.evaluate(None, frame)
+
+
+def transferred(value: Any) -> Any:
+    """Return ``value`` as it comes out of a state. Raises ``StateFailed`` where it is too large."""
+    text = json.dumps(value, ensure_ascii=False)
+    if len(text.encode()) > DATA_BYTES:
+        raise StateFailed("States.DataLimitExceeded", f"{len(text):,} characters")
+    return json.loads(text)

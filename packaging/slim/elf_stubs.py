@@ -8,7 +8,7 @@ Only as much of ELF is written as that needs: https://refspecs.linuxfoundation.o
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,48 +109,32 @@ def stub(name: str, machine: int, symbols: Iterable[Symbol]) -> bytes:
     """Build a library called ``name`` in which each of ``symbols`` ends the process."""
     symbols = sorted(symbols, key=lambda symbol: symbol.name)
     versions = sorted({symbol.version for symbol in symbols} - {""})
-    strings = bytearray(b"\0")
-
-    def string(value: str) -> int:
-        strings.extend(value.encode() + b"\0")
-        return len(strings) - len(value.encode()) - 1
-
-    soname = string(name)
-    headers = _HEADER_BYTES + 4 * _SEGMENT_BYTES
-    trap = headers
-    table = bytearray(_SYMBOL_BYTES)
-    buckets, chain = [0] * (len(symbols) + 1), [0] * (len(symbols) + 1)
-    for n, symbol in enumerate(symbols, start=1):
-        table += struct.pack("<IBBHQQ", string(symbol.name), 0x12, 0, 1, trap, 0)  # global function
-        bucket = _hash(symbol.name) % len(buckets)
-        chain[n], buckets[bucket] = buckets[bucket], n
-    hashes = struct.pack(f"<{2 + 2 * len(chain)}I", len(buckets), len(chain), *buckets, *chain)
+    strings = _Strings()
+    soname = strings.place(name)
+    begin = _HEADER_BYTES + 4 * _SEGMENT_BYTES  # of what is loaded, and of the trap, which comes first
+    names = [symbol.name for symbol in symbols]
+    functions = _symbol_table(names, begin, strings)
+    defined = _version_definitions([name, *versions], strings)
     # 0: local, 1: this file without a version, 2 and more: the versions.
     indices = [0] + [versions.index(s.version) + 2 if s.version else 1 for s in symbols]
-    defined = b""
-    for index, version in enumerate([name, *versions], start=1):
-        more = 28 if index <= len(versions) else 0
-        defined += struct.pack("<HHHHIII", 1, int(index == 1), index, 1, _hash(version), 20, more)
-        defined += struct.pack("<II", string(version), 0)
-
     body, at = bytearray(_TRAPS[machine].ljust(8, b"\0")), {}
     for part, content in (
-        ("hash", hashes),
-        ("symbols", bytes(table)),
-        ("strings", bytes(strings)),
+        ("hash", _hash_table(names)),
+        ("symbols", functions),
+        ("strings", bytes(strings.packed)),
         ("indices", struct.pack(f"<{len(indices)}H", *indices)),
         ("versions", defined),
     ):
-        at[part] = headers + len(body)
+        at[part] = begin + len(body)
         body += content + bytes(-len(content) % 8)
-    read_only = headers + len(body)
+    read_only = begin + len(body)
     dynamic = b"".join(
         struct.pack("<qQ", tag, value)
         for tag, value in (
             (_DT_SONAME, soname),
             (_DT_HASH, at["hash"]),
             (_DT_STRTAB, at["strings"]),
-            (_DT_STRSZ, len(strings)),
+            (_DT_STRSZ, len(strings.packed)),
             (_DT_SYMTAB, at["symbols"]),
             (_DT_SYMENT, _SYMBOL_BYTES),
             (_DT_VERSYM, at["indices"]),
@@ -174,6 +158,44 @@ def stub(name: str, machine: int, symbols: Iterable[Symbol]) -> bytes:
             dynamic,
         ]
     )
+
+
+class _Strings:
+    """A string table in the making: strings one behind the other, each known by its place."""
+
+    def __init__(self) -> None:
+        self.packed = bytearray(b"\0")
+
+    def place(self, value: str) -> int:
+        """Add ``value``; return its place."""
+        at = len(self.packed)
+        self.packed += value.encode() + b"\0"
+        return at
+
+
+def _hash_table(names: Sequence[str]) -> bytes:
+    """Pack the table by which the loader finds symbols of ``names``; it counts them from 1."""
+    buckets, chain = [0] * (len(names) + 1), [0] * (len(names) + 1)
+    for n, name in enumerate(names, start=1):
+        bucket = _hash(name) % len(buckets)
+        chain[n], buckets[bucket] = buckets[bucket], n
+    return struct.pack(f"<{2 + 2 * len(chain)}I", len(buckets), len(chain), *buckets, *chain)
+
+
+def _symbol_table(names: Iterable[str], address: int, strings: _Strings) -> bytes:
+    """Pack global functions called ``names``, all of which are at ``address``, behind the empty symbol."""
+    functions = (struct.pack("<IBBHQQ", strings.place(name), 0x12, 0, 1, address, 0) for name in names)
+    return bytes(_SYMBOL_BYTES) + b"".join(functions)
+
+
+def _version_definitions(names: Sequence[str], strings: _Strings) -> bytes:
+    """Pack versions called ``names``, of which the first is the file itself."""
+    defined = b""
+    for index, name in enumerate(names, start=1):
+        more = 28 if index < len(names) else 0
+        defined += struct.pack("<HHHHIII", 1, int(index == 1), index, 1, _hash(name), 20, more)
+        defined += struct.pack("<II", strings.place(name), 0)
+    return defined
 
 
 def _segment(kind: int, flags: int, offset: int, address: int, size: int, align: int) -> bytes:

@@ -23,9 +23,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ import numpy as np
 
 from benchmarks.calls import KEY, PATHS, TABLE, Invocation
 from carsight_service.aws.heap import resident_bytes
-from tests.serving import in_background
+from tests.serving import serving_photos
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARE = {"plate": 0.7, "vin": 0.3}
@@ -65,6 +64,8 @@ class Stream:
                 else ("vin_label.jpg", "vin_plate.jpg", "label_without_vin.jpg")
             )
         }
+        self.photo = b""
+        """What is served under the URL that was sent last."""
         self._photos = [self._drawn(large=number < 4) for number in range(PHOTOS)]
 
     def event(self) -> dict[str, Any]:
@@ -135,7 +136,7 @@ class Stream:
         if way == 3:
             return photo, "image/jpeg"
         url = f"{self._address}/{base64.urlsafe_b64encode(photo[:24]).decode()}?{len(photo)}"
-        PhotoServer.photo = photo
+        self.photo = photo
         return json.dumps({"image_url": url}).encode(), "application/json"
 
     def _malformed(self) -> Body:
@@ -156,38 +157,13 @@ class Stream:
         return text.encode(), draw.choice([*types, "multipart/form-data; boundary=zz"])
 
 
-class PhotoServer(BaseHTTPRequestHandler):
-    """Answers every URL with the photo that was drawn last; ``/nothing`` is a 404."""
-
-    photo = b""
-
-    def do_GET(self) -> None:
-        missing = self.path == "/nothing"
-        self.send_response(404 if missing else 200)
-        self.send_header("content-type", "image/jpeg")
-        self.send_header("content-length", str(0 if missing else len(self.photo)))
-        self.end_headers()
-        self.wfile.write(b"" if missing else self.photo)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def photo_server() -> Iterator[str]:
-    """Serve photos to this process until the block is left; yield the address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), PhotoServer)
-    with in_background(server):
-        yield f"http://127.0.0.1:{server.server_port}"
-
-
 # -- one handler ---------------------------------------------------------------------------------------------
 
 
 def soak(api: str, requests: int, seed: int, report: Callable[[Sequence[object]], None]) -> None:
     """Send ``requests`` to the handler of ``api``, and report on every ``EVERY`` of them and on the rest."""
     handle = import_module(f"functions.{api}.app").lambda_handler
-    with photo_server() as address:
+    with serving_photos(lambda path: None if path == "/nothing" else stream.photo) as address:
         stream = Stream(api, seed, address)
         cpu: list[float] = []
         wall: list[float] = []

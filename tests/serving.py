@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import BaseServer
 
 
@@ -20,3 +21,27 @@ def in_background(server: BaseServer) -> Iterator[None]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def serving_photos(find: Callable[[str], bytes | None]) -> Iterator[str]:
+    """Answer with what ``find`` makes of a path, 404 where that is None, until the block is left.
+
+    Yields the address.
+    """
+
+    class Photos(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            photo = find(self.path)
+            self.send_response(404 if photo is None else 200)
+            self.send_header("content-type", "image/jpeg")
+            self.send_header("content-length", str(len(photo or b"")))
+            self.end_headers()
+            self.wfile.write(photo or b"")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Photos)
+    with in_background(server):
+        yield f"http://127.0.0.1:{server.server_port}"

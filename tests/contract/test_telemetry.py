@@ -6,7 +6,6 @@ import io
 import json
 import logging
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +18,7 @@ from carsight_service.contract.errors import InvalidImage, NothingFound
 from carsight_service.metering.model import Status, key_id, prefix_of
 from tests.events import MULTIPART, Invocation, form
 from tests.fakes import BASE64, NOW, PHOTO, ROUTES, Recognition, Service, deploy
-from tests.serving import in_background
+from tests.serving import serving_photos
 
 SIGNATURE = "5fd924625f6ab16a19cc9807c7c506ae1813490e4ba675f843d5a10e0baacdb8"
 
@@ -126,21 +125,9 @@ def test_only_the_first_request_is_cold(
 @pytest.fixture
 def photos(service: Service) -> Iterator[str]:
     """A server of photos on this machine, where local development may fetch from."""
-
-    class Photos(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found = self.path.startswith("/photo.jpg")
-            self.send_response(200 if found else 404)
-            self.end_headers()
-            self.wfile.write(PHOTO)
-
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
     service.deployment = deploy(service.table, service.client, lambda: NOW, local_fetch=True)
-    server = HTTPServer(("127.0.0.1", 0), Photos)
-    with in_background(server):
-        yield f"http://127.0.0.1:{server.server_port}"
+    with serving_photos(lambda path: PHOTO if path.startswith("/photo.jpg") else None) as address:
+        yield address
 
 
 @pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])

@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,33 +16,12 @@ from carsight_service.contract.api import Api
 from carsight_service.metering.model import Status, key_id
 from tests.e2e.conftest import Running
 from tests.events import form
-from tests.serving import in_background
+from tests.serving import serving_photos
 
 PHOTO = (Path(__file__).resolve().parents[1] / "data" / "plate_us.jpg").read_bytes()
 BASE64 = base64.b64encode(PHOTO).decode()
 SIGNATURE = "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"
 ROUTES = ("/platerecognition", "/v1/vinocr")
-
-
-class Photos(BaseHTTPRequestHandler):
-    """Serves one photo under every path but ``/gone.jpg``."""
-
-    def do_GET(self) -> None:
-        gone = self.path.startswith("/gone.jpg")
-        self.send_response(404 if gone else 200)
-        self.end_headers()
-        self.wfile.write(b"" if gone else PHOTO)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
-
-
-@contextmanager
-def photos() -> Iterator[str]:
-    """The address of a server of photos."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Photos)
-    with in_background(server):
-        yield f"http://127.0.0.1:{server.server_port}"
 
 
 class Sender:
@@ -132,7 +109,7 @@ def test_nothing_secret_is_ever_logged(debugged: Running) -> None:
     spent, _ = keyring.create(owner="o", tier="pro", limits=dict.fromkeys(Api, 0), overage=False)
     unknown = "cs_" + "Unknown0" * 5 + "end"
     sender = Sender(debugged)
-    with photos() as server:
+    with serving_photos(lambda path: None if path.startswith("/gone.jpg") else PHOTO) as server:
         send_everything(sender, key, [blocked, spent, unknown], server)
     assert {200, 400, 401, 403, 404, 405, 413, 422, 429} <= sender.statuses
     assert not {status for status in sender.statuses if status >= 500}

@@ -86,15 +86,18 @@ def carrier(plate: Detection, vehicles: Sequence[Detection], quarters: int = 0) 
 
 def lies_in(inner: Floats, outer: Floats) -> bool:
     """Return whether most of the box ``inner`` lies in ``outer``."""
-    sides = np.maximum(np.minimum(inner[2:], outer[2:]) - np.maximum(inner[:2], outer[:2]), 0)
-    return float(sides.prod()) > 0.5 * float((inner[2:] - inner[:2]).prod())
+    return _shared(inner, outer) > 0.5 * float((inner[2:] - inner[:2]).prod())
 
 
 def iou(a: Floats, b: Floats) -> float:
     """Intersection over union of two boxes, 0..1."""
-    sides = np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0)
-    both = float(sides.prod())
+    both = _shared(a, b)
     return both / max(float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod()) - both, 1e-6)
+
+
+def _shared(a: Floats, b: Floats) -> float:
+    """Return the area that two boxes share."""
+    return float(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0).prod())
 
 
 def decode_targets(raw: Floats, size: tuple[int, int], threshold: float, shrink: float) -> list[Detection]:

@@ -24,8 +24,17 @@ from carsight.vin.rules import ALPHABET, LENGTH
 
 Doubles = NDArray[np.float64]
 
+_CLASS = {character: number for number, character in enumerate(ALPHABET, start=1)}
+"""The net's class of each character."""
+
 HEIGHT, WIDTH = 48, 384
 """Size in pixels of the crops that the net takes."""
+
+_FEW = 12
+"""Texts of a reading whose first has nearly all of the probability."""
+
+_NEGLIGIBLE = 1e-6
+"""A line that holds 17 characters with less probability than this has no texts worth the search."""
 
 
 def grown(
@@ -44,6 +53,25 @@ def grown(
     x = along / length * (share * length + ends * height)
     y = down * sides
     return np.stack([corners[0] - x - y, corners[1] + x - y, corners[2] + x + y, corners[3] - x + y])
+
+
+def trimmed(corners: NDArray[np.floating], span: tuple[float, float]) -> Floats:
+    """Move the ends of ``corners`` (4 x 2) to those of the text, which has the ``span`` of a ``LineReading``.
+
+    That is in shares of the width of a crop with the usual margins.
+    """
+    corners = np.asarray(corners, np.float32)
+    outer = grown(corners)
+    left, right = np.float32(span[0]), np.float32(span[1])
+    long = length(corners) or 1.0
+    margin = float(np.hypot(*((outer[1] - outer[0] - corners[1] + corners[0]) / 2)))
+    along = (corners[[1, 2]] - corners[[0, 3]]) / np.float32(long)
+    whole = np.float32(long + 2 * margin)
+    begin, end = left * whole - np.float32(margin), right * whole - np.float32(margin)
+    starts = corners[[0, 3]]
+    a, d = starts + along * begin
+    b, c = starts + along * end
+    return np.stack([a, b, c, d])
 
 
 def length(corners: NDArray[np.floating]) -> float:
@@ -177,13 +205,6 @@ def pooled(readings: Sequence[LineReading]) -> LineReading:
     return replace(readings[0], share=share, texts=tuple(sorted(texts, key=lambda item: -item[1])))
 
 
-_FEW = 12
-"""Texts of a reading whose first has nearly all of the probability."""
-
-_NEGLIGIBLE = 1e-6
-"""A line that holds 17 characters with less probability than this has no texts worth the search."""
-
-
 def _greedy(matrix: Doubles) -> tuple[str, tuple[float, ...], float]:
     """Take each step's likeliest class, less repeats and blanks.
 
@@ -211,22 +232,6 @@ def _span(matrix: Doubles, text: str) -> tuple[float, float]:
     first, last = float(np.mean(steps[0])) + 0.5, float(np.mean(steps[-1])) + 0.5
     half = (last - first) / (2 * (len(text) - 1))
     return max(0.0, (first - half) / len(matrix)), min(1.0, (last + half) / len(matrix))
-
-
-def trimmed(corners: NDArray[np.floating], span: tuple[float, float]) -> Floats:
-    """Move the ends of ``corners`` (4 x 2), cut with the usual margins, to where the line's text ends."""
-    corners = np.asarray(corners, np.float32)
-    outer = grown(corners)
-    left, right = np.float32(span[0]), np.float32(span[1])
-    long = length(corners) or 1.0
-    margin = float(np.hypot(*((outer[1] - outer[0] - corners[1] + corners[0]) / 2)))
-    along = (corners[[1, 2]] - corners[[0, 3]]) / np.float32(long)
-    whole = np.float32(long + 2 * margin)
-    begin, end = left * whole - np.float32(margin), right * whole - np.float32(margin)
-    starts = corners[[0, 3]]
-    a, d = starts + along * begin
-    b, c = starts + along * end
-    return np.stack([a, b, c, d])
 
 
 def length_posterior(probabilities: Doubles) -> tuple[Doubles, Doubles]:
@@ -308,6 +313,3 @@ def text_probabilities(probabilities: Doubles, texts: Sequence[str]) -> Doubles:
         np.multiply(before()[:number], probabilities[half, labels], out=alpha[:number, 2:])
     result: Doubles = (before()[:number] * alpha[number:, :1:-1]).sum(axis=1)
     return result
-
-
-_CLASS = {character: number for number, character in enumerate(ALPHABET, start=1)}

@@ -186,11 +186,13 @@ def read(pixels: Pixels) -> list[BarcodeVin]:
     view = View.of(Photo.of(pixels), 1600)
     if found := barcodes.look(barcodes.whole(view)):
         return found
-    parts = barcodes.busy_parts(view)
-    for one in barcodes.bars(parts):
+    for one in barcodes.bars(barcodes.busy_parts(view)):
         if found := barcodes.look(one, barcodes.BARS, rotate=False):
             return found
-    for one in barcodes.further_views(view, parts):
+    for one in barcodes.dense_parts(view):
+        if found := barcodes.look(one, barcodes.MATRIX):
+            return found
+    for one in barcodes.further_views(view):
         if found := barcodes.look(one):
             return found
     return []
@@ -241,6 +243,27 @@ def test_a_small_code_out_of_focus_is_read(name: str, module: float) -> None:
     grain = np.random.default_rng(1).normal(0, 3, photo.shape)
     blurred = np.clip(cv2.GaussianBlur(photo, (0, 0), 0.6) + grain, 0, 255).astype(np.uint8)
     assert [one.vin for one in read(blurred)] == [CHECKED]
+
+
+@pytest.mark.parametrize("module", [1.5, 2.0, 2.5])
+@pytest.mark.parametrize("name", ["DataMatrix", "QRCode", "Aztec"])
+@pytest.mark.parametrize("white_on_black", [False, True])
+def test_a_small_matrix_code_on_a_label_is_read(name: str, module: float, white_on_black: bool) -> None:
+    made = zxingcpp.create_barcode("I" + CHECKED, getattr(zxingcpp.BarcodeFormat, name))
+    drawn = np.asarray(zxingcpp.write_barcode_to_image(made, scale=8), np.uint8)
+    small = cv2.resize(drawn, None, fx=module / 8, fy=module / 8, interpolation=cv2.INTER_AREA)
+    photo = np.full((600, 900, 3), 120, np.uint8)
+    cv2.rectangle(photo, (180, 120), (560, 330), (235, 235, 235), -1)
+    for row, line in enumerate(("MFD BY HONDA 08/03", "GVWR 4079 LBS GAWR 2205", "TYPE PASSENGER CAR")):
+        cv2.putText(photo, line, (190, 150 + 24 * row), (30, 30, 30), cv2.FontFace("sans"), 18, 500)
+    photo[230 : 230 + small.shape[0], 420 : 420 + small.shape[1]] = small[:, :, None]
+    grain = np.random.default_rng(1).normal(0, 2, photo.shape)
+    blurred = np.clip(cv2.GaussianBlur(photo, (0, 0), 0.5) + grain, 0, 255).astype(np.uint8)
+    (found,) = read(255 - blurred if white_on_black else blurred)
+    assert found.vin == CHECKED
+    x, y = found.corners.mean(axis=0)
+    assert 420 < x < 420 + small.shape[1]
+    assert 230 < y < 230 + small.shape[0]
 
 
 @pytest.mark.parametrize(("ground", "left"), [(90, 2), (30, 1), (0, 1), (120, 0)])

@@ -15,9 +15,9 @@ from carsight.vin.ranking import Odds
 from carsight.vin.tuning import Budget
 from carsight.vin.views import View
 
-_CODES_COST, _BARS_COST, _BUSY_PARTS_COST = 0.8, 0.45, 0.2 / 3
-"""What it costs, in crops read for a megapixel, to look for codes of all kinds, for level bars and for
-busy parts."""
+_CODES_COST, _BARS_COST, _BUSY_PARTS_COST, _DENSE_PARTS_COST = 0.8, 0.45, 0.2, 0.03
+"""What it costs, in crops read for a megapixel, to look for codes of all kinds, for level bars, for busy and
+for dense parts."""
 
 _SURE_ODDS = 20.0
 """Odds from which a code's VIN ends the search."""
@@ -39,8 +39,7 @@ class CodeSearch:
         self._odds = odds
         self._enabled = enabled
         self._looked_at_whole = False
-        self._busy_parts: list[View] | None = None
-        self._bars: Iterator[View] = iter(())
+        self._bars: Iterator[View] | None = None
 
     @property
     def sure(self) -> bool:
@@ -63,8 +62,7 @@ class CodeSearch:
     def glance_at_bars(self) -> None:
         """Read what looks most like bars, on top of the budget."""
         if self._enabled:
-            self._find_bars()
-            for view in islice(self._bars, _FIRST_BARS):
+            for view in islice(self._find_bars(), _FIRST_BARS):
                 self._budget.pay_beyond(_BARS_COST * view.pixels.size / 1e6)
                 self.found += barcodes.look(view, barcodes.BARS, rotate=False)
                 if self.sure:
@@ -74,24 +72,36 @@ class CodeSearch:
         """Read what looks like bars, where the photo as a whole showed no code."""
         if not self._enabled or self.found or self._budget.spent >= self._budget.effort:
             return
-        self._find_bars()
-        for view in self._bars:
+        for view in self._find_bars():
             if self.sure or not self._budget.pay(_BARS_COST * view.pixels.size / 1e6):
                 break
             self.found += barcodes.look(view, barcodes.BARS, rotate=False)
+
+    def look_at_dense_parts(self) -> None:
+        """Read what looks like small matrix codes."""
+        if not self._enabled or not self._budget.pay(_DENSE_PARTS_COST * self._megapixels):
+            return
+        for view in barcodes.dense_parts(self._view):
+            if self.sure or not self._budget.pay(_CODES_COST * view.pixels.size / 1e6):
+                break
+            self.found += barcodes.look(view, barcodes.MATRIX)
 
     def look_harder(self) -> None:
         """Look at views that show codes which cannot be read in the photo as a whole."""
         if not self._enabled:
             return
-        for view in barcodes.further_views(self._view, self._busy_parts or []):
+        for view in barcodes.further_views(self._view):
             if self.sure or not self._budget.pay(_CODES_COST * view.pixels.size / 1e6):
                 break
             self.found += barcodes.look(view)
 
-    def _find_bars(self) -> None:
-        """Find, once, the busiest parts of the photo, which may be codes, and those that look like bars."""
-        if self._busy_parts is None:
-            self._budget.pay_beyond(_BUSY_PARTS_COST * self._view.pixels.size / 1e6)
-            self._busy_parts = barcodes.busy_parts(self._view)
-            self._bars = barcodes.bars(self._busy_parts)
+    @property
+    def _megapixels(self) -> float:
+        return self._view.width * self._view.height / 1e6
+
+    def _find_bars(self) -> Iterator[View]:
+        """Find, once, what of the busiest parts of the photo looks like bars; return what is not yet read."""
+        if self._bars is None:
+            self._budget.pay_beyond(_BUSY_PARTS_COST * self._megapixels)
+            self._bars = barcodes.bars(barcodes.busy_parts(self._view))
+        return self._bars

@@ -101,6 +101,7 @@ class Search:
             self._flip,
             self._codes.look,
             self._codes.look_at_bars,
+            self._codes.look_at_dense_parts,
             self._trim,
             self._widen,
             self._look_with_border,

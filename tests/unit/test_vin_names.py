@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from carsight.vin.names import names_another_number
+from carsight.vin.names import is_title_of_another_number, names_another_number
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,44 @@ def test_names_of_other_numbers_are_recognized(seen: list[str]) -> None:
 )
 def test_names_of_vins_and_unknown_ones_are_not(seen: list[str]) -> None:
     assert not names_another_number(seen)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        ["SN"],
+        ["REFN0"],
+        ["SERTALN0"],
+        ["ENG1NEN0"],
+        ["SEMALNUMBER"],
+        ["LV0CENUMBER"],  # Invoice number
+        ["TFACK1NGNUMBGR"],
+        ["REFERENC0"],
+        ["DVCELD"],  # Device ID
+    ],
+)
+def test_titles_of_other_numbers_are_recognized(seen: list[str]) -> None:
+    assert is_title_of_another_number(seen)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        [],
+        ["VN"],
+        ["CHA55SN0"],
+        ["VAHCEJDENTFCAT0NNUM", "EJDENTFCAT0NNUMBER"],  # Vehicle identification number
+        ["FAHRGESTE11NUM1ER"],
+        ["PAHTGE5ELNUMMER"],
+        ["N9DESE"],  # N\u00b0 de s\u00e9rie
+        ["H0NDAM0T0RC0LTD"],
+        ["HYUNDATM0T0RC0MP", "NDATM0T0RC0MPANY"],
+        ["M0DEL"],
+        ["M0DELCVC"],  # Model: Civic
+        ["ENGNEN0G4FC12345", "NGNEN0G4FC123456"],  # of the engine's own number
+        ["0RDERDETALS"],
+        ["MARKETP"],  # Marke / Typ
+    ],
+)
+def test_other_lines_above_a_number_are_no_titles_of_other_numbers(seen: list[str]) -> None:
+    assert not is_title_of_another_number(seen)

@@ -751,6 +751,31 @@ def test_behind_another_numbers_name_a_makers_prefix_is_not_enough(
     assert is_vin or (result.refusal is not None and result.refusal.reason == "no_vin")
 
 
+@pytest.mark.parametrize("quarters", [0, 1])
+@pytest.mark.parametrize(
+    ("title", "is_vin"),
+    [
+        ("Serial Number", False),
+        ("Part No.", False),
+        ("ORDER NUMBER", False),
+        ("Engine number", False),
+        ("Batch No.", False),
+        ("VIN", True),
+        ("Chassis No.", True),
+        ("Vehicle identification number", True),
+        ("EXAMPLE MOTOR CO., LTD.", True),
+        ("ENGINE NO. G4FC123456", True),
+    ],
+)
+def test_below_another_numbers_title_a_makers_prefix_is_not_enough(
+    recognizer: VinRecognizer, title: str, is_vin: bool, quarters: int
+) -> None:
+    number = "MALCX9ZS258853043"
+    page = np.rot90(sheet(["ACME PUMP", title, number, "Made in Germany"]), quarters)
+    result = recognizer.read(np.ascontiguousarray(page))
+    assert [candidate.vin for candidate in result.candidates[:1]] == [number] * is_vin
+
+
 def test_the_vin_is_found_beside_a_number_that_begins_like_one(recognizer: VinRecognizer) -> None:
     """What is sure ends the search, but not where its name says that it is none."""
     for lines in (

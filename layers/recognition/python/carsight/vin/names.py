@@ -1,7 +1,7 @@
-"""What stands before a number says whose it is: names as the small reader sees them, who learned no words.
+"""What stands before or above a number says whose it is: names as the small reader sees them.
 
-It knows the characters of VINs: "Serial number" looks like SEMALNUMBER to it, "Invoice no." like LMV0LCEN0.
-So names are compared by edits that cost less where it confuses characters.
+It knows the characters of VINs, and no words: "Serial number" looks like SEMALNUMBER to it, "Invoice no."
+like LMV0LCEN0. So names are compared by edits that cost less where it confuses characters.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from functools import cache
 
 import numpy as np
 
-from carsight.vin.line_reader import LineReader, length
+from carsight.vin.line_reader import LineReader, height, length
 from carsight.vin.readers import Line, Readers
 from carsight.vin.rules import LENGTH
-from carsight.vin.text_lines import whole_line
+from carsight.vin.text_lines import find_lines, whole_line
 from carsight.vin.tuning import CropMargins
-from carsight.vin.views import View
+from carsight.vin.views import View, quarters_to_upright
 
 _SHORTEST = 1.2
 """Characters before a line from which on they may be a name: S/N takes 1.7 and more, noise up to 0.8."""
@@ -35,6 +35,10 @@ _PREFIX = 3
 
 _SPACE = 4.0
 """The widest space between a name and its number, in the pitch of the latter."""
+
+_OVERLAP, _ABOVE, _ALIGNED, _LONGEST = 0.6, 2.5, 1.5, 30
+"""How far a title reaches into its number, and how far above it is, at most; how far its left end or its
+middle may be from the number's, all in the number's heights; and how many characters it may have."""
 
 _OTHERS = (
     "SER1AL", "SER1EN", "MATR1C0LA", "PART", "ART1CLE", "ART1KEL", "MATER1AL", "M0DEL", "DEV1CE",
@@ -58,6 +62,7 @@ _VEHICLES = (
     "FRAME",
     "1DENT",
     "DENT1F1CAT",
+    "FAHRGESTEL",
     "UNDERSTEL",
     "TELA10",
     "BAST1D0R",
@@ -80,6 +85,21 @@ _VIN = re.compile("V[1JLT]?N|^F[1JLT]?N|N[1JLTZ]?V.?$")
 
 _NUMBER = re.compile("[NM][U1L]*[MNU][M1]*[BDM8]+[E8CA]?[RTN]?.{0,2}$")
 """Number, Nummer, at the end of a name; ORDER is not to be found there."""
+
+_TITLE_ENDS = re.compile(
+    "(?:[NMRH][U1L]*[MNU][M1]*[BDM81]+[E8CAG]?[RTNF]?.{0,2}|[NMH][0RKF].?|(?<![1JLT])[1JLF]D)$"
+)
+"""Number, No., Nr. or ID at the end of a title."""
+
+_LONGER, _LONG = 2, 5
+"""How many characters a title may have beside the name that it holds, and an abbreviated one at all."""
+
+_TITLE_COST, _SURELY = (0.18, 0.26), 0.1
+"""Cost of edits per character up to which a title is another number's name, as its end and its length speak
+for that, too; and up to which one without "number" is, ..."""
+
+_WORDS = frozenset({"M0DEL", "M0T0R", "ENG1NE"})
+"""... and what it may say of the vehicle."""
 
 _ALIKE = tuple(
     map(
@@ -120,8 +140,14 @@ names of a VIN one is taken for one of these.
 
 
 def is_named_otherwise(line: Line, view: View, readers: Readers, small: LineReader) -> bool:
-    """Whether the name of another number stands before ``line``, found in ``view``, as ``small`` reads it."""
-    return names_another_number(_seen_before(line, view, readers, small))
+    """Whether ``line``, found in ``view``, has the name of another number, as ``small`` reads it.
+
+    It stands before the line, or above it by itself.
+    """
+    before = _seen_before(line, view, readers, small)
+    if any(map(_names_a_vin, before)):
+        return False
+    return names_another_number(before) or is_title_of_another_number(_seen_above(line, view, readers, small))
 
 
 def _seen_before(line: Line, view: View, readers: Readers, small: LineReader) -> list[str]:
@@ -144,13 +170,44 @@ def _seen_before(line: Line, view: View, readers: Readers, small: LineReader) ->
     return seen
 
 
+def _seen_above(line: Line, view: View, readers: Readers, small: LineReader) -> list[str]:
+    """Return what the small reader sees of the line of print above ``line``: its first and its last part.
+
+    Nothing where there is none that begins where it does, or is centered as it is.
+    """
+    quarters = quarters_to_upright(line.corners)
+    high, long = height(line.corners), max(length(line.corners), 1e-3)
+    across, down = line.corners[1] - line.corners[0], line.corners[3] - line.corners[0]
+    nearest, title = _ABOVE * high, None
+    for each in find_lines(view.rotated(quarters) if quarters else view):
+        off = each.corners - line.corners[0]
+        x, y = off @ across / np.float32(long), off @ down / np.float32(max(high, 1e-3))
+        aligned = min(abs(float(x[[0, 3]].mean())), abs(float(x.mean()) - long / 2)) < _ALIGNED * high
+        above = -float(y[2:].mean())
+        if aligned and -_OVERLAP * high < above < nearest:
+            nearest, title = above, each
+    if title is None or title.characters > _LONGEST:
+        return []
+    corners = title.corners
+    long = length(corners)
+    along = (corners[[1, 2]] - corners[[0, 3]]) / np.float32(long)
+    part = long / title.characters * LENGTH
+    seen = []
+    for begins in (0.0, long - part) if long > part else (0.0,):
+        left = corners[[0, 3]] + along * np.float32(begins)
+        right = left + along * np.float32(part)
+        crop = readers.cut(np.stack([left[0], *right, left[1]]), CropMargins())
+        seen.append(small.glance(crop, 1.0).greedy)
+    return seen
+
+
 def names_another_number(seen: Sequence[str]) -> bool:
     """Whether ``seen``, what the small reader sees of parts of the text before a number, names no VIN."""
     other = False
     for part in seen:
-        text, numbered = _NUMBER.subn("", part)
-        if _VIN.search(part) or any(_is(word, text, _VEHICLE_COST) for word in _VEHICLES):
+        if _names_a_vin(part):
             return False
+        text, numbered = _NUMBER.subn("", part)
         other = (
             other
             or _ABBREVIATED.match(text) is not None
@@ -160,9 +217,36 @@ def names_another_number(seen: Sequence[str]) -> bool:
     return other
 
 
-def _is_other(word: str, text: str) -> bool:
-    """Whether ``text`` holds ``word``, and not the name of a VIN that is like it."""
-    if not _is(word, text, _OTHER_COST):
+def is_title_of_another_number(seen: Sequence[str]) -> bool:
+    """Whether ``seen``, the first and the last part of a line above a number, is no VIN's name, and no more.
+
+    A line that goes on behind the name, unless with "number", tells of something else: ENGINE NO. A4711.
+    """
+    if not seen or any(map(_names_a_vin, seen)):
+        return False
+    text = _TITLE_ENDS.sub("", seen[0])
+    if _TITLE_ENDS.search(seen[-1]) is None:
+        return _ABBREVIATED.fullmatch(text) is not None or any(
+            abs(len(text) - len(word)) <= 1 and _cost(word, text) <= _SURELY
+            for word in _OTHERS
+            if word not in _WORDS
+        )
+    if _ABBREVIATED.match(text) is not None and len(text) <= _LONG:
+        return True
+    return any(
+        len(text) <= len(word) + _LONGER and _is_other(word, text, _TITLE_COST) for word in _OTHERS
+    ) or _is(_SERIE, text, _OTHER_COST)
+
+
+def _names_a_vin(part: str) -> bool:
+    """Whether ``part`` of the text beside a number holds a VIN's name."""
+    text = _NUMBER.sub("", part)
+    return _VIN.search(part) is not None or any(_is(word, text, _VEHICLE_COST) for word in _VEHICLES)
+
+
+def _is_other(word: str, text: str, costs: tuple[float, float] = _OTHER_COST) -> bool:
+    """Whether ``text`` holds ``word`` at these ``costs``, and not the name of a VIN that is like it."""
+    if not _is(word, text, costs):
         return False
     alike = _LIKE_A_VIN.get(word)
     return alike is None or _cost(word, text) < _cost(alike, text) or word in text

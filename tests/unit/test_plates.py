@@ -518,6 +518,20 @@ def test_a_car_stands_on_its_head_only_if_it_reads_far_better_so(
 
 
 @pytest.mark.parametrize(
+    "text, turned, kept",
+    [("hhoo7", "l00hh", True), ("ox168", "891x0", True), ("hhoa7", "l00hh", False)],
+)
+def test_a_text_that_reads_as_well_upside_down_is_taken_as_it_stands(
+    text: str, turned: str, kept: bool
+) -> None:
+    recognizer = scripted(one=(text, 0.56, "de"), two=("", 0.0, "de"), turned=(turned, 0.73, "de"))
+    box = PlateRecognizer.load().read(photo("plate_us"))[0].box
+    pixels = photo("plate_us").pixels[box.ymin - 10 : box.ymax + 10, box.xmin - 20 : box.xmax + 20]
+    (reading,) = recognizer.read(np.ascontiguousarray(pixels))
+    assert reading.text == (text if kept else turned)
+
+
+@pytest.mark.parametrize(
     "text, region, alone",
     [
         ("12jun2024", "in", False),

@@ -73,8 +73,9 @@ def _wins(turned: Attempt, best: Attempt, tuning: PlateTuning) -> bool:
     )
 
 
-_HALF_TURN = str.maketrans("oqil69mw", "001196wm")
-"""What signs become upside down, where that is another; of O, Q, I and L the digit that each is taken for."""
+_HALF_TURN = str.maketrans("oqil69mw7", "001196wm1")
+"""What signs become upside down, where that is another; of O, Q, I and L the digit that each is taken for, as
+of the L that a 7 becomes."""
 
 _ALIKE = str.maketrans("oqil", "0011")
 

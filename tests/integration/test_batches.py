@@ -1140,7 +1140,9 @@ def test_an_end_that_nobody_is_told_of_is_found(pipeline: Pipeline) -> None:
     assert show(pipeline, batches[2])["state"] == "finished"
 
 
-def test_an_end_that_cannot_be_dealt_with_keeps_none_from_being_found(pipeline: Pipeline) -> None:
+def test_an_end_that_cannot_be_dealt_with_keeps_none_from_being_found(
+    pipeline: Pipeline, caplog: pytest.LogCaptureFixture
+) -> None:
     first, *others = untold(pipeline)
     list_ended(pipeline, timedelta(hours=2))
     real = BatchJobs.finish
@@ -1153,6 +1155,26 @@ def test_an_end_that_cannot_be_dealt_with_keeps_none_from_being_found(pipeline: 
     pipeline.patch.setattr(BatchJobs, "finish", finish)
     with pytest.raises(StoreUnavailable):  # for the alarm
         BatchJobs(pipeline.deployment).handle({"sweep": True}, Invocation())
+    assert all(show(pipeline, batch)["finished"] for batch in others)
+    (said,) = (vars(record) for record in caplog.records if record.levelname == "ERROR")
+    assert said["batch"] == first
+
+
+def test_an_end_that_ends_whoever_deals_with_it_keeps_none_from_being_found(pipeline: Pipeline) -> None:
+    """One whose results take longer to join than a function may run, say."""
+    *others, worst = untold(pipeline)  # a failed one, which are listed first
+    list_ended(pipeline, timedelta(hours=2))
+    real = BatchJobs.finish
+
+    def finish(self: BatchJobs, batch: str, *known: Any) -> Any:
+        if batch == worst:
+            raise Died
+        return real(self, batch, *known)
+
+    pipeline.patch.setattr(BatchJobs, "finish", finish)
+    for _ in range(100):
+        with pytest.raises(Died):
+            BatchJobs(pipeline.deployment).handle({"sweep": True}, Invocation())
     assert all(show(pipeline, batch)["finished"] for batch in others)
 
 
@@ -1943,6 +1965,33 @@ def test_a_batch_that_was_redriven_from_the_console_can_be_redriven(pipeline: Pi
     pipeline.drain()
     check_whole(pipeline, batch, images)
     assert announced == [f"{batch}-{times + 1}"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_batch_that_was_redriven_from_the_console_before_its_end_was_told(
+    pipeline: Pipeline, fails: bool
+) -> None:
+    """Nothing has noted that it failed, so its rows are read, and are to be joined."""
+    images, batch = begun(pipeline, 60)
+    with pytest.MonkeyPatch.context() as patch, failing(pipeline, batch, row=51):
+        patch.setattr(pipeline.states, "_ended", lambda event: None)
+        pipeline.drain()
+    announced = deliveries(pipeline)
+    (arn,) = pipeline.states._executions
+    pipeline.states.redrive_execution(executionArn=arn)
+    with failing(pipeline, batch, row=51) if fails else nullcontext():
+        pipeline.drain()
+    assert announced == [batch]
+    if fails:
+        said = show(pipeline, batch)
+        assert (said["state"], said["done"]) == ("failed", 50)
+        assert said["finished"] and said["results"]
+        assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 200
+        pipeline.drain()
+    check_whole(pipeline, batch, images)
+    BatchJobs(pipeline.deployment).finish(batch, 0, "failed")  # its first end, told late
+    check_whole(pipeline, batch, images)
+    assert announced == [batch, f"{batch}-2"][: 1 + fails]
 
 
 @pytest.mark.parametrize("gone", ["ExecutionNotRedrivable", "ExecutionDoesNotExist"])

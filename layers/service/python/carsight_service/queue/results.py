@@ -7,6 +7,7 @@ a redrive joins them anew, with what was missing.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -88,7 +89,8 @@ class BatchJobs:
         Raises whatever is our fault, and ``TryLater`` where the batch is changed meanwhile.
         """
         batch = self._batches.get(batch_id)
-        if batch is None or batch.redrives != redrives:
+        # More redrives than are noted were begun from the console: this end is the batch's all the same.
+        if batch is None or batch.redrives > redrives:
             return {"id": batch_id, "state": "redriven"}
         if not batch.finished:
             batch = self._finish(batch, state, manifest)
@@ -105,19 +107,25 @@ class BatchJobs:
         Raises the last of what goes wrong, once all have been looked at.
         """
         latest = self._deployment.clock() - _TOLD_WITHIN
-        wrong: Exception | None = None
-        for status, state in ENDS.items():
-            ended = self._deployment.aws.states.list_executions(
+        ended = [
+            (execution["name"], execution.get("redriveCount", 0), state)
+            for status, state in ENDS.items()
+            for execution in self._deployment.aws.states.list_executions(
                 stateMachineArn=self._deployment.settings.batches_machine_arn or "",
                 statusFilter=status,
                 maxResults=1000,
-            )
-            for execution in ended["executions"]:
-                if latest - _SWEPT_FOR < execution["stopDate"] < latest:
-                    try:
-                        self.finish(execution["name"], execution.get("redriveCount", 0), state)
-                    except Exception as error:
-                        wrong = error
+            )["executions"]
+            if latest - _SWEPT_FOR < execution["stopDate"] < latest
+        ]
+        # One that this process runs out of time or memory over, each time, must not always come first.
+        random.shuffle(ended)
+        wrong: Exception | None = None
+        for end in ended:
+            try:
+                self.finish(*end)
+            except Exception as error:
+                logger.exception("batch not finished", extra={"batch": end[0]})
+                wrong = error
         if wrong:
             raise wrong
         return {}

@@ -34,11 +34,12 @@ def redrive(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="instead, read what this batch has not read, with no key of its owner",
     )
-    parser.set_defaults(
-        run=command(
-            lambda deployment, options: (_redrive_batch if options.batch else _redrive)(deployment, options)
-        )
-    )
+    parser.set_defaults(run=command(_run))
+
+
+def _run(deployment: Deployment, options: argparse.Namespace) -> None:
+    # A variable of the shell that is not set names no batch, and must not stand for everything.
+    (_redrive if options.batch is None else _redrive_batch)(deployment, options)
 
 
 def _redrive_batch(deployment: Deployment, options: argparse.Namespace) -> None:

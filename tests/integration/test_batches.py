@@ -1090,16 +1090,18 @@ def test_a_batch_whose_machine_is_gone_is_stopped_when_another_starts(
 
 
 def list_ended(pipeline: Pipeline, ago: timedelta) -> None:
-    """Have Step Functions list what has ended, so long ago."""
+    """Have Step Functions list what has ended, so long ago; no page is full, and the first is empty."""
 
     def listed(**asked: Any) -> Any:
         found = [one for one in pipeline.states._executions.values() if one.status == asked["statusFilter"]]
         stopped = pipeline.deployment.clock() - ago
+        at = int(asked.get("nextToken", 0))
         return {
             "executions": [
-                {"name": one.name, "redriveCount": one.redrives, "stopDate": stopped} for one in found
+                {"name": one.name, "redriveCount": one.redrives, "stopDate": stopped}
+                for one in found[at - 1 : at]
             ]
-        }
+        } | ({"nextToken": str(at + 1)} if at < len(found) else {})
 
     pipeline.patch.setattr(pipeline.states, "list_executions", listed, raising=False)
 

@@ -33,11 +33,15 @@ CALLS: dict[str, Callable[[], object]] = {
     "GaussianBlur": lambda: [
         cv2.GaussianBlur(GRAY, (3, 3), 0),
         cv2.GaussianBlur(GRAY.mean(axis=1)[:, None], (1, 9), 0),
+        cv2.GaussianBlur(GRAY.astype(np.float32), (7, 7), 1.0),
     ],
     "LUT": lambda: cv2.LUT(GRAY, np.arange(256, dtype=np.uint8)),
     "Sobel": lambda: cv2.Sobel(GRAY, cv2.CV_16S, 1, 0),
+    "absdiff": lambda: cv2.absdiff(GRAY[:, 1:], GRAY[:, :-1]),
     "add": lambda: cv2.add(COLOR, COLOR),
-    "addWeighted": lambda: cv2.addWeighted(GRAY, 4, cv2.GaussianBlur(GRAY, (7, 7), 1.0), -3, 0),
+    "addWeighted": lambda: [
+        cv2.addWeighted(GRAY.astype(kind), 4, GRAY.astype(kind), -3, 0) for kind in (np.uint8, np.float32)
+    ],
     "bitwise_not": lambda: cv2.bitwise_not(COLOR),
     "blur": lambda: cv2.blur(GRAY, (41, 41)),
     "connectedComponentsWithStats": lambda: cv2.connectedComponentsWithStats((GRAY > 100).astype(np.uint8)),
@@ -52,6 +56,7 @@ CALLS: dict[str, Callable[[], object]] = {
         *(cv2.cvtColor(np.dstack([GRAY] * 4), code) for code in (cv2.COLOR_BGRA2BGR, cv2.COLOR_RGBA2BGRA)),
     ],
     "flip": lambda: [cv2.flip(COLOR, code) for code in (-1, 0, 1)],
+    "floodFill": lambda: cv2.floodFill(GRAY.copy(), None, (20, 20), 0, 9, 9, 8 | cv2.FLOODFILL_FIXED_RANGE),
     "getAffineTransform": lambda: cv2.getAffineTransform(QUAD[:3], TARGET[:3]),
     "getPerspectiveTransform": lambda: cv2.getPerspectiveTransform(QUAD, TARGET),
     "getRotationMatrix2D": lambda: cv2.getRotationMatrix2D((20, 20), 30, 1.0),

@@ -50,7 +50,7 @@ def test_when_to_stop_and_how_to_work_may_change(tmp_path: Path) -> None:
 
 def test_another_tasks_folder_is_refused(tmp_path: Path) -> None:
     PLATE_DETECTOR.settle(tmp_path, {})
-    with pytest.raises(ConfigError, match="another task's: it holds last_size, mosaic, size"):
+    with pytest.raises(ConfigError, match="another task's: it holds drawn, last_size, mosaic, size"):
         VIN_READER.saved_in(tmp_path)
 
 

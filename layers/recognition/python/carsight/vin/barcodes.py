@@ -224,7 +224,7 @@ def _stretched(view: View, across: float, along: float) -> View:
 
 
 def _sharp(gray: Pixels) -> Pixels:
-    """Return ``gray`` with three times as much of what a blur of one pixel takes away."""
+    """Return ``gray`` with four times as much of what a blur of one pixel takes away."""
     return np.asarray(cv2.addWeighted(gray, 4, cv2.GaussianBlur(gray, (7, 7), 1.0), -3, 0), np.uint8)
 
 

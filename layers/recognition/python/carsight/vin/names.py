@@ -16,7 +16,7 @@ import numpy as np
 from carsight.vin.line_reader import LineReader, height, length
 from carsight.vin.readers import Line, Readers
 from carsight.vin.rules import LENGTH
-from carsight.vin.text_lines import find_lines, whole_line
+from carsight.vin.text_lines import Print, whole_line
 from carsight.vin.tuning import CropMargins
 from carsight.vin.views import View, quarters_to_upright
 
@@ -139,15 +139,17 @@ names of a VIN one is taken for one of these.
 """
 
 
-def is_named_otherwise(line: Line, view: View, readers: Readers, small: LineReader) -> bool:
+def is_named_otherwise(line: Line, view: View, print_of: Print, readers: Readers, small: LineReader) -> bool:
     """Whether ``line``, found in ``view``, has the name of another number, as ``small`` reads it.
 
-    It stands before the line, or above it by itself.
+    It stands before the line, or above it by itself, in the photo's print.
     """
     before = _seen_before(line, view, readers, small)
     if any(map(_names_a_vin, before)):
         return False
-    return names_another_number(before) or is_title_of_another_number(_seen_above(line, view, readers, small))
+    return names_another_number(before) or is_title_of_another_number(
+        _seen_above(line, print_of, readers, small)
+    )
 
 
 def _seen_before(line: Line, view: View, readers: Readers, small: LineReader) -> list[str]:
@@ -170,16 +172,15 @@ def _seen_before(line: Line, view: View, readers: Readers, small: LineReader) ->
     return seen
 
 
-def _seen_above(line: Line, view: View, readers: Readers, small: LineReader) -> list[str]:
+def _seen_above(line: Line, print_of: Print, readers: Readers, small: LineReader) -> list[str]:
     """Return what the small reader sees of the line of print above ``line``: its first and its last part.
 
     Nothing where there is none that begins where it does, or is centered as it is.
     """
-    quarters = quarters_to_upright(line.corners)
     high, long = height(line.corners), max(length(line.corners), 1e-3)
     across, down = line.corners[1] - line.corners[0], line.corners[3] - line.corners[0]
     nearest, title = _ABOVE * high, None
-    for each in find_lines(view.rotated(quarters) if quarters else view):
+    for each in print_of(quarters_to_upright(line.corners)):
         off = each.corners - line.corners[0]
         x, y = off @ across / np.float32(long), off @ down / np.float32(max(high, 1e-3))
         aligned = min(abs(float(x[[0, 3]].mean())), abs(float(x.mean()) - long / 2)) < _ALIGNED * high

@@ -7,7 +7,7 @@ their other numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from carsight.vin.line_reader import LineReader
 from carsight.vin.ranking import find_window
 from carsight.vin.readers import Line
 from carsight.vin.rules import LENGTH, known_maker
-from carsight.vin.text_lines import SetText, TextLine
+from carsight.vin.text_lines import Print, SetText, TextLine
 from carsight.vin.tuning import Budget, VinTuning
 from carsight.vin.views import View, quarters_to_upright
 
@@ -74,6 +74,7 @@ class PrintSearch:
 
     finds: Finds
     view: View
+    print_of: Print
     small: LineReader
     tuning: VinTuning
     budget: Budget
@@ -87,7 +88,7 @@ class PrintSearch:
             if not self.finds.promising:
                 self._read_pairs(text_lines.pairs(lines, _PAIRS))
 
-    def _print(self) -> Iterator[list[TextLine]]:
+    def _print(self) -> Iterator[Sequence[TextLine]]:
         """Yield the lines of print of the photo turned upright, as its clearest line says.
 
         If not even that line is clear, a photo that was turned is turned the other way, too; if the detector
@@ -97,23 +98,19 @@ class PrintSearch:
         line = max(lines, key=lambda line: line.reading.clarity, default=None)
         if line is None:
             for quarters in (0, 1):
-                found = self._print_of(quarters)
+                found = self.print_of(quarters)
                 if any(each.characters >= _SHORTEST_OF_TWO for each in found):
                     yield found
-                    yield self._print_of(quarters + 2)
+                    yield self.print_of(quarters + 2)
                 if len(found) > 1:  # sideways print looks like a line at most
                     break
             return
         quarters = quarters_to_upright(line.corners)
-        yield self._print_of(quarters)
+        yield self.print_of(quarters)
         if quarters and line.reading.clarity < self.tuning.clear:
-            yield self._print_of(4 - quarters if quarters % 2 else 0)
+            yield self.print_of(4 - quarters if quarters % 2 else 0)
 
-    def _print_of(self, quarters: int) -> list[TextLine]:
-        """Return the lines of print of the photo once turned counterclockwise by ``quarters``."""
-        return text_lines.find_lines(self.view.rotated(quarters) if quarters else self.view)
-
-    def _read_lines(self, lines: list[TextLine]) -> None:
+    def _read_lines(self, lines: Sequence[TextLine]) -> None:
         """Read the likeliest of ``lines``."""
         glances = [glance for glance in self._glances(lines) if glance.is_worthwhile]
         glances.sort(key=lambda each: (not each.looks_like_a_vin, abs(len(each.seen) - LENGTH)))
@@ -132,7 +129,7 @@ class PrintSearch:
             else:
                 self.finds.keep(self.finds.readers.read(line.corners, 0.0))
 
-    def _glances(self, lines: list[TextLine]) -> Iterator[_Glance]:
+    def _glances(self, lines: Sequence[TextLine]) -> Iterator[_Glance]:
         """Glance at those of ``lines`` that may hold a VIN by their length and their heights."""
         likely = [
             line

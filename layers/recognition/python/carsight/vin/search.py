@@ -90,6 +90,7 @@ class Search:
         self.view = View.of(photo, _WORKING_SIDE)
         self.finds = Finds(nets, photo, self.view, self._budget)
         self._readers = self.finds.readers
+        self._print_of = text_lines.print_of(self.view)
         self._codes = CodeSearch(self.view, self._budget, self.finds.odds, enabled=self._tuning.barcodes)
 
     def run(self) -> None:
@@ -139,7 +140,7 @@ class Search:
     def _is_named_otherwise(self, line: Line) -> bool:
         from carsight.vin import names  # seldom needed
 
-        return names.is_named_otherwise(line, self.view, self._readers, self._nets.small)
+        return names.is_named_otherwise(line, self.view, self._print_of, self._readers, self._nets.small)
 
     @property
     def codes(self) -> list[BarcodeVin]:
@@ -287,7 +288,7 @@ class Search:
         """Read lines of clear print that the detector missed."""
         from carsight.vin.print_search import PrintSearch  # papers, screens and what is hard to read
 
-        PrintSearch(self.finds, self.view, self._nets.small, self._tuning, self._budget).run()
+        PrintSearch(self.finds, self.view, self._print_of, self._nets.small, self._tuning, self._budget).run()
 
     def _recut(self) -> None:
         """Read a doubtful line from several cuts: what they agree on is surer, what they contradict less so.

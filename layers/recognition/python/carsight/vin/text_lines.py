@@ -7,8 +7,9 @@ behind its name, or on two lines; there the print is clear, and contrast is enou
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -136,6 +137,15 @@ def find_lines(view: View) -> list[TextLine]:
     return lines
 
 
+Print = Callable[[int], Sequence[TextLine]]
+"""The lines of print of a photo once turned counterclockwise by so many quarters."""
+
+
+def print_of(view: View) -> Print:
+    """Return the ``Print`` of the photo of ``view``, in which lines are looked for once each way up."""
+    return cache(lambda quarters: tuple(find_lines(view.rotated(quarters) if quarters else view)))
+
+
 def _words(small: View) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Return what the strokes of a gray view are joined to: labels by pixel, and OpenCV's statistics."""
     edges = cv2.morphologyEx(small.pixels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
@@ -195,7 +205,7 @@ def _joined(boxes: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int,
     return joined
 
 
-def pairs(lines: list[TextLine], most: int) -> list[tuple[TextLine, TextLine]]:
+def pairs(lines: Sequence[TextLine], most: int) -> list[tuple[TextLine, TextLine]]:
     """Find up to ``most`` pairs of lines, one under the other, that together may hold a VIN, likeliest first.
 
     The lower begins where the upper does, or farther right, behind the VIN's name; no other line is between.

@@ -17,6 +17,7 @@ from typing import Any, get_type_hints
 
 from training.config import (
     HARD_VIN_READER,
+    LATER_LAYERS,
     LEAN_PLATE_READER,
     LEAN_VIN_READER,
     PLATE_DETECTOR,
@@ -116,6 +117,11 @@ TASKS = {
         "training.detector:PlateDetector",
         PLATE_DETECTOR,
         {**COMMON, "complete": COMPLETE},
+    ),
+    "later-layers": Entry(
+        "finds plates and vehicles from what a plate detector's first layers see",
+        "training.later_layers:LaterLayers",
+        LATER_LAYERS,
     ),
     "vin-detector": Entry("finds the lines that may be a VIN", "training.detector:VinDetector", VIN_DETECTOR),
     "vehicles": Entry("names a vehicle's body, color and side", "training.vehicles:Vehicles", VEHICLES),

@@ -110,6 +110,17 @@ PLATE_DETECTOR = PlateDetectorConfig(**_DETECTOR)
 
 
 @dataclass(frozen=True, kw_only=True)
+class LaterLayersConfig(PlateDetectorConfig):
+    """The training of a plate detector's later layers."""
+
+    model: str = option("", "the INT8 detector whose later layers learn on")
+    teach: float = option(0.5, "weight of the corners that the model itself sees, beside the labeled ones'")
+
+
+LATER_LAYERS = LaterLayersConfig(**{**_DETECTOR, "rate": 4e-4, "warmup": 100})
+
+
+@dataclass(frozen=True, kw_only=True)
 class VinDetectorConfig(DetectorConfig):
     """The training of the detector of VIN lines."""
 

@@ -87,7 +87,10 @@ class DetectorNet(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the targets, and the vehicles where the net has heads for them."""
         fine = self.stem(images)
-        middle = self.middle(fine)
+        return self.found_in(fine, self.middle(fine))
+
+    def found_in(self, fine: Tensor, middle: Tensor) -> tuple[Tensor, ...]:
+        """Return the same from the maps of the first layers, at strides 8 (48 channels) and 16 (96)."""
         deep = self.deep(middle)
         up = F.interpolate(self.deep_to_middle(deep), scale_factor=2.0, mode="nearest")
         middle = self.middle_mix(self.middle_side(middle) + up)
@@ -139,6 +142,8 @@ def fold_batch_norms(net: nn.Module) -> nn.Module:
     for module in folded.modules():
         if isinstance(module, Conv):
             conv, norm = module[0], module[1]
+            if isinstance(norm, nn.Identity):
+                continue
             assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
             module[0] = torch.nn.utils.fusion.fuse_conv_bn_eval(conv, norm)
             module[1] = nn.Identity()

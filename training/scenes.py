@@ -338,8 +338,8 @@ class Scenes:
         shrunk = turn @ np.diag([2.0**halves, 2.0**halves, 1.0])
         border = cv2.BORDER_CONSTANT if self._rng.random() < 0.8 else cv2.BORDER_REPLICATE
         shade = float(self._rng.uniform(0, 160))
-        image = cv2.warpPerspective(photo, shrunk, (size, size), borderMode=border, borderValue=(shade,) * 3)
-        return _project(np.asarray(image, np.uint8), scene, turn, size)
+        image = _warped(photo, shrunk, (size, size), border, (shade,) * 3)
+        return _project(image, scene, turn, size)
 
     def _view(self, width: int, height: int, scene: Scene, size: int) -> tuple[NDArray[np.float64], float]:
         """Return a 3 x 3 matrix from the photo to the frame, and the zoom in it."""
@@ -366,12 +366,12 @@ class Scenes:
             offset = rng.uniform(-1, 1, 2) * room * size / zoom
             middle = (box[:2] + box[2:]) / 2 - offset
         steep = 20.0 if self.lines else 18.0
-        angle = rng.normal(0, 5) if rng.random() < 0.7 else rng.uniform(-steep, steep)
-        if not self.lines and rng.random() < 0.06:
+        angle = rng.normal(0, 4) if rng.random() < 0.75 else rng.uniform(-steep, steep)
+        if not self.lines and rng.random() < 0.02:
             angle = rng.uniform(-40, 40)
         if anchor is not None and not scene.cornered.all():
             angle = float(np.clip(angle, -4, 4))
-        if self.lines or rng.random() < 0.08:
+        if self.lines or rng.random() < 0.02:
             # Lines come any way up; plates seldom do, and the corners tell where their text begins.
             angle += 90 * int(rng.integers(4))
         turn = math.radians(angle)
@@ -490,16 +490,16 @@ def _paste(photo: Pixels, crop: Pixels, quad: Floats, old: Floats, rng: np.rando
     if shrink < 0.6:
         crop = cv2.resize(crop, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA).astype(np.uint8)
     rows, columns = crop.shape[:2]
-    matrix = cv2.getPerspectiveTransform(
-        box_corners([0, 0, columns, rows]), quad - np.array([x0, y0], np.float32)
-    )
+    source = box_corners([0, 0, columns, rows])
+    target = quad - np.array([x0, y0], np.float32)
+    matrix = np.asarray(cv2.getPerspectiveTransform(source, target), np.float64)
     size = (int(x1 - x0), int(y1 - y0))
-    patch = cv2.warpPerspective(crop, matrix, size, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+    patch = _warped(crop, matrix, size, cv2.BORDER_REPLICATE).astype(np.float32)
     if rng.random() < 0.4:
         # Few photos are as sharp as a crop or a drawing made smaller.
         patch = cv2.GaussianBlur(patch, (0, 0), float(rng.uniform(0.3, 1.0))).astype(np.float32)
-    mask = cv2.warpPerspective(np.full((rows, columns), 255, np.uint8), matrix, size)
-    mask = cv2.GaussianBlur(mask, (3, 3), 0)[..., None] / np.float32(255)
+    opaque = _warped(np.full((rows, columns), 255, np.uint8), matrix, size, cv2.BORDER_CONSTANT)
+    mask = cv2.GaussianBlur(opaque, (3, 3), 0)[..., None] / np.float32(255)
     a, b, c, d = (int(v) for v in np.clip(old, 0, (width, height, width, height)))
     if c > a and d > b:
         # The light of the place: bring the brightest of the new plate halfway to that of the old one. That is
@@ -509,6 +509,26 @@ def _paste(photo: Pixels, crop: Pixels, quad: Floats, old: Floats, rng: np.rando
     area = photo[y0:y1, x0:x1]
     area[:] = np.clip(area * (1 - mask) + patch * mask, 0, 255).astype(np.uint8)
     return photo
+
+
+def _warped(
+    image: Pixels,
+    matrix: NDArray[np.float64],
+    size: tuple[int, int],
+    border: int,
+    color: tuple[float, ...] = (0.0,),
+) -> Pixels:
+    """Return ``image`` seen through ``matrix`` (3 x 3), of ``size`` (width, height) pixels.
+
+    Labels, boxes and ``matrix`` measure from the edge of the first pixel, OpenCV from its middle. Taken for
+    each other they would be apart by half a pixel of the photo less half a pixel of the frame: a twentieth of
+    a distant plate's height.
+    """
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    between = np.linalg.inv(half) @ matrix @ half
+    return np.asarray(
+        cv2.warpPerspective(image, between, size, borderMode=border, borderValue=color), np.uint8
+    )
 
 
 def _apply(turn: NDArray[np.float64], points: Floats) -> Floats:

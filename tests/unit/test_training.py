@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -20,7 +21,7 @@ from training.model_files import pack_stem
 from training.quantize import float_weights, quantize
 from training.render_numbers import code
 from training.render_vins import strike
-from training.scenes import Scene, Scenes, _paste
+from training.scenes import Scene, Scenes, _paste, _warped
 from training.vin_glyphs import Style, set_line
 
 
@@ -113,6 +114,17 @@ def test_a_close_up_shows_one_target_whole_and_nothing_is_lost_from_sight() -> N
         assert len(seen.vehicles) == 0
         assert len(seen.unsure_vehicles) == 1
     assert len(sizes) > 10
+
+
+@pytest.mark.parametrize("zoom", [0.3, 0.5, 1.0, 2.5])
+def test_what_is_warped_for_training_lies_where_its_label_says(zoom: float) -> None:
+    y, x = np.mgrid[:200, :300] + 0.5
+    photo = np.asarray(255 * np.exp(-((x - 140) ** 2 + (y - 100) ** 2) / 400), np.uint8)
+    matrix = np.array([[zoom, 0, 7.3], [0, zoom, 4.9], [0, 0, 1]])
+    seen = _warped(photo, matrix, (800, 600), cv2.BORDER_CONSTANT)
+    y, x = np.mgrid[: seen.shape[0], : seen.shape[1]] + 0.5
+    middle = (seen * x).sum() / seen.sum(), (seen * y).sum() / seen.sum()
+    assert middle == pytest.approx((140 * zoom + 7.3, 100 * zoom + 4.9), abs=0.05)
 
 
 def test_a_dark_plate_over_a_light_one_stays_dark() -> None:

@@ -271,6 +271,55 @@ def test_the_shipped_lean_reader_can_be_trained_on_from() -> None:
     assert named.shape == (1, len(regions))
 
 
+def test_the_later_layers_of_the_shipped_detector_learn_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At first they say what the model says; then they learn, and what is before them does not."""
+    torch = with_torch()
+    import cv2
+
+    from carsight import runtime
+    from training.config import LATER_LAYERS
+    from training.data import box_corners, read_image
+    from training.later_layers import FirstLayers, LaterLayers
+    from training.scenes import Scene
+
+    model = runtime.MODELS / "plate_detector.onnx"
+    photo = Path(__file__).resolve().parents[1] / "data" / "plate_us.jpg"
+    pixels = np.asarray(cv2.resize(read_image(photo), (640, 352), interpolation=cv2.INTER_AREA), np.uint8)
+    given = {"model": str(model), "steps": 3, "batch": 2, "warmup": 1, "every": 3, "size": 128, "workers": 0}
+    task = LaterLayers(tmp_path, tmp_path, LATER_LAYERS.settle(tmp_path, given | {"last_size": 128}))
+    seen = FirstLayers(model).see(pixels)
+    net = task.net().eval()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with torch.no_grad():
+        said = net(tuple(torch.from_numpy(seen[name]) for name in ("fine", "middle")))[0].numpy()
+    best = seen["teacher"][0, 0].argmax()
+    assert said[0, 0].argmax() == best
+    np.testing.assert_allclose(said[0, :13, best], seen["teacher"][0, :13, best], atol=0.35)
+
+    box = np.array([[280, 200, 360, 240]], np.float32)
+    scene = Scene(
+        photo,
+        np.stack([box_corners(each) for each in box]),
+        np.ones(1, np.bool_),
+        box,
+        np.zeros(1, np.float32),
+    )
+    vars(task).update(scenes=([scene], []), crops=[], training=[scene])
+    monkeypatch.setattr(task, "figures", lambda net: {})
+    learned = losses(task, monkeypatch)
+    assert len(learned) == 3
+    assert learned[0].keys() >= {"score", "box", "corners", "taught", "vehicle_score"}
+    changed = {
+        name.split(".")[0]
+        for name, value in task.trained.state_dict().items()
+        if not value.equal(before[name])
+    }
+    assert changed >= {"deep", "target_heads", "vehicle_heads"}
+    assert not changed & {"stem", "middle"}
+
+
 # -- lean readers --------------------------------------------------------------------------------------------
 
 

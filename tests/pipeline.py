@@ -64,7 +64,7 @@ class Died(BaseException):
 
 
 @contextmanager
-def once(owner: type, name: str, instead: Callable[..., Any]) -> Iterator[None]:
+def once(owner: object, name: str, instead: Callable[..., Any]) -> Iterator[None]:
     """Have ``instead`` answer the next call of ``owner.name``, given the real one before the arguments."""
     real = getattr(owner, name)
     with pytest.MonkeyPatch.context() as patch:
@@ -77,7 +77,7 @@ def once(owner: type, name: str, instead: Callable[..., Any]) -> Iterator[None]:
         yield
 
 
-def dying(owner: type, name: str, after: bool) -> AbstractContextManager[None]:
+def dying(owner: object, name: str, after: bool) -> AbstractContextManager[None]:
     """Have a worker die in its next call of ``owner.name``, before it does anything or ``after`` it has."""
 
     def dies(real: Callable[..., Any], *arguments: Any, **more: Any) -> None:
@@ -86,6 +86,18 @@ def dying(owner: type, name: str, after: bool) -> AbstractContextManager[None]:
         raise Died
 
     return once(owner, name, dies)
+
+
+def crossed_by(something: Callable[[], None], real: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``real`` with ``something`` happening before it and behind it."""
+
+    def step(*arguments: Any, **more: Any) -> Any:
+        something()
+        answer = real(*arguments, **more)
+        something()
+        return answer
+
+    return step
 
 
 class Pipeline:

@@ -20,7 +20,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from carsight_service.aws.dynamo import attribute_names, expiry, item_of, value_of
-from carsight_service.aws.signed import failure
+from carsight_service.aws.failures import failure
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import IdempotencyKeyReused, StoreUnavailable
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ValidationError
 
-from carsight_service.aws.signed import failure
+from carsight_service.aws.failures import failure
 from carsight_service.aws.storage import INCOMING, upload_prefix
 from carsight_service.batch_store import RESULTS, Batch, Batches, Kind, State
 from carsight_service.contract.api import Api, bounded_json

@@ -18,7 +18,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from carsight_service.aws.signed import failure
+from carsight_service.aws.failures import failure
 from carsight_service.contract.errors import (
     InvalidRequest,
     LimitExceeded,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -19,11 +20,11 @@ from smart_open import s3
 
 from carsight_service.batch_store import ENDS, RESULTS, Batch, Batches, End, State
 from carsight_service.contract.errors import InternalError, InvalidRequest
-from carsight_service.contract.lists import read_rows
+from carsight_service.contract.lists import parse_rows, read_rows
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.messages import TryLater
 from carsight_service.queue.outcomes import ChildRow, Outcome, Outcomes
-from carsight_service.queue.tables import write_tables
+from carsight_service.queue.tables import read_table, write_tables
 from carsight_service.telemetry import logger
 
 if TYPE_CHECKING:
@@ -70,11 +71,16 @@ class BatchJobs:
         if batch is None:
             return {"kind": "refused"}
         body = self._body(rows["bucket"], rows["key"])
+        writer = self._writer(batch.object("list.jsonl"), "application/jsonl")
         count = 0
         try:
-            with body, self._writer(batch.object("list.jsonl"), "application/jsonl") as checked:
-                for row in read_rows(body, rows["kind"]):
-                    count += 1
+            with body, TemporaryFile() as file, writer as checked:
+                if rows["kind"] == "parquet":  # whose end says where everything is
+                    shutil.copyfileobj(body, file)
+                    listed = parse_rows(read_table(file))
+                else:
+                    listed = read_rows(body, rows["kind"])
+                for count, row in enumerate(listed, 1):  # noqa: B007
                     checked.write(row.line())
         except InvalidRequest as error:
             self._batches.change(batch, detail=error.message)
@@ -162,7 +168,7 @@ class BatchJobs:
     def _give_up(self, batch: Batch, failures: str) -> None:
         """Refuse the rows of children that have failed for good, few enough for the map to go on."""
         for record in self._body(self._bucket, failures).iter_lines(1 << 20):
-            items = [ChildRow(**item) for item in json.loads(json.loads(record)["Input"])["Items"]]
+            items = [ChildRow.of(item) for item in json.loads(json.loads(record)["Input"])["Items"]]
             fault = InternalError(batch.api)
             rows = [self._outcomes.refused(batch, item.about, fault) for item in items]
             self._outcomes.put(batch, Outcome.of(rows))

@@ -42,7 +42,7 @@ from carsight_service.queue.results import BatchJobs
 from carsight_service.queue.tables import write_tables
 from local.step_functions import MACHINE_ARN
 from tests.events import Invocation, event
-from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline, dying, once
+from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Died, Pipeline, dying, have_listed, once
 from tests.serving import in_background
 
 
@@ -1103,7 +1103,7 @@ def list_ended(pipeline: Pipeline, ago: timedelta) -> None:
             ]
         } | ({"nextToken": str(at + 1)} if at < len(found) else {})
 
-    pipeline.patch.setattr(pipeline.states, "list_executions", listed, raising=False)
+    have_listed(pipeline, listed)
 
 
 def untold(pipeline: Pipeline) -> list[str]:
@@ -1946,6 +1946,24 @@ def lose_redrive(pipeline: Pipeline, batch: str, after: bool, dies: bool) -> Non
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("dies", [False, True])
+def test_a_redrive_that_was_lost_is_begun_when_its_batch_is_looked_at(
+    pipeline: Pipeline, after: bool, dies: bool
+) -> None:
+    """Who asked for it may never ask again: it must not be said to run for good."""
+    images, batch = begun(pipeline, 5)
+    with failing(pipeline, batch, row=1):
+        pipeline.drain()
+    announced = deliveries(pipeline)
+    lose_redrive(pipeline, batch, after, dies)
+    for _ in range(2):
+        assert show(pipeline, batch)["state"] == "running"
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+    assert announced == [f"{batch}-1"]
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("dies", [False, True])
 def test_a_batch_whose_redrive_was_lost_can_be_stopped(pipeline: Pipeline, after: bool, dies: bool) -> None:
     """It ends like any other: with what it has read, and to be redriven."""
     images, batch = begun(pipeline, 5)
@@ -2038,7 +2056,7 @@ def test_a_batch_that_was_redriven_from_the_console_before_its_end_was_told(
 @pytest.mark.parametrize("gone", ["ExecutionNotRedrivable", "ExecutionDoesNotExist"])
 @pytest.mark.parametrize(
     ("method", "path", "status", "state"),
-    [("POST", "/redrive", 400, "failed"), ("DELETE", "", 200, "cancelled")],
+    [("POST", "/redrive", 400, "failed"), ("DELETE", "", 200, "cancelled"), ("GET", "", 200, "failed")],
 )
 def test_a_redrive_that_was_lost_and_cannot_be_begun_any_more_has_ended(
     pipeline: Pipeline, method: str, path: str, status: int, state: str, gone: str
@@ -2048,7 +2066,6 @@ def test_a_redrive_that_was_lost_and_cannot_be_begun_any_more_has_ended(
     with failing(pipeline, batch, row=1):
         pipeline.drain()
     lose_redrive(pipeline, batch, after=False, dies=True)
-    assert show(pipeline, batch)["finished"] is None
     refused = Mock(side_effect=ClientError({"Error": {"Code": gone, "Message": ""}}, "RedriveExecution"))
     with pytest.MonkeyPatch.context() as patch:
         for operation in ("redrive_execution", "describe_execution")[: 1 + (gone == "ExecutionDoesNotExist")]:

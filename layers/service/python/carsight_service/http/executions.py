@@ -57,10 +57,15 @@ class Executions:
         return begun
 
     def progress(self, batch: Batch) -> Batch:
-        """Return how far the map of a batch is; a map that is over ends it before that has been noted."""
+        """Return how far the map of a batch is; a map that is over ends it before that has been noted.
+
+        A redrive that was noted and not begun, as whoever asked for it died in between, is begun.
+        """
         if batch.state != "running":
             return replace(batch, pending=0, running=0)
         with suppress(Refused, StoreUnavailable):  # which may be throttled, and the item says the rest
+            if batch.redrives:
+                self._begin_redrive(batch, "failed")
             for known in ask(self._states.list_map_runs, executionArn=self._arn(batch))["mapRuns"]:
                 run = ask(self._states.describe_map_run, mapRunArn=known["mapRunArn"])
                 state, counts = ENDS.get(run["status"], batch.state), run["itemCounts"]
@@ -87,7 +92,7 @@ class Executions:
         # Until its end has been joined, what is open in the meter is closed, and must be no redriven child's.
         is_over = batch.finished and not batch.is_unannounced
         with suppress(Refused):
-            if batch.state in ENDS.values() and is_over and not batch.detail:
+            if batch.state != "finished" and is_over and not batch.detail:
                 # An operator may have redriven it from the console, which reads nothing and is counted.
                 redrives = max(batch.redrives, self._redriven(batch)) + 1
                 again = self._batches.change(batch, state="running", redrives=redrives, finished=None)

@@ -13,12 +13,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from smart_open import s3
 
-from carsight_service.batch_store import ENDS, RESULTS, Batch, Batches, End, State
+from carsight_service.batch_store import ENDS, RESULTS, Batch, Batches, State
 from carsight_service.contract.errors import InternalError, InvalidRequest
 from carsight_service.contract.lists import parse_rows, read_rows
 from carsight_service.notify.webhooks import Announcer
@@ -28,8 +29,6 @@ from carsight_service.queue.tables import read_table, write_tables
 from carsight_service.telemetry import logger
 
 if TYPE_CHECKING:
-    from mypy_boto3_stepfunctions.type_defs import ExecutionListItemTypeDef, ListExecutionsInputTypeDef
-
     from carsight_service.aws.lambda_types import Context, Event
     from carsight_service.deployment import Deployment
 
@@ -115,10 +114,16 @@ class BatchJobs:
         Raises the last of what goes wrong, once all have been looked at.
         """
         latest = self._deployment.clock() - _TOLD_WITHIN
+        listed = partial(
+            self._deployment.aws.states.get_paginator("list_executions").paginate,
+            stateMachineArn=self._deployment.settings.batches_machine_arn or "",
+            PaginationConfig={"PageSize": 1000},
+        )
         ended = [
             (execution["name"], execution.get("redriveCount", 0), state)
             for status, state in ENDS.items()
-            for execution in self._ended(status)
+            for page in listed(statusFilter=status)
+            for execution in page["executions"]
             if latest - _SWEPT_FOR < execution["stopDate"] < latest
         ]
         # One that this process runs out of time or memory over, each time, must not always come first.
@@ -133,20 +138,6 @@ class BatchJobs:
         if wrong:
             raise wrong
         return {}
-
-    def _ended(self, status: End) -> Iterator[ExecutionListItemTypeDef]:
-        """Yield the executions of the last 90 days that ended so; a page may have few or none of them."""
-        asked: ListExecutionsInputTypeDef = {
-            "stateMachineArn": self._deployment.settings.batches_machine_arn or "",
-            "statusFilter": status,
-            "maxResults": 1000,
-        }
-        while True:
-            page = self._deployment.aws.states.list_executions(**asked)
-            yield from page["executions"]
-            if "nextToken" not in page:
-                return
-            asked["nextToken"] = page["nextToken"]
 
     def _finish(self, batch: Batch, state: State, manifest: str) -> Batch:
         # First of all: a child that has been read from now on finds that the batch is over, and whoever has

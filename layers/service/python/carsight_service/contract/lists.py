@@ -241,7 +241,7 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
     if set(columns).isdisjoint(_IMAGE_COLUMNS):
         second = list(islice(rows, 1))
         urls, below = _urls(head), _urls(*second)
-        names = _names_an_image(head[0])
+        names = "/" in head[0] or "." in head[0]  # as URLs and keys have, and the name of a column has not
         other_words = not urls and len(below) == 1 and (below[0] > 0 or not names)
         if other_words and below[0] < len(columns):
             columns[below[0]], rows = "image", chain(second, rows)
@@ -276,11 +276,6 @@ def _letters(name: str) -> str:
 def _urls(row: Sequence[str] = ()) -> list[int]:
     """Tell which cells of ``row`` are URLs."""
     return [place for place, cell in enumerate(row) if "://" in cell]
-
-
-def _names_an_image(cell: str) -> bool:
-    """Whether ``cell`` may be a URL or a key: these have a slash or a dot, the head of a column has none."""
-    return "/" in cell or "." in cell
 
 
 def _names_columns(line: str, below: Sequence[str]) -> bool:

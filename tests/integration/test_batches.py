@@ -940,8 +940,9 @@ def test_a_batch_that_is_stopped_while_its_results_are_joined_is_announced_as_wh
     assert announced == [(batch, state)] * (2 if dies and state == "finished" else 1)
 
 
-def test_an_end_that_cannot_be_announced_is_told_again_until_it_is(pipeline: Pipeline) -> None:
-    """Its results are there, and it cannot be redriven: whoever is told later is told of this end."""
+@pytest.mark.parametrize("redrives", [0, 1])
+def test_an_end_that_cannot_be_announced_is_told_again_until_it_is(pipeline: Pipeline, redrives: int) -> None:
+    """Its results are there, and it cannot be redriven but from the console: it is this end that is told."""
     _, batch = begun(pipeline, 5)
     announced = deliveries(pipeline)
     ask(pipeline, "DELETE", f"/v1/batches/{batch}")
@@ -952,7 +953,7 @@ def test_an_end_that_cannot_be_announced_is_told_again_until_it_is(pipeline: Pip
             pipeline.drain()
     assert (show(pipeline, batch)["state"], lines(pipeline, batch), announced) == ("cancelled", [], [])
     assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 400
-    told = {"detail": {"name": batch, "status": "ABORTED", "redriveCount": 0}}
+    told = {"detail": {"name": batch, "status": "ABORTED", "redriveCount": redrives}}
     for _ in range(2):
         BatchJobs(pipeline.deployment).handle(told, Invocation())
     assert announced == [batch]
@@ -1906,18 +1907,27 @@ def test_a_stop_that_is_throttled_leaves_a_batch_as_it_is(pipeline: Pipeline) ->
 def test_a_redrive_that_is_asked_for_again_is_begun_once(
     pipeline: Pipeline, after: bool, dies: bool, runs: bool
 ) -> None:
-    """Its function died or Step Functions did not answer; it may have begun, and ended, all the same."""
+    """Its function died or Step Functions did not answer; it may have begun, and failed, all the same."""
     images, batch = begun(pipeline, 5)
     with failing(pipeline, batch, row=1):
         pipeline.drain()
+    announced = deliveries(pipeline)
     lose_redrive(pipeline, batch, after, dies)
     if runs:
         pipeline.drain()
-    ended = runs and after
+    assert ask(pipeline, "DELETE", f"/v1/batches/{batch}")[0] == 200  # which has ended
+    said = show(pipeline, batch)
+    assert (said["state"], said["done"], bool(said["results"]), pipeline.recognized) == (
+        "failed",
+        0,
+        True,
+        [],
+    )
     status, said = ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")
-    assert (status, said.get("state")) == ((400, None) if ended else (200, "running"))
+    assert (status, said["state"]) == (200, "running")
     pipeline.drain()
     check_whole(pipeline, batch, images)
+    assert announced == [f"{batch}-{2 if runs and after else 1}"]
 
 
 def lose_redrive(pipeline: Pipeline, batch: str, after: bool, dies: bool) -> None:
@@ -1936,42 +1946,75 @@ def lose_redrive(pipeline: Pipeline, batch: str, after: bool, dies: bool) -> Non
             assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 503
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("dies", [False, True])
-def test_a_redrive_that_was_lost_is_begun_when_its_batch_is_looked_at(
-    pipeline: Pipeline, after: bool, dies: bool
-) -> None:
-    """Who asked for it may never ask again: it must not be said to run for good."""
+@contextmanager
+def before_it_is_noted(pipeline: Pipeline, something: Callable[[], object]) -> Iterator[None]:
+    """Have ``something`` happen when a redrive has begun."""
+    real = pipeline.states.redrive_execution
+
+    def redriven(**arguments: Any) -> Any:
+        answer = real(**arguments)
+        something()
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.states, "redrive_execution", redriven)
+        yield
+
+
+def test_a_redrive_that_fails_before_it_is_noted_is_not_noted_any_more(pipeline: Pipeline) -> None:
+    """Nobody would tell of its end again, and it would run for good."""
     images, batch = begun(pipeline, 5)
     with failing(pipeline, batch, row=1):
         pipeline.drain()
-    announced = deliveries(pipeline)
-    lose_redrive(pipeline, batch, after, dies)
-    for _ in range(2):
-        assert show(pipeline, batch)["state"] == "running"
-    pipeline.drain()
-    check_whole(pipeline, batch, images)
-    assert announced == [f"{batch}-1"]
-
-
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("dies", [False, True])
-def test_a_batch_whose_redrive_was_lost_can_be_stopped(pipeline: Pipeline, after: bool, dies: bool) -> None:
-    """It ends like any other: with what it has read, and to be redriven."""
-    images, batch = begun(pipeline, 5)
-    with failing(pipeline, batch, row=1):
-        pipeline.drain()
-    announced = deliveries(pipeline)
-    lose_redrive(pipeline, batch, after, dies)
-    assert ask(pipeline, "DELETE", f"/v1/batches/{batch}")[0] == 200
-    pipeline.drain()
-    said = show(pipeline, batch)
-    assert (said["state"], said["done"], pipeline.used(), pipeline.tickets()) == ("cancelled", 0, 0, [])
-    assert said["finished"] and said["results"]
+    with before_it_is_noted(pipeline, pipeline.drain):
+        assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 400
+    assert show(pipeline, batch)["state"] == "failed"
     assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 200
     pipeline.drain()
     check_whole(pipeline, batch, images)
-    assert announced == [f"{batch}-1", f"{batch}-2"]
+
+
+def test_a_redrive_whose_end_is_told_while_it_is_noted_is_told_again(pipeline: Pipeline) -> None:
+    images, batch = begun(pipeline, 5)
+    with failing(pipeline, batch, row=1):
+        pipeline.drain()
+
+    def noted(change: Callable[..., Any], *arguments: Any) -> Any:
+        assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 200
+        return change(*arguments)
+
+    told = {"detail": {"name": batch, "status": "FAILED", "redriveCount": 1}}
+    with once(Batches, "change", noted), pytest.raises(TryLater):
+        BatchJobs(pipeline.deployment).handle(told, Invocation())
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+
+
+def test_results_are_joined_once_their_redrive_is_noted(pipeline: Pipeline) -> None:
+    """All rows were read when it failed: a redrive comes to its end at once."""
+    images, batch = begun(pipeline, 5)
+    finish = BatchJobs.finish
+
+    def unlucky(self: BatchJobs, name: str, redrives: int, state: Any, *more: Any) -> Any:
+        if state == "finished":
+            raise Died
+        return finish(self, name, redrives, state, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BatchJobs, "finish", unlucky)
+        pipeline.drain()
+    assert (show(pipeline, batch)["state"], pipeline.used()) == ("failed", 5)
+    announced = deliveries(pipeline)
+
+    def joins() -> None:
+        with pytest.raises(TryLater):
+            BatchJobs(pipeline.deployment).finish(batch, 1, "finished")
+
+    with before_it_is_noted(pipeline, joins):
+        assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 200
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+    assert announced == [f"{batch}-1"]
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/redrive"), ("DELETE", "")])
@@ -2046,28 +2089,18 @@ def test_a_batch_that_was_redriven_from_the_console_before_its_end_was_told(
 
 
 @pytest.mark.parametrize("gone", ["ExecutionNotRedrivable", "ExecutionDoesNotExist"])
-@pytest.mark.parametrize(
-    ("method", "path", "status", "state"),
-    [("POST", "/redrive", 400, "failed"), ("DELETE", "", 200, "cancelled"), ("GET", "", 200, "failed")],
-)
-def test_a_redrive_that_was_lost_and_cannot_be_begun_any_more_has_ended(
-    pipeline: Pipeline, method: str, path: str, status: int, state: str, gone: str
-) -> None:
+def test_a_batch_that_cannot_be_redriven_any_more_stays_as_it_is(pipeline: Pipeline, gone: str) -> None:
     """Step Functions redrives for fourteen days, and knows an execution for ninety."""
     _, batch = begun(pipeline, 5)
     with failing(pipeline, batch, row=1):
         pipeline.drain()
-    lose_redrive(pipeline, batch, after=False, dies=True)
+    ended = show(pipeline, batch)
     refused = Mock(side_effect=ClientError({"Error": {"Code": gone, "Message": ""}}, "RedriveExecution"))
     with pytest.MonkeyPatch.context() as patch:
         for operation in ("redrive_execution", "describe_execution")[: 1 + (gone == "ExecutionDoesNotExist")]:
             patch.setattr(pipeline.states, operation, refused)
-        assert ask(pipeline, method, f"/v1/batches/{batch}{path}")[0] == status
-        said = show(pipeline, batch)
-        assert (said["state"], said["done"], pipeline.used()) == (state, 0, 0)
-        assert said["finished"] and said["results"]
         assert ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")[0] == 400
-        assert show(pipeline, batch)["state"] == state
+    assert show(pipeline, batch) == ended | {"request_id": ANY, "results": ANY}
 
 
 def test_a_batch_of_another_key_is_not_there(pipeline: Pipeline) -> None:

@@ -101,6 +101,13 @@ class BatchJobs:
             return {"id": batch_id, "state": "redriven"}
         if not batch.finished:
             batch = self._finish(batch, state, manifest)
+        elif batch.state != "finished" and redrives > batch.redrives:
+            # A redrive that is not noted: its children wait for that, and so does this. One that has failed
+            # must not be noted any more: its end would have been told by then.
+            known = None if state == "finished" else self._batches.change(batch)
+            if known is None:
+                raise TryLater("a redrive is being noted")
+            batch = known
         if batch.is_unannounced:
             # By what has been noted: a worker that dies before it notes this has the same announced again.
             self._announcer.announce("carsight.batch", batch.account, batch.delivery, self._summary(batch))

@@ -27,7 +27,7 @@ from arro3.io import read_parquet, write_parquet
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from carsight_service.aws.storage import Photo, Storage
-from carsight_service.batch_store import ENDS, Batches
+from carsight_service.batch_store import ENDS, Batches, Refused
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import InvalidImage, StoreUnavailable
 from carsight_service.http.account import AccountEndpoint
@@ -1023,7 +1023,7 @@ def tell_end(pipeline: Pipeline, batch: str) -> None:
     execution = pipeline.states.describe_execution(executionArn=arn)
     if execution["status"] in ENDS:
         detail = {name: execution[name] for name in ("status", "redriveCount")}
-        with suppress(TryLater, ClientError):
+        with suppress(TryLater, Refused, ClientError):
             BatchJobs(pipeline.deployment).handle({"detail": {"name": batch, **detail}}, Invocation())
 
 
@@ -1984,7 +1984,7 @@ def test_a_redrive_whose_end_is_told_while_it_is_noted_is_told_again(pipeline: P
         return change(*arguments)
 
     told = {"detail": {"name": batch, "status": "FAILED", "redriveCount": 1}}
-    with once(Batches, "change", noted), pytest.raises(TryLater):
+    with once(Batches, "change", noted), pytest.raises(Refused):
         BatchJobs(pipeline.deployment).handle(told, Invocation())
     pipeline.drain()
     check_whole(pipeline, batch, images)

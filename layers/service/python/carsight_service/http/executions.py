@@ -73,7 +73,8 @@ class Executions:
         if batch.state == "running":
             with suppress(Refused):
                 ask(self._states.stop_execution, executionArn=self._arn(batch), cause="Stopped by its owner")
-            self._batches.change(batch, state="cancelled")
+            with suppress(Refused):
+                self._batches.change(batch, state="cancelled")
 
     def redrive(self, batch: Batch) -> Batch:
         """Read what has not been read of a batch that failed or was stopped.
@@ -95,8 +96,7 @@ class Executions:
                     redrives = max(redrives, batch.redrives) + 1
                     token = f"{batch.id}-{redrives}"
                     ask(self._states.redrive_execution, executionArn=self._arn(batch), clientToken=token)
-                if again := self._batches.change(batch, state="running", redrives=redrives, finished=None):
-                    return again
+                return self._batches.change(batch, state="running", redrives=redrives, finished=None)
         raise InvalidRequest(
             "Only a batch that has failed or been stopped, within 14 days, can be redriven; one that was "
             "stopped just now may need a minute to come to rest"

@@ -93,7 +93,7 @@ class BatchJobs:
     def finish(self, batch_id: str, redrives: int, state: State, manifest: str = "") -> dict[str, Any]:
         """Join the results of a batch that has ended, and announce it; an end that is noted is over.
 
-        Raises whatever is our fault, and ``TryLater`` where the batch is changed meanwhile.
+        Raises whatever is our fault, and ``Refused`` where the batch is changed meanwhile.
         """
         batch = self._batches.get(batch_id)
         # More redrives than are noted were begun from the console: this end is the batch's all the same.
@@ -104,10 +104,9 @@ class BatchJobs:
         elif batch.state != "finished" and redrives > batch.redrives:
             # A redrive that is not noted: its children wait for that, and so does this. One that has failed
             # must not be noted any more: its end would have been told by then.
-            known = None if state == "finished" else self._batches.change(batch)
-            if known is None:
-                raise TryLater("a redrive is being noted")
-            batch = known
+            if state == "finished":
+                raise TryLater("the redrive is not noted yet")
+            batch = self._batches.change(batch)
         if batch.is_unannounced:
             # By what has been noted: a worker that dies before it notes this has the same announced again.
             self._announcer.announce("carsight.batch", batch.account, batch.delivery, self._summary(batch))
@@ -151,17 +150,12 @@ class BatchJobs:
         # begun to join before, and may miss what is found and paid here, that its end does not count.
         over = {} if state == "finished" else {"state": state}
         begun = self._batches.change(batch, **over)
-        if begun is None:
-            raise TryLater("the batch is changed by somebody else")
         if manifest:
             for file in json.loads(self._body(self._bucket, manifest).read())["ResultFiles"]["FAILED"]:
                 self._give_up(batch, file["Key"])
         joined = self._join(replace(begun, state=state))
         known = {name: getattr(joined, name) for name in ("state", "rows", "read", "failed")}
-        ended = self._batches.end(begun, is_unannounced=True, **known)
-        if ended is None:
-            raise TryLater("the batch was stopped, or another joins the same results")
-        return ended
+        return self._batches.end(begun, is_unannounced=True, **known)
 
     def _give_up(self, batch: Batch, failures: str) -> None:
         """Refuse the rows of children that have failed for good, few enough for the map to go on."""

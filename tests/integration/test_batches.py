@@ -1617,6 +1617,32 @@ def test_a_broken_row_far_down_ends_a_batch_before_anything_is_read(listing: Pip
     assert ask(listing, "POST", f"/v1/batches/{said['id']}/redrive")[1]["code"] == "invalid_request"
 
 
+@pytest.mark.parametrize(("last", "rows", "said"), [('"a.jpg"', 3, None), ("{}", None, "Row 3 must be")])
+def test_a_batch_that_is_changed_while_its_list_is_checked_has_what_that_has_found(
+    listing: Pipeline, last: str, rows: int | None, said: str | None
+) -> None:
+    """As by whoever notes a redrive."""
+    body = '"a.jpg"\n' * 2 + last
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("carsight_service.http.batches._ROWS_LOOKED_AT", 1)
+        _, sent = send(listing, put_list(listing, "list.jsonl", body.encode()))
+    known: list[Any] = []
+
+    def meanwhile(change: Callable[..., Any], batches: Batches, batch: Any, **fields: Any) -> Any:
+        change(batches, batch)
+        return change(batches, batch, **fields)
+
+    def looked_at(finish: Callable[..., Any], *arguments: Any) -> Any:
+        known.append(show(listing, sent["id"]))
+        return finish(*arguments)
+
+    with once(Batches, "change", meanwhile), once(BatchJobs, "finish", looked_at):
+        listing.drain()
+    assert known[0]["rows"] == rows
+    assert (known[0]["detail"] or "").startswith(said or "")
+    assert show(listing, sent["id"])["state"] == ("failed" if said else "finished")
+
+
 def test_a_batch_survives_a_rotation(pipeline: Pipeline) -> None:
     pipeline.create_key()
     photo = pipeline.put("car.jpg")

@@ -70,9 +70,9 @@ def redrive(pipeline: Pipeline, batch: str) -> Any:
     return ask(pipeline, "POST", f"/v1/batches/{batch}/redrive")
 
 
-def aborted(batch: str) -> dict[str, Any]:
+def aborted(batch: str, redrives: int = 0) -> dict[str, Any]:
     """What EventBridge tells of a batch that was stopped."""
-    return {"detail": {"name": batch, "status": "ABORTED", "redriveCount": 0}}
+    return {"detail": {"name": batch, "status": "ABORTED", "redriveCount": redrives}}
 
 
 def throttled(operation: str) -> ClientError:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 import pytest
+from botocore.paginate import Paginator
 from botocore.session import Session
 
 from carsight_service.aws.clients import Clients
@@ -98,6 +99,15 @@ def crossed_by(something: Callable[[], None], real: Callable[..., Any]) -> Calla
         return answer
 
     return step
+
+
+def have_listed(pipeline: Pipeline, listed: Callable[..., Any]) -> None:
+    """Have ``listed`` answer ``ListExecutions``, which the local engine lacks, page by page."""
+    name, session = "ListExecutions", _session()
+    pages = session.get_paginator_model("stepfunctions").get_paginator(name)
+    model: Any = session.get_service_model("stepfunctions").operation_model(name)
+    paginators: dict[str, Any] = {"list_executions": Paginator(cast("Any", listed), pages, model)}
+    pipeline.patch.setattr(pipeline.states, "get_paginator", paginators.get, raising=False)
 
 
 class Pipeline:

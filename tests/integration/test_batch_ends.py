@@ -13,7 +13,7 @@ from unittest.mock import Mock
 import pytest
 from botocore.exceptions import ClientError
 
-from carsight_service.batch_store import ENDS, Batches
+from carsight_service.batch_store import ENDS, Batches, Refused
 from carsight_service.contract.errors import StoreUnavailable
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.notify.webhooks import Announcer
@@ -38,7 +38,7 @@ from tests.batches import (
     submit,
 )
 from tests.events import Invocation
-from tests.pipeline import Died, Pipeline, crossed_by, dying, once
+from tests.pipeline import Died, Pipeline, crossed_by, dying, have_listed, once
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -147,8 +147,9 @@ def test_whoever_is_slow_over_a_result_does_not_write_over_a_later_one(pipeline:
     assert pipeline.result(f"batches/{batch}/manifest.json")["read"] == 5
 
 
-def test_an_end_that_cannot_be_announced_is_told_again_until_it_is(pipeline: Pipeline) -> None:
-    """Its results are there, and it cannot be redriven: whoever is told later is told of this end."""
+@pytest.mark.parametrize("redrives", [0, 1])
+def test_an_end_that_cannot_be_announced_is_told_again_until_it_is(pipeline: Pipeline, redrives: int) -> None:
+    """Its results are there, and it cannot be redriven but from the console: it is this end that is told."""
     _, batch = begun(pipeline, 5)
     announced = deliveries(pipeline)
     stop(pipeline, batch)
@@ -160,7 +161,7 @@ def test_an_end_that_cannot_be_announced_is_told_again_until_it_is(pipeline: Pip
     assert (show(pipeline, batch)["state"], lines(pipeline, batch), announced) == ("cancelled", [], [])
     assert redrive(pipeline, batch)[0] == 400
     for _ in range(2):
-        BatchJobs(pipeline.deployment).handle(aborted(batch), Invocation())
+        BatchJobs(pipeline.deployment).handle(aborted(batch, redrives), Invocation())
     assert announced == [batch]
     assert redrive(pipeline, batch)[0] == 200
 
@@ -171,7 +172,7 @@ def tell_end(pipeline: Pipeline, batch: str) -> None:
     execution = pipeline.states.describe_execution(executionArn=arn)
     if execution["status"] in ENDS:
         detail = {name: execution[name] for name in ("status", "redriveCount")}
-        with suppress(TryLater, ClientError):
+        with suppress(TryLater, Refused, ClientError):
             BatchJobs(pipeline.deployment).handle({"detail": {"name": batch, **detail}}, Invocation())
 
 
@@ -237,7 +238,7 @@ def list_ended(pipeline: Pipeline, ago: timedelta) -> None:
             ]
         } | ({"nextToken": str(at + 1)} if at < len(found) else {})
 
-    pipeline.patch.setattr(pipeline.states, "list_executions", listed, raising=False)
+    have_listed(pipeline, listed)
 
 
 def untold(pipeline: Pipeline) -> list[str]:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import Mock
 
@@ -16,8 +17,11 @@ from arro3 import core
 from arro3.io import write_parquet
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from carsight_service.batch_store import Batches
 from carsight_service.contract.errors import InvalidImage
 from carsight_service.images import S3Source
+from carsight_service.queue.batches import BatchWorker
+from carsight_service.queue.results import BatchJobs
 from tests.batches import ask, deliveries, lines, put_list, redrive, send, show, table
 from tests.pipeline import PHOTO, UPLOADS, Pipeline, once
 
@@ -63,50 +67,91 @@ def test_a_list_that_is_compressed(listing: Pipeline, name: str) -> None:
     assert [(row["id"], row["status"]) for row in lines(listing, said["id"])] == [("A1", 200)]
 
 
-def test_a_list_in_parquet(listing: Pipeline) -> None:
-    """Each row is an object with the columns' names, as Step Functions reads it."""
-    photo = listing.put("car.jpg")
-    columns = {
-        "id": ["A1", None, "C3", "x" * 201],
-        "image_url": [photo, photo, None, photo],
-        "regions": ["us-ca,gb", None, None, None],
-    }
-    arrays: dict[str, Any] = {
-        name: core.Array(cells, core.DataType.string()) for name, cells in columns.items()
+def a_parquet(**columns: Any) -> bytes:
+    """A file with ``columns``, of texts where they are lists."""
+    arrays = {
+        name: core.Array(cells, core.DataType.string()) if isinstance(cells, list) else cells
+        for name, cells in columns.items()
     }
     body = io.BytesIO()
     write_parquet(core.Table.from_pydict(arrays), body)
-    status, said = send(listing, put_list(listing, "list.parquet", body.getvalue()))
+    return body.getvalue()
+
+
+def test_a_list_in_parquet(listing: Pipeline) -> None:
+    """Its rows are known before one is read, and checked as those of any other list."""
+    photo = listing.put("car.jpg")
+    body = a_parquet(
+        id=["A1", None, "C3"], image_url=[photo, photo, "nothing"], regions=["us-ca,gb", None, None]
+    )
+    status, said = send(listing, put_list(listing, "list.parquet", body))
     assert (status, said["rows"]) == (200, None)
-    listing.drain()
-    found = lines(listing, said["id"])
-    assert [(row["row"], row.get("id"), row["status"]) for row in found] == [
+    counted: list[int] = []
+
+    def read(real: Callable[..., Any], *arguments: Any) -> Any:
+        counted.append(show(listing, said["id"])["rows"])
+        return real(*arguments)
+
+    with once(BatchWorker, "read", read):
+        listing.drain()
+    assert counted == [3]
+    assert [(row["row"], row.get("id"), row["status"]) for row in lines(listing, said["id"])] == [
         (1, "A1", 200),
         (2, None, 200),
-        (3, "C3", 400),  # the caller is told which of its rows it is
-        (4, None, 400),
+        (3, "C3", 400),
     ]
-    assert found[2]["message"].startswith("Row 3 must be a URL")
-    assert json.loads(table(listing, said["id"])[2]["input"]) == found[2]["input"]
     assert listing.regions == [("us-ca", "gb"), ()]
 
 
-def test_a_parquet_with_columns_of_other_kinds_and_one_that_is_broken(listing: Pipeline) -> None:
-    """The second ends by itself, as failed: nobody waits for it for ever."""
-    photo = listing.put("car.jpg")
-    columns: dict[str, Any] = {
-        "image_url": core.Array([photo] * 2, core.DataType.string()),
-        "taken": core.Array([0, None], core.DataType.int64()).cast(core.DataType.timestamp("ms")),
-        "raw": core.Array([b"\xff\x00" * 500, None], core.DataType.binary()),
-    }
-    body = io.BytesIO()
-    write_parquet(core.Table.from_pydict(columns), body)
-    _, whole = send(listing, put_list(listing, "list.parquet", body.getvalue()))
-    _, broken = send(listing, put_list(listing, "broken.parquet", body.getvalue()[:-20] + b"PAR1"))
+def test_a_parquet_with_columns_of_other_kinds(listing: Pipeline) -> None:
+    """Numbers of a database are decimals, and photos may lie beside their addresses."""
+    numbers = core.Array([17, None], core.DataType.int64())
+    body = a_parquet(
+        image_url=[listing.put("car.jpg")] * 2,
+        id=numbers.cast(core.DataType.decimal128(38, 0)),
+        taken=numbers.cast(core.DataType.timestamp("ms")),
+        raw=core.Array([b"\xff\x00" * 500, None], core.DataType.binary()),
+    )
+    _, said = send(listing, put_list(listing, "list.parquet", body))
     listing.drain()
-    assert [row["status"] for row in lines(listing, whole["id"])] == [200, 200]
-    said = show(listing, broken["id"])
-    assert (said["state"], said["done"], lines(listing, broken["id"])) == ("failed", 0, [])
+    assert [(row.get("id"), row["status"]) for row in lines(listing, said["id"])] == [
+        ("17", 200),
+        (None, 200),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (a_parquet(image_url=["a.jpg"])[:-20] + b"PAR1", "The list is not Parquet, or broken"),
+        (b"PAR1 and its end is missing", "The list is not Parquet, or broken"),
+        (b"", "The list is not Parquet, or broken"),
+        (a_parquet(image_url=["a.jpg"]).replace(b"a.jpg", b"\xff.jpg"), "The list is not Parquet, or broken"),
+        (a_parquet(image_url=["a.jpg", None]), "Row 2 must be a URL"),
+        (a_parquet(image_url=["a.jpg"], id=["x" * 201]), "Row 1: id must be text"),
+        (a_parquet(name=["a.jpg"]), "Row 1 must be a URL"),
+        (a_parquet(image_url=[]), "The list must have 1 to 10000000 rows"),
+    ],
+)
+def test_a_parquet_that_is_broken_ends_its_batch(listing: Pipeline, body: bytes, said: str) -> None:
+    _, sent = send(listing, put_list(listing, "list.parquet", body))
+    listing.drain()
+    ended = show(listing, sent["id"])
+    assert (ended["state"], ended["done"], lines(listing, sent["id"])) == ("failed", 0, [])
+    assert ended["detail"].startswith(said)
+
+
+def test_a_parquet_that_s3_does_not_deliver_is_asked_for_again(listing: Pipeline) -> None:
+    """It is not called broken."""
+    body = a_parquet(image_url=[listing.put("car.jpg")])
+    _, said = send(listing, put_list(listing, "list.parquet", body))
+
+    def lost(*_: Any) -> None:
+        raise ReadTimeoutError(endpoint_url="https://s3")
+
+    with once(BatchJobs, "_body", lost):
+        listing.drain()
+    assert show(listing, said["id"])["state"] == "finished"
 
 
 def test_every_object_under_a_prefix(listing: Pipeline) -> None:
@@ -212,8 +257,6 @@ BROKEN_LISTS = (
     ("list.csv", b"id,url\n1,a.jpg\n2\n", "Row 2"),
     ("list.csv", b'url\n"a.jpg', "Not valid CSV"),
     ("list.jsonl", b"\xff", "UTF-8"),
-    ("list.parquet", b"nothing of the kind", "not Parquet"),
-    ("list.parquet", b"PAR1 and its end is missing", "cut short"),
     ("list.xlsx", b"PK", "end in .jsonl"),
 )
 
@@ -224,6 +267,7 @@ NO_LISTS = (
     ("s3://theirs/list.csv", "not among those"),
     ("https://example.com/list.csv", "list must be"),
     (f"lists/{'0' * 32}.csv", "not there"),
+    (f"lists/{'0' * 32}.parquet", "not there"),
     ("lists/../list.csv", "list must be"),
 )
 
@@ -243,15 +287,6 @@ def test_a_list_that_is_refused_at_once(listing: Pipeline) -> None:
 def test_an_address_with_half_a_character_is_refused(listing: Pipeline) -> None:
     for address in (f"s3://{UPLOADS}/\ud800.csv", f"s3://{UPLOADS}/\ud800/", "s3://\ud800/a.csv"):
         assert send(listing, address)[0] == 400
-
-
-def test_a_parquet_of_no_bytes_is_refused_as_empty(listing: Pipeline) -> None:
-    address = put_list(listing, "list.parquet", b"")
-    none: Any = {"Error": {"Code": "InvalidRange"}, "ResponseMetadata": {"HTTPStatusCode": 416}}
-    # As S3 says it of the last bytes of nothing; the embedded store returns them.
-    listing.patch.setattr(listing.clients.s3, "get_object", Mock(side_effect=ClientError(none, "GetObject")))
-    status, said = send(listing, address)
-    assert (status, said["message"]) == (400, f"{address} cannot be read: it is empty")
 
 
 def test_a_bucket_that_does_not_answer_is_a_503(listing: Pipeline) -> None:
@@ -283,6 +318,32 @@ def test_a_broken_row_far_down_ends_a_batch_before_anything_is_read(listing: Pip
     assert listing.recognized == []
     assert announced == [said["id"]]
     assert redrive(listing, said["id"])[1]["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize(("last", "rows", "said"), [('"a.jpg"', 3, None), ("{}", None, "Row 3 must be")])
+def test_a_batch_that_is_changed_while_its_list_is_checked_has_what_that_has_found(
+    listing: Pipeline, last: str, rows: int | None, said: str | None
+) -> None:
+    """As by whoever notes a redrive."""
+    body = '"a.jpg"\n' * 2 + last
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("carsight_service.http.batches._ROWS_LOOKED_AT", 1)
+        _, sent = send(listing, put_list(listing, "list.jsonl", body.encode()))
+    known: list[Any] = []
+
+    def meanwhile(change: Callable[..., Any], batches: Batches, batch: Any, **fields: Any) -> Any:
+        change(batches, batch)
+        return change(batches, batch, **fields)
+
+    def looked_at(finish: Callable[..., Any], *arguments: Any) -> Any:
+        known.append(show(listing, sent["id"]))
+        return finish(*arguments)
+
+    with once(Batches, "change", meanwhile), once(BatchJobs, "finish", looked_at):
+        listing.drain()
+    assert known[0]["rows"] == rows
+    assert (known[0]["detail"] or "").startswith(said or "")
+    assert show(listing, sent["id"])["state"] == ("failed" if said else "finished")
 
 
 def test_a_list_that_may_not_be_seen_is_told_as_one_that_is_not_there(listing: Pipeline) -> None:

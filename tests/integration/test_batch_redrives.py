@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import ANY, Mock
 
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from carsight_service.batch_store import Batches, Refused
 from carsight_service.queue.batches import BatchWorker
+from carsight_service.queue.messages import TryLater
 from carsight_service.queue.results import BatchJobs
 from tests.batches import ask, begun, check_whole, deliveries, failing, redrive, show, stop
+from tests.events import Invocation
 from tests.pipeline import Died, Pipeline, once
 
 
@@ -22,18 +25,27 @@ from tests.pipeline import Died, Pipeline, once
 def test_a_redrive_that_is_asked_for_again_is_begun_once(
     pipeline: Pipeline, after: bool, dies: bool, runs: bool
 ) -> None:
-    """Its function died or Step Functions did not answer; it may have begun, and ended, all the same."""
+    """Its function died or Step Functions did not answer; it may have begun, and failed, all the same."""
     images, batch = begun(pipeline, 5)
     with failing(pipeline, batch, row=1):
         pipeline.drain()
+    announced = deliveries(pipeline)
     lose_redrive(pipeline, batch, after, dies)
     if runs:
         pipeline.drain()
-    ended = runs and after
+    assert stop(pipeline, batch)[0] == 200  # which has ended
+    said = show(pipeline, batch)
+    assert (said["state"], said["done"], bool(said["results"]), pipeline.recognized) == (
+        "failed",
+        0,
+        True,
+        [],
+    )
     status, said = redrive(pipeline, batch)
-    assert (status, said.get("state")) == ((400, None) if ended else (200, "running"))
+    assert (status, said["state"]) == (200, "running")
     pipeline.drain()
     check_whole(pipeline, batch, images)
+    assert announced == [f"{batch}-{2 if runs and after else 1}"]
 
 
 def lose_redrive(pipeline: Pipeline, batch: str, after: bool, dies: bool) -> None:
@@ -48,24 +60,75 @@ def lose_redrive(pipeline: Pipeline, batch: str, after: bool, dies: bool) -> Non
         assert redrive(pipeline, batch)[0] == 503
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("dies", [False, True])
-def test_a_batch_whose_redrive_was_lost_can_be_stopped(pipeline: Pipeline, after: bool, dies: bool) -> None:
-    """It ends like any other: with what it has read, and to be redriven."""
+@contextmanager
+def before_it_is_noted(pipeline: Pipeline, something: Callable[[], object]) -> Iterator[None]:
+    """Have ``something`` happen when a redrive has begun."""
+    real = pipeline.states.redrive_execution
+
+    def redriven(**arguments: Any) -> Any:
+        answer = real(**arguments)
+        something()
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.states, "redrive_execution", redriven)
+        yield
+
+
+def test_a_redrive_that_fails_before_it_is_noted_is_not_noted_any_more(pipeline: Pipeline) -> None:
+    """Nobody would tell of its end again, and it would run for good."""
     images, batch = begun(pipeline, 5)
     with failing(pipeline, batch, row=1):
         pipeline.drain()
-    announced = deliveries(pipeline)
-    lose_redrive(pipeline, batch, after, dies)
-    assert stop(pipeline, batch)[0] == 200
-    pipeline.drain()
-    said = show(pipeline, batch)
-    assert (said["state"], said["done"], pipeline.used(), pipeline.tickets()) == ("cancelled", 0, 0, [])
-    assert said["finished"] and said["results"]
+    with before_it_is_noted(pipeline, pipeline.drain):
+        assert redrive(pipeline, batch)[0] == 400
+    assert show(pipeline, batch)["state"] == "failed"
     assert redrive(pipeline, batch)[0] == 200
     pipeline.drain()
     check_whole(pipeline, batch, images)
-    assert announced == [f"{batch}-1", f"{batch}-2"]
+
+
+def test_a_redrive_whose_end_is_told_while_it_is_noted_is_told_again(pipeline: Pipeline) -> None:
+    images, batch = begun(pipeline, 5)
+    with failing(pipeline, batch, row=1):
+        pipeline.drain()
+
+    def noted(change: Callable[..., Any], *arguments: Any) -> Any:
+        assert redrive(pipeline, batch)[0] == 200
+        return change(*arguments)
+
+    told = {"detail": {"name": batch, "status": "FAILED", "redriveCount": 1}}
+    with once(Batches, "change", noted), pytest.raises(Refused):
+        BatchJobs(pipeline.deployment).handle(told, Invocation())
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+
+
+def test_results_are_joined_once_their_redrive_is_noted(pipeline: Pipeline) -> None:
+    """All rows were read when it failed: a redrive comes to its end at once."""
+    images, batch = begun(pipeline, 5)
+    finish = BatchJobs.finish
+
+    def unlucky(self: BatchJobs, name: str, redrives: int, state: Any, *more: Any) -> Any:
+        if state == "finished":
+            raise Died
+        return finish(self, name, redrives, state, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BatchJobs, "finish", unlucky)
+        pipeline.drain()
+    assert (show(pipeline, batch)["state"], pipeline.used()) == ("failed", 5)
+    announced = deliveries(pipeline)
+
+    def joins() -> None:
+        with pytest.raises(TryLater):
+            BatchJobs(pipeline.deployment).finish(batch, 1, "finished")
+
+    with before_it_is_noted(pipeline, joins):
+        assert redrive(pipeline, batch)[0] == 200
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+    assert announced == [f"{batch}-1"]
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/redrive"), ("DELETE", "")])
@@ -140,29 +203,18 @@ def test_a_batch_that_was_redriven_from_the_console_before_its_end_was_told(
 
 
 @pytest.mark.parametrize("gone", ["ExecutionNotRedrivable", "ExecutionDoesNotExist"])
-@pytest.mark.parametrize(
-    ("method", "path", "status", "state"),
-    [("POST", "/redrive", 400, "failed"), ("DELETE", "", 200, "cancelled")],
-)
-def test_a_redrive_that_was_lost_and_cannot_be_begun_any_more_has_ended(
-    pipeline: Pipeline, method: str, path: str, status: int, state: str, gone: str
-) -> None:
+def test_a_batch_that_cannot_be_redriven_any_more_stays_as_it_is(pipeline: Pipeline, gone: str) -> None:
     """Step Functions redrives for fourteen days, and knows an execution for ninety."""
     _, batch = begun(pipeline, 5)
     with failing(pipeline, batch, row=1):
         pipeline.drain()
-    lose_redrive(pipeline, batch, after=False, dies=True)
-    assert show(pipeline, batch)["finished"] is None
+    ended = show(pipeline, batch)
     refused = Mock(side_effect=ClientError({"Error": {"Code": gone, "Message": ""}}, "RedriveExecution"))
     with pytest.MonkeyPatch.context() as patch:
         for operation in ("redrive_execution", "describe_execution")[: 1 + (gone == "ExecutionDoesNotExist")]:
             patch.setattr(pipeline.states, operation, refused)
-        assert ask(pipeline, method, f"/v1/batches/{batch}{path}")[0] == status
-        said = show(pipeline, batch)
-        assert (said["state"], said["done"], pipeline.used()) == (state, 0, 0)
-        assert said["finished"] and said["results"]
         assert redrive(pipeline, batch)[0] == 400
-        assert show(pipeline, batch)["state"] == state
+    assert show(pipeline, batch) == ended | {"request_id": ANY, "results": ANY}
 
 
 def test_rows_that_wait_to_be_redriven_are_pending(pipeline: Pipeline) -> None:

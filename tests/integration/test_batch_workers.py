@@ -165,7 +165,7 @@ def test_a_photo_that_ends_its_worker_each_time_is_a_row_of_the_result(pipeline:
     row = BatchWorker._row
 
     def dies(self: BatchWorker, batch: Any, item: Any, *more: Any) -> Any:
-        if item.input["image"] == images[3]:
+        if item.listed.image == images[3]:
             raise Died
         return row(self, batch, item, *more)
 

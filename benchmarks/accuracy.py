@@ -42,12 +42,12 @@ import numpy as np
 
 from benchmarks.warm import rapidocr_engine
 from carsight import runtime
-from carsight.geometry import Box
+from carsight.geometry import Box, iou
 from carsight.photo import Pixels, decode
 from carsight.plate.recognizer import PlateRecognizer, Vehicle
 from carsight.vin.recognizer import VinRecognizer
 from carsight.vin.rules import LENGTH, check_applies, is_valid
-from training.data import TYPE_OF_LABEL, box_iou, read_labels
+from training.data import TYPE_OF_LABEL, read_labels
 
 _FOLDED = str.maketrans("OQI", "001")
 
@@ -149,7 +149,7 @@ def looks(plate: dict[str, Any], hit: Answer | None) -> Iterator[tuple[str, bool
         return
     seen = hit.vehicle if hit else None
     box = _sides(seen.box) if seen else (0, 0, 0, 0)
-    yield "vehicle found", box_iou(vehicle["box"], box) >= 0.5
+    yield "vehicle found", iou(vehicle["box"], box) >= 0.5
     if vehicle.get("type") in TYPE_OF_LABEL:
         yield "body", seen is not None and seen.type == TYPE_OF_LABEL[vehicle["type"]]
     if vehicle.get("color"):
@@ -220,8 +220,8 @@ class PlateFigures:
         self, label: dict[str, Any], plate: dict[str, Any], pixels: Pixels, answers: list[Answer]
     ) -> None:
         """Count one labeled plate of a photo by the answer that overlaps it."""
-        best = max(answers, key=lambda answer: box_iou(plate["box"], answer.box), default=None)
-        hit = best if best is not None and box_iou(plate["box"], best.box) >= 0.5 else None
+        best = max(answers, key=lambda answer: iou(plate["box"], answer.box), default=None)
+        hit = best if best is not None and iou(plate["box"], best.box) >= 0.5 else None
         for question, right in looks(plate, hit):
             self.asked[question].append(right)
         self.regions += region_scores(plate, hit)
@@ -309,7 +309,7 @@ def vins(system: System, data: Path, split: str | None, views: int) -> tuple[Sco
         cpu.append((time.process_time() - start) * 1000)
         right = bool(answers) and answers[0].text in truths
         boxes = [vin["box"] for vin in label["vins"] if vin.get("box")]
-        located = right and any(box_iou(box, answers[0].box) >= 0.3 for box in boxes)
+        located = right and any(iou(box, answers[0].box) >= 0.3 for box in boxes)
         for name in vin_slices(label, min(truths)):
             for index, value in enumerate((1, right, bool(answers) and not right, not answers, located)):
                 rows[name][index] += value

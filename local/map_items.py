@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
@@ -38,26 +36,21 @@ def batches(s3: S3Client, state: Mapping[str, Any], states: dict[str, Any]) -> I
 
 def _items(s3: S3Client, reader: Mapping[str, Any], states: dict[str, Any]) -> Iterator[Any]:
     arguments = evaluate(reader["Arguments"], states)
-    kind = reader.get("ReaderConfig", {}).get("InputType")
     if reader["Resource"].endswith("listObjectsV2"):
         for page in s3.get_paginator("list_objects_v2").paginate(**arguments):
             for found in page.get("Contents", ()):
                 yield {"Key": found["Key"], "Size": found["Size"], "Etag": found["ETag"]}
         return
-    body = s3.get_object(**arguments)["Body"]
-    if kind == "JSONL":
-        with tempfile.TemporaryFile() as file:  # the reading may take hours
-            shutil.copyfileobj(body, file)
-            file.seek(0)
-            for line in file:
-                item = json.loads(line)
-                if not isinstance(item, dict):  # what Step Functions makes of it is documented nowhere
-                    raise StateFailed("States.ItemReaderFailed", "a line is no object")
-                yield item
-    elif kind == "PARQUET":
-        yield from _parquet(body.read())
-    else:
-        raise ValueError(f"{kind} is not known here")
+    if reader["ReaderConfig"] != {"InputType": "JSONL"}:
+        raise ValueError(f"{reader['ReaderConfig']} is not known here")
+    with tempfile.TemporaryFile() as file:  # the reading may take hours
+        s3.download_fileobj(**arguments, Fileobj=file)
+        file.seek(0)
+        for line in file:
+            item = json.loads(line)
+            if not isinstance(item, dict):  # what Step Functions makes of it is documented nowhere
+                raise StateFailed("States.ItemReaderFailed", "a line is no object")
+            yield item
 
 
 def write_manifest(s3: S3Client, map_run: str, writer: Mapping[str, str], failures: IO[bytes]) -> str:
@@ -72,12 +65,3 @@ def write_manifest(s3: S3Client, map_run: str, writer: Mapping[str, str], failur
     key = f"{folder}/manifest.json"
     s3.put_object(Bucket=writer["Bucket"], Key=key, Body=json.dumps(manifest).encode())
     return key
-
-
-def _parquet(data: bytes) -> Iterator[Any]:
-    from arro3.io import read_parquet
-
-    for batch in read_parquet(io.BytesIO(data)):
-        columns = [batch[name].to_pylist() for name in batch.schema.names]
-        for row in zip(*columns, strict=True):
-            yield json.loads(json.dumps(dict(zip(batch.schema.names, row, strict=True)), default=str))

@@ -203,25 +203,13 @@ class StepFunctions:
 
     def end_what_was_interrupted(self, table: str) -> None:
         """Tell of batches in ``table`` that the machine of an earlier run was reading: they were stopped."""
-        pages = (
-            boto3.client("dynamodb")
-            .get_paginator("scan")
-            .paginate(
-                TableName=table,
-                FilterExpression=(
-                    "begins_with(pk, :batch) AND (attribute_type(finished, :null) OR is_unannounced = :yes)"
-                ),
-                ExpressionAttributeValues={
-                    ":batch": {"S": "BATCH#"},
-                    ":null": {"S": "NULL"},
-                    ":yes": {"BOOL": True},
-                },
-            )
-        )
+        pages = boto3.client("dynamodb").get_paginator("scan").paginate(TableName=table)
         for item in (item for page in pages for item in page["Items"]):
-            name = item["pk"]["S"].removeprefix("BATCH#")
-            detail = {"name": name, "status": "ABORTED", "redriveCount": int(item["redrives"]["N"])}
-            self._ended({"source": "aws.states", "detail": detail})
+            kind, _, name = item["pk"]["S"].partition("#")
+            is_unannounced = item.get("is_unannounced") == {"BOOL": True}
+            if kind == "BATCH" and ("NULL" in item["finished"] or is_unannounced):
+                detail = {"name": name, "status": "ABORTED", "redriveCount": int(item["redrives"]["N"])}
+                self._ended({"source": "aws.states", "detail": detail})
 
     # -- an execution ----------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 import pytest
+from botocore.paginate import Paginator
 from botocore.session import Session
 
 from carsight_service.aws.clients import Clients
@@ -64,7 +65,7 @@ class Died(BaseException):
 
 
 @contextmanager
-def once(owner: type, name: str, instead: Callable[..., Any]) -> Iterator[None]:
+def once(owner: object, name: str, instead: Callable[..., Any]) -> Iterator[None]:
     """Have ``instead`` answer the next call of ``owner.name``, given the real one before the arguments."""
     real = getattr(owner, name)
     with pytest.MonkeyPatch.context() as patch:
@@ -77,7 +78,7 @@ def once(owner: type, name: str, instead: Callable[..., Any]) -> Iterator[None]:
         yield
 
 
-def dying(owner: type, name: str, after: bool) -> AbstractContextManager[None]:
+def dying(owner: object, name: str, after: bool) -> AbstractContextManager[None]:
     """Have a worker die in its next call of ``owner.name``, before it does anything or ``after`` it has."""
 
     def dies(real: Callable[..., Any], *arguments: Any, **more: Any) -> None:
@@ -86,6 +87,27 @@ def dying(owner: type, name: str, after: bool) -> AbstractContextManager[None]:
         raise Died
 
     return once(owner, name, dies)
+
+
+def crossed_by(something: Callable[[], None], real: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``real`` with ``something`` happening before it and behind it."""
+
+    def step(*arguments: Any, **more: Any) -> Any:
+        something()
+        answer = real(*arguments, **more)
+        something()
+        return answer
+
+    return step
+
+
+def have_listed(pipeline: Pipeline, listed: Callable[..., Any]) -> None:
+    """Have ``listed`` answer ``ListExecutions``, which the local engine lacks, page by page."""
+    name, session = "ListExecutions", _session()
+    pages = session.get_paginator_model("stepfunctions").get_paginator(name)
+    model: Any = session.get_service_model("stepfunctions").operation_model(name)
+    paginators: dict[str, Any] = {"list_executions": Paginator(cast("Any", listed), pages, model)}
+    pipeline.patch.setattr(pipeline.states, "get_paginator", paginators.get, raising=False)
 
 
 class Pipeline:

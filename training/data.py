@@ -36,22 +36,6 @@ TYPE_OF_LABEL = {
 """CarsXE's word for each body that the labels name."""
 
 
-def box_iou(a: Sequence[float] | NDArray[np.floating], b: Sequence[float] | NDArray[np.floating]) -> float:
-    """Return the intersection over union of two boxes (xmin, ymin, xmax, ymax), 0..1."""
-    wide = min(a[2], b[2]) - max(a[0], b[0])
-    high = min(a[3], b[3]) - max(a[1], b[1])
-    if wide <= 0 or high <= 0:
-        return 0.0
-    both = wide * high
-    return float(both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both))
-
-
-def box_corners(box: Sequence[float] | NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return the corners (4 x 2) of ``box`` (xmin, ymin, xmax, ymax), clockwise from its top left."""
-    x0, y0, x1, y1 = (float(side) for side in box)
-    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
-
-
 def clockwise(corners: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return four corners, in any order, clockwise from the top left; tilted by less than 45 degrees."""
     x, y = (corners - corners.mean(axis=0)).T

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from carsight.detections import Detection, keep_best
 from carsight.detector import LINES, PLATES, Detector, DetectorTuning, net_input
+from carsight.geometry import iou
 from carsight.runtime import session
 from training.config import DetectorConfig, PlateDetectorConfig, VinDetectorConfig
-from training.data import VEHICLE_TYPES, Pixels, box_iou, read_image, read_labels
+from training.data import VEHICLE_TYPES, Pixels, read_image, read_labels
 from training.detector_loss import loss
 from training.loop import Figures, Task
 from training.model_files import METADATA, describe, finish
@@ -247,9 +248,9 @@ def figures(detector: Detector, scenes: list[Scene], empty: list[Scene]) -> dict
         plates = [d for d in detections if not d.is_vehicle]
         cars = [d for d in detections if d.is_vehicle]
         for box, quad, cornered in zip(scene.boxes, scene.quads, scene.cornered, strict=True):
-            best = max(plates, key=lambda d: box_iou(box, d.box), default=None)
+            best = max(plates, key=lambda d: iou(box, d.box), default=None)
             targets += 1
-            if best is None or box_iou(box, best.box) < 0.5:
+            if best is None or iou(box, best.box) < 0.5:
                 continue
             found += 1
             if cornered:
@@ -258,8 +259,8 @@ def figures(detector: Detector, scenes: list[Scene], empty: list[Scene]) -> dict
         for box, kind in zip(scene.vehicles, scene.types, strict=True):
             if kind < 0:
                 continue
-            car: Detection | None = max(cars, key=lambda d: box_iou(box, d.box), default=None)
-            hit = car is not None and box_iou(box, car.box) >= 0.5
+            car: Detection | None = max(cars, key=lambda d: iou(box, d.box), default=None)
+            hit = car is not None and iou(box, car.box) >= 0.5
             vehicles += 1
             seen += hit
             right += bool(hit and car is not None and car.vehicle_type == VEHICLE_TYPES[int(kind)])
@@ -299,8 +300,8 @@ def complete(label: dict[str, Any], found: list[Detection]) -> None:
     vehicles = [d for d in found if d.is_vehicle]
     taken: set[int] = set()
     for plate in label["plates"]:
-        best = max(targets, key=lambda d: box_iou(plate["box"], d.box), default=None)
-        if best is not None and box_iou(plate["box"], best.box) > 0.5 and best.score > _SURE:
+        best = max(targets, key=lambda d: iou(plate["box"], d.box), default=None)
+        if best is not None and iou(plate["box"], best.box) > 0.5 and best.score > _SURE:
             plate["corners_guess"] = _rounded(best.corners)
         carriers = [i for i, d in enumerate(vehicles) if _carries(d, plate["box"]) and d.score >= _SURE]
         if carriers:

@@ -27,6 +27,7 @@ import numpy as np
 
 from carsight.detections import Detection
 from carsight.detector import Detector
+from carsight.geometry import iou
 from carsight.photo import Photo, Pixels
 from carsight.runtime import MODELS
 from carsight.vin import rules
@@ -34,7 +35,7 @@ from carsight.vin.line_reader import Calibration
 from carsight.vin.ranking import Prior
 from carsight.vin.recognizer import VinRecognizer, VinTuning
 from training.calibration import platt
-from training.data import box_iou, read_image, read_labels, tiled
+from training.data import read_image, read_labels, tiled
 from training.model_files import describe
 from training.render_numbers import render_other
 from training.render_vins import KINDS, render_photo
@@ -85,7 +86,7 @@ def answers(
         if result.candidates:
             first = result.candidates[0]
             box = [first.box.xmin, first.box.ymin, first.box.xmax, first.box.ymax]
-            best = max((box_iou(box, v["box"]) for v in label["vins"] if v.get("box")), default=None)
+            best = max((iou(box, v["box"]) for v in label["vins"] if v.get("box")), default=None)
             row |= {"vin": first.vin, "confidence": first.confidence, "source": first.source, "iou": best}
             row["right"] = first.vin in truths
         rows.append(row)

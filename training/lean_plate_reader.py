@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from carsight import runtime
 from carsight.detector import Detector
-from carsight.geometry import sides
+from carsight.geometry import box_corners, sides
 from carsight.plate.reader import GROW, rectify
 from carsight.plate.recognizer import PlateTuning
 from training import lean, ppocr
 from training.camera import compressed
 from training.config import LeanPlateReaderConfig
-from training.data import Pixels, box_corners, read_image, read_photo_labels
+from training.data import Pixels, read_image, read_photo_labels
 from training.loop import Figures, averaged_weights, checkpoint_of
 from training.model_files import describe
 from training.plate_reader import (

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from carsight import ctc, runtime
-from carsight.geometry import straighten
+from carsight.pixels import straighten
 from carsight.plate.reader import GROW, HEIGHT, ONE_ROW, Calibration, PlateReader, rectify
 from carsight.plate.regions import agrees
 from training import designs, ppocr

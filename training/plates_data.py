@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data import Pixels, box_corners, clockwise, read_image, read_labels, read_photo_labels
+from carsight.geometry import box_corners
+from training.data import Pixels, clockwise, read_image, read_labels, read_photo_labels
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _UMLAUTS = str.maketrans("ÄÖÜ", "AOU")

@@ -18,13 +18,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from carsight.geometry import box_corners, iou
 from training.camera import spoil_frame
 from training.data import (
     TYPE_OF_LABEL,
     VEHICLE_TYPES,
     Pixels,
-    box_corners,
-    box_iou,
     clockwise,
     read_image,
     read_labels,
@@ -102,7 +101,7 @@ def plate_scenes(data: Path, split: str, only: str | None = None) -> list[Scene]
             if guess:
                 corners = clockwise(np.array(guess, np.float32))
                 round_corners = [*corners.min(axis=0), *corners.max(axis=0)]
-                known = box_iou(round_corners, box) > 0.45
+                known = iou(round_corners, box) > 0.45
                 quad = corners if known else quad
             quads.append(quad)
             cornered.append(known)
@@ -116,7 +115,7 @@ def plate_scenes(data: Path, split: str, only: str | None = None) -> list[Scene]
         unsure, unsure_vehicles = [], []
         for other in label["other_vehicles"]:
             box = other["box"]
-            if any(box_iou(box, known_box) > 0.6 for known_box in vehicles):
+            if any(iou(box, known_box) > 0.6 for known_box in vehicles):
                 continue
             if not any(_holds(box, target) for target in boxes):
                 unsure.append(box)

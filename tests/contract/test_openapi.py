@@ -17,7 +17,7 @@ from carsight_service.contract.api import IMAGE_FORMATS, IMAGE_LIMITS
 from carsight_service.contract.errors import ErrorOfApi, NotFound, ObjectGone, ServiceError
 from carsight_service.deployment import Deployment
 from carsight_service.http import account, openapi
-from carsight_service.http.request import FIELDS
+from carsight_service.http.request import FIELDS, MAX_FIELDS
 from carsight_service.http.routes import ROUTES
 from carsight_service.settings import Settings
 from tests.events import Invocation, event
@@ -99,6 +99,26 @@ def test_every_error_but_what_only_an_upload_can_meet_is_described() -> None:
     kinds = [*ServiceError.__subclasses__(), *ErrorOfApi.__subclasses__()]
     codes = {error.code for error in kinds if error is not ErrorOfApi}
     assert {code for code in codes if f'"{code}"' not in described} == {ObjectGone.code}
+
+
+def test_what_is_refused_on_every_path_is_described_on_each() -> None:
+    """Whoever checks answers against the description is not surprised by one."""
+    deployment = Deployment(Settings(table_name="carsight"))
+    too_many = "&".join(f"f{number}=1" for number in range(MAX_FIELDS + 1))
+    for path, operations in openapi.document()["paths"].items():
+        for method, operation in operations.items():
+            sent = event(method=method.upper(), path=path) | {"rawQueryString": too_many}
+            answer = account.AccountEndpoint(deployment).handle(sent, Invocation())
+            assert str(answer["statusCode"]) in operation["responses"], (method, path)
+            assert json.loads(answer["body"])["message"].startswith("A query or form takes at most"), path
+
+
+def test_what_a_list_alone_cannot_say_is_a_described_parameter() -> None:
+    """A CSV names neither the API nor regions for all of its rows."""
+    described = openapi.document()["paths"]["/v1/batches"]["post"]["parameters"]
+    assert {f"#/components/parameters/{name}" for name in ("api", "regions")} <= {
+        parameter["$ref"] for parameter in described
+    }
 
 
 @pytest.mark.parametrize("path", ["/platerecognition2", "/v1/usage/more", "/../openapi.json", "//docs"])

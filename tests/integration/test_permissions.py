@@ -27,7 +27,7 @@ from carsight_service.queue.results import BatchJobs
 from local.step_functions import MACHINE_ARN
 from local.template import read_template
 from tests.events import Invocation, event
-from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Pipeline, read_event
+from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Pipeline, have_listed, read_event
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -357,7 +357,7 @@ def test_uploads_and_batches(roles: Roles) -> None:
     roles.drain()
     assert call(account, None, f"/v1/batches/{said['id']}", "GET")[1]["state"] == "finished"
 
-    roles.patch.setattr(roles.states, "list_executions", lambda **_: {"executions": []}, raising=False)
+    have_listed(roles, lambda **_: {"executions": []})
     roles.states._functions["BatchesFunction"]({"sweep": True})
 
     deliverer = Deliverer(roles.of("WebhooksFunction"))

@@ -27,11 +27,12 @@ from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as some
 
-from carsight_service.aws import dynamo_client, s3_client, signed
+from carsight_service.aws import dynamo_client, failures, s3_client, signed
 from carsight_service.aws.clients import Clients
 from carsight_service.aws.dynamo_client import DynamoClient
+from carsight_service.aws.failures import AnswerLost, NotSent, Refused, failure
 from carsight_service.aws.s3_client import ObjectClient
-from carsight_service.aws.signed import AnswerLost, Credentials, NotSent, Refused, failure
+from carsight_service.aws.signed import Credentials
 from carsight_service.contract.api import Api
 from carsight_service.metering.keyring import Keyring
 from carsight_service.metering.meter_store import MeterStore
@@ -465,7 +466,7 @@ WANTED = {"Bucket": "photos", "Key": "a b.jpg"}
 
 @pytest.fixture
 def no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("carsight_service.aws.signed.time.sleep", lambda _: None)
+    monkeypatch.setattr("carsight_service.aws.failures.time.sleep", lambda _: None)
 
 
 def fault(status: int, code: str, *headers: str) -> bytes:
@@ -529,7 +530,7 @@ def test_a_fault_of_s3_is_tried_again(first: Answer, no_sleep: None) -> None:
     with server(first, first, first) as (url, got):
         with pytest.raises((Refused, AnswerLost, NotSent)):
             objects(url).get_object(**WANTED)
-        assert len(got) == signed.TRIES
+        assert len(got) == failures.TRIES
 
 
 @pytest.mark.parametrize("in_chunks", [False, True])

@@ -17,7 +17,8 @@ from botocore.httpsession import URLLib3Session
 
 from carsight_service.aws.clients import Clients
 from carsight_service.aws.dynamo_client import DynamoClient
-from carsight_service.aws.signed import AnswerLost, Host
+from carsight_service.aws.failures import AnswerLost
+from carsight_service.aws.signed import Host
 from carsight_service.contract.api import MAX_IMAGE_BYTES, Api
 from carsight_service.http.uploads import UploadRequest, offer
 from carsight_service.metering.meter_store import MeterStore

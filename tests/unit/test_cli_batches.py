@@ -215,6 +215,10 @@ def test_a_batch_that_fails_says_why_and_leaves_what_was_read(
     assert run("watch", ID, "--output", str(tmp_path)) == 1
     printed = capsys.readouterr()
     assert printed.err == "carsight: Row 81,233 holds no image.\n"
+    service.tell(f"GET /v1/batches/{ID}", ended(service, "failed"))
+    assert run("status", ID) == 1
+    again = f"the batch has failed: `carsight batch redrive {ID}` reads what is missing"
+    assert capsys.readouterr().err == f"carsight: {again}\n"
     assert (tmp_path / f"batch-{ID}.csv").read_text() == "the csv"
 
 

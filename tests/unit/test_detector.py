@@ -15,7 +15,7 @@ import pytest
 from carsight import runtime
 from carsight.detections import Detection, carrier, decode_targets, decode_vehicles, keep_best
 from carsight.detector import Detector, DetectorTuning, Fallback, net_input
-from carsight.geometry import turned_back
+from carsight.geometry import iou, turned_back
 
 
 def inverse_softplus(distance: float) -> float:
@@ -141,6 +141,22 @@ def test_what_lies_inside_a_plate_that_fills_the_photo_is_dropped() -> None:
     pixels = np.full((100, 300, 3), 255, np.uint8)
     (plate,) = detector(Sticker(score=0.65)).detect(pixels)
     assert plate.box == pytest.approx([0, 0, 300, 100], abs=6)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ((0, 0, 2, 2), (0, 0, 2, 2), 1.0),
+        ((0, 0, 2, 2), (1, 0, 3, 2), 1 / 3),
+        ((0, 0, 4, 4), (1, 1, 3, 3), 1 / 4),
+        ((0, 0, 2, 2), (2, 0, 4, 2), 0.0),
+        ((0, 0, 1, 1), (2, 2, 3, 3), 0.0),
+        ((1, 1, 1, 1), (1, 1, 1, 1), 0.0),
+    ],
+)
+def test_boxes_overlap_by_what_they_share(a: tuple[int, ...], b: tuple[int, ...], expected: float) -> None:
+    assert iou(a, b) == iou(b, a) == pytest.approx(expected)
+    assert iou(np.array(a, np.float32), b) == pytest.approx(expected)
 
 
 def test_the_second_look_takes_a_small_window() -> None:

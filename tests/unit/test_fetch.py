@@ -18,7 +18,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from carsight_service.aws import fetch as guard
-from carsight_service.aws.fetch import MAX_BYTES, fetch, is_public
+from carsight_service.aws.fetch import fetch, is_public
+from carsight_service.contract.api import MAX_IMAGE_BYTES
 from carsight_service.contract.errors import InvalidImage
 from tests.serving import in_background
 
@@ -47,7 +48,7 @@ class Site(BaseHTTPRequestHandler):
             case "/nowhere":
                 self._send(302, b"")
             case "/declared":
-                self._send(200, b"x" * (MAX_BYTES + 1))
+                self._send(200, b"x" * (MAX_IMAGE_BYTES + 1))
             case "/endless":
                 self._start(200)
                 with suppress(OSError):
@@ -397,7 +398,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
         OK + b"Content-Encoding: br\r\n\r\n" + PHOTO,
         OK + b"Content-Encoding: gzip\r\n\r\n" + PHOTO,
         OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(PHOTO)[:-4],
-        OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"x" * (MAX_BYTES + 1)),
+        OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"x" * (MAX_IMAGE_BYTES + 1)),
         b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\n\r\n",
         b"HTTP/1.1 302 Found\r\nLocation: http://a..b/\r\n\r\n",
         b"HTTP/1.1 302 Found\r\nLocation: http://" + b"a" * 70 + b".example/\r\n\r\n",
@@ -437,7 +438,7 @@ def test_what_arrives_is_counted_on_the_wire(
     site[1].raw, site[1].again = raw, again
     with pytest.raises(InvalidImage):
         fetch(f"{site[0]}/raw-endless", loopback=True)
-    assert sum(counted) < MAX_BYTES + 2 * 1024 * 1024
+    assert sum(counted) < MAX_IMAGE_BYTES + 2 * 1024 * 1024
 
 
 @pytest.mark.parametrize(

@@ -23,16 +23,8 @@ from PIL import Image, PngImagePlugin
 
 from carsight import formats
 from carsight.formats import FORMATS, sniff
-from carsight.photo import (
-    MAX_PIXELS,
-    ImageError,
-    Photo,
-    Pixels,
-    TooManyPixels,
-    decode,
-    halve_to_cover,
-    resized,
-)
+from carsight.photo import MAX_PIXELS, ImageError, Photo, Pixels, TooManyPixels, decode
+from carsight.pixels import halve_to_cover, resized
 from carsight.tiff import orientation
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -915,7 +907,7 @@ def test_resizing_as_other_processors_have_to_gives_the_same_bits(
         pixels = rng.integers(0, 256, (*shape, *channels), np.uint8)
         here = resized(pixels, width, height)
         with monkeypatch.context() as patch:
-            patch.setattr("carsight.photo._X86", False)
+            patch.setattr("carsight.pixels._X86", False)
             elsewhere = resized(pixels, width, height)
         assert elsewhere.flags.c_contiguous
         np.testing.assert_array_equal(elsewhere, here)

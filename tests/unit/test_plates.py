@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
 from carsight import runtime
-from carsight.detections import iou
 from carsight.detector import Detector, Findings
-from carsight.geometry import Box, turned_back
+from carsight.geometry import Box, iou, turned_back
 from carsight.photo import Photo, decode
 from carsight.plate.reader import TWO_ROWS, Candidate, PlateReader, ReaderTuning, Reading
 from carsight.plate.recognizer import PlateReading, PlateRecognizer, PlateTuning

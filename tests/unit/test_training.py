@@ -12,11 +12,12 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from carsight.geometry import straighten
+from carsight.geometry import box_corners
+from carsight.pixels import straighten
 from carsight.plate.vehicles import proportions
 from carsight.vin.rules import ALPHABET
 from training.camera import farther
-from training.data import VEHICLE_TYPES, bodies, box_corners
+from training.data import VEHICLE_TYPES, bodies
 from training.model_files import pack_stem
 from training.quantize import float_weights, quantize
 from training.render_numbers import code

@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from carsight import runtime
-from carsight.detections import Detection, box_corners
+from carsight.detections import Detection
+from carsight.geometry import box_corners
 from carsight.plate.vehicles import ClassifierTuning, VehicleClassifier, proportions
 
 TYPES = ("Sedan", "SUV")

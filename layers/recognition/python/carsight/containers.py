@@ -22,7 +22,8 @@ from PIL import Image
 
 from carsight import bounds, formats, heif
 from carsight.formats import Format, ImageError, TooManyPixels, check_size
-from carsight.geometry import Pixels, upright
+from carsight.geometry import Pixels
+from carsight.pixels import upright
 from carsight.tiff import orientation
 
 # Each text that a broken file makes Pillow warn with would be kept for good, and printed.

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from carsight.geometry import Floats, turned_back
+from carsight.geometry import Floats, box_corners, turned_back
 
 _STRIDES = (8, 16, 32)
 _VEHICLE_STRIDES = (16, 32)
@@ -49,11 +49,6 @@ class Detection:
         return replace(self, box=box, corners=turned_back(self.corners, quarters, width, height))
 
 
-def box_corners(box: Floats) -> Floats:
-    """Return the corners (4 x 2) of ``box`` (xmin, ymin, xmax, ymax), clockwise from its top left."""
-    return box[[[0, 1], [2, 1], [2, 3], [0, 3]]]
-
-
 def carrier(plate: Detection, vehicles: Sequence[Detection], quarters: int = 0) -> Detection | None:
     """Return the one of ``vehicles`` that carries ``plate``, or None.
 
@@ -82,22 +77,6 @@ def carrier(plate: Detection, vehicles: Sequence[Detection], quarters: int = 0) 
         if area < smallest:
             best, smallest = vehicle, area
     return best
-
-
-def lies_in(inner: Floats, outer: Floats) -> bool:
-    """Return whether most of the box ``inner`` lies in ``outer``."""
-    return _shared(inner, outer) > 0.5 * float((inner[2:] - inner[:2]).prod())
-
-
-def iou(a: Floats, b: Floats) -> float:
-    """Intersection over union of two boxes, 0..1."""
-    both = _shared(a, b)
-    return both / max(float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod()) - both, 1e-6)
-
-
-def _shared(a: Floats, b: Floats) -> float:
-    """Return the area that two boxes share."""
-    return float(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0).prod())
 
 
 def decode_targets(raw: Floats, size: tuple[int, int], threshold: float, shrink: float) -> list[Detection]:

@@ -16,18 +16,10 @@ import numpy as np
 import onnxruntime as ort
 
 from carsight import runtime
-from carsight.detections import (
-    Detection,
-    carrier,
-    decode_targets,
-    decode_vehicles,
-    iou,
-    keep_best,
-    lies_in,
-    sigmoid,
-)
-from carsight.geometry import GRAY, Floats, turned
-from carsight.photo import Pixels, halve_to_cover, resized
+from carsight.detections import Detection, carrier, decode_targets, decode_vehicles, keep_best, sigmoid
+from carsight.geometry import GRAY, Floats, iou, lies_in
+from carsight.photo import Pixels
+from carsight.pixels import halve_to_cover, resized, turned
 
 _CELL = 32
 """The net's input is padded to multiples of the coarsest grid's cell."""
@@ -217,21 +209,21 @@ class Detector:
             return Findings(in_photo[0], in_photo[1], seen.evidence)
         tuning = self._tuning
         least = tuning.faint_score if self.vehicle_types else tuning.proposal_score
-        first = self._see(_fit(pixels, tuning.side), least, self.vehicle_types)
+        first = self._run(_fit(pixels, tuning.side), least, self.vehicle_types)
         vehicles = [d for d in first.found if d.is_vehicle]
         targets = self._confirmed(pixels, self._proposals(pixels, first, vehicles), vehicles)
         for fallback in tuning.fallbacks:
             if targets and targets[0].score >= self.threshold:
                 break
             if first.evidence >= fallback.evidence and first.zoom * fallback.gain <= 1:
-                again = self._look(pixels, fallback.side)
-                targets = self._clear(pixels, again.targets) or targets
-        if not targets and (borders := self._beside_strip(pixels)):
-            again = self._see(_fit_within(pixels, tuning.side, borders), tuning.proposal_score)
-            targets = self._clear(pixels, again.targets)
+                again = self._run_on_whole(pixels, fallback.side)
+                targets = self._clearly_confirmed(pixels, again.targets) or targets
+        if not targets and (borders := self._strip_borders(pixels)):
+            again = self._run(_fit_within(pixels, tuning.side, borders), tuning.proposal_score)
+            targets = self._clearly_confirmed(pixels, again.targets)
         return Findings(tuple(targets), tuple(vehicles), first.evidence)
 
-    def _beside_strip(self, pixels: Pixels) -> tuple[int, int, int, int] | None:
+    def _strip_borders(self, pixels: Pixels) -> tuple[int, int, int, int] | None:
         """Return the gray borders for a very narrow photo, as ``_fit_within`` takes them; None for others."""
         height, width = pixels.shape[:2]
         if self._tuning.strip is None or max(height, width) < self._tuning.strip * min(height, width):
@@ -245,25 +237,25 @@ class Detector:
         fitted = _fit(pixels, tuning.turned.side, tuning.turned.margin)
         scores: dict[int, float] = {}
         for quarters in (1, 2, 3):
-            seen = self._see(_turned_fit(fitted, quarters, pixels.shape), tuning.turn_evidence)
+            seen = self._run(_turned_fit(fitted, quarters, pixels.shape), tuning.turn_evidence)
             if seen.targets:
                 upright = turned(pixels, quarters)
-                confirmed = (self._refine(upright, proposal) for proposal in seen.targets[:2])
+                confirmed = (self._second_look(upright, proposal) for proposal in seen.targets[:2])
                 scores[quarters] = max((target.score for target in confirmed if target), default=0.0)
         likely = [quarters for quarters, score in scores.items() if score >= self.threshold]
         return sorted(likely, key=lambda quarters: -scores[quarters])
 
-    def _proposals(self, pixels: Pixels, first: _Seen, vehicles: Sequence[Detection]) -> list[_Proposal]:
+    def _proposals(self, pixels: Pixels, first: _Run, vehicles: Sequence[Detection]) -> list[_Proposal]:
         """Return possible targets of the ``first`` run, and of the close-up run where it helps."""
         tuning = self._tuning
         proposals = [each for each in first.targets if each.target.score >= tuning.proposal_score]
-        proposals += self._faint(first, vehicles)
+        proposals += self._faint_on_largest(first, vehicles)
         best = proposals[0].target if proposals else None
         if best and best.score >= tuning.sure and carrier(best, vehicles):
             return proposals
         if tuning.close_up is None:
             return proposals
-        wider = self._look(pixels, tuning.close_up.side, tuning.close_up.margin).targets
+        wider = self._run_on_whole(pixels, tuning.close_up.side, tuning.close_up.margin).targets
         size = np.array(pixels.shape[1::-1], np.float32)
         for proposal in wider:
             box = proposal.target.box
@@ -275,7 +267,7 @@ class Detector:
                 return [filling, *others]
         return proposals
 
-    def _faint(self, first: _Seen, vehicles: Sequence[Detection]) -> list[_Proposal]:
+    def _faint_on_largest(self, first: _Run, vehicles: Sequence[Detection]) -> list[_Proposal]:
         """Return what the ``first`` run hardly saw on the largest vehicle, if it saw nothing better there."""
         if not vehicles:
             return []
@@ -294,7 +286,7 @@ class Detector:
         kept: set[int] = set()
         for proposal in proposals[: self._tuning.second_looks]:
             carried = carrier(proposal.target, vehicles) is not None
-            target = self._refine(pixels, proposal, carried)
+            target = self._second_look(pixels, proposal, carried)
             if target and target.score >= self._least:
                 if proposal.settled:
                     kept.add(len(confirmed))
@@ -305,12 +297,12 @@ class Detector:
         kept.update(keep_best(np.stack([d.box for d in confirmed]), scores, 0.4))
         return sorted((confirmed[i] for i in kept), key=lambda target: -target.score)
 
-    def _clear(self, pixels: Pixels, proposals: Sequence[_Proposal]) -> list[Detection]:
+    def _clearly_confirmed(self, pixels: Pixels, proposals: Sequence[_Proposal]) -> list[Detection]:
         """Return those of ``proposals`` that are confirmed and score ``fallback_score``."""
         confirmed = self._confirmed(pixels, proposals)
         return [each for each in confirmed if each.score >= self._tuning.fallback_score]
 
-    def _refine(self, pixels: Pixels, proposal: _Proposal, carried: bool = False) -> Detection | None:
+    def _second_look(self, pixels: Pixels, proposal: _Proposal, carried: bool = False) -> Detection | None:
         """Return a target as a second look sees it, with the mean of both scores; None if it is rejected.
 
         One that is sure, for which it has to be ``carried`` by a vehicle, is returned as it is.
@@ -321,53 +313,46 @@ class Detector:
         height, width = pixels.shape[:2]
         left, top, right, bottom = first.box.tolist()
         longer = max(right - left, bottom - top)
-        cut = min(left, top, width - right, height - bottom) < self._tuning.edge * longer
-        known = carried and not cut and longer * proposal.zoom <= self._tuning.sure_side
+        at_edge = min(left, top, width - right, height - bottom) < self._tuning.edge * longer
+        known = carried and not at_edge and longer * proposal.zoom <= self._tuning.sure_side
         if known and first.score >= self._tuning.sure:
             return first
-        # A window in which the target is as wide, or as high, as the net sees best.
+        # In this window the target is as long as the net sees best.
         look = self._tuning.second_look
-        low_x, high_x = _window(left, right, longer * look.window)
-        low_y, high_y = _window(top, bottom, longer * look.window)
-        x0, y0 = min(max(low_x, 0), width - 1), min(max(low_y, 0), height - 1)
-        x1, y1 = min(max(high_x, x0 + 1), width), min(max(high_y, y0 + 1), height)
-        beyond = (0, 0, 0, 0)
-        if cut:
-            beyond = max(-low_x, 0), max(-low_y, 0), max(high_x - width, 0), max(high_y - height, 0)
-        area = (x1 - x0 + beyond[0] + beyond[2]) * (y1 - y0 + beyond[1] + beyond[3])
-        side = round(look.target_side / longer * math.sqrt(area))
-        seen = self._see(_fit_within(pixels[y0:y1, x0:x1], side, beyond), self._tuning.proposal_score)
-        offset = np.array([x0, y0], np.float32)
-        for second in (each.target.moved(1.0, offset) for each in seen.targets):
+        window = _window_around(first.box, longer * look.window, pixels, beyond=at_edge)
+        side = round(look.target_side / longer * math.sqrt(window.area))
+        fitted = _fit_within(window.part, side, window.borders)
+        seen = self._run(fitted, self._tuning.proposal_score)
+        for second in (each.target.moved(1.0, window.origin) for each in seen.targets):
             if iou(first.box, second.box) > 0.3:
                 score = (first.score + second.score) / 2
                 return Detection(score, second.box, second.corners, second.two_rows)
         return None
 
-    def _look(self, pixels: Pixels, side: int, margin: float = 0.0) -> _Seen:
-        return self._see(_fit(pixels, side, margin), self._tuning.proposal_score)
+    def _run_on_whole(self, pixels: Pixels, side: int, margin: float = 0.0) -> _Run:
+        return self._run(_fit(pixels, side, margin), self._tuning.proposal_score)
 
-    def _see(self, fitted: _Fitted, least: float, vehicle_types: Sequence[str] = ()) -> _Seen:
+    def _run(self, fitted: _Fitted, least: float, vehicle_types: Sequence[str] = ()) -> _Run:
         """Run the net, and return the targets that score ``least``, in pixels of the photo that was fitted.
 
         With ``vehicle_types`` also the vehicles that score ``threshold``.
         """
         canvas = _to_cells(fitted.canvas)
-        outputs = self._run(canvas)
+        outputs = self._infer(canvas)
         size = (canvas.shape[0], canvas.shape[1])
         found = decode_targets(outputs[0], size, least, self._tuning.box_shrink)
         if vehicle_types:
             found += decode_vehicles(outputs[1], size, self.threshold, vehicle_types)
         back, offset = np.reciprocal(fitted.zoom), -fitted.offset / fitted.zoom
         placed = [each.moved(back, offset) for each in found]
-        return _Seen(placed, float(sigmoid(outputs[0][0].max())), float(fitted.zoom.max()))
+        return _Run(placed, float(sigmoid(outputs[0][0].max())), float(fitted.zoom.max()))
 
-    def _run(self, canvas: Pixels) -> list[Floats]:
+    def _infer(self, canvas: Pixels) -> list[Floats]:
         return [np.asarray(output)[0] for output in self._session.run(None, {"image": self._input([canvas])})]
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _Run:
     """The result of one run: the best score of any target cell, and the net's pixels per photo pixel."""
 
     found: list[Detection]
@@ -442,8 +427,41 @@ def net_input(pixels: Pixels, side: int) -> Floats:
     return runtime.floats([_to_cells(_fit(pixels, side).canvas)])
 
 
-def _window(low: float, high: float, size: float) -> tuple[int, int]:
-    """Return where a window begins and ends that is ``size`` long, and longer than ``low`` to ``high``."""
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """A ``part`` of a photo that begins at ``origin`` (x, y), and the gray ``borders`` laid round it."""
+
+    part: Pixels
+    origin: Floats
+    borders: tuple[int, int, int, int]
+
+    @property
+    def area(self) -> int:
+        """Its pixels and those of its borders."""
+        left, top, right, bottom = self.borders
+        height, width = self.part.shape[:2]
+        return int((width + left + right) * (height + top + bottom))
+
+
+def _window_around(box: Floats, size: float, pixels: Pixels, *, beyond: bool) -> _Window:
+    """Return the window of ``size`` pixels a side round ``box``; larger where the box nearly fills that.
+
+    What lies outside of the photo is gray if ``beyond``, and left out otherwise.
+    """
+    height, width = pixels.shape[:2]
+    left, top, right, bottom = box.tolist()
+    low_x, high_x = _span(left, right, size)
+    low_y, high_y = _span(top, bottom, size)
+    x0, y0 = min(max(low_x, 0), width - 1), min(max(low_y, 0), height - 1)
+    x1, y1 = min(max(high_x, x0 + 1), width), min(max(high_y, y0 + 1), height)
+    borders = (0, 0, 0, 0)
+    if beyond:
+        borders = max(-low_x, 0), max(-low_y, 0), max(high_x - width, 0), max(high_y - height, 0)
+    return _Window(pixels[y0:y1, x0:x1], np.array([x0, y0], np.float32), borders)
+
+
+def _span(low: float, high: float, size: float) -> tuple[int, int]:
+    """Return where a span begins and ends that is ``size`` long, and longer than ``low`` to ``high``."""
     middle, reach = (low + high) / 2, max((high - low) * 1.1, size / 2)
     return math.floor(middle - reach), math.ceil(middle + reach)
 

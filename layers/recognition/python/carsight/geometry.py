@@ -1,4 +1,4 @@
-"""Boxes and quadrilaterals in pixels of the upright photo, what lies within them, and which way is up.
+"""Boxes and quadrilaterals in pixels of the upright photo.
 
 Boxes and single quadrilaterals are computed with as plain numbers, here and elsewhere: numpy takes five
 times as long for so few.
@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,16 +54,6 @@ def _within(place: int, size: int) -> int:
     return min(max(place, 0), size)
 
 
-def turned(pixels: Pixels, quarters: int) -> Pixels:
-    """Return ``pixels`` turned counterclockwise by ``quarters`` of a turn."""
-    code = _TURNS.get(quarters % 4)
-    return pixels if code is None else np.asarray(cv2.rotate(pixels, code), np.uint8)
-
-
-_TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
-"""OpenCV's constants for quarter turns counterclockwise; numpy's turn takes 3 to 40 times as long."""
-
-
 def turned_back(points: NDArray[np.floating], quarters: int, width: int, height: int) -> NDArray[np.float32]:
     """Return ``points`` (N x 2) of a photo that was ``turned`` where they lie in it, width x height."""
     x, y = points[:, 0], points[:, 1]
@@ -78,67 +67,28 @@ def sides(corners: NDArray[np.float32]) -> tuple[float, float]:
     return (math.dist(a, b) + math.dist(d, c)) / 2, (math.dist(a, d) + math.dist(b, c)) / 2
 
 
-def straighten(
-    pixels: Pixels,
-    corners: NDArray[np.floating],
-    width: int,
-    height: int,
-    grow: float,
-    *,
-    sharp: bool = False,
-) -> Pixels:
-    """Return what lies within ``corners``, grown by the share ``grow``, warped to ``height`` x ``width``.
-
-    Pixels are interpolated linearly, if ``sharp`` between those that are ``doubled`` before.
-    """
-    center = corners.mean(axis=0)
-    grown = (center + (corners - center) * (1 + grow)).astype(np.float32)
-    part, origin = surroundings(pixels, grown, 2)
-    grown -= origin
-    # Shrinking by the warp alone would alias thin strokes, so large plates are halved until they are near
-    # its size.
-    while min(part.shape[:2]) > 1 and sides(grown)[0] > 2 * width and sides(grown)[1] > 2 * height:
-        scale = np.array((part.shape[1] // 2 / part.shape[1], part.shape[0] // 2 / part.shape[0]), np.float32)
-        part = np.asarray(
-            cv2.resize(part, (part.shape[1] // 2, part.shape[0] // 2), interpolation=cv2.INTER_AREA), np.uint8
-        )
-        grown *= scale
-    if sharp:
-        part, grown = doubled(part, grown)
-    target = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
-    matrix = cv2.getPerspectiveTransform(grown, target)
-    warped = cv2.warpPerspective(
-        part, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    return np.asarray(warped, dtype=np.uint8)
+def box_corners(box: Sequence[float] | Floats) -> Floats:
+    """Return the corners (4 x 2) of ``box`` (xmin, ymin, xmax, ymax), clockwise from its top left."""
+    x0, y0, x1, y1 = (float(side) for side in box)
+    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
 
 
-def surroundings(pixels: Pixels, points: NDArray[np.floating], margin: int) -> tuple[Pixels, Floats]:
-    """Return the part of ``pixels`` that holds ``points`` (N x 2) and ``margin`` round them; where it begins.
-
-    Where all of that lies outside, the part is the last pixel.
-    """
-    x, y = points.T.tolist()
-    x0, y0 = max(math.floor(min(x)) - margin, 0), max(math.floor(min(y)) - margin, 0)
-    x1, y1 = math.ceil(max(x)) + margin + 1, math.ceil(max(y)) + margin + 1
-    part = pixels[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
-    return part if part.size else pixels[-1:, -1:], np.array((x0, y0), np.float32)
+def iou(a: Sequence[float] | Floats, b: Sequence[float] | Floats) -> float:
+    """Return the intersection over union of two boxes (xmin, ymin, xmax, ymax), 0..1."""
+    both = _shared(a, b)
+    return both / (_area(a) + _area(b) - both) if both else 0.0
 
 
-def doubled(pixels: Pixels, points: Floats) -> tuple[Pixels, Floats]:
-    """Return ``pixels`` twice as large, by Lanczos' filter, and where ``points`` (N x 2) lie there.
-
-    It blurs less what is enlarged. OpenCV's cubic warp does as well, and is not equal to the bit on every
-    processor.
-    """
-    larger = cv2.resize(pixels, None, fx=2, fy=2, interpolation=cv2.INTER_LANCZOS4)
-    return np.asarray(larger, np.uint8), (points + np.float32(0.5)) * np.float32(2) - np.float32(0.5)
+def lies_in(inner: Sequence[float] | Floats, outer: Sequence[float] | Floats) -> bool:
+    """Return whether most of the box ``inner`` lies in ``outer``."""
+    return _shared(inner, outer) > 0.5 * _area(inner)
 
 
-def upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Turn and mirror ``pixels`` from EXIF's ``orientation`` (1..8) to the way they are to be seen."""
-    if orientation > 4:
-        pixels = np.asarray(cv2.transpose(pixels), np.uint8)
-    # Horizontally, vertically, both; after the transposition where there is one.
-    flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
-    return pixels if flip is None else np.asarray(cv2.flip(pixels, flip), np.uint8)
+def _shared(a: Sequence[float] | Floats, b: Sequence[float] | Floats) -> float:
+    """Return the area that two boxes share."""
+    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return float(max(wide, 0)) * float(max(high, 0))
+
+
+def _area(box: Sequence[float] | Floats) -> float:
+    return float(box[2] - box[0]) * float(box[3] - box[1])

@@ -9,18 +9,16 @@ to find things, and ``Photo.full`` decodes the rest where something small was fo
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from carsight.formats import JPEG, MAX_PIXELS, TIFF, Format, ImageError, TooManyPixels, check_size, sniff
-from carsight.geometry import Pixels, upright
+from carsight.geometry import Pixels
 from carsight.jpeg import Jpeg
+from carsight.pixels import halve_to_cover, upright
 
 __all__ = [
     "MAX_PIXELS",
@@ -30,9 +28,7 @@ __all__ = [
     "Pixels",
     "TooManyPixels",
     "decode",
-    "halve_to_cover",
     "open_photo",
-    "resized",
 ]
 
 MAX_FILE_BYTES = 256_000_000
@@ -41,7 +37,6 @@ _WORKING_SIDE = 1600
 """A photo is first decoded at the smallest size whose longer side is still at least this many pixels."""
 _HELD_BYTES = 200_000_000
 """What decoding may hold at a time, where there is a choice."""
-_X86 = platform.machine() in {"x86_64", "AMD64"}
 
 
 @dataclass(slots=True)
@@ -120,19 +115,19 @@ def decode(data: bytes) -> Photo:
         ImageError: not such a file, damaged, cut short, or over a bound of ``formats``.
     """
     kind = sniff(data)
-    file = Jpeg(data) if kind is JPEG else _inside(data) if kind is TIFF else None
-    return _other(kind, data) if file is None else _jpeg(file)
+    file = Jpeg(data) if kind is JPEG else _embedded_jpeg(data) if kind is TIFF else None
+    return _decode_other(kind, data) if file is None else _decode_jpeg(file)
 
 
-def _inside(data: bytes) -> Jpeg | None:
+def _embedded_jpeg(data: bytes) -> Jpeg | None:
     """Return the JPEG that is read of a camera's raw file; None of any other TIFF."""
     from carsight import raw
 
     return raw.jpeg(data)
 
 
-def _jpeg(file: Jpeg) -> Photo:
-    width, height = _turned(file.width, file.height, file.orientation)
+def _decode_jpeg(file: Jpeg) -> Photo:
+    width, height = _upright_size(file.width, file.height, file.orientation)
 
     def at(factor: int, finer: Callable[[], Photo] | None = None) -> Photo:
         return Photo(width, height, upright(file.decode(factor), file.orientation), 1 / factor, finer)
@@ -145,7 +140,7 @@ def _jpeg(file: Jpeg) -> Photo:
     return at(working, (lambda: at(fine)) if fine < working else None)
 
 
-def _other(kind: Format, data: bytes) -> Photo:
+def _decode_other(kind: Format, data: bytes) -> Photo:
     from carsight import containers
 
     picture = containers.read(kind, data)
@@ -166,44 +161,5 @@ def _reduction(width: int, height: int) -> int:
     return factor
 
 
-def _turned(width: int, height: int, orientation: int) -> tuple[int, int]:
+def _upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
     return (height, width) if orientation > 4 else (width, height)
-
-
-def percentile(values: NDArray[np.generic], share: float) -> float:
-    """Return which of ``values`` has ``share`` (0..1) of them below it.
-
-    ``np.percentile`` and ``np.median`` import masked arrays, for which a cold start would wait, and which the
-    images do not hold.
-    """
-    ordered = np.sort(values, axis=None, kind="stable")  # of bytes a radix sort, in a twentieth of the time
-    return float(ordered[round(share * (len(ordered) - 1))])
-
-
-def halve_to_cover(pixels: Pixels, width: int, height: int) -> Pixels:
-    """Average ``pixels`` two by two for as long as at least ``width`` x ``height`` of them are left.
-
-    OpenCV does that several times faster than area resampling by a fractional factor, so the nets' inputs,
-    cut from large photos, begin here. A last row or column that has no partner falls away.
-    """
-    while pixels.shape[1] >= 2 * width and pixels.shape[0] >= 2 * height:
-        rows, columns = pixels.shape[0] // 2, pixels.shape[1] // 2
-        even = pixels[: rows * 2, : columns * 2]
-        pixels = np.asarray(cv2.resize(even, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
-    return pixels
-
-
-def resized(pixels: Pixels, width: int, height: int) -> Pixels:
-    """Resize ``pixels``, of one channel or three, linearly, to the same bits on every processor.
-
-    On arm64 OpenCV leaves up to four channels to a library of its own, which rounds a fifth of the values
-    otherwise. More than four it computes alike everywhere.
-    """
-    size = width, height
-    if _X86:
-        return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-    if pixels.ndim == 2:
-        many = cv2.resize(np.stack([pixels] * 5, axis=2), size, interpolation=cv2.INTER_LINEAR)
-        return np.ascontiguousarray(many[..., 0], np.uint8)
-    twice = cv2.resize(np.concatenate([pixels] * 2, axis=2), size, interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(twice[..., :3], np.uint8)

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from carsight_service.aws.dynamo import attribute_names, expiry, item_of, value_of
-from carsight_service.aws.signed import failure
+from carsight_service.aws.failures import failure
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import IdempotencyKeyReused, StoreUnavailable
 
@@ -157,36 +158,35 @@ class Batches:
 
     def add(self, batch: Batch, read: int, failed: int) -> None:
         """Add a child's numbers, for whoever watches: the result has the exact ones."""
-        self._update(batch, "ADD #read :read, #failed :failed", read=read, failed=failed)
+        with suppress(Refused):
+            self._update(batch, "ADD #read :read, #failed :failed", read=read, failed=failed)
 
-    def end(self, batch: Batch, **fields: Any) -> Batch | None:
-        """Note how a batch has ended; None as for ``change``."""
+    def end(self, batch: Batch, **fields: Any) -> Batch:
+        """Note how a batch has ended, as ``change`` does."""
         return self.change(batch, finished=self._clock().isoformat(timespec="seconds"), **fields)
 
-    def change(self, batch: Batch, **fields: Any) -> Batch | None:
-        """Set ``fields``, and return the batch as it is then; None where it was changed since it was read."""
-        fields["version"] = batch.version + 1
-        sets = ", ".join(f"#{name} = :{name}" for name in fields)
-        return replace(batch, **fields) if self._update(batch, f"SET {sets}", **fields) else None
+    def change(self, batch: Batch, **fields: Any) -> Batch:
+        """Set ``fields``, and return the batch as it is then.
 
-    def _update(self, batch: Batch, expression: str, **values: Any) -> bool:
-        """Return False where the batch has been changed since it was read: nothing is written then."""
+        Raises ``Refused`` where it has been changed since it was read: nothing is written then.
+        """
+        fields["version"] = batch.version + 1
+        self._update(batch, "SET " + ", ".join(f"#{name} = :{name}" for name in fields), **fields)
+        return replace(batch, **fields)
+
+    def _update(self, batch: Batch, expression: str, **values: Any) -> None:
         known = {f":{name}": value for name, value in values.items()} | {":known": batch.version}
         # An update of the service may find batches that run and have no version yet.
         is_same = "#version = :known OR (attribute_exists(pk) AND attribute_not_exists(#version))"
-        try:
-            ask(
-                self._client.update_item,
-                TableName=self._table,
-                Key=_key(batch.id),
-                UpdateExpression=expression,
-                ConditionExpression=is_same,
-                ExpressionAttributeNames=attribute_names(*{*values, "version"}),
-                ExpressionAttributeValues=item_of(**known),
-            )
-        except Refused:
-            return False
-        return True
+        ask(
+            self._client.update_item,
+            TableName=self._table,
+            Key=_key(batch.id),
+            UpdateExpression=expression,
+            ConditionExpression=is_same,
+            ExpressionAttributeNames=attribute_names(*{*values, "version"}),
+            ExpressionAttributeValues=item_of(**known),
+        )
 
 
 class Refused(Exception):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from carsight_service.aws.signed import failure
+from carsight_service.aws.failures import failure
 from carsight_service.aws.storage import Storage
 from carsight_service.contract.api import MAX_IMAGE_BYTES
 from carsight_service.contract.errors import ImageTooLarge, InvalidImage, ObjectGone, StoreUnavailable

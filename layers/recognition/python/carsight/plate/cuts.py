@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from carsight.detections import Detection, box_corners
-from carsight.geometry import Floats, Pixels, sides, straighten
+from carsight.detections import Detection
+from carsight.geometry import Floats, Pixels, box_corners, sides
 from carsight.photo import Photo
+from carsight.pixels import straighten
 from carsight.plate.reader import (
     GROW,
     HEIGHT,

@@ -12,8 +12,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from carsight import ctc, runtime
-from carsight.geometry import Pixels, straighten
-from carsight.photo import resized
+from carsight.geometry import Pixels
+from carsight.pixels import resized, straighten
 from carsight.plate.regions import agrees, plausibilities, words
 
 HEIGHT = 48

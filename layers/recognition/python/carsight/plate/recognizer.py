@@ -18,10 +18,11 @@ import numpy as np
 
 from carsight import runtime
 from carsight.ctc import softmax
-from carsight.detections import Detection, box_corners, carrier
+from carsight.detections import Detection, carrier
 from carsight.detector import Detector, Findings
-from carsight.geometry import Box, Floats, Polygon, polygon
-from carsight.photo import Photo, PhotoSource, Pixels, halve_to_cover, open_photo, percentile
+from carsight.geometry import Box, Floats, Polygon, box_corners, polygon
+from carsight.photo import Photo, PhotoSource, Pixels, open_photo
+from carsight.pixels import halve_to_cover, percentile
 from carsight.plate.cuts import CutReader, plate_height
 from carsight.plate.reader import HEIGHT, ONE_ROW, Candidate, PlateReader, Reading
 from carsight.plate.regions import agrees, plausibilities, rules

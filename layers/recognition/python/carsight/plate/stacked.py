@@ -11,7 +11,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from carsight.photo import Pixels, percentile, resized
+from carsight.photo import Pixels
+from carsight.pixels import percentile, resized
 
 WIDTH, HEIGHT = 480, 144
 """Size of the rectified plate that ``spread`` takes, pixels."""

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from carsight import runtime
 from carsight.detections import Detection
-from carsight.geometry import turned
-from carsight.photo import Pixels, halve_to_cover, resized
+from carsight.photo import Pixels
+from carsight.pixels import halve_to_cover, resized, turned
 
 SIDE = 128
 """Side of the square input, pixels."""

@@ -15,7 +15,8 @@ import numpy as np
 import zxingcpp
 
 from carsight.geometry import Floats
-from carsight.photo import Pixels, halve_to_cover
+from carsight.photo import Pixels
+from carsight.pixels import halve_to_cover
 from carsight.vin.payloads import Place, find_vins
 from carsight.vin.views import View, components
 

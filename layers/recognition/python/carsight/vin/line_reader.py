@@ -18,8 +18,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from carsight import ctc, runtime
-from carsight.geometry import Floats, doubled, straighten, surroundings
+from carsight.geometry import Floats
 from carsight.photo import Pixels
+from carsight.pixels import doubled, straighten, surroundings
 from carsight.vin.rules import ALPHABET, LENGTH
 
 Doubles = NDArray[np.float64]

@@ -17,8 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from carsight.geometry import Floats, straighten
-from carsight.photo import Pixels, percentile, resized
+from carsight.geometry import Floats
+from carsight.photo import Pixels
+from carsight.pixels import percentile, resized, straighten
 from carsight.vin.line_reader import HEIGHT, WIDTH
 from carsight.vin.rules import LENGTH
 from carsight.vin.views import View, components

@@ -13,8 +13,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from carsight_service.aws.dynamo_client import CONNECT_SECONDS, READ_SECONDS, DynamoClient
+from carsight_service.aws.failures import TRIES
 from carsight_service.aws.s3_client import ObjectClient
-from carsight_service.aws.signed import TRIES
 from carsight_service.contract.api import MAX_IMAGE_BYTES
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from carsight_service.aws.signed import AnswerLost, Host, Refused, Service, repeated
+from carsight_service.aws.failures import AnswerLost, Refused, repeated
+from carsight_service.aws.signed import Host, Service
 
 CONNECT_SECONDS = 1.0
 READ_SECONDS = 5.0

@@ -23,12 +23,11 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
+from carsight_service.contract.api import MAX_IMAGE_BYTES, MAX_URL_CHARACTERS
 from carsight_service.contract.errors import InvalidImage
 from carsight_service.deadline import OutOfTime, Result, within
 
-MAX_URL_CHARACTERS = 2048
-MAX_BYTES = 10 * 1024 * 1024
-_MAX_WIRE_BYTES = MAX_BYTES + 1024 * 1024
+_MAX_WIRE_BYTES = MAX_IMAGE_BYTES + 1024 * 1024
 """Of one fetch with its redirects: a photo, its framing and the headers."""
 _MAX_LINES = 20_000
 """Of one fetch: of headers and framing. ``http.client`` takes 4 microseconds a line, and a photo of 10 MB in
@@ -348,10 +347,10 @@ def _decoded(body: bytes, coding: str) -> bytes:
         raise InvalidImage("content coding")
     unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # tells gzip and zlib apart by itself
     try:
-        plain = unpacker.decompress(body, MAX_BYTES + 1)
+        plain = unpacker.decompress(body, MAX_IMAGE_BYTES + 1)
     except zlib.error as error:
         raise InvalidImage("malformed content coding") from error
-    if len(plain) > MAX_BYTES:
+    if len(plain) > MAX_IMAGE_BYTES:
         raise InvalidImage("more than 10 MB")
     if not unpacker.eof:
         raise InvalidImage("cut short")
@@ -365,7 +364,7 @@ def _body(response: HTTPResponse) -> bytes:
     body = bytearray()
     while chunk := response.read(_CHUNK_BYTES):
         body += chunk
-        if len(body) > MAX_BYTES:
+        if len(body) > MAX_IMAGE_BYTES:
             raise InvalidImage("more than 10 MB")
     if response.length:
         raise InvalidImage("cut short")

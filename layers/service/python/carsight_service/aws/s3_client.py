@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from carsight_service.aws.signed import Answer, Host, Refused, Service, repeated
+from carsight_service.aws.failures import Refused, repeated
+from carsight_service.aws.signed import Host, Response, Service
 
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 10.0
@@ -36,7 +37,7 @@ _ELSEWHERE = {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalf
 class ObjectClient:
     """Objects in S3, safe to share between threads; ``others`` returns botocore's client if it is needed.
 
-    Raises ``Refused``, ``NotSent`` or ``AnswerLost`` and botocore's errors, as ``signed.failure`` takes them.
+    Raises ``Refused``, ``NotSent`` or ``AnswerLost`` and botocore's errors, as ``failure`` takes them.
     """
 
     def __init__(self, service: Service, most: int, others: Callable[[], Any]) -> None:
@@ -96,11 +97,11 @@ class ObjectClient:
     def _is_ours(self, bucket: str) -> bool:
         return _PLAIN_BUCKET.fullmatch(bucket) is not None and bucket not in self._elsewhere
 
-    def _exchange(self, method: str, wanted: Mapping[str, Any], body: bytes = b"") -> Answer:
+    def _exchange(self, method: str, wanted: Mapping[str, Any], body: bytes = b"") -> Response:
         payload = hashlib.sha256(body).hexdigest() if body else _NO_BODY
         host, target, headers = self._request(wanted["Bucket"], wanted, payload)
 
-        def exchange() -> Answer:
+        def exchange() -> Response:
             moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
             signed = self._service.signed(method, target, headers, payload, moment)
             answer = host.exchange(method, target, signed, body, most=self._most)

@@ -13,20 +13,19 @@ import hashlib
 import hmac
 import io
 import os
-import random
 import re
 import select
 import socket
 import ssl
-import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from http.client import HTTPConnection, HTTPSConnection
-from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+from carsight_service.aws.failures import AnswerLost, NotSent
 
 _ORDINARY_REGION = re.compile(r"(af|ap|ca|eu|il|me|mx|sa|us|us-gov)-[a-z]+-\d+")
 """Regions whose addresses end in amazonaws.com."""
@@ -44,93 +43,6 @@ _FOR_BOTOCORE = (
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
 _LINE_BYTES = 65_536
-
-Answered = TypeVar("Answered")
-
-
-class Refused(Exception):
-    """The service answered with an error ``code``; ``item`` is the one that failed a condition."""
-
-    def __init__(self, code: str, status: int, item: dict[str, Any] | None = None) -> None:
-        super().__init__(code)
-        self.code = code
-        self.status = status
-        self.item = item
-
-
-class NotSent(Exception):
-    """The request did not reach the service."""
-
-
-class AnswerLost(Exception):
-    """The request may have reached the service and been carried out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """What a failed call tells."""
-
-    code: str
-    item: dict[str, Any] | None = None
-    is_sent: bool = True
-    """Whether the request may have reached the service."""
-    is_answered: bool = True
-    """Whether the service has said that it was not carried out."""
-
-
-THROTTLED = {
-    "ConditionalRequestConflict",
-    "ProvisionedThroughputExceededException",
-    "RequestLimitExceeded",
-    "ThrottlingException",
-    "TransactionConflictException",
-    "TransactionInProgressException",
-}
-"""Errors by which DynamoDB or S3 says that it has *not* written, and may be asked again."""
-
-TRIES = 3
-"""Attempts in all at a call that may be repeated."""
-
-
-def repeated(call: Callable[[], Answered], tries: int = TRIES) -> Answered:
-    """Return ``call()``, repeated if the service is unreachable, faulty, throttled or busy with the same."""
-    for attempt in range(tries - 1):
-        try:
-            return call()
-        except (NotSent, AnswerLost):
-            pass
-        except Refused as error:
-            if error.status < 500 and error.code not in THROTTLED:
-                raise
-        time.sleep(random.random() * 2**attempt)
-    return call()
-
-
-def failure(error: Exception) -> Failure:
-    """Return what ``error`` means, raised by this client or by botocore's. Re-raises any other."""
-    match error:
-        case Refused():
-            return Failure(error.code, error.item, is_answered=error.status < 500)
-        case NotSent():
-            return Failure(str(error), is_sent=False, is_answered=False)
-        case AnswerLost():
-            return Failure(str(error), is_answered=False)
-    from botocore import exceptions as of_botocore  # already imported if its client has raised the error
-
-    match error:
-        case of_botocore.ClientError():
-            response: Any = error.response
-            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-            return Failure(response["Error"]["Code"], response.get("Item"), is_answered=status < 500)
-        case (
-            of_botocore.ConnectTimeoutError()
-            | of_botocore.EndpointConnectionError()
-            | of_botocore.ConnectionClosedError()
-        ):
-            return Failure(type(error).__name__, is_sent=False, is_answered=False)
-        case of_botocore.BotoCoreError():
-            return Failure(type(error).__name__, is_answered=False)
-    raise error
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +110,7 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What a server has answered."""
 
     status: int
@@ -246,7 +158,7 @@ class Host:
         body: bytes = b"",
         *,
         most: int | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Send a request and return its answer.
 
         A body declared to have more than ``most`` bytes is not read; of any other, at most one byte more than
@@ -300,7 +212,7 @@ class Host:
         return _Connection(made.sock, made.sock.makefile("rb"))
 
 
-def _read(file: io.BufferedReader, most: int | None) -> Answer:
+def _read(file: io.BufferedReader, most: int | None) -> Response:
     """Read an answer (RFC 9112) and its content, as ``Host.exchange`` says."""
     line = file.readline(_LINE_BYTES)
     if not line:  # an idle connection that was closed while the request was on its way
@@ -320,7 +232,7 @@ def _read(file: io.BufferedReader, most: int | None) -> Answer:
     else:
         content, is_whole = _exactly(file, int(length)), True
     is_kept = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"
-    return Answer(int(status), headers, content, is_whole and is_kept)
+    return Response(int(status), headers, content, is_whole and is_kept)
 
 
 def _chunks(file: io.BufferedReader, most: int | None) -> tuple[bytes, bool]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carsight_service.aws.clients import Clients
-from carsight_service.aws.signed import failure
+from carsight_service.aws.failures import failure
 from carsight_service.contract.api import MAX_IMAGE_BYTES, region_codes
 from carsight_service.contract.errors import ImageTooLarge, ObjectGone, StoreUnavailable
 

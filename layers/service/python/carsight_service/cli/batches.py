@@ -9,9 +9,12 @@ import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+
+from urllib3 import encode_multipart_formdata
 
 from carsight_service.cli.client import Client, add_api, add_caller, polls
 from carsight_service.cli.deployment import Deployment, add_options, command
@@ -193,39 +196,28 @@ def _put(client: Client, path: Path, form: str) -> str:
     offer = client.call("POST", "/v1/batches/lists", body, "application/json")
     if not 1 <= path.stat().st_size <= offer["max_bytes"]:
         raise CommandError(f"{path.name} must have 1 to {offer['max_bytes']:,} bytes")
-    sent = _Form(offer["fields"], path)
-    headers = {"content-type": sent.content_type, "content-length": str(sent.length)}
-    answer = client.send("POST", offer["url"], sent, headers)
+    answer = client.send("POST", offer["url"], *_form(offer["fields"], path))
     if answer.status not in (200, 201, 204):
         raise CommandError(f"the bucket answered {answer.status}")
     name: str = offer["list"]
     return name
 
 
-class _Form:
-    """A form with a file at its end (RFC 7578), read while it is sent: lists may be larger than memory."""
+def _form(fields: Mapping[str, str], path: Path) -> tuple[Iterator[bytes], dict[str, str]]:
+    """Return a form with a file at its end, read while it is sent, as lists may be larger than memory."""
+    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    file = (f"list{path.suffix}", b"", kind)
+    form, content_type = encode_multipart_formdata([*fields.items(), ("file", file)])
+    head, boundary, end = form.rpartition(b"\r\n--")
 
-    def __init__(self, fields: Mapping[str, str], path: Path) -> None:
-        boundary = secrets.token_hex(16)
-        parts = [
-            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-            for name, value in fields.items()
-        ]
-        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        parts.append(
-            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="list{path.suffix}"\r\n'
-            f"Content-Type: {kind}\r\n\r\n"
-        )
-        self._path, self._head, self._end = path, "".join(parts).encode(), f"\r\n--{boundary}--\r\n".encode()
-        self.content_type = f"multipart/form-data; boundary={boundary}"
-        self.length = len(self._head) + path.stat().st_size + len(self._end)
+    def pieces() -> Iterator[bytes]:
+        yield head
+        with path.open("rb") as file:
+            yield from iter(partial(file.read, 1 << 20), b"")
+        yield boundary + end
 
-    def __iter__(self) -> Iterator[bytes]:
-        yield self._head
-        with self._path.open("rb") as file:
-            while piece := file.read(1 << 20):
-                yield piece
-        yield self._end
+    length = len(form) + path.stat().st_size
+    return pieces(), {"content-type": content_type, "content-length": str(length)}
 
 
 # -- watching ------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from carsight_service.contract.parts import NotEmpty, Number, Part, Pattern
 
 MAX_IMAGE_BYTES = 10 * 1024 * 1024
 """What an image may have, wherever it comes from."""
+MAX_URL_CHARACTERS = 2048
+"""What a URL may have, of an image or of a webhook."""
 
 ApiName = Literal["plate_image_recognition", "vin_optical_character_recognition"]
 

@@ -1,4 +1,4 @@
-"""Lists of images: what a batch may be made of, row by row, as JSON, JSON Lines or CSV.
+"""Lists of images: what a batch may be made of, row by row, as JSON, JSON Lines, CSV or Parquet.
 
 A list is read as a stream, so that one of ten million rows takes no more memory than one of ten.
 """
@@ -13,7 +13,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -97,7 +97,9 @@ def parse_row(value: object, number: int) -> Row:
 
     Raises ``InvalidRequest``, with the row's ``number``, where it names no image.
     """
-    named = _named(value)
+    # A data frame says NaN, which is unlike itself, where there is nothing.
+    members = value if isinstance(value, Mapping) else {"image": value}
+    named = {_letters(str(name)): cell for name, cell in members.items() if cell == cell}
     cells = map(named.get, _IMAGE_COLUMNS)
     image = next((cell for cell in cells if isinstance(cell, str) and cell.strip()), "")
     if not 1 <= len(image) <= MAX_ROW_CHARACTERS:
@@ -109,32 +111,18 @@ def parse_row(value: object, number: int) -> Row:
         regions = parse_regions(named.get("regions"))
     except InvalidRequest as error:
         raise InvalidRequest(f"Row {number}: {error.message}") from None
-    return Row(whole(image), _id(named, number), regions)
-
-
-def parse_id(value: object, number: int) -> str | float | None:
-    """Return the caller's own name for the row that ``value`` is, whatever else is wrong with it.
-
-    Raises ``InvalidRequest`` where it is neither text nor a number.
-    """
-    return _id(_named(value), number)
-
-
-def _named(value: object) -> Mapping[str, object]:
-    """Return the members of a row, by the letters of their names."""
-    if not isinstance(value, Mapping):
-        return {"image": value}
-    # A data frame says NaN, which is unlike itself, where there is nothing.
-    return {_letters(str(name)): cell for name, cell in value.items() if cell == cell}
-
-
-def _id(named: Mapping[str, object], number: int) -> str | float | None:
     identity = named.get("id")
     if not isinstance(identity, str | int | float | None) or len(str(identity)) > MAX_ID_CHARACTERS:
         raise InvalidRequest(f"Row {number}: id must be text of at most {MAX_ID_CHARACTERS} characters")
     if isinstance(identity, float) and math.isinf(identity):
         raise InvalidRequest(f"Row {number}: id must be text, or a number that JSON has")
-    return whole(identity) or None if isinstance(identity, str) else identity
+    identity = whole(identity) or None if isinstance(identity, str) else identity
+    return Row(whole(image), identity, regions)
+
+
+def names_a_member(name: str) -> bool:
+    """Whether ``parse_row`` looks at what is called so."""
+    return _letters(name) in (*_IMAGE_COLUMNS, "id", "regions")
 
 
 def whole(text: str) -> str:
@@ -148,6 +136,17 @@ def parse_regions(hints: object) -> tuple[str, ...]:
     if not isinstance(hints, list) or not all(isinstance(hint, str) for hint in hints):
         raise InvalidRequest("regions must be a list of region codes such as us-ca or de")
     return checked_regions(list(map(whole, hints)))
+
+
+def parse_rows(values: Iterable[object], most: int = MAX_ROWS) -> Iterator[Row]:
+    """Yield the rows that ``values`` are. Raises ``InvalidRequest`` as ``read_rows`` does."""
+    number = 0
+    for number, value in enumerate(values, 1):
+        if number > most:
+            break
+        yield parse_row(value, number)
+    if not 1 <= number <= most:
+        raise InvalidRequest(f"The list must have 1 to {most} rows")
 
 
 def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
@@ -165,20 +164,16 @@ def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
         encoding = _encoding(reader.peek(_BYTES_LOOKED_AT)[:_BYTES_LOOKED_AT])
         errors = _AS_WINDOWS if form == "csv" and encoding == "utf-8-sig" else "strict"
         lines = _Lines(io.TextIOWrapper(reader, encoding, errors, newline=""))
-        for value in _csv_values(lines) if form == "csv" else _json_values(lines):
-            number, lines.left = number + 1, lines.left + _MEAN_CHARACTERS
-            if number <= most:
-                yield parse_row(value, number)
-            else:
-                break
+        values = _csv_values(lines) if form == "csv" else _json_values(lines)
+        for number, row in enumerate(parse_rows(values, most), 1):  # noqa: B007
+            lines.left += _MEAN_CHARACTERS
+            yield row
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise InvalidRequest(f"The list is broken after row {number}: gzip cannot unpack it") from None
     except UnicodeDecodeError:
         raise InvalidRequest("The list must be UTF-8 or UTF-16") from None
     except csv.Error as error:
         raise InvalidRequest(f"Not valid CSV after row {number}: {error}") from None
-    if not 1 <= number <= most:
-        raise InvalidRequest(f"The list must have 1 to {most} rows")
 
 
 def _encoding(head: bytes) -> str:
@@ -246,7 +241,7 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
     if set(columns).isdisjoint(_IMAGE_COLUMNS):
         second = list(islice(rows, 1))
         urls, below = _urls(head), _urls(*second)
-        names = _names_an_image(head[0])
+        names = "/" in head[0] or "." in head[0]  # as URLs and keys have, and the name of a column has not
         other_words = not urls and len(below) == 1 and (below[0] > 0 or not names)
         if other_words and below[0] < len(columns):
             columns[below[0]], rows = "image", chain(second, rows)
@@ -281,11 +276,6 @@ def _letters(name: str) -> str:
 def _urls(row: Sequence[str] = ()) -> list[int]:
     """Tell which cells of ``row`` are URLs."""
     return [place for place, cell in enumerate(row) if "://" in cell]
-
-
-def _names_an_image(cell: str) -> bool:
-    """Whether ``cell`` may be a URL or a key: these have a slash or a dot, the head of a column has none."""
-    return "/" in cell or "." in cell
 
 
 def _names_columns(line: str, below: Sequence[str]) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ValidationError
 
-from carsight_service.aws.signed import failure
+from carsight_service.aws.failures import failure
 from carsight_service.aws.storage import INCOMING, upload_prefix
 from carsight_service.batch_store import RESULTS, Batch, Batches, Kind, State
 from carsight_service.contract.api import Api, bounded_json
@@ -160,31 +160,23 @@ def _named_list(deployment: Deployment, owners: tuple[str, str], address: str) -
     return List(form, bucket, key)
 
 
-_WHY = {
-    # S3 says the second where keys may not be listed.
-    **dict.fromkeys(("NoSuchKey", "AccessDenied"), "it is not there, or may not be read"),
-    "InvalidRange": "it is empty",
-}
-
-
 def _look_at(s3: Any, rows: List, address: str) -> None:
-    """Raise ``InvalidRequest`` where a list is missing, or broken at its beginning."""
+    """Raise ``InvalidRequest`` where a list is missing or, Parquet apart, its first rows are broken."""
     try:
         if rows.kind == "prefix":
             if not s3.list_objects_v2(Bucket=rows.bucket, Prefix=rows.key, MaxKeys=1).get("Contents"):
                 raise InvalidRequest(f"There is no object under {address[:200]}")
             return
-        part = {"Range": "bytes=-4"} if rows.kind == "parquet" else {}
-        with closing(s3.get_object(Bucket=rows.bucket, Key=rows.key, **part)["Body"]) as body:
-            if not part:
+        with closing(s3.get_object(Bucket=rows.bucket, Key=rows.key)["Body"]) as body:
+            if rows.kind != "parquet":
                 deque(islice(read_rows(body, rows.kind), _ROWS_LOOKED_AT), maxlen=0)
-            elif body.read() != b"PAR1":
-                raise InvalidRequest("The list is not Parquet, or was cut short")
     except (BotoCoreError, ClientError) as error:
         failed = failure(error)
         if not failed.is_answered:
             raise StoreUnavailable(failed.code) from error
-        why = _WHY.get(failed.code, failed.code)
+        # S3 says the second where keys may not be listed.
+        is_missing = failed.code in ("NoSuchKey", "AccessDenied")
+        why = "it is not there, or may not be read" if is_missing else failed.code
         raise InvalidRequest(f"{address[:200]} cannot be read: {why}") from error
 
 

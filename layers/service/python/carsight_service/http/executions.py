@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from carsight_service.batch_store import ENDS, Batch, Batches, Refused, State, ask
+from carsight_service.batch_store import ENDS, Batch, Batches, Refused, ask
 from carsight_service.contract.errors import InvalidRequest, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -72,51 +72,35 @@ class Executions:
         """Read no more rows of a batch; one that has ended is left as it is."""
         if batch.state == "running":
             with suppress(Refused):
-                if batch.redrives:
-                    self._begin_redrive(batch, "cancelled")  # what never begins has no end that is joined
                 ask(self._states.stop_execution, executionArn=self._arn(batch), cause="Stopped by its owner")
-            self._batches.change(batch, state="cancelled")
+            with suppress(Refused):
+                self._batches.change(batch, state="cancelled")
 
     def redrive(self, batch: Batch) -> Batch:
         """Read what has not been read of a batch that failed or was stopped.
 
         Raises ``InvalidRequest`` where it is another, or has ended too long ago. Where it raises
-        ``StoreUnavailable`` it may run again, and is to be asked again: a redrive is begun once.
+        ``StoreUnavailable`` or dies, it may be asked again: a redrive is begun once, and noted then. What has
+        begun and is not noted, by whoever died or from the console, waits, and fails in the end.
         """
-        otherwise: State = "failed"
+        if batch.state == "running" and batch.redrives:
+            return batch
         # Until its end has been joined, what is open in the meter is closed, and must be no redriven child's.
         is_over = batch.finished and not batch.is_unannounced
         with suppress(Refused):
-            if batch.state in ENDS.values() and is_over and not batch.detail:
-                # An operator may have redriven it from the console, which reads nothing and is counted.
-                redrives = max(batch.redrives, self._redriven(batch)) + 1
-                again = self._batches.change(batch, state="running", redrives=redrives, finished=None)
-                otherwise, batch = batch.state, again or batch
-            if batch.state == "running" and batch.redrives:
-                self._begin_redrive(batch, otherwise)
-                return batch
+            if batch.state != "finished" and is_over and not batch.detail:
+                about = ask(self._states.describe_execution, executionArn=self._arn(batch))
+                redrives = about["redriveCount"]
+                if about["status"] != "RUNNING" or redrives <= batch.redrives:
+                    # This may lag by less than the fifteen minutes for which Step Functions knows a token.
+                    redrives = max(redrives, batch.redrives) + 1
+                    token = f"{batch.id}-{redrives}"
+                    ask(self._states.redrive_execution, executionArn=self._arn(batch), clientToken=token)
+                return self._batches.change(batch, state="running", redrives=redrives, finished=None)
         raise InvalidRequest(
             "Only a batch that has failed or been stopped, within 14 days, can be redriven; one that was "
             "stopped just now may need a minute to come to rest"
         )
-
-    def _begin_redrive(self, batch: Batch, otherwise: State) -> None:
-        """Begin the redrive of a running batch, unless it has begun: whoever asked for it may have died.
-
-        Raises ``Refused`` for a batch that cannot be redriven any more: it has ended as ``otherwise`` says. A
-        token is known for fifteen minutes; by then the number of redrives, which may lag, is certain.
-        """
-        try:
-            if self._redriven(batch) < batch.redrives:
-                ask(self._states.redrive_execution, executionArn=self._arn(batch), clientToken=batch.delivery)
-        except Refused:
-            self._batches.end(batch, state=otherwise, redrives=batch.redrives - 1)
-            raise
-
-    def _redriven(self, batch: Batch) -> int:
-        """Return how often Step Functions has redriven a batch, which may lag."""
-        known: int = ask(self._states.describe_execution, executionArn=self._arn(batch))["redriveCount"]
-        return known
 
     def _arn(self, batch: Batch) -> str:
         return f"{self._machine.replace(':stateMachine:', ':execution:')}:{batch.id}"

@@ -85,28 +85,7 @@ class Retries:
         ``StoreUnavailable`` (503).
         """
         outcome: list[Response | Exception] = []
-
-        def call_once(*, request: dict[str, str]) -> Response:
-            try:
-                outcome.append(call())
-            except Exception as error:
-                outcome.append(error)
-                raise
-            return cast("Response", outcome[-1])
-
-        answer = idempotent_function(
-            call_once,
-            data_keyword_argument="request",
-            persistence_store=self._records,
-            config=IdempotencyConfig(
-                event_key_jmespath="token",
-                payload_validation_jmespath="fingerprint",
-                expires_after_seconds=KEPT_SECONDS,
-                hash_function="sha256",
-                lambda_context=cast("Any", context),
-                response_hook=_replayed,
-            ),
-        )
+        answer = self._recorded(call, outcome, context)
         request = {"key_id": key_id(key), "api": api.value, "token": token, "fingerprint": fingerprint}
         deadline = time.monotonic() + min(WAIT_SECONDS, context.get_remaining_time_in_millis() / 1000 - 2)
         while True:
@@ -128,6 +107,35 @@ class Retries:
                 if isinstance(outcome[-1], Exception):
                     raise outcome[-1] from None
                 return outcome[-1]
+
+    def _recorded(
+        self, call: Callable[[], Response], outcome: list[Response | Exception], context: Context
+    ) -> Callable[..., Any]:
+        """Return ``call`` recorded by Powertools; ``outcome`` gets what it returns or raises."""
+
+        def noted(*, request: dict[str, str]) -> Response:
+            try:
+                response = call()
+            except Exception as error:
+                outcome.append(error)
+                raise
+            outcome.append(response)
+            return response
+
+        recorded: Callable[..., Any] = idempotent_function(
+            noted,
+            data_keyword_argument="request",
+            persistence_store=self._records,
+            config=IdempotencyConfig(
+                event_key_jmespath="token",
+                payload_validation_jmespath="fingerprint",
+                expires_after_seconds=KEPT_SECONDS,
+                hash_function="sha256",
+                lambda_context=cast("Any", context),
+                response_hook=_replayed,
+            ),
+        )
+        return recorded
 
 
 class _Records(DynamoDBPersistenceLayer):

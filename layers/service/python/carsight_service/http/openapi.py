@@ -52,6 +52,7 @@ from carsight_service.contract.errors import (
 from carsight_service.contract.lists import MAX_ROWS
 from carsight_service.contract.parts import Part, model_of
 from carsight_service.http.batches import MAX_BODY_ROWS, BatchAnswer, ListOffer, ListRequest
+from carsight_service.http.request import MAX_FIELDS
 from carsight_service.http.routes import ROUTES, Operation, Route
 from carsight_service.http.snapshot import SnapshotAnswer, Statistics
 from carsight_service.http.uploads import UploadOffer, UploadRequest
@@ -403,6 +404,7 @@ _PARAMETERS: Document = {
             "once in 120 days; a repeat is told how far it is."
         ),
     },
+    "regions": {"name": "regions", "in": "query", "schema": _ref("schemas", "Regions")},
     "source": {
         "name": "source",
         "in": "query",
@@ -488,9 +490,10 @@ def _content(route: Route, operation: Operation) -> Document:
 
 def _errors(route: Route, operation: Operation) -> list[ServiceError]:
     """Return an example of everything that ``operation`` may be refused with."""
-    always = [MethodNotAllowed(*route.operations), InternalError(route.api or Api.VIN)]
+    always: list[ServiceError] = [MethodNotAllowed(*route.operations), InternalError(route.api or Api.VIN)]
     if route.api is not None:
         return [route.dialect.refusal(error) for error in (*read_errors(route.api), *always)]
+    always.append(InvalidRequest(f"A query or form takes at most {MAX_FIELDS} fields"))
     if route.tag == "Description":
         return always
     return [*key_errors(Api.PLATE), *operation.errors(), *always]

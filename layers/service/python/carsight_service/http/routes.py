@@ -209,7 +209,7 @@ ROUTES: Sequence[Route] = (
             IdempotencyKeyReused(),
         ],
         body="Batch",
-        parameters=("api", "idempotency-key"),
+        parameters=("api", "regions", "idempotency-key"),
     ),
     _single(
         "/v1/batches/lists",

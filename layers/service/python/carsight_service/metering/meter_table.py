@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from carsight_service.aws.dynamo import attribute_names
-from carsight_service.aws.signed import THROTTLED, failure
+from carsight_service.aws.failures import THROTTLED, failure
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import StoreUnavailable
 from carsight_service.metering.model import (

@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from carsight_service.contract.api import MAX_URL_CHARACTERS
 from carsight_service.metering.model import WEBHOOK, partition, successor_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-
-MAX_URL_CHARACTERS = 2048
 
 _MAX_ROTATIONS = 10
 """How many pointers are followed; an account's leads to the current key in one step."""

@@ -31,7 +31,6 @@ from carsight_service.contract.errors import (
     ServiceError,
     StoreUnavailable,
 )
-from carsight_service.contract.lists import Row, parse_row
 from carsight_service.deadline import OutOfTime
 from carsight_service.images import S3Source, UrlSource, image_source
 from carsight_service.queue.messages import TryLater
@@ -90,7 +89,7 @@ class BatchWorker:
         Raises ``TryLater`` where its batch was stopped, and whatever is our fault: both are tried again.
         """
         batch = self._running(event["BatchInput"]["batch"])
-        rows, attempt = [ChildRow(**item) for item in event["Items"]], event["attempt"]
+        rows, attempt = [ChildRow.of(item) for item in event["Items"]], event["attempt"]
         child = Child(batch, rows, attempt, min(deadline, time.monotonic() + CHILD_SECONDS))
         with timed(self._deployment.timer) as stages:
             outcome = self._outcomes.get(batch.part(child.first)) or self._read(child)
@@ -147,7 +146,7 @@ class BatchWorker:
             self._outcomes.note(child.batch, child.first, fatal)
         return rows
 
-    def _row(self, child: Child, item: ChildRow, photo: Future[tuple[Row, bytes]]) -> dict[str, Any]:
+    def _row(self, child: Child, item: ChildRow, photo: Future[bytes]) -> dict[str, Any]:
         """Read one row. Raises where that is worth another attempt; anything else is the row's answer."""
         refused = partial(self._outcomes.refused, child.batch, item.about)
         if time.monotonic() + SECONDS_A_ROW > child.deadline:
@@ -155,8 +154,8 @@ class BatchWorker:
         start = self._deployment.timer()
         try:
             with stage("load"):
-                row, image = photo.result(SECONDS_A_ROW)
-            answer = self._recognize(image, row.regions or child.batch.regions)
+                image = photo.result(SECONDS_A_ROW)
+            answer = self._recognize(image, item.listed.regions or child.batch.regions)
             milliseconds = (self._deployment.timer() - start) * 1000
             body = answer.body(f"{child.batch.id}-{item.row}", milliseconds)
             return {**item.about, "status": 200, **body}
@@ -169,22 +168,22 @@ class BatchWorker:
             forget_frames(error)
             return answered
 
-    def _fetch(self, batch: Batch, item: ChildRow) -> tuple[Row, bytes]:
-        """Return a row and the bytes that it names.
+    def _fetch(self, batch: Batch, item: ChildRow) -> bytes:
+        """Return the bytes that a row names.
 
         A URL, an object of a bucket that the deployment lists, or an upload of the same account (its object
         key in the uploads bucket, or an ``s3://`` address). Raises the contract's errors.
         """
-        row = parse_row(item.input, item.row)
-        source = image_source(row.image)
+        image = item.listed.image
+        source = image_source(image)
         if isinstance(source, UrlSource):
-            return row, self._deployment.images.load(source)
+            return self._deployment.images.load(source)
         if not isinstance(source, S3Source):
-            source = S3Source(self._deployment.storage.uploads_bucket, row.image.strip())
-        if blanks := row.image[len(row.image.rstrip()) :]:
+            source = S3Source(self._deployment.storage.uploads_bucket, image.strip())
+        if blanks := image[len(image.rstrip()) :]:
             with suppress(InvalidImage, ObjectGone):  # then they are around the key, not of it
-                return row, self._object(batch, replace(source, key=source.key + blanks))
-        return row, self._object(batch, source)
+                return self._object(batch, replace(source, key=source.key + blanks))
+        return self._object(batch, source)
 
     def _object(self, batch: Batch, source: S3Source) -> bytes:
         storage = self._deployment.storage

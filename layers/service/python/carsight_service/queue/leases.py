@@ -25,7 +25,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from carsight_service.aws.dynamo import Clock, attribute_names, expiry, utc_now
-from carsight_service.aws.signed import failure
+from carsight_service.aws.failures import failure
 from carsight_service.queue.messages import TryLater
 
 if TYPE_CHECKING:
@@ -74,40 +74,9 @@ class Leases:
 
         Raises ``TryLater`` where somebody else holds the lease.
         """
-        now = self._clock()
-        until = now.timestamp() + seconds + _MARGIN_SECONDS
         holder = secrets.token_hex(8)
         try:
-            answer = self._client.update_item(
-                TableName=self._table,
-                Key=_key(name),
-                UpdateExpression=(
-                    "SET #identity = :identity, #sequence = :sequence, #holder = :holder, #until = :until,"
-                    " #done = :no, #expires = :expires"
-                ),
-                # The holder is its own where this write is the second try of one whose answer was lost.
-                ConditionExpression=(
-                    "attribute_not_exists(pk) OR #holder = :holder"
-                    " OR (#identity = :identity AND #done = :no AND #until < :now)"
-                    " OR (#identity <> :identity AND #sequence <= :sequence"
-                    " AND (#done = :yes OR #until < :now))"
-                ),
-                ExpressionAttributeNames=attribute_names(
-                    "identity", "sequence", "holder", "until", "done", "expires"
-                ),
-                ExpressionAttributeValues={
-                    ":identity": {"S": identity},
-                    ":sequence": {"S": sequence},
-                    ":holder": {"S": holder},
-                    ":until": {"N": f"{until:.3f}"},
-                    ":now": {"N": f"{now.timestamp():.3f}"},
-                    ":yes": {"BOOL": True},
-                    ":no": {"BOOL": False},
-                    ":expires": expiry(now, KEPT),
-                },
-                ReturnValues="ALL_OLD",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
+            old = self._write(name, identity, holder, seconds, sequence)
         except Exception as error:
             failed = failure(error)
             if failed.code != "ConditionalCheckFailedException":
@@ -117,11 +86,46 @@ class Leases:
             if (same and seen["done"]["BOOL"]) or (not same and seen["sequence"]["S"] > sequence):
                 return None
             raise TryLater("leased elsewhere") from None
-        old = answer.get("Attributes")
         displaced = None
         if old and not old["done"]["BOOL"] and old["identity"]["S"] != identity:
             displaced = old["identity"]["S"]
         return Lease(name, identity, holder, displaced)
+
+    def _write(self, name: str, identity: str, holder: str, seconds: float, sequence: str) -> Any:
+        """Write the lease, unless another one holds or the work is done; return the item it replaces."""
+        now = self._clock()
+        until = now.timestamp() + seconds + _MARGIN_SECONDS
+        answer = self._client.update_item(
+            TableName=self._table,
+            Key=_key(name),
+            UpdateExpression=(
+                "SET #identity = :identity, #sequence = :sequence, #holder = :holder, #until = :until,"
+                " #done = :no, #expires = :expires"
+            ),
+            # The holder is its own where this write is the second try of one whose answer was lost.
+            ConditionExpression=(
+                "attribute_not_exists(pk) OR #holder = :holder"
+                " OR (#identity = :identity AND #done = :no AND #until < :now)"
+                " OR (#identity <> :identity AND #sequence <= :sequence"
+                " AND (#done = :yes OR #until < :now))"
+            ),
+            ExpressionAttributeNames=attribute_names(
+                "identity", "sequence", "holder", "until", "done", "expires"
+            ),
+            ExpressionAttributeValues={
+                ":identity": {"S": identity},
+                ":sequence": {"S": sequence},
+                ":holder": {"S": holder},
+                ":until": {"N": f"{until:.3f}"},
+                ":now": {"N": f"{now.timestamp():.3f}"},
+                ":yes": {"BOOL": True},
+                ":no": {"BOOL": False},
+                ":expires": expiry(now, KEPT),
+            },
+            ReturnValues="ALL_OLD",
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
+        return answer.get("Attributes")
 
     @contextmanager
     def held(self, lease: Lease) -> Iterator[None]:

@@ -14,19 +14,18 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from carsight_service.aws.signed import failure
+from carsight_service.aws.failures import failure
 from carsight_service.contract.errors import (
-    InvalidRequest,
     LimitExceeded,
     ServiceError,
     StoreUnavailable,
     envelope,
 )
-from carsight_service.contract.lists import parse_id, parse_row
+from carsight_service.contract.lists import Row, parse_row
 from carsight_service.queue.messages import TryLater
 
 if TYPE_CHECKING:
@@ -49,21 +48,21 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class ChildRow:
-    """One row, as the map hands it over."""
+    """One row of a list, by its place there, from 1."""
 
     row: int
-    """Its place in the list, from 1."""
-    input: Any
-    """What ``contract.lists.parse_row`` takes."""
+    listed: Row
+
+    @classmethod
+    def of(cls, item: Mapping[str, Any]) -> Self:
+        """Return the row that the map hands over: its list has been checked, or is of objects of S3."""
+        return cls(item["row"], parse_row(item["input"], item["row"]))
 
     @property
     def about(self) -> dict[str, Any]:
         """What its line in a result says of it, whatever it has come to."""
-        identity, image = None, self.input
-        with suppress(InvalidRequest):
-            identity = parse_id(self.input, self.row)
-            image = parse_row(self.input, self.row).image
-        return {"row": self.row, **({} if identity is None else {"id": identity}), "input": image}
+        identity = {} if self.listed.id is None else {"id": self.listed.id}
+        return {"row": self.row, **identity, "input": self.listed.image}
 
 
 @dataclass(slots=True)

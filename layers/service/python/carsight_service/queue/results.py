@@ -8,27 +8,27 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from smart_open import s3
 
-from carsight_service.batch_store import ENDS, RESULTS, Batch, Batches, End, State
+from carsight_service.batch_store import ENDS, RESULTS, Batch, Batches, State
 from carsight_service.contract.errors import InternalError, InvalidRequest
-from carsight_service.contract.lists import read_rows
+from carsight_service.contract.lists import parse_rows, read_rows
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.messages import TryLater
 from carsight_service.queue.outcomes import ChildRow, Outcome, Outcomes
-from carsight_service.queue.tables import write_tables
+from carsight_service.queue.tables import read_table, write_tables
 from carsight_service.telemetry import logger
 
 if TYPE_CHECKING:
-    from mypy_boto3_stepfunctions.type_defs import ExecutionListItemTypeDef, ListExecutionsInputTypeDef
-
     from carsight_service.aws.lambda_types import Context, Event
     from carsight_service.deployment import Deployment
 
@@ -70,11 +70,16 @@ class BatchJobs:
         if batch is None:
             return {"kind": "refused"}
         body = self._body(rows["bucket"], rows["key"])
+        writer = self._writer(batch.object("list.jsonl"), "application/jsonl")
         count = 0
         try:
-            with body, self._writer(batch.object("list.jsonl"), "application/jsonl") as checked:
-                for row in read_rows(body, rows["kind"]):
-                    count += 1
+            with body, TemporaryFile() as file, writer as checked:
+                if rows["kind"] == "parquet":  # whose end says where everything is
+                    shutil.copyfileobj(body, file)
+                    listed = parse_rows(read_table(file))
+                else:
+                    listed = read_rows(body, rows["kind"])
+                for count, row in enumerate(listed, 1):  # noqa: B007
                     checked.write(row.line())
         except InvalidRequest as error:
             self._batches.change(batch, detail=error.message)
@@ -88,7 +93,7 @@ class BatchJobs:
     def finish(self, batch_id: str, redrives: int, state: State, manifest: str = "") -> dict[str, Any]:
         """Join the results of a batch that has ended, and announce it; an end that is noted is over.
 
-        Raises whatever is our fault, and ``TryLater`` where the batch is changed meanwhile.
+        Raises whatever is our fault, and ``Refused`` where the batch is changed meanwhile.
         """
         batch = self._batches.get(batch_id)
         # More redrives than are noted were begun from the console: this end is the batch's all the same.
@@ -96,6 +101,12 @@ class BatchJobs:
             return {"id": batch_id, "state": "redriven"}
         if not batch.finished:
             batch = self._finish(batch, state, manifest)
+        elif batch.state != "finished" and redrives > batch.redrives:
+            # A redrive that is not noted: its children wait for that, and so does this. One that has failed
+            # must not be noted any more: its end would have been told by then.
+            if state == "finished":
+                raise TryLater("the redrive is not noted yet")
+            batch = self._batches.change(batch)
         if batch.is_unannounced:
             # By what has been noted: a worker that dies before it notes this has the same announced again.
             self._announcer.announce("carsight.batch", batch.account, batch.delivery, self._summary(batch))
@@ -109,10 +120,16 @@ class BatchJobs:
         Raises the last of what goes wrong, once all have been looked at.
         """
         latest = self._deployment.clock() - _TOLD_WITHIN
+        listed = partial(
+            self._deployment.aws.states.get_paginator("list_executions").paginate,
+            stateMachineArn=self._deployment.settings.batches_machine_arn or "",
+            PaginationConfig={"PageSize": 1000},
+        )
         ended = [
             (execution["name"], execution.get("redriveCount", 0), state)
             for status, state in ENDS.items()
-            for execution in self._ended(status)
+            for page in listed(statusFilter=status)
+            for execution in page["executions"]
             if latest - _SWEPT_FOR < execution["stopDate"] < latest
         ]
         # One that this process runs out of time or memory over, each time, must not always come first.
@@ -128,41 +145,22 @@ class BatchJobs:
             raise wrong
         return {}
 
-    def _ended(self, status: End) -> Iterator[ExecutionListItemTypeDef]:
-        """Yield the executions of the last 90 days that ended so; a page may have few or none of them."""
-        asked: ListExecutionsInputTypeDef = {
-            "stateMachineArn": self._deployment.settings.batches_machine_arn or "",
-            "statusFilter": status,
-            "maxResults": 1000,
-        }
-        while True:
-            page = self._deployment.aws.states.list_executions(**asked)
-            yield from page["executions"]
-            if "nextToken" not in page:
-                return
-            asked["nextToken"] = page["nextToken"]
-
     def _finish(self, batch: Batch, state: State, manifest: str) -> Batch:
         # First of all: a child that has been read from now on finds that the batch is over, and whoever has
         # begun to join before, and may miss what is found and paid here, that its end does not count.
         over = {} if state == "finished" else {"state": state}
         begun = self._batches.change(batch, **over)
-        if begun is None:
-            raise TryLater("the batch is changed by somebody else")
         if manifest:
             for file in json.loads(self._body(self._bucket, manifest).read())["ResultFiles"]["FAILED"]:
                 self._give_up(batch, file["Key"])
         joined = self._join(replace(begun, state=state))
         known = {name: getattr(joined, name) for name in ("state", "rows", "read", "failed")}
-        ended = self._batches.end(begun, is_unannounced=True, **known)
-        if ended is None:
-            raise TryLater("the batch was stopped, or another joins the same results")
-        return ended
+        return self._batches.end(begun, is_unannounced=True, **known)
 
     def _give_up(self, batch: Batch, failures: str) -> None:
         """Refuse the rows of children that have failed for good, few enough for the map to go on."""
         for record in self._body(self._bucket, failures).iter_lines(1 << 20):
-            items = [ChildRow(**item) for item in json.loads(json.loads(record)["Input"])["Items"]]
+            items = [ChildRow.of(item) for item in json.loads(json.loads(record)["Input"])["Items"]]
             fault = InternalError(batch.api)
             rows = [self._outcomes.refused(batch, item.about, fault) for item in items]
             self._outcomes.put(batch, Outcome.of(rows))

@@ -1,18 +1,21 @@
-"""A batch's results as a table, for spreadsheets and data frames: CSV, and the same as Parquet."""
+"""Tables of spreadsheets and data frames: a list in Parquet, and a batch's results as CSV and Parquet."""
 
 from __future__ import annotations
 
 import codecs
 import csv
-import json
 from collections.abc import Iterator, Mapping
+from datetime import date
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
 from arro3.core import Array, DataType, Field, RecordBatch, RecordBatchReader, Schema
-from arro3.io import write_parquet
+from arro3.io import read_parquet, write_parquet
 
 from carsight_service.contract.api import Api
+from carsight_service.contract.errors import InvalidRequest
+from carsight_service.contract.lists import names_a_member
 
 _FIRST = {"row": int, "input": str, "status": int, "code": str, "message": str}
 _BOX = dict.fromkeys(("xmin", "ymin", "xmax", "ymax"), int)
@@ -31,6 +34,26 @@ _ROWS_A_GROUP = 10_000
 """Rows whose columns are kept together in a Parquet file, and in memory until they are written."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def read_table(file: Any) -> Iterator[dict[str, Any]]:
+    """Yield what the rows of a Parquet file say of images: it may have these themselves in other columns.
+
+    Raises ``InvalidRequest`` where it is broken. ``file`` can seek, and does not fail.
+    """
+    try:
+        for batch in read_parquet(file):
+            names = [name for name in batch.schema.names if names_a_member(name)]
+            columns: list[Any] = [batch[name].to_pylist() for name in names] or [[None] * batch.num_rows]
+            for cells in zip(*columns, strict=True):
+                yield {
+                    name: str(cell) if isinstance(cell, Decimal | date) else cell
+                    for name, cell in zip(names, cells, strict=False)
+                }
+    except (GeneratorExit, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # it panics over some broken files
+        raise InvalidRequest(f"The list is not Parquet, or broken: {str(error)[:200]}") from None
 
 
 def write_tables(rows: Iterator[dict[str, Any]], api: Api, sheet: Any, parquet: Any) -> None:
@@ -66,8 +89,6 @@ def _cells(row: dict[str, Any], columns: Mapping[str, type]) -> list[Any]:
         row["plates"] = " ".join(result["plate"] for result in row["results"])
     elif row["status"] == 200:
         row |= row["box"] | {"check_digit_valid": row["check_digit"]["valid"]}
-    if not isinstance(row["input"], str):  # it names no image, and is there as it came
-        row["input"] = json.dumps(row["input"], ensure_ascii=False)
     return [None if (cell := row.get(name)) is None else kind(cell) for name, kind in columns.items()]
 
 

@@ -1,0 +1,356 @@
+"""Batches whose list lies in a bucket, and lists that are refused."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import urllib3
+from arro3 import core
+from arro3.io import write_parquet
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from carsight_service.batch_store import Batches
+from carsight_service.contract.errors import InvalidImage
+from carsight_service.images import S3Source
+from carsight_service.queue.batches import BatchWorker
+from carsight_service.queue.results import BatchJobs
+from tests.batches import ask, deliveries, lines, put_list, redrive, send, show, table
+from tests.pipeline import PHOTO, UPLOADS, Pipeline, once
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.jsonl"])
+def test_a_list_in_a_bucket(listing: Pipeline, name: str) -> None:
+    photo = listing.put("car.jpg")
+    body = f"id;image_url;regions\nA1;{photo};us-ca,gb\nB2;nothing;\n\n;{photo};\n"
+    if name.endswith("jsonl"):
+        rows = [
+            {"id": "A1", "image": photo, "regions": ["us-ca", "GB"]},
+            {"id": "B2", "url": "nothing"},
+            photo,
+        ]
+        body = "\n".join(map(json.dumps, rows))
+    status, said = send(listing, put_list(listing, name, body.encode()), regions=["de"])
+    assert (status, said["state"], said["rows"], said["done"], said["pending"]) == (
+        200,
+        "running",
+        None,
+        0,
+        None,
+    )
+    listing.drain()
+    found = lines(listing, said["id"])
+    assert [(row["row"], row.get("id"), row["status"]) for row in found] == [
+        (1, "A1", 200),
+        (2, "B2", 400),
+        (3, None, 200),
+    ]
+    assert listing.regions == [("us-ca", "gb"), ("de",)]
+    assert [row["id"] for row in table(listing, said["id"])] == ["A1", "B2", ""]
+    assert show(listing, said["id"])["rows"] == 3
+
+
+@pytest.mark.parametrize("name", ["list.csv.gz", "list.csv"])
+def test_a_list_that_is_compressed(listing: Pipeline, name: str) -> None:
+    """By its name, or by S3's ``Content-Encoding`` alone."""
+    body = gzip.compress(f"id,url\nA1,{listing.put('car.jpg')}\n".encode())
+    status, said = send(listing, put_list(listing, name, body))
+    assert status == 200
+    listing.drain()
+    assert [(row["id"], row["status"]) for row in lines(listing, said["id"])] == [("A1", 200)]
+
+
+def a_parquet(**columns: Any) -> bytes:
+    """A file with ``columns``, of texts where they are lists."""
+    arrays = {
+        name: core.Array(cells, core.DataType.string()) if isinstance(cells, list) else cells
+        for name, cells in columns.items()
+    }
+    body = io.BytesIO()
+    write_parquet(core.Table.from_pydict(arrays), body)
+    return body.getvalue()
+
+
+def test_a_list_in_parquet(listing: Pipeline) -> None:
+    """Its rows are known before one is read, and checked as those of any other list."""
+    photo = listing.put("car.jpg")
+    body = a_parquet(
+        id=["A1", None, "C3"], image_url=[photo, photo, "nothing"], regions=["us-ca,gb", None, None]
+    )
+    status, said = send(listing, put_list(listing, "list.parquet", body))
+    assert (status, said["rows"]) == (200, None)
+    counted: list[int] = []
+
+    def read(real: Callable[..., Any], *arguments: Any) -> Any:
+        counted.append(show(listing, said["id"])["rows"])
+        return real(*arguments)
+
+    with once(BatchWorker, "read", read):
+        listing.drain()
+    assert counted == [3]
+    assert [(row["row"], row.get("id"), row["status"]) for row in lines(listing, said["id"])] == [
+        (1, "A1", 200),
+        (2, None, 200),
+        (3, "C3", 400),
+    ]
+    assert listing.regions == [("us-ca", "gb"), ()]
+
+
+def test_a_parquet_with_columns_of_other_kinds(listing: Pipeline) -> None:
+    """Numbers of a database are decimals, and photos may lie beside their addresses."""
+    numbers = core.Array([17, None], core.DataType.int64())
+    body = a_parquet(
+        image_url=[listing.put("car.jpg")] * 2,
+        id=numbers.cast(core.DataType.decimal128(38, 0)),
+        taken=numbers.cast(core.DataType.timestamp("ms")),
+        raw=core.Array([b"\xff\x00" * 500, None], core.DataType.binary()),
+    )
+    _, said = send(listing, put_list(listing, "list.parquet", body))
+    listing.drain()
+    assert [(row.get("id"), row["status"]) for row in lines(listing, said["id"])] == [
+        ("17", 200),
+        (None, 200),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (a_parquet(image_url=["a.jpg"])[:-20] + b"PAR1", "The list is not Parquet, or broken"),
+        (b"PAR1 and its end is missing", "The list is not Parquet, or broken"),
+        (b"", "The list is not Parquet, or broken"),
+        (a_parquet(image_url=["a.jpg"]).replace(b"a.jpg", b"\xff.jpg"), "The list is not Parquet, or broken"),
+        (a_parquet(image_url=["a.jpg", None]), "Row 2 must be a URL"),
+        (a_parquet(image_url=["a.jpg"], id=["x" * 201]), "Row 1: id must be text"),
+        (a_parquet(name=["a.jpg"]), "Row 1 must be a URL"),
+        (a_parquet(image_url=[]), "The list must have 1 to 10000000 rows"),
+    ],
+)
+def test_a_parquet_that_is_broken_ends_its_batch(listing: Pipeline, body: bytes, said: str) -> None:
+    _, sent = send(listing, put_list(listing, "list.parquet", body))
+    listing.drain()
+    ended = show(listing, sent["id"])
+    assert (ended["state"], ended["done"], lines(listing, sent["id"])) == ("failed", 0, [])
+    assert ended["detail"].startswith(said)
+
+
+def test_a_parquet_that_s3_does_not_deliver_is_asked_for_again(listing: Pipeline) -> None:
+    """It is not called broken."""
+    body = a_parquet(image_url=[listing.put("car.jpg")])
+    _, said = send(listing, put_list(listing, "list.parquet", body))
+
+    def lost(*_: Any) -> None:
+        raise ReadTimeoutError(endpoint_url="https://s3")
+
+    with once(BatchJobs, "_body", lost):
+        listing.drain()
+    assert show(listing, said["id"])["state"] == "finished"
+
+
+def test_every_object_under_a_prefix(listing: Pipeline) -> None:
+    for number in range(3):
+        listing.s3.put_object(Bucket=UPLOADS, Key=f"fleet/{number} ü.jpg", Body=PHOTO)
+    listing.s3.put_object(Bucket=UPLOADS, Key="fleeting.jpg", Body=PHOTO)
+    status, said = send(listing, f"s3://{UPLOADS}/fleet/")
+    assert (status, said["rows"]) == (200, None)
+    listing.drain()
+    assert [(row["input"], row["status"]) for row in lines(listing, said["id"])] == [
+        (f"s3://{UPLOADS}/fleet/{n} ü.jpg", 200) for n in range(3)
+    ]
+
+
+def test_uploads_are_listed_and_read_for_their_own_account_alone(listing: Pipeline) -> None:
+    own = listing.put("car.jpg").rpartition("/")[0]
+    theirs = f"incoming/{'0' * 64}/plate"
+    listing.s3.put_object(Bucket=UPLOADS, Key=f"{theirs}/car.jpg", Body=PHOTO)
+    listing.s3.put_object(Bucket=UPLOADS, Key=f"{theirs}/list.csv", Body=b"url\nhttps://example.com/a.jpg")
+    for prefix in ("", "incoming/", f"{theirs}/", f"{theirs}/list.csv"):
+        status, said = send(listing, f"s3://{UPLOADS}/{prefix}")
+        assert (status, said["code"]) == (400, "invalid_request"), prefix
+        assert "its own account's" in said["message"]
+    _, of_prefix = send(listing, f"s3://{UPLOADS}/{own}/")
+    _, of_rows = send(
+        listing, put_list(listing, "list.csv", f"url\ns3://{UPLOADS}/{theirs}/car.jpg\n".encode())
+    )
+    listing.drain()
+    assert [row["status"] for row in lines(listing, of_prefix["id"])] == [200]
+    assert [row["status"] for row in lines(listing, of_rows["id"])] == [400]
+    for image in (f"s3://{UPLOADS}/{own}/car.jpg", f"s3://{UPLOADS}/{theirs}/car.jpg"):
+        with pytest.raises(InvalidImage, match="where it lands"):
+            listing.deployment.images.load(S3Source(*image.removeprefix("s3://").split("/", 1)))
+
+
+def test_blanks_at_the_end_of_a_key_are_its_own_where_there_is_such_an_object(listing: Pipeline) -> None:
+    keys = ["fleet/gate 7 ", "fleet/gate 8\t.jpg"]
+    for key in keys:
+        listing.s3.put_object(Bucket=UPLOADS, Key=key, Body=PHOTO)
+    own, trimmed = listing.put("car "), listing.put("car.jpg")
+    addresses = [
+        *(f"s3://{UPLOADS}/{key}" for key in keys),
+        own,
+        f"{trimmed} \n",
+        f" {own}",
+        f"{trimmed[:-1]} ",
+    ]
+    _, of_prefix = send(listing, f"s3://{UPLOADS}/fleet/")
+    _, of_rows = send(
+        listing, put_list(listing, "list.jsonl", "\n".join(map(json.dumps, addresses)).encode())
+    )
+    listing.drain()
+    assert [row["status"] for row in lines(listing, of_prefix["id"])] == [200, 200]
+    rows = lines(listing, of_rows["id"])
+    assert [row["input"] for row in rows] == addresses
+    assert [row["status"] for row in rows] == [200, 200, 200, 200, 200, 404]
+    for key in keys:
+        listing.s3.delete_object(Bucket=UPLOADS, Key=key)
+
+
+def test_a_listed_bucket_that_does_not_answer_is_tried_again(listing: Pipeline) -> None:
+    address = f"s3://{UPLOADS}/photos/car.jpg"
+    listing.s3.put_object(Bucket=UPLOADS, Key="photos/car.jpg", Body=PHOTO)
+    status, said = ask(listing, "POST", "/v1/batches", json.dumps({"api": "plate", "images": [address]}))
+    assert status == 200
+
+    def busy(_: Any, **__: Any) -> None:
+        raise ReadTimeoutError(endpoint_url="https://s3")
+
+    with once(type(listing.clients.photos), "get_object", busy):
+        listing.drain()
+    assert [row["status"] for row in lines(listing, said["id"])] == [200]
+
+
+def test_a_list_that_is_sent_with_a_form(listing: Pipeline) -> None:
+    status, form = ask(listing, "POST", "/v1/batches/lists", json.dumps({"format": "csv"}))
+    assert (status, form["max_bytes"], form["expires_in"]) == (200, 2 * 1024**3, 3600)
+    body, content_type = urllib3.encode_multipart_formdata(
+        {**form["fields"], "file": ("list.csv", f"{listing.put('car.jpg')}\n".encode())}
+    )
+    assert send(listing, form["list"])[0] == 400  # not there yet
+    address = f"{os.environ['AWS_ENDPOINT_URL']}/{listing.results}"
+    sent = urllib3.request("POST", address, body=body, headers={"content-type": content_type})
+    assert sent.status in (200, 204)
+    status, said = send(listing, form["list"])
+    assert status == 200
+    listing.drain()
+    assert [row["status"] for row in lines(listing, said["id"])] == [200]
+    assert (
+        ask(listing, "POST", "/v1/batches/lists", json.dumps({"format": "exe"}))[1]["code"]
+        == "invalid_request"
+    )
+
+
+BROKEN_LISTS = (
+    ("list.jsonl", b"", "1 to 10000000 rows"),
+    ("list.csv", b"image\n", "1 to 10000000 rows"),
+    ("list.jsonl", b'"a.jpg"\n{"image": 3}\n', "Row 2"),
+    ("list.jsonl", b'"a.jpg"\n\n"b.jpg"\n{', "Row 3 is not JSON"),
+    ("list.jsonl", b'{"image": "a.jpg", "regions": "' + b"x" * 20 + b'"}', "Row 1: regions"),
+    ("list.jsonl", b'{"image": "a.jpg", "id": {}}', "Row 1: id"),
+    ("list.jsonl", b'"' + b"x" * 100_000 + b'"', "65,536"),
+    ("list.csv", b"id,url\n1,a.jpg\n2\n", "Row 2"),
+    ("list.csv", b'url\n"a.jpg', "Not valid CSV"),
+    ("list.jsonl", b"\xff", "UTF-8"),
+    ("list.xlsx", b"PK", "end in .jsonl"),
+)
+
+
+NO_LISTS = (
+    (f"s3://{UPLOADS}/nowhere.csv", "not there"),
+    (f"s3://{UPLOADS}/nowhere/", "no object"),
+    ("s3://theirs/list.csv", "not among those"),
+    ("https://example.com/list.csv", "list must be"),
+    (f"lists/{'0' * 32}.csv", "not there"),
+    (f"lists/{'0' * 32}.parquet", "not there"),
+    ("lists/../list.csv", "list must be"),
+)
+
+
+def test_a_list_that_is_refused_at_once(listing: Pipeline) -> None:
+    broken = [
+        (put_list(listing, f"{number}/{name}", body), said)
+        for number, (name, body, said) in enumerate(BROKEN_LISTS)
+    ]
+    for address, message in (*broken, *NO_LISTS):
+        status, said = send(listing, address)
+        assert (status, said["code"]) == (400, "invalid_request"), address
+        assert message in said["message"], address
+    assert not [name for name in listing.names() if "batches/" in name]
+
+
+def test_an_address_with_half_a_character_is_refused(listing: Pipeline) -> None:
+    for address in (f"s3://{UPLOADS}/\ud800.csv", f"s3://{UPLOADS}/\ud800/", "s3://\ud800/a.csv"):
+        assert send(listing, address)[0] == 400
+
+
+def test_a_bucket_that_does_not_answer_is_a_503(listing: Pipeline) -> None:
+    address = put_list(listing, "list.jsonl", b'"a.jpg"')
+    busy = ClientError(
+        {"Error": {"Code": "SlowDown", "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 503}},  # type: ignore[typeddict-item]
+        "GetObject",
+    )
+    for error in (busy, ReadTimeoutError(endpoint_url="https://s3")):
+        for operation in ("get_object", "put_object", "list_objects_v2"):
+            listing.patch.setattr(listing.clients.s3, operation, Mock(side_effect=error))
+        prefix = f"s3://{UPLOADS}/photos/"
+        asked = [send(listing, address), send(listing, prefix)]
+        asked.append(ask(listing, "POST", "/v1/batches", json.dumps({"api": "plate", "images": ["a"]})))
+        assert [(status, said["code"]) for status, said in asked] == [(503, "key_store_unavailable")] * 3
+    assert listing.states._waiting == deque()
+
+
+def test_a_broken_row_far_down_ends_a_batch_before_anything_is_read(listing: Pipeline) -> None:
+    photo = listing.put("car.jpg")
+    rows = [json.dumps(photo)] * 1500 + ["{}"]
+    announced = deliveries(listing)
+    status, said = send(listing, put_list(listing, "list.jsonl", "\n".join(rows).encode()))
+    assert status == 200
+    listing.drain()
+    said = show(listing, said["id"])
+    assert (said["state"], said["done"]) == ("failed", 0)
+    assert said["detail"].startswith("Row 1501 must be")
+    assert listing.recognized == []
+    assert announced == [said["id"]]
+    assert redrive(listing, said["id"])[1]["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize(("last", "rows", "said"), [('"a.jpg"', 3, None), ("{}", None, "Row 3 must be")])
+def test_a_batch_that_is_changed_while_its_list_is_checked_has_what_that_has_found(
+    listing: Pipeline, last: str, rows: int | None, said: str | None
+) -> None:
+    """As by whoever notes a redrive."""
+    body = '"a.jpg"\n' * 2 + last
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("carsight_service.http.batches._ROWS_LOOKED_AT", 1)
+        _, sent = send(listing, put_list(listing, "list.jsonl", body.encode()))
+    known: list[Any] = []
+
+    def meanwhile(change: Callable[..., Any], batches: Batches, batch: Any, **fields: Any) -> Any:
+        change(batches, batch)
+        return change(batches, batch, **fields)
+
+    def looked_at(finish: Callable[..., Any], *arguments: Any) -> Any:
+        known.append(show(listing, sent["id"]))
+        return finish(*arguments)
+
+    with once(Batches, "change", meanwhile), once(BatchJobs, "finish", looked_at):
+        listing.drain()
+    assert known[0]["rows"] == rows
+    assert (known[0]["detail"] or "").startswith(said or "")
+    assert show(listing, sent["id"])["state"] == ("failed" if said else "finished")
+
+
+def test_a_list_that_may_not_be_seen_is_told_as_one_that_is_not_there(listing: Pipeline) -> None:
+    """S3 denies access to a key that is missing, where keys may not be listed."""
+    denied: Any = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    listing.patch.setattr(
+        listing.clients.s3, "get_object", Mock(side_effect=ClientError(denied, "GetObject"))
+    )
+    _, said = send(listing, f"lists/{'0' * 32}.csv")
+    assert said["message"].endswith("cannot be read: it is not there, or may not be read")

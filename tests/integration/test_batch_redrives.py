@@ -1,0 +1,238 @@
+"""Redrives of batches: asked for twice, lost on the way, begun from the console."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+from unittest.mock import ANY, Mock
+
+import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from carsight_service.batch_store import Batches, Refused
+from carsight_service.queue.batches import BatchWorker
+from carsight_service.queue.messages import TryLater
+from carsight_service.queue.results import BatchJobs
+from tests.batches import ask, begun, check_whole, deliveries, failing, redrive, show, stop
+from tests.events import Invocation
+from tests.pipeline import Died, Pipeline, once
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("dies", [False, True])
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_redrive_that_is_asked_for_again_is_begun_once(
+    pipeline: Pipeline, after: bool, dies: bool, runs: bool
+) -> None:
+    """Its function died or Step Functions did not answer; it may have begun, and failed, all the same."""
+    images, batch = begun(pipeline, 5)
+    with failing(pipeline, batch, row=1):
+        pipeline.drain()
+    announced = deliveries(pipeline)
+    lose_redrive(pipeline, batch, after, dies)
+    if runs:
+        pipeline.drain()
+    assert stop(pipeline, batch)[0] == 200  # which has ended
+    said = show(pipeline, batch)
+    assert (said["state"], said["done"], bool(said["results"]), pipeline.recognized) == (
+        "failed",
+        0,
+        True,
+        [],
+    )
+    status, said = redrive(pipeline, batch)
+    assert (status, said["state"]) == (200, "running")
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+    assert announced == [f"{batch}-{2 if runs and after else 1}"]
+
+
+def lose_redrive(pipeline: Pipeline, batch: str, after: bool, dies: bool) -> None:
+    """Ask for a redrive whose function dies, or is not answered, before or ``after`` it has begun."""
+
+    def lost(begin: Callable[..., Any], **arguments: Any) -> None:
+        if after:
+            begin(**arguments)
+        raise Died if dies else ReadTimeoutError(endpoint_url="https://states")
+
+    with once(pipeline.states, "redrive_execution", lost), pytest.raises(Died) if dies else nullcontext():
+        assert redrive(pipeline, batch)[0] == 503
+
+
+@contextmanager
+def before_it_is_noted(pipeline: Pipeline, something: Callable[[], object]) -> Iterator[None]:
+    """Have ``something`` happen when a redrive has begun."""
+    real = pipeline.states.redrive_execution
+
+    def redriven(**arguments: Any) -> Any:
+        answer = real(**arguments)
+        something()
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.states, "redrive_execution", redriven)
+        yield
+
+
+def test_a_redrive_that_fails_before_it_is_noted_is_not_noted_any_more(pipeline: Pipeline) -> None:
+    """Nobody would tell of its end again, and it would run for good."""
+    images, batch = begun(pipeline, 5)
+    with failing(pipeline, batch, row=1):
+        pipeline.drain()
+    with before_it_is_noted(pipeline, pipeline.drain):
+        assert redrive(pipeline, batch)[0] == 400
+    assert show(pipeline, batch)["state"] == "failed"
+    assert redrive(pipeline, batch)[0] == 200
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+
+
+def test_a_redrive_whose_end_is_told_while_it_is_noted_is_told_again(pipeline: Pipeline) -> None:
+    images, batch = begun(pipeline, 5)
+    with failing(pipeline, batch, row=1):
+        pipeline.drain()
+
+    def noted(change: Callable[..., Any], *arguments: Any) -> Any:
+        assert redrive(pipeline, batch)[0] == 200
+        return change(*arguments)
+
+    told = {"detail": {"name": batch, "status": "FAILED", "redriveCount": 1}}
+    with once(Batches, "change", noted), pytest.raises(Refused):
+        BatchJobs(pipeline.deployment).handle(told, Invocation())
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+
+
+def test_results_are_joined_once_their_redrive_is_noted(pipeline: Pipeline) -> None:
+    """All rows were read when it failed: a redrive comes to its end at once."""
+    images, batch = begun(pipeline, 5)
+    finish = BatchJobs.finish
+
+    def unlucky(self: BatchJobs, name: str, redrives: int, state: Any, *more: Any) -> Any:
+        if state == "finished":
+            raise Died
+        return finish(self, name, redrives, state, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BatchJobs, "finish", unlucky)
+        pipeline.drain()
+    assert (show(pipeline, batch)["state"], pipeline.used()) == ("failed", 5)
+    announced = deliveries(pipeline)
+
+    def joins() -> None:
+        with pytest.raises(TryLater):
+            BatchJobs(pipeline.deployment).finish(batch, 1, "finished")
+
+    with before_it_is_noted(pipeline, joins):
+        assert redrive(pipeline, batch)[0] == 200
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+    assert announced == [f"{batch}-1"]
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/redrive"), ("DELETE", "")])
+def test_a_redrive_is_begun_once_when_its_token_is_forgotten(
+    pipeline: Pipeline, method: str, path: str
+) -> None:
+    """Somebody asks again while the end of a long redrive has not been noted yet."""
+    images, batch = begun(pipeline, 5)
+    with failing(pipeline, batch, row=1):
+        pipeline.drain()
+    assert redrive(pipeline, batch)[0] == 200
+
+    def asked_again(finish: Callable[..., Any], *arguments: Any) -> Any:
+        real = pipeline.states.redrive_execution
+        with pytest.MonkeyPatch.context() as patch:
+            forgotten = lambda **known: real(executionArn=known["executionArn"])  # noqa: E731
+            patch.setattr(pipeline.states, "redrive_execution", forgotten)
+            assert ask(pipeline, method, f"/v1/batches/{batch}{path}")[0] == 200
+        return finish(*arguments)
+
+    with failing(pipeline, batch, row=1), once(BatchJobs, "finish", asked_again):
+        pipeline.drain()
+    assert show(pipeline, batch)["finished"]
+    assert redrive(pipeline, batch)[0] == 200
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_batch_that_was_redriven_from_the_console_can_be_redriven(pipeline: Pipeline, times: int) -> None:
+    """Which reads nothing, as nobody has noted that it runs, and is not taken for the redrive asked for."""
+    images, batch = begun(pipeline, 5)
+    with failing(pipeline, batch, row=1):
+        pipeline.drain()
+    announced = deliveries(pipeline)
+    (arn,) = pipeline.states._executions
+    for _ in range(times):
+        pipeline.states.redrive_execution(executionArn=arn)
+        pipeline.drain()
+    assert show(pipeline, batch)["state"] == "failed"
+    assert redrive(pipeline, batch)[1]["state"] == "running"
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+    assert announced == [f"{batch}-{times + 1}"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_batch_that_was_redriven_from_the_console_before_its_end_was_told(
+    pipeline: Pipeline, fails: bool
+) -> None:
+    """Nothing has noted that it failed, so its rows are read, and are to be joined."""
+    images, batch = begun(pipeline, 60)
+    with pytest.MonkeyPatch.context() as patch, failing(pipeline, batch, row=51):
+        patch.setattr(pipeline.states, "_ended", lambda event: None)
+        pipeline.drain()
+    announced = deliveries(pipeline)
+    (arn,) = pipeline.states._executions
+    pipeline.states.redrive_execution(executionArn=arn)
+    with failing(pipeline, batch, row=51) if fails else nullcontext():
+        pipeline.drain()
+    assert announced == [batch]
+    if fails:
+        said = show(pipeline, batch)
+        assert (said["state"], said["done"]) == ("failed", 50)
+        assert said["finished"] and said["results"]
+        assert redrive(pipeline, batch)[0] == 200
+        pipeline.drain()
+    check_whole(pipeline, batch, images)
+    BatchJobs(pipeline.deployment).finish(batch, 0, "failed")  # its first end, told late
+    check_whole(pipeline, batch, images)
+    assert announced == [batch, f"{batch}-2"][: 1 + fails]
+
+
+@pytest.mark.parametrize("gone", ["ExecutionNotRedrivable", "ExecutionDoesNotExist"])
+def test_a_batch_that_cannot_be_redriven_any_more_stays_as_it_is(pipeline: Pipeline, gone: str) -> None:
+    """Step Functions redrives for fourteen days, and knows an execution for ninety."""
+    _, batch = begun(pipeline, 5)
+    with failing(pipeline, batch, row=1):
+        pipeline.drain()
+    ended = show(pipeline, batch)
+    refused = Mock(side_effect=ClientError({"Error": {"Code": gone, "Message": ""}}, "RedriveExecution"))
+    with pytest.MonkeyPatch.context() as patch:
+        for operation in ("redrive_execution", "describe_execution")[: 1 + (gone == "ExecutionDoesNotExist")]:
+            patch.setattr(pipeline.states, operation, refused)
+        assert redrive(pipeline, batch)[0] == 400
+    assert show(pipeline, batch) == ended | {"request_id": ANY, "results": ANY}
+
+
+def test_rows_that_wait_to_be_redriven_are_pending(pipeline: Pipeline) -> None:
+    """Step Functions counts them apart from those that have not been tried yet."""
+    _, batch = begun(pipeline, 60)
+    real = pipeline.states.describe_map_run
+
+    def redriving(**arguments: Any) -> Any:
+        counts = {"pending": 0, "running": 50, "pendingRedrive": 10}
+        return {**real(**arguments), "itemCounts": counts}
+
+    def during(read: Callable[..., Any], *arguments: Any) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pipeline.states, "describe_map_run", redriving)
+            said = show(pipeline, batch)
+        assert (said["pending"], said["running"]) == (10, 50)
+        return read(*arguments)
+
+    with once(BatchWorker, "read", during):
+        pipeline.drain()
+    assert show(pipeline, batch)["state"] == "finished"

@@ -599,6 +599,19 @@ def test_a_plate_in_a_strip_of_its_own_height_is_read(
     assert abs(reading.box.xmin - left) < 60 and abs(reading.box.xmax - left - 520) < 60
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(2, 2), (3, 2), (2, 3)])
+def test_plates_beside_each_other_are_all_read(recognizer: PlateRecognizer, rows: int, columns: int) -> None:
+    texts = ["B MK 4721", "HH RT 358", "M PX 9046", "K AL 2753", "S VN 6182", "F DW 5194"][: rows * columns]
+    rng = np.random.default_rng(1)
+    shape = (rows * 270 + 160, columns * 680 + 160, 3)
+    table = rng.normal((96, 112, 120), 8, shape).clip(0, 255).astype(np.uint8)
+    for number, text in enumerate(texts):
+        y, x = 160 + number // columns * 270, 160 + number % columns * 680
+        table[y : y + 110, x : x + 520] = drawn_plate(text)
+    found = recognizer.read(np.asarray(cv2.GaussianBlur(table, (0, 0), 0.8), np.uint8))
+    assert {plate.text for plate in found} == {text.replace(" ", "").lower() for text in texts}
+
+
 @pytest.mark.parametrize(
     "text, degrees, margin",
     [("HH KL 4821", -8, 0), ("HH KL 4821", 12, 10), ("ZH 123456", -12, 10), ("M X 12", 10, 80)],

@@ -103,6 +103,19 @@ def test_a_part_of_a_line_is_made_as_long_as_the_line() -> None:
     assert abs(whole[1, 0] - right) < 25
 
 
+def test_the_thin_foot_of_an_l_is_not_cut_off() -> None:
+    """In small or blurred serifs it is fainter than its stem, and without it an L is an I."""
+    page = np.full((120, 400, 3), 230, np.uint8)
+    for left in range(40, 340, 50):  # letters of a dark stem 40 high and a foot of a third of its contrast
+        page[40:80, left : left + 6] = 30
+        page[76:80, left + 6 : left + 30] = 160
+    corners = np.array([(40, 40), (320, 40), (320, 80), (40, 80)], np.float32)
+    text = text_lines.set_close(View(page, np.eye(3)), corners)
+    assert len(text.begins) == 6
+    feet = page[78, 40:320, 0] < 200
+    assert np.isin(np.flatnonzero(feet)[3:-3] // 7, np.rint(text.places * 279).astype(int) // 7).all()
+
+
 @pytest.mark.parametrize("tilt", [-8, -3, 5])
 def test_tilted_print_is_leveled(recognizer: VinRecognizer, tilt: int) -> None:
     page = printed("MFD BY HONDA", "VIN 1HG CM8263 3A004352", "TYPE PASSENGER CAR", "GVWR 2100 KG")

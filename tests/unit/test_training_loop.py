@@ -279,8 +279,9 @@ def test_the_later_layers_of_the_shipped_detector_learn_alone(
     import cv2
 
     from carsight import runtime
+    from carsight.geometry import box_corners
     from training.config import LATER_LAYERS
-    from training.data import box_corners, read_image
+    from training.data import read_image
     from training.later_layers import FirstLayers, LaterLayers
     from training.scenes import Scene
 

@@ -64,6 +64,14 @@ def test_names_of_vins_and_unknown_ones_are_not(seen: list[str]) -> None:
         ["TFACK1NGNUMBGR"],
         ["REFERENC0"],
         ["DVCELD"],  # Device ID
+        ["P7N"],
+        ["SNX"],  # S/N:
+        ["SEZN0"],  # Ser. No.
+        ["SCRN0"],
+        ["L0L"],  # Lot
+        ["TMET"],  # IMEI
+        ["LEM"],  # Item
+        ["RCF"],  # Ref.
     ],
 )
 def test_titles_of_other_numbers_are_recognized(seen: list[str]) -> None:
@@ -75,6 +83,11 @@ def test_titles_of_other_numbers_are_recognized(seen: list[str]) -> None:
     [
         [],
         ["VN"],
+        ["FN"],
+        ["NTV"],  # NIV
+        ["M1"],
+        ["TYPE"],
+        ["PNT"],  # Paint
         ["CHA55SN0"],
         ["VAHCEJDENTFCAT0NNUM", "EJDENTFCAT0NNUMBER"],  # Vehicle identification number
         ["FAHRGESTE11NUM1ER"],

@@ -38,6 +38,8 @@ class SecondLook:
 
 
 PLATES = SecondLook(64, 3.5)
+CROWDED = SecondLook(128, 1.3)
+"""Plates beside each other: larger, and with less of the others around it."""
 LINES = SecondLook(176, 1.8)
 """A line of seventeen characters is flat: it has to be longer to be distinguished from other text."""
 
@@ -99,6 +101,14 @@ class DetectorTuning:
     second looks of five and changed no reading on 100 validation photos. Infinite where every one gets it."""
     sure_side: float = 110.0
     """In the net's pixels; a larger one may be half a plate."""
+    crowd: SecondLook | None = CROWDED
+    """How a target that no vehicle carries is looked at again if the second look rejects it and it is one of
+    several, as in a collage and on a table of plates; with None it is not. Of 65 drawn ones 64 are confirmed,
+    24 without it."""
+    crowd_score: float = 0.5
+    """What two of these have to score at least, so that there are several; ..."""
+    crowd_looks: int = 12
+    """... and how many targets get a second look then."""
     edge: float = 0.04
     """A target closer to the photo's edge than this share of its longer side gets its second look with gray
     beyond the edge: it may be all the photo shows."""
@@ -146,6 +156,7 @@ class DetectorTuning:
             second_look=LINES,
             second_looks=lines,
             sure=math.inf,
+            crowd=None,
             close_up=None,
             fallbacks=(),
             strip=None,
@@ -240,7 +251,9 @@ class Detector:
             seen = self._run(_turned_fit(fitted, quarters, pixels.shape), tuning.turn_evidence)
             if seen.targets:
                 upright = turned(pixels, quarters)
-                confirmed = (self._second_look(upright, proposal) for proposal in seen.targets[:2])
+                confirmed = (
+                    self._second_look(upright, proposal, tuning.second_look) for proposal in seen.targets[:2]
+                )
                 scores[quarters] = max((target.score for target in confirmed if target), default=0.0)
         likely = [quarters for quarters, score in scores.items() if score >= self.threshold]
         return sorted(likely, key=lambda quarters: -scores[quarters])
@@ -282,11 +295,20 @@ class Detector:
 
         Of those that overlap the best is kept, and beside it one that needed no second look.
         """
+        tuning = self._tuning
         confirmed: list[Detection] = []
         kept: set[int] = set()
-        for proposal in proposals[: self._tuning.second_looks]:
-            carried = carrier(proposal.target, vehicles) is not None
-            target = self._second_look(pixels, proposal, carried)
+        alone = [carrier(proposal.target, vehicles) is None for proposal in proposals]
+        sure = sum(
+            by_itself and each.target.score >= tuning.crowd_score
+            for each, by_itself in zip(proposals, alone, strict=True)
+        )
+        crowd = tuning.crowd if sure > 1 else None
+        looks = tuning.second_looks if crowd is None else tuning.crowd_looks
+        for proposal, by_itself in zip(proposals[:looks], alone, strict=False):
+            target = self._second_look(pixels, proposal, tuning.second_look, carried=not by_itself)
+            if target is None and crowd is not None and by_itself:
+                target = self._second_look(pixels, proposal, crowd)
             if target and target.score >= self._least:
                 if proposal.settled:
                     kept.add(len(confirmed))
@@ -302,8 +324,10 @@ class Detector:
         confirmed = self._confirmed(pixels, proposals)
         return [each for each in confirmed if each.score >= self._tuning.fallback_score]
 
-    def _second_look(self, pixels: Pixels, proposal: _Proposal, carried: bool = False) -> Detection | None:
-        """Return a target as a second look sees it, with the mean of both scores; None if it is rejected.
+    def _second_look(
+        self, pixels: Pixels, proposal: _Proposal, look: SecondLook, *, carried: bool = False
+    ) -> Detection | None:
+        """Return a target as a second ``look`` sees it, with the mean of both scores; None if it is rejected.
 
         One that is sure, for which it has to be ``carried`` by a vehicle, is returned as it is.
         """
@@ -318,7 +342,6 @@ class Detector:
         if known and first.score >= self._tuning.sure:
             return first
         # In this window the target is as long as the net sees best.
-        look = self._tuning.second_look
         window = _window_around(first.box, longer * look.window, pixels, beyond=at_edge)
         side = round(look.target_side / longer * math.sqrt(window.area))
         fitted = _fit_within(window.part, side, window.borders)

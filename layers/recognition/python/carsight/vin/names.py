@@ -36,9 +36,10 @@ _PREFIX = 3
 _SPACE = 4.0
 """The widest space between a name and its number, in the pitch of the latter."""
 
-_OVERLAP, _ABOVE, _ALIGNED, _LONGEST = 0.6, 2.5, 1.5, 30
-"""How far a title reaches into its number, and how far above it is, at most; how far its left end or its
-middle may be from the number's, all in the number's heights; and how many characters it may have."""
+_OVERLAP, _INSIDE, _ABOVE, _ALIGNED, _LONGEST = 0.6, 0.2, 2.5, 1.5, 30
+"""How far a title, and its middle, reaches into its number, and how far above it is, at most; how far its
+left end or its middle may be from the number's, all in the number's heights; and how many characters it may
+have."""
 
 _OTHERS = (
     "SER1AL", "SER1EN", "MATR1C0LA", "PART", "ART1CLE", "ART1KEL", "MATER1AL", "M0DEL", "DEV1CE",
@@ -50,11 +51,23 @@ _OTHERS = (
 )  # fmt: skip
 """What other numbers are called, I, O and Q as a reader of VINs sees them."""
 
+_PITCHES = (0.7, 1.0)
+"""How wide a title's characters are taken to be, in the pitch of capitals: small letters are narrower."""
+
 _ABBREVIATED = re.compile(
     "[S5P][71JL]?N|SER(?:[NM]|$)|L0T|REF|SKU|[1JLT]ME|ME[1JLT]|[1JLT]?CC[1JLT]D|[1JLT]TEM|[1JLT]D"
 )
 """The same, too short for a character to be another: S/N, P/N, Ser., lot, Ref., SKU, IMEI, ICCID, item, ID.
 """
+
+_BARE = re.compile(
+    "[S5P][71JLZ]?N[29FHX]?|S[EC][RTZ]|L0[TLEF]|RE[FTE]|R[ACDG]F|SKU|[1JLT]M[EB3][1JLTF]?|ME[1JLT]"
+    "|[1JLT]?CC[1JLT]D|[1JLTH]{1,2}[EG]T?M|[1JLT]D"
+)
+"""The same as all that a title says, by itself (a colon may look like another character), ..."""
+
+_BEFORE_NUMBER = re.compile("S[EC0]?[RTZN]?")
+"""... and what Ser. may look like before "No." as well."""
 
 _VEHICLES = (
     "CHASS1S",
@@ -147,8 +160,11 @@ def is_named_otherwise(line: Line, view: View, print_of: Print, readers: Readers
     before = _seen_before(line, view, readers, small)
     if any(map(_names_a_vin, before)):
         return False
-    return names_another_number(before) or is_title_of_another_number(
-        _seen_above(line, print_of, readers, small)
+    if names_another_number(before):
+        return True
+    above = _seen_above(line, print_of, readers, small)
+    return not any(_names_a_vin(part) for sight in above for part in sight) and any(
+        map(is_title_of_another_number, above)
     )
 
 
@@ -172,34 +188,39 @@ def _seen_before(line: Line, view: View, readers: Readers, small: LineReader) ->
     return seen
 
 
-def _seen_above(line: Line, print_of: Print, readers: Readers, small: LineReader) -> list[str]:
-    """Return what the small reader sees of the line of print above ``line``: its first and its last part.
+def _seen_above(line: Line, print_of: Print, readers: Readers, small: LineReader) -> list[list[str]]:
+    """Return what the small reader sees of the line of print above ``line``, once in each of ``_PITCHES``.
 
-    Nothing where there is none that begins where it does, or is centered as it is.
+    That is its first and its last part, or all of it; nothing where there is none that begins where ``line``
+    does, or is centered as it is.
     """
     high, long = height(line.corners), max(length(line.corners), 1e-3)
-    across, down = line.corners[1] - line.corners[0], line.corners[3] - line.corners[0]
+    across = (line.corners[1] - line.corners[0]) / np.float32(long)
+    down = np.array([-across[1], across[0]], np.float32)  # the corners may be of a leaning line
     nearest, title = _ABOVE * high, None
     for each in print_of(quarters_to_upright(line.corners)):
         off = each.corners - line.corners[0]
-        x, y = off @ across / np.float32(long), off @ down / np.float32(max(high, 1e-3))
+        x, y = off @ across, off @ down
         aligned = min(abs(float(x[[0, 3]].mean())), abs(float(x.mean()) - long / 2)) < _ALIGNED * high
-        above = -float(y[2:].mean())
-        if aligned and -_OVERLAP * high < above < nearest:
+        above, itself = -float(y[2:].mean()), float(y.mean()) > _INSIDE * high
+        if aligned and not itself and -_OVERLAP * high < above < nearest:
             nearest, title = above, each
     if title is None or title.characters > _LONGEST:
         return []
     corners = title.corners
     long = length(corners)
     along = (corners[[1, 2]] - corners[[0, 3]]) / np.float32(long)
-    part = long / title.characters * LENGTH
-    seen = []
-    for begins in (0.0, long - part) if long > part else (0.0,):
-        left = corners[[0, 3]] + along * np.float32(begins)
-        right = left + along * np.float32(part)
-        crop = readers.cut(np.stack([left[0], *right, left[1]]), CropMargins())
-        seen.append(small.glance(crop, 1.0).greedy)
-    return seen
+    sights = []
+    for pitch in _PITCHES:
+        part = pitch * long / title.characters * LENGTH
+        seen = []
+        for begins in (0.0, long - part) if long > part else (0.0,):
+            left = corners[[0, 3]] + along * np.float32(begins)
+            right = left + along * np.float32(part)
+            crop = readers.cut(np.stack([left[0], *right, left[1]]), CropMargins())
+            seen.append(small.glance(crop, 1.0).greedy)
+        sights.append(seen)
+    return sights
 
 
 def names_another_number(seen: Sequence[str]) -> bool:
@@ -227,12 +248,12 @@ def is_title_of_another_number(seen: Sequence[str]) -> bool:
         return False
     text = _TITLE_ENDS.sub("", seen[0])
     if _TITLE_ENDS.search(seen[-1]) is None:
-        return _ABBREVIATED.fullmatch(text) is not None or any(
+        return _BARE.fullmatch(text) is not None or any(
             abs(len(text) - len(word)) <= 1 and _cost(word, text) <= _SURELY
             for word in _OTHERS
             if word not in _WORDS
         )
-    if _ABBREVIATED.match(text) is not None and len(text) <= _LONG:
+    if _BEFORE_NUMBER.fullmatch(text) or (_ABBREVIATED.match(text) is not None and len(text) <= _LONG):
         return True
     return any(
         len(text) <= len(word) + _LONGER and _is_other(word, text, _TITLE_COST) for word in _OTHERS

@@ -98,17 +98,21 @@ class PrintSearch:
         line = max(lines, key=lambda line: line.reading.clarity, default=None)
         if line is None:
             for quarters in (0, 1):
-                found = self.print_of(quarters)
+                found = self._lines(quarters)
                 if any(each.characters >= _SHORTEST_OF_TWO for each in found):
                     yield found
-                    yield self.print_of(quarters + 2)
+                    yield self._lines(quarters + 2)
                 if len(found) > 1:  # sideways print looks like a line at most
                     break
             return
         quarters = quarters_to_upright(line.corners)
-        yield self.print_of(quarters)
+        yield self._lines(quarters)
         if quarters and line.reading.clarity < self.tuning.clear:
-            yield self.print_of(4 - quarters if quarters % 2 else 0)
+            yield self._lines(4 - quarters if quarters % 2 else 0)
+
+    def _lines(self, quarters: int) -> list[TextLine]:
+        """Return the lines of print once turned counterclockwise by so many quarters, without titles."""
+        return [line for line in self.print_of(quarters) if line.characters >= text_lines.SHORTEST_LINE]
 
     def _read_lines(self, lines: Sequence[TextLine]) -> None:
         """Read the likeliest of ``lines``."""

@@ -64,8 +64,8 @@ _WORD_GAP = 2.3
 _BESIDE = 1.2
 """How far beside a part of a line the rest is looked for, in the part's lengths."""
 
-_SHORTEST_PART = 2.5
-"""Characters in either line of a VIN on two lines, at least."""
+SHORTEST_LINE = 2.5
+"""Characters in a line of print that may be more than a title, and in either line of a VIN on two."""
 
 _WITH_NAME = 18
 """How many characters a VIN has with "VIN:" beside it, as they are estimated."""
@@ -83,6 +83,9 @@ _MAX_COLUMNS = 1600
 
 _MIN_CHARACTER = 0.34
 """What is lower is not a character."""
+
+_INKED, _FAINT = 0.5, 0.25
+"""How dark a stroke is, and what belongs to one that it touches, at least, in shares of full ink."""
 
 _GAP = 0.3
 """The widest gap left between two characters; a space is wider, ..."""
@@ -118,7 +121,10 @@ class TextLine(NamedTuple):
 
 
 def find_lines(view: View) -> list[TextLine]:
-    """Find the lines of clear print in ``view``, all of which are tilted alike, from the top."""
+    """Find the lines of clear print in ``view``, all of which are tilted alike, from the top.
+
+    Those shorter than ``SHORTEST_LINE`` may be the title of a number, such as S/N, or a mark.
+    """
     small = view.gray().zoomed(min(1.0, _SIDE / max(view.width, view.height)))
     labels, stats = _words(small)
     tilt = _tilt(labels, stats)
@@ -131,7 +137,7 @@ def find_lines(view: View) -> list[TextLine]:
     lines: list[TextLine] = []
     for box in sorted(_joined(boxes), key=lambda box: box[1])[:_MAX_LINES]:
         x, y, width, height = box
-        if width < 2 * height:
+        if width < height:
             continue
         quad = np.array([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], np.float32)
         lines.append(TextLine(small.to_photo(quad), width / (_PITCH * height), quad))
@@ -225,7 +231,7 @@ def pairs(lines: Sequence[TextLine], most: int) -> list[tuple[TextLine, TextLine
                 alike
                 and under
                 and begins
-                and short >= _SHORTEST_PART
+                and short >= SHORTEST_LINE
                 and 11 <= both <= 24
                 and not any(_is_between(line.level, a, b) for line in lines)
             ):
@@ -318,9 +324,9 @@ def set_close(view: View, corners: Floats) -> SetText:
     strip = straighten(view.pixels, quad, columns, _PIECE, 0.0)
     gray = np.asarray(cv2.cvtColor(strip, cv2.COLOR_BGR2GRAY), np.uint8)
     low, ground, high = (percentile(gray, share) for share in (0.02, 0.5, 0.98))
-    lighter = high - ground > ground - low
-    inked = gray > (ground + high) / 2 if lighter else gray < (ground + low) / 2
-    characters = _characters(inked)
+    ink = high if high - ground > ground - low else low
+    strokes = (np.asarray(gray, np.float32) - ground) / ((ink - ground) or 1.0)
+    characters = _characters(strokes)
     if not characters:
         return SetText(strip, np.linspace(0, 1, columns, dtype=np.float32), False, False)
     gaps = [after.first - before.last for before, after in pairwise(characters)]
@@ -354,15 +360,29 @@ class _Character(NamedTuple):
     height: int
 
 
-def _characters(inked: NDArray[np.bool_]) -> list[_Character]:
-    """Return the characters of a line (26 x columns), left to right; dots and dashes are none."""
+def _characters(strokes: Floats) -> list[_Character]:
+    """Return the characters of a line (26 x columns), left to right; dots and dashes are none.
+
+    ``strokes`` are 0 where nothing is written, and 1 where the ink is full. The thin foot of an L has less:
+    what is fainter and touches a character belongs to it, or an L would become an I.
+    """
+    inked, faint = strokes > _INKED, (strokes > _FAINT).any(axis=0)
+    runs = _runs(np.asarray(inked.any(axis=0)))
+    bounds = [0, *(edge for run in runs for edge in run), len(faint)]
     characters = []
-    for first, last in _runs(np.asarray(inked.any(axis=0))):
+    for number, (first, last) in enumerate(runs):
         rows = np.flatnonzero(inked[:, first:last].any(axis=1))
         height = int(rows[-1] - rows[0] + 1)
         if height >= _MIN_CHARACTER * _PIECE:
-            characters.append(_Character(first, last, height))
+            free = max(bounds[2 * number], characters[-1].last if characters else 0)
+            left, right = faint[free:first][::-1], faint[last : bounds[2 * number + 3]]
+            characters.append(_Character(first - _leading(left), last + _leading(right), height))
     return characters
+
+
+def _leading(marked: NDArray[np.bool_]) -> int:
+    """Return how many columns at the beginning of ``marked`` are."""
+    return int(np.argmin(np.append(marked, False)))
 
 
 def _of_small_letters(heights: Sequence[int]) -> bool:

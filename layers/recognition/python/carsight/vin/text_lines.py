@@ -366,10 +366,10 @@ def _characters(strokes: Floats) -> list[_Character]:
     ``strokes`` are 0 where nothing is written, and 1 where the ink is full. The thin foot of an L has less:
     what is fainter and touches a character belongs to it, or an L would become an I.
     """
-    inked, faint = strokes > _INKED, (strokes > _FAINT).any(axis=0)
+    inked, faint = strokes > _INKED, np.asarray((strokes > _FAINT).any(axis=0))
     runs = _runs(np.asarray(inked.any(axis=0)))
     bounds = [0, *(edge for run in runs for edge in run), len(faint)]
-    characters = []
+    characters: list[_Character] = []
     for number, (first, last) in enumerate(runs):
         rows = np.flatnonzero(inked[:, first:last].any(axis=1))
         height = int(rows[-1] - rows[0] + 1)

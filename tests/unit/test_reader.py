@@ -55,20 +55,6 @@ def test_a_tilted_plate_comes_out_straight() -> None:
         np.testing.assert_allclose(crop[y, x], color, atol=12)
 
 
-@pytest.mark.parametrize("high", [8.0, 15.0, 48.0, 150.0])
-def test_what_is_in_the_middle_of_a_plate_is_in_the_middle_of_its_crop(high: float) -> None:
-    """However much it is enlarged: half a pixel of the photo is a twentieth of a distant plate's height."""
-    wide, x, y = high * 160 / 48, 300.0, 120.0
-    columns, rows = np.arange(600) + 0.5, np.arange(240)[:, None] + 0.5
-    photo = 200 * np.exp(-(((columns - x) / wide) ** 2 + ((rows - y) / high) ** 2) * 16)
-    sides = corners((-wide, -high), (wide, -high), (wide, high), (-wide, high)) / np.float32(2)
-    where = sides + np.array([x, y], np.float32)
-    crop = reader.rectify(np.repeat(photo[..., None], 3, 2).astype(np.uint8), where, two_rows=False, grow=0)
-    light = crop[..., 0] / crop[..., 0].sum(dtype=float)
-    middle = (light.sum(0) * (np.arange(160) + 0.5)).sum(), (light.sum(1) * (np.arange(48) + 0.5)).sum()
-    assert middle == pytest.approx((80, 24), abs=0.3)
-
-
 def test_two_rows_lie_side_by_side() -> None:
     photo = np.zeros((200, 300, 3), np.uint8)
     photo[:100], photo[100:] = (0, 0, 255), (255, 0, 0)

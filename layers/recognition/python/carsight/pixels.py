@@ -41,12 +41,10 @@ def straighten(
     grow: float,
     *,
     sharp: bool = False,
-    from_middles: bool = False,
 ) -> Pixels:
     """Return what lies within ``corners``, grown by the share ``grow``, warped to ``height`` x ``width``.
 
-    Pixels are interpolated linearly, if ``sharp`` between those that are ``doubled`` before. Corners are
-    measured from the edge of the first pixel, ``from_middles`` as if from its middle.
+    Pixels are interpolated linearly, if ``sharp`` between those that are ``doubled`` before.
     """
     center = corners.mean(axis=0)
     grown = (center + (corners - center) * (1 + grow)).astype(np.float32)
@@ -63,8 +61,6 @@ def straighten(
     if sharp:
         part, grown = doubled(part, grown)
     target = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
-    if not from_middles:  # which OpenCV measures from
-        grown, target = grown - np.float32(0.5), target - np.float32(0.5)
     matrix = cv2.getPerspectiveTransform(grown, target)
     warped = cv2.warpPerspective(
         part, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE

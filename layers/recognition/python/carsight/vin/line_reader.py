@@ -87,9 +87,7 @@ def height(corners: NDArray[np.floating]) -> float:
 
 def cut(pixels: Pixels, corners: NDArray[np.floating], *margins: float) -> Pixels:
     """Cut the line within ``corners`` (4 x 2, pixels) level and with its ``margins``: 48 x 384, BGR."""
-    # The readers have learned from lines cut so, and their confidences are fitted to it: measured from the
-    # edge, as many validation photos are right, and 6 wrong of 1,617, none now.
-    return straighten(pixels, grown(corners, *margins), WIDTH, HEIGHT, 0.0, from_middles=True)
+    return straighten(pixels, grown(corners, *margins), WIDTH, HEIGHT, 0.0)
 
 
 def cut_enlarged(pixels: Pixels, corners: NDArray[np.floating], *margins: float) -> Pixels:

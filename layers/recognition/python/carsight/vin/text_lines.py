@@ -321,7 +321,7 @@ def set_close(view: View, corners: Floats) -> SetText:
     quad = view.from_photo(corners)
     height = max(1.0, float(np.hypot(*(quad[3] - quad[0]))))
     columns = int(np.clip(_PIECE * float(np.hypot(*(quad[1] - quad[0]))) / height, 8, _MAX_COLUMNS))
-    strip = straighten(view.pixels, quad, columns, _PIECE, 0.0, from_middles=True)
+    strip = straighten(view.pixels, quad, columns, _PIECE, 0.0)
     gray = np.asarray(cv2.cvtColor(strip, cv2.COLOR_BGR2GRAY), np.uint8)
     low, ground, high = (percentile(gray, share) for share in (0.02, 0.5, 0.98))
     ink = high if high - ground > ground - low else low

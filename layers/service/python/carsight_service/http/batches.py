@@ -161,7 +161,7 @@ def _named_list(deployment: Deployment, owners: tuple[str, str], address: str) -
 
 
 def _look_at(s3: Any, rows: List, address: str) -> None:
-    """Raise ``InvalidRequest`` where a list is missing, its first rows are broken, or its Parquet is too long."""
+    """Raise ``InvalidRequest`` where a list is missing, broken in its first rows, or too long a Parquet."""
     try:
         if rows.kind == "prefix":
             if not s3.list_objects_v2(Bucket=rows.bucket, Prefix=rows.key, MaxKeys=1).get("Contents"):

@@ -6,6 +6,9 @@ import gzip
 import io
 import json
 import os
+import subprocess
+import sys
+import tempfile
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -118,6 +121,38 @@ def test_a_parquet_with_columns_of_other_kinds(listing: Pipeline) -> None:
         ("17", 200),
         (None, 200),
     ]
+
+
+def test_a_parquet_with_photos_in_it_does_not_fill_the_memory() -> None:
+    """A row may hold megabytes beside the address: a thousand of them at once were gigabytes."""
+    rows, photo = 1000, b"\xff" * 200_000
+    body = a_parquet(image_url=["a.jpg"] * rows, raw=core.Array([photo] * rows, core.DataType.binary()))
+    assert len(body) < 1_000_000  # all in one group, of 200 MB
+    read = (
+        "import sys; from pathlib import Path; from carsight_service.queue.tables import read_table;"
+        "print(sum(1 for _ in read_table(sys.stdin.buffer)),"
+        " Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])"
+    )
+    with tempfile.TemporaryFile() as file:
+        file.write(body)
+        file.seek(0)
+        said = subprocess.run([sys.executable, "-c", read], stdin=file, stdout=subprocess.PIPE, check=True)
+    count, kilobytes = map(int, said.stdout.split())
+    assert count == rows
+    assert kilobytes < 150_000
+
+
+def test_a_parquet_that_is_too_large_for_the_disk_is_refused(
+    listing: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = a_parquet(image_url=["a.jpg"])
+    address = put_list(listing, "list.parquet", body)
+    monkeypatch.setattr("carsight_service.http.batches.MAX_LIST_BYTES", len(body) - 1)
+    status, said = send(listing, address)
+    assert (status, said["code"]) == (400, "invalid_request")
+    assert said["message"] == f"A list in Parquet must have at most {len(body) - 1:,} bytes"
+    monkeypatch.setattr("carsight_service.http.batches.MAX_LIST_BYTES", len(body))
+    assert send(listing, address)[0] == 200
 
 
 @pytest.mark.parametrize(

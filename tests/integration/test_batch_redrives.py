@@ -75,6 +75,19 @@ def before_it_is_noted(pipeline: Pipeline, something: Callable[[], object]) -> I
         yield
 
 
+def test_a_redrive_that_is_asked_for_twice_at_once_is_begun_once(pipeline: Pipeline) -> None:
+    """Both are told that it runs: an answer is lost where a client no longer waits for it, too."""
+    images, batch = begun(pipeline, 5)
+    with failing(pipeline, batch, row=1):
+        pipeline.drain()
+    said = []
+    with before_it_is_noted(pipeline, lambda: said.append(redrive(pipeline, batch))):
+        said.append(redrive(pipeline, batch))
+    assert [(status, answer["state"]) for status, answer in said] == [(200, "running")] * 2
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+
+
 def test_a_redrive_that_fails_before_it_is_noted_is_not_noted_any_more(pipeline: Pipeline) -> None:
     """Nobody would tell of its end again, and it would run for good."""
     images, batch = begun(pipeline, 5)

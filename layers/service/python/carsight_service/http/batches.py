@@ -161,14 +161,18 @@ def _named_list(deployment: Deployment, owners: tuple[str, str], address: str) -
 
 
 def _look_at(s3: Any, rows: List, address: str) -> None:
-    """Raise ``InvalidRequest`` where a list is missing or, Parquet apart, its first rows are broken."""
+    """Raise ``InvalidRequest`` where a list is missing, broken in its first rows, or too long a Parquet."""
     try:
         if rows.kind == "prefix":
             if not s3.list_objects_v2(Bucket=rows.bucket, Prefix=rows.key, MaxKeys=1).get("Contents"):
                 raise InvalidRequest(f"There is no object under {address[:200]}")
             return
-        with closing(s3.get_object(Bucket=rows.bucket, Key=rows.key)["Body"]) as body:
-            if rows.kind != "parquet":
+        found = s3.get_object(Bucket=rows.bucket, Key=rows.key)
+        with closing(found["Body"]) as body:
+            if rows.kind == "parquet":  # which is checked on disk
+                if found["ContentLength"] > MAX_LIST_BYTES:
+                    raise InvalidRequest(f"A list in Parquet must have at most {MAX_LIST_BYTES:,} bytes")
+            else:
                 deque(islice(read_rows(body, rows.kind), _ROWS_LOOKED_AT), maxlen=0)
     except (BotoCoreError, ClientError) as error:
         failed = failure(error)

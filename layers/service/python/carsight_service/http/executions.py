@@ -97,6 +97,10 @@ class Executions:
                     token = f"{batch.id}-{redrives}"
                     ask(self._states.redrive_execution, executionArn=self._arn(batch), clientToken=token)
                 return self._batches.change(batch, state="running", redrives=redrives, finished=None)
+        # A client that waits no longer asks again while its first request is still at it.
+        known = self._batches.get(batch.id)
+        if known and known.state == "running" and known.redrives > batch.redrives:
+            return known
         raise InvalidRequest(
             "Only a batch that has failed or been stopped, within 14 days, can be redriven; one that was "
             "stopped just now may need a minute to come to rest"

@@ -33,6 +33,9 @@ _ROWS_AT_ONCE = 5_000
 _ROWS_A_GROUP = 10_000
 """Rows whose columns are kept together in a Parquet file, and in memory until they are written."""
 
+_ROWS_READ = 32
+"""Rows of a list that are in memory at once: each may hold a photo of megabytes."""
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -42,7 +45,7 @@ def read_table(file: Any) -> Iterator[dict[str, Any]]:
     Raises ``InvalidRequest`` where it is broken. ``file`` can seek, and does not fail.
     """
     try:
-        for batch in read_parquet(file):
+        for batch in read_parquet(file, batch_size=_ROWS_READ):
             names = [name for name in batch.schema.names if names_a_member(name)]
             columns: list[Any] = [batch[name].to_pylist() for name in names] or [[None] * batch.num_rows]
             for cells in zip(*columns, strict=True):

@@ -599,6 +599,24 @@ def test_a_plate_in_a_strip_of_its_own_height_is_read(
     assert abs(reading.box.xmin - left) < 60 and abs(reading.box.xmax - left - 520) < 60
 
 
+def test_framed_signs_on_a_board_have_to_read_like_plates(recognizer: PlateRecognizer) -> None:
+    """Shown closer, framed signs look like plates; few have a text that must be one."""
+    rng = np.random.default_rng(72)
+    board = np.full((800, 1200, 3), rng.integers(60, 200, 3), np.uint8)
+    words = "LIFT 63", "ZONE G55", "BAY A7", "ZONE A3", "HALL F82", "ROOM 12"
+    for number, word in enumerate(words):
+        wide, high = int(rng.integers(330, 480)), int(rng.integers(100, 170))
+        x, y = 60 + number % 2 * 580, 40 + number // 2 * 255
+        cv2.rectangle(board, (x, y), (x + wide, y + high), (245, 245, 245), -1)
+        cv2.rectangle(board, (x + 3, y + 3), (x + wide - 3, y + high - 3), (20, 20, 20), 4)
+        (text, tall), _ = cv2.getTextSize(word, cv2.FONT_HERSHEY_DUPLEX, 1, 1)
+        size = min(2.6, 0.86 * wide / text)
+        left, low = round(x + (wide - size * text) / 2), round(y + (high + size * tall) / 2)
+        cv2.putText(board, word, (left, low), cv2.FONT_HERSHEY_DUPLEX, size, (20, 20, 20), 6, cv2.LINE_AA)
+    shown = cv2.GaussianBlur(board, (0, 0), 1.0)
+    assert len(recognizer.read(Photo.of(np.asarray(shown, np.uint8)))) <= 1  # of six
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(2, 2), (3, 2), (2, 3)])
 def test_plates_beside_each_other_are_all_read(recognizer: PlateRecognizer, rows: int, columns: int) -> None:
     texts = ["B MK 4721", "HH RT 358", "M PX 9046", "K AL 2753", "S VN 6182", "F DW 5194"][: rows * columns]

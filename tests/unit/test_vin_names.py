@@ -70,12 +70,15 @@ def test_names_of_vins_and_unknown_ones_are_not(seen: list[str]) -> None:
         ["SCRN0"],
         ["L0L"],  # Lot
         ["TMET"],  # IMEI
-        ["LEM"],  # Item
-        ["RCF"],  # Ref.
     ],
 )
 def test_titles_of_other_numbers_are_recognized(seen: list[str]) -> None:
     assert is_title_of_another_number(seen)
+
+
+@pytest.mark.parametrize("word", ["SET", "SCR", "RCF", "TEM", "LEM", "RAF"])
+def test_short_words_above_a_number_are_no_titles(word: str) -> None:
+    assert not is_title_of_another_number([word])
 
 
 @pytest.mark.parametrize(

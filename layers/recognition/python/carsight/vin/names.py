@@ -61,8 +61,8 @@ _ABBREVIATED = re.compile(
 """
 
 _BARE = re.compile(
-    "[S5P][71JLZ]?N[29FHX]?|S[EC][RTZ]|L0[TLEF]|RE[FTE]|R[ACDG]F|SKU|[1JLT]M[EB3][1JLTF]?|ME[1JLT]"
-    "|[1JLT]?CC[1JLT]D|[1JLTH]{1,2}[EG]T?M|[1JLT]D"
+    "[S5P][71JLZ]?N[29FHX]?|SE[RZ]|SCZ|L0[TLEF]|RE[FTE]|SKU|[1JLT]M[EB3][1JLTF]?|ME[1JLT]"
+    "|[1JLT]?CC[1JLT]D|[1JLTH]TEM|[1JLT]D"
 )
 """The same as all that a title says, by itself (a colon may look like another character), ..."""
 

@@ -382,7 +382,8 @@ def _characters(strokes: Floats) -> list[_Character]:
 
 def _leading(marked: NDArray[np.bool_]) -> int:
     """Return how many columns at the beginning of ``marked`` are."""
-    return int(np.argmin(np.append(marked, False)))
+    unmarked = np.flatnonzero(~marked)
+    return int(unmarked[0]) if len(unmarked) else len(marked)
 
 
 def _of_small_letters(heights: Sequence[int]) -> bool:

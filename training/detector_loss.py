@@ -132,6 +132,15 @@ def _found_loss(
     return score, box, match, positive, total
 
 
+def corner_errors(corners: Tensor, truth: Tensor) -> Tensor:
+    """Return how far off ``corners`` (N, 8) are (N,): smooth L1, as a share of the height of the target."""
+    short = torch.minimum(
+        (truth[:, 0:2] - truth[:, 6:8]).norm(dim=1), (truth[:, 0:2] - truth[:, 2:4]).norm(dim=1)
+    )
+    off = (corners - truth) / short.clamp(min=4.0)[:, None]
+    return F.smooth_l1_loss(off, torch.zeros_like(off), reduction="none", beta=0.1).mean(1)
+
+
 def loss(
     outputs: tuple[Tensor, ...], batch: dict[str, Tensor], size: int, kinds: Tensor
 ) -> dict[str, Tensor]:
@@ -146,13 +155,7 @@ def loss(
     quads = _pick(batch["quads"], match.index)[positive]
     known = _pick(batch["cornered"][..., None], match.index)[positive][:, 0]
     corners = cells.corners(raw[..., 5:13])[positive]
-    # An error matters to the reader as a share of the target's height.
-    short = torch.minimum(
-        (quads[:, 0:2] - quads[:, 6:8]).norm(dim=1), (quads[:, 0:2] - quads[:, 2:4]).norm(dim=1)
-    )
-    off = (corners - quads) / short.clamp(min=4.0)[:, None]
-    off = F.smooth_l1_loss(off, torch.zeros_like(off), reduction="none", beta=0.1).mean(1)
-    terms["corners"] = 2.0 * (off * known * weight).sum() / total
+    terms["corners"] = 2.0 * (corner_errors(corners, quads) * known * weight).sum() / total
     rows = _pick(batch["rows"][..., None], match.index)[positive][:, 0]
     two = F.binary_cross_entropy_with_logits(raw[..., 13][positive], rows.clamp(min=0), reduction="none")
     terms["rows"] = 0.3 * (two * (rows >= 0) * weight).sum() / total

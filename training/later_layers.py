@@ -17,7 +17,6 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-import torch.nn.functional as F
 from onnx import numpy_helper
 from torch import Tensor, nn
 
@@ -25,7 +24,7 @@ from carsight import runtime
 from training.config import LaterLayersConfig
 from training.data import Pixels
 from training.detector import PlateDetector, Tensors
-from training.detector_loss import Cells
+from training.detector_loss import Cells, corner_errors
 from training.nets import STRIDES, Conv, DetectorNet, fold_batch_norms, load_folded
 from training.quantize import float_weights
 from training.rounding import round_weights
@@ -132,12 +131,8 @@ class LaterLayers(PlateDetector):
         weight = teacher[..., 0][sure].sigmoid()
         goal = cells.corners(teacher[..., 5:13])[sure] + _LEANS
         corners = cells.corners(outputs[0].float().transpose(1, 2)[..., 5:13])[sure]
-        short = torch.minimum(
-            (goal[:, 0:2] - goal[:, 6:8]).norm(dim=1), (goal[:, 0:2] - goal[:, 2:4]).norm(dim=1)
-        )
-        off = (corners - goal) / short.clamp(min=4.0)[:, None]
-        off = F.smooth_l1_loss(off, torch.zeros_like(off), reduction="none", beta=0.1).mean(1)
-        return terms | {"taught": self.config.teach * (off * weight).sum() / weight.sum().clamp(min=1.0)}
+        taught = (corner_errors(corners, goal) * weight).sum() / weight.sum().clamp(min=1.0)
+        return terms | {"taught": self.config.teach * taught}
 
     def write(self, net: nn.Module, path: Path) -> None:
         """Write the whole net."""

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from carsight import runtime
 from training import ppocr
 from training.data import Pixels
-from training.loop import averaged_weights
+from training.loop import averaged_weights, half_precision
 from training.model_files import pack_stem
 from training.quantize import float_weights, quantize
 from training.rounding import round_weights
@@ -276,7 +276,7 @@ class Teacher:
                 splits it between them.
         """
         reader, (said, named, seen) = self.reader, outputs
-        with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        with half_precision(), torch.no_grad():
             centered = 2 * images - 1
             maps = reader.body.stemmed(centered)
             wanted = [maps := block(maps) for block in reader.body.blocks]

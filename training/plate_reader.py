@@ -33,7 +33,7 @@ from training.calibration import platt
 from training.camera import spoil_plate
 from training.config import PlateReaderConfig
 from training.data import Pixels
-from training.loop import CHECKPOINT, Figures, Task, averaged_weights, checkpoint_of, report
+from training.loop import CHECKPOINT, Figures, Task, averaged_weights, checkpoint_of, half_precision, report
 from training.model_files import describe
 from training.plates_data import ALPHABET, Plate, fold, read_plates
 from training.render_plates import Backgrounds, jitter, read_backgrounds, render
@@ -479,7 +479,7 @@ class PlateReaderTask(Task[PlateReaderConfig, list[Sample]]):
             of_one_width = list(group)
             for start in range(0, len(of_one_width), 32):
                 images = self.images([sample for sample, _ in of_one_width[start : start + 32]])
-                with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                with torch.no_grad(), half_precision():
                     looks.append(head.look(head.colors(images), reader.body.maps(images).float()).float())
         print(f"looked at {len(samples)} crops", flush=True)
         target = torch.tensor([sample.region for sample, _ in samples])

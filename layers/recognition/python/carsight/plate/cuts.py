@@ -85,7 +85,7 @@ class CutReader:
     ) -> Reading:
         """Read one plate, its small print where that may tell where it is from, and stacked letters.
 
-        Where it may be ``mirrored`` it is read so, too, unless the text is sure as it is.
+        Where it may be ``mirrored`` it is read so, too, if little can be made of it as it is.
         """
         view = self._view(photo, plate)
         reader, first, reading = self._lean, None, None
@@ -95,7 +95,7 @@ class CutReader:
             reader = self._reader()
             reading = self._read_text(reader, view, regions)
             reading = reading if first is None else reader.also_seen(reading, first)
-        if mirrored and reading.score < self._tuning.sure and self.is_certain(photo, plate):
+        if mirrored and reading.score < self._tuning.mirrored and self.is_certain(photo, plate):
             other, needed = self._read_mirrored(view, regions), self._tuning.mirrored_odds
             if other.score >= self._tuning.sure and odds(other.score) >= needed * odds(reading.score):
                 return other

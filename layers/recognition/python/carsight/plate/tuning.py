@@ -81,10 +81,12 @@ class PlateTuning:
     unstacked: float = 0.5
     """What spread letters have to score, and more than before."""
 
+    mirrored: float = 0.5
+    """A plate that is certainly one is read mirrored, too, where its text scores less: front cameras and
+    mirrors show it so. That has to be ``sure``, ..."""
     mirrored_odds: float = 30.0
-    """A plate that is certainly one and not ``sure`` is read mirrored, too, as front cameras and mirrors show
-    it. That has to be ``sure``, and so many times as good a bet: of 253 such plates of training photos, none
-    of them mirrored, the best would be 18 times as good."""
+    """... and so many times as good a bet: of 253 unsure plates of training photos, none of them mirrored,
+    the best would be 18 times as good. JUL51W, which reads W12JUL in a mirror, scores more than a half."""
 
     # -- what is answered ------------------------------------------------------------------------------------
 
@@ -165,7 +167,7 @@ class PlateTuning:
     """A plate one end of which is nearer to the photo's edge than this, in heights, may be cut by it, ..."""
     near_edge_off_series: float = 0.3
     """... or nearer than this where its text is of no series of its region, ..."""
-    far_edge: float = 0.5
+    far_edge: float = 1.0
     """... unless its other end is no farther than this from the opposite edge: such a photo is cut to it."""
     cut: float = 0.4
     """How likely all of its text is to be seen: of 120 plates of validation photos that were cut anywhere,

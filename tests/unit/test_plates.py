@@ -106,6 +106,48 @@ def test_nothing_but_the_plate_is_enough(
     assert 0 <= reading.box.ymin < reading.box.ymax <= height
 
 
+@pytest.mark.parametrize("name", ["plate_us", "plate_de"])
+@pytest.mark.parametrize("quarters", [0, 1])
+def test_of_a_plate_that_the_photo_cuts_no_text_is_sure(
+    recognizer: PlateRecognizer, name: str, quarters: int
+) -> None:
+    pixels = photo(name).pixels
+    (whole,) = recognizer.read(pixels)
+    left, right = whole.box.xmin, whole.box.xmax
+    third, beside = (right - left) // 3, (whole.box.ymax - whole.box.ymin) // 3
+    for cut in (pixels[:, left + third :], pixels[:, : right - third]):
+        (half,) = recognizer.read(np.ascontiguousarray(np.rot90(cut, quarters)))
+        assert len(half.text) < len(whole.text)
+        assert half.candidates[0] == Candidate(half.text, half.score)
+        assert half.score == max(each.score for each in half.candidates) < 0.5
+    for view in (pixels[:, left - beside :], pixels[:, : right + beside]):
+        (near,) = recognizer.read(np.ascontiguousarray(np.rot90(view, quarters)))
+        assert near.text == whole.text
+        assert near.score > 0.9
+
+
+@pytest.mark.parametrize("name", ["plate_us", "plate_de"])
+def test_a_photo_cut_to_its_plate_does_not_cut_it(recognizer: PlateRecognizer, name: str) -> None:
+    pixels = photo(name).pixels
+    (whole,) = recognizer.read(pixels)
+    box = whole.box
+    (alone,) = recognizer.read(np.ascontiguousarray(pixels[box.ymin : box.ymax, box.xmin : box.xmax]))
+    assert alone.text == whole.text
+    assert alone.score > 0.9
+
+
+@pytest.mark.parametrize("name", ["plate_us", "plate_de"])
+def test_a_mirrored_plate_is_read_where_it_is(recognizer: PlateRecognizer, name: str) -> None:
+    pixels = photo(name).pixels
+    (expected,) = recognizer.read(pixels)
+    (reading,) = recognizer.read(np.ascontiguousarray(pixels[:, ::-1]))
+    assert (reading.text, reading.region) == (expected.text, expected.region)
+    left, right = (pixels.shape[1] - side for side in (reading.box.xmax, reading.box.xmin))
+    found = left, reading.box.ymin, right, reading.box.ymax
+    box = expected.box
+    assert iou(found, (box.xmin, box.ymin, box.xmax, box.ymax)) > 0.7
+
+
 @pytest.mark.parametrize(
     ("text", "band"), [("WA 0475G", "PL"), ("BOT 1046", "D"), ("0815 BDJ", "E"), ("HT 318 RN", "FIN")]
 )
@@ -334,10 +376,13 @@ def test_who_reads_the_plate_reads_its_small_print() -> None:
     assert (lean.strips, other.strips) == (0, 2)
 
 
-def test_what_the_lean_reader_makes_nothing_of_upside_down_is_asked_of_no_other() -> None:
+def test_what_the_lean_reader_makes_nothing_of_upside_down_or_mirrored_is_asked_of_no_other() -> None:
     (lean, asked), (same, spared) = counting(0.2, 0.85), counting(0.03, 0.85)
     assert lean.crops == same.crops == 2
     assert asked.crops == spared.crops + 1
+    (lean, asked), (same, spared) = counting(0.2, 0.45), counting(0.03, 0.45)
+    assert lean.crops == same.crops == 3
+    assert asked.crops == spared.crops + 2
 
 
 @pytest.mark.parametrize("sure, turned", [("", 2), ("7kmr204", 0)])
@@ -429,6 +474,35 @@ class Scripted(PlateReader):
 def scripted(detect: type[Detector] = Detector, **script: tuple[str, float, str]) -> PlateRecognizer:
     says = Scripted(session("reader"), **script)
     return assembled(lambda: says, detect=detect)
+
+
+class InAMirror(PlateReader):
+    """A reader that says AB12CDE of a plate's mirror image, and 3DO21DA of it as it is, with ``plain``."""
+
+    def __init__(self, session: InferenceSession, plain: float) -> None:
+        super().__init__(session)
+        self.plain = plain
+        self.seen: NDArray[np.float32] | None = None
+
+    def read(self, crops: Sequence[NDArray[np.uint8]], regions: Sequence[str] = ()) -> list[Reading]:
+        return [self._says(crop.astype(np.float32)) for crop in crops]
+
+    def _says(self, crop: NDArray[np.float32]) -> Reading:
+        self.seen = crop if self.seen is None else self.seen
+        plain, mirrored, turned = (
+            np.abs(crop - view).mean() for view in (self.seen, self.seen[:, ::-1], self.seen[::-1, ::-1])
+        )
+        text, score = ("ab12cde", 0.95) if mirrored < min(plain, turned) else ("3do21da", self.plain)
+        candidates = (Candidate(text, score),)
+        shares = np.full(len(self.regions), 1 / len(self.regions))
+        return Reading(text, score, candidates, candidates, "gb", 0.9, shares)
+
+
+@pytest.mark.parametrize("plain, text", [(0.05, "ab12cde"), (0.3, "ab12cde"), (0.6, "3do21da")])
+def test_a_plate_is_mirrored_only_if_it_reads_far_better_so(plain: float, text: str) -> None:
+    says = InAMirror(session("reader"), plain)
+    (reading,) = assembled(lambda: says).read(photo("plate_de"))
+    assert reading.text == text
 
 
 @pytest.mark.parametrize(
@@ -716,7 +790,11 @@ def drawn_sign(*lines: str) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize(
-    "text", ["SCAN ME", "12 JUN 2024", "SN 4028871", "12 B", "TAXI 4521", "EXIT 24B", "40 MPH"]
+    "text",
+    [
+        *("SCAN ME", "12 JUN 2024", "SN 4028871", "12 B", "TAXI 4521", "EXIT 24B", "40 MPH"),
+        *("GATE B12", "HALL F82", "HWY 101", "PLATZ 3", "KM 125", "PIN 4455", "CODE 7712"),
+    ],
 )
 def test_a_sign_is_no_plate(recognizer: PlateRecognizer, text: str) -> None:
     assert recognizer.read(drawn_sign(text)) == []

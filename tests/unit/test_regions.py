@@ -170,6 +170,15 @@ def test_no_series_is_listed_twice_and_states_have_their_countrys() -> None:
     assert regions.rules("br-sp") == regions.rules("br") != regions.RegionRules()
 
 
+def test_long_texts_are_of_a_series_but_where_owners_choose_them() -> None:
+    """Israel's plates of consuls, CC and seven digits, are of no other country."""
+    codes = ("fr", "de", "us-ca", "nz", "tv")
+    short, long = (regions.plausibilities(text, codes) for text in ("CC73370", "CC733701"))
+    assert (long[:2] < short[:2] / 5).all()
+    assert (long[2:] == short[2:]).all()
+    assert regions.plausibilities("CC7337016", ("il", "fr"))[0] == 1
+
+
 def test_unlisted_regions_lie_between_a_fit_and_a_mismatch() -> None:
     fit, mismatch, unlisted = regions.plausibilities("AB12CDE", ("gb", "fr", "tv"))
     assert mismatch < unlisted < fit

@@ -43,6 +43,11 @@ def platt(probability: float, slope: float, offset: float) -> float:
     return 1 / (1 + math.exp(-(slope * math.log(p / (1 - p)) + offset)))
 
 
+def odds(probability: float) -> float:
+    """Return the odds of a probability."""
+    return probability / max(1.0 - probability, 1e-6)
+
+
 def best_texts(
     probabilities: Probabilities, alphabet: str, count: int = 10, beam: int = 12
 ) -> list[tuple[str, float]]:

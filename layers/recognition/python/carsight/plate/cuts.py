@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from carsight.ctc import odds
 from carsight.detections import Detection
 from carsight.geometry import Floats, Pixels, box_corners, sides
 from carsight.photo import Photo
@@ -44,9 +45,12 @@ class _View:
     rows: tuple[bool, ...]
     crops: list[Pixels]
 
-    def cut(self, two_rows: bool, grow: float = GROW, *, sharp: bool = False) -> Pixels:
+    def cut(
+        self, two_rows: bool, grow: float = GROW, *, sharp: bool = False, mirrored: bool = False
+    ) -> Pixels:
         """Return another crop of it, as ``rectify`` cuts."""
-        return rectify(self.fine.pixels, self.corners, two_rows, grow, sharp=sharp)
+        corners = self.corners[[1, 0, 3, 2]] if mirrored else self.corners
+        return rectify(self.fine.pixels, corners, two_rows, grow, sharp=sharp)
 
 
 class CutReader:
@@ -76,8 +80,13 @@ class CutReader:
         """The codes that ``Reading.shares`` are of."""
         return (self._lean or self._reader()).regions
 
-    def read(self, photo: Photo, plate: Detection, regions: Sequence[str]) -> Reading:
-        """Read one plate, its small print where that may tell where it is from, and stacked letters."""
+    def read(
+        self, photo: Photo, plate: Detection, regions: Sequence[str], *, mirrored: bool = False
+    ) -> Reading:
+        """Read one plate, its small print where that may tell where it is from, and stacked letters.
+
+        Where it may be ``mirrored`` it is read so, too, if little can be made of it as it is.
+        """
         view = self._view(photo, plate)
         reader, first, reading = self._lean, None, None
         if reader is not None:
@@ -86,6 +95,10 @@ class CutReader:
             reader = self._reader()
             reading = self._read_text(reader, view, regions)
             reading = reading if first is None else reader.also_seen(reading, first)
+        if mirrored and reading.score < self._tuning.mirrored and self.is_certain(photo, plate):
+            other, needed = self._read_mirrored(view, regions), self._tuning.mirrored_odds
+            if other.score >= self._tuning.sure and odds(other.score) >= needed * odds(reading.score):
+                return other
         if (
             self.is_believable(photo, plate, reading)
             and sides(view.corners)[1] >= self._tuning.print_height
@@ -107,6 +120,15 @@ class CutReader:
             if reading.score < self._tuning.hopeless:
                 return reading
         return self._reader().read([crop], regions)[0]
+
+    def _read_mirrored(self, view: _View, regions: Sequence[str]) -> Reading:
+        """Read a plate as it would be if the photo were mirrored; the lean net's part is as upside down."""
+        mirrored = replace(view, crops=[view.cut(two_rows, mirrored=True) for two_rows in view.rows])
+        if self._lean is not None:
+            reading, _ = self._read_usual(self._lean, mirrored, regions)
+            if reading.score < self._tuning.hopeless:
+                return reading
+        return self._read_usual(self._reader(), mirrored, regions)[0]
 
     def is_certain(self, photo: Photo, plate: Detection) -> bool:
         """Return whether ``plate`` is surely one, and large enough to be read."""

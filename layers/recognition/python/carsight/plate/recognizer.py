@@ -20,12 +20,12 @@ from carsight import runtime
 from carsight.ctc import softmax
 from carsight.detections import Detection, carrier
 from carsight.detector import Detector, Findings
-from carsight.geometry import Box, Floats, Polygon, box_corners, polygon
+from carsight.geometry import Box, Floats, Polygon, box_corners, polygon, sides
 from carsight.photo import Photo, PhotoSource, Pixels, open_photo
 from carsight.pixels import halve_to_cover, percentile
 from carsight.plate.cuts import CutReader, plate_height
 from carsight.plate.reader import HEIGHT, ONE_ROW, Candidate, PlateReader, Reading
-from carsight.plate.regions import agrees, plausibilities, rules
+from carsight.plate.regions import CHOOSING, agrees, plausibilities, rules
 from carsight.plate.tuning import PlateTuning
 from carsight.plate.vehicles import VehicleClassifier
 
@@ -90,9 +90,6 @@ class PlateReadings(list[PlateReading]):
 
 _NOTHING = Reading("", 0.0, (), (), "", 0.0, np.zeros(0))
 """What a plate says that is too small to be read."""
-
-_CHOOSING = frozenset({"us", "ca", "au", "nz"})
-"""Countries where many owners choose their text, which then is of no series."""
 
 _INSIDE, _OVERLAP, _STICKER, _SURE_WHOLE = 0.9, 0.4, 0.2, 0.8
 """How much of a part is within its plate, or how much two share of what both cover; how large a sticker is
@@ -251,19 +248,32 @@ class PlateRecognizer:
     def _answer(self, photo: Photo, find: Find, quarters: int) -> PlateReading:
         """Return what is answered of a plate."""
         plate, reading, vehicle = find.plate, find.reading, find.vehicle
-        box = self._plate_box(plate)
+        box, whole = self._plate_box(plate), self._seen_whole(photo, find)
         return PlateReading(
             text=reading.text,
-            score=reading.score,
+            score=reading.score * whole,
             detection_score=plate.score,
             box=_whole(photo, box),
             polygon=polygon(plate.corners / photo.scale, photo.width, photo.height),
-            candidates=reading.candidates,
+            candidates=tuple(replace(each, score=each.score * whole) for each in reading.candidates),
             characters=reading.characters,
             region=reading.region,
             region_score=reading.region_score,
             vehicle=None if vehicle is None else self._described(photo, vehicle, quarters, box),
         )
+
+    def _seen_whole(self, photo: Photo, find: Find) -> float:
+        """Return how likely all of a plate's text is to be seen: the edge of the photo may cut it."""
+        tuning, reading, corners = self._tuning, find.reading, find.plate.corners
+        along = corners[1] + corners[2] - corners[0] - corners[3]
+        axis = int(abs(along[1]) > abs(along[0]))
+        size, height = photo.pixels.shape[1 - axis], max(sides(corners)[1], 1.0)
+        near, far = sorted((float(corners[:, axis].min()), size - float(corners[:, axis].max())))
+        if near >= tuning.near_edge_off_series * height or far <= tuning.far_edge * height:
+            return 1.0
+        if rules(reading.region).series and plausibilities(reading.text.upper(), (reading.region,))[0] < 1:
+            return tuning.cut_off_series
+        return tuning.cut if near < tuning.near_edge * height else 1.0
 
     def _refusal(self, photo: Photo, attempt: Attempt) -> Refusal:
         """Say why ``photo`` has no answer."""
@@ -307,7 +317,7 @@ class PlateRecognizer:
             reading = _NOTHING
             if plate_height(photo, plate) >= self._tuning.smallest:
                 place = _on_paper(photo.pixels, plate) if plate is cropped else (photo, plate)
-                reading = self._cuts.read(*place, regions)
+                reading = self._cuts.read(*place, regions, mirrored=not quarters)
             vehicle = carrier(plate, seen.vehicles, quarters)
             high = not quarters and self._stands_high(plate, vehicle)
             yield Find(plate, reading, vehicle, high)
@@ -359,7 +369,7 @@ class PlateRecognizer:
         chosen = sum(
             share
             for code, share in zip(regions, reading.shares.tolist(), strict=True)
-            if code.partition("-")[0] in _CHOOSING
+            if code.partition("-")[0] in CHOOSING
         )
         surely_unlisted = reading.region_score >= tuning.clear_of_words and not rules(reading.region).series
         if chosen >= tuning.clear or (surely_unlisted and text.isdigit()):

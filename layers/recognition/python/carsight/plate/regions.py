@@ -60,6 +60,12 @@ CODES = frozenset(_TABLE["countries"].split()) | {
 _MISMATCH = 0.06
 """How much less often a text off its country's series is seen: own choices, old series, trade plates."""
 
+_LONG, _LONG_MISMATCH = 8, 0.006
+"""The same of a text of so many characters or more where owners do not choose theirs."""
+
+CHOOSING = frozenset({"us", "ca", "au", "nz"})
+"""Countries where many owners choose their text, which then is of no series."""
+
 _UNLISTED = 0.35
 """The same factor where no series are listed."""
 
@@ -90,7 +96,8 @@ def plausibilities(text: str, codes: tuple[str, ...]) -> NDArray[np.float64]:
     gray plates begin with a letter up to Q. Texts off such a rule do not fit; where it is one that few texts
     keep by chance, those that do fit by more than 1.
     """
-    fits, by_form = _index(codes)
+    unlisted, by_form = _index(codes)
+    fits: NDArray[np.float64] = unlisted[int(len(text) >= _LONG)]
     if form := by_form.get(text.translate(_FORM)):
         fits = fits.copy()
         fits[form.fitting] = 1
@@ -170,14 +177,15 @@ class _Form(NamedTuple):
 
 @functools.lru_cache(maxsize=8)
 def _index(codes: tuple[str, ...]) -> tuple[NDArray[np.float64], dict[str, _Form]]:
-    """Return how texts of no series fit, and what those of a form may fit."""
-    fits = np.full(len(codes), _UNLISTED)
+    """Return how texts of no series fit, short and long ones, and what those of a form may fit."""
+    fits = np.full((2, len(codes)), _UNLISTED)
     by_form: dict[str, _Form] = {}
     for place, code in enumerate(codes):
-        known, rule = rules(code), _RULES.get(code.partition("-")[0])
+        known, country = rules(code), code.partition("-")[0]
+        rule = _RULES.get(country)
         never = re.compile(known.never) if known.never else None
         if known.series:
-            fits[place] = _MISMATCH
+            fits[:, place] = _MISMATCH, _MISMATCH if country in CHOOSING else _LONG_MISMATCH
         for series in known.series:
             form = by_form.setdefault(series.translate(_FORM), _Form([], []))
             if known.letters or never or rule or series != series.translate(_FORM):

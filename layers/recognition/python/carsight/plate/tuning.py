@@ -81,6 +81,13 @@ class PlateTuning:
     unstacked: float = 0.5
     """What spread letters have to score, and more than before."""
 
+    mirrored: float = 0.5
+    """A plate that is certainly one is read mirrored, too, where its text scores less: front cameras and
+    mirrors show it so. That has to be ``sure``, ..."""
+    mirrored_odds: float = 30.0
+    """... and so many times as good a bet: of 253 unsure plates of training photos, none of them mirrored,
+    the best would be 18 times as good. JUL51W, which reads W12JUL in a mirror, scores more than a half."""
+
     # -- what is answered ------------------------------------------------------------------------------------
 
     certain_plate: float = 0.65
@@ -153,6 +160,20 @@ class PlateTuning:
     flat_shrink: float = 0.27
     """How far. Of 3,470 training plates 78 boxes overlap the labeled one by less than a half, of those left
     as they are 89; their mean overlap is 0.80 either way."""
+
+    # -- plates that the photo's edge may cut ----------------------------------------------------------------
+
+    near_edge: float = 0.15
+    """A plate one end of which is nearer to the photo's edge than this, in heights, may be cut by it, ..."""
+    near_edge_off_series: float = 0.3
+    """... or nearer than this where its text is of no series of its region, ..."""
+    far_edge: float = 1.0
+    """... unless its other end is no farther than this from the opposite edge: such a photo is cut to it."""
+    cut: float = 0.4
+    """How likely all of its text is to be seen: of 120 plates of validation photos that were cut anywhere,
+    with a text of a series, 52 are read as a whole, ..."""
+    cut_off_series: float = 0.1
+    """... and with a text of none 2 of 63."""
 
     # -- photos that may be cut out along the text -----------------------------------------------------------
 

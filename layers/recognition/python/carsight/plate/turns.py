@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from carsight.ctc import odds
 from carsight.plate.tuning import PlateTuning
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _wins(turned: Attempt, best: Attempt, tuning: PlateTuning) -> bool:
         needed = tuning.high_odds if own.stands_high else needed
     return (
         turned.best >= tuning.turned
-        and _odds(turned.best) >= needed * _odds(best.best)
+        and odds(turned.best) >= needed * odds(best.best)
         and not _turns_into(best.text, turned.text)
     )
 
@@ -96,8 +97,3 @@ def _may_turn_into(text: str, other: str) -> bool:
     turned = text[::-1].translate(_LIKE_DIGITS).translate(_DIGITS_TURNED)
     alike = other.translate(_LIKE_DIGITS)
     return len(turned) == len(alike) and sum(a != b for a, b in zip(turned, alike, strict=True)) <= 1
-
-
-def _odds(score: float) -> float:
-    """Return the odds of a probability."""
-    return score / max(1.0 - score, 1e-6)

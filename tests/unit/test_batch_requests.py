@@ -213,6 +213,14 @@ def test_regions_are_known_as_the_engine_knows_them() -> None:
     assert REGIONS == CODES
 
 
+def test_ids_that_a_double_cannot_hold_are_text() -> None:
+    """JSONata's numbers are doubles, and so are those of most programs that read JSON."""
+    ids = (2**53, -(2**53), 2**53 + 1, -(2**53) - 1)
+    body = "\n".join(json.dumps({"url": "a", "id": one}) for one in ids)
+    rows = list(read_rows(io.BytesIO(body.encode()), "jsonl"))
+    assert [row.id for row in rows] == [2**53, -(2**53), "9007199254740993", "-9007199254740993"]
+
+
 def test_ids_of_data_frames() -> None:
     """Whole numbers beside a missing one are floats there, and what is missing is not a number."""
     body = b'{"url": "a", "id": 7.0}\n{"url": "b", "id": NaN, "regions": NaN}\n{"url": "c", "id": null}\n'

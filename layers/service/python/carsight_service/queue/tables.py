@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 import csv
 from collections.abc import Iterator, Mapping
-from datetime import date
+from contextlib import suppress
+from datetime import date, time
 from decimal import Decimal
 from itertools import islice
 from typing import Any
@@ -49,14 +50,19 @@ def read_table(file: Any) -> Iterator[dict[str, Any]]:
             names = [name for name in batch.schema.names if names_a_member(name)]
             columns: list[Any] = [batch[name].to_pylist() for name in names] or [[None] * batch.num_rows]
             for cells in zip(*columns, strict=True):
-                yield {
-                    name: str(cell) if isinstance(cell, Decimal | date) else cell
-                    for name, cell in zip(names, cells, strict=False)
-                }
+                yield dict(zip(names, map(_as_in_json, cells), strict=False))
     except (GeneratorExit, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # it panics over some broken files
         raise InvalidRequest(f"The list is not Parquet, or broken: {str(error)[:200]}") from None
+
+
+def _as_in_json(cell: Any) -> Any:
+    """Return a cell as JSON would have it; text that an older program has written is bytes."""
+    if isinstance(cell, bytes):
+        with suppress(UnicodeDecodeError):
+            return cell.decode()
+    return str(cell) if isinstance(cell, Decimal | date | time) else cell
 
 
 def write_tables(rows: Iterator[dict[str, Any]], api: Api, sheet: Any, parquet: Any) -> None:

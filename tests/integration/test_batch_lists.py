@@ -379,6 +379,29 @@ def test_a_broken_row_far_down_ends_a_batch_before_anything_is_read(listing: Pip
     assert redrive(listing, said["id"])[1]["code"] == "invalid_request"
 
 
+@pytest.mark.parametrize("code", ["NoSuchKey", "AccessDenied"])
+def test_a_list_that_is_deleted_before_it_is_checked_ends_its_batch(listing: Pipeline, code: str) -> None:
+    """It is its owner's doing: no attempt brings it back, and no operator need be woken."""
+    _, sent = send(listing, put_list(listing, "list.jsonl", b'"a.jpg"'))
+    gone = ClientError({"Error": {"Code": code, "Message": ""}}, "GetObject")
+    with once(BatchJobs, "_body", Mock(side_effect=gone)):
+        listing.drain()
+    said = show(listing, sent["id"])
+    assert (said["state"], said["done"]) == ("failed", 0)
+    assert said["detail"] == "The list is not there any more, or may not be read"
+
+
+def test_a_list_that_is_longer_than_step_functions_reads_ends_its_batch(listing: Pipeline) -> None:
+    body = b'"a.jpg"\n' * 10
+    for bytes_read, state in ((10 * len(b'{"image": "a.jpg"}\n'), "finished"), (100, "failed")):
+        listing.patch.setattr("carsight_service.queue.results._MAX_READ_BYTES", bytes_read)
+        _, sent = send(listing, put_list(listing, "list.jsonl", body))
+        listing.drain()
+        said = show(listing, sent["id"])
+        assert said["state"] == state
+    assert said["detail"] == "The list must have at most 100 bytes as JSON Lines, and has more from row 6 on"
+
+
 @pytest.mark.parametrize(("last", "rows", "said"), [('"a.jpg"', 3, None), ("{}", None, "Row 3 must be")])
 def test_a_batch_that_is_changed_while_its_list_is_checked_has_what_that_has_found(
     listing: Pipeline, last: str, rows: int | None, said: str | None

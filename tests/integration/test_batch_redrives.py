@@ -14,9 +14,21 @@ from carsight_service.batch_store import Batches, Refused
 from carsight_service.queue.batches import BatchWorker
 from carsight_service.queue.messages import TryLater
 from carsight_service.queue.results import BatchJobs
-from tests.batches import ask, begun, check_whole, deliveries, failing, redrive, show, stop
+from tests.batches import (
+    a_list,
+    ask,
+    begun,
+    check_whole,
+    deliveries,
+    failing,
+    put_list,
+    redrive,
+    send,
+    show,
+    stop,
+)
 from tests.events import Invocation
-from tests.pipeline import Died, Pipeline, once
+from tests.pipeline import UPLOADS, Died, Pipeline, once
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -142,6 +154,25 @@ def test_results_are_joined_once_their_redrive_is_noted(pipeline: Pipeline) -> N
     pipeline.drain()
     check_whole(pipeline, batch, images)
     assert announced == [f"{batch}-1"]
+
+
+def test_a_list_is_checked_once_its_redrive_is_noted(listing: Pipeline) -> None:
+    """What the check notes would overtake that."""
+    images = a_list(listing, 5)
+    address = put_list(listing, "list.csv", "\n".join(["image", *images]).encode())
+    batch = send(listing, address)[1]["id"]
+    stop(listing, batch)
+    listing.drain()
+
+    def checks() -> None:
+        rows = {"kind": "csv", "bucket": UPLOADS, "key": "list.csv"}
+        with pytest.raises(TryLater):
+            BatchJobs(listing.deployment).check(batch, rows)
+
+    with before_it_is_noted(listing, checks):
+        assert redrive(listing, batch)[0] == 200
+    listing.drain()
+    check_whole(listing, batch, images)
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/redrive"), ("DELETE", "")])

@@ -27,6 +27,9 @@ MAX_KEY_BYTES = 1024
 RESULT_SECONDS = 3600
 """How long the address of a result may be used."""
 
+MISSING = ("NoSuchKey", "NoSuchBucket", "AccessDenied")
+"""S3's errors for a list that is not there: the last is what it says where keys may not be listed."""
+
 _GONE = {
     *("NoSuchKey", "NoSuchVersion", "404"),
     *("PreconditionFailed", "412", "MethodNotAllowed", "405"),

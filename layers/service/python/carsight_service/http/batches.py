@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ValidationError
 
 from carsight_service.aws.failures import failure
-from carsight_service.aws.storage import INCOMING, upload_prefix
+from carsight_service.aws.storage import INCOMING, MISSING, upload_prefix
 from carsight_service.batch_store import RESULTS, Batch, Batches, Kind, State
 from carsight_service.contract.api import Api, bounded_json
 from carsight_service.contract.errors import InvalidRequest, StoreUnavailable
@@ -178,9 +178,7 @@ def _look_at(s3: Any, rows: List, address: str) -> None:
         failed = failure(error)
         if not failed.is_answered:
             raise StoreUnavailable(failed.code) from error
-        # S3 says the second where keys may not be listed.
-        is_missing = failed.code in ("NoSuchKey", "AccessDenied")
-        why = "it is not there, or may not be read" if is_missing else failed.code
+        why = "it is not there, or may not be read" if failed.code in MISSING else failed.code
         raise InvalidRequest(f"{address[:200]} cannot be read: {why}") from error
 
 

@@ -21,6 +21,7 @@ from tests.batches import (
     check_whole,
     deliveries,
     failing,
+    lines,
     put_list,
     redrive,
     send,
@@ -28,7 +29,7 @@ from tests.batches import (
     stop,
 )
 from tests.events import Invocation
-from tests.pipeline import UPLOADS, Died, Pipeline, once
+from tests.pipeline import PHOTO, UPLOADS, Died, Pipeline, once
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -173,6 +174,20 @@ def test_a_list_is_checked_once_its_redrive_is_noted(listing: Pipeline) -> None:
         assert redrive(listing, batch)[0] == 200
     listing.drain()
     check_whole(listing, batch, images)
+
+
+def test_a_redrive_has_the_objects_that_were_listed_first(listing: Pipeline) -> None:
+    """As Step Functions does ("Scenarios of input used on Map Run redrive"): cameras go on sending photos."""
+    keys = [f"gate/{number:02}.jpg" for number in range(1, 61)]
+    for key in keys:
+        listing.s3.put_object(Bucket=UPLOADS, Key=key, Body=PHOTO)
+    batch = send(listing, f"s3://{UPLOADS}/gate/")[1]["id"]
+    with failing(listing, batch, row=51):
+        listing.drain()
+    listing.s3.put_object(Bucket=UPLOADS, Key="gate/00.jpg", Body=PHOTO)
+    assert redrive(listing, batch)[0] == 200
+    listing.drain()
+    assert [row["input"] for row in lines(listing, batch)] == [f"s3://{UPLOADS}/{key}" for key in keys]
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/redrive"), ("DELETE", "")])

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
@@ -141,15 +140,12 @@ class BatchJobs:
         Raises the last of what goes wrong, once all have been looked at.
         """
         latest = self._deployment.clock() - _TOLD_WITHIN
-        listed = partial(
-            self._deployment.aws.states.get_paginator("list_executions").paginate,
-            stateMachineArn=self._deployment.settings.batches_machine_arn or "",
-            PaginationConfig={"PageSize": 1000},
-        )
+        machine = self._deployment.settings.batches_machine_arn or ""
+        listed = self._deployment.aws.states.get_paginator("list_executions")
         ended = [
             (execution["name"], execution.get("redriveCount", 0), state)
             for status, state in ENDS.items()
-            for page in listed(statusFilter=status)
+            for page in listed.paginate(stateMachineArn=machine, statusFilter=status)
             for execution in page["executions"]
             if latest - _SWEPT_FOR < execution["stopDate"] < latest
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import date, time
@@ -37,7 +38,8 @@ _ROWS_A_GROUP = 10_000
 _ROWS_READ = 32
 """Rows of a list that are in memory at once: each may hold a photo of megabytes."""
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = re.compile(r"[=+@\t\r]|-(?![0-9]+(\.[0-9]+)?\Z)")
+"""How text begins that a spreadsheet would take for a formula; numbers below zero are none."""
 
 
 def read_table(file: Any) -> Iterator[dict[str, Any]]:
@@ -102,4 +104,4 @@ def _cells(row: dict[str, Any], columns: Mapping[str, type]) -> list[Any]:
 
 
 def _safe(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell

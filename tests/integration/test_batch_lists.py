@@ -379,16 +379,18 @@ def test_a_broken_row_far_down_ends_a_batch_before_anything_is_read(listing: Pip
     assert redrive(listing, said["id"])[1]["code"] == "invalid_request"
 
 
-@pytest.mark.parametrize("code", ["NoSuchKey", "AccessDenied"])
-def test_a_list_that_is_deleted_before_it_is_checked_ends_its_batch(listing: Pipeline, code: str) -> None:
+@pytest.mark.parametrize(("code", "status"), [("NoSuchKey", 404), ("AccessDenied", 403)])
+def test_a_list_that_is_deleted_before_it_is_checked_ends_its_batch(
+    listing: Pipeline, code: str, status: int
+) -> None:
     """It is its owner's doing: no attempt brings it back, and no operator need be woken."""
     _, sent = send(listing, put_list(listing, "list.jsonl", b'"a.jpg"'))
-    gone = ClientError({"Error": {"Code": code, "Message": ""}}, "GetObject")
-    with once(BatchJobs, "_body", Mock(side_effect=gone)):
+    gone: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    with once(BatchJobs, "_body", Mock(side_effect=ClientError(gone, "GetObject"))):
         listing.drain()
     said = show(listing, sent["id"])
     assert (said["state"], said["done"]) == ("failed", 0)
-    assert said["detail"] == "The list is not there any more, or may not be read"
+    assert said["detail"] == "The list cannot be read: it is not there, or may not be read"
 
 
 def test_a_list_that_is_longer_than_step_functions_reads_ends_its_batch(listing: Pipeline) -> None:

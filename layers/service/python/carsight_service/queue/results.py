@@ -16,11 +16,9 @@ from datetime import timedelta
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
 from smart_open import s3
 
-from carsight_service.aws.failures import failure
-from carsight_service.aws.storage import MISSING
+from carsight_service.aws.storage import reading_list
 from carsight_service.batch_store import ENDS, RESULTS, Batch, Batches, State
 from carsight_service.contract.errors import InternalError, InvalidRequest
 from carsight_service.contract.lists import parse_rows, read_rows
@@ -85,12 +83,8 @@ class BatchJobs:
 
     def _convert(self, batch: Batch, rows: Mapping[str, str]) -> int:
         """Write a list as the map reads it; return how many rows it has. Raises ``InvalidRequest``."""
-        try:
+        with reading_list("The list"):
             body = self._body(rows["bucket"], rows["key"])
-        except ClientError as error:
-            if failure(error).code not in MISSING:
-                raise
-            raise InvalidRequest("The list is not there any more, or may not be read") from None
         count = size = 0
         writer = self._writer(batch.object("list.jsonl"), "application/jsonl")
         with body, TemporaryFile() as file, writer as checked:

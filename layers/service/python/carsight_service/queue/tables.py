@@ -38,8 +38,8 @@ _ROWS_A_GROUP = 10_000
 _ROWS_READ = 32
 """Rows of a list that are in memory at once: each may hold a photo of megabytes."""
 
-_FORMULA = re.compile(r"[=+@\t\r]|-(?![0-9]+(\.[0-9]+)?\Z)")
-"""How text begins that a spreadsheet would take for a formula; numbers below zero are none."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_BELOW_ZERO = re.compile(r"-[0-9]+(\.[0-9]+)?")
 
 
 def read_table(file: Any) -> Iterator[dict[str, Any]]:
@@ -104,4 +104,6 @@ def _cells(row: dict[str, Any], columns: Mapping[str, type]) -> list[Any]:
 
 
 def _safe(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
+    if isinstance(cell, str) and cell.startswith(_FORMULA) and not _BELOW_ZERO.fullmatch(cell):
+        return f"'{cell}"
+    return cell

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from local.states_language import StateFailed, evaluate
@@ -13,13 +14,15 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-def batches(s3: S3Client, state: Mapping[str, Any], states: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def batches(
+    found: Iterable[Any], state: Mapping[str, Any], states: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
     """Yield what the children are handed: so many items, and what all of them are told."""
     batcher = state["ItemBatcher"]
     shared = evaluate(batcher["BatchInput"], states)
     items: list[Any] = []
     size = 0
-    for index, value in enumerate(_items(s3, state["ItemReader"], states)):
+    for index, value in enumerate(found):
         context = {**states["context"], "Map": {"Item": {"Index": index, "Value": value}}}
         item = evaluate(state["ItemSelector"], {**states, "context": context})
         length = len(json.dumps(item, ensure_ascii=False).encode())
@@ -34,15 +37,19 @@ def batches(s3: S3Client, state: Mapping[str, Any], states: dict[str, Any]) -> I
         yield {"BatchInput": shared, "Items": items}
 
 
-def _items(s3: S3Client, reader: Mapping[str, Any], states: dict[str, Any]) -> Iterator[Any]:
+def items_of(s3: S3Client, reader: Mapping[str, Any], states: dict[str, Any]) -> Callable[[], Iterable[Any]]:
+    """Return what yields the items of a map: a redrive has the objects that were listed first."""
     arguments = evaluate(reader["Arguments"], states)
     if reader["Resource"].endswith("listObjectsV2"):
-        for page in s3.get_paginator("list_objects_v2").paginate(**arguments):
-            for found in page.get("Contents", ()):
-                yield {"Key": found["Key"], "Size": found["Size"], "Etag": found["ETag"]}
-        return
+        pages = s3.get_paginator("list_objects_v2").paginate(**arguments)
+        listed = [{"Key": found["Key"]} for page in pages for found in page.get("Contents", ())]
+        return lambda: listed
     if reader["ReaderConfig"] != {"InputType": "JSONL"}:
         raise ValueError(f"{reader['ReaderConfig']} is not known here")
+    return partial(_rows, s3, arguments)
+
+
+def _rows(s3: S3Client, arguments: Any) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryFile() as file:  # the reading may take hours
         s3.download_fileobj(**arguments, Fileobj=file)
         file.seek(0)

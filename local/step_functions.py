@@ -27,7 +27,7 @@ from botocore.exceptions import ClientError
 
 from carsight_service.queue.outcomes import fetched_ahead
 from local.gateway import LambdaContext
-from local.map_items import batches, write_manifest
+from local.map_items import batches, items_of, write_manifest
 from local.states_language import StateFailed, evaluate, read_definition, transferred
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class MapRun:
     """The children of one map, by their place."""
 
     arn: str
+    items: Callable[[], Iterable[Any]]
     succeeded: set[int] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTS, 0))
     """Of rows."""
@@ -294,14 +295,15 @@ class StepFunctions:
         writer = evaluate(state["ResultWriter"]["Arguments"], states)
         if execution.run is None:
             machine = execution.arn.replace(":execution:", ":mapRun:").rpartition(":")[0]
-            execution.run = MapRun(f"{machine}/{state['Label']}:{uuid.uuid4()}")
+            items = items_of(self._s3, state["ItemReader"], states)
+            execution.run = MapRun(f"{machine}/{state['Label']}:{uuid.uuid4()}", items)
         run = execution.run
         counts = run.counts = dict.fromkeys(_COUNTS, 0)
         child = partial(self._child, execution, state)
         at_once = min(self._at_once, evaluate(state["MaxConcurrency"], states))
 
         def waiting() -> Iterator[tuple[int, Any]]:
-            for number, data in enumerate(batches(self._s3, state, states)):
+            for number, data in enumerate(batches(run.items(), state, states)):
                 counts["total"] += len(data["Items"])
                 if number in run.succeeded:
                     counts["succeeded"] += len(data["Items"])

@@ -123,6 +123,26 @@ def test_a_parquet_with_columns_of_other_kinds(listing: Pipeline) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("ids", "found"),
+    [
+        (core.Array([b"A1", "Ü".encode()], core.DataType.binary()), ["A1", "Ü"]),
+        (
+            core.Array([61, 3600], core.DataType.int32()).cast(core.DataType.time32("s")),
+            ["00:01:01", "01:00:00"],
+        ),
+        (core.Array([2**53, 2**53 + 1], core.DataType.int64()), [2**53, "9007199254740993"]),
+    ],
+    ids=["binary", "time", "long"],
+)
+def test_ids_of_a_parquet(listing: Pipeline, ids: core.Array, found: list[object]) -> None:
+    """Older programs write text as binary; what a double cannot hold would be rounded on its way."""
+    image = core.Array([listing.put("car.jpg").encode()] * 2, core.DataType.binary())
+    _, said = send(listing, put_list(listing, "list.parquet", a_parquet(url=image, id=ids)))
+    listing.drain()
+    assert [(row["id"], row["status"]) for row in lines(listing, said["id"])] == [(one, 200) for one in found]
+
+
 def test_a_parquet_with_photos_in_it_does_not_fill_the_memory() -> None:
     """A row may hold megabytes beside the address: a thousand of them at once were gigabytes."""
     rows, photo = 1000, b"\xff" * 200_000
@@ -163,7 +183,11 @@ def test_a_parquet_that_is_too_large_for_the_disk_is_refused(
         (b"", "The list is not Parquet, or broken"),
         (a_parquet(image_url=["a.jpg"]).replace(b"a.jpg", b"\xff.jpg"), "The list is not Parquet, or broken"),
         (a_parquet(image_url=["a.jpg", None]), "Row 2 must be a URL"),
-        (a_parquet(image_url=["a.jpg"], id=["x" * 201]), "Row 1: id must be text"),
+        (a_parquet(image_url=["a.jpg"], id=["x" * 201]), "Row 1: id must be text or a number"),
+        (
+            a_parquet(image_url=["a.jpg"], id=core.Array([b"\xff"], core.DataType.binary())),
+            "Row 1: id must be text or a number",
+        ),
         (a_parquet(name=["a.jpg"]), "Row 1 must be a URL"),
         (a_parquet(image_url=[]), "The list must have 1 to 10000000 rows"),
     ],
@@ -353,6 +377,31 @@ def test_a_broken_row_far_down_ends_a_batch_before_anything_is_read(listing: Pip
     assert listing.recognized == []
     assert announced == [said["id"]]
     assert redrive(listing, said["id"])[1]["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize(("code", "status"), [("NoSuchKey", 404), ("AccessDenied", 403)])
+def test_a_list_that_is_deleted_before_it_is_checked_ends_its_batch(
+    listing: Pipeline, code: str, status: int
+) -> None:
+    """It is its owner's doing: no attempt brings it back, and no operator need be woken."""
+    _, sent = send(listing, put_list(listing, "list.jsonl", b'"a.jpg"'))
+    gone: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    with once(BatchJobs, "_body", Mock(side_effect=ClientError(gone, "GetObject"))):
+        listing.drain()
+    said = show(listing, sent["id"])
+    assert (said["state"], said["done"]) == ("failed", 0)
+    assert said["detail"] == "The list cannot be read: it is not there, or may not be read"
+
+
+def test_a_list_that_is_longer_than_step_functions_reads_ends_its_batch(listing: Pipeline) -> None:
+    body = b'"a.jpg"\n' * 10
+    for bytes_read, state in ((10 * len(b'{"image": "a.jpg"}\n'), "finished"), (100, "failed")):
+        listing.patch.setattr("carsight_service.queue.results._MAX_READ_BYTES", bytes_read)
+        _, sent = send(listing, put_list(listing, "list.jsonl", body))
+        listing.drain()
+        said = show(listing, sent["id"])
+        assert said["state"] == state
+    assert said["detail"] == "The list must have at most 100 bytes as JSON Lines, and has more from row 6 on"
 
 
 @pytest.mark.parametrize(("last", "rows", "said"), [('"a.jpg"', 3, None), ("{}", None, "Row 3 must be")])

@@ -14,9 +14,22 @@ from carsight_service.batch_store import Batches, Refused
 from carsight_service.queue.batches import BatchWorker
 from carsight_service.queue.messages import TryLater
 from carsight_service.queue.results import BatchJobs
-from tests.batches import ask, begun, check_whole, deliveries, failing, redrive, show, stop
+from tests.batches import (
+    a_list,
+    ask,
+    begun,
+    check_whole,
+    deliveries,
+    failing,
+    lines,
+    put_list,
+    redrive,
+    send,
+    show,
+    stop,
+)
 from tests.events import Invocation
-from tests.pipeline import Died, Pipeline, once
+from tests.pipeline import PHOTO, UPLOADS, Died, Pipeline, once
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -142,6 +155,39 @@ def test_results_are_joined_once_their_redrive_is_noted(pipeline: Pipeline) -> N
     pipeline.drain()
     check_whole(pipeline, batch, images)
     assert announced == [f"{batch}-1"]
+
+
+def test_a_list_is_checked_once_its_redrive_is_noted(listing: Pipeline) -> None:
+    """What the check notes would overtake that."""
+    images = a_list(listing, 5)
+    address = put_list(listing, "list.csv", "\n".join(["image", *images]).encode())
+    batch = send(listing, address)[1]["id"]
+    stop(listing, batch)
+    listing.drain()
+
+    def checks() -> None:
+        rows = {"kind": "csv", "bucket": UPLOADS, "key": "list.csv"}
+        with pytest.raises(TryLater):
+            BatchJobs(listing.deployment).check(batch, rows)
+
+    with before_it_is_noted(listing, checks):
+        assert redrive(listing, batch)[0] == 200
+    listing.drain()
+    check_whole(listing, batch, images)
+
+
+def test_a_redrive_has_the_objects_that_were_listed_first(listing: Pipeline) -> None:
+    """As Step Functions does ("Scenarios of input used on Map Run redrive"): cameras go on sending photos."""
+    keys = [f"gate/{number:02}.jpg" for number in range(1, 61)]
+    for key in keys:
+        listing.s3.put_object(Bucket=UPLOADS, Key=key, Body=PHOTO)
+    batch = send(listing, f"s3://{UPLOADS}/gate/")[1]["id"]
+    with failing(listing, batch, row=51):
+        listing.drain()
+    listing.s3.put_object(Bucket=UPLOADS, Key="gate/00.jpg", Body=PHOTO)
+    assert redrive(listing, batch)[0] == 200
+    listing.drain()
+    assert [row["input"] for row in lines(listing, batch)] == [f"s3://{UPLOADS}/{key}" for key in keys]
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/redrive"), ("DELETE", "")])

@@ -7,6 +7,7 @@ Each function runs over the embedded stores with clients that look every call up
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -24,6 +25,7 @@ from carsight_service.http.executions import Executions
 from carsight_service.notify.alerts import Alerts
 from carsight_service.notify.webhooks import Deliverer
 from carsight_service.queue.results import BatchJobs
+from local.states_language import ROOT
 from local.step_functions import MACHINE_ARN
 from local.template import read_template
 from tests.events import Invocation, event
@@ -159,7 +161,7 @@ class Guarded:
                 actions = _S3[operation]
                 if "VersionId" in wanted:
                     actions = ["GetObjectVersion"]
-                if "IfMatch" in wanted and operation == "put_object":
+                if "IfMatch" in wanted and actions == ["PutObject"]:
                     actions = ["PutObject", "GetObject"]
                 resource = f"arn:aws:s3:::{wanted['Bucket']}" + (
                     f"/{wanted['Key']}" if "Key" in wanted else ""
@@ -244,6 +246,7 @@ class Roles(Pipeline):
             "VinQueue": self.vin_queue,
             "WebhooksQueue": self.webhooks_queue,
             "Batches": MACHINE_ARN,
+            **{name: name for name in ("PlateWorkerFunction", "VinWorkerFunction", "BatchesFunction")},
             "AlertsTopic": TOPIC,
             "AlertsDeadLetters": "",
             "AllowedBuckets": [LISTED],
@@ -376,6 +379,31 @@ def test_uploads_and_batches(roles: Roles) -> None:
     assert deliverer.handle({"Records": records}, None)["batchItemFailures"]
     unused = {function: role.unused for function, role in roles.roles.items() if role.unused}
     assert unused == {}
+
+
+def test_the_state_machine(roles: Roles) -> None:
+    """What its definition asks for, by "IAM policies for using Distributed Map states" in AWS's guide."""
+    properties = read_template()["Resources"]["Batches"]["Properties"]
+    definition = json.loads((ROOT / properties["DefinitionUri"]).read_text(encoding="utf-8"))
+    roles.of("Batches")
+    role = roles.roles["Batches"]
+    executions = MACHINE_ARN.replace(":stateMachine:", ":execution:")
+    results = f"arn:aws:s3:::{roles.results}/{KEY_ID}/batches/{'0' * 32}"
+    for name in re.findall(r"\$\{(\w+Function)}", json.dumps(definition)):
+        role.demand("lambda:InvokeFunction", properties["DefinitionSubstitutions"][name]["Fn::GetAtt"][0])
+    for label, state in definition["States"].items():
+        if state["Type"] == "Map":
+            role.demand("states:StartExecution", MACHINE_ARN)
+            for action in ("DescribeExecution", "StopExecution", "RedriveExecution"):
+                for child in (f"{executions}:1", f"{executions}/{label}:1"):
+                    role.demand(f"states:{action}", child)
+            if state["ItemReader"]["Resource"].endswith("getObject"):
+                role.demand("s3:GetObject", f"{results}/list.jsonl")
+            else:
+                role.demand("s3:ListBucket", f"arn:aws:s3:::{LISTED}")
+            for action in ("PutObject", "GetObject", "ListMultipartUploadParts", "AbortMultipartUpload"):
+                role.demand(f"s3:{action}", f"{results}/map/1/SUCCEEDED_0.jsonl")
+    assert role.unused == set()
 
 
 def test_alerts(roles: Roles) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -19,6 +20,7 @@ from carsight_service.contract.lists import Row, read_rows
 from carsight_service.contract.regions import REGIONS
 from carsight_service.http.batches import parse_batch
 from carsight_service.http.request import parse_request
+from carsight_service.queue.tables import write_tables
 from local.gateway import to_event
 
 
@@ -211,6 +213,26 @@ def test_regions_that_are_not_known_are_refused_before_anything_is_read(
 
 def test_regions_are_known_as_the_engine_knows_them() -> None:
     assert REGIONS == CODES
+
+
+def test_ids_that_a_double_cannot_hold_are_text() -> None:
+    """JSONata's numbers are doubles, and so are those of most programs that read JSON."""
+    ids = (2**53, -(2**53), 2**53 + 1, -(2**53) - 1)
+    body = "\n".join(json.dumps({"url": "a", "id": one}) for one in ids)
+    rows = list(read_rows(io.BytesIO(body.encode()), "jsonl"))
+    assert [row.id for row in rows] == [2**53, -(2**53), "9007199254740993", "-9007199254740993"]
+
+
+def test_ids_below_zero_are_no_formulas() -> None:
+    """Half of all hashes of 64 bits are: with an apostrophe they would match nobody's."""
+    ids = {-5: "-5", "-9223372036854775808": "-9223372036854775808", -7.5: "-7.5", "-5+1": "'-5+1", "-": "'-"}
+    row = {"input": "a.jpg", "status": 400, "code": "invalid_image", "message": "+1"}
+    rows = [{"row": number, **row, "id": one} for number, one in enumerate(ids, 1)]
+    sheet = io.BytesIO()
+    write_tables(iter(rows), Api.PLATE, sheet, io.BytesIO())
+    found = list(csv.DictReader(io.StringIO(sheet.getvalue().decode(), newline="")))
+    assert [one["id"] for one in found] == list(ids.values())
+    assert {one["message"] for one in found} == {"'+1"}
 
 
 def test_ids_of_data_frames() -> None:

@@ -123,8 +123,7 @@ class Batch:
     def from_item(cls, item: Mapping[str, Any]) -> Self:
         """Return the batch held by a DynamoDB item."""
         known = {name: value_of(item[name]) for name in cls.__dataclass_fields__ if name in item}
-        identity = item["pk"]["S"].removeprefix("BATCH#")
-        return cls(**known | {"id": identity, "api": Api(known["api"])})
+        return cls(**known | {"api": Api(known["api"])})
 
 
 class Batches:

@@ -7,13 +7,15 @@ results bucket   <account id>/<plate|vin>/<name>.json
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carsight_service.aws.clients import Clients
 from carsight_service.aws.failures import failure
 from carsight_service.contract.api import MAX_IMAGE_BYTES, region_codes
-from carsight_service.contract.errors import ImageTooLarge, ObjectGone, StoreUnavailable
+from carsight_service.contract.errors import ImageTooLarge, InvalidRequest, ObjectGone, StoreUnavailable
 
 if TYPE_CHECKING:
     from carsight_service.settings import Settings
@@ -27,6 +29,9 @@ MAX_KEY_BYTES = 1024
 RESULT_SECONDS = 3600
 """How long the address of a result may be used."""
 
+_MISSING = {"NoSuchKey", "NoSuchBucket", "AccessDenied"}
+"""S3's errors for a list that is not there: the last is what it says where keys may not be listed."""
+
 _GONE = {
     *("NoSuchKey", "NoSuchVersion", "404"),
     *("PreconditionFailed", "412", "MethodNotAllowed", "405"),
@@ -38,6 +43,19 @@ _GONE = {
 def upload_prefix(account: str) -> str:
     """Where the objects of one account lie in the uploads bucket."""
     return f"{INCOMING}{account}/"
+
+
+@contextmanager
+def reading_list(name: str) -> Iterator[None]:
+    """Raise ``InvalidRequest`` where S3 refuses a list that is read within, ``StoreUnavailable`` else."""
+    try:
+        yield
+    except Exception as error:
+        failed = failure(error)
+        if not failed.is_answered:
+            raise StoreUnavailable(failed.code) from error
+        why = "it is not there, or may not be read" if failed.code in _MISSING else failed.code
+        raise InvalidRequest(f"{name} cannot be read: {why}") from error
 
 
 @dataclass(frozen=True, slots=True)

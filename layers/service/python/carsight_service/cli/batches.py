@@ -60,29 +60,23 @@ def batch(parser: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--regions", metavar="CODES", help="where plates are expected to be from, such as us-ca,de"
     )
-    for added in (create, action("redrive", "read what a failed or stopped batch has not read", _redrive)):
-        added.add_argument("--detach", action="store_true", help="print the batch's id and do not wait")
-        _add_output(added)
-        if added is not create:
-            _add_id(added)
-    _add_id(action("status", "tell how far a batch is", _status))
+    status = action("status", "tell how far a batch is", _status)
     watch = action("watch", "watch a batch until it ends, and fetch the results", _watch)
-    _add_id(watch)
-    _add_output(watch)
-    _add_id(action("stop", "stop a batch; what has been read of it stays", _stop))
+    stop = action("stop", "stop a batch; what has been read of it stays", _stop)
+    redrive = action("redrive", "read what a failed or stopped batch has not read", _redrive)
     results = action("results", "fetch the results of a batch that has ended", _fetch)
-    _add_id(results)
-    _add_output(results)
-
-
-def _add_id(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", metavar="ID", type=_batch_id, help="what `create` has printed")
-
-
-def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--output", type=Path, default=Path(), metavar="DIR", help="where to put the results (default: here)"
-    )
+    for added in (status, watch, stop, redrive, results):
+        added.add_argument("id", metavar="ID", type=_batch_id, help="what `create` has printed")
+    for added in (create, redrive):
+        added.add_argument("--detach", action="store_true", help="print the batch's id and do not wait")
+    for added in (create, watch, redrive, results):
+        added.add_argument(
+            "--output",
+            type=Path,
+            default=Path(),
+            metavar="DIR",
+            help="where to put the results (default: here)",
+        )
 
 
 def _batch_id(text: str) -> str:

@@ -26,6 +26,8 @@ from carsight_service.contract.errors import InvalidRequest, checked_regions
 MAX_ROWS = 10_000_000
 MAX_ROW_CHARACTERS = 2048
 MAX_ID_CHARACTERS = 200
+MAX_EXACT = 2**53
+"""The largest whole number that JSONata, through which rows come to their worker, is sure not to round."""
 
 _MAX_LINE_CHARACTERS = 65_536
 _MEAN_CHARACTERS = 8192
@@ -113,9 +115,13 @@ def parse_row(value: object, number: int) -> Row:
         raise InvalidRequest(f"Row {number}: {error.message}") from None
     identity = named.get("id")
     if not isinstance(identity, str | int | float | None) or len(str(identity)) > MAX_ID_CHARACTERS:
-        raise InvalidRequest(f"Row {number}: id must be text of at most {MAX_ID_CHARACTERS} characters")
+        raise InvalidRequest(
+            f"Row {number}: id must be text or a number, of at most {MAX_ID_CHARACTERS} characters"
+        )
     if isinstance(identity, float) and math.isinf(identity):
         raise InvalidRequest(f"Row {number}: id must be text, or a number that JSON has")
+    if isinstance(identity, int) and abs(identity) > MAX_EXACT:
+        identity = str(identity)
     identity = whole(identity) or None if isinstance(identity, str) else identity
     return Row(whole(image), identity, regions)
 

@@ -14,14 +14,12 @@ from hashlib import sha256
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ValidationError
 
-from carsight_service.aws.failures import failure
-from carsight_service.aws.storage import INCOMING, upload_prefix
+from carsight_service.aws.storage import INCOMING, reading_list, upload_prefix
 from carsight_service.batch_store import RESULTS, Batch, Batches, Kind, State
 from carsight_service.contract.api import Api, bounded_json
-from carsight_service.contract.errors import InvalidRequest, StoreUnavailable
+from carsight_service.contract.errors import InvalidRequest
 from carsight_service.contract.lists import Row, parse_regions, parse_row, read_rows, whole
 from carsight_service.contract.regions import known_regions
 from carsight_service.http.executions import Executions, List
@@ -162,7 +160,7 @@ def _named_list(deployment: Deployment, owners: tuple[str, str], address: str) -
 
 def _look_at(s3: Any, rows: List, address: str) -> None:
     """Raise ``InvalidRequest`` where a list is missing, broken in its first rows, or too long a Parquet."""
-    try:
+    with reading_list(address[:200]):
         if rows.kind == "prefix":
             if not s3.list_objects_v2(Bucket=rows.bucket, Prefix=rows.key, MaxKeys=1).get("Contents"):
                 raise InvalidRequest(f"There is no object under {address[:200]}")
@@ -174,14 +172,6 @@ def _look_at(s3: Any, rows: List, address: str) -> None:
                     raise InvalidRequest(f"A list in Parquet must have at most {MAX_LIST_BYTES:,} bytes")
             else:
                 deque(islice(read_rows(body, rows.kind), _ROWS_LOOKED_AT), maxlen=0)
-    except (BotoCoreError, ClientError) as error:
-        failed = failure(error)
-        if not failed.is_answered:
-            raise StoreUnavailable(failed.code) from error
-        # S3 says the second where keys may not be listed.
-        is_missing = failed.code in ("NoSuchKey", "AccessDenied")
-        why = "it is not there, or may not be read" if is_missing else failed.code
-        raise InvalidRequest(f"{address[:200]} cannot be read: {why}") from error
 
 
 class ListRequest(BaseModel):

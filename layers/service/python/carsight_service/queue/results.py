@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from smart_open import s3
 
+from carsight_service.aws.storage import reading_list
 from carsight_service.batch_store import ENDS, RESULTS, Batch, Batches, State
 from carsight_service.contract.errors import InternalError, InvalidRequest
 from carsight_service.contract.lists import parse_rows, read_rows
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from carsight_service.deployment import Deployment
 
 _PART_BYTES = 8 * 1024 * 1024
+
+_MAX_READ_BYTES = 10_000_000_000
+"""What Step Functions reads of one object ("ItemReader (Map)" in its guide)."""
 
 _TOLD_WITHIN, _SWEPT_FOR = timedelta(hours=1), timedelta(days=2)
 """How long an end is left to whoever is told of it, three attempts of 15 minutes; and how long looked for."""
@@ -67,26 +70,37 @@ class BatchJobs:
         A list with a row that names no image is refused: the batch has failed then, and says why.
         """
         batch = self._batches.get(batch_id)
-        if batch is None:
-            return {"kind": "refused"}
-        body = self._body(rows["bucket"], rows["key"])
-        writer = self._writer(batch.object("list.jsonl"), "application/jsonl")
-        count = 0
+        if batch is None or batch.state != "running":  # a change of it would overtake its redrive
+            raise TryLater("the batch was stopped, or its redrive is not noted yet")
         try:
-            with body, TemporaryFile() as file, writer as checked:
-                if rows["kind"] == "parquet":  # whose end says where everything is
-                    shutil.copyfileobj(body, file)
-                    listed = parse_rows(read_table(file))
-                else:
-                    listed = read_rows(body, rows["kind"])
-                for count, row in enumerate(listed, 1):  # noqa: B007
-                    checked.write(row.line())
+            count = self._convert(batch, rows)
         except InvalidRequest as error:
             self._batches.change(batch, detail=error.message)
             self.finish(batch_id, batch.redrives, "failed")
             return {"kind": "refused"}
         self._batches.change(batch, rows=count)
         return {"kind": "rows", "bucket": self._bucket, "key": batch.object("list.jsonl")}
+
+    def _convert(self, batch: Batch, rows: Mapping[str, str]) -> int:
+        """Write a list as the map reads it; return how many rows it has. Raises ``InvalidRequest``."""
+        with reading_list("The list"):
+            body = self._body(rows["bucket"], rows["key"])
+        count = size = 0
+        writer = self._writer(batch.object("list.jsonl"), "application/jsonl")
+        with body, TemporaryFile() as file, writer as checked:
+            if rows["kind"] == "parquet":  # whose end says where everything is
+                shutil.copyfileobj(body, file)
+                listed = parse_rows(read_table(file))
+            else:
+                listed = read_rows(body, rows["kind"])
+            for count, row in enumerate(listed, 1):
+                size += checked.write(row.line())
+                if size > _MAX_READ_BYTES:
+                    raise InvalidRequest(
+                        f"The list must have at most {_MAX_READ_BYTES:,} bytes as JSON Lines, and has more "
+                        f"from row {count} on"
+                    )
+        return count
 
     # -- after -----------------------------------------------------------------------------------------------
 
@@ -120,15 +134,12 @@ class BatchJobs:
         Raises the last of what goes wrong, once all have been looked at.
         """
         latest = self._deployment.clock() - _TOLD_WITHIN
-        listed = partial(
-            self._deployment.aws.states.get_paginator("list_executions").paginate,
-            stateMachineArn=self._deployment.settings.batches_machine_arn or "",
-            PaginationConfig={"PageSize": 1000},
-        )
+        machine = self._deployment.settings.batches_machine_arn or ""
+        listed = self._deployment.aws.states.get_paginator("list_executions")
         ended = [
             (execution["name"], execution.get("redriveCount", 0), state)
             for status, state in ENDS.items()
-            for page in listed(statusFilter=status)
+            for page in listed.paginate(stateMachineArn=machine, statusFilter=status)
             for execution in page["executions"]
             if latest - _SWEPT_FOR < execution["stopDate"] < latest
         ]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import codecs
 import csv
+import re
 from collections.abc import Iterator, Mapping
-from datetime import date
+from contextlib import suppress
+from datetime import date, time
 from decimal import Decimal
 from itertools import islice
 from typing import Any
@@ -37,6 +39,7 @@ _ROWS_READ = 32
 """Rows of a list that are in memory at once: each may hold a photo of megabytes."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_BELOW_ZERO = re.compile(r"-[0-9]+(\.[0-9]+)?")
 
 
 def read_table(file: Any) -> Iterator[dict[str, Any]]:
@@ -49,14 +52,19 @@ def read_table(file: Any) -> Iterator[dict[str, Any]]:
             names = [name for name in batch.schema.names if names_a_member(name)]
             columns: list[Any] = [batch[name].to_pylist() for name in names] or [[None] * batch.num_rows]
             for cells in zip(*columns, strict=True):
-                yield {
-                    name: str(cell) if isinstance(cell, Decimal | date) else cell
-                    for name, cell in zip(names, cells, strict=False)
-                }
+                yield dict(zip(names, map(_as_in_json, cells), strict=False))
     except (GeneratorExit, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # it panics over some broken files
         raise InvalidRequest(f"The list is not Parquet, or broken: {str(error)[:200]}") from None
+
+
+def _as_in_json(cell: Any) -> Any:
+    """Return a cell as JSON would have it; text that an older program has written is bytes."""
+    if isinstance(cell, bytes):
+        with suppress(UnicodeDecodeError):
+            return cell.decode()
+    return str(cell) if isinstance(cell, Decimal | date | time) else cell
 
 
 def write_tables(rows: Iterator[dict[str, Any]], api: Api, sheet: Any, parquet: Any) -> None:
@@ -96,4 +104,6 @@ def _cells(row: dict[str, Any], columns: Mapping[str, type]) -> list[Any]:
 
 
 def _safe(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    if isinstance(cell, str) and cell.startswith(_FORMULA) and not _BELOW_ZERO.fullmatch(cell):
+        return f"'{cell}"
+    return cell

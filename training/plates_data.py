@@ -18,7 +18,7 @@ _UMLAUTS = str.maketrans("ÄÖÜ", "AOU")
 
 @dataclasses.dataclass(frozen=True)
 class Plate:
-    """A labeled plate: the pixels round it, its corners in them and what it says.
+    """A labeled plate: the pixels around it, its corners in them and what it says.
 
     `corners`: 4 x 2, clockwise from the top left; where `loose`, they are only the corners of a loose box.
     `region` is None where it is not known.

@@ -192,7 +192,7 @@ def test_what_is_turned_counts_twice(orientation: int, monkeypatch: pytest.Monke
     exif[0x0112] = orientation
     file = io.BytesIO()
     Image.new("RGB", (4000, 3200), (90, 90, 90)).save(file, "JPEG", exif=exif)
-    monkeypatch.setattr("carsight.photo._HELD_BYTES", 4000 * 3200 * 4)
+    monkeypatch.setattr("carsight.photo._MAX_DECODING_BYTES", 4000 * 3200 * 4)
     assert decode(file.getvalue()).full().scale == (1 if orientation == 1 else 0.5)
 
 

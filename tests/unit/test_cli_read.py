@@ -84,7 +84,7 @@ def test_draw_writes_copies_with_what_was_read(tmp_path: Path, capsys: Printed) 
     photo = np.asarray(cv2.imread(str(DE)), np.int16)
     copy = np.asarray(cv2.imread(str(drawn / "plate_de.jpg")), np.int16)
     changed = np.abs(photo - copy).max(axis=2) > 80
-    assert changed[440:520, 500:745].sum() > 400  # round the plate
+    assert changed[440:520, 500:745].sum() > 400  # around the plate
     assert changed[:300].sum() == 0  # and nowhere else
     assert main(["read", str(DE), "--draw", str(DE.parent)]) == 1
     assert "would overwrite" in capsys.readouterr().err

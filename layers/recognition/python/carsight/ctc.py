@@ -179,7 +179,7 @@ def character_scores(probabilities: Probabilities, text: str, alphabet: str) -> 
 
 
 class Spotter:
-    """Looks for known words in what a net says of small print, whatever stands round them.
+    """Looks for known words in what a net says of small print, whatever stands around them.
 
     O and 0 count as one sign there.
     """

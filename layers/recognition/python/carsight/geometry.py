@@ -17,7 +17,7 @@ Pixels = NDArray[np.uint8]
 """A picture or a part of one: height x width x 3, blue-green-red, 0..255."""
 Floats = NDArray[np.float32]
 GRAY = (114, 114, 114)
-"""What is laid round photos, in training as in the product."""
+"""What is laid around photos, in training as in the product."""
 Point = tuple[int, int]
 Polygon = tuple[Point, Point, Point, Point]
 """Four corners, clockwise, beginning at the top left of the *text* (not of the photo)."""
@@ -34,7 +34,7 @@ class Box:
 
     @classmethod
     def around(cls, points: NDArray[np.floating] | Sequence[Sequence[float]], width: int, height: int) -> Box:
-        """Fit a box round ``points`` (N x 2, pixels), clipped to a ``width`` x ``height`` photo.
+        """Fit a box around ``points`` (N x 2, pixels), clipped to a ``width`` x ``height`` photo.
 
         Its sides are the nearest whole pixels: rounded outwards, a small plate's would be a tenth longer.
         """

@@ -56,7 +56,7 @@ class PlateReading:
     ``text`` is lower case, letters and digits only, and equals ``candidates[0].text``. ``score`` is the
     probability that the whole text is right, ``detection_score`` that this is a plate. ``region`` is ``cc``
     or ``cc-state``. ``characters`` holds each character of ``text`` with a score of its own. ``vehicle`` is
-    None where no vehicle was found round the plate.
+    None where no vehicle was found around the plate.
     """
 
     text: str
@@ -117,7 +117,7 @@ class Attempt:
     """What a photo shows this way up, turned counterclockwise by ``quarters``; where, in the photo as it is.
 
     ``found`` are the plates that are believed, ``doubted`` those that are not; ``upside_down`` is the best
-    score of a text that was read the other way round, and ``evidence`` the best score of anything that might
+    score of a text that was read upside down, and ``evidence`` the best score of anything that might
     be a plate. ``bare`` are the vehicles that carry none of ``found``. ``written`` tells whether a sign is
     surely read, which stand upright.
     """
@@ -313,7 +313,7 @@ class PlateRecognizer:
             yield Find(plate, reading, vehicle, high)
 
     def _read_upside_down(self, photo: Photo, plates: Iterable[Detection], regions: Sequence[str]) -> float:
-        """Return the best score of the clear ones of ``plates``, read the other way round; 0 of none."""
+        """Return the best score of the clear ones of ``plates``, read upside down; 0 of none."""
         clear = (
             plate
             for plate in plates
@@ -411,7 +411,7 @@ class PlateRecognizer:
 
 
 def _on_paper(pixels: Pixels, plate: Detection) -> tuple[Photo, Detection]:
-    """Return ``pixels``, all of which are ``plate``, with more of its paper round it, and the plate there.
+    """Return ``pixels``, all of which are ``plate``, with more of its paper around it, and the plate there.
 
     What is beyond a photo repeats its edge, which smears a character that touches it. A large photo is made
     smaller before: no crop shows as much of it, and with the paper it may have too many pixels.

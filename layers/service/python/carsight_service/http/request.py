@@ -70,7 +70,7 @@ _FORM_OF_OTHERS = re.compile(r"[a-z_][\w.\[\]-]{0,40}=[^=&]", re.IGNORECASE)
 
 _GZIP, _GZIP_AS_TEXT = b"\x1f\x8b", b"\x1f\xef\xbf\xbd"
 _MAX_UNPACKED = MAX_IMAGE_BYTES * 3 // 2
-"""Bytes of a body that came compressed: an image's base64, and what stands round it."""
+"""Bytes of a body that came compressed: an image's base64, and what stands around it."""
 _COMPRESSED = "The body is compressed and cannot be unpacked; send it without Content-Encoding."
 
 _HEAD = 128

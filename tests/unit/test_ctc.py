@@ -112,7 +112,7 @@ def test_a_character_has_all_that_is_said_of_it_between_its_neighbors() -> None:
 def test_a_word_is_found_wherever_it_stands(seed: int) -> None:
     words, alphabet = ("A", "AB", "BB", "A0"), "AB0"
     probabilities = ctc.softmax(np.random.default_rng(seed).normal(0, 2, (5, 4)))
-    evidence = ctc.Spotter(words, alphabet + "O").evidence(np.pad(probabilities, ((0, 0), (0, 1)))[None])
+    evidence = ctc.WordSpotter(words, alphabet + "O").evidence(np.pad(probabilities, ((0, 0), (0, 1)))[None])
     best = dict.fromkeys(words, -np.inf)
     likeliest = probabilities.max(axis=1)
     for begin, end in itertools.combinations(range(6), 2):
@@ -132,6 +132,6 @@ def test_a_word_may_be_written_with_a_zero() -> None:
     for step, sign in zip(range(1, 9, 2), "OHI0", strict=True):
         steps[step, alphabet.index(sign) + 1] = 0.996
     steps[::2, 0] = 0.996
-    there, absent = ctc.Spotter(("OHIO", "HOHO"), alphabet).evidence(np.stack([steps[::-1], steps]))
+    there, absent = ctc.WordSpotter(("OHIO", "HOHO"), alphabet).evidence(np.stack([steps[::-1], steps]))
     assert there > 5.9
     assert absent < 0

@@ -1,4 +1,4 @@
-"""What signs, clocks and cameras write that reads like a plate: a word and a number, a date, a time."""
+"""Text of signs, clocks and cameras that reads like a plate: a word and a number, a date, a time."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ DECK DOCK DOOR DSC DSCF DSCN ENGINE EXIT FLEET FLOOR FPS FRAME GATE GLEIS GPS HA
 HOUSE IMG IPC ISO JCT LANE LEVEL LINE LKW LOT MAX MIN MODEL NO NR NVR OPEN PAGE PIER PLATFORM PORT PUMP PXL
 RAMP REC REF ROOM ROUTE ROW RUE RUN SALE SALIDA SEAT SHOP SORTIE SPEED STOP SUITE TABLE TAXI TEAM TEL TOR
 TOWER TRACK TRUCK UNIT VAN VID VOIE WARD WEIGHT WIDTH ZIMMER ZONA ZONE"""
-"""Words that a number follows on signs, on shirts and in the corner of a camera's picture."""
+"""Words before a number on signs, on shirts and in cameras' captions."""
 
 _SPEEDS, _COUNTED = "KMH KPH MPH FPS", "AM PM MIN HRS HOURS KG"
-"""What is counted by a number before it, of up to three digits (Spain has plates like 1234 MPH), or four."""
+"""Units after a number of up to three digits (Spain has plates like 1234 MPH), and of up to four."""
 
 _MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC MAI OKT DEZ"
 
 
 def _any(words: str) -> str:
-    """Return a pattern for any of ``words`` as it may be read: with 0 for O and 1 for I."""
+    """Return a pattern for any of ``words`` as it may be read, with 0 for O and 1 for I."""
     return f"(?:{'|'.join(words.split())})".replace("O", "[O0]").replace("I", "[I1]")
 
 
@@ -36,5 +36,5 @@ _WRITING = re.compile(
 
 
 def is_known(text: str) -> bool:
-    """Tell whether ``text`` (upper case) has one of these forms: a word and a number, a date, a time."""
+    """Return whether ``text`` (upper case) is a word and a number, a date or a time."""
     return _WRITING.fullmatch(text) is not None

@@ -94,7 +94,7 @@ def _plate(reading: PlateReading) -> PlateResult:
         dscore=reading.detection_score,
         vehicle=_vehicle(reading.vehicle),
         polygon=reading.polygon,
-        characters=tuple(Character(character=sign.text, score=sign.score) for sign in reading.characters),
+        characters=tuple(Character(character=each.text, score=each.score) for each in reading.characters),
     )
 
 

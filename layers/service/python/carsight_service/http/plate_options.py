@@ -121,7 +121,7 @@ def _best(plate: PlateResult, candidate: PlateCandidate) -> dict[str, Any]:
     if candidate.plate == plate.plate:
         return {}
     # The characters' scores belong to another text, so each gets the score of the whole.
-    characters = tuple(Character(character=sign, score=candidate.score) for sign in candidate.plate)
+    characters = tuple(Character(character=letter, score=candidate.score) for letter in candidate.plate)
     return {"plate": candidate.plate, "score": candidate.score, "characters": characters}
 
 

@@ -179,7 +179,7 @@ def test_a_deployment_that_cannot_be_looked_for_is_told_how_to_be_named(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     assert main(["keys", "list"]) == 1
-    remedy = "give --region and --profile, or --local for what `make run` has started"
+    remedy = "give --region and --profile, or --local for the service started by `make run`"
     assert capsys.readouterr().err == f"carsight: You must specify a region: {remedy}\n"
 
 

@@ -74,13 +74,12 @@ class Clients:
 
     @cached_property
     def meters(self) -> DynamoDBClient | DynamoClient:
-        """DynamoDB for the calls that every request waits for; botocore's client if the configuration needs
-        it."""
+        """DynamoDB for the calls that every request waits for, by botocore only if necessary."""
         return DynamoClient.from_environment(os.environ) or self.metering
 
     @cached_property
     def photos(self) -> S3Client | ObjectClient:
-        """S3 for photos and batch outcomes; botocore's client if the configuration needs it."""
+        """S3 for photos and batch outcomes, by botocore only if necessary."""
         return ObjectClient.from_environment(os.environ, MAX_IMAGE_BYTES, lambda: self.s3) or self.s3
 
     metering: DynamoDBClient = _client("dynamodb", _METERING)

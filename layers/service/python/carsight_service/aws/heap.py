@@ -35,8 +35,8 @@ class Heap:
         """
         if self._mallopt is not None:
             self._mallopt(_ARENA_MAX, 1)
-            # Keep the top of the heap between photos, as far as ``trim`` leaves it: page faults would take 3 %
-            # of the time of a 12-megapixel label.
+            # Keep the top of the heap between photos, as far as ``trim`` leaves it: page faults would take
+            # 3 % of the time of a 12-megapixel label.
             self._mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
             self._mallopt(_TRIM_THRESHOLD, SLACK)
 

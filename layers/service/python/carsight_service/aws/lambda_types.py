@@ -33,11 +33,11 @@ def partial_failures(
     *,
     in_order: bool = False,
 ) -> dict[str, Any]:
-    """Process ``records`` in turn; return the failed ones, to be delivered again
-    (``ReportBatchItemFailures``).
+    """Process ``records`` in turn, and return those that failed, which are delivered again.
 
-    ``failed`` is called with each exception. With ``in_order``, as for streams, processing stops at the first
-    failure: the stream delivers all records from there on again.
+    Lambda calls this ``ReportBatchItemFailures``. ``failed`` is called with each exception. With
+    ``in_order``, as for streams, processing stops at the first failure: the stream delivers all records from
+    there on again.
     """
     failures = []
     for record in records:

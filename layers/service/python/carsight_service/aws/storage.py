@@ -67,8 +67,7 @@ class Storage:
 
     @property
     def results_bucket(self) -> str:
-        """The bucket of results. Raises ``RuntimeError`` if none is set, or the one that triggers
-        readings."""
+        """The bucket of results. Raises ``RuntimeError`` if it is unset, or the bucket of uploads."""
         bucket = self._settings.results_bucket
         if not bucket or bucket == self._settings.uploads_bucket:
             raise RuntimeError("RESULTS_BUCKET must be set, and not be the uploads bucket")

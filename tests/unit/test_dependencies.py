@@ -33,7 +33,7 @@ def pins(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("shipped", "least"), [("recognition", 10), ("account", 10), ("batches", 2)])
-def test_what_ships_is_what_is_tested(shipped: str, least: int) -> None:
+def test_shipped_versions_are_the_tested_ones(shipped: str, least: int) -> None:
     """Each pin of images, layer and function is the tests' own: the same version, marker and hashes."""
     tested, ships = pins("dev"), pins(shipped)
     assert len(ships) >= least
@@ -112,9 +112,7 @@ def test_a_vulnerability_of_the_pages_is_an_error(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize(("until", "code"), [("2999-01-01", 0), ("2026-01-01", 1)])
-def test_what_does_not_concern_us_is_passed_over_until_its_date(
-    tmp_path: Path, until: str, code: int
-) -> None:
+def test_an_accepted_advisory_is_ignored_until_its_date(tmp_path: Path, until: str, code: int) -> None:
     assert audited(tmp_path, VULNERABLE, ignored=ignoring(until)) == code
 
 
@@ -134,12 +132,12 @@ def test_without_advisories_it_says_so_and_passes(
     assert capsys.readouterr().out.count("not audited, as no advisories can be reached") == 2
 
 
-def test_any_other_failure_is_one(tmp_path: Path) -> None:
+def test_any_other_failure_fails_the_audit(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         audited(tmp_path, "error: invalid requirements")
 
 
-def test_the_pages_that_ship_are_the_ones_that_are_audited() -> None:
+def test_the_shipped_pages_are_the_audited_ones() -> None:
     lock = json.loads((ROOT / "packaging" / "npm" / "package-lock.json").read_text(encoding="utf-8"))
     audited_version = lock["packages"]["node_modules/swagger-ui-dist"]["version"]
     assert f"Swagger UI {audited_version}" in (ROOT / "NOTICE").read_text(encoding="utf-8")

@@ -291,16 +291,16 @@ def test_roles_have_no_managed_policies(resources: dict[str, Resource]) -> None:
 
 def test_every_statement_names_its_actions_and_its_resources(resources: dict[str, Resource]) -> None:
     for role, statement in statements(resources):
-        said = f"{role}.{statement['Sid']}"
+        where = f"{role}.{statement['Sid']}"
         actions = set(listed(statement["Action"]))
-        assert not [action for action in actions if "*" in action], said
+        assert not [action for action in actions if "*" in action], where
         if all(action.startswith("xray:") or action in OF_NO_LOG for action in actions):
             continue  # X-Ray's actions and the delivery of logs know no resources
         for resource in listed(statement["Resource"]):
             # A resource by name, or keys in a bucket by prefix: `${Bucket.Arn}/prefix/*`.
             text = resource.get("Fn::Sub", "") if isinstance(resource, dict) else resource
             if isinstance(text, str):  # or the executions of a machine by name
-                assert "*" not in text.removesuffix(":*").partition("/")[0], said
+                assert "*" not in text.removesuffix(":*").partition("/")[0], where
 
 
 def test_a_function_writes_only_to_its_own_log(resources: dict[str, Resource]) -> None:

@@ -75,9 +75,9 @@ def audited(tmp_path: Path, python: str, pages: str = '{"vulnerabilities": {}}',
     (tmp_path / "packaging" / "advisories.toml").write_text(ignored, encoding="utf-8")
     for name in audit.LOCKS:
         (tmp_path / "requirements" / f"{name}.txt").write_text("six==1.17.0 \\\n", encoding="utf-8")
-    for name, said in (("pip-audit", python), ("npm", pages)):
-        stream = ">&2" if said.startswith("error") else ""
-        script = f"#!/bin/sh\ncat <<'END' {stream}\n{said}\nEND\nexit 1\n"
+    for name, output in (("pip-audit", python), ("npm", pages)):
+        stream = ">&2" if output.startswith("error") else ""
+        script = f"#!/bin/sh\ncat <<'END' {stream}\n{output}\nEND\nexit 1\n"
         (tmp_path / name).write_text(script, encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     return audit.main([str(tmp_path / "pip-audit")], tmp_path, str(tmp_path / "npm"))
@@ -122,13 +122,13 @@ def test_an_entry_without_a_reason_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "output",
     ["error: Max retries exceeded with url", "error: 503 Service Unavailable", dependencies(skip_reason="?")],
 )
 def test_without_advisories_it_says_so_and_passes(
-    tmp_path: Path, said: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, output: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert audited(tmp_path, said, "error audit 405 Method Not Allowed") == 0
+    assert audited(tmp_path, output, "error audit 405 Method Not Allowed") == 0
     assert capsys.readouterr().out.count("not audited, as no advisories can be reached") == 2
 
 

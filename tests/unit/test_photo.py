@@ -621,7 +621,7 @@ def test_a_black_png_is_complete(color: int, depth: int, bytes_a_row: int) -> No
 
 
 @pytest.mark.parametrize(
-    "data, said",
+    "data, message",
     [
         pytest.param(b"", "empty", id="empty"),
         pytest.param(b"hello, this is no photo", "text, not a picture", id="text"),
@@ -658,15 +658,15 @@ def test_a_black_png_is_complete(color: int, depth: int, bytes_a_row: int) -> No
         pytest.param(encoded(".bmp", np.zeros((9, 600), np.uint8)), "longer side", id="600 x 9"),
     ],
 )
-def test_unreadable_files_are_refused_with_the_reason(data: bytes, said: str) -> None:
-    with pytest.raises(ImageError, match=said) as error:
+def test_unreadable_files_are_refused_with_the_reason(data: bytes, message: str) -> None:
+    with pytest.raises(ImageError, match=message) as error:
         decode(data)
     assert not error.value.too_large
     assert not str(error.value).endswith(".")
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "said"),
+    ("place", "value", "message"),
     [
         (1, 0xC3, "lossless"),
         (1, 0xF7, "JPEG-LS"),
@@ -674,9 +674,9 @@ def test_unreadable_files_are_refused_with_the_reason(data: bytes, said: str) ->
         (4, 12, "12 bits a channel"),
     ],
 )
-def test_an_unsupported_kind_of_jpeg_is_not_called_damaged(place: int, value: int, said: str) -> None:
+def test_an_unsupported_kind_of_jpeg_is_not_called_damaged(place: int, value: int, message: str) -> None:
     frame = JPEG.index(b"\xff\xc0")
-    with pytest.raises(ImageError, match=said):
+    with pytest.raises(ImageError, match=message):
         decode(JPEG[: frame + place] + bytes([value]) + JPEG[frame + place + 1 :])
 
 
@@ -755,8 +755,8 @@ def test_frame_headers_that_contradict_each_other_are_refused(sizes: tuple[tuple
 
 @pytest.mark.parametrize("height, over", [(9_100, r"41\.0"), (5_001, r"0\.1")])
 def test_the_error_for_too_many_pixels_says_by_how_much(height: int, over: str) -> None:
-    said = f"10000 x {height} pixels, {over} megapixels more than the limit of 50"
-    with pytest.raises(TooManyPixels, match=said):
+    message = f"10000 x {height} pixels, {over} megapixels more than the limit of 50"
+    with pytest.raises(TooManyPixels, match=message):
         decode(declared_jpeg((10_000, height)))
 
 

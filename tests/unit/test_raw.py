@@ -123,9 +123,11 @@ def test_the_jpeg_in_a_raw_file_has_the_files_orientation(
     assert turned.pixels[10, -10].tolist()[2] > 200
 
 
-@pytest.mark.parametrize(("jpeg", "said"), [(b"", "without a JPEG"), (photo(320, 240), "320 x 240 pixels")])
-def test_a_raw_file_without_a_large_jpeg_is_refused_as_such(jpeg: bytes, said: str) -> None:
-    with pytest.raises(ImageError, match=rf"raw file.*{said}.*send the JPEG"):
+@pytest.mark.parametrize(
+    ("jpeg", "message"), [(b"", "without a JPEG"), (photo(320, 240), "320 x 240 pixels")]
+)
+def test_a_raw_file_without_a_large_jpeg_is_refused_as_such(jpeg: bytes, message: str) -> None:
+    with pytest.raises(ImageError, match=rf"raw file.*{message}.*send the JPEG"):
         decode(dng(jpeg))
 
 

@@ -106,9 +106,9 @@ class DetectorTuning:
     several, as in a collage and on a table of plates; with None it is not. Of 65 drawn ones 64 are confirmed,
     24 without it. What is confirmed by this look alone scores less than ``threshold``: signs are, too."""
     crowd_score: float = 0.5
-    """What two of these have to score at least, so that there are several; ..."""
+    """There are several if two of these score this."""
     crowd_looks: int = 12
-    """... and how many targets get a second look then."""
+    """How many targets get a second look if there are several."""
     edge: float = 0.04
     """A target closer to the photo's edge than this share of its longer side gets its second look with gray
     beyond the edge: it may be all the photo shows."""

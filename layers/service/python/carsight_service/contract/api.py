@@ -31,7 +31,7 @@ IMAGE_FIELDS = ("image_url", "image", "upload_url", "imageUrl")
 
 
 class Api(StrEnum):
-    """The metered APIs. The value is the name in the key table, in metrics and in upload paths."""
+    """The metered APIs. The value names one in the key table, in metrics and in upload paths."""
 
     PLATE = "plate"
     VIN = "vin"

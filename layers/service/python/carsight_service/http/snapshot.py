@@ -107,7 +107,7 @@ class VehicleFound(Part):
 
 
 class SnapshotObject(Part):
-    """One result where vehicles are asked for: a plate, a vehicle, or a plate and the vehicle around it."""
+    """One result where vehicles are asked for: a plate, a vehicle, or a plate and the vehicle round it."""
 
     plate: PlateFound | None
     vehicle: VehicleFound | None = None

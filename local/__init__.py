@@ -1,1 +1,1 @@
-"""Carsight on one machine: the deployed handlers behind a local gateway, with embedded stores for AWS's."""
+"""Carsight on one machine: the deployed handlers behind a local gateway, with embedded stores."""

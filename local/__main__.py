@@ -1,7 +1,7 @@
 """``make run``: the whole of Carsight on http://127.0.0.1:${PORT:-3000}, until it is interrupted.
 
-Embedded stores, the tables, buckets and queues of ``template.yaml``, a key ``demo``, the real handlers with
-the real models. ``.local/endpoint.json`` tells ``carsight --local`` where everything is.
+It has embedded stores with the tables, buckets and queues of ``template.yaml``, a key ``demo``, and the real
+handlers with the real models. ``carsight --local`` finds it by ``.local/endpoint.json``.
 """
 
 from __future__ import annotations
@@ -33,13 +33,12 @@ ENDPOINT = Path(os.environ.get("CARSIGHT_LOCAL", ROOT / ".local" / "endpoint.jso
 TABLE, UPLOADS, RESULTS = "carsight-local", "carsight-local-uploads", "carsight-local-results"
 DEMO_KEY = "demo"
 
-
 STATE = ENDPOINT.parent / "stores"
-"""What the last run left: keys, usage, uploads, queues and results; it may be deleted."""
+"""Keys, usage, uploads, queues and results, kept between runs; the folder may be deleted."""
 
 
 def _environment(address: str) -> dict[str, str]:
-    """Return what the template gives its functions, with local names."""
+    """Return the environment that the template gives its functions, with local names."""
     return {
         **credentials(address),
         "TABLE_NAME": TABLE,
@@ -53,9 +52,9 @@ def _environment(address: str) -> dict[str, str]:
         "UPLOADS_DEAD_LETTERS_URL": queue_url(address, "UploadsDeadLetters"),
         "WEBHOOKS_DEAD_LETTERS_URL": queue_url(address, "WebhooksDeadLetters"),
         "EVENT_BUS": "default",
-        # Photos and webhooks of this machine, unless LOCAL_FETCH is set and empty.
+        # URLs and webhooks on this machine are allowed, unless LOCAL_FETCH is set and empty.
         "LOCAL_FETCH": os.environ.get("LOCAL_FETCH", "true"),
-        # A line a request is for people; the functions' JSON is for programs, and comes when it is asked for.
+        # One line per request is for people; the functions' JSON log is only written on request.
         "POWERTOOLS_LOG_LEVEL": os.environ.get("POWERTOOLS_LOG_LEVEL", "WARNING"),
         "POWERTOOLS_SERVICE_NAME": "carsight",
         "POWERTOOLS_METRICS_NAMESPACE": "Carsight",
@@ -64,7 +63,7 @@ def _environment(address: str) -> dict[str, str]:
 
 
 def _seed() -> Profile:
-    """Return the key ``demo``, made now unless an earlier run has left it."""
+    """Return the key ``demo``, which is created unless it is there from an earlier run."""
     from carsight_service.aws.clients import Clients
     from carsight_service.metering.keyring import Keyring, KeyringError
     from carsight_service.metering.model import key_id
@@ -80,7 +79,7 @@ def _seed() -> Profile:
 
 
 def _machine(template: dict[str, Any]) -> StepFunctions:
-    """Return what runs batches: a few children at a time, by the functions' own handlers."""
+    """Return the state machine that runs batches: a few children at a time, with the functions' handlers."""
     names = ("PlateWorkerFunction", "VinWorkerFunction", "BatchesFunction")
     handlers = {name: import_handler(template["Resources"][name]) for name in names}
     at_once = min(4, os.cpu_count() or 1)
@@ -88,7 +87,7 @@ def _machine(template: dict[str, Any]) -> StepFunctions:
 
 
 def _refuse_a_taken_port(port: int) -> None:
-    """Leave at once where the port is taken, before anything takes time to start."""
+    """Exit immediately if the port is in use, before anything takes time to start."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -98,10 +97,10 @@ def _refuse_a_taken_port(port: int) -> None:
 
 
 def _interrupts() -> int:
-    """Return a pipe into which SIGTERM and Ctrl-C write.
+    """Return the reading end of a pipe to which SIGTERM and Ctrl-C write.
 
-    A lock would wait on where the kernel hands the signal to another thread than the one that waits, and a
-    handler that takes it may find it taken by what it has interrupted.
+    Waiting for a lock would not end if the kernel delivers the signal to another thread, and a handler that
+    takes the lock may have interrupted its holder.
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -128,7 +127,7 @@ def main() -> None:
         create_table(boto3.client("dynamodb"), TABLE)
         create_buckets(UPLOADS, RESULTS)
         worker = Worker(template, environment)
-        # Its client is made when a batch is first sent.
+        # Its client is created when a batch is first submitted.
         machine = _machine(template)
         states = {"AWS_ENDPOINT_URL_SFN": stack.enter_context(serving(0, machine))}
         os.environ.update(states)
@@ -145,14 +144,14 @@ def main() -> None:
         )
         stack.callback(ENDPOINT.unlink, missing_ok=True)
         if kept:
-            print(f"Keys, usage, uploads and results of the last run are here again: they are in {STATE}.")
+            print(f"Keys, usage, uploads and results of the last run are kept in {STATE}.")
         print(f"\nCarsight is ready at {url} with the key {DEMO_KEY}. Open it in a browser, or try:\n")
         print("  " + _curl(url, "/platerecognition", "plate_us.jpg"))
         print("  " + _curl(url, "/v1/vinocr", "vin_label.jpg"))
         print("  .venv/bin/carsight upload tests/data/plate_us.jpg --local")
         print("\nStop with Ctrl-C.", flush=True)
         os.read(interrupted, 1)
-    # At once: rows of a batch that are still being read would be waited for, and have no stores any more.
+    # Exit without waiting for rows of a batch that are still being read: their stores are gone.
     os._exit(0)
 
 

@@ -1,7 +1,7 @@
-"""API Gateway on one machine: HTTP requests become events of payload format 2.0, answers become HTTP again.
+"""A local API Gateway: converts HTTP requests to events of payload format 2.0, and answers back to HTTP.
 
-The routes and the CORS rules are read from ``template.yaml``, so that what runs here is what is deployed. The
-limits are AWS's: 10 MB a request, of which Lambda takes 6 MB. Both are a 413, which AWS words in its own way.
+Routes and CORS rules are read from ``template.yaml``, so that they are those of a deployment. The limits are
+AWS's: 10 MB for a request, 6 MB for Lambda. Above either the answer is a 413, with other words than AWS's.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 GATEWAY_BYTES = 10 * 1024 * 1024
 LAMBDA_BYTES = 6 * 1024 * 1024
-"""What Lambda takes of an event, base64 and JSON included."""
+"""The largest event that Lambda accepts, including base64 and JSON."""
 
 _DRAINED_BYTES = 64 * 1024 * 1024
-"""How much of a refused body is still read, so that its sender gets to the answer."""
+"""How much of a refused body is still read, so that its sender receives the answer."""
 
 _TEXT_TYPES = ("application/json", "application/javascript", "application/xml")
 
@@ -45,24 +45,24 @@ Handler = Callable[[Event, "LambdaContext"], Response]
 class _Quiet(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30
-    """Seconds that a caller may send nothing, as at API Gateway."""
+    """How many seconds a caller may send nothing, as in API Gateway."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         pass
 
 
 def quiet_server(port: int, application: WSGIApplication) -> BaseWSGIServer:
-    """Return a server for this machine that logs nothing: werkzeug's lines would hold queries, and keys."""
+    """Return a server for this machine that logs nothing: werkzeug's log lines would contain keys."""
     server = make_server("127.0.0.1", port, application, threaded=True, request_handler=_Quiet)
-    # A caller may have left between being seen and being accepted. On macOS, what is accepted would not wait
-    # either if this did not wait at all.
+    # Accepting must not block, as a caller may have left by then. On macOS an accepted socket would not block
+    # either if this timeout were 0.
     server.socket.settimeout(0.1)
     return server
 
 
 @contextmanager
 def serving(port: int, application: WSGIApplication) -> Iterator[str]:
-    """Answer requests on ``port``, a free one for 0, until the block is left; yield the address."""
+    """Answer requests on ``port`` (0: any free one) within the block; yield the address."""
     server = quiet_server(port, application)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -74,7 +74,7 @@ def serving(port: int, application: WSGIApplication) -> Iterator[str]:
 
 @dataclass(slots=True)
 class LambdaContext:
-    """What Lambda tells a handler about its invocation."""
+    """Lambda's description of an invocation."""
 
     function_name: str
     seconds: float
@@ -113,7 +113,7 @@ class Function:
 def import_handler(resource: Mapping[str, Any]) -> Callable[..., Any]:
     """Return the handler of a function of the template, from its module under ``functions``.
 
-    An image holds the whole folder, and its command names the module from there; a zip is one folder.
+    An image contains the whole folder, and its command has the module's full name; a zip is one folder.
     """
     properties = resource["Properties"]
     if "ImageConfig" in properties:
@@ -126,9 +126,9 @@ def import_handler(resource: Mapping[str, Any]) -> Callable[..., Any]:
 
 
 class Gateway:
-    """A WSGI application that does what the template's HTTP API does.
+    """A WSGI application that behaves like the template's HTTP API.
 
-    ``is_ready`` tells whether what the functions need answers, which ``/healthz`` is asked for.
+    It also answers ``/healthz``, by ``is_ready``.
     """
 
     def __init__(self, template: dict[str, Any], is_ready: Callable[[], bool]) -> None:
@@ -175,7 +175,7 @@ class Gateway:
             return respond(503, {"success": False, "status": "the embedded stores do not answer"})
         try:
             body = _read(request)
-        except OSError:  # what sends too slowly, too
+        except OSError:  # includes timeouts
             broken = InvalidRequest("The body does not end, or its chunks are none")
             return refuse(broken, uuid.uuid4().hex[:16], Links())
         route, function = self._route(request.method, request.path)
@@ -185,12 +185,12 @@ class Gateway:
         try:
             return function.handler(event, LambdaContext.of(function.name, function.seconds))
         except Exception:
-            # API Gateway's answer for a function that failed; the handlers answer for themselves otherwise.
+            # API Gateway's answer for a function that raises; handlers normally answer themselves.
             sys.excepthook(*sys.exc_info())
             return respond(500, {"message": "Internal Server Error"})
 
     def _route(self, method: str, path: str) -> tuple[str, Function]:
-        """Choose the most specific route, like API Gateway: full path, then variables, ``$default``."""
+        """Return the most specific route, as API Gateway does: full path, variables, then ``$default``."""
         specific = sorted(self._routes.items(), key=lambda item: (item[0][1].count("{"), item[0][0] == "ANY"))
         for key, function in specific:
             if key[0] in (method, "ANY") and _matches(key[1], path):
@@ -215,21 +215,21 @@ class Gateway:
 
 
 def _print_line(request: Request, response: Response, seconds: float) -> None:
-    """Print one line for people: no query, since keys are in it, and nothing that was read."""
+    """Print one line for people, without the query, which may contain a key, and without readings."""
     if request.path == "/healthz":
         return
     code = ""
     if response["statusCode"] >= 400:
         code = json.loads(response["body"]).get("code", "")
     now = datetime.now().astimezone()
-    # What a terminal would obey is not printed as it came.
+    # Control characters, which a terminal would obey, are not printed.
     path = "".join(character if character.isprintable() else "?" for character in request.path[:80])
     answered = f"{response['statusCode']} {seconds * 1000:5.0f} ms {code}".rstrip()
     print(f"{now:%H:%M:%S} {request.method:4} {path} {answered}", flush=True)
 
 
 def to_event(request: Request, route: str, body: bytes) -> Event:
-    """Make the payload format 2.0 event for ``request``; ``body`` is base64 unless its type is text."""
+    """Return the event (payload format 2.0) of ``request``; ``body`` is base64 unless its type is text."""
     headers: dict[str, str] = {}
     for name, value in request.headers.items():
         name = name.lower()
@@ -267,7 +267,7 @@ def to_event(request: Request, route: str, body: bytes) -> Event:
 
 
 def _read(request: Request) -> bytes | None:
-    """Return the body, or None where it is over the gateway's limit."""
+    """Return the body, or None if it exceeds the gateway's limit."""
     body = request.stream.read(GATEWAY_BYTES + 1)
     if len(body) <= GATEWAY_BYTES:
         return body
@@ -278,7 +278,7 @@ def _read(request: Request) -> bytes | None:
 
 
 def _matches(pattern: str, path: str) -> bool:
-    """Whether API Gateway's route ``pattern`` (``/a/{x}``, ``/a/{rest+}``) takes ``path``."""
+    """Whether API Gateway's route ``pattern`` (``/a/{x}``, ``/a/{rest+}``) matches ``path``."""
     wanted, given = pattern.split("/"), path.split("/")
     if wanted[-1].endswith("+}"):
         wanted, given = wanted[:-1], given[: len(wanted) - 1] if len(given) >= len(wanted) else []

@@ -1,7 +1,7 @@
-"""The server that ``stores.serve`` starts: ministack, kept on disk while it runs.
+"""The server that ``stores.serve`` starts: ministack, whose state is saved while it runs.
 
-ministack writes its objects down at once and everything else when it is stopped. Here everything else follows
-about a second behind each change, so that a run that is killed loses no more than that. It ends with the
+ministack itself saves objects immediately, and everything else when it is stopped. Here everything else is
+saved about a second after each change, so that a killed run loses no more than that. The server ends with the
 process that started it, however that ends: its standard input is then closed.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 ACCOUNT = "123456789012"
 
 _PAUSE = 1.0
-"""Seconds between two writings, or twenty times what the last one took."""
+"""Seconds between two saves, or twenty times the duration of the last one if that is longer."""
 
 
 async def _serve(listening: socket.socket) -> None:
@@ -36,7 +36,7 @@ async def _serve(listening: socket.socket) -> None:
             changed.set()
 
     def save() -> None:
-        # On the thread that answers requests, too: none is seen half done. Without a folder, nothing is done.
+        # On the thread that answers requests, so that none is half done. Without a folder, this does nothing.
         persistence.save_all(stores._build_persistence_save_dict())
 
     async def keep() -> None:
@@ -48,7 +48,7 @@ async def _serve(listening: socket.socket) -> None:
             await asyncio.sleep(max(_PAUSE, 20 * (time.perf_counter() - start)))
 
     def end() -> None:
-        # At once: what still waits for a message would be waited for.
+        # Exit without waiting for long polls.
         save()
         os._exit(0)
 
@@ -67,19 +67,19 @@ async def _serve(listening: socket.socket) -> None:
 
 
 def main() -> None:
-    """Serve on a free port of this machine; state is kept in the folder that the one argument names."""
+    """Serve on a free port of this machine, with the state in the folder given as argument, if any."""
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     listening.listen(socket.SOMAXCONN)
     # Settings that ministack reads when it is imported.
     os.environ.update(
-        # The same in each run, as queues are kept by their address; callers are told the one that they used.
+        # The same in each run, as queues are saved under their address; callers get the address they used.
         GATEWAY_PORT="4566",
         MINISTACK_ACCOUNT_ID=ACCOUNT,
         LOG_LEVEL="ERROR",
         SFTP_ENABLED="0",
         IOT_MTLS_ENABLED="0",
-        # Where it finds Docker, it removes the containers of others of its kind when it starts.
+        # If it finds Docker, it removes other ministack containers when it starts.
         DOCKER_HOST="unix:///none",
     )
     if len(sys.argv) > 1:

@@ -1,4 +1,4 @@
-"""DynamoDB, S3, SQS, SNS and EventBridge, embedded: a ministack server in a process of its own."""
+"""Embedded DynamoDB, S3, SQS, SNS and EventBridge: a ministack server in a process of its own."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from local import server
 
 
 def queue_name(resource: str) -> str:
-    """Return what the queue ``resource`` of the template is called here."""
+    """Return the local name of the queue ``resource`` of the template."""
     return f"carsight-local-{resource}"
 
 
 def queue_url(address: str, resource: str) -> str:
-    """Where the queue ``resource`` of the template is, once the embedded stores have it."""
+    """Return the local URL of the queue ``resource`` of the template."""
     return f"{address}/{server.ACCOUNT}/{queue_name(resource)}"
 
 
 def credentials(address: str) -> dict[str, str]:
-    """Return the environment in which AWS's SDKs talk to the server at ``address``."""
+    """Return the environment in which AWS's SDKs use the server at ``address``."""
     return {
         "AWS_ENDPOINT_URL": address,
-        # The only ones with which ministack takes a signed address.
+        # The only credentials with which ministack accepts presigned URLs.
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -38,8 +38,8 @@ def credentials(address: str) -> dict[str, str]:
 
 @contextmanager
 def serve(state: Path | None = None) -> Iterator[str]:
-    """Run a server until the block is left, and yield its address. What it holds is kept in ``state``."""
-    # The server would call AWS itself by the settings of the process that starts it.
+    """Run a server within the block, and yield its address. Its state is kept in the folder ``state``."""
+    # With AWS settings of this process the server itself would call AWS.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     process = subprocess.Popen(
         [sys.executable, server.__file__, *([str(state)] if state else [])],
@@ -48,7 +48,7 @@ def serve(state: Path | None = None) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
         env=environment,
         text=True,
-        start_new_session=True,  # an interrupt from the keyboard is the parent's to handle
+        start_new_session=True,  # Ctrl-C is handled by the parent only
     )
     assert process.stdin is not None and process.stdout is not None
     try:
@@ -56,7 +56,7 @@ def serve(state: Path | None = None) -> Iterator[str]:
         _wait_for(address)
         yield address
     finally:
-        process.stdin.close()  # it writes down what it holds
+        process.stdin.close()  # the server saves its state and exits
         try:
             process.wait(timeout=10)
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""``template.yaml``, the one description of what is deployed, read for the emulation and the tests."""
+"""Reading ``template.yaml`` for the local emulation and the tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PATH = Path(__file__).resolve().parents[1] / "template.yaml"
 
 
 class _TemplateLoader(yaml.SafeLoader):
-    """YAML with CloudFormation's short tags, made long: ``!Ref X`` is ``{"Ref": "X"}``."""
+    """YAML with CloudFormation's short tags in their long form: ``!Ref X`` is ``{"Ref": "X"}``."""
 
 
 def _long_form(loader: _TemplateLoader, tag: str, node: yaml.Node) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def _long_form(loader: _TemplateLoader, tag: str, node: yaml.Node) -> dict[str, 
         return {name: loader.construct_sequence(node, deep=True)}
     if isinstance(node, yaml.MappingNode):
         return {name: loader.construct_mapping(node, deep=True)}
-    value = loader.construct_scalar(node)  # type: ignore[arg-type]  # what is neither of both is a scalar
+    value = loader.construct_scalar(node)  # type: ignore[arg-type]  # all other nodes are scalars
     return {name: value.split(".", 1) if tag == "GetAtt" else value}
 
 
@@ -33,13 +33,13 @@ _TemplateLoader.add_multi_constructor("!", _long_form)
 
 @cache
 def read_template() -> dict[str, Any]:
-    """Return ``template.yaml`` as data, parsed once: whoever wants to change it takes a copy."""
+    """Return ``template.yaml`` as data. It is parsed once; copy it before changing it."""
     template: dict[str, Any] = yaml.load(_PATH.read_text(encoding="utf-8"), _TemplateLoader)  # a safe loader
     return template
 
 
 def create_table(dynamodb: DynamoDBClient, name: str) -> None:
-    """Create the template's key table, called ``name``, unless it is there."""
+    """Create the template's key table as ``name``, unless it exists."""
     if name in dynamodb.list_tables()["TableNames"]:
         return
     resources = read_template()["Resources"].values()

@@ -1,7 +1,7 @@
-"""S3, SQS and Lambda's event sources on one machine: a photo put into the uploads bucket is read.
+"""S3's notifications, SQS and Lambda's event sources on one machine, so that uploads are read.
 
-Buckets, queues and which function takes from which queue are read from ``template.yaml``. One thread a queue
-stands for the workers that Lambda would start.
+Buckets, queues and the functions of queues are read from ``template.yaml``. A thread for each queue stands in
+for the workers that Lambda would start.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 
 _LONGEST_READING = 5
-"""Seconds that the photos being read have to be finished at the end."""
+"""How many seconds photos being read may take at the end of a run."""
 
 _POLL_SECONDS = 2
-"""How long the stores wait for a message before they say that there is none."""
+"""How long a poll waits for a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventSource:
-    """A queue and the function that takes from it, a few messages at a time."""
+    """A queue and the function that processes its messages, a few at a time."""
 
     url: str
     function: str
@@ -43,9 +43,9 @@ class EventSource:
     seconds: float
 
     def drain(self, sqs: SQSClient, wait: int = 0) -> int:
-        """Hand what lies in the queue to the function, and delete what it does not report as failed.
+        """Invoke the function with the messages in the queue, and delete those that did not fail.
 
-        Waits up to ``wait`` seconds for a message. Answers with how many there were.
+        Waits up to ``wait`` seconds for a message. Returns how many there were.
         """
         taken = 0
         while records := self._receive(sqs, wait):
@@ -78,7 +78,7 @@ class EventSource:
 
 
 class Worker:
-    """Everything behind the uploads bucket, working while the block is entered."""
+    """The functions behind the uploads bucket, which work within the block."""
 
     def __init__(self, template: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         self._sqs = boto3.client("sqs")
@@ -109,13 +109,13 @@ class Worker:
             try:
                 source.drain(self._sqs, _POLL_SECONDS)
             except Exception:
-                # As on Lambda: a function that fails takes none of its messages, and others go on.
+                # As on Lambda, a function that raises has processed no message, and others continue.
                 if not self._stop.wait(_POLL_SECONDS):
                     sys.excepthook(*sys.exc_info())
 
 
 def create_queues(template: Mapping[str, Any]) -> None:
-    """Create the queues of the template, the dead-letter queues first, or bring them up to date."""
+    """Create or update the queues of the template, dead-letter queues first."""
     sqs = boto3.client("sqs")
     queues = {
         name: resource
@@ -135,7 +135,7 @@ def create_queues(template: Mapping[str, Any]) -> None:
 
 
 def create_buckets(*buckets: str) -> None:
-    """Create ``buckets``, with versions as in the template."""
+    """Create ``buckets``, versioned as in the template."""
     s3 = boto3.client("s3")
     region: Any = s3.meta.region_name
     for bucket in buckets:
@@ -147,7 +147,7 @@ def create_buckets(*buckets: str) -> None:
 
 
 def announce_uploads(template: Mapping[str, Any], uploads: str) -> None:
-    """Have the bucket ``uploads`` tell the queues of the template what is put into it."""
+    """Configure the bucket ``uploads`` to announce new objects to the template's queues."""
     s3, sqs = boto3.client("s3"), boto3.client("sqs")
     notified = template["Resources"]["UploadsBucket"]["Properties"]["NotificationConfiguration"]
     configurations: list[Any] = [

@@ -1,10 +1,10 @@
-"""Hold everything that is locked against published advisories.
+"""Check all locked packages against published advisories.
 
     python packaging/audit.py PATH/TO/pip-audit
 
 pip-audit looks up Python packages at PyPI, npm those of the pages. A known vulnerability is an error, unless
-packaging/advisories.toml says why it does not concern Carsight. Where advisories cannot be reached, that is
-said and nothing more: a build must not depend on them.
+packaging/advisories.toml says why it does not affect Carsight. If advisories cannot be reached, this is only
+reported, as a build must not depend on them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ("dev", "sam", "audit")
-"""What ships is a part of ``dev``."""
+"""The lock files to check. ``dev`` includes everything that ships."""
 
 SECONDS = 120
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[\w,-]+\])?==([^\s;\\]+)", re.MULTILINE)
@@ -33,12 +33,12 @@ _UNREACHABLE = re.compile(
 
 
 class Unreachable(Exception):
-    """No advisories can be had."""
+    """Advisories cannot be reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One advisory for one package that is locked."""
+    """An advisory for a locked package."""
 
     package: str
     version: str
@@ -48,7 +48,7 @@ class Finding:
 
 
 def main(arguments: Sequence[str], root: Path = ROOT, npm: str = "npm") -> int:
-    """Audit everything, and print what was found; 1 where something was."""
+    """Audit everything and print the findings; return 1 if any is not ignored."""
     ignored = read_ignored(root / "packaging" / "advisories.toml", datetime.now(UTC).date())
     failed = False
     for what, findings in (
@@ -71,16 +71,16 @@ def main(arguments: Sequence[str], root: Path = ROOT, npm: str = "npm") -> int:
 
 
 def read_ignored(path: Path, today: date) -> dict[str, str]:
-    """Return why which advisories are ignored today. Raises ``KeyError`` for an incomplete entry."""
+    """Return the advisories to ignore today, with reasons. Raises ``KeyError`` for an incomplete entry."""
     entries = tomllib.loads(path.read_text(encoding="utf-8")).get("ignored", [])
     reasons = {entry["id"]: (f"{entry['package']}: {entry['reason']}", entry["until"]) for entry in entries}
     return {name: reason for name, (reason, until) in reasons.items() if today <= until}
 
 
 def audit_python(pip_audit: str, root: Path) -> Iterator[Finding]:
-    """Yield the advisories for every pin of every lock file, whatever platform it is for.
+    """Yield the advisories for every pin of every lock file, for all platforms.
 
-    Raises ``Unreachable``, and ``RuntimeError`` where pip-audit fails otherwise.
+    Raises ``Unreachable``, and ``RuntimeError`` if pip-audit fails for another reason.
     """
     versions: dict[str, set[str]] = {}
     for name in LOCKS:
@@ -88,7 +88,7 @@ def audit_python(pip_audit: str, root: Path) -> Iterator[Finding]:
         for package, version in _PIN.findall(text):
             versions.setdefault(package, set()).add(version)
     audited = False
-    for turn in range(max(map(len, versions.values()))):  # pip-audit takes one version of a package at a time
+    for turn in range(max(map(len, versions.values()))):  # pip-audit accepts one version per package
         pins = [f"{package}=={sorted(of)[turn]}" for package, of in versions.items() if len(of) > turn]
         for dependency in _pip_audit(pip_audit, pins):
             audited = audited or "vulns" in dependency
@@ -100,7 +100,7 @@ def audit_python(pip_audit: str, root: Path) -> Iterator[Finding]:
                     "fixed in " + ", ".join(advisory.get("fix_versions") or ["no version yet"]),
                 )
     if not audited:
-        # A mirror without PyPI's JSON is no error to pip-audit: it skips every package and finds nothing.
+        # With a mirror that lacks PyPI's JSON, pip-audit skips every package and finds nothing.
         raise Unreachable("the package index knows none of the packages' advisories")
 
 
@@ -118,7 +118,7 @@ def _pip_audit(pip_audit: str, pins: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def audit_npm(npm: str, folder: Path) -> Iterator[Finding]:
-    """Yield the advisories for what the pages ship. Raises as ``audit_python`` does."""
+    """Yield the advisories for the packages in the pages. Raises as ``audit_python`` does."""
     code, out, error = _run([npm, "audit", "--json", "--package-lock-only"], folder)
     try:
         report = json.loads(out)

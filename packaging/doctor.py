@@ -1,7 +1,7 @@
-"""Check what Carsight needs on this machine, and say what is missing: ``make doctor``.
+"""``make doctor``: check what Carsight needs on this machine, and print what is missing.
 
-Runs before anything is installed, so it is the standard library alone. It exits with 1 where something that
-the README's commands need is missing.
+It runs before anything is installed, so it uses only the standard library. The exit status is 1 if something
+is missing that the README's commands need.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MIN_SAM = (1, 160)
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that is needed. ``remedy`` is empty where all is well."""
+    """One thing that is needed. ``remedy`` is empty if nothing is wrong."""
 
     what: str
     found: str
@@ -28,7 +28,7 @@ class Check:
 
 
 def output(*command: str) -> str | None:
-    """Return what ``command`` prints, or None where it is not there, fails or hangs."""
+    """Return the output of ``command``, or None if it is missing, fails or hangs."""
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -106,7 +106,7 @@ def _configured_region() -> str | None:
 
 
 def main() -> int:
-    """Print both lists; 0 where nothing is missing, 1 otherwise."""
+    """Print both lists; return 0 if nothing is missing, otherwise 1."""
     missing: dict[str, list[Check]] = {}
     for title, checks in (("To run and test here", here()), ("To deploy", deploying())):
         print(f"{title}:")

@@ -99,7 +99,7 @@ OURS = (
     ),
     (
         "Models (`carsight/models/*.onnx`)",
-        "Apache-2.0; the readers are trained on from PP-OCRv6 small (PaddleOCR, Apache-2.0)",
+        "Apache-2.0; the readers are fine-tuned from PP-OCRv6 small (PaddleOCR, Apache-2.0)",
         "`NOTICE`, `training/README.md`",
     ),
     (
@@ -110,19 +110,19 @@ OURS = (
 )
 
 ASIDE = """\
-No font ships: pages name fonts of the reader's own system. No photo of anybody's ships; what the models
-were trained on, and its licenses, is in `training/README.md`. The images' base, AWS's `lambda/python`, is
-not ours and not listed here."""
+No font ships: the pages use fonts of the reader's own system. No third-party photo ships; the training data
+and its licenses are listed in `training/README.md`. The images' base, AWS's `lambda/python`, is not ours and
+not listed here."""
 
 LESS = """\
-The images hold less than the wheels (`packaging/slim`): flatbuffers, packaging and protobuf are left out,
-and of the libraries of OpenCV all, of Pillow those that no picture format here needs (libXau, Brotli,
-FreeType, HarfBuzz, Little CMS, libpng, libxcb), are replaced by empty stubs or deleted. So neither FFmpeg
-nor OpenSSL ships in them.
+The images contain less than the wheels (`packaging/slim`): flatbuffers, packaging and protobuf are left out.
+All libraries of OpenCV, and those of Pillow that no picture format here needs (libXau, Brotli, FreeType,
+HarfBuzz, Little CMS, libpng, libxcb), are replaced by empty stubs or deleted. So neither FFmpeg nor OpenSSL
+ships in the images.
 
-libheif and libde265 (LGPL-3.0) are shared libraries in files of their own, in `pi_heif.libs`: whoever has
-an image or the sources of this repository can put other builds in their place. So is libquadmath
-(LGPL-2.1), in `numpy.libs`."""
+libheif and libde265 (LGPL-3.0) are shared libraries in files of their own, in `pi_heif.libs`, which anybody
+with an image or the sources of this repository can replace by other builds. So is libquadmath (LGPL-2.1), in
+`numpy.libs`."""
 
 
 def locked(name: str) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Use an installed Carsight as its README says: as a library, on threads, and from the command line.
+"""Use an installed Carsight as the README describes: as a library, on threads, and from the command line.
 
 python try_wheel.py tests/data
 """
@@ -18,7 +18,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
-    """Fail where the installed package does not do what it says."""
+    """Fail if the installed package does not work as described."""
     data = Path(sys.argv[1])
     assert not Path(carsight.__file__).is_relative_to(CHECKOUT), carsight.__file__
     for module in ("boto3", "botocore", "pydantic", "aws_lambda_powertools"):

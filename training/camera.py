@@ -69,7 +69,7 @@ def spoil_frame(image: Pixels, rng: Rng) -> Pixels:
 def retaken(photo: Pixels, box: Sequence[float] | None, rng: Rng) -> Pixels:
     """Return a photo in one of the ways in which people send it.
 
-    Cut to the ``box`` (xmin, ymin, xmax, ymax) of what it shows and what is round that, or laid on gray,
+    Cut to the ``box`` (xmin, ymin, xmax, ymax) of what it shows and what is around that, or laid on gray,
     smaller or larger, tilted, in another light, and stored anew.
     """
     kind = rng.random()
@@ -228,7 +228,7 @@ def _shade(width: int, height: int, rng: Rng) -> Floats:
 
 
 def _infrared(image: Floats, rng: Rng) -> Floats:
-    """Night: gray or one color, dark round the plate, which shines."""
+    """Night: gray or one color, dark around the plate, which shines."""
     gray = image @ np.array([0.25, 0.45, 0.3], np.float32)
     gray = np.clip((gray - 90) * rng.uniform(0.6, 1.4) + rng.uniform(60, 150), 0, 255)
     tint = (

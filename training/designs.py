@@ -450,11 +450,11 @@ def fill_pattern(pattern: str, letters: str, rng: np.random.Generator) -> tuple[
         inner = part.strip("{}<>") if kind in ("stack", "small") else part
         text = "".join(
             rng.choice(list(letters))
-            if sign == "@"
-            else str(rng.integers(*_DIGITS[sign]))
-            if sign in _DIGITS
-            else sign
-            for sign in inner
+            if symbol == "@"
+            else str(rng.integers(*_DIGITS[symbol]))
+            if symbol in _DIGITS
+            else symbol
+            for symbol in inner
         )
         rows[-1].append(Token(kind, text))
     answer = "".join(token.text for row in rows for token in row if token.kind in ("char", "stack"))

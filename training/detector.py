@@ -184,7 +184,7 @@ class PlateDetector(_DetectorTask[PlateDetectorConfig]):
     def complete(self, model: Path) -> None:
         """Add what the detector ``model`` sees to the labels of ``plates/openimages2``.
 
-        They name the boxes of plates only. WORK/labels.jsonl gets, for each photo, the vehicle round each
+        They name the boxes of plates only. WORK/labels.jsonl gets, for each photo, the vehicle around each
         plate (``vehicle.box``), the other vehicles, and the corners of the plates whose labeled box the
         detector agrees with (``corners_guess``). WORK otherwise links to the photos, to take their place.
         """

@@ -18,7 +18,7 @@ _UMLAUTS = str.maketrans("ÄÖÜ", "AOU")
 
 @dataclasses.dataclass(frozen=True)
 class Plate:
-    """A labeled plate: the pixels round it, its corners in them and what it says.
+    """A labeled plate: the pixels around it, its corners in them and what it says.
 
     `corners`: 4 x 2, clockwise from the top left; where `loose`, they are only the corners of a loose box.
     `region` is None where it is not known.
@@ -47,7 +47,7 @@ def around(pixels: Pixels, corners: NDArray[np.float32]) -> tuple[Pixels, NDArra
 
 
 def clean_text(text: str) -> str | None:
-    """Return the label in the reader's alphabet, or None where it holds a sign that is not in it."""
+    """Return the label in the reader's alphabet, or None if it has a character that is not in it."""
     text = text.upper().translate(_UMLAUTS)
     return text if text and all(character in ALPHABET for character in text) else None
 

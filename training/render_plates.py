@@ -618,7 +618,7 @@ def _row(
 
 
 def _mark(mask: Mask) -> Mask:
-    """Return a small sign in a cell of 64 x 48, a word in a wider one, with a little room round it."""
+    """Return a small sign in a cell of 64 x 48, a word in a wider one, with a little room around it."""
     wide = mask.shape[1] / mask.shape[0] * 58
     return np.pad(_scaled(mask, wide if wide > 90 else 40, 58), ((3, 3), (4, 4)))
 

@@ -210,7 +210,7 @@ def strike(layer: Mask, face: Pixels, rng: Rng) -> Pixels:
     ink = layer.astype(np.float32) / 255
     wide = float(rng.uniform(0.6, 1.7))
     relief = cv2.GaussianBlur(ink, (0, 0), wide)
-    if rng.random() < 0.5:  # what the tool pushed aside stands up round the groove
+    if rng.random() < 0.5:  # what the tool pushed aside stands up around the groove
         relief = relief - np.float32(rng.uniform(0.3, 0.8)) * cv2.GaussianBlur(ink, (0, 0), wide * 2.2)
     relief = relief * np.float32(rng.choice([-1, 1]) * rng.uniform(1.5, 5))
     brushed = cv2.blur(rng.normal(0, 1, (height, width)).astype(np.float32), (31, 1))
@@ -336,7 +336,7 @@ def _label(rng: Rng, vin: str | None, size: int, rows: int) -> Sheet:
         _code(layout, rng, column, vin, row=rows - 1 if at < rows - 2 else 0, taken=at)
     _rules(layout, rng)
     face = _printed_or_struck(layout, rng, struck)
-    if rng.random() < 0.15:  # black film cut out round the text, on a silver ground
+    if rng.random() < 0.15:  # black film cut out around the text, on a silver ground
         face = np.asarray(
             cv2.copyMakeBorder(face, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(200, 200, 200)), np.uint8
         )
@@ -594,7 +594,7 @@ def _field(rng: Rng, height: int, width: int, cells: int) -> Floats:
 
 
 def _surroundings(rng: Rng, height: int, width: int) -> Pixels:
-    """Return what lies round a label: painted panels with seams, shadows and bolts."""
+    """Return what lies around a label: painted panels with seams, shadows and bolts."""
     color = rng.uniform(10, 240) + rng.normal(0, 12, 3) if rng.random() < 0.85 else rng.uniform(10, 240, 3)
     picture = np.full((height, width, 3), color, np.float32)
     picture += _field(rng, height, width, int(rng.integers(1, 5)))[:, :, None] * float(rng.uniform(3, 40))

@@ -44,7 +44,7 @@ _SWAPPED = 0.45
 """Share of the training samples whose plates are covered with others."""
 
 _CLOSE_UPS = 0.2
-"""Share of the training samples that show one target and little round it."""
+"""Share of the training samples that show one target and little around it."""
 
 
 def _boxes() -> Floats:
@@ -72,7 +72,7 @@ class Scene:
 
 
 def loose(quad: Floats) -> Floats:
-    """Return the box that the labelers of most photos would have drawn round ``quad`` (4 x 2).
+    """Return the box that the labelers of most photos would have drawn around ``quad`` (4 x 2).
 
     It is a tenth wider and a fifth higher than the corners' extent, the middle of what photos with both show.
     """
@@ -390,7 +390,7 @@ class Scenes:
         return end @ tilt @ rotation @ shear @ scale @ start, float(zoom)
 
     def _close_up(self, photo: Pixels, scene: Scene) -> tuple[Pixels, Scene]:
-        """Return a target with little of the photo round it, as one who fills a viewfinder with it takes it.
+        """Return a target with little of the photo around it, as one who fills a viewfinder with it takes it.
 
         On each side 0 to 60 % of the target's own width or height are left.
         """
@@ -543,7 +543,7 @@ def _project(image: Pixels, scene: Scene, turn: NDArray[np.float64], size: int) 
         if not len(boxes):
             return _boxes()
         quads = _apply(turn, np.stack([box_corners(box) for box in boxes]))
-        # The box round a turned box is too large: half way between its corners' extent and its sides' is
+        # The box around a turned box is too large: half way between its corners' extent and its sides' is
         # close.
         sides = (quads + np.roll(quads, -1, axis=1)) / 2
         low = (quads.min(axis=1) + sides.min(axis=1)) / 2
@@ -559,7 +559,7 @@ def _project(image: Pixels, scene: Scene, turn: NDArray[np.float64], size: int) 
         quads = quads[:, [1, 0, 3, 2]]
     boxes = boxes_of(scene.boxes)
     for i in np.flatnonzero(scene.cornered):
-        # The labeled box's slack round its corners stays in proportion.
+        # The labeled box's slack around its corners stays in proportion.
         was = np.concatenate([scene.quads[i].min(axis=0), scene.quads[i].max(axis=0)])
         slack = (scene.boxes[i] - was) / np.tile(np.maximum(was[2:] - was[:2], 1), 2)
         now = np.concatenate([quads[i].min(axis=0), quads[i].max(axis=0)])

@@ -50,7 +50,7 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass
 class Labeled:
-    """A photo's part, some context round the vehicle, its box there, and the index of each answer or -1."""
+    """A photo's part, some context around the vehicle, its box there, and the index of each answer or -1."""
 
     pixels: Pixels
     box: NDArray[np.float32]

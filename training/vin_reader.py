@@ -1,7 +1,7 @@
 """The VIN reader: PP-OCRv6 small's body with a 33-character CTC head, on real and rendered lines.
 
 ``lines`` writes WORK/lines.jsonl: where each line lies and what it says. The labeled boxes are upright
-rectangles round lines that may be tilted, and most have no text, so the newest net is asked: for a line with
+rectangles around lines that may be tilted, and most have no text, so the newest net is asked: for a line with
 text the corners under which the text is likeliest, for one without also its text, kept where several cuts
 agree (``pseudo``). The next training has lines of its own, which the net of this one labels.
 """

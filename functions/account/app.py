@@ -1,4 +1,4 @@
-"""The key check, usage, uploads, batches and the API's description; answers every other path, too."""
+"""Key validation, usage, uploads, batches and the API's description; also answers unknown paths."""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ recognizer = PlateRecognizer.load()
 
 
 def recognize(image: bytes, regions: Sequence[str] = (), *, vehicles: bool = False) -> PlateAnswer:
-    """Make the contract's answer for ``image``. Raises the contract's errors where there is none.
+    """Return the contract's answer for ``image``, or raise one of its errors.
 
-    With ``vehicles`` it is one of ``PlatesAndVehicles``.
+    With ``vehicles`` it is a ``PlatesAndVehicles``.
     """
     unknown = [code for code in regions if code not in CODES]
     if unknown:

@@ -18,7 +18,7 @@ recognizer = VinRecognizer.load()
 
 
 def recognize(image: bytes, regions: Sequence[str] = ()) -> VinAnswer:
-    """Make the contract's answer for ``image``, or raise one of its errors; ``regions`` mean nothing."""
+    """Return the contract's answer for ``image``, or raise one of its errors; ``regions`` are ignored."""
     try:
         with stage("decode"):
             photo = decode(image)

@@ -1,12 +1,12 @@
-"""Take out of an image's packages what no request needs; run while the image is built.
+"""Remove from an image's packages what no request needs; run while the image is built.
 
     python -m slim.prune /opt/python
 
 Half of what pip installs is for other uses: a second copy of ONNX Runtime for C programs, the API
 descriptions of AWS's 400 other services, tests, type stubs, and the video codecs, the TLS library and the
-linear algebra that OpenCV is linked with. The last cannot simply be deleted, as the loader insists on every
-library that cv2 names: each becomes a stub (``slim.elf_stubs``). docs/decisions.md says what that buys, and
-tests/integration/test_slim.py runs every OpenCV function that the product names against the result.
+linear algebra that OpenCV is linked with. These libraries cannot simply be deleted, as the loader needs every
+library that cv2 names, so each becomes a stub (``slim.elf_stubs``). docs/decisions.md has the savings, and
+tests/integration/test_slim.py runs every OpenCV function that the product uses with the result.
 """
 
 from __future__ import annotations
@@ -73,15 +73,15 @@ UNUSED = (
     "urllib3/contrib/emscripten",
     "wrapt/*.c",
 )
-"""Globs, from the packages' folder. ONNX Runtime requires packaging, protobuf and flatbuffers, and needs them
-to build models, not to run them. boto3's data are for its resources; OpenCV's licenses are in its metadata,
-too."""
+"""Globs, relative to the packages' folder. ONNX Runtime requires packaging, protobuf and flatbuffers, but
+only uses them for building models. boto3's data is for its resources; OpenCV's licenses are also in its
+metadata."""
 
 SERVICES = {"dynamodb", "events", "s3", "sns", "sqs", "sts"}
-"""The services whose description botocore keeps."""
+"""The services whose descriptions botocore keeps."""
 
 PLUGINS = {"Avif", "Bmp", "Gif", "Jpeg", "Png", "Tiff"}
-"""The formats whose plugin Pillow keeps; TIFF may hold JPEG."""
+"""The formats whose plugins Pillow keeps; TIFF files may contain JPEG."""
 
 LINKED = {
     "opencv_python_headless.libs": ("cv2", ("libavif",)),
@@ -90,17 +90,16 @@ LINKED = {
         ("libavif", "libjpeg", "liblzma", "libopenjp2", "libsharpyuv", "libtiff", "libzstd"),
     ),
 }
-"""By folder: the package whose extensions are linked with the libraries there, and which of them it calls.
-OpenCV decodes nothing but WebP here, with a libwebp of its own, and asks libavif first whether it is AVIF.
-Pillow asks OpenJPEG for its version when it is imported."""
-
+"""By folder of libraries: the package that is linked with them, and the libraries that it really calls.
+OpenCV decodes only WebP here, with its built-in libwebp, but first asks libavif whether it is AVIF. Pillow
+asks OpenJPEG for its version when it is imported."""
 
 EMPTIED = ("numpy/_core/_add_newdocs.py", "numpy/_core/_add_newdocs_scalars.py")
-"""Modules that are imported for what they do to others: they write docstrings for whoever reads them."""
+"""Modules that are imported but only add docstrings to others; they are emptied."""
 
 
 def prune(packages: Path) -> None:
-    """Take out of the folder ``packages`` what no request needs."""
+    """Remove from the folder ``packages`` what no request needs."""
     remove_unused(packages)
     for module in EMPTIED:
         (packages / module).write_text("", encoding="utf-8")
@@ -111,7 +110,7 @@ def prune(packages: Path) -> None:
 
 
 def remove_unused(packages: Path) -> None:
-    """Delete what ``UNUSED`` names, and services and picture formats other than those that are kept."""
+    """Delete what matches ``UNUSED``, and all services and picture formats that are not kept."""
     unused = [path for pattern in UNUSED for path in packages.glob(pattern)]
     unused += [
         path
@@ -129,7 +128,7 @@ def remove_unused(packages: Path) -> None:
 
 
 def trim_descriptions(packages: Path) -> None:
-    """Take other services and all prose out of what botocore parses at every cold start."""
+    """Remove other services and all documentation from the data that botocore parses at a cold start."""
     endpoints = packages / "botocore/data/endpoints.json"
     known = json.loads(endpoints.read_bytes())
     for partition in known["partitions"]:
@@ -144,7 +143,7 @@ def trim_descriptions(packages: Path) -> None:
 
 
 def _without_prose(value: Any, names: bool = False) -> Any:
-    """Copy without documentation; ``names`` where the keys are names: one may be "documentation"."""
+    """Return a copy without documentation. With ``names`` keys are names, which may be "documentation"."""
     if isinstance(value, list):
         return [_without_prose(item) for item in value]
     if not isinstance(value, dict):
@@ -157,7 +156,7 @@ def _without_prose(value: Any, names: bool = False) -> Any:
 
 
 def replace_libraries(packages: Path) -> None:
-    """Put stubs in place of the libraries that are named but not used; delete those that only they needed."""
+    """Replace libraries that are linked but not used by stubs; delete those that only these needed."""
     for folder, (package, prefixes) in LINKED.items():
         libraries = set((packages / folder).iterdir())
         used = {library for library in libraries if library.name.startswith(prefixes)}
@@ -165,7 +164,7 @@ def replace_libraries(packages: Path) -> None:
 
 
 def _replace(unused: Iterable[Path], users: Iterable[Path]) -> None:
-    """Put stubs in place of the ``unused`` libraries that ``users`` name, and delete the others."""
+    """Replace ``unused`` libraries that ``users`` are linked with by stubs, and delete the others."""
     named: set[str] = set()
     needed: dict[str, Symbol] = {}
     for user in users:

@@ -110,7 +110,7 @@ def test_usage_shows_each_api_and_the_past(service: Service) -> None:
     }
 
 
-def test_usage_leaves_out_what_the_plan_leaves_out(service: Service) -> None:
+def test_usage_leaves_out_apis_that_are_not_in_the_plan(service: Service) -> None:
     key = service.key(tier="enterprise", limits={Api.VIN: 5})
     usage = service.ask("/v1/usage", query=f"key={key}").body["usage"]
     assert [one["api"] for one in usage] == ["vin_optical_character_recognition"]
@@ -131,6 +131,6 @@ def test_other_methods_are_refused(service: Service, path: str, method: str, all
 
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/v1/usage"])
-def test_what_answers_get_answers_head(service: Service, path: str) -> None:
+def test_routes_with_get_answer_head(service: Service, path: str) -> None:
     query = f"key={service.key()}"
     assert [service.ask(path, method, query=query).status for method in ("GET", "HEAD")] == [200, 200]

@@ -106,7 +106,7 @@ def test_places_of_the_key(service: Service, path: str, api: Api, place: str) ->
 
 
 @routes
-def test_every_dialect_brings_the_same_photo(service: Service, path: str, api: Api) -> None:
+def test_every_way_of_sending_gives_the_same_photo(service: Service, path: str, api: Api) -> None:
     query = f"key={service.key()}&regions=us-ca"
     for body, content_type in (
         *(
@@ -123,7 +123,7 @@ def test_every_dialect_brings_the_same_photo(service: Service, path: str, api: A
     assert service.recognized == [(PHOTO, ("us-ca",))] * 9
 
 
-def test_snapshots_clients_are_answered_in_its_way(service: Service) -> None:
+def test_snapshot_clients_get_snapshot_answers(service: Service) -> None:
     """Plate Recognizer's API: a token, a file, hints, and 200 with no results where there is no plate."""
     key = service.key()
     hints = (("regions", "us-ca"), ("camera_id", "gate 2"), ("timestamp", "2026-03-09T12:00"))
@@ -324,13 +324,13 @@ def test_no_image(service: Service, path: str, api: Api, body: str | bytes, cont
         "hello there",
     ],
 )
-def test_what_is_no_image(service: Service, path: str, api: Api, body: str) -> None:
+def test_values_that_are_not_images(service: Service, path: str, api: Api, body: str) -> None:
     expect(refused(service, path, api, body=body), (400, INVALID), (400, INVALID), api)
     assert service.recognized == []
 
 
 @routes
-def test_bytes_that_are_no_image(service: Service, path: str, api: Api) -> None:
+def test_bytes_that_are_not_an_image(service: Service, path: str, api: Api) -> None:
     service.recognition = InvalidImage("cut short")
     expect(refused(service, path, api), (400, INVALID), (400, INVALID), api)
 
@@ -363,7 +363,7 @@ def test_no_text(service: Service, path: str) -> None:
 
 
 @routes
-def test_our_fault(service: Service, path: str, api: Api) -> None:
+def test_an_unexpected_exception_is_a_500(service: Service, path: str, api: Api) -> None:
     service.recognition = ZeroDivisionError("nobody expected this")
     expect(
         refused(service, path, api),
@@ -407,7 +407,7 @@ def test_a_path_below(service: Service, path: str, api: Api) -> None:
 
 
 @routes
-def test_many_outcomes_one_count(service: Service, path: str, api: Api) -> None:
+def test_only_readings_are_counted(service: Service, path: str, api: Api) -> None:
     key = service.key()
     outcomes: list[Recognition | None] = [None, NothingFound(api), None, InvalidImage(), ValueError(), None]
     statuses = []
@@ -428,7 +428,7 @@ def test_a_retry_is_neither_counted_nor_computed_again(service: Service, path: s
 
 
 @routes
-def test_a_stranger_with_an_idempotency_key_writes_nothing(service: Service, path: str, api: Api) -> None:
+def test_an_unknown_key_with_an_idempotency_key_writes_nothing(service: Service, path: str, api: Api) -> None:
     written = service.client.scan(TableName=service.table)["Items"]
     headers = {"idempotency-key": "retry-1"}
     assert service.call(path, api, query="key=nobody", headers=headers).body["code"] == "unknown_api_key"
@@ -436,7 +436,7 @@ def test_a_stranger_with_an_idempotency_key_writes_nothing(service: Service, pat
 
 
 @routes
-def test_a_key_that_is_blocked_gets_no_stored_answer(service: Service, path: str, api: Api) -> None:
+def test_a_blocked_key_gets_no_stored_answer(service: Service, path: str, api: Api) -> None:
     key = service.key()
     headers = {"idempotency-key": "retry-1"}
     assert service.call(path, api, query=f"key={key}", headers=headers).status == 200
@@ -445,7 +445,7 @@ def test_a_key_that_is_blocked_gets_no_stored_answer(service: Service, path: str
 
 
 @routes
-def test_a_retry_is_answered_though_the_limit_is_reached(service: Service, path: str, api: Api) -> None:
+def test_a_retry_is_answered_after_the_limit_is_reached(service: Service, path: str, api: Api) -> None:
     key = service.key(limits={api: 1}, overage=False)
     headers = {"idempotency-key": "retry-1"}
     first = service.call(path, api, query=f"key={key}", headers=headers)
@@ -458,7 +458,7 @@ def test_a_retry_is_answered_though_the_limit_is_reached(service: Service, path:
     ("name", "value"),
     [("camera_id", "x" * 300), ("timestamp", "x" * 300), ("regions", "x" * 300), ("regions", "de," * 999)],
 )
-def test_what_is_repeated_in_an_answer_is_short(
+def test_parameters_repeated_in_the_answer_have_a_maximum_length(
     service: Service, path: str, api: Api, name: str, value: str
 ) -> None:
     body = form((name, value), ("upload", PHOTO))

@@ -36,21 +36,21 @@ def test_the_description_is_valid_openapi_3_1() -> None:
     OpenAPIV31SpecValidator(openapi.document()).validate()
 
 
-def test_both_forms_say_the_same() -> None:
+def test_json_and_yaml_have_the_same_content() -> None:
     assert yaml.safe_load(openapi.as_yaml()) == openapi.document()
 
 
 @pytest.mark.parametrize(
     ("path", "media_type"), [("/openapi.json", "application/json"), ("/openapi.yaml", "application/yaml")]
 )
-def test_both_forms_are_served_to_anyone(path: str, media_type: str) -> None:
+def test_json_and_yaml_are_served_without_a_key(path: str, media_type: str) -> None:
     answer = ask(path)
     assert answer["statusCode"] == 200
     assert answer["headers"]["content-type"] == media_type
     assert yaml.safe_load(answer["body"]) == openapi.document()
 
 
-def test_every_operation_has_a_name_of_its_own_and_what_answers_it() -> None:
+def test_every_operation_has_a_unique_name_and_a_handler() -> None:
     operations = [(route, operation) for route in ROUTES for operation in route.operations.values()]
     names = [operation.name for _, operation in operations]
     assert len(set(names)) == len(names)
@@ -58,7 +58,7 @@ def test_every_operation_has_a_name_of_its_own_and_what_answers_it() -> None:
     assert len({route.path for route in ROUTES}) == len(ROUTES)
 
 
-def test_the_fields_that_are_read_are_those_that_are_described() -> None:
+def test_the_described_fields_are_those_that_are_read() -> None:
     schemas = openapi.document()["components"]["schemas"]
     described = {name for kind in ("ImageRequest", "ImageForm") for name in schemas[kind]["properties"]}
     assert described == set(FIELDS)
@@ -94,14 +94,14 @@ def test_a_404_gives_its_reason_and_the_figure_behind_it() -> None:
     assert reasons == set(get_args(Reason))
 
 
-def test_every_error_but_what_only_an_upload_can_meet_is_described() -> None:
+def test_every_error_except_those_of_uploads_is_described() -> None:
     described = json.dumps(openapi.document()["paths"])
     kinds = [*ServiceError.__subclasses__(), *ErrorOfApi.__subclasses__()]
     codes = {error.code for error in kinds if error is not ErrorOfApi}
     assert {code for code in codes if f'"{code}"' not in described} == {ObjectGone.code}
 
 
-def test_what_is_refused_on_every_path_is_described_on_each() -> None:
+def test_errors_of_all_paths_are_described_on_each() -> None:
     """Whoever checks answers against the description is not surprised by one."""
     deployment = Deployment(Settings(table_name="carsight"))
     too_many = "&".join(f"f{number}=1" for number in range(MAX_FIELDS + 1))
@@ -113,7 +113,7 @@ def test_what_is_refused_on_every_path_is_described_on_each() -> None:
             assert json.loads(answer["body"])["message"].startswith("A query or form takes at most"), path
 
 
-def test_what_a_list_alone_cannot_say_is_a_described_parameter() -> None:
+def test_parameters_next_to_a_list_are_described() -> None:
     """A CSV names neither the API nor regions for all of its rows."""
     described = openapi.document()["paths"]["/v1/batches"]["post"]["parameters"]
     assert {f"#/components/parameters/{name}" for name in ("api", "regions")} <= {

@@ -46,7 +46,7 @@ def test_home_assistant_reads_usage_and_the_vehicles_lists(service: Service) -> 
     assert plate["model_make"] == [{"make": "generic", "model": "Unknown", "score": 0.0}]
 
 
-def test_without_mmc_there_are_no_lists(service: Service) -> None:
+def test_without_mmc_there_are_no_vehicle_lists(service: Service) -> None:
     (plate,) = post(service, key=service.key()).body["results"]
     assert not {"color", "orientation", "model_make"} & plate.keys()
 
@@ -57,7 +57,7 @@ def test_an_unclear_vehicle_still_has_its_lists(service: Service) -> None:
     assert plate["orientation"] == [{"orientation": "Unknown", "score": 0.0}]
 
 
-def test_the_files_name_comes_back(service: Service) -> None:
+def test_the_file_name_is_returned(service: Service) -> None:
     assert post(service, key=service.key()).body["filename"] == "photo.jpg"
 
 
@@ -91,7 +91,7 @@ def test_a_key_that_is_not_served_is_a_403_with_detail(service: Service) -> None
     assert post(service, path="/platerecognition").status == 401
 
 
-def test_clients_without_a_token_where_the_deployment_pays_for_them(service: Service) -> None:
+def test_requests_without_a_token_are_charged_to_the_deployments_key(service: Service) -> None:
     key = service.key()
     service.deployment = deploy(service.table, service.client, lambda: NOW, snapshot_key=key)
     assert post(service).status == 200
@@ -118,7 +118,7 @@ VAN = Vehicle(
 )
 
 
-def test_vehicles_without_a_plate_are_answered_where_they_are_asked_for(service: Service) -> None:
+def test_vehicles_without_a_plate_are_answered_if_requested(service: Service) -> None:
     service.vehicles = (VAN,)
     with_plate, without = post(service, VEHICLES, key=service.key()).body["results"]
     assert with_plate == {
@@ -149,7 +149,7 @@ def test_vehicles_without_a_plate_are_answered_where_they_are_asked_for(service:
     }
 
 
-def test_what_mmc_asks_for_is_among_the_vehicles_props(service: Service) -> None:
+def test_mmc_adds_props_to_vehicles(service: Service) -> None:
     service.vehicles = (VAN,)
     _, without = post(service, VEHICLES, ("mmc", "true"), key=service.key()).body["results"]
     assert without["vehicle"]["props"] == {
@@ -181,7 +181,7 @@ def test_the_vehicle_of_a_plate_that_is_left_out_is_one_without_a_plate(service:
     assert [(one["plate"], one["vehicle"]["type"]) for one in results] == [(None, "Van"), (None, "Sedan")]
 
 
-def test_other_dialects_and_modes_answer_as_ever(service: Service) -> None:
+def test_other_dialects_and_modes_are_unaffected(service: Service) -> None:
     service.vehicles = (VAN,)
     key = service.key()
     (plate,) = post(service, VEHICLES, key=key, path="/platerecognition").body["results"]
@@ -216,7 +216,7 @@ def test_strict_detection_leaves_plates_without_a_vehicle_out(service: Service) 
     assert post(service, strict, key=key).body["results"] == []
 
 
-def test_only_texts_of_the_formats_named_are_answered(service: Service) -> None:
+def test_only_texts_that_match_the_formats_are_answered(service: Service) -> None:
     read = [PlateCandidate(score=score, plate=text) for score, text in ((0.6, "ab1zcde"), (0.3, "ab12cde"))]
     service.recognition = plates(plate="ab1zcde", score=0.6, candidates=tuple(read))
     key = service.key()
@@ -232,7 +232,7 @@ def test_only_texts_of_the_formats_named_are_answered(service: Service) -> None:
     assert service.used(key, Api.PLATE) == 2
 
 
-def test_options_are_part_of_what_a_retry_repeats(service: Service) -> None:
+def test_a_retry_with_other_options_is_another_request(service: Service) -> None:
     key, token = service.key(), {"idempotency-key": "one"}
     for formats, status in (("[0-9a-z]{7}", 200), ("[0-9a-z]{7}", 200), ("[a-z]{7}", 422)):
         query = f"key={key}&text_formats={formats.replace('{', '%7B').replace('}', '%7D')}"
@@ -257,7 +257,7 @@ def test_options_are_part_of_what_a_retry_repeats(service: Service) -> None:
         ("text_formats", "\ud800"),
     ],
 )
-def test_what_is_no_option_is_refused_and_costs_nothing(service: Service, field: tuple[str, str]) -> None:
+def test_invalid_options_are_refused_and_not_counted(service: Service, field: tuple[str, str]) -> None:
     key = service.key()
     name, value = field
     sent = (name, value.encode("utf-8", "replace").decode())
@@ -267,7 +267,7 @@ def test_what_is_no_option_is_refused_and_costs_nothing(service: Service, field:
     assert service.recognized == []
 
 
-def test_options_mean_nothing_to_vins(service: Service) -> None:
+def test_options_are_ignored_for_vins(service: Service) -> None:
     query = f"key={service.key()}&text_formats=nothing"
     assert service.call("/v1/vinocr", Api.VIN, query=query).status == 200
 

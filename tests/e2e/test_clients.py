@@ -183,7 +183,7 @@ CASES = {
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 @pytest.mark.parametrize("api", Api)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_a_client_is_told_what_is_wrong(ask: Ask, keyring: Keyring, case: Case, api: Api) -> None:
+def test_a_client_receives_the_error_message(ask: Ask, keyring: Keyring, case: Case, api: Api) -> None:
     key, _ = keyring.create(owner="o", tier="pro")
     if case.settings:
         keyring.set(key_id(key), **case.settings)
@@ -193,16 +193,16 @@ def test_a_client_is_told_what_is_wrong(ask: Ask, keyring: Keyring, case: Case, 
 
 
 @pytest.mark.parametrize("api", Api)
-def test_a_client_without_a_key_is_told_so(ask: Ask, api: Api) -> None:
+def test_a_client_without_a_key_receives_the_error(ask: Ask, api: Api) -> None:
     assert ask(api, "", in_base64(ANY))["message"] == "Missing API key"
 
 
 @pytest.mark.parametrize("api", Api)
-def test_a_client_with_another_s_key_is_told_so(ask: Ask, api: Api) -> None:
+def test_a_client_with_an_unknown_key_receives_the_error(ask: Ask, api: Api) -> None:
     assert ask(api, "cs_" + "0" * 43, in_base64(ANY))["message"] == UNKNOWN
 
 
-def test_a_client_without_the_api_in_its_plan_is_told_so(ask: Ask, keyring: Keyring) -> None:
+def test_a_client_without_the_api_in_its_plan_receives_the_error(ask: Ask, keyring: Keyring) -> None:
     for api, other in ((Api.PLATE, Api.VIN), (Api.VIN, Api.PLATE)):
         key, _ = keyring.create(owner="o", tier="enterprise", limits={other: 5})
         assert ask(api, key, in_base64(ANY))["message"] == (
@@ -213,7 +213,7 @@ def test_a_client_without_the_api_in_its_plan_is_told_so(ask: Ask, keyring: Keyr
 
 @pytest.mark.parametrize("api", Api)
 @pytest.mark.parametrize("tier", ["sandbox", "starter"])
-def test_a_client_over_its_limit_is_told_so(ask: Ask, keyring: Keyring, api: Api, tier: str) -> None:
+def test_a_client_over_its_limit_receives_the_error(ask: Ask, keyring: Keyring, api: Api, tier: str) -> None:
     key, _ = keyring.create(owner="o", tier=tier, limits=dict.fromkeys(Api, 0), overage=False)
     answer = ask(api, key, in_base64(ANY))
     assert answer["message"].startswith(f"API limit exceeded for {api.contract_name} (")

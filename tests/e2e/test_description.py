@@ -62,11 +62,15 @@ some_examples = settings(
 
 @thorough.parametrize()
 @some_examples
-def test_every_answer_to_a_key_is_described(case: schemathesis.Case[Any], gateway: Running) -> None:
+def test_every_answer_with_a_key_matches_the_description(
+    case: schemathesis.Case[Any], gateway: Running
+) -> None:
     case.call_and_validate(base_url=gateway.url, params={"key": "demo"}, checks=CHECKS)
 
 
 @brief.parametrize()
 @some_examples
-def test_every_answer_to_anyone_is_described(case: schemathesis.Case[Any], gateway: Running) -> None:
+def test_every_answer_without_a_key_matches_the_description(
+    case: schemathesis.Case[Any], gateway: Running
+) -> None:
     case.call_and_validate(base_url=gateway.url, checks=CHECKS)

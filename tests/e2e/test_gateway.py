@@ -56,7 +56,7 @@ def used(gateway: Running, key: str, api: str) -> int:
     return next(int(one["current"]) for one in answer["usage"] if one["api"].startswith(api))
 
 
-def test_it_says_when_it_is_ready(gateway: Running) -> None:
+def test_healthz_answers_once_it_is_ready(gateway: Running) -> None:
     assert call(gateway, "GET", "/healthz")[0] == 200
 
 
@@ -138,7 +138,7 @@ def test_bad_input_is_refused_and_costs_nothing(
     assert used(gateway, own_key, api) == before
 
 
-def test_a_browser_may_ask(gateway: Running) -> None:
+def test_browsers_may_call_it(gateway: Running) -> None:
     connection = HTTPConnection(urlsplit(gateway.url).netloc, timeout=10)
     headers = {"Origin": "https://example.com", "Access-Control-Request-Method": "POST"}
     connection.request("OPTIONS", "/platerecognition", headers=headers)
@@ -150,7 +150,7 @@ def test_a_browser_may_ask(gateway: Running) -> None:
     assert "POST" in (response.getheader("access-control-allow-methods") or "")
 
 
-def test_chunks_that_are_none_are_refused(gateway: Running) -> None:
+def test_malformed_chunks_are_refused(gateway: Running) -> None:
     connection = HTTPConnection(urlsplit(gateway.url).netloc, timeout=10)
     connection.putrequest("POST", "/platerecognition?key=demo")
     connection.putheader("Transfer-Encoding", "chunked")

@@ -57,7 +57,7 @@ def test_keys_usage_uploads_and_results_outlive_a_restart(tmp_path: Path) -> Non
     assert second.stop() == 0
 
 
-def test_a_run_that_is_killed_loses_no_more_than_its_last_seconds(tmp_path: Path) -> None:
+def test_a_killed_run_loses_at_most_its_last_seconds(tmp_path: Path) -> None:
     first = Running(tmp_path)
     key, account = first.keyring().create(owner="kept@example.com", tier="pro")
     ask(f"{first.url}/platerecognition", PHOTO.read_bytes(), key)
@@ -80,7 +80,7 @@ def test_a_run_that_is_killed_loses_no_more_than_its_last_seconds(tmp_path: Path
     assert second.stop() == 0
 
 
-def test_it_stops_at_once_while_a_batch_is_read(tmp_path: Path) -> None:
+def test_it_stops_immediately_while_a_batch_is_read(tmp_path: Path) -> None:
     running = Running(tmp_path)
     settings = running.settings()
     photo = f"incoming/{settings['key_id']}/plate/car.jpg"
@@ -92,7 +92,7 @@ def test_it_stops_at_once_while_a_batch_is_read(tmp_path: Path) -> None:
     assert running.stop() == 0
 
 
-def test_a_signal_ends_it_whichever_of_its_threads_it_meets(tmp_path: Path) -> None:
+def test_a_signal_to_any_thread_ends_it(tmp_path: Path) -> None:
     """The kernel may hand it to any; one that waits for a lock would not hear of it."""
     running = Running(tmp_path)
     threads = sorted(int(task.name) for task in Path(f"/proc/{running.process.pid}/task").iterdir())
@@ -134,7 +134,7 @@ def test_it_is_not_ready_without_its_stores(tmp_path: Path) -> None:
     running.stop()
 
 
-def test_a_taken_port_is_told_at_once() -> None:
+def test_a_port_in_use_is_reported_immediately() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

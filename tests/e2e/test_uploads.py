@@ -63,7 +63,7 @@ def test_a_vin(carsight: Carsight) -> None:
     assert (result["status"], len(result["vin"])) == (200, 17)
 
 
-def test_a_file_that_is_no_photo(carsight: Carsight, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_photo(carsight: Carsight, tmp_path: Path) -> None:
     (tmp_path / "notes.jpg").write_text("no photo")
     shown = carsight("upload", "notes.jpg")
     assert shown.returncode == 0
@@ -71,7 +71,7 @@ def test_a_file_that_is_no_photo(carsight: Carsight, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 10 * 1024 * 1024 + 1])
-def test_a_file_that_the_bucket_would_not_take(carsight: Carsight, tmp_path: Path, size: int) -> None:
+def test_a_file_that_the_bucket_would_refuse(carsight: Carsight, tmp_path: Path, size: int) -> None:
     (tmp_path / "car.jpg").write_bytes(b" " * size)
     shown = carsight("upload", "car.jpg")
     assert shown.returncode == 1
@@ -119,7 +119,7 @@ def test_a_list_in_the_bucket_and_a_long_one(carsight: Carsight, gateway: Runnin
     assert (read["id"], read["results"][0]["region"]["code"]) == ("gate 7", "us-ca")
 
 
-def test_what_failed_for_good_is_brought_back(carsight: Carsight, gateway: Running) -> None:
+def test_dead_letters_are_redriven(carsight: Carsight, gateway: Running) -> None:
     settings = gateway.settings()
     sqs = gateway.client("sqs")
     test_event = json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent"})
@@ -155,7 +155,7 @@ def test_the_secret_of_a_webhook_is_shown_once(carsight: Carsight) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("upload", "nowhere.jpg"), ("batch", "create", "nowhere.json")])
-def test_a_file_that_is_not_there(carsight: Carsight, arguments: tuple[str, ...]) -> None:
+def test_a_missing_file(carsight: Carsight, arguments: tuple[str, ...]) -> None:
     shown = carsight(*arguments)
     assert (shown.returncode, shown.stdout) == (1, "")
     assert "nowhere" in shown.stderr

@@ -33,18 +33,18 @@ def sam(*arguments: str, folder: Path, answers: str, **environment: str) -> str:
 
 
 @pytest.mark.skipif(not SAM.exists(), reason="the SAM CLI is not installed here (`make lint` installs it)")
-def test_a_guided_deployment_takes_enter_for_every_answer(aws: str, tmp_path: Path) -> None:
-    said = sam("deploy", "--guided", folder=tmp_path, answers="\n" * 60, AWS_ENDPOINT_URL=aws)
-    assert "Security Constraints Not Satisfied" not in said
+def test_a_guided_deployment_accepts_every_default(aws: str, tmp_path: Path) -> None:
+    output = sam("deploy", "--guided", folder=tmp_path, answers="\n" * 60, AWS_ENDPOINT_URL=aws)
+    assert "Security Constraints Not Satisfied" not in output
     # Past the questions: it makes what it needs for itself, and only then wants Docker.
-    assert "Looking for resources needed for deployment" in said
+    assert "Looking for resources needed for deployment" in output
 
 
 @pytest.mark.skipif(not SAM.exists(), reason="the SAM CLI is not installed here (`make lint` installs it)")
-def test_a_build_wants_docker_and_no_python(tmp_path: Path) -> None:
-    said = sam("build", folder=tmp_path, answers="", DOCKER_HOST="tcp://127.0.0.1:9")
-    assert "Starting Build inside a container" in said
-    assert "Do you have python for runtime" not in said
+def test_a_build_needs_docker_and_no_particular_python(tmp_path: Path) -> None:
+    output = sam("build", folder=tmp_path, answers="", DOCKER_HOST="tcp://127.0.0.1:9")
+    assert "Starting Build inside a container" in output
+    assert "Do you have python for runtime" not in output
 
 
 def doctor(path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -65,7 +65,7 @@ def test_the_doctor_names_what_is_missing_and_how_to_get_it(tmp_path: Path) -> N
     assert ran.stdout.count("->") == ran.stdout.count("MISSING")
 
 
-def test_the_doctor_is_content_with_a_complete_machine(tmp_path: Path) -> None:
+def test_the_doctor_finds_nothing_on_a_complete_machine(tmp_path: Path) -> None:
     versions = {
         "make": "GNU Make 4.3",
         "npm": "11.0.0",

@@ -133,7 +133,7 @@ def test_no_route_ends_with_a_slash(resources: dict[str, Resource]) -> None:
     assert not [path for path in served(resources) if path.endswith("/")]
 
 
-def test_the_access_log_holds_no_query_string_and_nothing_that_breaks_its_json(
+def test_the_access_log_has_no_query_string_and_is_valid_json(
     template: dict[str, Any],
 ) -> None:
     log = template["Resources"]["Api"]["Properties"]["AccessLogSettings"]["Format"]
@@ -173,7 +173,7 @@ def test_browsers_may_call_it_and_see_what_is_left(template: dict[str, Any]) -> 
 # -- the functions -------------------------------------------------------------------------------------------
 
 
-def test_our_own_504_comes_before_the_gateways(resources: dict[str, Resource]) -> None:
+def test_the_functions_504_comes_before_the_gateways(resources: dict[str, Resource]) -> None:
     for name in set(served(resources).values()):
         assert functions(resources)[name]["Timeout"] == 28
 
@@ -218,7 +218,7 @@ def test_zip_functions_find_the_service(template: dict[str, Any], resources: dic
     assert (ROOT / "requirements" / "account.txt").samefile(content / "requirements.txt")
 
 
-def test_what_is_built_in_a_container_holds_no_links(template: dict[str, Any]) -> None:
+def test_sources_built_in_a_container_contain_no_links(template: dict[str, Any]) -> None:
     """SAM mounts these folders alone, so a link out of them leads nowhere there (aws-sam-cli, pull 7865)."""
     folders = [
         ROOT / resource["Properties"][name]
@@ -241,7 +241,7 @@ def environment(about: dict[str, Any]) -> dict[str, str]:
     return {name: value if isinstance(value, str) else "carsight" for name, value in variables.items()}
 
 
-def test_environments_are_what_the_settings_read(resources: dict[str, Resource]) -> None:
+def test_environment_variables_match_the_settings(resources: dict[str, Resource]) -> None:
     known = {name.upper() for name in Settings.names()} | {"POWERTOOLS_LOG_LEVEL"}
     for name, about in functions(resources).items():
         variables = environment(about)
@@ -252,7 +252,7 @@ def test_environments_are_what_the_settings_read(resources: dict[str, Resource])
         assert not settings.tracing
 
 
-def test_whoever_reads_listed_buckets_knows_which_one_holds_uploads(resources: dict[str, Resource]) -> None:
+def test_functions_with_allowed_buckets_know_the_uploads_bucket(resources: dict[str, Resource]) -> None:
     """Where that is listed, too, its uploads are their own account's."""
     readers = {role for role, statement in statements(resources) if statement["Sid"] == "ReadListedBuckets"}
     told = {
@@ -282,7 +282,7 @@ def test_every_function_has_a_role_of_its_own(resources: dict[str, Resource]) ->
     assert sorted(roles) == sorted(of_type(resources, "AWS::IAM::Role"))
 
 
-def test_no_role_takes_a_policy_that_is_not_written_here(resources: dict[str, Resource]) -> None:
+def test_roles_have_no_managed_policies(resources: dict[str, Resource]) -> None:
     for name, role in of_type(resources, "AWS::IAM::Role").items():
         assert not role.get("ManagedPolicyArns"), name
     assert not of_type(resources, "AWS::IAM::ManagedPolicy")
@@ -291,19 +291,19 @@ def test_no_role_takes_a_policy_that_is_not_written_here(resources: dict[str, Re
 
 def test_every_statement_names_its_actions_and_its_resources(resources: dict[str, Resource]) -> None:
     for role, statement in statements(resources):
-        said = f"{role}.{statement['Sid']}"
+        where = f"{role}.{statement['Sid']}"
         actions = set(listed(statement["Action"]))
-        assert not [action for action in actions if "*" in action], said
+        assert not [action for action in actions if "*" in action], where
         if all(action.startswith("xray:") or action in OF_NO_LOG for action in actions):
             continue  # X-Ray's actions and the delivery of logs know no resources
         for resource in listed(statement["Resource"]):
             # A resource by name, or keys in a bucket by prefix: `${Bucket.Arn}/prefix/*`.
             text = resource.get("Fn::Sub", "") if isinstance(resource, dict) else resource
             if isinstance(text, str):  # or the executions of a machine by name
-                assert "*" not in text.removesuffix(":*").partition("/")[0], said
+                assert "*" not in text.removesuffix(":*").partition("/")[0], where
 
 
-def test_a_function_writes_to_its_own_log_alone(resources: dict[str, Resource]) -> None:
+def test_a_function_writes_only_to_its_own_log(resources: dict[str, Resource]) -> None:
     logs: dict[str, Any] = {}
     for role, statement in statements(resources):
         for action in listed(statement["Action"]):
@@ -313,7 +313,7 @@ def test_a_function_writes_to_its_own_log_alone(resources: dict[str, Resource]) 
         assert logs[about["Role"]["Fn::GetAtt"][0]] == {about["LoggingConfig"]["LogGroup"]["Ref"]}
 
 
-def test_functions_reach_only_the_items_that_are_theirs(resources: dict[str, Resource]) -> None:
+def test_functions_have_access_only_to_their_own_items(resources: dict[str, Resource]) -> None:
     for role, statement in statements(resources):
         actions = {action for action in listed(statement["Action"]) if action.startswith("dynamodb:")}
         if actions and not any(
@@ -341,7 +341,7 @@ def test_functions_that_answer_requests_create_no_keys(resources: dict[str, Reso
 # -- what is kept --------------------------------------------------------------------------------------------
 
 
-def test_logs_are_kept_as_long_as_said(resources: dict[str, Resource]) -> None:
+def test_logs_are_kept_for_the_configured_time(resources: dict[str, Resource]) -> None:
     groups = of_type(resources, "AWS::Logs::LogGroup")
     assert all(group["RetentionInDays"] == 30 for group in groups.values())
     used = {about["LoggingConfig"]["LogGroup"]["Ref"] for about in functions(resources).values()}
@@ -351,7 +351,7 @@ def test_logs_are_kept_as_long_as_said(resources: dict[str, Resource]) -> None:
     assert used | {"AccessLogs"} == set(groups)
 
 
-def test_logs_that_other_services_write_need_no_policy_each(resources: dict[str, Resource]) -> None:
+def test_vended_logs_share_a_prefix_with_a_policy(resources: dict[str, Resource]) -> None:
     """API Gateway and Step Functions are let in by one policy of the account, which holds 5,120 characters.
 
     Names that begin like this share a line of it (Step Functions Developer Guide, "Avoiding CloudWatch Logs
@@ -375,7 +375,7 @@ def test_the_table_is_what_the_service_expects(resources: dict[str, Resource]) -
     assert table["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] is True
 
 
-def test_what_cannot_be_made_again_outlives_the_stack(resources: dict[str, Resource]) -> None:
+def test_irreplaceable_resources_outlive_the_stack(resources: dict[str, Resource]) -> None:
     for resource in resources.values():
         if resource["Type"] in {"AWS::DynamoDB::Table", "AWS::S3::Bucket"}:
             # ExceptOnCreate: nothing is in them yet when a first deployment is rolled back.
@@ -403,7 +403,7 @@ def test_buckets_are_private_encrypted_and_emptied(resources: dict[str, Resource
 # -- uploads -------------------------------------------------------------------------------------------------
 
 
-def test_no_result_sets_off_another_run(resources: dict[str, Resource]) -> None:
+def test_results_do_not_trigger_functions(resources: dict[str, Resource]) -> None:
     assert "NotificationConfiguration" not in resources["ResultsBucket"]["Properties"]
     (notified,) = resources["UploadsBucket"]["Properties"]["NotificationConfiguration"]["QueueConfigurations"]
     assert notified["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": "incoming/"}]
@@ -414,7 +414,7 @@ def test_no_result_sets_off_another_run(resources: dict[str, Resource]) -> None:
             )
 
 
-def test_only_our_bucket_speaks_to_the_queue(resources: dict[str, Resource]) -> None:
+def test_only_the_uploads_bucket_may_send_to_the_queue(resources: dict[str, Resource]) -> None:
     bucket, variables = resources["UploadsBucket"]["Properties"]["BucketName"]["Fn::Sub"]
     (statement,) = resources["PlateQueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]
     arn, same_variables = statement["Condition"]["ArnEquals"]["aws:SourceArn"]["Fn::Sub"]
@@ -482,7 +482,7 @@ def maps(definition: dict[str, Any]) -> dict[str, Any]:
     return {name: state for name, state in definition["States"].items() if state["Type"] == "Map"}
 
 
-def test_the_definition_is_one_that_step_functions_takes(
+def test_the_state_machine_definition_is_valid(
     definition: dict[str, Any], resources: dict[str, Resource]
 ) -> None:
     (machine,) = machines(resources).values()
@@ -498,7 +498,7 @@ def test_the_definition_is_one_that_step_functions_takes(
     assert cfnlint.api.lint(json.dumps({"Resources": one}), regions=["us-east-1"]) == []
 
 
-def test_the_maps_differ_in_their_readers_alone(definition: dict[str, Any]) -> None:
+def test_the_maps_differ_only_in_their_readers(definition: dict[str, Any]) -> None:
     rest = []
     for name, state in maps(definition).items():
         assert state["Label"] == name
@@ -513,7 +513,7 @@ def test_a_map_that_fails_can_be_redriven(definition: dict[str, Any]) -> None:
     assert not any("Catch" in state for state in definition["States"].values())
 
 
-def test_every_end_of_a_batch_is_told(definition: dict[str, Any], template: dict[str, Any]) -> None:
+def test_a_rule_reports_every_end_of_a_batch(definition: dict[str, Any], template: dict[str, Any]) -> None:
     assert {state["Next"] for state in maps(definition).values()} == {"Finish"}
     rule = template["Resources"]["BatchesFunction"]["Properties"]["Events"]["Ended"]["Properties"]["Pattern"]
     assert rule["source"] == ["aws.states"]
@@ -521,7 +521,7 @@ def test_every_end_of_a_batch_is_told(definition: dict[str, Any], template: dict
     assert rule["detail"]["stateMachineArn"] == [{"Ref": "Batches"}]
 
 
-def test_ends_that_are_not_told_are_looked_for(resources: dict[str, Resource]) -> None:
+def test_a_schedule_looks_for_unreported_ends(resources: dict[str, Resource]) -> None:
     """EventBridge delivers Step Functions' events at its best effort ("Events from AWS services")."""
     rules = of_type(resources, "AWS::Events::Rule").values()
     (sweep,) = (rule for rule in rules if "ScheduleExpression" in rule)
@@ -534,7 +534,7 @@ def test_ends_that_are_not_told_are_looked_for(resources: dict[str, Resource]) -
     assert function["BATCHES_MACHINE_ARN"] == {"Fn::Sub": named + machine["StateMachineName"]["Fn::Sub"]}
 
 
-def test_a_child_has_time_for_its_rows_and_for_trying_again(
+def test_a_child_has_time_for_its_rows_and_retries(
     definition: dict[str, Any], resources: dict[str, Resource]
 ) -> None:
     worker = functions(resources)["PlateWorkerFunction"]
@@ -555,7 +555,7 @@ def test_a_child_has_time_for_its_rows_and_for_trying_again(
         assert sum(min(2 ** (n + 1), retry["MaxDelaySeconds"]) for n in range(retry["MaxAttempts"])) < 240
 
 
-def test_outcomes_stay_for_as_long_as_their_batch_is_known(template: dict[str, Any]) -> None:
+def test_outcomes_are_kept_as_long_as_their_batch(template: dict[str, Any]) -> None:
     """A redrive joins what was read long ago with what was missing, whatever results may be kept for."""
     rules = template["Resources"]["ResultsBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
     (outcomes,) = (rule for rule in rules if rule.get("Prefix") == "parts/")
@@ -566,7 +566,7 @@ def test_outcomes_stay_for_as_long_as_their_batch_is_known(template: dict[str, A
 # -- watching and outputs ------------------------------------------------------------------------------------
 
 
-def test_alarms_reach_somebody(resources: dict[str, Resource]) -> None:
+def test_alarms_notify_the_topic(resources: dict[str, Resource]) -> None:
     alarms = of_type(resources, "AWS::CloudWatch::Alarm")
     assert {"FaultsAlarm", "LatencyAlarm", "ThrottlesAlarm", "AlertsBehindAlarm"} <= set(alarms)
     for alarm in alarms.values():
@@ -574,7 +574,7 @@ def test_alarms_reach_somebody(resources: dict[str, Resource]) -> None:
         assert alarm["TreatMissingData"] == "notBreaching"
 
 
-def test_the_dashboard_is_json_and_knows_every_alarm(resources: dict[str, Resource]) -> None:
+def test_the_dashboard_is_json_and_shows_every_alarm(resources: dict[str, Resource]) -> None:
     body = json.loads(resources["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
     alarms = next(widget for widget in body["widgets"] if widget["type"] == "alarm")["properties"]["alarms"]
     assert {arn.removeprefix("${").removesuffix(".Arn}") for arn in alarms} == set(
@@ -582,7 +582,7 @@ def test_the_dashboard_is_json_and_knows_every_alarm(resources: dict[str, Resour
     )
 
 
-def test_the_command_line_finds_what_functions_are_told(template: dict[str, Any]) -> None:
+def test_the_outputs_have_what_the_command_line_needs(template: dict[str, Any]) -> None:
     outputs = {re.sub(r"(?<!^)(?=[A-Z])", "_", name).upper() for name in template["Outputs"]}
     assert {
         "API_URL",
@@ -594,7 +594,7 @@ def test_the_command_line_finds_what_functions_are_told(template: dict[str, Any]
     } <= outputs
 
 
-def test_every_parameter_says_what_it_is_and_has_a_safe_value(template: dict[str, Any]) -> None:
+def test_every_parameter_has_a_description_and_a_safe_default(template: dict[str, Any]) -> None:
     for name, parameter in template["Parameters"].items():
         assert parameter["Description"], name
         assert "Default" in parameter, name
@@ -602,12 +602,12 @@ def test_every_parameter_says_what_it_is_and_has_a_safe_value(template: dict[str
     assert template["Parameters"]["Tracing"]["Default"] == "false"
 
 
-def test_operators_find_every_parameter_in_the_docs(template: dict[str, Any]) -> None:
+def test_every_parameter_is_documented(template: dict[str, Any]) -> None:
     text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     assert not [name for name in template["Parameters"] if f"`{name}`" not in text]
 
 
-def test_the_bill_counts_the_alarms_that_there_are(resources: dict[str, Resource]) -> None:
+def test_the_documented_bill_counts_all_alarms(resources: dict[str, Resource]) -> None:
     alarms = [r["Properties"] for r in resources.values() if r["Type"] == "AWS::CloudWatch::Alarm"]
     # CloudWatch charges for each metric that an alarm watches.
     metrics = sum(sum("MetricStat" in metric for metric in alarm.get("Metrics", [])) or 1 for alarm in alarms)
@@ -619,7 +619,7 @@ def test_the_bill_counts_the_alarms_that_there_are(resources: dict[str, Resource
     )
 
 
-def test_no_route_leaves_the_check_of_keys_to_api_gateway(resources: dict[str, Resource]) -> None:
+def test_no_route_has_an_authorizer(resources: dict[str, Resource]) -> None:
     # The API's authorizer exists for SAM's sake; a route that used it would lock every client out.
     (api,) = (about for about in resources.values() if about["Type"] == "AWS::ApiGatewayV2::Api")
     operations = [

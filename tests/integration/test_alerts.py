@@ -96,7 +96,7 @@ def at(table: str, dynamodb: DynamoDBClient) -> At:
     return lambda month: MeterStore(table, dynamodb, lambda: datetime(2026, month, 15, tzinfo=UTC))
 
 
-def test_a_month_is_alerted_at_80_90_and_100_per_cent_once_each(
+def test_alerts_are_sent_at_80_90_and_100_per_cent_once_a_month(
     at: At, keyring: Keyring, mailbox: Mailbox
 ) -> None:
     key, _ = keyring.create(
@@ -134,7 +134,7 @@ def test_a_month_is_alerted_at_80_90_and_100_per_cent_once_each(
     assert alerts[0]["MessageAttributes"]["owner"]["Value"] == "fleet@example.com"
 
 
-def test_each_month_and_each_api_is_alerted_by_itself(at: At, keyring: Keyring, mailbox: Mailbox) -> None:
+def test_each_month_and_api_has_its_own_alerts(at: At, keyring: Keyring, mailbox: Mailbox) -> None:
     key, _ = keyring.create(owner="o", tier="pro", limits={Api.PLATE: 10, Api.VIN: 10})
     for month in (11, 12):
         for api in Api:
@@ -163,9 +163,7 @@ def test_a_changed_limit_has_thresholds_of_its_own(at: At, keyring: Keyring, mai
     assert mailbox.thresholds() == [80, 80, 90, 100]
 
 
-def test_a_rotated_key_is_not_alerted_for_what_its_predecessor_used(
-    at: At, keyring: Keyring, mailbox: Mailbox
-) -> None:
+def test_rotating_a_key_repeats_no_alert(at: At, keyring: Keyring, mailbox: Mailbox) -> None:
     key, _ = keyring.create(owner="o", tier="pro", limits={Api.PLATE: 10})
     for _ in range(8):
         at(11).consume(key, Api.PLATE)
@@ -181,7 +179,7 @@ def test_a_rotated_key_is_not_alerted_for_what_its_predecessor_used(
     assert mailbox.thresholds() == []
 
 
-def test_an_alert_that_cannot_be_sent_comes_again(
+def test_an_alert_that_cannot_be_sent_is_retried(
     at: At, keyring: Keyring, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, _ = keyring.create(owner="o", tier="pro", limits={Api.PLATE: 5})

@@ -70,7 +70,7 @@ def create(carsight: Run, *options: str) -> str:
     return key
 
 
-def test_create_shows_a_key_once_that_works(carsight: Run, store: MeterStore) -> None:
+def test_create_shows_a_working_key_once(carsight: Run, store: MeterStore) -> None:
     printed = carsight("keys", "create", *OWNER, "--tier", "starter", "--label", "gate 3")
     key = printed.splitlines()[0]
     assert re.fullmatch(r"cs_[0-9A-Za-z]{43}", key)
@@ -98,7 +98,7 @@ def test_the_shipped_tiers(carsight: Run, tier: str, period: str | None, limit: 
         assert usage["period"] == period if period else re.fullmatch(r"\d{4}-\d{2}", usage["period"])
 
 
-def test_an_enterprise_key_names_its_own_limits(carsight: Run, store: MeterStore) -> None:
+def test_an_enterprise_key_needs_limits_of_its_own(carsight: Run, store: MeterStore) -> None:
     assert "name at least one" in carsight("keys", "create", *OWNER, "--tier", "enterprise", status=1)
     key = create(carsight, "--tier", "enterprise", "--limit", "plate=50000")
     assert store.consume(key, Api.PLATE).limit == 50_000
@@ -106,7 +106,7 @@ def test_an_enterprise_key_names_its_own_limits(carsight: Run, store: MeterStore
         store.consume(key, Api.VIN)
 
 
-def test_tiers_of_one_s_own(carsight: Run, store: MeterStore, tmp_path: Path) -> None:
+def test_tiers_from_a_file(carsight: Run, store: MeterStore, tmp_path: Path) -> None:
     tiers = tmp_path / "tiers.toml"
     tiers.write_text('[fleet]\nperiod = "month"\noverage = false\nlimits = { plate = 7 }\n')
     key = create(carsight, "--tier", "fleet", "--tiers", str(tiers))
@@ -126,7 +126,7 @@ def test_list_is_a_table(carsight: Run) -> None:
     assert json.loads(carsight("keys", "list", "--json"))[0]["key_id"] == key_id(key)
 
 
-def test_a_key_is_named_by_the_beginning_of_its_prefix_or_id(carsight: Run) -> None:
+def test_a_key_is_found_by_the_beginning_of_its_prefix_or_id(carsight: Run) -> None:
     key = create(carsight, "--tier", "pro")
     other = create(carsight, "--tier", "pro")
     for name in (key[:11], key[:9], key_id(key), key_id(key)[:12], key):
@@ -137,7 +137,7 @@ def test_a_key_is_named_by_the_beginning_of_its_prefix_or_id(carsight: Run) -> N
     assert key_id(other) != key_id(key)
 
 
-def test_set_changes_what_is_named_and_keeps_what_was_used(carsight: Run, store: MeterStore) -> None:
+def test_set_changes_only_what_is_given_and_keeps_the_usage(carsight: Run, store: MeterStore) -> None:
     key = create(carsight, "--tier", "starter", "--label", "gate 3")
     for _ in range(3):
         store.consume(key, Api.PLATE)
@@ -156,7 +156,7 @@ def test_set_changes_what_is_named_and_keeps_what_was_used(carsight: Run, store:
     assert store.consume(key, Api.PLATE).remaining == 0
 
 
-def test_an_upgrade_from_the_sandbox_counts_anew(carsight: Run, store: MeterStore) -> None:
+def test_an_upgrade_from_the_sandbox_starts_counting_again(carsight: Run, store: MeterStore) -> None:
     key = create(carsight, "--tier", "sandbox")
     store.consume(key, Api.PLATE)
     account = json.loads(carsight("keys", "set", key[:11], "--tier", "starter", "--json"))
@@ -201,9 +201,7 @@ def test_usage_of_all_keys_and_of_one(carsight: Run, store: MeterStore) -> None:
 
 
 @pytest.mark.parametrize("limit", ["plate", "plate=", "plate=-1", "plate=many", "bus=3"])
-def test_a_limit_that_is_none_is_explained(
-    carsight: Run, limit: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_invalid_limit_is_explained(carsight: Run, limit: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         carsight("keys", "create", *OWNER, "--tier", "pro", "--limit", limit)
     assert stopped.value.code == 2
@@ -257,7 +255,7 @@ def test_a_stack_is_found_by_its_outputs(aws: str, capsys: pytest.CaptureFixture
     assert "carsight: " in capsys.readouterr().err
 
 
-def test_redrive_finds_what_a_short_poll_misses(capsys: pytest.CaptureFixture[str]) -> None:
+def test_redrive_uses_long_polls(capsys: pytest.CaptureFixture[str]) -> None:
     """SQS asks some of its servers at a short poll and all of them at a long one."""
     key = "0123456789abcdef" * 4
     upload = f'{{"Records":[{{"s3":{{"object":{{"key":"incoming/{key}/vin/a+b.jpg"}}}}}}]}}'
@@ -292,7 +290,7 @@ def test_redrive_finds_what_a_short_poll_misses(capsys: pytest.CaptureFixture[st
     assert sent == [("plates", test_event, None), ("plates", upload, key), ("deliveries", delivery, key)]
 
 
-def test_the_command_runs_without_the_functions_environment(tmp_path: Path) -> None:
+def test_the_command_needs_no_environment_of_the_functions(tmp_path: Path) -> None:
     package = Path(__file__).parents[2] / "layers" / "service" / "python"
     answer = subprocess.run(
         [sys.executable, "-m", "carsight_service.cli", "keys", "list", "--local"],

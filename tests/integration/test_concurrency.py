@@ -90,7 +90,7 @@ def test_a_limit_of_50_answers_50_of_200(service: Service) -> None:
 
 
 @repeated
-def test_each_month_s_50_are_answered_when_the_month_turns_between_them(service: Service) -> None:
+def test_each_month_s_50_are_answered_across_a_new_month(service: Service) -> None:
     key = service.key(limits={Api.PLATE: LIMIT}, overage=False)
     asked = itertools.count()
 
@@ -109,7 +109,7 @@ def test_each_month_s_50_are_answered_when_the_month_turns_between_them(service:
 
 
 @repeated
-def test_photos_that_cost_nothing_refuse_none_that_can_be_paid(service: Service, repetition: int) -> None:
+def test_unreadable_photos_take_no_units_from_readable_ones(service: Service, repetition: int) -> None:
     """As many readable photos as units are left, among three times as many that show no plate."""
     key = service.key(limits={Api.PLATE: LIMIT}, overage=False)
     costs = [True] * LIMIT + [False] * (REQUESTS - LIMIT)
@@ -121,7 +121,7 @@ def test_photos_that_cost_nothing_refuse_none_that_can_be_paid(service: Service,
 
 
 @repeated
-def test_what_failed_has_cost_nothing_and_leaves_room(service: Service) -> None:
+def test_failed_requests_are_not_counted(service: Service) -> None:
     key = service.key(limits={Api.PLATE: LIMIT}, overage=False)
     replies = ask_at_once(service, key, costs=(False, True, False))
     counts = statuses(replies)
@@ -133,7 +133,7 @@ def test_what_failed_has_cost_nothing_and_leaves_room(service: Service) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_whatever_the_store_loses_or_does_late_only_a_200_costs(seed: int) -> None:
+def test_lost_and_late_writes_count_only_200s(seed: int) -> None:
     """One write of eight never arrives, or its answer does not, or it arrives long after it was given up."""
     client = FakeDynamo(seed=seed, lose=0.125)
     service = Service("carsight-late", fake(client))
@@ -148,7 +148,7 @@ def test_whatever_the_store_loses_or_does_late_only_a_200_costs(seed: int) -> No
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_fake_store_writes_what_the_embedded_one_does(
+def test_the_fake_store_behaves_like_the_embedded_one(
     table: str, dynamodb: DynamoDBClient, seed: int
 ) -> None:
     """The same random work on both: the same outcomes, and in the end the same items."""

@@ -119,7 +119,7 @@ def test_keys_do_not_see_each_other_s_answers(
     assert used(store, other) == 1
 
 
-def test_a_token_is_not_good_for_another_image(store: MeterStore, retries: Retries, key: str) -> None:
+def test_a_token_used_with_another_image_is_refused(store: MeterStore, retries: Retries, key: str) -> None:
     ask(retries, key, metered(store, key))
     with pytest.raises(IdempotencyKeyReused):
         ask(retries, key, metered(store, key), fingerprint="another")
@@ -133,9 +133,7 @@ def test_an_error_is_not_stored(store: MeterStore, retries: Retries, key: str) -
     assert used(store, key) == 1
 
 
-def test_a_retry_that_comes_too_early_waits_for_the_first(
-    store: MeterStore, retries: Retries, key: str
-) -> None:
+def test_an_early_retry_waits_for_the_first_request(store: MeterStore, retries: Retries, key: str) -> None:
     gate = Gate()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(ask, retries, key, metered(store, key, gate=gate))
@@ -146,7 +144,7 @@ def test_a_retry_that_comes_too_early_waits_for_the_first(
     assert used(store, key) == 1
 
 
-def test_a_retry_does_not_wait_for_ever(
+def test_a_retry_waits_for_a_limited_time(
     store: MeterStore, retries: Retries, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(idempotency, "WAIT_SECONDS", 0.1)
@@ -190,7 +188,7 @@ def test_a_request_adds_no_handlers_to_the_client(
 
 
 @pytest.mark.parametrize("seed", [None, 7])
-def test_a_long_answer_is_stored_if_it_can_be(
+def test_a_long_answer_is_stored_compressed_if_it_fits(
     store: MeterStore, retries: Retries, key: str, seed: int | None
 ) -> None:
     """Plates in their hundreds; ``seed`` makes an answer that cannot be packed."""
@@ -236,7 +234,7 @@ def test_an_answer_that_was_counted_is_given_even_if_it_cannot_be_stored(
     assert answer["statusCode"] == 200
 
 
-def test_an_error_stays_itself_even_if_its_record_cannot_be_removed(
+def test_an_error_is_answered_even_if_its_record_cannot_be_removed(
     store: MeterStore, retries: Retries, dynamodb: DynamoDBClient, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse(dynamodb, monkeypatch, "delete_item")

@@ -108,13 +108,13 @@ def test_an_upload_counts_by_the_key_s_id(store: MeterStore, keyring: Keyring) -
 
 
 @pytest.mark.parametrize("key", ["", "no such key", "\ud800", "x" * 100_000])
-def test_an_unknown_key_is_unknown(store: MeterStore, key: str) -> None:
+def test_an_unknown_key_is_refused(store: MeterStore, key: str) -> None:
     with pytest.raises(errors.UnknownKey):
         store.consume(key, Api.PLATE)
 
 
 @pytest.mark.parametrize("wrong_id", ["", "demo", "A" * 64, "a" * 63, "a" * 65, "../" + "a" * 61])
-def test_what_is_no_key_id_is_unknown(store: MeterStore, wrong_id: str) -> None:
+def test_a_malformed_key_id_is_unknown(store: MeterStore, wrong_id: str) -> None:
     with pytest.raises(errors.UnknownKey):
         store.consume_by_id(wrong_id, Api.PLATE, "upload")
 
@@ -145,7 +145,7 @@ def test_only_an_active_key_is_served(
     assert store.consume(key, Api.PLATE).current == 1
 
 
-def test_a_key_s_state_wins_over_its_limit_and_plan(store: MeterStore, keyring: Keyring) -> None:
+def test_a_key_s_status_is_checked_before_limit_and_plan(store: MeterStore, keyring: Keyring) -> None:
     key, _ = keyring.create(owner="o", tier="enterprise", limits={Api.PLATE: 0}, overage=False)
     keyring.set(key_id(key), status=Status.BLOCKED)
     for api in Api:
@@ -160,7 +160,9 @@ def test_a_plan_without_the_api_is_refused(store: MeterStore, keyring: Keyring) 
     assert store.consume(key, Api.PLATE).limit == 5
 
 
-def test_a_monthly_limit_says_how_to_go_on(store: MeterStore, keyring: Keyring, clock: Clock) -> None:
+def test_the_error_for_a_monthly_limit_says_how_to_continue(
+    store: MeterStore, keyring: Keyring, clock: Clock
+) -> None:
     clock.now = datetime(2026, 9, 3, tzinfo=UTC)
     key = make(keyring, limit=1, tier="starter")
     store.consume(key, Api.VIN)
@@ -175,7 +177,9 @@ def test_a_monthly_limit_says_how_to_go_on(store: MeterStore, keyring: Keyring, 
     assert refused.value.extra == {"usage": {"current": 1, "limit": 1, "remaining": 0}}
 
 
-def test_a_lifetime_allowance_outlives_the_month(store: MeterStore, keyring: Keyring, clock: Clock) -> None:
+def test_a_lifetime_allowance_is_not_renewed_each_month(
+    store: MeterStore, keyring: Keyring, clock: Clock
+) -> None:
     key, _ = keyring.create(owner="o", tier="sandbox", limits={Api.PLATE: 2})
     store.consume(key, Api.PLATE)
     clock.now = DECEMBER
@@ -198,7 +202,7 @@ def test_overage_is_served_and_counted(store: MeterStore, keyring: Keyring) -> N
     assert refused.value.usage.current == 5
 
 
-def test_a_limit_of_nothing_serves_nothing(store: MeterStore, keyring: Keyring, clock: Clock) -> None:
+def test_a_limit_of_zero_refuses_everything(store: MeterStore, keyring: Keyring, clock: Clock) -> None:
     key = make(keyring, limit=0)
     for now in (NOVEMBER, DECEMBER):
         clock.now = now
@@ -217,7 +221,7 @@ def test_a_unit_given_back_can_be_used_again(store: MeterStore, keyring: Keyring
         assert usage_of(keyring, key).remaining == 1
 
 
-def test_nothing_is_given_back_twice(store: MeterStore, keyring: Keyring) -> None:
+def test_a_unit_is_given_back_only_once(store: MeterStore, keyring: Keyring) -> None:
     key = make(keyring, limit=2)
     store.consume(key, Api.PLATE)
     store.consume_by_id(key_id(key), Api.PLATE, "upload")
@@ -253,7 +257,7 @@ def test_a_unit_of_a_rotated_key_goes_back_to_its_successor(store: MeterStore, k
 # -- several units under one ticket --------------------------------------------------------------------------
 
 
-def test_units_for_several_photos_are_taken_and_closed_at_once(store: MeterStore, keyring: Keyring) -> None:
+def test_units_for_several_photos_are_taken_and_closed_together(store: MeterStore, keyring: Keyring) -> None:
     key = make(keyring, limit=100)
     grant = store.take(key_id(key), Api.PLATE, 50, "child-1")
     assert (grant.units, grant.usage.current) == (50, 50)
@@ -282,7 +286,7 @@ def test_overage_grants_every_unit(store: MeterStore, keyring: Keyring) -> None:
     assert store.take(key_id(key), Api.PLATE, 50, "child").units == 50
 
 
-def test_units_of_a_past_month_go_back_to_it(store: MeterStore, keyring: Keyring, clock: Clock) -> None:
+def test_units_of_a_past_month_are_refunded_there(store: MeterStore, keyring: Keyring, clock: Clock) -> None:
     key = make(keyring, limit=100)
     grant = store.take(key_id(key), Api.PLATE, 50, "child-1")
     clock.now = DECEMBER
@@ -294,7 +298,7 @@ def test_units_of_a_past_month_go_back_to_it(store: MeterStore, keyring: Keyring
     assert usage_of(keyring, key).current == 100
 
 
-def test_many_children_at_once_are_granted_what_there_is(
+def test_concurrent_children_are_granted_what_is_left(
     table: str, dynamodb: DynamoDBClient, keyring: Keyring
 ) -> None:
     key = make(keyring, limit=333)
@@ -320,7 +324,7 @@ def test_many_children_at_once_are_granted_what_there_is(
 # -- rotation ------------------------------------------------------------------------------------------------
 
 
-def test_a_key_that_has_been_used_for_years_can_be_rotated_again_and_again(
+def test_a_key_used_for_years_can_be_rotated_repeatedly(
     store: MeterStore, keyring: Keyring, clock: Clock, dynamodb: DynamoDBClient, table: str
 ) -> None:
     clock.now = datetime(2023, 1, 5, tzinfo=UTC)
@@ -348,7 +352,7 @@ def test_a_key_that_has_been_used_for_years_can_be_rotated_again_and_again(
     assert {item["sk"]["S"] for item in items} == {"PROFILE", "API#plate", "API#vin"}
 
 
-def test_what_an_older_key_has_begun_is_charged_to_the_key_of_today(
+def test_work_of_a_rotated_key_is_charged_to_the_current_key(
     store: MeterStore, keyring: Keyring, clock: Clock
 ) -> None:
     first = make(keyring, limit=10)
@@ -371,7 +375,7 @@ def test_what_an_older_key_has_begun_is_charged_to_the_key_of_today(
     assert [past.used for past in keyring.show(key_id(third)).history] == [2]
 
 
-def test_an_account_leads_to_the_key_of_today_in_one_step(
+def test_an_account_leads_to_the_current_key_in_one_step(
     keyring: Keyring, table: str, dynamodb: DynamoDBClient, clock: Clock
 ) -> None:
     key = first = make(keyring, limit=10)
@@ -383,7 +387,7 @@ def test_an_account_leads_to_the_key_of_today_in_one_step(
     assert usage_of(keyring, key).current == 1
 
 
-def test_a_settled_ticket_is_left_nowhere_after_a_rotation(
+def test_no_settled_ticket_remains_after_a_rotation(
     store: MeterStore, keyring: Keyring, dynamodb: DynamoDBClient, table: str
 ) -> None:
     key = make(keyring, limit=10)
@@ -395,7 +399,7 @@ def test_a_settled_ticket_is_left_nowhere_after_a_rotation(
         assert not [name for name in item if name.startswith("ticket:")]
 
 
-def test_a_key_can_be_rotated_while_a_batch_has_its_units_in_hand(
+def test_a_key_can_be_rotated_while_a_batch_holds_units(
     store: MeterStore,
     keyring: Keyring,
     dynamodb: DynamoDBClient,
@@ -434,7 +438,7 @@ def test_a_key_can_be_rotated_while_a_batch_has_its_units_in_hand(
 
 
 @pytest.mark.parametrize("name", ["", "no such key"])
-def test_no_name_means_no_key(keyring: Keyring, name: str) -> None:
+def test_an_empty_name_finds_no_key(keyring: Keyring, name: str) -> None:
     make(keyring, limit=1)
     with pytest.raises(KeyringError):
         keyring.find(name)
@@ -462,9 +466,7 @@ def test_a_new_month_starts_at_one_and_keeps_the_old(
     assert int(item["expires"]["N"]) > DECEMBER.timestamp() + 365 * 86_400
 
 
-def test_a_clock_that_is_behind_counts_in_the_later_month(
-    store: MeterStore, keyring: Keyring, clock: Clock
-) -> None:
+def test_a_slow_clock_counts_in_the_later_month(store: MeterStore, keyring: Keyring, clock: Clock) -> None:
     clock.now = DECEMBER
     key = make(keyring, limit=3)
     store.consume(key, Api.PLATE)
@@ -496,7 +498,7 @@ def count_and_refund(store: MeterStore, key: str, ticket: str) -> None:
 
 
 @pytest.mark.parametrize("repetition", range(10))
-def test_failures_given_back_across_a_month_s_turn_leave_only_what_was_served(
+def test_refunds_across_a_new_month_leave_only_what_was_served(
     table: str, dynamodb: DynamoDBClient, repetition: int
 ) -> None:
     before = MeterStore(table, dynamodb, Clock(NOVEMBER))
@@ -580,7 +582,7 @@ def test_without_the_table_nothing_is_served(dynamodb: DynamoDBClient, error: Ex
         assert refused.value.message == "Cannot access the internet at this time"
 
 
-def test_a_server_that_is_gone_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(errors.StoreUnavailable):
         MeterStore("unused", Clients().meters).consume("key", Api.PLATE)
@@ -588,7 +590,7 @@ def test_a_server_that_is_gone_is_unavailable(monkeypatch: pytest.MonkeyPatch) -
         MeterStore("unused", Clients().metering).consume("key", Api.PLATE)
 
 
-def test_a_moment_s_throttling_is_waited_out(
+def test_brief_throttling_is_retried(
     keyring: Keyring, table: str, dynamodb: DynamoDBClient, clock: Clock
 ) -> None:
     key = make(keyring, limit=5)
@@ -641,7 +643,7 @@ LOST = ("before", "after", "late")
 
 @pytest.mark.parametrize("fate", LOST)
 @pytest.mark.parametrize("others", [0, 1])
-def test_a_write_whose_answer_was_lost_is_made_again_and_counts_once(
+def test_a_write_without_a_response_is_repeated_and_counts_once(
     keyring: Keyring, table: str, dynamodb: DynamoDBClient, clock: Clock, fate: str, others: int
 ) -> None:
     key = make(keyring, limit=5)
@@ -657,7 +659,7 @@ def test_a_write_whose_answer_was_lost_is_made_again_and_counts_once(
 
 
 @pytest.mark.parametrize("fates", [*itertools.product(LOST, LOST)])
-def test_a_call_that_could_not_be_counted_for_certain_costs_nothing(
+def test_a_call_whose_counting_is_in_doubt_costs_nothing(
     keyring: Keyring, table: str, dynamodb: DynamoDBClient, clock: Clock, fates: tuple[str, str]
 ) -> None:
     key = make(keyring, limit=5)
@@ -673,7 +675,7 @@ def test_a_call_that_could_not_be_counted_for_certain_costs_nothing(
 
 @pytest.mark.parametrize("fate", LOST)
 @pytest.mark.parametrize("undo", LOST)
-def test_what_could_not_be_undone_is_undone_by_the_next_call(
+def test_a_failed_undo_is_done_by_the_next_call(
     keyring: Keyring, table: str, dynamodb: DynamoDBClient, clock: Clock, fate: str, undo: str
 ) -> None:
     key, other = make(keyring, limit=5), make(keyring, limit=5)
@@ -686,7 +688,7 @@ def test_what_could_not_be_undone_is_undone_by_the_next_call(
     assert usage_of(keyring, key).current == 0
 
 
-def test_what_cannot_be_undone_for_long_is_not_hidden_by_later_calls(
+def test_a_long_failed_undo_is_not_hidden_by_later_calls(
     keyring: Keyring, table: str, dynamodb: DynamoDBClient, clock: Clock
 ) -> None:
     key = make(keyring, limit=9)
@@ -699,7 +701,7 @@ def test_what_cannot_be_undone_for_long_is_not_hidden_by_later_calls(
     assert usage_of(keyring, key).current == 2
 
 
-def test_without_time_for_it_a_lost_write_is_not_made_again(
+def test_a_lost_write_is_not_repeated_without_time_for_it(
     keyring: Keyring, table: str, dynamodb: DynamoDBClient, clock: Clock
 ) -> None:
     key = make(keyring, limit=5)
@@ -729,7 +731,7 @@ def test_a_lost_call_is_undone_in_its_month(
     assert [past.used for past in keyring.show(key_id(key)).history] == [1]
 
 
-def test_a_lost_call_is_undone_under_the_key_of_today(
+def test_a_lost_call_is_undone_for_the_current_key(
     keyring: Keyring, table: str, dynamodb: DynamoDBClient, clock: Clock
 ) -> None:
     key, other = make(keyring, limit=5), make(keyring, limit=5)
@@ -749,7 +751,7 @@ def marks(dynamodb: DynamoDBClient, table: str, key: str) -> list[str]:
     return [name for name in item if ":" in name]
 
 
-def test_what_a_dead_process_was_counting_is_undone_by_the_next(
+def test_calls_of_a_dead_process_are_undone_by_the_next(
     keyring: Keyring, table: str, dynamodb: DynamoDBClient, clock: Clock, tmp_path: Path
 ) -> None:
     """The first call of a process is answered, in the second it is killed once the unit is counted."""
@@ -790,7 +792,7 @@ os.kill(os.getpid(), 9)
 @pytest.mark.parametrize(
     "note", ["", "nonsense", "a b c d e", f"{'a' * 64} plate used 1 2026-11", "\0" * 300]
 )
-def test_a_journal_of_nonsense_is_passed_over(
+def test_a_broken_journal_is_ignored(
     keyring: Keyring, table: str, dynamodb: DynamoDBClient, clock: Clock, tmp_path: Path, note: str
 ) -> None:
     key = make(keyring, limit=5)
@@ -821,7 +823,7 @@ def bytes_of(value: Any) -> int:
     return int(size)
 
 
-def test_the_marks_of_calls_are_few_and_go(
+def test_marks_of_calls_are_limited_and_removed(
     keyring: Keyring, table: str, dynamodb: DynamoDBClient, clock: Clock
 ) -> None:
     """However many processes have served a key, its meter stays within the 1 KB that one write unit pays."""
@@ -846,7 +848,7 @@ def test_the_marks_of_calls_are_few_and_go(
 # -- before a photo is read ----------------------------------------------------------------------------------
 
 
-def test_a_busy_key_is_written_once_a_call_and_not_read(
+def test_a_busy_key_takes_one_write_per_call_and_no_read(
     keyring: Keyring, table: str, dynamodb: DynamoDBClient, clock: Clock
 ) -> None:
     key = make(keyring, limit=500)
@@ -862,7 +864,7 @@ def test_a_busy_key_is_written_once_a_call_and_not_read(
 
 
 @pytest.mark.parametrize("limit", [1, 200])
-def test_what_is_no_longer_served_is_not_counted(
+def test_a_key_blocked_while_reading_is_not_counted(
     store: MeterStore, keyring: Keyring, clock: Clock, limit: int
 ) -> None:
     key = make(keyring, limit=limit)
@@ -879,7 +881,7 @@ def test_what_is_no_longer_served_is_not_counted(
     assert refused.value.usage.period == "2026-12"
 
 
-def test_a_new_month_admits_what_the_old_one_would_not(
+def test_a_new_month_admits_requests_after_an_exhausted_one(
     store: MeterStore, keyring: Keyring, clock: Clock
 ) -> None:
     key = make(keyring, limit=1)

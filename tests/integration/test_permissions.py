@@ -345,20 +345,20 @@ def test_uploads_and_batches(roles: Roles) -> None:
             {"list": f"s3://{LISTED}/photos/"},
             {"list": sent},
         ):
-            status, said = call(account, {"api": api, **asked}, "/v1/batches")
-            assert status == 200, said
+            status, reply = call(account, {"api": api, **asked}, "/v1/batches")
+            assert status == 200, reply
             roles.drain()
-            status, said = call(account, None, f"/v1/batches/{said['id']}", "GET")
-            assert (said["state"], said["failed"]) == ("finished", 0)
-            batch = Batches(of_account).get(said["id"])
+            status, reply = call(account, None, f"/v1/batches/{reply['id']}", "GET")
+            assert (reply["state"], reply["failed"]) == ("finished", 0)
+            batch = Batches(of_account).get(reply["id"])
             assert batch
             assert Executions(of_account).progress(replace(batch, state="running")).pending == 0
-    status, said = call(account, {"api": "plate", "images": [uploaded]}, "/v1/batches")
-    assert call(account, None, f"/v1/batches/{said['id']}", "DELETE")[0] == 200
+    status, reply = call(account, {"api": "plate", "images": [uploaded]}, "/v1/batches")
+    assert call(account, None, f"/v1/batches/{reply['id']}", "DELETE")[0] == 200
     roles.drain()
-    assert call(account, None, f"/v1/batches/{said['id']}/redrive")[0] == 200
+    assert call(account, None, f"/v1/batches/{reply['id']}/redrive")[0] == 200
     roles.drain()
-    assert call(account, None, f"/v1/batches/{said['id']}", "GET")[1]["state"] == "finished"
+    assert call(account, None, f"/v1/batches/{reply['id']}", "GET")[1]["state"] == "finished"
 
     have_listed(roles, lambda **_: {"executions": []})
     roles.states._functions["BatchesFunction"]({"sweep": True})

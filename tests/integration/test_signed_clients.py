@@ -122,7 +122,7 @@ class Elsewhere:
     url=some.sampled_from(["", "http://127.0.0.1:4566", "https://objects.example:8443/"]),
     moment=some.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)),
 )
-def test_an_object_is_asked_for_as_botocore_does(
+def test_an_object_is_requested_as_botocore_does(
     key: str, version: str, etag: str, token: str, region: str, url: str, moment: datetime
 ) -> None:
     """The address, the headers and the signature are those of botocore's own request."""
@@ -190,7 +190,7 @@ class RawResponse(io.BytesIO):
         {"AWS_ENDPOINT_URL": "http://127.0.0.1:1/path"},
     ],
 )
-def test_what_is_not_ordinary_is_not_for_this_client(
+def test_unusual_configurations_are_left_to_botocore(
     changed: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NO_PROXY", raising=False)
@@ -199,7 +199,7 @@ def test_what_is_not_ordinary_is_not_for_this_client(
     assert DynamoClient.from_environment(ENVIRONMENT | changed) is None
 
 
-def test_a_proxy_is_none_where_it_is_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bypassed_proxy_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,.amazonaws.com")
     monkeypatch.delenv("no_proxy", raising=False)
     assert DynamoClient.from_environment(ENVIRONMENT | {"https_proxy": "http://proxy:3128"}) is not None
@@ -209,7 +209,7 @@ def test_a_proxy_is_none_where_it_is_passed_by(monkeypatch: pytest.MonkeyPatch) 
     assert DynamoClient.from_environment(local) is None
 
 
-def test_what_is_not_ordinary_is_botocore_s(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusual_region_is_left_to_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "cn-north-1")
     made = Clients()
     assert made.meters is made.metering
@@ -367,14 +367,16 @@ CONDITION = (
         (200, b"[]", "200", None, True),
     ],
 )
-def test_what_dynamodb_refuses(status: int, body: bytes, code: str, item: Any, is_answered: bool) -> None:
+def test_dynamodb_s_errors_are_raised(
+    status: int, body: bytes, code: str, item: Any, is_answered: bool
+) -> None:
     with server(says(answer(status, body))) as (url, _), pytest.raises(Refused) as refused:
         client(url).get_item(TableName="table")
     met = failure(refused.value)
     assert (met.code, met.item, met.is_sent, met.is_answered) == (code, item, True, is_answered)
 
 
-def test_a_connection_is_used_again_until_it_is_closed() -> None:
+def test_a_connection_is_reused_until_it_is_closed() -> None:
     closed = threading.Event()
 
     def twice(connection: socket.socket) -> None:
@@ -394,13 +396,13 @@ def test_a_connection_is_used_again_until_it_is_closed() -> None:
     assert got[0].lower().count(b"\r\nhost:") == 1
 
 
-def test_closed_without_a_word_is_not_sent() -> None:
+def test_a_connection_closed_without_a_response_means_not_sent() -> None:
     with server(lambda connection: None) as (url, _), pytest.raises(NotSent) as error:
         client(url).query(TableName="t")
     assert not failure(error.value).is_sent
 
 
-def test_nobody_there_is_not_sent() -> None:
+def test_a_refused_connection_means_not_sent() -> None:
     with pytest.raises(NotSent, match="ConnectionRefusedError"):
         client("http://127.0.0.1:9").query(TableName="t")
 
@@ -416,7 +418,7 @@ def test_nobody_there_is_not_sent() -> None:
         answer(200, b"{}", f"x-amz-crc32: {zlib.crc32(b'{}') + 1}"),
     ],
 )
-def test_half_an_answer_is_lost(answered: bytes) -> None:
+def test_a_partial_response_is_lost(answered: bytes) -> None:
     with server(says(answered)) as (url, _), pytest.raises(AnswerLost) as error:
         client(url).query(TableName="t")
     met = failure(error.value)
@@ -426,7 +428,7 @@ def test_half_an_answer_is_lost(answered: bytes) -> None:
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-def test_an_answer_may_come_in_pieces_or_end_with_its_connection() -> None:
+def test_responses_may_be_chunked_or_end_with_the_connection() -> None:
     pieces = CHUNKED + b'3;x=y\r\n{"n\r\n4\r\n":1}\r\n0\r\nx-late: 1\r\n\r\n'
     last = answer(200, b'{"n":2}', "Connection: close")
     to_the_end = b'HTTP/1.1 200 OK\r\n\r\n{"n":3}'
@@ -441,7 +443,7 @@ def test_a_header_has_one_line() -> None:
         signed.Host(url, 1, 1).exchange("GET", "/", {"if-match": "a\r\nx: y"})
 
 
-def test_an_answer_that_comes_too_late_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_response_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dynamo_client, "READ_SECONDS", 0.05)
     done = threading.Event()
 
@@ -454,7 +456,7 @@ def test_an_answer_that_comes_too_late_is_lost(monkeypatch: pytest.MonkeyPatch) 
         done.set()
 
 
-def test_the_checksum_of_a_whole_answer_is_right() -> None:
+def test_a_response_with_a_right_checksum_is_accepted() -> None:
     with server(says(answer(200, b"{}", f"x-amz-crc32: {zlib.crc32(b'{}')}"))) as (url, _):
         assert client(url).query(TableName="t") == {}
 
@@ -487,7 +489,7 @@ def fault(status: int, code: str, *headers: str) -> bytes:
     )
 
 
-def test_an_object_is_asked_for_once_more_over_the_same_connection() -> None:
+def test_a_second_object_uses_the_same_connection() -> None:
     twice = says(answer(200, b"one", "X-Amz-Meta-Regions: us-ca"), answer(200, b""))
     with server(twice) as (url, got):
         made = objects(url)
@@ -503,7 +505,7 @@ def test_an_object_is_asked_for_once_more_over_the_same_connection() -> None:
 
 
 @pytest.mark.parametrize("code", ["NoSuchKey", "AccessDenied", "PreconditionFailed", "InvalidObjectState"])
-def test_an_object_that_is_refused(code: str) -> None:
+def test_s3_s_errors_are_raised(code: str) -> None:
     with server(says(fault(404, code), answer(200, b"another"))) as (url, got):
         made = objects(url)
         with pytest.raises(Refused) as refused:
@@ -524,7 +526,7 @@ def test_an_object_that_is_refused(code: str) -> None:
         lambda connection: None,
     ],
 )
-def test_a_fault_of_s3_is_tried_again(first: Answer, no_sleep: None) -> None:
+def test_a_fault_of_s3_is_retried(first: Answer, no_sleep: None) -> None:
     with server(first, says(answer(200, b"whole"))) as (url, _):
         assert objects(url).get_object(**WANTED)["Body"].read() == b"whole"
     with server(first, first, first) as (url, got):
@@ -534,7 +536,7 @@ def test_a_fault_of_s3_is_tried_again(first: Answer, no_sleep: None) -> None:
 
 
 @pytest.mark.parametrize("in_chunks", [False, True])
-def test_no_more_is_read_than_a_photo_may_have(in_chunks: bool) -> None:
+def test_a_too_large_object_is_not_read(in_chunks: bool) -> None:
     large = answer(200, b"x" * 5000)
     if in_chunks:
         large = (
@@ -550,7 +552,7 @@ def test_no_more_is_read_than_a_photo_may_have(in_chunks: bool) -> None:
 
 
 @pytest.mark.parametrize("code", ["PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed"])
-def test_a_bucket_of_another_region_is_botocore_s(code: str) -> None:
+def test_a_bucket_in_another_region_is_left_to_botocore(code: str) -> None:
     with server(says(fault(301, code))) as (url, got):
         made = objects(url)
         for _ in range(2):
@@ -561,7 +563,7 @@ def test_a_bucket_of_another_region_is_botocore_s(code: str) -> None:
 @pytest.mark.parametrize(
     "bucket", ["with.dots", "express--use1-az4--x-s3", "arn:aws:s3:::x", "Old_one", "a/b"]
 )
-def test_a_bucket_that_no_address_holds_is_botocore_s(bucket: str) -> None:
+def test_a_bucket_whose_name_is_no_host_is_left_to_botocore(bucket: str) -> None:
     assert objects().get_object(Bucket=bucket, Key="a") == {"elsewhere": {"Bucket": bucket, "Key": "a"}}
 
 
@@ -588,7 +590,7 @@ def certificate(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("is_trusted", [True, False])
-def test_a_server_has_to_be_trusted(
+def test_an_untrusted_server_is_refused(
     certificate: Path, is_trusted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import random
@@ -47,10 +48,10 @@ def altered(**changes: Any) -> dict[str, Any]:
 # -- what lands ----------------------------------------------------------------------------------------------
 
 
-def test_a_name_with_plus_blank_and_umlaut(pipeline: Pipeline) -> None:
+def test_a_name_with_plus_space_and_umlaut(pipeline: Pipeline) -> None:
     pipeline.create_key()
     key = pipeline.put("Zürich 1+2.jpg")
-    assert pipeline.handle(read_event("upload_named_with_plus_blank_and_umlaut")) == []
+    assert pipeline.handle(read_event("upload_named_with_plus_space_and_umlaut")) == []
     result = pipeline.result("plate/Zürich 1+2.jpg.json")
     assert result["success"] is True
     assert result["results"][0]["plate"] == "9djc652"
@@ -69,7 +70,7 @@ def test_a_name_with_folders_in_it(pipeline: Pipeline) -> None:
     assert pipeline.names() == ["plate/gate 7/car.jpg.json"]
 
 
-def test_s3_says_that_the_bucket_is_connected(pipeline: Pipeline) -> None:
+def test_s3_s_test_event_is_ignored(pipeline: Pipeline) -> None:
     assert pipeline.handle(read_event("upload_s3_test_event")) == []
     assert pipeline.names() == []
 
@@ -93,11 +94,11 @@ def test_a_vin_is_passed_on_to_its_own_worker(pipeline: Pipeline) -> None:
     assert (pipeline.used(Api.PLATE), pipeline.used(Api.VIN)) == (0, 1)
 
 
-def test_one_of_two_fails_alone_and_is_not_charged(pipeline: Pipeline) -> None:
+def test_one_of_two_messages_fails_alone_and_is_not_charged(pipeline: Pipeline) -> None:
     pipeline.create_key()
     pipeline.put("fine.jpg")
     pipeline.put("faulty.jpg", PHOTO[:3] + b" makes us fail")
-    both = read_event("upload_two_of_which_one_fails")
+    both = read_event("upload_two_with_one_failing")
     assert pipeline.handle(both) == [both["Records"][1]["messageId"]]
     assert pipeline.names() == ["plate/fine.jpg.json"]
     assert pipeline.used() == 1
@@ -108,7 +109,7 @@ def test_one_of_two_fails_alone_and_is_not_charged(pipeline: Pipeline) -> None:
     assert pipeline.tickets() == []
 
 
-def test_an_upload_of_a_version_is_that_version(pipeline: Pipeline) -> None:
+def test_the_announced_version_is_read(pipeline: Pipeline) -> None:
     pipeline.create_key()
     pipeline.s3.put_bucket_versioning(Bucket=UPLOADS, VersioningConfiguration={"Status": "Enabled"})
     key = f"incoming/{KEY_ID}/plate/gate 7/car.jpg"
@@ -127,13 +128,13 @@ def test_an_upload_of_a_version_is_that_version(pipeline: Pipeline) -> None:
 @pytest.mark.parametrize(
     ("name", "code", "status"),
     [
-        ("upload_gone_before_we_come", "object_gone", 404),
+        ("upload_deleted_before_it_is_read", "object_gone", 404),
         ("upload_of_0_bytes", "invalid_image", 400),
         ("upload_of_60_megabytes", "image_too_large", 413),
         ("upload_of_text", "invalid_image", 400),
     ],
 )
-def test_what_is_no_photo_is_said_and_not_charged(
+def test_a_file_that_is_not_a_photo_is_answered_and_not_charged(
     pipeline: Pipeline, name: str, code: str, status: int
 ) -> None:
     pipeline.create_key()
@@ -143,15 +144,15 @@ def test_what_is_no_photo_is_said_and_not_charged(
         pipeline.put("huge.jpg", bytes(60 * 1024 * 1024))
     assert pipeline.handle(read_event(name)) == []
     (result,) = pipeline.names()
-    said = pipeline.result(result)
-    assert said.keys() >= ENVELOPE
-    assert (said["success"], said["code"], said["status"]) == (False, code, status)
+    reply = pipeline.result(result)
+    assert reply.keys() >= ENVELOPE
+    assert (reply["success"], reply["code"], reply["status"]) == (False, code, status)
     assert pipeline.used() == 0
     assert pipeline.tickets() == []
     assert pipeline.recognized == []
 
 
-def test_an_event_that_understates_the_size_does_not_get_the_object_loaded(pipeline: Pipeline) -> None:
+def test_an_object_larger_than_announced_is_not_loaded(pipeline: Pipeline) -> None:
     pipeline.create_key()
     body = bytes(MAX_IMAGE_BYTES + 1)
     pipeline.put("gate 7/car.jpg", body)
@@ -171,9 +172,9 @@ def test_over_the_limit(pipeline: Pipeline) -> None:
     pipeline.create_key("sandbox", limits={Api.PLATE: 0})
     pipeline.put("gate 7/car.jpg")
     assert pipeline.handle(read_event("upload")) == []
-    said = pipeline.result("plate/gate 7/car.jpg.json")
-    assert (said["code"], said["status"]) == ("limit_exceeded", 429)
-    assert said["usage"] == {"current": 0, "limit": 0, "remaining": 0}
+    reply = pipeline.result("plate/gate 7/car.jpg.json")
+    assert (reply["code"], reply["status"]) == ("limit_exceeded", 429)
+    assert reply["usage"] == {"current": 0, "limit": 0, "remaining": 0}
     assert pipeline.recognized == []
 
 
@@ -199,27 +200,25 @@ def test_an_unknown_key(pipeline: Pipeline) -> None:
     assert name == f"{'0' * 64}/plate/car.jpg.json"
 
 
-def test_an_object_in_the_wrong_place_is_said_too(pipeline: Pipeline) -> None:
+def test_an_object_in_the_wrong_place_is_answered(pipeline: Pipeline) -> None:
     assert pipeline.handle(read_event("upload_in_the_wrong_place")) == []
     (name,) = pipeline.names()
     assert name.startswith("misplaced/")
-    said = json.loads(pipeline.s3.get_object(Bucket=pipeline.results, Key=name)["Body"].read())
-    assert (said["key"], said["status"], said["code"]) == ("incoming/car.jpg", 400, "invalid_request")
+    reply = json.loads(pipeline.s3.get_object(Bucket=pipeline.results, Key=name)["Body"].read())
+    assert (reply["key"], reply["status"], reply["code"]) == ("incoming/car.jpg", 400, "invalid_request")
 
 
 # -- our own faults: tried again -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("body", ["no JSON", "[]", '{"something": "else"}'])
-def test_a_message_that_nobody_understands_ends_in_the_dead_letter_queue(
-    pipeline: Pipeline, body: str
-) -> None:
+def test_an_unknown_message_ends_in_the_dead_letter_queue(pipeline: Pipeline, body: str) -> None:
     strange = read_event("upload")
     strange["Records"][0]["body"] = body
     assert pipeline.handle(strange) == [strange["Records"][0]["messageId"]]
 
 
-def test_a_table_out_of_reach_is_tried_again(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_table_is_retried(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline.create_key()
     pipeline.put("gate 7/car.jpg")
     upload = read_event("upload")
@@ -238,7 +237,7 @@ def _unavailable(*_: object) -> None:
     raise StoreUnavailable("no answer")
 
 
-def test_nothing_is_begun_without_time(pipeline: Pipeline) -> None:
+def test_nothing_is_started_without_enough_time(pipeline: Pipeline) -> None:
     pipeline.create_key()
     upload = read_event("upload")
     answer = pipeline.workers[Api.PLATE].handle(upload, Invocation(10_000))
@@ -375,7 +374,7 @@ def test_nothing_is_counted_while_a_photo_is_read(pipeline: Pipeline) -> None:
     assert (pipeline.used(), pipeline.tickets()) == (1, [])
 
 
-def test_the_last_unit_is_still_there_for_a_photo_whose_worker_has_died(pipeline: Pipeline) -> None:
+def test_the_last_unit_remains_for_a_photo_whose_worker_died(pipeline: Pipeline) -> None:
     pipeline.create_key("sandbox", limits={Api.PLATE: 1})
     pipeline.put("gate 7/car.jpg")
     with dying_at("_write"), pytest.raises(Died):
@@ -387,7 +386,7 @@ def test_the_last_unit_is_still_there_for_a_photo_whose_worker_has_died(pipeline
 
 
 @pytest.mark.parametrize(("happens", "status"), [("deleted", 404), ("blocked", 403), ("spent", 429)])
-def test_what_a_worker_that_died_has_counted_is_given_back_where_nothing_comes_of_it(
+def test_a_unit_counted_by_a_dead_worker_is_refunded_without_a_reading(
     pipeline: Pipeline, happens: str, status: int
 ) -> None:
     pipeline.create_key("sandbox", limits={Api.PLATE: 1})
@@ -408,7 +407,7 @@ def test_what_a_worker_that_died_has_counted_is_given_back_where_nothing_comes_o
     assert (pipeline.used(), pipeline.tickets()) == (int(happens == "spent"), [])
 
 
-def test_an_upload_on_its_way_survives_a_rotation(pipeline: Pipeline) -> None:
+def test_an_upload_in_progress_survives_a_rotation(pipeline: Pipeline) -> None:
     pipeline.create_key()
     pipeline.put("gate 7/car.jpg")
     _, account = pipeline.keyring.rotate(KEY_ID)
@@ -418,7 +417,7 @@ def test_an_upload_on_its_way_survives_a_rotation(pipeline: Pipeline) -> None:
     assert pipeline.tickets() == []
 
 
-def test_an_upload_says_where_its_car_may_be_from(pipeline: Pipeline) -> None:
+def test_an_upload_s_metadata_has_the_region_hint(pipeline: Pipeline) -> None:
     pipeline.create_key()
     key = f"incoming/{KEY_ID}/plate/gate 7/car.jpg"
     pipeline.s3.put_object(Bucket=UPLOADS, Key=key, Body=PHOTO, Metadata={"regions": "us-ca, GB"})
@@ -426,7 +425,7 @@ def test_an_upload_says_where_its_car_may_be_from(pipeline: Pipeline) -> None:
     assert pipeline.regions == [("us-ca", "gb")]
 
 
-def test_an_older_photo_of_the_same_name_comes_too_late(pipeline: Pipeline) -> None:
+def test_an_older_photo_of_the_same_name_is_ignored(pipeline: Pipeline) -> None:
     pipeline.create_key()
     key = pipeline.put("gate 7/car.jpg")
     older = altered(sequencer="0055")
@@ -483,7 +482,7 @@ def test_a_unit_is_given_back_in_the_month_it_was_counted_in(pipeline: Pipeline)
 # -- presigned uploads ---------------------------------------------------------------------------------------
 
 
-def test_an_upload_is_offered_for_exactly_one_key(pipeline: Pipeline) -> None:
+def test_a_form_allows_exactly_one_object_key(pipeline: Pipeline) -> None:
     pipeline.create_key()
     body = json.dumps({"api": "plate", "name": "gate 7/ü.jpg"})
     status, offered = pipeline.ask(event(body, path="/v1/uploads", query=f"key={KEY}"))
@@ -494,9 +493,7 @@ def test_an_upload_is_offered_for_exactly_one_key(pipeline: Pipeline) -> None:
     assert pipeline.used() == 0
 
 
-def test_what_a_presigned_upload_may_be(pipeline: Pipeline) -> None:
-    import base64
-
+def test_a_form_limits_size_and_type(pipeline: Pipeline) -> None:
     wanted = UploadRequest(api=Api.VIN, name="a.png", content_type="image/png")
     offered = offer(KEY_ID, wanted, "id-1", pipeline.clients, pipeline.deployment.storage)
     policy = json.loads(base64.b64decode(offered.fields["policy"]))
@@ -514,12 +511,12 @@ def test_what_a_presigned_upload_may_be(pipeline: Pipeline) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/uploads", "/v1/batches/lists"])
-def test_what_describes_a_file_is_short(pipeline: Pipeline, path: str) -> None:
+def test_the_description_of_a_file_has_a_maximum_length(pipeline: Pipeline, path: str) -> None:
     """Of a long one each object of seven characters would take 800 bytes."""
     pipeline.create_key()
-    status, said = pipeline.ask(event("[" + '{"":0},' * 10_000 + "{}]", path=path, query=f"key={KEY}"))
-    assert (status, said["success"]) == (400, False)
-    assert "70,004 bytes" in said["message"]
+    status, reply = pipeline.ask(event("[" + '{"":0},' * 10_000 + "{}]", path=path, query=f"key={KEY}"))
+    assert (status, reply["success"]) == (400, False)
+    assert "70,004 bytes" in reply["message"]
 
 
 @pytest.mark.parametrize(
@@ -544,29 +541,29 @@ def test_what_describes_a_file_is_short(pipeline: Pipeline, path: str) -> None:
         ('{"api": "plate", "name": "a.jpg", "regions": ["de", "u s"]}', "regions: 1: must be the code of"),
     ],
 )
-def test_an_upload_that_cannot_be_offered(pipeline: Pipeline, body: str, message: str) -> None:
+def test_invalid_upload_requests_are_refused(pipeline: Pipeline, body: str, message: str) -> None:
     pipeline.create_key()
-    status, said = pipeline.ask(event(body, path="/v1/uploads", query=f"key={KEY}"))
-    assert (status, said["code"]) == (400, "invalid_request")
-    assert message in said["message"]
+    status, reply = pipeline.ask(event(body, path="/v1/uploads", query=f"key={KEY}"))
+    assert (status, reply["code"]) == (400, "invalid_request")
+    assert message in reply["message"]
 
 
-def test_an_upload_from_a_region_that_is_not_known(pipeline: Pipeline) -> None:
+def test_an_upload_with_an_unknown_region_is_refused(pipeline: Pipeline) -> None:
     pipeline.create_key()
     body = '{"api": "%s", "name": "a.jpg", "regions": ["US-CA", "uk", "us-xx"]}'
-    status, said = pipeline.ask(event(body % "plate", path="/v1/uploads", query=f"key={KEY}"))
-    assert (status, said["message"]) == (400, "Unknown regions: us-xx")
+    status, reply = pipeline.ask(event(body % "plate", path="/v1/uploads", query=f"key={KEY}"))
+    assert (status, reply["message"]) == (400, "Unknown regions: us-xx")
     assert pipeline.ask(event(body % "vin", path="/v1/uploads", query=f"key={KEY}"))[0] == 200
 
 
-def test_an_upload_for_an_api_that_the_plan_does_not_have(pipeline: Pipeline) -> None:
+def test_an_upload_for_an_api_that_is_not_in_the_plan_is_refused(pipeline: Pipeline) -> None:
     pipeline.create_key(limits={Api.VIN: None})
     body = '{"api": "vin", "name": "a.jpg"}'
     assert pipeline.ask(event(body, path="/v1/uploads", query=f"key={KEY}"))[1]["code"] == "api_not_in_plan"
 
 
 @pytest.mark.parametrize("ours", [True, False])
-def test_a_lease_whose_answer_was_lost_is_not_held_against_its_taker(
+def test_taking_a_lease_may_be_repeated_after_a_lost_response(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, ours: bool
 ) -> None:
     owner: Any = Host if ours else URLLib3Session

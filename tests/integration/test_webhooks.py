@@ -81,10 +81,10 @@ def test_a_reading_is_delivered_and_signed(pipeline: Pipeline, receiver: Receive
     assert pipeline.deliver(event) == {"batchItemFailures": []}
     ((headers, body),) = receiver.received
     assert verify(webhook.secret, headers[SIGNATURE], body)
-    said = json.loads(body)
+    delivered = json.loads(body)
     result = pipeline.result("plate/gate 7/car.jpg.json")
-    assert said["type"] == "carsight.reading"
-    assert said["detail"] == {"delivery": headers[DELIVERY], **result}
+    assert delivered["type"] == "carsight.reading"
+    assert delivered["detail"] == {"delivery": headers[DELIVERY], **result}
     assert headers["content-type"] == "application/json"
 
 
@@ -96,7 +96,7 @@ def test_a_key_without_a_webhook_costs_no_message(pipeline: Pipeline) -> None:
 
 
 @pytest.mark.parametrize("status", [302, 400, 500])
-def test_a_delivery_that_is_not_taken_is_tried_again(
+def test_a_delivery_that_is_not_accepted_is_retried(
     pipeline: Pipeline, receiver: Receiver, status: int
 ) -> None:
     pipeline.create_key()
@@ -112,7 +112,7 @@ def test_a_delivery_that_is_not_taken_is_tried_again(
     assert [headers[DELIVERY] for headers, _ in receiver.received] == ["d-1", "d-1"]
 
 
-def test_attempts_come_later_and_later(pipeline: Pipeline, receiver: Receiver) -> None:
+def test_attempts_have_growing_intervals(pipeline: Pipeline, receiver: Receiver) -> None:
     pipeline.create_key()
     pipeline.webhooks.set(KEY_ID, receiver.url, plain=True)
     receiver.status = 503
@@ -135,7 +135,7 @@ def test_attempts_come_later_and_later(pipeline: Pipeline, receiver: Receiver) -
     assert waits == [30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
 
 
-def test_a_message_that_cannot_be_put_off_does_not_repeat_the_others(
+def test_a_failed_visibility_change_does_not_repeat_other_deliveries(
     pipeline: Pipeline, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline.create_key()
@@ -155,7 +155,7 @@ def test_a_message_that_cannot_be_put_off_does_not_repeat_the_others(
     assert len(receiver.received) == 1
 
 
-def test_what_was_announced_before_a_rotation_is_delivered_after_it(
+def test_announcements_before_a_rotation_are_delivered_after_it(
     pipeline: Pipeline, receiver: Receiver
 ) -> None:
     pipeline.create_key()
@@ -171,7 +171,7 @@ def test_what_was_announced_before_a_rotation_is_delivered_after_it(
     "url",
     ["https://127.0.0.1/", "https://169.254.169.254/latest/", "https://[::1]:443/", "https://10.0.0.1/"],
 )
-def test_a_webhook_is_no_way_into_this_network(pipeline: Pipeline, url: str) -> None:
+def test_a_webhook_cannot_reach_internal_addresses(pipeline: Pipeline, url: str) -> None:
     pipeline.create_key()
     pipeline.webhooks.set(KEY_ID, url)
     pipeline.announcer.announce("carsight.reading", KEY_ID, "d-1", {"a": 1})
@@ -179,12 +179,12 @@ def test_a_webhook_is_no_way_into_this_network(pipeline: Pipeline, url: str) -> 
 
 
 @pytest.mark.parametrize("url", ["http://example.com/", "ftp://example.com/", "", "https://" + "a" * 2048])
-def test_an_address_that_no_webhook_can_have(pipeline: Pipeline, url: str) -> None:
+def test_invalid_webhook_addresses_are_refused(pipeline: Pipeline, url: str) -> None:
     with pytest.raises(ValueError, match="address"):
         pipeline.webhooks.set(KEY_ID, url)
 
 
-def test_a_webhook_that_was_removed_is_not_told(pipeline: Pipeline, receiver: Receiver) -> None:
+def test_a_removed_webhook_receives_nothing(pipeline: Pipeline, receiver: Receiver) -> None:
     pipeline.create_key()
     pipeline.webhooks.set(KEY_ID, receiver.url, plain=True)
     pipeline.announcer.announce("carsight.reading", KEY_ID, "d-1", {"a": 1})
@@ -193,7 +193,7 @@ def test_a_webhook_that_was_removed_is_not_told(pipeline: Pipeline, receiver: Re
     assert receiver.received == []
 
 
-def test_a_webhook_goes_along_when_its_key_is_rotated(pipeline: Pipeline) -> None:
+def test_a_webhook_moves_with_its_rotated_key(pipeline: Pipeline) -> None:
     pipeline.create_key()
     webhook = pipeline.webhooks.set(KEY_ID, "https://example.com/")
     _, account = pipeline.keyring.rotate(KEY_ID)
@@ -201,7 +201,7 @@ def test_a_webhook_goes_along_when_its_key_is_rotated(pipeline: Pipeline) -> Non
     assert pipeline.webhooks.get(KEY_ID) is None
 
 
-def test_a_signature_is_of_this_body_this_secret_and_this_hour() -> None:
+def test_a_signature_covers_body_secret_and_time() -> None:
     now = int(time.time())
     header = sign("secret", now, b"body")
     assert header.startswith(f"t={now},v1=")
@@ -217,7 +217,7 @@ def test_a_signature_is_of_this_body_this_secret_and_this_hour() -> None:
 # -- the event bus -------------------------------------------------------------------------------------------
 
 
-def test_the_event_bus_is_told(pipeline: Pipeline) -> None:
+def test_readings_are_published_on_the_event_bus(pipeline: Pipeline) -> None:
     events = boto3.client("events")
     arn = pipeline.sqs.get_queue_attributes(QueueUrl=pipeline.webhooks_queue, AttributeNames=["QueueArn"])[
         "Attributes"

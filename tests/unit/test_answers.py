@@ -63,7 +63,7 @@ def test_a_plate() -> None:
     }
 
 
-def test_no_vehicle_is_a_vehicle_of_zeros() -> None:
+def test_a_missing_vehicle_is_answered_with_zeros() -> None:
     body = plate_answer(PlateReadings([replace(READING, vehicle=None)]), PHOTO).body("", 1)
     assert body["results"][0]["vehicle"] == {
         "score": 0,
@@ -72,7 +72,7 @@ def test_no_vehicle_is_a_vehicle_of_zeros() -> None:
     }
 
 
-def test_what_is_not_known_is_left_out() -> None:
+def test_unknown_attributes_are_left_out() -> None:
     vehicle = Vehicle(Box(0, 0, 9, 9), 0.5, "Van")
     body = plate_answer(PlateReadings([replace(READING, vehicle=vehicle)]), PHOTO).body("", 1)
     assert set(body["results"][0]["vehicle"]) == {"score", "type", "box"}
@@ -96,12 +96,12 @@ def test_no_plate() -> None:
         {"vehicle": Vehicle(Box(0, 0, 9, 9), 0.5, "Spaceship")},
     ],
 )
-def test_nothing_half_valid_is_answered(wrong: dict[str, object]) -> None:
+def test_invalid_answers_cannot_be_created(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         plate_answer(PlateReadings([replace(READING, **wrong)]), PHOTO)  # type: ignore[arg-type]
 
 
-def test_rounding_error_is_not_a_mistake() -> None:
+def test_rounding_errors_are_tolerated() -> None:
     assert plate_answer(PlateReadings([replace(READING, score=1.0000001)]), PHOTO).results[0].score == 1
 
 
@@ -170,7 +170,7 @@ def test_a_reason_without_a_bound_has_none() -> None:
     assert error.value.extra == {"reason": "no_vin", "figure": 3}
 
 
-def test_a_figure_is_written_with_a_point() -> None:
+def test_figures_are_written_as_decimals() -> None:
     """Polars refuses and DuckDB rounds what follows whole numbers: 0.49 would be 0."""
     reading = replace(READING, score=1, detection_score=1, region_score=0, vehicle=None)
     body = plate_answer(PlateReadings([reading]), PHOTO).body("", 1.0)
@@ -194,6 +194,6 @@ def test_no_text() -> None:
 
 
 @pytest.mark.parametrize("vin", ["", "JHLRD77874C02645", "JHLRD77874C02645O", "jhlrd77874c026456", "J" * 18])
-def test_what_is_no_vin_is_never_answered(vin: str) -> None:
+def test_an_invalid_vin_cannot_be_answered(vin: str) -> None:
     with pytest.raises(ValueError):
         vin_answer(VinResult((replace(CANDIDATE, vin=vin),), text_found=True), PHOTO)

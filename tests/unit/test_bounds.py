@@ -129,13 +129,13 @@ def test_the_largest_pictures_take_bounded_memory(most: float, make: Callable[[]
 
 @pytest.mark.parametrize("end", [b"\0", b"\xd0", b"\xe1", b""])
 @pytest.mark.parametrize("at", [2, SCAN, SCAN + 20, len(PROGRESSIVE) - 2])
-def test_bytes_that_fill_up_cost_their_length(at: int, end: bytes) -> None:
+def test_fill_bytes_take_linear_time(at: int, end: bytes) -> None:
     fills = [PROGRESSIVE[:at] + b"\xff" * n + end + PROGRESSIVE[at:] for n in (100_000, 4_000_000)]
     assert seconds(fills[0]) < 0.2
     assert seconds(fills[1]) < 1
 
 
-def test_bytes_that_fill_up_are_no_fault() -> None:
+def test_fill_bytes_are_accepted() -> None:
     filled = PROGRESSIVE[:SCAN] + b"\xff" * 1000 + PROGRESSIVE[SCAN:]
     assert (decode(filled).pixels == decode(PROGRESSIVE).pixels).all()
 
@@ -160,7 +160,7 @@ def test_a_large_profile_is_not_too_many_segments() -> None:
 @pytest.mark.parametrize("length", range(6))
 @pytest.mark.parametrize("end", [b"", b"\0", b"\0\3\1", b"\xff\xd9"])
 @pytest.mark.parametrize("file", [BASELINE, PROGRESSIVE], ids=["baseline", "progressive"])
-def test_a_scan_that_ends_in_its_header_is_no_fault(file: bytes, length: int, end: bytes) -> None:
+def test_a_scan_that_ends_in_its_header_is_handled(file: bytes, length: int, end: bytes) -> None:
     for header in (file[: file.index(b"\xff\xda")], file[:-2]):
         seconds(header + b"\xff\xda" + bytes([0, length]) + end)
 
@@ -181,18 +181,18 @@ def refined(times: int, side: int) -> bytes:
     return b"\xff\xd8" + tables + codes + first + again * times + b"\xff\xd9"
 
 
-def test_refining_counts_for_what_it_costs() -> None:
+def test_refining_scans_count_more() -> None:
     with pytest.raises(ImageError, match="too many scans"):
         decode(refined(170, 1280))  # 4.4 million blocks, each looked at in full
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_what_is_turned_counts_twice(orientation: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_turned_picture_counts_twice(orientation: int, monkeypatch: pytest.MonkeyPatch) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = io.BytesIO()
     Image.new("RGB", (4000, 3200), (90, 90, 90)).save(file, "JPEG", exif=exif)
-    monkeypatch.setattr("carsight.photo._HELD_BYTES", 4000 * 3200 * 4)
+    monkeypatch.setattr("carsight.photo._MAX_DECODING_BYTES", 4000 * 3200 * 4)
     assert decode(file.getvalue()).full().scale == (1 if orientation == 1 else 0.5)
 
 
@@ -225,27 +225,27 @@ def with_preview(file: bytes, preview: int = 1) -> bytes:
     return file[:4] + struct.pack("<I", len(file)) + file[8:] + directory + struct.pack("<I", following)
 
 
-def test_a_preview_before_its_picture_is_not_read_for_it() -> None:
+def test_a_preview_is_not_read_in_place_of_its_picture() -> None:
     assert decode(with_preview(tiff())).height == SIDE
     with pytest.raises(ImageError, match="32 x 1 pixels"):
         decode(with_preview(tiff(), 0))
 
 
-def test_many_directories_that_are_previews_many_times_take_no_time() -> None:
+def test_many_repeated_preview_directories_take_no_time() -> None:
     preview = struct.pack("<HHII", 254, 4, 1, 1) * 65_535
     assert seconds(b"II*\0" + struct.pack("<IH", 8, 65_535) + preview + struct.pack("<I", 8)) < 0.35
 
 
-def test_all_are_previews_then_the_first_is_read() -> None:
+def test_if_all_directories_are_previews_the_first_is_read() -> None:
     assert decode(tiff([(254, "I", [1])])).height == SIDE
 
 
-def test_the_compression_is_named_that_is_not_read() -> None:
+def test_an_unsupported_compression_is_named() -> None:
     with pytest.raises(ImageError, match=r"TIFF picture is compressed in a way.*50001"):
         decode(tiff([(259, "H", [50001])]))
 
 
-def test_what_a_picture_does_not_need_is_not_looked_at() -> None:
+def test_unneeded_tags_take_no_time() -> None:
     resolutions: list[Value] = [(282, "I", [1] * 1_000_000), (34665, "I", [0]), (700, "B", [1] * 1_000_000)]
     assert seconds(tiff(resolutions)) < 0.3
     assert isinstance(decode(tiff(resolutions)), Photo)
@@ -293,7 +293,7 @@ def test_a_directory_that_asks_for_too_much_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("bits, samples", [(16, 4), (32, 3), (16, 6)])
-def test_what_is_stored_is_bounded_too(bits: int, samples: int) -> None:
+def test_stored_bytes_are_bounded(bits: int, samples: int) -> None:
     wide: list[Value] = [
         (256, "I", [5000]),
         (257, "I", [4900]),

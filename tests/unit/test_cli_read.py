@@ -58,7 +58,7 @@ def test_vins_as_a_table(capsys: Printed) -> None:
     assert none[1:] == ["-"]
 
 
-def test_what_cannot_be_read_is_told_and_the_rest_is_read(tmp_path: Path, capsys: Printed) -> None:
+def test_unreadable_files_are_reported_and_the_others_read(tmp_path: Path, capsys: Printed) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no photo")
     assert main(["read", str(broken), str(US), "--csv"]) == 1
@@ -84,7 +84,7 @@ def test_draw_writes_copies_with_what_was_read(tmp_path: Path, capsys: Printed) 
     photo = np.asarray(cv2.imread(str(DE)), np.int16)
     copy = np.asarray(cv2.imread(str(drawn / "plate_de.jpg")), np.int16)
     changed = np.abs(photo - copy).max(axis=2) > 80
-    assert changed[440:520, 500:745].sum() > 400  # round the plate
+    assert changed[440:520, 500:745].sum() > 400  # around the plate
     assert changed[:300].sum() == 0  # and nowhere else
     assert main(["read", str(DE), "--draw", str(DE.parent)]) == 1
     assert "would overwrite" in capsys.readouterr().err
@@ -108,7 +108,7 @@ def test_every_suffix_taken_from_a_folder_can_be_read(tmp_path: Path, capsys: Pr
         (["read", str(DATA / "README.md")], "could not be read"),
     ],
 )
-def test_what_is_wrong_is_told(arguments: list[str], complaint: str, capsys: Printed) -> None:
+def test_errors_are_explained(arguments: list[str], complaint: str, capsys: Printed) -> None:
     assert main(arguments) == 1
     assert complaint in capsys.readouterr().err
 
@@ -117,7 +117,7 @@ def test_what_is_wrong_is_told(arguments: list[str], complaint: str, capsys: Pri
     "arguments",
     [["read"], ["read", str(US), "--region", "xx"], ["read", str(US), "--threads", "0"], ["reed"], []],
 )
-def test_a_command_that_is_not_understood(arguments: list[str], capsys: Printed) -> None:
+def test_an_unknown_command_is_a_usage_error(arguments: list[str], capsys: Printed) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2
@@ -144,13 +144,13 @@ def run_without(modules: str, *arguments: str) -> subprocess.CompletedProcess[st
     )
 
 
-def test_reading_needs_the_engine_alone() -> None:
+def test_reading_imports_only_the_engine() -> None:
     ran = run_without("boto3,botocore,pydantic,urllib3,tqdm,yaml", "read", str(US))
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "7kmr204" in ran.stdout
 
 
-def test_whoever_has_read_enough_of_the_output_is_no_fault() -> None:
+def test_a_closed_output_pipe_is_not_an_error() -> None:
     """Such as ``head``: its end of the pipe is closed."""
     reader, writer = os.pipe()
     os.close(reader)
@@ -166,24 +166,24 @@ def test_whoever_has_read_enough_of_the_output_is_no_fault() -> None:
 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"read"}))
-def test_the_other_commands_need_no_engine(command: str) -> None:
+def test_the_other_commands_do_not_import_the_engine(command: str) -> None:
     ran = run_without("cv2,numpy,onnxruntime,zxingcpp", command, "--help")
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.startswith(f"usage: carsight {command}")
 
 
-def test_a_deployment_that_cannot_be_looked_for_is_told_how_to_be_named(
+def test_without_a_region_or_credentials_the_error_names_the_options(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     assert main(["keys", "list"]) == 1
-    remedy = "give --region and --profile, or --local for what `make run` has started"
+    remedy = "give --region and --profile, or --local for the service started by `make run`"
     assert capsys.readouterr().err == f"carsight: You must specify a region: {remedy}\n"
 
 
-def test_a_package_that_is_missing_is_named_with_its_remedy() -> None:
+def test_a_missing_package_is_named_with_its_remedy() -> None:
     ran = run_without("boto3", "keys", "list")
     assert ran.returncode == 1
     assert ran.stderr == (

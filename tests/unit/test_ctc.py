@@ -77,7 +77,7 @@ def test_a_text_longer_than_the_steps_cannot_be_aligned() -> None:
         ctc.align(random_probabilities(0, 3), "AAA", ALPHABET)
 
 
-def test_no_character_is_an_answer_too() -> None:
+def test_the_best_text_may_be_empty() -> None:
     blank = np.array([[0.99, 0.004, 0.003, 0.003]] * 4)
     assert ctc.best_texts(blank, ALPHABET)[0][0] == ""
     assert ctc.character_scores(blank, "", ALPHABET) == []
@@ -89,7 +89,7 @@ def test_character_scores_are_probabilities() -> None:
     assert all(0 <= score <= 1 for score in scores)
 
 
-def test_a_character_has_all_that_is_said_of_it_between_its_neighbors() -> None:
+def test_a_character_scores_everything_between_its_neighbors() -> None:
     rows = {"A": 1, "B": 2, "1": 3}
 
     def said(*steps: str) -> list[float]:
@@ -109,10 +109,10 @@ def test_a_character_has_all_that_is_said_of_it_between_its_neighbors() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_word_is_found_wherever_it_stands(seed: int) -> None:
+def test_a_word_is_found_anywhere(seed: int) -> None:
     words, alphabet = ("A", "AB", "BB", "A0"), "AB0"
     probabilities = ctc.softmax(np.random.default_rng(seed).normal(0, 2, (5, 4)))
-    evidence = ctc.Spotter(words, alphabet + "O").evidence(np.pad(probabilities, ((0, 0), (0, 1)))[None])
+    evidence = ctc.WordSpotter(words, alphabet + "O").evidence(np.pad(probabilities, ((0, 0), (0, 1)))[None])
     best = dict.fromkeys(words, -np.inf)
     likeliest = probabilities.max(axis=1)
     for begin, end in itertools.combinations(range(6), 2):
@@ -132,6 +132,6 @@ def test_a_word_may_be_written_with_a_zero() -> None:
     for step, sign in zip(range(1, 9, 2), "OHI0", strict=True):
         steps[step, alphabet.index(sign) + 1] = 0.996
     steps[::2, 0] = 0.996
-    there, absent = ctc.Spotter(("OHIO", "HOHO"), alphabet).evidence(np.stack([steps[::-1], steps]))
+    there, absent = ctc.WordSpotter(("OHIO", "HOHO"), alphabet).evidence(np.stack([steps[::-1], steps]))
     assert there > 5.9
     assert absent < 0

@@ -80,7 +80,7 @@ class Free:
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("error", [InvalidImage("x"), NothingFound(Api.PLATE), RuntimeError("a fault")])
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_refused_photo_is_let_go_of(error: Exception, wrapped: bool) -> None:
+def test_a_refused_photo_is_released(error: Exception, wrapped: bool) -> None:
     left: list[weakref.ref[Pixels]] = []
 
     def recognize(image: bytes, regions: Any) -> Answer:
@@ -100,7 +100,7 @@ def test_a_refused_photo_is_let_go_of(error: Exception, wrapped: bool) -> None:
     assert left[0]() is None
 
 
-def test_a_call_that_does_not_come_back() -> None:
+def test_a_call_that_does_not_return_in_time() -> None:
     released, threads = threading.Event(), list[int]()
 
     def call() -> None:

@@ -33,7 +33,7 @@ def pins(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("shipped", "least"), [("recognition", 10), ("account", 10), ("batches", 2)])
-def test_what_ships_is_what_is_tested(shipped: str, least: int) -> None:
+def test_shipped_versions_are_the_tested_ones(shipped: str, least: int) -> None:
     """Each pin of images, layer and function is the tests' own: the same version, marker and hashes."""
     tested, ships = pins("dev"), pins(shipped)
     assert len(ships) >= least
@@ -75,9 +75,9 @@ def audited(tmp_path: Path, python: str, pages: str = '{"vulnerabilities": {}}',
     (tmp_path / "packaging" / "advisories.toml").write_text(ignored, encoding="utf-8")
     for name in audit.LOCKS:
         (tmp_path / "requirements" / f"{name}.txt").write_text("six==1.17.0 \\\n", encoding="utf-8")
-    for name, said in (("pip-audit", python), ("npm", pages)):
-        stream = ">&2" if said.startswith("error") else ""
-        script = f"#!/bin/sh\ncat <<'END' {stream}\n{said}\nEND\nexit 1\n"
+    for name, output in (("pip-audit", python), ("npm", pages)):
+        stream = ">&2" if output.startswith("error") else ""
+        script = f"#!/bin/sh\ncat <<'END' {stream}\n{output}\nEND\nexit 1\n"
         (tmp_path / name).write_text(script, encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     return audit.main([str(tmp_path / "pip-audit")], tmp_path, str(tmp_path / "npm"))
@@ -112,9 +112,7 @@ def test_a_vulnerability_of_the_pages_is_an_error(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize(("until", "code"), [("2999-01-01", 0), ("2026-01-01", 1)])
-def test_what_does_not_concern_us_is_passed_over_until_its_date(
-    tmp_path: Path, until: str, code: int
-) -> None:
+def test_an_accepted_advisory_is_ignored_until_its_date(tmp_path: Path, until: str, code: int) -> None:
     assert audited(tmp_path, VULNERABLE, ignored=ignoring(until)) == code
 
 
@@ -124,22 +122,22 @@ def test_an_entry_without_a_reason_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "output",
     ["error: Max retries exceeded with url", "error: 503 Service Unavailable", dependencies(skip_reason="?")],
 )
 def test_without_advisories_it_says_so_and_passes(
-    tmp_path: Path, said: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, output: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert audited(tmp_path, said, "error audit 405 Method Not Allowed") == 0
+    assert audited(tmp_path, output, "error audit 405 Method Not Allowed") == 0
     assert capsys.readouterr().out.count("not audited, as no advisories can be reached") == 2
 
 
-def test_any_other_failure_is_one(tmp_path: Path) -> None:
+def test_any_other_failure_fails_the_audit(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         audited(tmp_path, "error: invalid requirements")
 
 
-def test_the_pages_that_ship_are_the_ones_that_are_audited() -> None:
+def test_the_shipped_pages_are_the_audited_ones() -> None:
     lock = json.loads((ROOT / "packaging" / "npm" / "package-lock.json").read_text(encoding="utf-8"))
     audited_version = lock["packages"]["node_modules/swagger-ui-dist"]["version"]
     assert f"Swagger UI {audited_version}" in (ROOT / "NOTICE").read_text(encoding="utf-8")

@@ -54,7 +54,7 @@ def test_the_loader_finds_every_symbol_in_its_version(library: Path) -> None:
         _ = opened.routine_500_
 
 
-def test_a_library_does_what_it_did_without_what_only_debuggers_read(tmp_path: Path) -> None:
+def test_a_stripped_library_still_works(tmp_path: Path) -> None:
     source = Path(_pybase64.__file__)
     bare = tmp_path / source.name
     bare.write_bytes(loaded(source.read_bytes()))
@@ -70,7 +70,7 @@ def test_a_library_does_what_it_did_without_what_only_debuggers_read(tmp_path: P
     assert ran.stdout.split() == [str(bare), "VklO"]
 
 
-def test_what_a_library_needs_of_others_is_read() -> None:
+def test_the_imports_of_a_library_are_read() -> None:
     opencv = next(Path(cv2.__file__).parent.glob("cv2*.so"))
     machine, needed, symbols = read_library(opencv)
     assert machine == MACHINE
@@ -88,7 +88,7 @@ def test_a_stub_is_small_and_of_its_machine(machine: int) -> None:
     assert len(data) < 64_000
 
 
-def test_a_call_ends_the_process(library: Path) -> None:
+def test_calling_a_stub_aborts_the_process(library: Path) -> None:
     call = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).dgemm_(); print('returned')"
     ran = subprocess.run([sys.executable, "-c", call, library], capture_output=True, check=False)
     assert -ran.returncode in (signal.SIGILL, signal.SIGTRAP)

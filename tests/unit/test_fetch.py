@@ -313,7 +313,7 @@ def test_a_photo(site: tuple[str, type[Site]], names: Resolver) -> None:
     assert headers["accept-encoding"] == "identity"
 
 
-def test_this_machine_is_out_of_reach_unless_a_deployment_says_so(site: tuple[str, type[Site]]) -> None:
+def test_loopback_addresses_are_refused_by_default(site: tuple[str, type[Site]]) -> None:
     address, handler = site
     with pytest.raises(InvalidImage):
         fetch(f"{address}/photo.jpg")
@@ -328,7 +328,7 @@ def test_local_development_opens_loopback_only(names: Resolver) -> None:
             fetch(url, loopback=True)
 
 
-def test_the_environment_names_no_proxy(
+def test_proxies_in_the_environment_are_ignored(
     site: tuple[str, type[Site]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
@@ -341,7 +341,7 @@ def test_redirects_are_followed(site: tuple[str, type[Site]], hops: int) -> None
     assert fetch(f"{site[0]}/hops?{hops}", loopback=True) == PHOTO
 
 
-def test_a_fourth_redirect_is_not(site: tuple[str, type[Site]]) -> None:
+def test_a_fourth_redirect_is_refused(site: tuple[str, type[Site]]) -> None:
     with pytest.raises(InvalidImage):
         fetch(f"{site[0]}/hops?4", loopback=True)
     assert len(site[1].seen) == 4
@@ -367,7 +367,7 @@ def test_redirects_are_checked_again(site: tuple[str, type[Site]], target: str) 
 
 
 @pytest.mark.parametrize("path", ["/missing", "/nowhere", "/declared", "/endless", "/cut", "/nonsense"])
-def test_answers_that_are_no_photo(site: tuple[str, type[Site]], path: str) -> None:
+def test_unusable_responses_are_refused(site: tuple[str, type[Site]], path: str) -> None:
     with pytest.raises(InvalidImage) as refusal:
         fetch(f"{site[0]}{path}", loopback=True)
     assert refusal.value.message == MESSAGE
@@ -405,7 +405,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
         b"HTTP/1.1 302 Found\r\nLocation: http://[fe80::1%25eth0]/\r\n\r\n",
     ],
 )
-def test_malformed_answers_are_no_photo(site: tuple[str, type[Site]], raw: bytes) -> None:
+def test_malformed_responses_are_refused(site: tuple[str, type[Site]], raw: bytes) -> None:
     site[1].raw = raw
     try:
         body = fetch(f"{site[0]}/raw", loopback=True)
@@ -424,7 +424,7 @@ def test_malformed_answers_are_no_photo(site: tuple[str, type[Site]], raw: bytes
         (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     ],
 )
-def test_what_arrives_is_counted_on_the_wire(
+def test_bytes_are_counted_on_the_wire(
     site: tuple[str, type[Site]], monkeypatch: pytest.MonkeyPatch, raw: bytes, again: bytes
 ) -> None:
     counted: list[int] = []
@@ -449,7 +449,7 @@ def test_what_arrives_is_counted_on_the_wire(
         (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     ],
 )
-def test_so_are_its_lines(site: tuple[str, type[Site]], raw: bytes, again: bytes) -> None:
+def test_lines_are_counted_on_the_wire(site: tuple[str, type[Site]], raw: bytes, again: bytes) -> None:
     site[1].raw, site[1].again = raw, again * 1000
     start = time.process_time()
     with pytest.raises(InvalidImage) as refusal:
@@ -465,14 +465,14 @@ def test_a_photo_in_chunks_of_a_kilobyte_is_fetched(site: tuple[str, type[Site]]
 
 
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate"])
-def test_a_coding_that_nobody_asked_for_is_undone(site: tuple[str, type[Site]], coding: str) -> None:
+def test_an_unrequested_content_coding_is_decoded(site: tuple[str, type[Site]], coding: str) -> None:
     packed = zlib.compress(PHOTO) if coding == "deflate" else gzip.compress(PHOTO)
     site[1].raw = OK + f"Content-Encoding: {coding}\r\n\r\n".encode() + packed
     assert fetch(f"{site[0]}/raw", loopback=True) == PHOTO
 
 
 @pytest.mark.parametrize("path", ["/drip", "/drip-headers"])
-def test_a_server_that_drips_is_cut_off(
+def test_a_slow_server_is_cut_off(
     site: tuple[str, type[Site]], monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     monkeypatch.setattr(guard, "TOTAL_SECONDS", 0.2)
@@ -511,7 +511,9 @@ def test_https_never_turns_into_http(names: Resolver, secure_site: int, site: tu
     assert [path for path, _ in site[1].seen] == [f"/to?url={secure}/photo.jpg"]
 
 
-def test_tls_trusts_no_stranger(names: Resolver, secure_site: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_untrusted_certificate_is_refused(
+    names: Resolver, secure_site: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(guard, "_trust", ssl.create_default_context)
     names("photos.example", "127.0.0.1")
     with pytest.raises(InvalidImage):

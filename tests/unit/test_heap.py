@@ -19,7 +19,7 @@ def trimmed(monkeypatch: pytest.MonkeyPatch) -> tuple[Heap, list[int], list[int]
     return one, sizes, calls
 
 
-def test_nothing_is_given_back_until_the_process_has_grown(
+def test_nothing_is_trimmed_until_the_process_has_grown(
     trimmed: tuple[Heap, list[int], list[int]],
 ) -> None:
     one, sizes, calls = trimmed
@@ -29,7 +29,7 @@ def test_nothing_is_given_back_until_the_process_has_grown(
     assert calls == []
 
 
-def test_what_is_left_after_one_trim_is_what_the_next_goes_by(
+def test_growth_is_measured_from_the_last_trim(
     trimmed: tuple[Heap, list[int], list[int]],
 ) -> None:
     one, sizes, calls = trimmed
@@ -39,7 +39,7 @@ def test_what_is_left_after_one_trim_is_what_the_next_goes_by(
     assert (calls, sizes) == ([0, 0], [])
 
 
-def test_memory_below_a_piece_that_stays_is_given_back() -> None:
+def test_free_memory_below_a_block_in_use_is_returned() -> None:
     one = Heap()
     if one._malloc_trim is None:
         pytest.skip("the C library is not glibc")

@@ -57,13 +57,13 @@ def sequence_header(width: int, height: int, chroma: int = 1, layers: int = 0, d
 
 
 @pytest.mark.parametrize("file", sorted(DATA.glob("*.heic")), ids=lambda file: file.stem)
-def test_a_picture_is_as_large_as_it_says(file: Path) -> None:
+def test_the_size_of_a_heic_is_read(file: Path) -> None:
     pixels = decoded(file.read_bytes()).pixels
     assert pixels == 120 * 80 * (2 if file.stem == "transparent" else 1)
 
 
 @pytest.mark.parametrize("width, height", [(8, 8), (640, 480), (4096, 3000)])
-def test_so_is_an_avif(width: int, height: int) -> None:
+def test_the_size_of_an_avif_is_read(width: int, height: int) -> None:
     assert decoded(avif(width, height)).pixels == width * height
 
 
@@ -88,7 +88,7 @@ def test_ten_bits_take_two_bytes(chroma: int, bytes_a_pixel: int) -> None:
     assert found.plane_bytes == 5712 * 4284 * bytes_a_pixel
 
 
-def test_a_picture_of_many_bits_may_have_fewer_pixels() -> None:
+def test_pictures_with_more_bits_may_have_fewer_pixels() -> None:
     unit = sequence_header(5712, 4284, chroma=3, deeper=2)
     deep = replace(TILE, content=len(unit).to_bytes(4) + unit + CONTENT)
     with pytest.raises(TooManyPixels, match="147 MB as it is coded"):
@@ -104,7 +104,7 @@ def test_a_sequence_header_among_the_picture_s_data_counts() -> None:
         decode(data)
 
 
-def test_an_avif_that_declares_less_than_it_holds_is_refused() -> None:
+def test_an_avif_that_declares_less_than_it_contains_is_refused() -> None:
     data = avif(8000, 7000)
     at = data.index(b"ispe") + 8
     data = data[:at] + (640).to_bytes(4) + (480).to_bytes(4) + data[at + 8 :]
@@ -125,7 +125,7 @@ def test_a_picture_of_tiles_is_read() -> None:
     assert (photo.width, photo.height) == (360, 160)
 
 
-def test_a_tile_that_is_there_many_times_counts_as_often() -> None:
+def test_a_repeated_tile_counts_each_time() -> None:
     assert decoded(grid(10, 10, [2] * 100)).pixels == 100 * 120 * 80
     with pytest.raises(TooManyPixels):
         decode(grid(80, 80, [2] * 6400))
@@ -161,7 +161,7 @@ def test_the_coded_units_of_all_tiles_are_bounded_together(brand: bytes, tile: I
         decoded(tiles(70))
 
 
-def test_references_are_cut_out_of_a_file_without_the_rest_of_it() -> None:
+def test_reading_references_does_not_copy_the_file() -> None:
     cut = 0
 
     class Counted(bytes):
@@ -197,7 +197,7 @@ MALFORMED: dict[str, Wrong] = {
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_what_cannot_be_told_is_refused(name: str) -> None:
+def test_undeterminable_sizes_are_refused(name: str) -> None:
     data = MALFORMED[name]()
     with pytest.raises(heif.Malformed):
         decoded(data)
@@ -215,7 +215,7 @@ def test_a_box_cut_in_its_length_is_refused() -> None:
 
 
 @pytest.mark.parametrize("place", range(0, 370, 3))
-def test_any_byte_may_be_wrong(place: int) -> None:
+def test_any_broken_byte_is_handled(place: int) -> None:
     data = bytearray(HEIC.read_bytes())
     for value in (0, 255, data[place] ^ 1):
         data[place] = value
@@ -223,7 +223,7 @@ def test_any_byte_may_be_wrong(place: int) -> None:
             assert decoded(bytes(data)).pixels >= 0
 
 
-def test_of_a_film_the_picture_is_read() -> None:
+def test_the_primary_picture_of_an_animation_is_read() -> None:
     data = avif(120, 80, save_all=True, append_images=[Image.new("RGB", (120, 80), "white")] * 3)
     assert b"moov" in data
     photo = decode(data)

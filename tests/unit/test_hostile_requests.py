@@ -81,7 +81,7 @@ def taken_apart(sent: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE.keys())
-def test_time_grows_with_a_request_and_no_faster(make: Callable[[int], dict[str, Any]]) -> None:
+def test_parsing_takes_linear_time(make: Callable[[int], dict[str, Any]]) -> None:
     spent = []
     for size in (SIZE // 8, SIZE):
         sent = make(size)
@@ -93,7 +93,7 @@ def test_time_grows_with_a_request_and_no_faster(make: Callable[[int], dict[str,
 
 
 @pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE.keys())
-def test_memory_is_a_few_times_the_request_s(make: Callable[[int], dict[str, Any]]) -> None:
+def test_parsing_takes_a_few_times_the_request_s_memory(make: Callable[[int], dict[str, Any]]) -> None:
     sent = make(SIZE // 4)
     tracemalloc.start()
     try:
@@ -104,7 +104,7 @@ def test_memory_is_a_few_times_the_request_s(make: Callable[[int], dict[str, Any
     assert peak < 300_000_000 / 4
 
 
-def test_formats_take_no_time_worth_speaking_of() -> None:
+def test_matching_formats_takes_negligible_time() -> None:
     options = PlateOptions.of({"text_formats": ["[0-z]{0,9}" * 5 + "a"] * 20}, (), ())
     start = time.process_time()
     for _ in range(36 * 5):  # a photo full of plates, and of candidates
@@ -121,12 +121,12 @@ def test_formats_take_no_time_worth_speaking_of() -> None:
         (event(part(b"A: " + b"b" * MAX_HEAD_BYTES, b"x" * MAX_HEAD_BYTES), MULTIPART), MAX_HEAD_BYTES),
     ],
 )
-def test_what_is_too_much_is_said(sent: dict[str, Any], bound: int) -> None:
+def test_exceeded_limits_are_named(sent: dict[str, Any], bound: int) -> None:
     with pytest.raises(InvalidRequest, match=str(bound)):
         _ = parse_request(sent).source
 
 
-def test_objects_and_lists_are_bounded_beside_a_photo_too() -> None:
+def test_objects_and_lists_next_to_a_photo_are_bounded() -> None:
     photo = base64.b64encode(bytes(6000)).decode()
     for extra in ("[" + "[]," * 9000 + "0]", "[" + "[]," * 11_000 + "0]"):
         source = parse_request(event(f'{{"image": "{photo}", "x": {extra}}}')).source
@@ -135,7 +135,7 @@ def test_objects_and_lists_are_bounded_beside_a_photo_too() -> None:
             assert "too many objects" in source.detail
 
 
-def test_as_much_as_is_allowed_is_taken() -> None:
+def test_everything_up_to_the_limits_is_accepted() -> None:
     body = form(*[("a", "b")] * (MAX_PARTS - 1), ("upload", b"photo"))
     assert parse_request(event(body, MULTIPART)).source == BytesSource(b"photo")
     assert parse_request(event("&".join(["a=b"] * (MAX_FIELDS - 1) + ["image=x"]), FORM)).source is not None
@@ -155,7 +155,7 @@ def test_as_much_as_is_allowed_is_taken() -> None:
         b"Content-Disposition: form-data; name=upload; filename*=utf-8''%ff%",
     ],
 )
-def test_a_part_s_name_in_every_way_of_writing_it(head: bytes) -> None:
+def test_every_notation_of_a_part_s_name_is_read(head: bytes) -> None:
     assert parse_request(event(part(head, b"photo"), MULTIPART)).source == BytesSource(b"photo")
 
 
@@ -173,7 +173,7 @@ SURROGATES = some.text(some.characters(codec=None, categories=None), max_size=20
     SURROGATES | some.none() | some.integers(),
     some.booleans(),
 )
-def test_what_is_no_text_is_no_fault(
+def test_bytes_that_are_not_text_are_handled(
     headers: dict[str, Any], path: str, query: str | None, body: Any, encoded: bool
 ) -> None:
     sent = {
@@ -190,7 +190,7 @@ def test_what_is_no_text_is_no_fault(
         text.encode()
 
 
-def test_a_key_in_the_head_is_enough_to_know_who_asks() -> None:
+def test_with_a_key_in_the_head_the_body_is_not_parsed_for_one() -> None:
     """Nothing of the body is looked at before the key is known to be served."""
     request = parse_request(event(base64.b64encode(b"x" * 1000).decode(), "text/plain", query="key=abc"))
     assert request.key == "abc"
@@ -198,14 +198,14 @@ def test_a_key_in_the_head_is_enough_to_know_who_asks() -> None:
 
 
 @given(some.text("%a4Fé", max_size=60), some.integers(3, 9))
-def test_escapes_are_undone_wherever_the_text_is_cut(text: str, piece: int) -> None:
+def test_escapes_across_pieces_are_decoded(text: str, piece: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("carsight_service.images._PIECE", piece)
         assert percent_decoded(text) == unquote_to_bytes(text)
 
 
 @pytest.mark.parametrize("text", ["%4", "%"])
-def test_escapes_that_are_none_are_cut_into_pieces_too(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_escapes_across_pieces_are_kept(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     longest = 0
 
     def undone(piece: bytes) -> bytes:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_a_vin_that_would_be_a_guess_is_none() -> None:
     assert carsight.read_vin(DATA / "no_plate.jpg") is None
 
 
-def test_what_is_no_photo_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_photos_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         carsight.read_plates(tmp_path / "nowhere.jpg")
     with pytest.raises(carsight.ImageError):
@@ -120,7 +121,9 @@ print(json.dumps([at_import, sorted(sys.modules)]))
         ("read_vin", LABEL, ("carsight.plate",)),
     ],
 )
-def test_one_task_loads_nothing_of_the_other(function: str, photo: Path, never: tuple[str, ...]) -> None:
+def test_plates_and_vins_load_nothing_of_each_other(
+    function: str, photo: Path, never: tuple[str, ...]
+) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", _REPORT, function, str(photo)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -141,6 +144,7 @@ def test_what_is_made_once_is_made_again_only_after_an_error() -> None:
         calls.append(1)
         if len(calls) == 1:
             raise OSError("not yet")
+        time.sleep(0.02)  # long enough for the other threads to ask as well
         return len(calls)
 
     get = runtime.once(make)

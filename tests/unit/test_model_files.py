@@ -22,7 +22,7 @@ from training.model_files import LARGEST, finish, from_groups, narrow, over_grou
 MODELS = runtime.MODELS
 
 
-def test_vehicles_have_the_contracts_words_whichever_model_names_them() -> None:
+def test_vehicle_types_of_all_models_are_the_contracts() -> None:
     detector = Detector(runtime.session(MODELS / "plate_detector.onnx"))
     classifier = VehicleClassifier(runtime.session(MODELS / "plate_vehicle.onnx"))
     assert detector.vehicle_types == classifier.types
@@ -41,7 +41,7 @@ def test_vehicles_have_the_contracts_words_whichever_model_names_them() -> None:
 
 
 @pytest.mark.parametrize("name", ["plate_detector", "vin_detector", "plate_vehicle"])
-def test_nets_for_pictures_take_bytes_as_they_lie(name: str) -> None:
+def test_image_inputs_are_packed_bytes(name: str) -> None:
     session = runtime.session(MODELS / f"{name}.onnx")
     (image,) = session.get_inputs()
     assert (image.type, image.shape[0], image.shape[3]) == ("tensor(uint8)", 1, 12)
@@ -148,7 +148,7 @@ def with_colors(model: onnx.ModelProto, size: int, stride: int) -> onnx.ModelPro
     return model
 
 
-def test_what_else_takes_whole_groups_of_pixels_gives_the_same_bits(tmp_path: Path) -> None:
+def test_other_layers_that_read_whole_pixel_groups_give_the_same_bits(tmp_path: Path) -> None:
     rng = np.random.default_rng(6)
     model = with_colors(stem(rng, 3, 2, 1, np.int8), 8, 8)
     pictures = list(rng.integers(0, 256, (3, 48, 160, 3), dtype=np.uint8))
@@ -164,19 +164,19 @@ def test_what_else_takes_whole_groups_of_pixels_gives_the_same_bits(tmp_path: Pa
         assert np.array_equal(ours, theirs)
 
 
-def test_what_takes_parts_of_groups_of_pixels_is_refused() -> None:
+def test_layers_that_read_parts_of_pixel_groups_are_refused() -> None:
     for size, stride in ((6, 8), (8, 6)):
         with pytest.raises(ValueError, match="parts of groups"):
             pack_stem(with_colors(stem(np.random.default_rng(0), 3, 2, 1, np.int8), size, stride))
 
 
-def test_a_stem_that_leaves_pixels_out_is_refused() -> None:
+def test_a_stem_that_skips_pixels_is_refused() -> None:
     with pytest.raises(ValueError, match="leaves pixels out"):
         over_groups(np.ones((8, 3, 3, 3), np.int8), np.zeros(1, np.int8), 4, 0)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 2, 3), (1, 8, 1, 1), (1, 8, 5, 4)])
-def test_cells_that_are_repeated_are_those_of_a_doubling(shape: tuple[int, ...], tmp_path: Path) -> None:
+def test_repeated_cells_equal_nearest_upsampling(shape: tuple[int, ...], tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     fine = rng.integers(0, 256, (*shape[:2], shape[2] * 2, shape[3] * 2), dtype=np.uint8)
     constants = {

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -112,7 +110,7 @@ def beside_exact(path: Path) -> tuple[onnx.ModelProto, list[str]]:
     return model, pairs
 
 
-def test_both_plate_readers_know_the_same_signs_and_regions() -> None:
+def test_both_plate_readers_have_the_same_alphabet_and_regions() -> None:
     """One reads small print for what the other has read, which has a share for each of its regions."""
     sessions = [runtime.session(runtime.MODELS / f"plate_reader{name}.onnx") for name in ("", "_lean")]
     plain, lean = (session.get_modelmeta().custom_metadata_map for session in sessions)
@@ -153,7 +151,7 @@ def test_integer_convolutions_are_exact_here(name: str, feeds: Feeds, tmp_path: 
             assert np.count_nonzero(off) <= ON_THE_EDGE * off.size, y
 
 
-def test_the_readmes_answer_is_what_is_read_here() -> None:
+def test_the_answer_in_the_readme_is_real() -> None:
     readme = (PHOTOS.parents[1] / "README.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"^{\"success\":true.*?^```", readme, re.DOTALL | re.MULTILINE)
     answer = json.loads(shown.removesuffix("```").replace(", …", "").replace("\n", ""))
@@ -167,31 +165,3 @@ def test_the_readmes_answer_is_what_is_read_here() -> None:
         "candidates": [{"score": plate.candidates[0].score, "plate": plate.candidates[0].text}],
     }
     assert list(differences(told, read)) == []
-
-
-def test_what_is_made_once_is_made_once_however_many_ask() -> None:
-    made: list[object] = []
-
-    def make() -> object:
-        time.sleep(0.02)  # as long as it takes for the others to ask
-        made.append(object())
-        return made[-1]
-
-    get = runtime.once(make)
-    with ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(lambda _: get(), range(8))) == {made[0]}
-    assert len(made) == 1
-
-
-def test_what_could_not_be_made_is_tried_again() -> None:
-    tries = iter([OSError("no such file"), None])
-
-    def make() -> str:
-        if (error := next(tries)) is not None:
-            raise error
-        return "made"
-
-    get = runtime.once(make)
-    with pytest.raises(OSError, match="no such file"):
-        get()
-    assert get() == "made"

@@ -88,12 +88,12 @@ def test_a_vehicle_is_refused_where_pydantic_refuses_it(
         (VinAnswer, VINS.values() | {"vin": VINS.vin + "\n"}),
     ],
 )
-def test_what_is_no_such_part(part: type[Part], values: dict[str, Any]) -> None:
+def test_invalid_values_are_refused(part: type[Part], values: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError)):
         part.of(values)
 
 
-def test_a_part_is_a_value() -> None:
+def test_parts_compare_by_value_and_are_immutable() -> None:
     class Found(Part):
         score: Score
         name: str = "plate"

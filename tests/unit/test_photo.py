@@ -162,7 +162,7 @@ def test_every_format_decodes_to_its_declared_size_and_colors(kind: formats.Form
     ],
     ids=lambda options: " ".join(map(str, options.values())),
 )
-def test_every_sort_of_pixels_comes_out_as_colors(options: dict[str, Any]) -> None:
+def test_every_pixel_format_is_converted_to_bgr(options: dict[str, Any]) -> None:
     pixels = np.full((80, 120, 3), 255, np.uint8)
     pixels[20:60, 30:90] = 0
     photo = decode(saved(pixels, **{"kind": "PNG", **options}))
@@ -190,7 +190,7 @@ def test_ten_bits_in_sixteen_are_not_black() -> None:
     assert photo.pixels[40, 60].tolist() == [0] * 3
 
 
-def test_floats_are_read_as_what_they_may_mean() -> None:
+def test_float_pixels_are_scaled_by_their_range() -> None:
     gray = np.full((80, 120), 1.0, np.float32)
     gray[20:60, 30:90] = 0.25
     file = io.BytesIO()
@@ -219,20 +219,20 @@ def transparent(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "LA", "palette", "color key", "GIF", "WEBP", "TIFF", "AVIF", "HEIC"])
-def test_what_is_transparent_is_white(kind: str) -> None:
+def test_transparent_pixels_are_white(kind: str) -> None:
     pixels = decode(transparent(kind)).pixels
     assert pixels[5, 5].min() >= 250
     assert pixels[32, 45].max() <= 8
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_an_empty_fourth_channel_is_none(kind: str) -> None:
+def test_an_all_zero_alpha_channel_is_ignored(kind: str) -> None:
     image = Image.fromarray(picture(120, 80)[:, :, ::-1]).convert("RGBA")
     image.putalpha(0)
     assert (decode(saved(image, kind, "RGBA")).pixels == picture(120, 80)).all()
 
 
-def test_a_png_is_read_whatever_stands_beside_its_picture() -> None:
+def test_a_png_with_broken_ancillary_chunks_is_read() -> None:
     file = saved(picture(120, 80), "PNG")
     broken = chunk(b"tEXt", b"a\0b")[:-1] + b"\0"
     assert (decode(file[:33] + broken + file[33:]).pixels == picture(120, 80)).all()
@@ -244,7 +244,7 @@ def test_half_transparent_is_half_white() -> None:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "AVIF", "MPO"])
-def test_of_several_pictures_the_first_is_read(kind: str) -> None:
+def test_the_first_of_several_pictures_is_read(kind: str) -> None:
     first, second = (Image.fromarray(picture(120, 80)[::step, ::step, ::-1]) for step in (1, -1))
     data = saved(first, kind, save_all=True, append_images=[second])
     photo = decode(data)
@@ -278,7 +278,7 @@ def test_a_png_decoded_in_strips_is_the_same(
             decode(png(70, 53, filtered(rows, depth, color), depth, color))
 
 
-def test_a_fourth_channel_may_begin_late(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alpha_may_be_zero_in_the_first_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.full((80, 120, 4), 90, np.uint8)
     pixels[:, :, 3] = 0
     pixels[70:, :, 3] = 255
@@ -289,7 +289,7 @@ def test_a_fourth_channel_may_begin_late(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("before", [b"", chunk(b"PLTE", b"\0\1\2" * 40)])
-def test_a_png_has_one_header(before: bytes) -> None:
+def test_only_the_first_header_of_a_png_counts(before: bytes) -> None:
     """Where they contradict each other, Pillow takes the last and others the first."""
     file = png(70, 53, filtered(53, 8, 2))
     second = png(24_000, 24_000)[8:33]
@@ -319,7 +319,7 @@ def film(canvas: tuple[int, int], left: int, top: int, *, mode: str = "RGB") -> 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 @pytest.mark.parametrize("place", [(0, 0), (20, 8), (60, 20)])
-def test_a_film_s_first_picture_lies_where_it_says(place: tuple[int, int], mode: str) -> None:
+def test_the_first_frame_of_an_animation_is_placed_on_its_canvas(place: tuple[int, int], mode: str) -> None:
     data = film((100, 50), *place, mode=mode)
     with Image.open(io.BytesIO(data)) as shown:
         paper = Image.new("RGBA", shown.size, "white")
@@ -328,12 +328,12 @@ def test_a_film_s_first_picture_lies_where_it_says(place: tuple[int, int], mode:
 
 
 @pytest.mark.parametrize("place", [(62, 0), (0, 22), (20_000_000, 0)])
-def test_a_film_whose_picture_lies_beside_its_canvas_is_refused(place: tuple[int, int]) -> None:
+def test_an_animation_with_a_frame_outside_its_canvas_is_refused(place: tuple[int, int]) -> None:
     with pytest.raises(ImageError, match="damaged"):
         decode(film((100, 50), *place))
 
 
-def test_a_film_without_a_picture_is_refused() -> None:
+def test_an_animation_without_frames_is_refused() -> None:
     with pytest.raises(ImageError, match="damaged"):
         decode(film((100, 50), 0, 0).replace(b"ANMF", b"ANMG"))
 
@@ -377,7 +377,7 @@ def test_orientation_is_applied_in_every_container(
 
 
 @pytest.mark.parametrize("container", ["JPEG", "PNG", "WebP", "TIFF", "AVIF"])
-def test_an_orientation_in_xmp_alone_turns_no_picture(container: str) -> None:
+def test_an_orientation_in_xmp_only_is_ignored(container: str) -> None:
     xmp = '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
     text = PngImagePlugin.PngInfo()
     text.add_itxt("XML:com.adobe.xmp", xmp)
@@ -395,7 +395,7 @@ def test_orientation_is_found_in_both_byte_orders(order: str, prefix: bytes) -> 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("kind", [1, 3, 4])  # BYTE, SHORT as the standard has it, LONG
-def test_an_orientation_of_another_width_turns_a_jpeg_in_either_byte_order(order: str, kind: int) -> None:
+def test_an_orientation_stored_as_another_integer_type_is_applied(order: str, kind: int) -> None:
     value = struct.pack(order + {1: "B3x", 3: "H2x", 4: "I"}[kind], 6)
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IHHHI", 8, 1, 0x0112, kind, 1)
     file = encoded(".jpg", picture(120, 80))
@@ -489,7 +489,7 @@ def test_pixels_are_those_of_opencv(file: bytes) -> None:
 
 @pytest.mark.parametrize("file", [PROGRESSIVE, RESTARTS], ids=["progressive", "restarts"])
 @pytest.mark.parametrize("odd", ["stray", "no end", "zeros", "picture"])
-def test_so_is_every_kind_of_jpeg(file: bytes, odd: str) -> None:
+def test_every_kind_of_jpeg_decodes_like_opencv(file: bytes, odd: str) -> None:
     at = file.index(b"\xff\xdb")
     changed = {
         "stray": file[:at] + b"\0" * 7 + file[at:],
@@ -508,7 +508,7 @@ def test_so_is_every_kind_of_jpeg(file: bytes, odd: str) -> None:
     ],
     ids=["none", "new"],
 )
-def test_sampling_factors_without_a_name_are_decoded_by_libjpeg_itself(
+def test_unusual_sampling_factors_are_decoded_by_libjpeg_itself(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = encoded(".jpg", grainy(3400, 1700))
@@ -538,7 +538,7 @@ def test_color_at_a_quarter_of_the_height_is_read() -> None:
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_a_jpeg_that_lacks_rows_is_refused(name: str) -> None:
+def test_a_jpeg_with_missing_rows_is_refused(name: str) -> None:
     with pytest.raises(ImageError, match=r"missing or damaged"):
         decode(DAMAGED[name])
 
@@ -546,7 +546,7 @@ def test_a_jpeg_that_lacks_rows_is_refused(name: str) -> None:
 @pytest.mark.parametrize("file", [PROGRESSIVE, RESTARTS], ids=["progressive", "restarts"])
 @pytest.mark.parametrize("end", [b"", b"\xff\xd9", bytes(500)])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.97])
-def test_so_is_every_kind_of_jpeg_that_was_cut_short(file: bytes, end: bytes, share: float) -> None:
+def test_every_kind_of_jpeg_that_was_cut_short_is_refused(file: bytes, end: bytes, share: float) -> None:
     with pytest.raises(ImageError):
         decode(file[: int(len(file) * share)] + end)
 
@@ -609,19 +609,19 @@ def test_data_behind_a_picture_does_not_matter(kind: str, tail: bytes) -> None:
 
 @pytest.mark.parametrize("interlace", [0, 1])
 @pytest.mark.parametrize("rows", [0, 1, 60, 99])
-def test_a_png_whose_data_ends_in_good_order_but_early_is_refused(rows: int, interlace: int) -> None:
+def test_a_png_with_a_valid_stream_of_too_few_rows_is_refused(rows: int, interlace: int) -> None:
     whole = bytes(30_000) if interlace else (b"\0" + b"\x80" * 300) * 100
     with pytest.raises(ImageError):
         decode(png(100, 100, whole[: len(whole) * rows // 100], interlace=interlace))
 
 
 @pytest.mark.parametrize("color, depth, bytes_a_row", [(2, 8, 300), (0, 1, 13), (6, 16, 800)])
-def test_a_black_png_is_whole(color: int, depth: int, bytes_a_row: int) -> None:
+def test_a_black_png_is_complete(color: int, depth: int, bytes_a_row: int) -> None:
     assert decode(png(100, 100, bytes(101 * bytes_a_row + 101), depth, color)).width == 100
 
 
 @pytest.mark.parametrize(
-    "data, said",
+    "data, message",
     [
         pytest.param(b"", "empty", id="empty"),
         pytest.param(b"hello, this is no photo", "text, not a picture", id="text"),
@@ -658,15 +658,15 @@ def test_a_black_png_is_whole(color: int, depth: int, bytes_a_row: int) -> None:
         pytest.param(encoded(".bmp", np.zeros((9, 600), np.uint8)), "longer side", id="600 x 9"),
     ],
 )
-def test_what_is_no_readable_photo_is_refused_with_the_reason(data: bytes, said: str) -> None:
-    with pytest.raises(ImageError, match=said) as error:
+def test_unreadable_files_are_refused_with_the_reason(data: bytes, message: str) -> None:
+    with pytest.raises(ImageError, match=message) as error:
         decode(data)
     assert not error.value.too_large
     assert not str(error.value).endswith(".")
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "said"),
+    ("place", "value", "message"),
     [
         (1, 0xC3, "lossless"),
         (1, 0xF7, "JPEG-LS"),
@@ -674,9 +674,9 @@ def test_what_is_no_readable_photo_is_refused_with_the_reason(data: bytes, said:
         (4, 12, "12 bits a channel"),
     ],
 )
-def test_a_jpeg_of_a_rare_kind_is_not_said_to_be_damaged(place: int, value: int, said: str) -> None:
+def test_an_unsupported_kind_of_jpeg_is_not_called_damaged(place: int, value: int, message: str) -> None:
     frame = JPEG.index(b"\xff\xc0")
-    with pytest.raises(ImageError, match=said):
+    with pytest.raises(ImageError, match=message):
         decode(JPEG[: frame + place] + bytes([value]) + JPEG[frame + place + 1 :])
 
 
@@ -742,7 +742,7 @@ def test_too_many_pixels_are_too_large_in_every_format(kind: str, size: tuple[in
 
 
 @pytest.mark.parametrize("kind", ["AVIF", "HEIC"])
-def test_a_container_that_declares_more_than_its_picture_has_is_no_picture(kind: str) -> None:
+def test_a_container_that_declares_more_pixels_than_its_picture_has_is_refused(kind: str) -> None:
     with pytest.raises(ImageError):
         decode(declared(kind, 12_000, 9_000))
 
@@ -754,9 +754,9 @@ def test_frame_headers_that_contradict_each_other_are_refused(sizes: tuple[tuple
 
 
 @pytest.mark.parametrize("height, over", [(9_100, r"41\.0"), (5_001, r"0\.1")])
-def test_the_pixel_bound_says_by_how_much(height: int, over: str) -> None:
-    said = f"10000 x {height} pixels, {over} megapixels more than the limit of 50"
-    with pytest.raises(TooManyPixels, match=said):
+def test_the_error_for_too_many_pixels_says_by_how_much(height: int, over: str) -> None:
+    message = f"10000 x {height} pixels, {over} megapixels more than the limit of 50"
+    with pytest.raises(TooManyPixels, match=message):
         decode(declared_jpeg((10_000, height)))
 
 
@@ -775,14 +775,14 @@ def test_scans_are_bounded_before_they_are_decoded() -> None:
 
 @pytest.mark.parametrize("factors", [0x00, 0x01, 0x10, 0x55])
 @pytest.mark.parametrize("file", [JPEG, PROGRESSIVE], ids=["baseline", "progressive"])
-def test_sampling_factors_that_cannot_be_are_refused(file: bytes, factors: int) -> None:
+def test_invalid_sampling_factors_are_refused(file: bytes, factors: int) -> None:
     at = file.index(b"\xff\xc0" if file is JPEG else b"\xff\xc2")
     components = b"".join(bytes((file[at + n], factors, file[at + n + 2])) for n in (10, 13, 16))
     with pytest.raises(ImageError):
         decode(file[: at + 10] + components + file[at + 19 :])
 
 
-def test_an_item_of_a_nameless_type_does_not_end_the_process() -> None:
+def test_a_heif_item_type_that_is_not_ascii_does_not_crash_the_process() -> None:
     file = (DATA / "red_corner_6.heic").read_bytes()
     assert red_corner(decode(file.replace(b"Exif\0\0", b"\xc5xif\0\0", 1)).pixels) == RED_CORNER[6]
 
@@ -899,7 +899,7 @@ def mutated(data: bytes, change: str, chance: random.Random) -> bytes:
 
 @pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="it is there that both are alike")
 @pytest.mark.parametrize("channels", [(), (3,)], ids=["gray", "color"])
-def test_resizing_as_other_processors_have_to_gives_the_same_bits(
+def test_resizing_as_on_other_processors_gives_the_same_bits(
     channels: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(len(channels))
@@ -917,9 +917,7 @@ def test_resizing_as_other_processors_have_to_gives_the_same_bits(
     "least, shape",
     [((9, 5), (5, 10)), ((5, 3), (5, 10)), ((5, 2), (2, 5)), ((11, 1), (10, 21)), ((1, 1), (1, 2))],
 )
-def test_a_photo_is_halved_for_as_long_as_enough_is_left(
-    least: tuple[int, int], shape: tuple[int, int]
-) -> None:
+def test_a_photo_is_halved_while_enough_pixels_remain(least: tuple[int, int], shape: tuple[int, int]) -> None:
     pixels = np.zeros((10, 21, 3), np.uint8)
     pixels[:, 10:] = 200
     small = halve_to_cover(pixels, *least)

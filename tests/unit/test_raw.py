@@ -112,7 +112,7 @@ def cr2(jpeg: bytes, turned: int, order: str) -> bytes:
 
 @pytest.mark.parametrize("make", [dng, nef, cr2])
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_the_jpeg_of_a_raw_file_is_read_as_the_file_lies(
+def test_the_jpeg_in_a_raw_file_has_the_files_orientation(
     make: Callable[[bytes, int, str], bytes], order: str
 ) -> None:
     upright = decode(make(photo(800, 600), 1, order))
@@ -123,13 +123,15 @@ def test_the_jpeg_of_a_raw_file_is_read_as_the_file_lies(
     assert turned.pixels[10, -10].tolist()[2] > 200
 
 
-@pytest.mark.parametrize(("jpeg", "said"), [(b"", "without a JPEG"), (photo(320, 240), "320 x 240 pixels")])
-def test_a_raw_file_without_a_large_jpeg_is_told_to_be_one(jpeg: bytes, said: str) -> None:
-    with pytest.raises(ImageError, match=rf"raw file.*{said}.*send the JPEG"):
+@pytest.mark.parametrize(
+    ("jpeg", "message"), [(b"", "without a JPEG"), (photo(320, 240), "320 x 240 pixels")]
+)
+def test_a_raw_file_without_a_large_jpeg_is_refused_as_such(jpeg: bytes, message: str) -> None:
+    with pytest.raises(ImageError, match=rf"raw file.*{message}.*send the JPEG"):
         decode(dng(jpeg))
 
 
-def test_a_picture_above_smaller_ones_of_itself_is_read_as_before() -> None:
+def test_a_tiff_with_reduced_versions_is_read_as_before() -> None:
     raw = Raw("<")
     small = raw.directory(raw.pixels(PREVIEW, 2))
     first = raw.directory(
@@ -139,7 +141,7 @@ def test_a_picture_above_smaller_ones_of_itself_is_read_as_before() -> None:
     assert (read.width, read.height) == (320, 240)
 
 
-def test_directories_in_circles_end() -> None:
+def test_circular_directories_end() -> None:
     raw = Raw("<")
     every = [raw.directory({tag: ("I", [1, 2, 3]) for tag in range(1000, 1500)}) for _ in range(40)]
     first = raw.directory(raw.pixels(PREVIEW, 2) | {330: ("I", every[:16])}, following=every[-1])

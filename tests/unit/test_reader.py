@@ -64,7 +64,7 @@ def test_two_rows_lie_side_by_side() -> None:
     assert tuple(crop[28, 168]) == (255, 0, 0)
 
 
-def test_growing_shows_what_lies_round_the_plate() -> None:
+def test_growing_shows_the_surroundings_of_the_plate() -> None:
     photo = np.zeros((200, 400, 3), np.uint8)
     photo[50:150, 100:300] = 255
     where = corners((100, 50), (300, 50), (300, 150), (100, 150))
@@ -123,11 +123,11 @@ def test_nothing_legible_is_an_empty_text(gray: int, plate_reader: reader.PlateR
     assert (reading.text, reading.score, reading.candidates) == ("", 0.0, ())
 
 
-def test_no_crops_no_readings(plate_reader: reader.PlateReader) -> None:
+def test_without_crops_there_are_no_readings(plate_reader: reader.PlateReader) -> None:
     assert plate_reader.read([]) == []
 
 
-def test_what_the_series_say_settles_characters_that_look_alike(plate_reader: reader.PlateReader) -> None:
+def test_series_decide_between_look_alike_characters(plate_reader: reader.PlateReader) -> None:
     probabilities = np.full((14, len(plate_reader.alphabet) + 1), 1e-6)
 
     def read(text: str, doubtful: int, other: str, seen: float) -> str:
@@ -187,7 +187,9 @@ def test_the_small_print_names_the_state(plate_reader: reader.PlateReader) -> No
     assert blank.region == "pk"
 
 
-def test_the_state_of_the_small_print_tells_letters_from_digits(plate_reader: reader.PlateReader) -> None:
+def test_the_state_in_the_small_print_decides_between_letters_and_digits(
+    plate_reader: reader.PlateReader,
+) -> None:
     pixels = plate("1DS0UU", height=200)
     cv2.putText(pixels, "VICTORIA", (110, 35), cv2.FONT_HERSHEY_DUPLEX, 1.1, (60, 20, 20), 2, cv2.LINE_AA)
     whole = corners((0, 0), (400, 0), (400, 200), (0, 200))
@@ -207,7 +209,7 @@ def test_the_state_of_the_small_print_tells_letters_from_digits(plate_reader: re
     assert blank.text == "1dsouu"
 
 
-def test_where_both_readers_have_looked_both_say_where_a_plate_is_from(
+def test_the_region_is_judged_by_both_readers(
     plate_reader: reader.PlateReader,
 ) -> None:
     germany, austria = (plate_reader.regions.index(code) for code in ("de", "at"))
@@ -226,7 +228,7 @@ def test_where_both_readers_have_looked_both_say_where_a_plate_is_from(
     assert plate_reader.also_seen(torn, dataclasses.replace(torn, design=None)) == torn
 
 
-def test_a_region_without_words_is_not_doubted(plate_reader: reader.PlateReader) -> None:
+def test_small_print_is_not_read_for_regions_without_words(plate_reader: reader.PlateReader) -> None:
     def one(code: str, score: float, named: str) -> reader.Reading:
         shares = np.zeros(len(plate_reader.regions))
         shares[plate_reader.regions.index(code)] = 1.0

@@ -18,7 +18,7 @@ def test_defaults() -> None:
     assert settings.local_fetch is settings.tracing is False
 
 
-def test_what_a_template_sets() -> None:
+def test_variables_are_parsed() -> None:
     settings = Settings.read(
         {
             "TABLE_NAME": "carsight-keys",
@@ -36,7 +36,7 @@ def test_what_a_template_sets() -> None:
     assert settings.uploads_bucket is None
 
 
-def test_nothing_changes_them() -> None:
+def test_settings_are_immutable() -> None:
     settings = Settings.read({"TABLE_NAME": "carsight-keys"})
     with pytest.raises(AttributeError):
         settings.local_fetch = True  # type: ignore[misc]
@@ -58,7 +58,7 @@ def test_a_bad_deployment(environment: dict[str, str]) -> None:
         Settings.read(environment)
 
 
-def test_all_memory_comes_from_one_heap() -> None:
+def test_the_deployment_uses_one_arena() -> None:
     """What a photo leaves free is there for the next one's thread."""
     program = """
 import ctypes, sys, threading

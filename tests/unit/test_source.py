@@ -88,13 +88,13 @@ def test_the_first_field_with_an_image_counts(nothing: object) -> None:
     assert parsed(json.dumps({"image_url": nothing, "image": URL})).source == UrlSource(URL)
 
 
-def test_a_file_counts_where_a_text_field_holds_nothing() -> None:
+def test_a_file_is_used_if_the_text_field_is_empty() -> None:
     body = form(("image_url", "null"), ("upload", PHOTO))
     assert parsed(body, MULTIPART).source == BytesSource(PHOTO)
 
 
 @pytest.mark.parametrize("name", ["ImageUrl", "Image", "IMAGE_URL", "image-url", "uploadUrl", "UploadURL"])
-def test_names_are_known_however_they_are_written(name: str) -> None:
+def test_field_names_are_recognized_in_any_notation(name: str) -> None:
     """As serializers of .NET and Go write them that are told nothing."""
     assert parsed(json.dumps({"a": 1, name: URL})).source == UrlSource(URL)
     assert parsed(form((name, URL)), MULTIPART).source == UrlSource(URL)
@@ -102,24 +102,24 @@ def test_names_are_known_however_they_are_written(name: str) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"photo": BASE64}, {"url": URL, "a": "b"}, {"file": "x"}])
-def test_a_form_without_a_field_of_ours_holds_no_image(fields: dict[str, str]) -> None:
+def test_a_form_without_known_fields_has_no_image(fields: dict[str, str]) -> None:
     assert parsed(urlencode(fields), "application/x-www-form-urlencoded").source is None
 
 
 @pytest.mark.parametrize("text", [BASE64, BASE64.rstrip("=") + "==", URL])
-def test_what_is_no_form_stands_for_itself_though_it_is_called_one(text: str) -> None:
+def test_a_body_wrongly_declared_as_a_form_is_taken_as_it_is(text: str) -> None:
     source = parsed(text, "application/x-www-form-urlencoded").source
     assert source == (UrlSource(URL) if text is URL else Base64Source(text))
 
 
-def test_json_whose_base64_a_shell_has_left_in_lines() -> None:
+def test_json_with_line_breaks_within_base64_is_read() -> None:
     lines = "\n".join(BASE64[at : at + 76] for at in range(0, len(BASE64), 76))
     source = parsed(f'{{"image": "{lines}"}}').source
     assert source is not None and load(source) == PHOTO
 
 
 @pytest.mark.parametrize("content_type", [JSON, "application/octet-stream", None])
-def test_a_body_that_gzip_has_compressed(content_type: str | None) -> None:
+def test_a_body_compressed_with_gzip_is_read(content_type: str | None) -> None:
     packed = gzip.compress(json.dumps({"image": BASE64, "regions": ["gb"]}).encode())
     request = parsed(packed, content_type)
     source = request.source
@@ -127,7 +127,7 @@ def test_a_body_that_gzip_has_compressed(content_type: str | None) -> None:
     assert request.regions == ("gb",)
 
 
-def test_a_picture_that_gzip_has_compressed() -> None:
+def test_a_picture_compressed_with_gzip_is_read() -> None:
     assert parsed(gzip.compress(PHOTO), "image/jpeg").source == BytesSource(PHOTO)
 
 
@@ -141,7 +141,7 @@ def test_a_picture_that_gzip_has_compressed() -> None:
     ],
     ids=["cut short", "too much", "twice", "sent as text"],
 )
-def test_a_compressed_body_that_cannot_be_unpacked_is_told(body: bytes | str) -> None:
+def test_a_body_that_cannot_be_decompressed_is_reported(body: bytes | str) -> None:
     source = parsed(body, JSON).source
     assert isinstance(source, UnusableSource) and source.detail.startswith("The body is compressed")
 
@@ -173,7 +173,7 @@ def test_a_compressed_body_that_cannot_be_unpacked_is_told(body: bytes | str) ->
         URL,
     ],
 )
-def test_the_content_decides_whatever_its_type_says(content_type: str | None, body: str) -> None:
+def test_the_content_decides_whatever_the_declared_type(content_type: str | None, body: str) -> None:
     assert parsed(body, content_type).source == UrlSource(URL)
     assert parsed(body.encode(), content_type).source == UrlSource(URL)
 
@@ -198,7 +198,7 @@ def test_a_text_file_sent_as_an_image_is_not_taken_for_base64() -> None:
     "body",
     ['{"image": "https://photos.example/', "[" * 100_000, '{"image": ' + "9" * 5000 + "}", '{"a" "b"}'],
 )
-def test_broken_json_is_no_image(body: str) -> None:
+def test_broken_json_is_refused(body: str) -> None:
     source = parsed(body).source
     assert source is not None
     with pytest.raises(InvalidImage):
@@ -219,7 +219,7 @@ def test_broken_json_is_no_image(body: str) -> None:
         ("/9j/4AAQSkZJR", "The base64 ends early: 13 characters"),
     ],
 )
-def test_what_is_wrong_with_a_body_is_told(body: str, detail: str) -> None:
+def test_errors_in_a_body_are_explained(body: str, detail: str) -> None:
     source = parsed(body).source
     assert source is not None
     with pytest.raises(InvalidImage) as error:
@@ -244,7 +244,7 @@ def test_what_is_wrong_with_a_body_is_told(body: str, detail: str) -> None:
         "s3:///",
     ],
 )
-def test_refused_urls_are_all_alike(url: str) -> None:
+def test_all_refused_urls_get_the_same_answer(url: str) -> None:
     source = parsed(json.dumps({"image": url})).source
     assert source is not None
     with pytest.raises(InvalidImage) as error:
@@ -260,14 +260,14 @@ def test_a_form() -> None:
 
 
 @pytest.mark.parametrize("between", [" ", "\n", "\r\n"])
-def test_a_form_whose_base64_is_in_lines(between: str) -> None:
+def test_a_form_with_line_breaks_within_base64_is_read(between: str) -> None:
     large = base64.b64encode(PHOTO * 2).decode()
     lines = between.join(large[at : at + 76] for at in range(0, len(large), 76))
     source = parsed(urlencode({"image": lines}), "application/x-www-form-urlencoded").source
     assert source is not None and load(source) == PHOTO * 2
 
 
-def test_a_form_whose_first_pluses_are_as_far_apart_as_ends_of_lines() -> None:
+def test_equally_spaced_pluses_are_not_taken_for_line_breaks() -> None:
     photo = PHOTO * 2 + b"\0" * (-len(PHOTO * 2) % 3)
     pluses = base64.b64decode(("A" * 75 + "+") * 12) + photo
     text = base64.b64encode(pluses).decode()
@@ -277,14 +277,14 @@ def test_a_form_whose_first_pluses_are_as_far_apart_as_ends_of_lines() -> None:
 
 
 @pytest.mark.parametrize("part", [b"data:base64,", b"base64;"])
-def test_what_begins_like_base64_many_times_is_told_from_it_at_once(part: bytes) -> None:
+def test_repeated_base64_prefixes_take_no_time(part: bytes) -> None:
     body = part * 24 + b"!" * 500
     start = time.process_time()
     assert load(BytesSource(body)) == body
     assert time.process_time() - start < 0.5
 
 
-def test_a_form_whose_base64_was_not_escaped() -> None:
+def test_a_form_with_unescaped_base64_is_read() -> None:
     text = "+/+/" + BASE64
     source = parsed(f"image={text}", "application/x-www-form-urlencoded").source
     assert source == Base64Source(text)
@@ -347,7 +347,7 @@ def test_a_photo_without_a_file_name_is_a_photo(declared: bytes) -> None:
     assert parsed(NAMELESS % (declared, URL.encode()), MULTIPART).source == UrlSource(URL)
 
 
-def test_a_photo_that_was_sent_as_text_is_told_to_be_lost() -> None:
+def test_a_photo_sent_as_text_is_reported_as_destroyed() -> None:
     """As Node's FormData sends a Buffer."""
     source = parsed(NAMELESS % (b"", PHOTO.decode("utf-8", "replace").encode()), MULTIPART).source
     assert source is not None
@@ -386,23 +386,23 @@ def test_multipart_without_an_image(body: bytes, content_type: str) -> None:
         None,
     ],
 )
-def test_a_form_whose_type_was_set_by_hand(content_type: str | None) -> None:
+def test_a_form_with_a_content_type_set_by_hand_is_read(content_type: str | None) -> None:
     request = parsed(form(("regions", "gb"), ("upload", PHOTO)), content_type)
     assert (request.source, request.regions) == (BytesSource(PHOTO), ("gb",))
 
 
-def test_what_is_called_a_form_and_is_none_is_what_it_is() -> None:
+def test_a_body_wrongly_declared_as_multipart_is_taken_as_it_is() -> None:
     assert parsed(PHOTO, MULTIPART).source == BytesSource(PHOTO)
     assert parsed(json.dumps({"image": URL}), "multipart/form-data").source == UrlSource(URL)
 
 
 @pytest.mark.parametrize("name", ["file", "photo", ""])
-def test_a_part_that_is_no_text_is_a_file_whatever_it_is_called(name: str) -> None:
+def test_a_part_that_is_not_text_is_a_file(name: str) -> None:
     body = NAMELESS.replace(b"upload", name.encode()) % (b"", PHOTO)
     assert parsed(body, MULTIPART).source == BytesSource(PHOTO)
 
 
-def test_a_form_of_fields_that_is_not_said_to_be_one() -> None:
+def test_an_undeclared_form_is_recognized() -> None:
     assert parsed(f"image={BASE64}&regions=gb", None).source == Base64Source(BASE64)
     assert parsed(urlencode({"image_url": URL}), "text/plain").source == UrlSource(URL)
 
@@ -431,7 +431,7 @@ def test_a_form_of_fields_that_is_not_said_to_be_one() -> None:
         base64.b64encode(f"data:image/jpeg;base64,{BASE64}".encode()).decode(),
     ],
 )
-def test_what_clients_leave_around_base64(text: str) -> None:
+def test_wrapping_around_base64_is_removed(text: str) -> None:
     source = parsed(json.dumps({"image": text})).source
     assert source is not None and load(source) == PHOTO
 
@@ -449,13 +449,13 @@ def test_what_clients_leave_around_base64(text: str) -> None:
         f"{BASE64}\0",
     ],
 )
-def test_so_it_is_in_a_file(text: str) -> None:
+def test_wrapping_around_base64_in_a_file_is_removed(text: str) -> None:
     source = parsed(form(("upload", text.encode())), MULTIPART).source
     assert source is not None and load(source) == PHOTO
 
 
 @pytest.mark.parametrize("photo", [PHOTO + b"\xff\xd9", b"\x89PNG\r\n\x1a\n" + PHOTO + b"\xaeB`\x82"])
-def test_a_picture_each_of_whose_bytes_was_sent_as_a_character(photo: bytes) -> None:
+def test_a_picture_sent_as_a_binary_string_is_read(photo: bytes) -> None:
     """As ``FileReader.readAsBinaryString`` gives it, and whatever takes it for text sends it."""
     text = photo.decode("latin-1")
     sources = (
@@ -470,7 +470,7 @@ def test_a_picture_each_of_whose_bytes_was_sent_as_a_character(photo: bytes) -> 
 
 
 @pytest.mark.parametrize("text", [BASE64, f"data:image/jpeg;base64,{BASE64}", BASE64.rstrip("=") + "\r\n"])
-def test_base64_that_is_called_a_picture(text: str) -> None:
+def test_base64_declared_as_a_picture_is_read(text: str) -> None:
     declared = parsed(text, "image/jpeg").source
     assert declared is not None and load(declared) == PHOTO
     file = parsed(form(("upload", text.encode())), MULTIPART).source
@@ -490,7 +490,7 @@ def test_base64_that_is_called_a_picture(text: str) -> None:
         ("x" * 200 + "*", "The base64 is broken at its character 201"),
     ],
 )
-def test_what_is_neither_a_url_nor_base64(text: str, detail: str) -> None:
+def test_text_that_is_neither_a_url_nor_base64_is_explained(text: str, detail: str) -> None:
     source = parsed(json.dumps({"image": text})).source
     assert source is not None
     with pytest.raises(InvalidImage) as error:
@@ -501,7 +501,7 @@ def test_what_is_neither_a_url_nor_base64(text: str, detail: str) -> None:
 @pytest.mark.parametrize(
     "text", ["<html><body>Not found</body></html>", "%PDF-1.4 1 0 obj", "\0\0\0\x18ftypmp42"]
 )
-def test_text_that_is_another_file_is_passed_on_to_be_described(text: str) -> None:
+def test_a_document_sent_as_text_is_passed_on_to_the_decoder(text: str) -> None:
     source = parsed(text, "application/octet-stream").source
     assert source is not None and load(source) == text.encode()
 
@@ -537,7 +537,7 @@ def test_key(request_: dict[str, Any], key: str | None) -> None:
     assert parse_request(request_).key == key
 
 
-def test_a_key_that_no_encoding_holds() -> None:
+def test_a_key_with_lone_surrogates_can_be_encoded() -> None:
     key = parsed(json.dumps({"key": "\ud800"})).key
     assert key is not None
     key.encode()
@@ -564,7 +564,7 @@ def test_regions(request_: dict[str, Any]) -> None:
     assert parse_request(request_).regions == ("us-ca", "gb")
 
 
-def test_regions_that_are_none() -> None:
+def test_invalid_regions_are_refused() -> None:
     assert parsed(json.dumps({"regions": [None, 4, {}, ["gb"]]})).regions == ()
 
 
@@ -593,7 +593,7 @@ def test_the_rest_of_a_request() -> None:
     assert parse_request({}).source is None
 
 
-def test_the_event_keeps_no_secret() -> None:
+def test_secrets_are_removed_from_the_event() -> None:
     secret = "cs_secret"
     sent = event(
         json.dumps({"key": secret, "image": f"https://photos.example/?signature={secret}"}),
@@ -613,7 +613,7 @@ def test_the_event_keeps_no_secret() -> None:
     assert secret not in repr(request)
 
 
-def test_a_fingerprint_is_of_what_is_asked_for() -> None:
+def test_the_fingerprint_covers_image_and_options() -> None:
     first = parsed(json.dumps({"image": URL}), query="key=a&source=npm").fingerprint()
     assert (
         first
@@ -665,13 +665,13 @@ def test_too_large() -> None:
         load(Base64Source(base64.b64encode(bytes(MAX_IMAGE_BYTES + 1)).decode()))
 
 
-def test_a_url_goes_through_the_guard() -> None:
+def test_a_url_is_fetched_with_the_address_checks() -> None:
     with pytest.raises(InvalidImage):
         load(UrlSource("http://169.254.169.254/latest/meta-data/"))
 
 
 @pytest.mark.parametrize("key", ["\ud800", "a" * 1025, "\0\ud800\udfff"])
-def test_a_key_that_no_object_can_have_is_refused(key: str) -> None:
+def test_an_impossible_object_key_is_refused(key: str) -> None:
     settings = Settings(table_name="carsight", allowed_buckets=frozenset({"photos"}))
     with pytest.raises(InvalidImage):
         Deployment(settings).images.load(S3Source("photos", key))
@@ -731,7 +731,7 @@ BODIES = some.one_of(
 
 @hypothesis(max_examples=300, deadline=None, derandomize=True)
 @given(BODIES, TYPES, some.text(max_size=40), some.text(max_size=30), some.text(max_size=20))
-def test_no_request_is_our_fault(
+def test_no_request_causes_an_unexpected_exception(
     body: str | bytes, content_type: str | None, query: str, path: str, header: str
 ) -> None:
     headers = {"authorization": header, "idempotency-key": header}
@@ -864,7 +864,7 @@ def test_base64_is_decoded_as_the_standard_library_does(text: str) -> None:
     assert decoded(b64decode) == decoded(partial(base64.b64decode, validate=True))
 
 
-def test_an_object_that_is_cut_short_is_none() -> None:
+def test_a_truncated_object_is_refused() -> None:
     """Botocore's body notices, and what it is entered as does not."""
 
     class Client:

@@ -80,20 +80,20 @@ def test_proportions_are_those_of_the_upright_vehicle(quarters: int, turned: int
 
 
 @pytest.mark.parametrize(("narrower", "body"), [(1.0, "Sedan"), (0.6, "SUV")])
-def test_a_torn_picture_is_settled_by_the_plate_as_a_ruler(narrower: float, body: str) -> None:
+def test_proportions_decide_about_an_ambiguous_picture(narrower: float, body: str) -> None:
     """The vehicle is 3 or 5 times as high as its plate is wide."""
     session = Session([0, 0], [0, 0])
     plate = PLATE * np.array([narrower, 1, narrower, 1], np.float32)
     assert VehicleClassifier(session).classify(half_lit(), vehicle(), 0, plate).type == body
 
 
-def test_a_clear_picture_is_believed_whatever_the_proportions() -> None:
+def test_a_clear_picture_outweighs_proportions() -> None:
     session = Session([6, 0], [6, 0])
     tall = PLATE * np.array([0.6, 1, 0.6, 1], np.float32)
     assert VehicleClassifier(session).classify(half_lit(), vehicle(), 0, tall).type == "Sedan"
 
 
-def test_the_mirror_image_counts_where_the_picture_is_torn_alone() -> None:
+def test_the_mirror_image_is_used_only_for_ambiguous_pictures() -> None:
     torn = Session([0.1, 0], [0, 3])
     assert VehicleClassifier(torn).classify(half_lit(), vehicle()).type == "SUV"
     assert torn.looks == 2
@@ -102,7 +102,7 @@ def test_the_mirror_image_counts_where_the_picture_is_torn_alone() -> None:
     assert sure.looks == 1
 
 
-def test_the_detector_decides_where_both_pictures_are_torn() -> None:
+def test_the_detector_decides_if_both_images_are_ambiguous() -> None:
     tuning = ClassifierTuning()
     assert 0 < tuning.detector_weight < 1
     for kind in TYPES:

@@ -5,10 +5,10 @@
     for plate in carsight.read_plates("car.jpg"):
         print(plate.text, plate.score, plate.region, plate.box)
 
-``read_plates`` and ``read_vin`` share one engine per process, made at the first call. A program that wants to
-choose when the models are loaded makes its own: ``PlateRecognizer.load()`` and ``VinRecognizer.load()``.
-All of them are safe to call from many threads. A name's module is imported when the name is first used, so
-that reading plates loads nothing that only VINs need, and the other way round.
+``read_plates`` and ``read_vin`` each load their models at the first call and keep them for the life of the
+process. To choose when models are loaded, create a recognizer with ``PlateRecognizer.load()`` or
+``VinRecognizer.load()``. All of these are safe to call from many threads. Modules are imported when one of
+their names is first used, so that reading plates loads nothing that only VINs need, and vice versa.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ _NAMES = {
     "carsight.plate.recognizer": ("PlateReading", "PlateRecognizer", "Vehicle"),
     "carsight.vin.recognizer": ("CheckDigit", "Repair", "VinCandidate", "VinRecognizer", "VinResult"),
 }
-"""The public names that each module defines, which is imported when one of them is first used."""
+"""The public names by module, each of which is imported when one of its names is first used."""
 
 _engines: dict[type, Any] = {}
 _loading = Lock()
 
 
 def read_plates(image: PhotoSource, regions: Sequence[str] = ()) -> list[PlateReading]:
-    """Read the license plates of a photo, surest first; none found is an empty list.
+    """Read the license plates of a photo, best first; the list is empty if none is found.
 
     Args:
-        image: A photo's path or bytes (``carsight.formats`` says which), or its pixels (height x width x 3,
-            BGR, uint8).
+        image: A photo's path or bytes (``carsight.formats`` lists the formats), or its pixels (height x width
+            x 3, BGR, uint8).
         regions: Where the plates are expected to be from, such as ``us-ca`` or ``de``; a hint, not a filter.
 
     Raises:
@@ -78,9 +78,9 @@ def read_plates(image: PhotoSource, regions: Sequence[str] = ()) -> list[PlateRe
 
 
 def read_vin(image: PhotoSource) -> VinCandidate | None:
-    """Read the VIN of a photo, from its text, its barcode or both; None where it would be a guess.
+    """Read the VIN of a photo, from its text, its barcode or both; None if it would be a guess.
 
-    Takes the same images as ``read_plates`` and raises the same errors. ``VinRecognizer.read`` tells more:
+    Takes the same images as ``read_plates`` and raises the same errors. ``VinRecognizer.read`` also returns
     the other candidates, and whether the photo shows text at all.
     """
     from carsight.vin.recognizer import VinRecognizer
@@ -90,7 +90,7 @@ def read_vin(image: PhotoSource) -> VinCandidate | None:
 
 
 def _engine(recognizer: type[_Recognizer]) -> _Recognizer:
-    """Return the process's own ``recognizer``, loaded by whichever thread asks first."""
+    """Return the process's instance of ``recognizer``, which the first call loads."""
     with _loading:
         if recognizer not in _engines:
             _engines[recognizer] = recognizer.load()

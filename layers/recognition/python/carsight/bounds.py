@@ -1,7 +1,7 @@
-"""What a picture's file may make its decoder do: looked at before anything is decoded.
+"""Limits on what a picture file may make its decoder do, checked before anything is decoded.
 
-Libraries go through the pieces of a file, and some keep what no picture needs. So a file is brought down to
-its first picture, and is refused where the work or the memory that it asks for is out of all proportion.
+Decoders process every piece of a file, including those that the picture does not need. So a file is reduced
+to its first picture, and refused if decoding would take disproportionate work or memory.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ from carsight.formats import (
 )
 
 _MAX_PIECES = 50_000
-"""How many chunks, blocks, strips or values a file may be cut into: libraries go through them one by one, in
-Python."""
+"""The most chunks, blocks, strips or values of a file: libraries go through them one by one, in Python."""
 _MAX_RUN_LENGTH_BYTES = 1_000_000
-"""Pillow decodes run lengths of a BMP in Python."""
+"""The largest run-length encoded BMP: Pillow decodes these in Python."""
 
 
 def damaged(kind: Format) -> str:
@@ -42,10 +41,10 @@ def damaged(kind: Format) -> str:
 
 
 def essential(kind: Format, data: bytes) -> bytes:
-    """Return a file of the first picture in ``data`` alone, as far as it matters to the decoder of ``kind``.
+    """Return ``data`` reduced to its first picture, as far as the decoder of ``kind`` would process more.
 
     Raises:
-        ImageError: over a bound, or broken where its first picture is described.
+        ImageError: a limit is exceeded, or the description of the first picture is broken.
     """
     try:
         if kind is WEBP:
@@ -85,7 +84,7 @@ _FILM, _ALPHA = 0x02, 0x10
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """RFC 9649: the canvas of an extended file, or the size of the only frame."""
+    """Return width and height of the canvas, or of the only frame of a simple file (RFC 9649)."""
     chunk = data[12:16]
     if chunk == b"VP8X":
         return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
@@ -106,20 +105,22 @@ def _riff_chunks(data: bytes, at: int) -> Iterator[tuple[bytes, int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class WebP:
-    """The first picture of a WebP file: a file of its own, and where it lies on its canvas."""
+    """The first picture of a WebP file, as a file of its own, and its position on the canvas."""
 
     canvas: tuple[int, int]
+    """Width and height in pixels."""
     place: tuple[int, int]
-    """Its left and its upper side."""
+    """The picture's left and top edge, in pixels of the canvas."""
     picture: bytes
     exif: bytes
 
 
 def webp(data: bytes) -> WebP:
-    """Take a WebP file apart, which ``essential`` has let pass (RFC 9649).
+    """Parse a WebP file that ``essential`` has accepted (RFC 9649).
 
     Raises:
-        ImageError: it is an animation without a picture.
+        ImageError: it is an animation without a picture, or with one outside its canvas.
+        LookupError, struct.error: a chunk is cut short.
     """
     canvas, place, picture, exif = _webp_size(data), (0, 0), data, b""
     is_film = data[12:16] == b"VP8X" and data[20] & _FILM
@@ -157,9 +158,9 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _png(data: bytes) -> bytes:
-    """Return a PNG without the chunks that its first picture does not need: Pillow refuses it for each.
+    """Return a PNG without the chunks that decoding does not need, as Pillow fails at any that is broken.
 
-    Its header is the first one; Pillow would take the last.
+    Of several headers only the first is kept; Pillow would use the last.
     """
     _count(png_chunks(data), PNG)
     parts: list[bytes] = []
@@ -172,7 +173,7 @@ def _png(data: bytes) -> bytes:
 
 
 def _gif_blocks(data: bytes) -> Iterator[int]:
-    """Yield the places of the blocks before the first picture's data, which Pillow reads in Python."""
+    """Yield the offsets of the blocks before the first picture's data, which Pillow reads in Python."""
     at = 13 + (3 * 2 << (data[10] & 7) if data[10] & 0x80 else 0)
     while at < len(data) and data[at] == 0x21:  # an extension: a label and blocks
         at += 2
@@ -205,28 +206,29 @@ _TAGS = frozenset(
         *(529, 530, 531, 532),  # YCbCr coefficients, subsampling, positioning; reference black and white
     }
 )
-"""What decoding needs of a directory (TIFF 6.0). Pillow and libtiff read whatever else is there, and Pillow
-what it refers to. Without an orientation it turns nothing: that would take as much memory again."""
+"""The tags of a directory that decoding needs (TIFF 6.0). Pillow and libtiff read all other tags as well, and
+Pillow the data that they refer to. The orientation is left out because Pillow would apply it with a second
+copy of the picture."""
 
 _JPEG = 7
 _COMPRESSIONS = {1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 50000}
-"""None, CCITT, LZW, JPEG, deflate, PackBits and Zstandard. Not the JPEG of TIFF 6.0 itself, which its
-authors have withdrawn."""
+"""None, CCITT, LZW, JPEG, deflate, PackBits and Zstandard; not the JPEG compression of TIFF 6.0 itself, which
+was withdrawn."""
 
 _SUBFILE = 254
-"""Whose lowest bit says that a picture is another one of the same file, reduced."""
+"""A tag whose lowest bit marks a reduced version of another picture in the same file."""
 _MAX_PREVIEWS = 8
 
 _MAX_TILE_PIXELS = 5_000_000
 _MAX_SAMPLE_BYTES = 100_000_000
-"""Of all pixels as they are stored: 25 megapixels of RGBA or of floats."""
+"""The most bytes of uncompressed pixels: 25 megapixels of RGBA or of floats."""
 _OTHER_FRAMES = re.compile(rb"\xff[\xc2\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]")
-"""Of a JPEG that is not sequential; libtiff goes through a hundred scans of one."""
+"""Frame markers of JPEGs that are not sequential, of which libtiff would decode up to a hundred scans."""
 _MAX_SCANS = 4
 
 
 def _tiff(data: bytes) -> bytes:
-    """Return a TIFF with one directory, of the tags that decoding needs, behind its data."""
+    """Return a TIFF with a single directory, appended to its data, of the tags that decoding needs."""
     file = tiff.Tiff(data)
     kept = _tiff_directory(file)
     _check_tiff({tag: file.integers(entry) for tag, entry in kept.items() if tag != _TABLES}, data)
@@ -237,9 +239,9 @@ def _tiff(data: bytes) -> bytes:
 
 
 def _tiff_directory(file: tiff.Tiff) -> dict[int, int]:
-    """Return the first directory whose picture is no preview, as ``_tiff_entries`` does.
+    """Return the entries of the first directory that is not a preview's, or else of the first directory.
 
-    The first one where there is no such picture.
+    They are given as offsets by tag, as by ``_tiff_entries``.
     """
     at = file.first
     first, is_preview = _tiff_entries(file, at)
@@ -257,7 +259,7 @@ def _tiff_directory(file: tiff.Tiff) -> dict[int, int]:
 
 
 def _tiff_entries(file: tiff.Tiff, at: int) -> tuple[dict[int, int], bool]:
-    """Return where the entries that decoding needs are, by tag, and whether the directory is a preview's."""
+    """Return the offsets of the entries that decoding needs, by tag, and whether this is a preview."""
     kept: dict[int, int] = {}
     is_preview = False
     for tag, count, entry in file.entries(at):
@@ -271,7 +273,7 @@ def _tiff_entries(file: tiff.Tiff, at: int) -> tuple[dict[int, int], bool]:
 
 
 def _check_tiff(values: dict[int, tuple[int, ...]], data: bytes) -> None:
-    """Refuse a directory that asks for more work or memory than its picture needs."""
+    """Raise ``ImageError`` if a directory demands more work or memory than its picture needs."""
     width, height = values[tiff.WIDTH][0], values[tiff.LENGTH][0]
     check_size(width, height, TIFF.max_pixels, "The TIFF picture")
     (compression, *_) = values.get(tiff.COMPRESSION) or (1,)
@@ -309,16 +311,16 @@ def _check_tiff(values: dict[int, tuple[int, ...]], data: bytes) -> None:
 
 
 _MAX_PLANE_BYTES = 90_000_000
-"""Of brightness and color, before they are made blue, green and red, which takes nine bytes a pixel more."""
+"""The most bytes of decoded brightness and color; converting them to BGR takes nine more per pixel."""
 
 
 _MAX_CODED_SHARE = 1.4
-"""Of as many pixels as are read of a kind: what may be decoded for one picture, its transparency and what its
-tiles have to spare included. With transparency a pixel takes nearly twice the memory."""
+"""How many pixels may be decoded for one picture, relative to its format's limit, including transparency and
+the parts of tiles beyond its edges. With transparency a pixel takes nearly twice the memory."""
 
 
 def _heif(kind: Format, data: bytes) -> bytes:
-    """Return the file without its animation. Raises ``TooManyPixels`` where its pictures are too large."""
+    """Return the file without its animation. Raises ``TooManyPixels`` if its pictures are too large."""
     pixels, plane_bytes = heif.decoded(data)
     limit = _MAX_CODED_SHARE * kind.max_pixels
     if pixels > limit:

@@ -1,8 +1,9 @@
-"""Every picture file but JPEG: decoded by Pillow, HEIC by libheif, and brought to one form.
+"""Decodes every picture format but JPEG: HEIC with libheif, WebP with OpenCV, the others with Pillow.
 
-That form is blue-green-red of eight bits, laid over white where it was transparent, of the first frame.
-Imported only when such a file comes. Both libraries are asked for no more than their own bounds and ours let
-them do, whatever a file declares; a file that they cannot decode to its last row is an ``ImageError``.
+The result is always the first frame in BGR with eight bits a channel, with transparent parts over white. This
+module is imported only when such a file arrives. ``bounds`` has checked every file, so that the libraries
+never do more than the limits allow, whatever the file declares; a file that cannot be decoded to its last row
+is an ``ImageError``.
 """
 
 from __future__ import annotations
@@ -26,27 +27,27 @@ from carsight.geometry import Pixels
 from carsight.pixels import upright
 from carsight.tiff import orientation
 
-# Each text that a broken file makes Pillow warn with would be kept for good, and printed.
+# Pillow's warnings about broken files would be printed, and each distinct one kept in memory forever.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-# OpenCV would tell of each broken file on standard error.
+# OpenCV would write a message about each broken file to standard error.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 FINE_PIXELS = 25_000_000
 """A larger picture is halved while it is converted."""
-_HELD_BYTES = 190_000_000
-"""So is one that would take more than this beside what its library still holds of it."""
+_MAX_CONVERSION_BYTES = 190_000_000
+"""So is a picture that would take more memory than this, including what its library still holds."""
 _MAX_DECODED_BYTES = 160_000_000
-"""What a library may take for the pixels alone, before they are converted."""
+"""How much memory a library may take for the pixels alone, before they are converted."""
 
 _WHOLE_PIXELS = 6_000_000
 """A larger PNG is decoded strip by strip."""
 _STRIP_PIXELS = 400_000
 """How much of a picture is decoded or converted at a time."""
 _PIECE = 65_536
-"""How many packed bytes are unpacked at a time: what is left of them is copied."""
+"""How many compressed bytes are passed to zlib at a time, as it copies those that it leaves."""
 
 _FROM_THE_END = (3, 4, 6, 7)
-"""The orientations whose first row becomes the last row or column."""
+"""The EXIF orientations in which the first row becomes the last row or column."""
 
 _ADAM7 = (
     (0, 0, 8, 8),
@@ -57,7 +58,7 @@ _ADAM7 = (
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 )
-"""An interlaced PNG's passes: first column and row, and the step to the next."""
+"""The passes of an interlaced PNG: first column, first row, and the steps to the next ones."""
 
 _PILLOW = {
     formats.PNG: ("PngImagePlugin", "PngImageFile"),
@@ -66,7 +67,7 @@ _PILLOW = {
     formats.GIF: ("GifImagePlugin", "GifImageFile"),
     formats.BMP: ("BmpImagePlugin", "BmpImageFile"),
 }
-"""Pillow's module and class for each format; ``Image.open`` would import those of all formats."""
+"""Pillow's module and class for each format. ``Image.open`` would import the modules of all formats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +81,12 @@ class Decoded:
 
 
 def read(kind: Format, data: bytes) -> Decoded:
-    """Decode ``data``, a picture of ``kind``, halved until its pixels are few enough to be held.
+    """Decode ``data``, a picture file of ``kind``, halved until its pixels fit into the memory limits.
 
     Raises:
-        ImageError: damaged, cut short, or over a bound.
+        ImageError: the file is damaged, cut short, or exceeds a limit.
     """
-    sent, data = data, bounds.essential(kind, data)
+    original, data = data, bounds.essential(kind, data)
     if kind is formats.HEIC:
         return _heic(data)
     if kind is formats.WEBP:
@@ -100,34 +101,34 @@ def read(kind: Format, data: bytes) -> Decoded:
             with _refusing(kind):
                 strips = (part for strip in _png_strips(data) for part in _colors(strip))
                 return _gathered(strips, width, height, orientation(exif))
-        each = _bytes_a_pixel(picture.mode)
-        check_size(width, height, _MAX_DECODED_BYTES // each, f"The {kind.name} picture, of its sort,")
+        pixel_bytes = _bytes_a_pixel(picture.mode)
+        check_size(width, height, _MAX_DECODED_BYTES // pixel_bytes, f"The {kind.name} picture, of its sort,")
         with _refusing(kind):
             if kind is formats.AVIF:
                 return _avif(picture)
             picture.load()
-            turned = orientation(sent if kind is formats.TIFF else picture.info.get("exif", b""))
+            turned = orientation(original if kind is formats.TIFF else picture.info.get("exif", b""))
         if kind is formats.PNG and not _whole_png(picture, data):
             raise ImageError(bounds.damaged(kind))
         with _refusing(kind):
-            return _gathered(_colors(picture), width, height, turned, each)
+            return _gathered(_colors(picture), width, height, turned, pixel_bytes)
 
 
 def _opened(kind: Format, data: bytes) -> Image.Image:
-    """Open ``data`` with Pillow, which reads no pixels yet."""
+    """Open ``data`` with Pillow, which does not read the pixels yet."""
     module, name = _PILLOW[kind]
     picture: Image.Image = getattr(import_module(f"PIL.{module}"), name)(io.BytesIO(data))
     return picture
 
 
 def _bytes_a_pixel(mode: str) -> int:
-    """Return what Pillow takes for a pixel of ``mode``."""
+    """Return how many bytes Pillow takes for a pixel of ``mode``."""
     return 1 if mode in ("1", "L", "P") else 2 if mode.startswith("I;16") else 4
 
 
 @contextmanager
 def _refusing(kind: Format) -> Iterator[None]:
-    """Turn whatever a library raises for a broken picture into ``ImageError``."""
+    """Turn any exception of a library about a broken picture into an ``ImageError``."""
     try:
         yield
     except Image.DecompressionBombError as error:
@@ -139,9 +140,9 @@ def _refusing(kind: Format) -> Iterator[None]:
 
 
 def _whole_png(picture: Image.Image, data: bytes) -> bool:
-    """Whether a PNG's data held all rows: Pillow takes a stream that ends well before them for whole.
+    """Whether a PNG has all its rows: Pillow accepts a valid stream with too few of them.
 
-    Missing rows are black. Only where the last one is, the stream is unpacked again, to count its bytes.
+    Missing rows are black. Only if the last row is, the stream is decompressed again to count its bytes.
     """
     header = struct.unpack_from(">IIBBBBB", data, 16)
     width, height, depth, color, _, _, interlaced = header
@@ -168,11 +169,11 @@ def _whole_png(picture: Image.Image, data: bytes) -> bool:
 # -- a PNG in strips -----------------------------------------------------------------------------------------
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""Of each color type (PNG, 11.2.1)."""
+"""The number of channels of each color type (PNG, 11.2.1)."""
 
 
 def _is_cut_up(data: bytes) -> bool:
-    """Whether a PNG is decoded strip by strip: a large one of whole bytes that is not interlaced."""
+    """Whether to decode a PNG strip by strip: a large one with whole bytes per channel, not interlaced."""
     width, height, depth, color, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
     whole_bytes = depth == 8 or (depth == 16 and color != 0)
     return width * height > _WHOLE_PIXELS and not interlaced and color in _CHANNELS and whole_bytes
@@ -184,10 +185,11 @@ def _exif_of_png(data: bytes) -> bytes:
 
 
 def _png_strips(data: bytes) -> Iterator[Image.Image]:
-    """Yield a PNG from top to bottom, each strip as Pillow decodes it, of eight bits a channel.
+    """Yield a PNG from top to bottom in strips decoded by Pillow, with eight bits a channel.
 
-    A strip is made a PNG of its own. Its first row is the last one of the strip above, from which the filters
-    of the next go on (PNG, 9.2). They work byte by byte, so the low ones of sixteen bits are left out first.
+    Each strip is decoded as a PNG of its own. Its first row is the last row of the strip above, which the
+    filters of the next row refer to (PNG, 9.2). Filters work byte by byte, so of sixteen bits the low byte
+    can be dropped before.
     """
     width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
     row_bytes = width * _CHANNELS[color]
@@ -214,7 +216,7 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 
 
 def _png_rows(data: bytes, row_bytes: int, height: int, rows: int) -> Iterator[Pixels]:
-    """Yield the rows of a PNG as they are filtered, so many ``rows`` at a time.
+    """Yield the filtered rows of a PNG, ``rows`` at a time.
 
     Raises:
         ImageError: there are fewer than ``height``.
@@ -235,7 +237,7 @@ def _png_rows(data: bytes, row_bytes: int, height: int, rows: int) -> Iterator[P
 
 
 def _png_data(data: bytes) -> Iterator[bytes]:
-    """Yield the packed rows of a PNG, a piece at a time."""
+    """Yield the compressed rows of a PNG, one piece at a time."""
     for name, begin, end in bounds.png_chunks(data):
         if name == b"IDAT":
             for at in range(begin, min(end, len(data)), _PIECE):
@@ -246,9 +248,9 @@ def _png_data(data: bytes) -> Iterator[bytes]:
 
 
 def _webp(data: bytes) -> Decoded:
-    """Decode WebP with OpenCV, which takes 6 to 10 bytes a pixel where Pillow takes 16, for two canvases.
+    """Decode WebP with OpenCV, which takes 6 to 10 bytes a pixel; Pillow takes 16, for two canvases.
 
-    The first picture of an animation is laid on a transparent canvas.
+    The first picture of an animation is placed on a transparent canvas.
     """
     with _refusing(formats.WEBP):
         file = bounds.webp(data)
@@ -266,12 +268,12 @@ def _webp(data: bytes) -> Decoded:
 
 
 def _avif(picture: Image.Image) -> Decoded:
-    """Decode AVIF. Pillow's decoder gives bytes, of which Pillow itself would make another picture."""
+    """Decode AVIF with Pillow's decoder, without the copy that Pillow would make of its bytes."""
     width, height = picture.size
     turned = orientation(picture.info.get("exif", b""))
     channels = len(picture.getbands())
     decoded = picture._decoder.get_frame(0)[0]  # type: ignore[attr-defined]
-    del picture._decoder  # type: ignore[attr-defined]  # and its planes
+    del picture._decoder  # type: ignore[attr-defined]  # frees its planes
     pixels = np.frombuffer(decoded, np.uint8).reshape(height, width, channels)
     to_bgr = cv2.COLOR_RGBA2BGRA if channels == 4 else cv2.COLOR_RGB2BGR
     strips = (np.asarray(cv2.cvtColor(strip, to_bgr), np.uint8) for strip in _cut_array(pixels))
@@ -279,10 +281,10 @@ def _avif(picture: Image.Image) -> Decoded:
 
 
 def _heic(data: bytes) -> Decoded:
-    """Decode HEIC. The container says which way up it is; EXIF's orientation means nothing there.
+    """Decode HEIC. libheif applies the container's rotation; EXIF's orientation has no meaning there.
 
-    ``pi_heif.HeifFile`` would read all metadata first: pi-heif 1.4.0 ends the process over an item whose type
-    is not ASCII. So libheif's primary picture is asked for its pixels and nothing else.
+    ``pi_heif.HeifFile`` would read all metadata first, and pi-heif 1.4.0 crashes the process at an item whose
+    type is not ASCII. So only the pixels of libheif's primary picture are requested.
     """
     import _pi_heif
     from pi_heif.heif import BaseImage
@@ -303,7 +305,7 @@ def _heic(data: bytes) -> Decoded:
     strips = _cut_array(pixels)
     if channels == 4:
         strips = (_over_white(strip, premultiplied=file.mode.endswith("a")) for strip in strips)
-    # libheif keeps brightness and color, too.
+    # libheif keeps the planes of brightness and color as well.
     held = channels + heif.decoded(data).plane_bytes / (width * height)
     return _gathered(strips, width, height, held=held)
 
@@ -312,11 +314,16 @@ def _heic(data: bytes) -> Decoded:
 
 
 def _gathered(strips: Iterator[Pixels], width: int, height: int, turned: int = 1, held: float = 0) -> Decoded:
-    """Return the picture whose ``strips`` of ``_strip_rows`` rows each these are, BGR or BGRA, upright.
+    """Assemble a picture from its ``strips``, reduced if it is large, and turn it upright.
 
-    ``turned`` is EXIF's orientation, and ``held`` says how many bytes a pixel somebody else keeps meanwhile.
+    Args:
+        strips: BGR or BGRA, from top to bottom, each of ``_strip_rows`` rows but the last.
+        width: Of the full picture, in pixels.
+        height: The same.
+        turned: EXIF's orientation, 1..8.
+        held: Bytes per pixel that the decoder keeps in the meantime.
     """
-    factor = 2 if width * height * (held + 3) > _HELD_BYTES else 1
+    factor = 2 if width * height * (held + 3) > _MAX_CONVERSION_BYTES else 1
     while width * height > FINE_PIXELS * factor**2:
         factor *= 2
     size = height // factor, width // factor
@@ -325,7 +332,7 @@ def _gathered(strips: Iterator[Pixels], width: int, height: int, turned: int = 1
     for strip in strips:
         rows = min(strip.shape[0] // factor, size[0] - at)
         if strip.shape[2] == 4:
-            # Some programs leave the fourth channel of an opaque picture empty.
+            # Some programs write zeros into the fourth channel of an opaque picture.
             if unseen and strip[:, :, 3].any():
                 unseen = False
                 pixels[:] = 255
@@ -343,7 +350,7 @@ def _gathered(strips: Iterator[Pixels], width: int, height: int, turned: int = 1
 
 
 def _colors(picture: Image.Image) -> Iterator[Pixels]:
-    """Yield the picture from top to bottom, strip by strip: BGR, or BGRA where its fourth channel tells."""
+    """Yield the picture from top to bottom in strips: BGRA if it has an alpha channel, otherwise BGR."""
     darkest, brightest = _range(picture)
     for strip in _cut(picture):
         if picture.mode.startswith(("I", "F")):
@@ -358,9 +365,9 @@ def _colors(picture: Image.Image) -> Iterator[Pixels]:
 
 
 def _range(picture: Image.Image) -> tuple[float, float]:
-    """Return what is black and what is white in a picture of more than eight bits of gray.
+    """Return the values of black and white in a picture with more than eight bits of gray.
 
-    The bits that are used count: 10 or 12 of them often lie in 16.
+    Only the bits in use count: often 10 or 12 of 16.
     """
     if not picture.mode.startswith(("I", "F")):
         return 0, 255
@@ -388,12 +395,12 @@ def _cut_array(pixels: Pixels) -> Iterator[Pixels]:
 
 
 def _strip_rows(width: int) -> int:
-    """Return how many rows a strip has: a multiple of every factor by which a picture is reduced."""
+    """Return how many rows a strip has: a multiple of every factor by which pictures are reduced."""
     return max(_STRIP_PIXELS // width // 8 * 8, 8)
 
 
 def _over_white(pixels: Pixels, premultiplied: bool) -> Pixels:
-    """BGR of BGRA ``pixels``, as they look on white paper."""
+    """Return BGRA ``pixels`` as BGR, blended with white."""
     alpha = cv2.cvtColor(np.ascontiguousarray(pixels[:, :, 3]), cv2.COLOR_GRAY2BGR)
     color = cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR)
     if not premultiplied:

@@ -1,7 +1,7 @@
-"""What nets say: softmax, Platt scaling, and CTC - the best few texts, and where each character stands.
+"""Decoding the outputs of nets: softmax, Platt scaling, and CTC with texts and positions of characters.
 
-CTC (Graves et al., 2006) lets a net say one class per time step, class 0 being a blank; a text's probability
-is the sum over all paths that collapse to it when repeats and then blanks are dropped.
+With CTC (Graves et al., 2006) a net emits one class per time step, class 0 being a blank. A text's
+probability is the sum over all paths that collapse to it when repeats and then blanks are removed.
 """
 
 from __future__ import annotations
@@ -19,26 +19,25 @@ Probabilities = NDArray[np.floating]
 BLANK = 0
 
 _NEGLIGIBLE = 5e-4
-"""Classes less probable than this at a step start no new character there; it keeps a plate under a
-millisecond."""
+"""Classes less probable than this at a step start no new character there, which keeps decoding a plate under
+a millisecond."""
 
 _CHOICES = 6
-"""No more than this many classes start a new character at a step: where more are likely, nothing is
-legible."""
+"""At most this many classes start a new character at a step; if more are likely, nothing is legible."""
 
 _HOPELESS = 1e-6
 """Prefixes this much less probable than the best one are dropped."""
 
 
 def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Probabilities along the last axis."""
+    """Return the probabilities of ``logits`` along the last axis."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     result: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
     return result
 
 
 def platt(probability: float, slope: float, offset: float) -> float:
-    """Return the probability with which what a net gives ``probability`` is right (Platt, 1999)."""
+    """Return ``probability`` calibrated: a logistic function of its logit (Platt, 1999)."""
     p = min(max(probability, 1e-6), 1 - 1e-6)
     return 1 / (1 + math.exp(-(slope * math.log(p / (1 - p)) + offset)))
 
@@ -51,10 +50,10 @@ def odds(probability: float) -> float:
 def best_texts(
     probabilities: Probabilities, alphabet: str, count: int = 10, beam: int = 12
 ) -> list[tuple[str, float]]:
-    """Return the ``count`` likeliest texts, best first, with their probabilities; at least one, perhaps "".
+    """Return the ``count`` likeliest texts, best first, with their probabilities; at least one, possibly "".
 
-    Prefix beam search (Graves & Jaitly, 2014) that keeps ``beam`` prefixes, and with each the probability of
-    having ended in a blank and in its last character. Probabilities are lower bounds, exact for a wide beam.
+    This is prefix beam search (Graves & Jaitly, 2014) with ``beam`` prefixes, each with the probabilities of
+    ending in a blank and in its last character. The results are lower bounds, and exact for a wide beam.
     """
     starts: list[list[int]] = [[] for _ in probabilities]
     for step, character in np.argwhere(probabilities > _NEGLIGIBLE).tolist():
@@ -67,7 +66,7 @@ def best_texts(
             likely = sorted(likely, key=row.__getitem__, reverse=True)[:_CHOICES]
         if likely:
             beams = _grown(beams, row, likely, beam)
-        else:  # no character starts: what is being emitted goes on
+        else:  # no character starts: the last one or a blank continues
             beams = {
                 prefix: ((in_blank + in_last) * row[BLANK], in_last * row[prefix[-1]] if prefix else 0.0)
                 for prefix, (in_blank, in_last) in beams.items()
@@ -166,10 +165,10 @@ def _align(probabilities: Probabilities, text: str, alphabet: str) -> list[list[
 
 
 def character_scores(probabilities: Probabilities, text: str, alphabet: str) -> list[float]:
-    """Return for each character of ``text`` its share of all probability where it stands, 0..1.
+    """Return for each character of ``text`` its share (0..1) of the probability at its steps.
 
-    It stands anywhere between its neighbors' steps: a net that cannot tell at which step gives each a part.
-    The neighbors' own probability there is theirs, and blanks count for less than one character.
+    Its steps are all those between its neighbors', as an uncertain net spreads a character over several. The
+    neighbors' own probability there is left out, and blanks count for less than one character.
     """
     steps = align(probabilities, text, alphabet)
     labels = [BLANK, *(alphabet.index(character) + 1 for character in text), BLANK]
@@ -183,43 +182,43 @@ def character_scores(probabilities: Probabilities, text: str, alphabet: str) -> 
     return scores
 
 
-class Spotter:
-    """Looks for known words in what a net says of small print, whatever stands round them.
+class WordSpotter:
+    """Looks for known words in a net's output for small print, with any text around them.
 
-    O and 0 count as one sign there.
+    O and 0 count as the same character.
     """
 
     _CHANCE = 1.5
-    """What a word's character is worth: the logarithm of how much less often another sign would fit there."""
+    """The evidence of a character: the logarithm of how much less often another one would fit there."""
 
     def __init__(self, words: Sequence[str], alphabet: str) -> None:
-        """Look for ``words``, written in ``alphabet``."""
-        self._alike = [alphabet.index(sign) + 1 for sign in "O0"]
+        """Look for ``words``, which consist of characters of ``alphabet``."""
+        self._alike = [alphabet.index(character) + 1 for character in "O0"]
         states = 2 * max(map(len, words)) - 1
         self._classes = np.full((len(words), states), BLANK)
         self._direct = np.full((len(words), states), -np.inf)
         """0 where a character may follow the one before it without a blank between them."""
         for row, word in enumerate(words):
-            self._classes[row, : 2 * len(word) : 2] = [alphabet.index(sign) + 1 for sign in word]
+            self._classes[row, : 2 * len(word) : 2] = [alphabet.index(character) + 1 for character in word]
             different = [a != b for a, b in itertools.pairwise(word)]
             self._direct[row, 2 : 2 * len(word) : 2] = np.where(different, 0.0, -np.inf)
         self._lengths = np.array([len(word) for word in words])
 
     def evidence(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return for each word the logarithm of how much likelier it stands there than any other text.
+        """Return for each word the logarithm of how much likelier it is there than any other text.
 
-        ``probabilities`` are those of one or more crops of a width (N x T x C); each word's best crop counts.
-        Its best path there (Viterbi), beginning and ending anywhere, is compared with the likeliest path over
-        the same steps.
+        ``probabilities`` (N x T x C) are those of one or more crops of equal width; each word's best crop
+        counts. A word's best path (Viterbi), which may begin and end anywhere, is compared with the likeliest
+        path over the same steps.
         """
         seen = probabilities.astype(np.float64)
         seen[..., self._alike] = seen[..., self._alike].sum(axis=-1, keepdims=True)
         log = np.log(np.maximum(seen, 1e-6)) - np.log(np.maximum(seen.max(axis=-1, keepdims=True), 1e-6))
         rows, states = self._classes.shape
         ends = slice(None), np.arange(rows), 2 * self._lengths - 2
-        said = log[..., self._classes]
+        emitted = log[..., self._classes]
         best = np.full((len(log), rows), -np.inf)
-        # Two columns of nothing before the first character, so that each state has two before it.
+        # Two impossible columns come first, so that each state has two predecessors.
         paths = np.full((len(log), rows, states + 2), -np.inf)
         grown = np.empty((len(log), rows, states))
         for step in range(log.shape[1]):
@@ -227,7 +226,7 @@ class Spotter:
             np.maximum(grown, paths[..., 1:-1], out=grown)
             np.maximum(grown, paths[..., 2:], out=grown)
             np.maximum(grown[..., 0], 0.0, out=grown[..., 0])
-            np.add(grown, said[:, step], out=paths[..., 2:])
+            np.add(grown, emitted[:, step], out=paths[..., 2:])
             np.maximum(best, paths[..., 2:][ends], out=best)
         result: NDArray[np.float64] = best.max(axis=0) + self._CHANCE * self._lengths
         return result

@@ -1,4 +1,4 @@
-"""What the detector's net answers, for every cell of a few grids, decoded into boxes and corners."""
+"""Decoding the detector net's output, one vector per grid cell, into boxes and corners."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from carsight.geometry import Floats, box_corners, turned_back
 _STRIDES = (8, 16, 32)
 _VEHICLE_STRIDES = (16, 32)
 _SLACK = 0.05
-"""How far outside a vehicle's box, in shares of its sides, the middle of its plate may lie."""
+"""How far outside a vehicle's box the center of its plate may be, in shares of the box's sides."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
     """A target, or a vehicle of a ``vehicle_type`` among the model's classes.
 
-    ``box`` is xmin, ymin, xmax, ymax in pixels of the photo, possibly slightly outside; ``score`` 0..1.
-    ``corners`` (4 x 2, pixels) go clockwise from the top left of the text; ``two_rows`` (0..1) is the
-    probability that the text has two rows. A vehicle's corners are those of its box, its ``two_rows`` 0.
+    ``score`` is 0..1. ``box`` is xmin, ymin, xmax, ymax in pixels of the photo, possibly slightly outside.
+    ``corners`` (4 x 2, pixels) are clockwise from the top left of the text; ``two_rows`` (0..1) is the
+    probability that the text has two rows. A vehicle has its box's corners and a ``two_rows`` of 0.
     """
 
     score: float
@@ -38,24 +38,28 @@ class Detection:
         return self.vehicle_type is not None
 
     def moved(self, zoom: Floats | float, offset: Floats | float = 0.0) -> Detection:
-        """Return this with its pixels times ``zoom`` (x, y), then moved by ``offset`` (x, y)."""
+        """Return this with its coordinates multiplied by ``zoom`` (x, y), then moved by ``offset`` (x, y)."""
         box = (self.box.reshape(2, 2) * zoom + offset).ravel().astype(np.float32)
         return replace(self, box=box, corners=(self.corners * zoom + offset).astype(np.float32))
 
     def turned_back(self, quarters: int, width: int, height: int) -> Detection:
-        """Return this where it lies in the photo, ``width`` x ``height``, that was ``turned`` before."""
+        """Return this detection, made after turning a ``width`` x ``height`` photo, in the unturned photo.
+
+        ``quarters`` are quarter turns counterclockwise, as in ``pixels.turned``.
+        """
         ends = turned_back(self.box.reshape(2, 2), quarters, width, height)
         box = np.concatenate([ends.min(axis=0), ends.max(axis=0)])
         return replace(self, box=box, corners=turned_back(self.corners, quarters, width, height))
 
 
 def carrier(plate: Detection, vehicles: Sequence[Detection], quarters: int = 0) -> Detection | None:
-    """Return the one of ``vehicles`` that carries ``plate``, or None.
+    """Return the vehicle among ``vehicles`` that carries ``plate``, or None.
 
     It contains the plate's center (within a twentieth of its sides), is at least twice as wide as the plate
     (one and a half times for a motorcycle), and does not have it in its top quarter, where no plate is
-    mounted. Of several, the most confident wins; of those about as confident, the smallest. All are upright
-    once the photo is turned counterclockwise by ``quarters`` of a turn.
+    mounted. Of several such vehicles the one with the highest score is returned; of those with similar
+    scores, the smallest. All are upright after the photo is turned counterclockwise by ``quarters`` quarter
+    turns.
     """
     across = quarters % 2
     x0, y0, x1, y1 = plate.box.tolist()
@@ -80,9 +84,13 @@ def carrier(plate: Detection, vehicles: Sequence[Detection], quarters: int = 0) 
 
 
 def decode_targets(raw: Floats, size: tuple[int, int], threshold: float, shrink: float) -> list[Detection]:
-    """Decode targets, best first, from the net's ``raw`` answer (14 x cells) to an image of ``size``.
+    """Decode targets, best first, from the net's ``raw`` output (14 x cells) for an image of ``size``.
 
-    ``size`` is height, width. Scores below ``threshold`` are left out; boxes are drawn in by ``shrink``.
+    Args:
+        raw: Logits and distances for each cell, as in training/nets.py.
+        size: Height and width of the image.
+        threshold: Targets that score less (0..1) are dropped.
+        shrink: Share by which boxes are moved towards the extent of their corners.
     """
     chosen = np.flatnonzero(raw[0] > _logit(threshold))
     if not len(chosen):
@@ -104,7 +112,7 @@ def decode_targets(raw: Floats, size: tuple[int, int], threshold: float, shrink:
 def decode_vehicles(
     raw: Floats, size: tuple[int, int], threshold: float, types: Sequence[str]
 ) -> list[Detection]:
-    """Decode vehicles of ``types``, best first, from ``raw`` (5 + types x cells), as targets are."""
+    """Decode vehicles of ``types``, best first, from ``raw`` (5 + types x cells); see ``decode_targets``."""
     chosen = np.flatnonzero(raw[0] > _logit(threshold))
     if not len(chosen):
         return []
@@ -120,10 +128,10 @@ def decode_vehicles(
 
 
 def keep_best(boxes: Floats, scores: Floats, overlap: float) -> list[int]:
-    """Suppress what overlaps a better one: return indices of ``boxes`` (N x 4), best score first.
+    """Return the indices of ``boxes`` (N x 4) that overlap no better one, best score first (NMS).
 
-    Two overlap if their IoU exceeds ``overlap``, or if nine tenths of one lie in the other and it is at least
-    a fifth as large (a much smaller box inside another is not suppressed).
+    Two boxes overlap if their IoU exceeds ``overlap``, or if nine tenths of one are inside the other and it
+    is at least a fifth as large (a much smaller box inside another is kept).
     """
     areas = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1)
     left = np.argsort(-scores, kind="stable")
@@ -142,7 +150,7 @@ def keep_best(boxes: Floats, scores: Floats, overlap: float) -> list[int]:
 
 @lru_cache(maxsize=32)
 def _cells(size: tuple[int, int], grids: Sequence[int]) -> tuple[Floats, Floats]:
-    """Centers (N x 2, pixels) and strides (N x 1) of the cells of ``grids`` over ``size`` (height, width)."""
+    """Return centers (N x 2, pixels) and strides (N x 1) of all cells; ``size`` is height, width."""
     centers, strides = [], []
     for stride in grids:
         y, x = np.mgrid[0 : size[0] // stride, 0 : size[1] // stride]

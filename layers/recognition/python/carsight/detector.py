@@ -106,9 +106,9 @@ class DetectorTuning:
     several, as in a collage and on a table of plates; with None it is not. Of 65 drawn ones 64 are confirmed,
     24 without it. What is confirmed by this look alone scores less than ``threshold``: signs are, too."""
     crowd_score: float = 0.5
-    """What two of these have to score at least, so that there are several; ..."""
+    """There are several if two of these score this."""
     crowd_looks: int = 12
-    """... and how many targets get a second look then."""
+    """How many targets get a second look if there are several."""
     edge: float = 0.04
     """A target closer to the photo's edge than this share of its longer side gets its second look with gray
     beyond the edge: it may be all the photo shows."""
@@ -412,7 +412,7 @@ class _Fitted:
 
 
 def _fit(pixels: Pixels, side: int, margin: float = 0.0) -> _Fitted:
-    """Shrink ``pixels`` to about ``side`` x ``side`` in area, gray of ``margin`` longer sides round them."""
+    """Shrink ``pixels`` to about ``side`` x ``side`` in area, gray of ``margin`` longer sides around them."""
     border = round(max(pixels.shape[:2]) * margin)
     return _fit_within(pixels, side, (border, border, border, border))
 
@@ -455,7 +455,7 @@ def net_input(pixels: Pixels, side: int) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """A ``part`` of a photo that begins at ``origin`` (x, y), and the gray ``borders`` laid round it."""
+    """A ``part`` of a photo that begins at ``origin`` (x, y), and the gray ``borders`` laid around it."""
 
     part: Pixels
     origin: Floats
@@ -470,7 +470,7 @@ class _Window:
 
 
 def _window_around(box: Floats, size: float, pixels: Pixels, *, beyond: bool) -> _Window:
-    """Return the window of ``size`` pixels a side round ``box``; larger where the box nearly fills that.
+    """Return the window of ``size`` pixels a side around ``box``; larger where the box nearly fills that.
 
     What lies outside of the photo is gray if ``beyond``, and left out otherwise.
     """

@@ -1,4 +1,4 @@
-"""Readings drawn into a copy of their photo."""
+"""Drawing readings into a copy of their photo."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def draw_vins(photo: Photo, vins: Iterable[VinCandidate]) -> Pixels:
 
 
 def _draw(pixels: Pixels, corners: Iterable[Point], box: Box, label: str) -> None:
-    """Outline ``corners`` and write ``label`` above ``box``, or below it where there is no room above."""
+    """Outline ``corners`` and write ``label`` above ``box``, or below it if there is no room above."""
     height, width = pixels.shape[:2]
     thickness = max(1, round(max(height, width) / 500))
     size = max(0.4, max(height, width) / 1200)

@@ -1,6 +1,6 @@
-"""What pictures are accepted and how large they may be: said here, once.
+"""Which picture formats are accepted, and how large pictures may be.
 
-Nothing is imported that decodes, so whoever only has to name the formats may do so for nothing.
+This module imports no decoder, so that code which only needs the formats' names can import it cheaply.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from dataclasses import dataclass
 MAX_PIXELS = 50_000_000
 MIN_SIDE = 8
 MAX_ASPECT = 60
-"""How many times as long as wide a picture may be. Strips of up to 20 are real: a cropped VIN line is one."""
+"""The largest ratio of a picture's sides. Ratios of up to 20 occur in practice, in cropped lines of VINs."""
 
 
 class ImageError(ValueError):
     """The bytes are not a photo that can be read: wrong type, cut short, too large or too small.
 
-    The text names the mistake and the remedy, without a full stop.
+    The message names the problem and the remedy, without a full stop.
     """
 
     too_large = False
-    """Whether it has more pixels than are read."""
+    """Whether the photo has more pixels than the limit."""
 
 
 class TooManyPixels(ImageError):
-    """More pixels than are read."""
+    """The photo has more pixels than the limit, or would take more memory than its decoder may use."""
 
     too_large = True
 
@@ -36,9 +36,9 @@ class Format:
 
     name: str
     suffixes: tuple[str, ...]
-    """What its files are called, in lower case; ``mimetypes`` knows the first."""
+    """File name extensions, in lower case; ``mimetypes`` knows the first."""
     max_pixels: int = MAX_PIXELS
-    """Fewer than ``MAX_PIXELS`` where decoding takes more memory or time for each."""
+    """Less than ``MAX_PIXELS`` for formats that take more memory or time per pixel to decode."""
 
 
 JPEG = Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"))
@@ -56,14 +56,14 @@ LIMITS = f"{MAX_PIXELS // 10**6} megapixels ({{}})".format(
     ", ".join(f"{kind.name} {kind.max_pixels / 1e6:g}" for kind in FORMATS if kind.max_pixels < MAX_PIXELS)
 )
 SUFFIXES = frozenset(suffix for kind in FORMATS for suffix in kind.suffixes)
-"""What a folder is searched for; a file that is named is taken whatever it is called."""
+"""The extensions that a folder is searched for. A file that is named explicitly may have any other."""
 
 _BRANDS = {
     AVIF: {b"avif", b"avis"},
     HEIC: {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"},
 }
-"""ISO 23000-22 and AVIF 1.1: what a file says it is, first of all or among the compatible ones. AVIF comes
-first, since its files may name ``mif1`` too."""
+"""The major and compatible brands of each format (ISO 23000-22, AVIF 1.1). AVIF comes first, as its files may
+also have the brand ``mif1``."""
 
 _OTHERS = (
     (0, b"\xff\x0a", "JPEG XL picture"),
@@ -92,20 +92,20 @@ _OTHERS = (
     (8, b"AVI ", "video"),
     (4, b"ftyp", "video"),
 )
-"""What people send instead of a picture: offset, bytes and name."""
+"""Files that people send instead of a supported picture: offset, signature and name."""
 
 
 _SEARCHED = 4096
-"""How far a picture is looked for behind other bytes: the headers of a response, a script's warning."""
+"""How many bytes are searched for a picture behind something else, such as HTTP headers or a warning."""
 
 
 def sniff(data: bytes) -> Format:
-    """Return the format of ``data`` by its first bytes, whatever the file is called or declared to be.
+    """Return the format of ``data`` by its first bytes, regardless of file name and declared type.
 
     Raises:
-        ImageError: none of ``FORMATS``; the text says what it is instead, where that can be told.
+        ImageError: it is none of ``FORMATS``; the message says what it is instead, if that is known.
     """
-    if data[:2] == b"\xff\xd8":  # libjpeg skips what stands before the first marker
+    if data[:2] == b"\xff\xd8":  # libjpeg skips bytes before the next marker
         return JPEG
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return PNG
@@ -125,7 +125,7 @@ def sniff(data: bytes) -> Format:
 
 
 def _brands(data: bytes) -> list[bytes]:
-    """Return the brands of an ISO base media file's first box, empty where ``data`` is none."""
+    """Return the brands in the first box of an ISO base media file; empty if ``data`` is not such a file."""
     if data[4:8] != b"ftyp":
         return []
     (length,) = struct.unpack_from(">I", data)
@@ -153,13 +153,17 @@ def _described(data: bytes) -> str:
 
 
 def check_size(width: int, height: int, limit: int = MAX_PIXELS, kind: str = "The image") -> None:
-    """Raise ``TooManyPixels``, or ``ImageError`` for a picture too small or too narrow to read.
+    """Check that a picture of ``width`` x ``height`` pixels can be read.
 
     Args:
-        width: Pixels that the decoder would make, side to side.
-        height: The same from top to bottom.
-        limit: How many pixels are read of this ``kind``.
-        kind: The subject of the error's text.
+        width: Width of the picture that the decoder would produce.
+        height: Its height.
+        limit: The most pixels that are read.
+        kind: The subject of the error's message.
+
+    Raises:
+        TooManyPixels: more pixels than ``limit``.
+        ImageError: a side is shorter than ``MIN_SIDE``, or the ratio of the sides exceeds ``MAX_ASPECT``.
     """
     if width * height > limit:
         over = -(-(width * height - limit) // 100_000) / 10  # never "0.0 more"

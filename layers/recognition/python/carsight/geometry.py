@@ -1,7 +1,7 @@
 """Boxes and quadrilaterals in pixels of the upright photo.
 
-Boxes and single quadrilaterals are computed with as plain numbers, here and elsewhere: numpy takes five
-times as long for so few.
+Calculations with single boxes and quadrilaterals use plain numbers, here and elsewhere: with so few numpy
+takes five times as long.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Pixels = NDArray[np.uint8]
 """A picture or a part of one: height x width x 3, blue-green-red, 0..255."""
 Floats = NDArray[np.float32]
 GRAY = (114, 114, 114)
-"""What is laid round photos, in training as in the product."""
+"""The color of borders around photos, in training as in the product."""
 Point = tuple[int, int]
 Polygon = tuple[Point, Point, Point, Point]
-"""Four corners, clockwise, beginning at the top left of the *text* (not of the photo)."""
+"""Four corners, clockwise from the top left of the *text* (not of the photo)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class Box:
 
     @classmethod
     def around(cls, points: NDArray[np.floating] | Sequence[Sequence[float]], width: int, height: int) -> Box:
-        """Fit a box round ``points`` (N x 2, pixels), clipped to a ``width`` x ``height`` photo.
+        """Fit a box around ``points`` (N x 2, pixels), clipped to a ``width`` x ``height`` photo.
 
-        Its sides are the nearest whole pixels: rounded outwards, a small plate's would be a tenth longer.
+        Its sides are rounded to the nearest pixel: rounded outwards, a small plate's would be a tenth longer.
         """
         xs, ys = np.asarray(points, np.float64).T.tolist()
         x0, y0 = round(min(xs)), round(min(ys))
@@ -55,7 +55,10 @@ def _within(place: int, size: int) -> int:
 
 
 def turned_back(points: NDArray[np.floating], quarters: int, width: int, height: int) -> NDArray[np.float32]:
-    """Return ``points`` (N x 2) of a photo that was ``turned`` where they lie in it, width x height."""
+    """Return ``points`` (N x 2), found after turning a ``width`` x ``height`` photo, in the unturned photo.
+
+    ``quarters`` are quarter turns counterclockwise, as in ``pixels.turned``.
+    """
     x, y = points[:, 0], points[:, 1]
     places = ((x, y), (width - y, x), (width - x, height - y), (y, height - x))
     return np.stack(places[quarters % 4], axis=1).astype(np.float32)
@@ -80,7 +83,7 @@ def iou(a: Sequence[float] | Floats, b: Sequence[float] | Floats) -> float:
 
 
 def lies_in(inner: Sequence[float] | Floats, outer: Sequence[float] | Floats) -> bool:
-    """Return whether most of the box ``inner`` lies in ``outer``."""
+    """Return whether more than half of the box ``inner`` is inside ``outer``."""
     return _shared(inner, outer) > 0.5 * _area(inner)
 
 

@@ -1,8 +1,8 @@
-"""HEIC and AVIF: how many pixels their decoders will make, read from the coded pictures themselves.
+"""HEIC and AVIF: how many pixels their decoders will produce, read from the coded pictures themselves.
 
-The container says how large a picture is (``ispe``), and the decoder is told so by the coded data: nothing
-keeps the two from disagreeing, and a picture may be made of others, or of one many times. ISO 23008-12 (HEIF)
-in ISO 14496-12 (boxes), HEVC: ITU-T H.265, AV1: the AV1 bitstream specification.
+The container declares a picture's size (``ispe``), but decoders go by the coded data. The two may disagree,
+and a picture may be composed of others, or of one many times. Sources: ISO 23008-12 (HEIF), ISO 14496-12
+(boxes), ITU-T H.265 (HEVC) and the AV1 bitstream specification.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from functools import cached_property
 from typing import NamedTuple
 
 _MAX_BOXES = 20_000
-"""In one box, and references of one picture, and coded units of all."""
+"""The most boxes in one box, references of one picture, and coded units of all pictures together."""
 _MAX_DEPTH = 4
-"""How far a picture may be derived from others that are derived."""
+"""The longest chain of pictures that are derived from each other."""
 
 _DERIVED = {b"grid", b"iovl", b"iden", b"tmap"}
-"""Pictures that are made of others."""
+"""Types of pictures that are composed of others."""
 _HEVC, _AV1 = b"hvc1", b"av01"
 
 _STILL = {b"avis": b"avif", b"msf1": b"mif1", b"hevc": b"heic", b"hevx": b"heix"}
@@ -31,63 +31,63 @@ _SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6
 
 
 class Malformed(ValueError):
-    """No file whose primary picture can be told."""
+    """The file is broken, or what decoding its primary picture takes cannot be determined."""
 
 
 @dataclass
 class _File:
-    """What the ``meta`` box says of the items."""
+    """What the ``meta`` box says about the items."""
 
     data: bytes
     primary: int = 0
     kinds: dict[int, bytes] = field(default_factory=dict)
     extents: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
-    """Place and length of each item's pieces in ``data``."""
+    """Offset and length of each item's pieces in ``data``."""
     made_of: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
-    """Items that an item is derived from, and those that belong to it, as its transparency does."""
-    belonging: list[tuple[int, int]] = field(default_factory=list)
-    """An item, and one that belongs to it."""
+    """The items that an item is derived from, and its auxiliary items, such as its alpha channel."""
+    auxiliary: list[tuple[int, int]] = field(default_factory=list)
+    """Pairs of an item and one of its auxiliary items."""
     setups: list[bytes] = field(default_factory=list)
-    """HEVC's parameter sets, as far as they stand in the container."""
+    """The ``hvcC`` and ``lhvC`` boxes: HEVC's parameter sets, as far as they are in the container."""
     units_left: int = _MAX_BOXES
-    """How many more coded units are looked at: the same bytes may be many pictures."""
+    """How many more coded units may be parsed; the same bytes may belong to many pictures."""
 
     def count_unit(self) -> None:
-        """Raise ``Malformed`` where the pictures have too many coded units together."""
+        """Count a coded unit. Raises ``Malformed`` if there are too many in all pictures together."""
         self.units_left -= 1
         if self.units_left < 0:
             raise Malformed
 
-    def take_in_what_belongs(self) -> None:
-        """Count what belongs to an item among what it is made of, where decoders do not leave it alone."""
-        for item, part in self.belonging:
+    def add_auxiliary_items(self) -> None:
+        """Add to ``made_of`` the auxiliary items that decoders do not ignore."""
+        for item, part in self.auxiliary:
             if self.kinds.get(part) in (_HEVC, _AV1, *_DERIVED):
                 self.made_of[item].append(part)
 
     @cached_property
     def sizes(self) -> set[int]:
-        """How many bytes the length of a coded unit may take."""
+        """The possible sizes, in bytes, of a coded unit's length field."""
         return {setup[21] % 4 + 1 for setup in self.setups} or {4}
 
     @cached_property
     def largest(self) -> Decoded:
-        """A picture of the largest parameter set in the container."""
+        """What a picture with the largest parameter set in the container takes."""
         return _largest(unit for setup in self.setups for unit in _parameter_sets(self, setup))
 
 
 class Decoded(NamedTuple):
-    """What a decoder makes."""
+    """What a decoder produces."""
 
     pixels: int
     plane_bytes: int
-    """What their brightness and color take before they are made blue, green and red."""
+    """The size of the planes of brightness and color, before conversion to BGR."""
 
 
 def decoded(data: bytes) -> Decoded:
-    """Return what is decoded for the primary picture of ``data``, whatever it declares.
+    """Return what is decoded for the primary picture of ``data``, regardless of what the file declares.
 
     Raises:
-        Malformed: that cannot be told.
+        Malformed: this cannot be determined.
     """
     try:
         file = _described(data)
@@ -99,7 +99,7 @@ def decoded(data: bytes) -> Decoded:
 
 
 def without_sequence(data: bytes) -> bytes:
-    """Return ``data`` with its animation, if any, hidden from decoders: the primary picture is left."""
+    """Return ``data`` with its animation, if any, hidden from decoders; the primary picture remains."""
     hidden = bytearray(data)
     for name, begin, end in _boxes(data, 0, len(data)):
         if name == b"moov":
@@ -116,9 +116,9 @@ def without_sequence(data: bytes) -> bytes:
 
 
 def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, beginning and end of the content of each box between two places.
+    """Yield name, beginning and end of the content of each box between two offsets.
 
-    The content begins behind the name, or behind the long length where there is one.
+    The content begins after the name, or after the 64-bit length if there is one.
     """
     for _ in range(_MAX_BOXES):
         if at + 8 > end:
@@ -140,7 +140,7 @@ def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
 
 def _described(data: bytes) -> _File:
     """Read the first ``meta`` box (ISO 14496-12, 8.11)."""
-    file, within, places = _File(data), 0, None
+    file, item_data, locations = _File(data), 0, None
     for name, begin, end in _boxes(data, *_meta(data)):
         version = data[begin]
         if name == b"pitm":
@@ -152,18 +152,18 @@ def _described(data: bytes) -> _File:
         elif name == b"iprp":
             _read_setups(file, begin, end)
         elif name == b"idat":
-            within = begin
+            item_data = begin
         elif name == b"iloc":
-            places = begin
-    if places is None:
+            locations = begin
+    if locations is None:
         raise Malformed
-    _read_places(file, places, within)
-    file.take_in_what_belongs()
+    _read_locations(file, locations, item_data)
+    file.add_auxiliary_items()
     return file
 
 
 def _meta(data: bytes) -> tuple[int, int]:
-    """Return where the boxes in the first ``meta`` box begin and end."""
+    """Return beginning and end of the boxes in the first ``meta`` box."""
     for name, begin, end in _boxes(data, 0, len(data)):
         if name == b"meta":
             return begin + 4, end
@@ -190,7 +190,7 @@ def _read_references(file: _File, begin: int, end: int, number: str) -> None:
         if name == b"dimg":
             file.made_of[source] += targets
         elif name == b"auxl":
-            file.belonging += [(target, source) for target in targets]
+            file.auxiliary += [(target, source) for target in targets]
 
 
 def _read_setups(file: _File, begin: int, end: int) -> None:
@@ -203,8 +203,8 @@ def _read_setups(file: _File, begin: int, end: int) -> None:
             ]
 
 
-def _read_places(file: _File, at: int, within: int) -> None:
-    """Read ``iloc``; ``within`` is where the items of the ``meta`` box itself begin (``idat``)."""
+def _read_locations(file: _File, at: int, item_data: int) -> None:
+    """Read the ``iloc`` box at ``at``; ``item_data`` is the offset of the content of ``idat``."""
     data, version = file.data, file.data[at]
     sizes = data[at + 4] >> 4, data[at + 4] & 15, data[at + 5] >> 4, data[at + 5] & 15 if version else 0
     offset_size, length_size, base_size, index_size = sizes
@@ -228,7 +228,7 @@ def _read_places(file: _File, at: int, within: int) -> None:
         for _ in range(pieces):
             offset, at = _number(data, at + index_size, offset_size)
             length, at = _number(data, at, length_size)
-            begin = base + offset + (within if method else 0)
+            begin = base + offset + (item_data if method else 0)
             found.append((begin, length or max(len(data) - begin, 0)))
         file.extents[number] = found
 
@@ -243,7 +243,7 @@ def _number(data: bytes, at: int, size: int) -> tuple[int, int]:
 
 
 def _pixels(file: _File, item: int, depth: int, known: dict[int, Decoded]) -> Decoded:
-    """Return what is decoded for ``item`` and all that it is made of."""
+    """Return what is decoded for ``item`` and all items that it is made of; ``known`` caches results."""
     if item in known:
         return known[item]
     if depth > _MAX_DEPTH:
@@ -260,12 +260,12 @@ def _pixels(file: _File, item: int, depth: int, known: dict[int, Decoded]) -> De
     if len(parts) > _MAX_BOXES:
         raise Malformed
     every = [own, *(_pixels(file, part, depth + 1, known) for part in parts)]
-    known[item] = Decoded(sum(one.pixels for one in every), sum(one.plane_bytes for one in every))
+    known[item] = Decoded(sum(each.pixels for each in every), sum(each.plane_bytes for each in every))
     return known[item]
 
 
 class _Bits:
-    """The bits of the beginning of ``data``, from the first on."""
+    """Reads the first 256 bytes of ``data`` bit by bit."""
 
     def __init__(self, data: bytes) -> None:
         self._bits = bin(int.from_bytes(b"\1" + data[:256]))[3:]
@@ -280,7 +280,7 @@ class _Bits:
         return int(taken, 2) if count else 0
 
     def golomb(self) -> int:
-        """Return the next number of as many bits as there are zeros before it (H.265, 9.2)."""
+        """Return the next number in Exp-Golomb code (H.265, 9.2)."""
         zeros = 0
         while not self.take(1):
             zeros += 1
@@ -288,19 +288,19 @@ class _Bits:
 
 
 def _hevc(file: _File, coded: bytes) -> Decoded:
-    """Return as many as its pictures of the largest parameter set, in the container or in the data."""
+    """Return what the pictures in ``coded`` take, if each has the largest parameter set of the file."""
     largest, pictures = file.largest, 0
     for size in file.sizes:
         found = list(_units(file, coded, size))
-        # The first bit behind the header says that a slice is a picture's first (H.265, 7.3.6.1).
-        begun = sum(unit[0] >> 1 & 63 < 32 and unit[2] >> 7 for unit in found if len(unit) > 2)
-        pictures = max(pictures, begun)
+        # The first bit after the header marks the first slice of a picture (H.265, 7.3.6.1).
+        starts = sum(unit[0] >> 1 & 63 < 32 and unit[2] >> 7 for unit in found if len(unit) > 2)
+        pictures = max(pictures, starts)
         largest = max(largest, _largest(found))
     return Decoded(largest.pixels * max(pictures, 1), largest.plane_bytes)
 
 
 def _largest(units: Iterable[bytes]) -> Decoded:
-    """Return a picture of the largest parameter set among ``units``."""
+    """Return what a picture with the largest parameter set among ``units`` takes."""
     sets = (unit for unit in units if len(unit) > 2 and unit[0] >> 1 & 63 == _SPS)
     return max(map(_hevc_size, sets), default=Decoded(0, 0))
 
@@ -328,7 +328,7 @@ def _parameter_sets(file: _File, setup: bytes) -> Iterator[bytes]:
 
 
 def _hevc_size(unit: bytes) -> Decoded:
-    """Return a picture of a sequence parameter set (H.265, 7.3.2.2)."""
+    """Return what a picture with this sequence parameter set takes (H.265, 7.3.2.2)."""
     bits = _Bits(unit[2:].replace(b"\0\0\3", b"\0\0"))
     bits.take(4)
     layers = bits.take(3)
@@ -343,16 +343,16 @@ def _hevc_size(unit: bytes) -> Decoded:
     if chroma == 3:
         bits.take(1)
     pixels = bits.golomb() * bits.golomb()
-    if bits.take(1):  # a window within it
+    if bits.take(1):  # the conformance window
         _ = [bits.golomb() for _ in range(4)]
     deep = max(bits.golomb(), bits.golomb()) > 0
-    # Gray alone, or with a quarter, half or as many of each of two colors; above eight bits two bytes.
+    # Half-samples per pixel: gray, 4:2:0, 4:2:2 and 4:4:4. Above eight bits a sample takes two bytes.
     halves = {0: 2, 1: 3, 2: 4}.get(chroma, 6)
     return Decoded(pixels, pixels * halves * (1 + deep) // 2)
 
 
 def _av1(file: _File, coded: bytes) -> Decoded:
-    """Return as many as its frames of the largest sequence header of the data (AV1, 5.3)."""
+    """Return what the frames in ``coded`` take, each with the largest sequence header (AV1, 5.3)."""
     largest, frames, at = 0, 0, 0
     while at < len(coded):
         file.count_unit()
@@ -365,7 +365,7 @@ def _av1(file: _File, coded: bytes) -> Decoded:
             largest = max(largest, _av1_size(coded[at : at + min(length, 256)]))
         frames += kind in (_FRAME, _FRAME_HEADER)
         at += length
-    # About: what depth and colors add to it is within AVIF's own limit of pixels.
+    # An approximation of the planes: AVIF's limit on pixels allows for more depth and color.
     return Decoded(largest * max(frames, 1), 2 * largest)
 
 
@@ -382,7 +382,7 @@ def _av1_size(header: bytes) -> int:
     """Return the pixels of a sequence header (AV1, 5.5.1)."""
     bits = _Bits(header)
     bits.take(4)
-    if bits.take(1):  # one picture, and the short form of the header
+    if bits.take(1):  # a still picture with the reduced header
         bits.take(5)
     else:
         _skip_operating_points(bits)

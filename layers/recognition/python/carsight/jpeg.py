@@ -1,10 +1,10 @@
-"""JPEG: what libjpeg opens is read, what lacks rows is not, and the work is bounded before it is done.
+"""JPEG: decodes every file that libjpeg can open, refuses pictures with missing rows, and bounds the work.
 
-libjpeg-turbo decodes whatever it is given, fills with gray what is missing and leaves a warning. So the first
-decode is a strict one: without a warning the picture is whole, and the usual photo has cost nothing more.
-With one, the file is written anew from the segments that matter, which takes away what cameras and programs
-get wrong round the picture (stray bytes, short lengths, no end marker, another picture behind it); what it
-still warns of then is wrong with the picture itself.
+libjpeg-turbo decodes incomplete files too: it fills the missing part with gray and only warns. So the first
+decoding is strict: without a warning the picture is complete, and the usual photo needs nothing more. After a
+warning, the file is rewritten from its essential segments, which removes what cameras and programs get wrong
+around the picture (stray bytes, wrong lengths, no end marker, another picture behind it). If libjpeg warns
+again, the picture itself is damaged.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from carsight.geometry import Pixels
 from carsight.tiff import orientation
 
 _COEFFICIENT_BYTES = 200_000_000
-"""Of a picture in several scans libjpeg keeps all coefficients, two bytes each."""
+"""The most memory for coefficients: libjpeg keeps those of a picture in several scans, two bytes each."""
 _SCAN_BLOCKS = 12_000_000
-"""How many blocks of 8 x 8 all scans together may visit, however little they hold: 30 ns each. The usual ten
-scans of 50 megapixels visit 7 million, or 11 with ``_REFINING``."""
+"""How many blocks of 8 x 8 all scans together may visit, at 30 ns each even if they contain little. The usual
+ten scans of 50 megapixels visit 7 million, or 11 million counted with ``_REFINING``."""
 _REFINING = 3
-"""As how many visits one counts that refines coefficients: libjpeg looks at each of them, 80 ns a block."""
+"""A scan that refines coefficients counts as this many visits: libjpeg looks at each one, 80 ns a block."""
 _AGAIN = 4
-"""How often a picture in several scans is decoded when libjpeg has something to say of it."""
+"""How often a picture in several scans may be decoded when libjpeg warns."""
 _MAX_SEGMENTS = 20_000
-"""Markers before a scan, or from the first scan on; a profile of 16 MB takes 255 segments."""
+"""The most segments before the first scan, or from it on; a profile of 16 MB takes 255 segments."""
 
 _SOI, _EOI, _SOS, _DRI = 0xD8, 0xD9, 0xDA, 0xDD
 _APP0, _APP1, _APP14 = 0xE0, 0xE1, 0xEE
@@ -44,13 +44,13 @@ _BARE = frozenset({0x01, *range(0xD0, 0xD8)})
 """Markers without a segment."""
 _SEQUENTIAL = frozenset({0xC0, 0xC1})
 _READ = _SEQUENTIAL | {0xC2, 0xC9, 0xCA}
-"""Sequential and progressive, by Huffman's or arithmetic coding; the others are lossless or hierarchical."""
+"""Sequential and progressive, with Huffman or arithmetic coding; others are lossless or hierarchical."""
 _JPEG_LS = 0xF7
 """The frame of another kind of picture (T.87), which begins like a JPEG."""
 
 _AFTER_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-"""The next marker after entropy-coded data, which holds only escaped FF and restart markers. Bytes that fill
-up before it stay with the data: a pattern that took any number of them would try each beginning."""
+"""The next marker after entropy-coded data, which contains only escaped FF and restart markers. Fill bytes
+before the marker stay with the data: a pattern for any number of them would take quadratic time."""
 
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 
@@ -58,10 +58,10 @@ _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
 
 _HARMLESS = re.compile(r"extraneous bytes|Inconsistent progression|Unknown Adobe")
-"""Warnings of libjpeg's that tell of no missing data."""
+"""Warnings of libjpeg that do not mean missing data."""
 
 _MISSING = re.compile(r"premature end of data|bad Huffman code|instead of RST|bad arithmetic code")
-"""Warnings that tell of missing or broken data, whatever stands round the picture."""
+"""Warnings that mean missing or broken data in the picture itself."""
 
 _DAMAGED = (
     "Rows of the picture are missing or damaged: the file was cut short or changed on its way; send it again"
@@ -71,7 +71,7 @@ _NO_SCAN = "The JPEG ends before its picture begins; send the original"
 
 @dataclass(slots=True)
 class _Header:
-    """What comes before the first scan."""
+    """The part of the file before the first scan."""
 
     frame: int = 0
     """The start-of-frame marker."""
@@ -82,32 +82,32 @@ class _Header:
     frames: int = 0
     exif: bytes = b""
     kept: list[bytes] = field(default_factory=list)
-    """The segments that decoding needs, in their order."""
+    """The segments that decoding needs, in order."""
     scan: int = 0
-    """Where the first start of scan lies."""
+    """Offset of the first start-of-scan marker."""
     restart: int = 0
-    """How many units lie between two restart markers; 0 where there are none."""
+    """Units between two restart markers; 0 without restart markers."""
     one_scan: bool = False
-    """Whether that scan is the whole picture."""
+    """Whether the first scan is the whole picture."""
 
     @property
     def sampling(self) -> tuple[int, int]:
-        """The largest horizontal and vertical sampling factors, 1 where nothing or 0 is declared."""
+        """The largest horizontal and vertical sampling factors; 1 if none or 0 is declared."""
         h, v = (max((component[n] for component in self.components), default=0) or 1 for n in (1, 2))
         return h, v
 
 
 class Jpeg:
-    """One JPEG file, looked at but not decoded.
+    """One JPEG file: its header has been read, its picture not yet decoded.
 
-    ``width`` and ``height`` are what the decoder will make of it, before ``orientation`` (EXIF's, 1..8).
+    ``width`` and ``height`` are those of the decoded picture, before ``orientation`` (EXIF's, 1..8).
     """
 
     def __init__(self, data: bytes) -> None:
-        """Read the header.
+        """Read the header of ``data``.
 
         Raises:
-            ImageError: not a JPEG that can be decoded, or over a bound.
+            ImageError: it is not a JPEG that can be decoded, or exceeds a limit.
         """
         self._header = header = _header(data)
         if header.frames > 1:
@@ -119,7 +119,7 @@ class Jpeg:
         self.width: int
         self.height: int
         self.bytes_a_pixel: int
-        """What decoding takes for each pixel; four inks come before three colors."""
+        """Bytes that decoding takes per pixel: CMYK is decoded to four channels before it becomes BGR."""
         self.orientation = orientation(header.exif)
         if data.rfind(b"\xff\xd9", header.scan) < 0:
             self._data = data + b"\xff\xd9"
@@ -129,10 +129,10 @@ class Jpeg:
             self._repair(error)
         check_size(self.width, self.height)
         self.held = 0 if header.one_scan else self._bounded()
-        """Bytes that the decoder takes beside the pixels."""
+        """Bytes that the decoder takes besides the pixels."""
 
     def decode(self, factor: int) -> Pixels:
-        """Decode at one ``factor``-th (1, 2, 4, 8) of the size, not turned by ``orientation``.
+        """Decode at one ``factor``-th (1, 2, 4, 8) of the size, without applying ``orientation``.
 
         Raises:
             ImageError: rows are missing or damaged.
@@ -159,7 +159,7 @@ class Jpeg:
         return self._decoded_leniently(factor)
 
     def _decoded_leniently(self, factor: int) -> Pixels:
-        # libjpeg tells only its first warning, which may hide that rows are missing behind it.
+        # libjpeg reports only its first warning, which may hide a later one about missing rows.
         pixels = self._decoded(factor, strict=False)
         if self._lacks_intervals() or (not self._header.one_scan and _ends_blank(pixels, factor)):
             raise ImageError(_DAMAGED)
@@ -169,8 +169,8 @@ class Jpeg:
         try:
             self.height, self.width, colors, _ = simplejpeg.decode_jpeg_header(self._data)
         except (ValueError, KeyError) as error:
-            # TurboJPEG, which is a layer over libjpeg, only knows the usual subsamplings; simplejpeg has no
-            # name for the newest of them (4:4:1).
+            # TurboJPEG, a layer over libjpeg, supports only the usual subsamplings; simplejpeg has no name
+            # for the newest of them (4:4:1).
             header = self._header
             factors = {factor for component in header.components for factor in component[1:]}
             unnamed = isinstance(error, KeyError) or "subsampling level" in str(error)
@@ -192,7 +192,10 @@ class Jpeg:
         return np.asarray(pixels, np.uint8)
 
     def _decoded_by_pillow(self, factor: int) -> Pixels:
-        """Decode with libjpeg itself, which does not tell whether data was missing: the last row does."""
+        """Decode with libjpeg itself, through Pillow.
+
+        Missing data raises no warning there, and is recognized by the last row.
+        """
         from PIL import JpegImagePlugin
 
         try:
@@ -208,10 +211,11 @@ class Jpeg:
         return np.ascontiguousarray(pixels)
 
     def _repair(self, error: ValueError) -> None:
-        """Write the file again from its essential segments.
+        """Rewrite the file from its essential segments.
 
-        Raises ``ImageError`` where that is not a picture either, with the text of ``error``: what libjpeg
-        said of the file as it came.
+        Raises:
+            ImageError: that cannot be decoded either. The message contains ``error``, libjpeg's about the
+                original file.
         """
         self._data, self._repaired = _rewritten(self._sent, self._header), True
         try:
@@ -221,11 +225,11 @@ class Jpeg:
             raise ImageError(f"The JPEG cannot be decoded ({reason}); save it again") from error
 
     def _bounded(self) -> int:
-        """Return the bytes that the coefficients of a picture in several scans take.
+        """Return how many bytes the coefficients take, for a picture in several scans.
 
         Raises:
             TooManyPixels: they would take too much memory.
-            ImageError: there are more scans than such a picture needs.
+            ImageError: there are more scans than a picture of this size needs.
         """
         across, down = self._header.sampling
         columns, rows = -(-self.width // (8 * across)), -(-self.height // (8 * down))
@@ -243,7 +247,7 @@ class Jpeg:
             if data[begin + 1] == _SOS:
                 last = begin + 5 + 2 * data[begin + 4]
                 names = data[begin + 5 : min(last, end) : 2]
-                # The high bits of the last byte say which bit was known before (T.81, B.2.3).
+                # The high bits of the last byte name the bit that was decoded before (T.81, B.2.3).
                 refines = data[last : last + 1] != b"\0" and data[last + 2 : last + 3] > b"\x0f"
                 visited += sum(blocks.get(name, 0) for name in names) * (_REFINING if refines else 1)
         if visited > _SCAN_BLOCKS // (_AGAIN if self._repaired else 1):
@@ -262,7 +266,11 @@ class Jpeg:
 
 
 def _header(data: bytes) -> _Header:
-    """ITU-T T.81, annex B: the marker segments up to the first scan, read as leniently as libjpeg does."""
+    """Read the marker segments up to the first scan (ITU-T T.81, annex B), as leniently as libjpeg does.
+
+    Raises:
+        ImageError: there is no scan, or the JPEG is of a kind that is not read.
+    """
     header = _Header()
     try:
         for marker, begin, end in _segments(data, 2, scans=False):
@@ -306,10 +314,10 @@ def _check_kind(frame: int, bits: int) -> None:
 
 
 def _segments(data: bytes, at: int, *, scans: bool = True) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, beginning and end of each segment, whatever stands between them; scans with their data.
+    """Yield marker, beginning and end of each segment, skipping other bytes; scans include their data.
 
-    Without ``scans`` the first one is the last segment, and ends before its data, which stay unread.
-    An end that is declared may lie beyond that of ``data``. Raises ``ImageError`` after ``_MAX_SEGMENTS``.
+    Without ``scans``, the first scan is the last segment, and ends before its data. A declared end may be
+    beyond the end of ``data``. Raises ``ImageError`` after ``_MAX_SEGMENTS``.
     """
     for _ in range(_MAX_SEGMENTS):
         found = _MARKER.search(data, at)
@@ -334,7 +342,7 @@ def _segments(data: bytes, at: int, *, scans: bool = True) -> Iterator[tuple[int
 
 
 def _walk(data: bytes, scan: int) -> list[tuple[int, int]]:
-    """Beginning and end of each scan, with its entropy-coded data, and of each table, from ``scan`` on."""
+    """Return beginning and end of each scan (including its data) and of each table, from ``scan`` on."""
     parts: list[tuple[int, int]] = []
     for marker, begin, end in _segments(data, scan):
         if marker in (_SOI, _EOI):
@@ -345,22 +353,22 @@ def _walk(data: bytes, scan: int) -> list[tuple[int, int]]:
 
 
 def _rewritten(data: bytes, header: _Header) -> bytes:
-    """Return the picture with nothing round it: its header's segments, its scans and tables, and an end."""
+    """Return the picture alone: essential segments of the header, scans, tables and an end marker."""
     places = _walk(data, header.scan)
     parts = [data[begin:end] for begin, end in (places[:1] if header.one_scan else places)]
     if header.frame in _SEQUENTIAL:
-        # Some programs write what only progressive scans have there.
+        # Some programs write values that only progressive scans may have.
         parts = [_whole_spectrum(part) if part[1] == _SOS else part for part in parts]
     return b"".join((b"\xff\xd8", *header.kept, *parts, b"\xff\xd9"))
 
 
 def _whole_spectrum(scan: bytes) -> bytes:
-    """``scan`` with the spectral selection and approximation of a sequential one (T.81, B.2.3)."""
+    """Return ``scan`` with the spectral selection and approximation of a sequential scan (T.81, B.2.3)."""
     at = 5 + 2 * scan[4]
     return scan[:at] + b"\x00\x3f\x00" + scan[at + 3 :]
 
 
 def _ends_blank(pixels: Pixels, factor: int) -> bool:
-    """Whether the last row of blocks is all of one color, as libjpeg leaves it where the data has ended."""
+    """Whether the last row of blocks has a single color, which libjpeg leaves where data is missing."""
     last = pixels[-max(8 // factor, 1) :]
     return bool((last == last[:1, :1]).all())

@@ -1,9 +1,10 @@
-"""From the bytes of a photo to upright pixels, within bounds of memory and time.
+"""From the bytes of a photo to upright pixels, within limits on memory and time.
 
-The bytes alone decide the type, and the size that the decoder will use is bounded before anything is decoded,
-so that a small file that declares a huge picture costs nothing. A large JPEG is decoded at a half, a quarter
-or an eighth of its size, which libjpeg does in the frequency domain at a fraction of the cost: that is enough
-to find things, and ``Photo.full`` decodes the rest where something small was found.
+The format is detected from the bytes alone, and the size that the decoder will use is checked before anything
+is decoded, so that a small file that declares a huge picture costs nothing. A large JPEG is decoded at a
+half, a quarter or an eighth of its size, which libjpeg does in the frequency domain at a fraction of the
+cost. That is enough to find plates and VINs; ``Photo.full`` decodes the full size if something small was
+found.
 """
 
 from __future__ import annotations
@@ -32,18 +33,19 @@ __all__ = [
 ]
 
 MAX_FILE_BYTES = 256_000_000
-"""No photo of ``MAX_PIXELS`` needs a larger file, not even as an uncompressed BMP with four bytes a pixel."""
+"""Larger files are refused: even an uncompressed BMP of ``MAX_PIXELS``, four bytes each, is smaller."""
 _WORKING_SIDE = 1600
 """A photo is first decoded at the smallest size whose longer side is still at least this many pixels."""
-_HELD_BYTES = 200_000_000
-"""What decoding may hold at a time, where there is a choice."""
+_MAX_DECODING_BYTES = 200_000_000
+"""How much memory decoding may take; a photo that would take more is decoded at a reduced size."""
 
 
 @dataclass(slots=True)
 class Photo:
-    """An upright photo. ``width`` and ``height`` are those of the full photo, EXIF orientation applied.
+    """An upright photo.
 
-    ``pixels`` may be smaller: ``scale`` is pixels per full-size pixel (1, 1/2, 1/4 or 1/8).
+    ``width`` and ``height`` are those of the full photo after EXIF's orientation has been applied. ``pixels``
+    (height x width x 3, BGR, uint8) may be reduced by ``scale``: 1, 1/2, 1/4 or 1/8.
     """
 
     width: int
@@ -51,12 +53,16 @@ class Photo:
     pixels: Pixels
     scale: float = 1.0
     _finer: Callable[[], Photo] | None = field(default=None, repr=False, compare=False)
-    """Decodes it as fine as it is ever needed, where ``pixels`` are not that already."""
+    """Decodes the photo at its largest size; None if ``pixels`` have that size already."""
     _full: Photo | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, pixels: Pixels) -> Photo:
-        """Return a photo from decoded, upright pixels (height x width x 3, BGR, uint8)."""
+        """Return a photo of decoded, upright pixels (height x width x 3, BGR, uint8).
+
+        Raises:
+            ImageError: another shape or type, or a size outside the limits of ``formats``.
+        """
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
             raise ImageError(f"expected height x width x 3 uint8 pixels, got {pixels.shape} {pixels.dtype}")
         height, width = pixels.shape[:2]
@@ -64,9 +70,9 @@ class Photo:
         return cls(width, height, pixels)
 
     def full(self) -> Photo:
-        """Return the same photo with every pixel, or as many as memory allows: its ``scale`` tells.
+        """Return the photo at full size, or at the largest ``scale`` that memory allows.
 
-        Decoded at the first call, where ``scale`` is below 1; every other gives the same.
+        A reduced photo is decoded again at the first call; later calls return the same object.
         """
         if self._finer is None:
             return self
@@ -76,14 +82,14 @@ class Photo:
 
 
 PhotoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | Pixels | Photo
-"""What a photo can be read from: a file's path, its bytes, decoded pixels, or a photo."""
+"""What a photo can be given as: a file's path, its bytes, decoded pixels, or a ``Photo``."""
 
 
 def open_photo(source: PhotoSource) -> Photo:
-    """Make a photo from whatever it is given as.
+    """Return the photo that ``source`` is or contains.
 
     Raises:
-        ImageError: it is not a photo that can be read. A note names the file, where it was given as a path.
+        ImageError: it is not a photo that can be read. If ``source`` is a path, a note names the file.
         OSError: the file cannot be opened.
     """
     if isinstance(source, Photo):
@@ -96,7 +102,7 @@ def open_photo(source: PhotoSource) -> Photo:
     try:
         return decode(_contents(path))
     except ImageError as error:
-        error.add_note(f"The file is {path}.")  # of many that are read in threads, the traceback names none
+        error.add_note(f"The file is {path}.")  # the traceback does not say which of many files it was
         raise
 
 
@@ -107,12 +113,12 @@ def _contents(path: Path) -> bytes:
 
 
 def decode(data: bytes) -> Photo:
-    """Decode a picture file of any of ``formats.FORMATS``, and turn it upright.
+    """Decode a picture file in any of ``formats.FORMATS``, and turn it upright.
 
-    A large one is decoded at a half, a quarter or an eighth of its size; ``Photo.full`` brings the rest.
+    A large picture is decoded at a half, a quarter or an eighth of its size; see ``Photo.full``.
 
     Raises:
-        ImageError: not such a file, damaged, cut short, or over a bound of ``formats``.
+        ImageError: the file is of another format, damaged, cut short, or outside the limits of ``formats``.
     """
     kind = sniff(data)
     file = Jpeg(data) if kind is JPEG else _embedded_jpeg(data) if kind is TIFF else None
@@ -120,7 +126,7 @@ def decode(data: bytes) -> Photo:
 
 
 def _embedded_jpeg(data: bytes) -> Jpeg | None:
-    """Return the JPEG that is read of a camera's raw file; None of any other TIFF."""
+    """Return the JPEG to read from a camera's raw file; None for any other TIFF."""
     from carsight import raw
 
     return raw.jpeg(data)
@@ -132,12 +138,12 @@ def _decode_jpeg(file: Jpeg) -> Photo:
     def at(factor: int, finer: Callable[[], Photo] | None = None) -> Photo:
         return Photo(width, height, upright(file.decode(factor), file.orientation), 1 / factor, finer)
 
-    fine, working = 1, _reduction(width, height)
-    # A picture that is turned lies in memory twice for a moment.
-    each = file.bytes_a_pixel if file.orientation == 1 else max(file.bytes_a_pixel, 6)
-    while fine < working and width * height * each // fine**2 + file.held > _HELD_BYTES:
-        fine *= 2
-    return at(working, (lambda: at(fine)) if fine < working else None)
+    finest, working = 1, _reduction(width, height)
+    # While a picture is turned, there are two copies of it in memory.
+    pixel_bytes = file.bytes_a_pixel if file.orientation == 1 else max(file.bytes_a_pixel, 6)
+    while finest < working and width * height * pixel_bytes // finest**2 + file.held > _MAX_DECODING_BYTES:
+        finest *= 2
+    return at(working, (lambda: at(finest)) if finest < working else None)
 
 
 def _decode_other(kind: Format, data: bytes) -> Photo:
@@ -145,16 +151,16 @@ def _decode_other(kind: Format, data: bytes) -> Photo:
 
     picture = containers.read(kind, data)
     width, height = picture.width, picture.height
-    fine = Photo(width, height, picture.pixels, 1 / picture.factor)
+    full = Photo(width, height, picture.pixels, 1 / picture.factor)
     working = _reduction(width, height)
     if working <= picture.factor:
-        return fine
-    small = halve_to_cover(fine.pixels, width // working, height // working)
-    return Photo(width, height, small, 1 / working, lambda: fine)
+        return full
+    small = halve_to_cover(full.pixels, width // working, height // working)
+    return Photo(width, height, small, 1 / working, lambda: full)
 
 
 def _reduction(width: int, height: int) -> int:
-    """Return by how much a photo is reduced for the first look at it: 1, 2, 4 or 8."""
+    """Return the factor by which a photo is reduced when it is first decoded: 1, 2, 4 or 8."""
     factor = 1
     while factor < 8 and max(width, height) // (factor * 2) >= _WORKING_SIDE:
         factor *= 2

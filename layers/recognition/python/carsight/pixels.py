@@ -1,4 +1,4 @@
-"""Pictures as arrays: turned, cut out, resized, the same bits on every processor."""
+"""Turning, cutting and resizing pictures, with the same bits on every processor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _X86 = platform.machine() in {"x86_64", "AMD64"}
 
 
 def turned(pixels: Pixels, quarters: int) -> Pixels:
-    """Return ``pixels`` turned counterclockwise by ``quarters`` of a turn."""
+    """Return ``pixels`` turned counterclockwise by ``quarters`` quarter turns."""
     code = _TURNS.get(quarters % 4)
     return pixels if code is None else np.asarray(cv2.rotate(pixels, code), np.uint8)
 
@@ -25,7 +25,7 @@ _TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Turn and mirror ``pixels`` from EXIF's ``orientation`` (1..8) to the way they are to be seen."""
+    """Return ``pixels`` turned and mirrored as EXIF's ``orientation`` (1..8) demands."""
     if orientation > 4:
         pixels = np.asarray(cv2.transpose(pixels), np.uint8)
     # Horizontally, vertically, both; after the transposition where there is one.
@@ -42,16 +42,16 @@ def straighten(
     *,
     sharp: bool = False,
 ) -> Pixels:
-    """Return what lies within ``corners``, grown by the share ``grow``, warped to ``height`` x ``width``.
+    """Return the area within ``corners`` (4 x 2), enlarged by the share ``grow``, as ``height`` x ``width``.
 
-    Pixels are interpolated linearly, if ``sharp`` between those that are ``doubled`` before.
+    Pixels are interpolated linearly; with ``sharp``, after the area has been ``doubled``.
     """
     center = corners.mean(axis=0)
     grown = (center + (corners - center) * (1 + grow)).astype(np.float32)
     part, origin = surroundings(pixels, grown, 2)
     grown -= origin
-    # Shrinking by the warp alone would alias thin strokes, so large plates are halved until they are near
-    # its size.
+    # Shrinking by the warp alone would alias thin strokes, so large areas are halved until they are close to
+    # the target size.
     while min(part.shape[:2]) > 1 and sides(grown)[0] > 2 * width and sides(grown)[1] > 2 * height:
         scale = np.array((part.shape[1] // 2 / part.shape[1], part.shape[0] // 2 / part.shape[0]), np.float32)
         part = np.asarray(
@@ -69,9 +69,9 @@ def straighten(
 
 
 def surroundings(pixels: Pixels, points: NDArray[np.floating], margin: int) -> tuple[Pixels, Floats]:
-    """Return the part of ``pixels`` that holds ``points`` (N x 2) and ``margin`` round them; where it begins.
+    """Return the part of ``pixels`` with ``points`` (N x 2) and a ``margin`` of pixels; its origin (x, y).
 
-    Where all of that lies outside, the part is the last pixel.
+    If all of that lies outside, the part is the last pixel.
     """
     x, y = points.T.tolist()
     x0, y0 = max(math.floor(min(x)) - margin, 0), max(math.floor(min(y)) - margin, 0)
@@ -81,20 +81,20 @@ def surroundings(pixels: Pixels, points: NDArray[np.floating], margin: int) -> t
 
 
 def doubled(pixels: Pixels, points: Floats) -> tuple[Pixels, Floats]:
-    """Return ``pixels`` twice as large, by Lanczos' filter, and where ``points`` (N x 2) lie there.
+    """Return ``pixels`` enlarged twice with a Lanczos filter, and the positions of ``points`` (N x 2) there.
 
-    It blurs less what is enlarged. OpenCV's cubic warp does as well, and is not equal to the bit on every
-    processor.
+    Enlarging blurs less this way than by linear interpolation. So it does with OpenCV's cubic warp, whose
+    bits differ between processors.
     """
     larger = cv2.resize(pixels, None, fx=2, fy=2, interpolation=cv2.INTER_LANCZOS4)
     return np.asarray(larger, np.uint8), (points + np.float32(0.5)) * np.float32(2) - np.float32(0.5)
 
 
 def halve_to_cover(pixels: Pixels, width: int, height: int) -> Pixels:
-    """Average ``pixels`` two by two for as long as at least ``width`` x ``height`` of them are left.
+    """Halve ``pixels`` by averaging as often as at least ``width`` x ``height`` of them remain.
 
-    OpenCV does that several times faster than area resampling by a fractional factor, so the nets' inputs,
-    cut from large photos, begin here. A last row or column that has no partner falls away.
+    OpenCV does this several times faster than area resampling by a fractional factor, so inputs of nets that
+    are cut from large photos are halved first. An odd last row or column is dropped.
     """
     while pixels.shape[1] >= 2 * width and pixels.shape[0] >= 2 * height:
         rows, columns = pixels.shape[0] // 2, pixels.shape[1] // 2
@@ -104,10 +104,10 @@ def halve_to_cover(pixels: Pixels, width: int, height: int) -> Pixels:
 
 
 def resized(pixels: Pixels, width: int, height: int) -> Pixels:
-    """Resize ``pixels``, of one channel or three, linearly, to the same bits on every processor.
+    """Resize ``pixels`` (one channel or three) linearly, with the same bits on every processor.
 
-    On arm64 OpenCV leaves up to four channels to a library of its own, which rounds a fifth of the values
-    otherwise. More than four it computes alike everywhere.
+    On arm64 OpenCV passes up to four channels to another library, which rounds a fifth of the values
+    differently. More than four channels it computes in the same way everywhere.
     """
     size = width, height
     if _X86:
@@ -120,10 +120,10 @@ def resized(pixels: Pixels, width: int, height: int) -> Pixels:
 
 
 def percentile(values: NDArray[np.generic], share: float) -> float:
-    """Return which of ``values`` has ``share`` (0..1) of them below it.
+    """Return the value in ``values`` below which the given ``share`` (0..1) of them lies.
 
-    ``np.percentile`` and ``np.median`` import masked arrays, for which a cold start would wait, and which the
-    images do not hold.
+    ``np.percentile`` and ``np.median`` import masked arrays, which take time at a cold start and are not in
+    the images.
     """
-    ordered = np.sort(values, axis=None, kind="stable")  # of bytes a radix sort, in a twentieth of the time
+    ordered = np.sort(values, axis=None, kind="stable")  # for bytes a radix sort, in a twentieth of the time
     return float(ordered[round(share * (len(ordered) - 1))])

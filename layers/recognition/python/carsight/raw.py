@@ -1,8 +1,8 @@
-"""A camera's raw file: a TIFF of what the sensor saw, with JPEGs of the picture beside it.
+"""Cameras' raw files: TIFFs of sensor data that also contain JPEGs of the picture.
 
-To whoever reads a DNG, an NEF or an ARW as the TIFF that it is, its first picture is a preview of 160 to 256
-pixels, and a photo whose plate cannot be read. The largest JPEG in the file is mostly the whole picture, as
-the camera itself would have saved it.
+Read as an ordinary TIFF, the first picture of a DNG, NEF or ARW is a preview of 160 to 256 pixels, in which
+no plate can be read. The largest JPEG in the file is usually the whole picture, as the camera itself would
+have saved it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _SUBDIRECTORIES, _JPEG_BEGIN, _JPEG_BYTES = 330, 513, 514
 _TAGS = {WIDTH, COMPRESSION, PHOTOMETRIC, STRIPS, STRIP_BYTES, _SUBDIRECTORIES, _JPEG_BEGIN, _JPEG_BYTES}
 
 _SENSOR = {32803, 34892}
-"""Photometric interpretations (TIFF/EP; DNG 1.7, chapter 4): a color filter array, colors not developed."""
+"""Photometric interpretations (TIFF/EP; DNG 1.7, chapter 4): color filter array, and linear raw."""
 _JPEGS = {6, 7}
-"""Compressions (TIFF 6.0, and its supplement of 2002): JPEG, in the old way and the new."""
+"""Compressions: JPEG as in TIFF 6.0, and as in its supplement of 2002."""
 
 _MAX_DIRECTORIES = 24
 _MAX_ENTRIES = 512
 _MAX_VALUES = 16
 
 _LEAST_SIDE = 640
-"""Pixels that the longer side of a JPEG must have to be read in place of its raw file."""
+"""The fewest pixels on the longer side of a JPEG that is read in place of its raw file."""
 
 _REMEDY = "send the JPEG that the camera makes of it"
 
@@ -37,13 +37,13 @@ _REMEDY = "send the JPEG that the camera makes of it"
 def jpeg(data: bytes) -> Jpeg | None:
     """Return the largest JPEG in ``data`` if that is a camera's raw file; None for any other TIFF.
 
-    Its orientation is the file's: the JPEGs in it lie as the sensor does.
+    Its orientation is the file's, as the JPEGs in it are stored in the sensor's.
 
     Raises:
-        ImageError: a raw file without a JPEG that is worth reading.
+        ImageError: a raw file without a JPEG that is large enough.
     """
     directories = list(_directories(data))
-    # Canon's older raw files say what they are in the header alone.
+    # Only the header identifies Canon's older raw files.
     if data[8:10] != b"CR" and not any(_of_sensor(directory) for directory in directories):
         return None
     pieces = list(_pieces(directories, data))
@@ -65,10 +65,10 @@ def _of_sensor(directory: dict[int, tuple[int, ...]]) -> bool:
 
 
 def _pieces(directories: list[dict[int, tuple[int, ...]]], data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where the JPEGs of ``directories`` begin in ``data``, and their lengths."""
+    """Yield offset and length of the JPEGs of ``directories`` in ``data``."""
     for values in directories:
         begin, length = values.get(_JPEG_BEGIN, ()), values.get(_JPEG_BYTES, ())
-        # What a sensor saw is a JPEG of another kind, without loss; Canon's has no width.
+        # Sensor data is compressed as lossless JPEG; Canon's directory of it has no width.
         coded = not _JPEGS.isdisjoint(values.get(COMPRESSION, ()))
         if not begin and coded and WIDTH in values and not _of_sensor(values):
             begin, length = values.get(STRIPS, ()), values.get(STRIP_BYTES, ())
@@ -77,7 +77,7 @@ def _pieces(directories: list[dict[int, tuple[int, ...]]], data: bytes) -> Itera
 
 
 def _directories(data: bytes) -> Iterator[dict[int, tuple[int, ...]]]:
-    """Yield the values of each directory's ``_TAGS``, with those of its subdirectories, as far as they go."""
+    """Yield the values of ``_TAGS`` for each directory and subdirectory, as far as they can be parsed."""
     file = Tiff(data)
     waiting, seen = [file.first], {0}
     while waiting and len(seen) <= _MAX_DIRECTORIES:
@@ -86,7 +86,7 @@ def _directories(data: bytes) -> Iterator[dict[int, tuple[int, ...]]]:
             continue
         seen.add(at)
         values = {}
-        # ``containers`` says what is wrong with the first one; the others are not needed.
+        # ``containers`` reports errors in the first directory; the others are optional.
         with suppress(struct.error):
             for tag, count, entry in islice(file.entries(at), _MAX_ENTRIES):
                 if tag in _TAGS and count <= _MAX_VALUES:

@@ -12,7 +12,7 @@ Reason = Literal["no_plate", "plate_too_small", "illegible", "no_vin", "not_sure
 class Refusal:
     """Why nothing was read, with the figure that decided it.
 
-    What ``figure`` is depends on ``reason``:
+    The meaning of ``figure`` depends on ``reason``:
 
     * ``no_plate``: the highest score of anything that might be a plate, 0..1
     * ``plate_too_small``: the height in pixels of the largest plate, as the photo was sent
@@ -20,7 +20,7 @@ class Refusal:
     * ``no_vin``: how many lines of text and codes were read, none of which is a VIN
     * ``not_sure``: the best VIN's confidence, 0..1
 
-    ``needed`` is what ``figure`` would have had to be at least; None where there is no such bound.
+    ``needed`` is the least that ``figure`` would have had to be; None if there is no such bound.
     """
 
     reason: Reason

@@ -27,10 +27,10 @@ _MEGABYTES_PER_VCPU = 1769
 
 
 def threads() -> int:
-    """Threads worth giving to one inference: the vCPU share, at least 1.
+    """Return how many threads one inference should use: the whole vCPUs of the function, at least 1.
 
-    Two threads on one vCPU measured twice as slow as one, so a share below two counts as one.
-    Outside Lambda one thread per call is the default too: many callers may share a recognizer.
+    Two threads on one vCPU were measured to be twice as slow as one, so a share below two counts as one.
+    Outside Lambda it is 1 as well, as many callers may share a recognizer.
     """
     memory = os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
     return max(1, math.floor(int(memory) / _MEGABYTES_PER_VCPU)) if memory else 1
@@ -44,8 +44,8 @@ def session(path: Path) -> ort.InferenceSession:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     # Waiting threads must not burn the vCPU share that other work is billed for.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # An arena for each model keeps what its largest input has taken: 42 MB after 600 odd photos. The C
-    # library's heap gives it back, and serves all models, for the same CPU time.
+    # Each model's arena would keep the memory that its largest input has taken: 42 MB after some 600 photos.
+    # The C library's heap is shared by all models and returns memory, for the same CPU time.
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -54,8 +54,8 @@ def session(path: Path) -> ort.InferenceSession:
 def once(make: Callable[[], T]) -> Callable[[], T]:
     """Return a function that calls ``make`` the first time, and returns the same result from then on.
 
-    Threads that call it meanwhile wait. Where ``make`` raises, its caller gets the error and the next call
-    tries again.
+    Threads that call it at the same time wait. If ``make`` raises, the caller gets the error and the next
+    call tries again.
     """
     lock = Lock()
     made: list[T] = []
@@ -86,7 +86,7 @@ def picture_input(
 
 
 def floats(pictures: Sequence[Pixels], *, centered: bool = False) -> NDArray[np.float32]:
-    """Return pictures (H x W x 3) as B x 3 x H x W, 0..1 or -1..1."""
+    """Return pictures (H x W x 3) as B x 3 x H x W, 0..1, or -1..1 if ``centered``."""
     half = 127.5
     blob = (
         cv2.dnn.blobFromImages(pictures, 1 / half, mean=(half, half, half))
@@ -97,7 +97,7 @@ def floats(pictures: Sequence[Pixels], *, centered: bool = False) -> NDArray[np.
 
 
 def groups(pictures: Sequence[Pixels], size: int) -> Pixels:
-    """Return pictures (H x W x 3) as B x H x W/s x 3s, each s pixels of a row as one."""
+    """Return pictures (H x W x 3) as B x H x W/s x 3s: each ``size`` pixels of a row become one."""
     height, width = pictures[0].shape[:2]
     laid = np.ascontiguousarray(pictures[0] if len(pictures) == 1 else np.stack(pictures))
     return laid.reshape(len(pictures), height, width // size, 3 * size)

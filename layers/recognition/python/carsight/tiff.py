@@ -1,6 +1,6 @@
-"""TIFF's directories (TIFF 6.0, section 2): those of a picture, of a camera's raw file and of EXIF data.
+"""TIFF directories (TIFF 6.0, section 2), as found in pictures, in cameras' raw files and in EXIF data.
 
-They are walked here and nowhere else; what to make of one that is broken is for whoever asked.
+This is the only place that parses them; callers decide how to treat a broken one.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLES = 256, 257, 
 STRIPS, STRIP_BYTES = 273, 279
 
 _MAX_ENTRIES = 512
-"""As far as a directory of EXIF data is searched."""
+"""How many entries of a directory of EXIF data are searched."""
 
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I"}
-"""The kinds of unsigned integers, as ``struct`` names them."""
+"""The types of unsigned integers, with their ``struct`` formats."""
 
 
 class Tiff:
-    """A TIFF file, of which nothing is read before it is asked for. Its places are offsets in bytes.
+    """A TIFF file, parsed on demand. All places are byte offsets.
 
-    ``order`` is its byte order, as ``struct`` writes it, and ``first`` the place of its first directory.
+    ``order`` is the byte order as in ``struct`` (``<`` or ``>``), ``first`` the place of the first directory.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -42,15 +42,15 @@ class Tiff:
             yield tag, count, entry
 
     def following(self, at: int) -> int:
-        """Return the place of the directory behind the one at ``at``; 0 where there is none.
+        """Return the place of the directory after the one at ``at``; 0 if that is the last.
 
         Raises:
-            struct.error: there is none at ``at``.
+            struct.error: there is no directory at ``at``.
         """
         return self._place(self._end(at))
 
     def integers(self, entry: int) -> tuple[int, ...]:
-        """Return the values of the entry at ``entry``; none where they are not unsigned integers.
+        """Return the values of the entry at ``entry``; an empty tuple if they are not unsigned integers.
 
         Raises:
             struct.error: the file ends before that.
@@ -72,12 +72,12 @@ class Tiff:
 
 
 def orientation(exif: bytes) -> int:
-    r"""Return the orientation, 1..8, that a block of EXIF data declares; 1 where it declares none.
+    r"""Return the orientation, 1..8, that a block of EXIF data declares; 1 if it declares none.
 
-    EXIF 2.32, 4.6: a TIFF file of its own, after ``Exif\0\0`` in some containers; a tag of its first
-    directory.
+    EXIF data is a TIFF file, preceded by ``Exif\0\0`` in some containers; the orientation is a tag of its
+    first directory (EXIF 2.32, 4.6).
     """
-    for _ in range(2):  # Pillow adds one to a PNG's, whether or not it has one
+    for _ in range(2):  # Pillow prepends it to a PNG's EXIF data, even if it is there already
         exif = exif.removeprefix(b"Exif\0\0")
     if exif[:2] not in (b"II", b"MM"):
         return 1

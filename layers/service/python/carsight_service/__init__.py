@@ -1,1 +1,1 @@
-"""Carsight's service: HTTP and AWS around the recognizers. It touches no pixel and never imports OpenCV."""
+"""Carsight's service: HTTP and AWS around the recognizers. It handles no pixels and never imports OpenCV."""

@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 class OutOfTime(Exception):
-    """The call has not returned in time. It may still be running in its thread, ignored."""
+    """The call has not returned in time. It may still be running in its thread, but its result is ignored."""
 
 
 def within(seconds: float, call: Callable[[], Result]) -> Result:
@@ -65,12 +65,12 @@ class _Worker:
             result = context.run(call)
         except BaseException as error:
             raised = error
-        # Before the outcome is reported, so that the waiting caller finds an idle thread for its next call.
-        # An abandoned thread becomes idle again once its call returns.
+        # Become idle before reporting the outcome, so that the waiting caller finds an idle thread for its
+        # next call. An abandoned thread becomes idle again once its call returns.
         _idle.append(self)
         outcome.put((result, raised))
         del raised
 
 
 _idle: deque[_Worker] = deque()
-"""Idle workers; there are as many workers as calls were ever made at once."""
+"""Idle workers. There are as many workers as there were ever calls at the same time."""

@@ -1,7 +1,7 @@
-"""The composition root: the collaborators of one process, made in one place.
+"""The composition root: the collaborators of one process are created here.
 
-A handler makes one ``Deployment`` while its function starts and passes it on; everything below is given its
-collaborators and looks for none.
+A handler creates one ``Deployment`` when its function starts and passes it on; all other code is given its
+collaborators.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Deployment:
-    """Settings, clients, stores and clocks, each derived one made on first use."""
+    """Settings, clients, stores and clocks; those that depend on others are created on first use."""
 
     settings: Settings
     aws: Clients = field(default_factory=Clients)
     clock: Clock = utc_now
     timer: Timer = time.perf_counter
-    """What the stages of a request are timed with."""
+    """The clock that times the stages of a request."""
     heap: Heap = field(default_factory=Heap)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Make the deployment that ``environment`` describes. Raises ``ValueError`` if it is unusable."""
+        """Create the deployment that ``environment`` describes. Raises ``ValueError`` for bad settings."""
         settings = Settings.read(environment)
         deployment = cls(settings)
         deployment.heap.use_one_arena()
@@ -70,6 +70,6 @@ class Deployment:
     @cached_property
     def queues(self) -> Queues:
         """The queues between functions."""
-        from carsight_service.aws.queues import Queues  # no call needs them
+        from carsight_service.aws.queues import Queues  # calls do not need them
 
         return Queues(self.settings, self.aws)

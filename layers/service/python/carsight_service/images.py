@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
 _LIKE_A_URL = re.compile(r"[a-z][a-z0-9+.-]+(?::|%3a)|//|\[[0-9a-f:.]*\]|[^\s/\\]*[.:]", re.IGNORECASE)
-"""How URLs and hosts begin: a scheme, slashes, an address in brackets, or a name with dots or a port."""
+"""Beginnings of URLs and hosts: a scheme, slashes, an address in brackets, or a name with dots or a port."""
 
 _LIKE_A_PATH = re.compile(r"[a-z]:[/\\]|(?:\.{0,2}|~)/(?!/).*\.\w{3,4}$|@\w+\.\w{3,4}$", re.IGNORECASE)
-"""A path on the caller's machine, perhaps behind curl's @, which curl resolves only in some options."""
+"""A path on the caller's machine, possibly after an @, which curl resolves only in some options."""
 
 _WRAPPED = re.compile(r"(?:b?['\"])?((?:[a-z0-9:/;=.+-]{0,100}base64[,:;]\s*)*)", re.IGNORECASE)
-"""What clients leave before base64: the quotes of Python's ``b'...'``, parts of a data URI."""
+"""What clients leave before base64: the quotes of Python's ``b'...'``, or parts of a data URI."""
 
 _ESCAPED = re.compile(r"\\[nrt]|%(?:2b|2f|3d|0a|0d)", re.IGNORECASE)
 _TEXT_OF_BASE64 = re.compile(
@@ -32,13 +32,14 @@ _TEXT_OF_BASE64 = re.compile(
     rb"(?:[A-Za-z0-9+/_-]|\\/|%2[bf]){60}",
     re.IGNORECASE,
 )
-"""Possessive: the same beginnings can be told apart in very many ways, which must not all be tried."""
+"""The beginning of base64 sent as text. The repetition is possessive, as backtracking would try very many
+ways to divide the same beginning."""
 _LIKE_A_DOCUMENT = re.compile(r"[<{]|%PDF|[^\x00-\x08\x0e-\x1f]{0,16}[\x00-\x08\x0e-\x1f]")
 
 
 @dataclass(frozen=True, slots=True)
 class UrlSource:
-    """An http or https URL, fetched under guard."""
+    """An http or https URL, which ``aws.fetch`` fetches from public addresses only."""
 
     url: str
 
@@ -61,7 +62,7 @@ class Base64Source:
 
 @dataclass(frozen=True, slots=True)
 class S3Source:
-    """An object of a bucket, which the deployment must allow."""
+    """An object in a bucket, which the deployment has to allow."""
 
     bucket: str
     key: str
@@ -69,7 +70,7 @@ class S3Source:
 
 @dataclass(frozen=True, slots=True)
 class UnusableSource:
-    """Something that cannot be an image, in an image's place; ``detail`` tells the caller why."""
+    """A value that cannot be an image; ``detail`` tells the caller why."""
 
     detail: str
 
@@ -77,40 +78,40 @@ class UnusableSource:
 ImageSource = UrlSource | BytesSource | Base64Source | S3Source | UnusableSource
 
 _PIECE = 65_536
-"""Bytes unescaped at a time: two million escapes at once would take 150 MB."""
+"""How many bytes are unescaped at a time: two million escapes at once would take 150 MB."""
 
 
 def percent_decoded(text: str) -> bytes:
     """Return ``text`` with each ``%xx`` decoded (RFC 3986).
 
-    The same as ``urllib.parse``'s, in a quarter of the memory if there are very many.
+    The result is that of ``urllib.parse``, with a quarter of the memory if there are very many escapes.
     """
     data, parts, at = text.encode("utf-8", "replace"), [], 0
     while at < len(data):
         end = at + _PIECE
         if end < len(data) and (escape := data.rfind(b"%", end - 2, end)) >= 0:
-            end = escape  # not within one: none holds the beginning of another
+            end = escape  # do not cut an escape
         parts.append(unquote_to_bytes(data[at:end]))
         at = end
     return b"".join(parts)
 
 
-_UNSEEN = "\ufeff\u200b"
-"""What is left around a text that was a file or was copied from a page; C leaves a NUL behind it."""
-_NOTHING = ("null", "undefined", "None")
-"""What programs write into a field that they have nothing for."""
+_INVISIBLE = "\ufeff\u200b"
+"""Invisible characters around text that was read from a file or copied from a page."""
+_NO_VALUE = ("null", "undefined", "None")
+"""What programs write into a field for which they have no value."""
 
 
 def image_source(value: object) -> ImageSource | None:
-    """Return the source that ``value`` describes, None if it is empty."""
+    """Return the source that ``value`` describes; None if it is empty."""
     if value is None or isinstance(value, (UnusableSource, Base64Source)):
         return value
     if isinstance(value, bytes):
         return BytesSource(value) if value else None
     if not isinstance(value, str):
         return UnusableSource("The image must be text: an http or https URL, or base64.")
-    text = value.strip().lstrip(_UNSEEN).rstrip(_UNSEEN + "\0")
-    if text in _NOTHING:
+    text = value.strip().lstrip(_INVISIBLE).rstrip(_INVISIBLE + "\0")  # C programs may send a final NUL
+    if text in _NO_VALUE:
         return UnusableSource(f'The image is the text "{text}": the program that sent it had none.')
     scheme = text[:8].lower()
     if scheme.startswith(("http://", "https://")):
@@ -152,7 +153,7 @@ def b64decode(text: str) -> bytes:
 
 
 class ImageLoader:
-    """Brings the bytes of an image, whatever its source; safe to share between threads."""
+    """Loads the bytes of an image from any source; safe to share between threads."""
 
     def __init__(self, settings: Settings, storage: Storage) -> None:
         self._settings = settings
@@ -161,12 +162,12 @@ class ImageLoader:
     def load(self, source: ImageSource) -> bytes:
         """Load the image's bytes, at most 10 MB, without checking whether they are an image.
 
-        Raises ``InvalidImage`` for bad base64 and for what may not be fetched or does not exist,
-        ``ImageTooLarge``, and ``StoreUnavailable`` where S3 does not answer.
+        Raises ``InvalidImage`` for bad base64 and for a URL or object that may not be fetched or does not
+        exist, ``ImageTooLarge``, and ``StoreUnavailable`` if S3 does not answer.
         """
         match source:
             case UrlSource(url):
-                from carsight_service.aws.fetch import fetch  # most photos come with their request
+                from carsight_service.aws.fetch import fetch  # most photos are in the request itself
 
                 return fetch(url, loopback=self._settings.local_fetch)
             case S3Source(bucket, key):
@@ -182,39 +183,39 @@ class ImageLoader:
         if bucket not in self._settings.allowed_buckets or not key:
             raise InvalidImage("bucket not allowed, or no object named")
         if self._storage.is_upload(bucket, key):
-            # Whoever asks for one photo may not be whose upload it is, even where the bucket is listed.
+            # The upload may belong to another account, even if the bucket is listed.
             raise InvalidImage("an upload, which is read where it lands")
         try:
             return self._storage.read_photo(bucket, key).data
         except (ObjectGone, StoreUnavailable) as error:
             if isinstance(error.__cause__, Exception) and not failure(error.__cause__).is_answered:
-                raise  # it may be there all the same
+                raise  # the object may exist nevertheless
             raise InvalidImage(error.note) from error
 
 
 _LONGEST_PATH = 300
-_MANY = 1000
+_LONG_TEXT = 1000
 """Text at least this long is treated as a picture's base64, in which one character in 64 is a plus."""
 
-_WORDS = 100
-"""Fewer characters can only be the beginning of a picture's base64."""
+_SHORT_TEXT = 100
+"""Shorter text is not a whole picture's base64."""
 
 _PICTURES = ("/9j/", "iVBOR", "UklGR", "R0lGOD", "Qk", "AAAA", "SUkq", "TU0A")
-"""How the base64 of pictures begins."""
+"""Beginnings of the base64 of pictures."""
 
 
 def _decoded(text: str) -> bytes:
-    """Decode base64 of either alphabet, with or without line breaks and padding.
+    """Decode base64 in either alphabet, with or without line breaks and padding.
 
-    What clients wrap around it or escape in it by mistake is undone if that leaves base64. A document sent as
-    text is returned as bytes, so that the decoder can say what it is.
+    Wrapping and escapes that clients add by mistake are removed if base64 remains. A document sent as text is
+    returned as bytes, so that the decoder can say what it is.
     """
     packed = text.rstrip("=").replace("-", "+").replace("_", "/")
     try:
         return _unpacked(packed)
     except ValueError:
         packed = packed.strip()
-        packed = with_pluses(packed) if len(packed) >= _MANY else packed
+        packed = with_pluses(packed) if len(packed) >= _LONG_TEXT else packed
         packed = _without_blanks(packed).rstrip("=")
     try:
         return _unpacked(packed)
@@ -231,7 +232,7 @@ def _decoded(text: str) -> bytes:
 
 
 def _without_blanks(text: str) -> str:
-    # In six passes, as one of `translate` takes forty times as long where a character is not ASCII.
+    # `translate` would take forty times as long as these six passes if a character is not ASCII.
     for blank in " \t\n\r\v\f":
         text = text.replace(blank, "")
     return text
@@ -240,7 +241,7 @@ def _without_blanks(text: str) -> str:
 def with_pluses(text: str) -> str:
     """Restore the pluses that a form has turned into blanks, unless the blanks separate lines.
 
-    Lines have equal lengths, and a picture's base64 pluses anywhere.
+    Lines have equal lengths, whereas pluses are anywhere in a picture's base64.
     """
     width = text.find(" ") + 1
     if not width or "\n" in text:
@@ -256,7 +257,7 @@ def _unpacked(packed: str) -> bytes:
 
 
 def _bare(text: str) -> str:
-    """Return ``text`` without wrapping around its base64, and unescaped."""
+    """Return ``text`` unescaped, and without anything wrapped around its base64."""
     wrapped = _WRAPPED.match(text)
     bare = text[wrapped.end() if wrapped else 0 :].rstrip("'\"")
     if _ESCAPED.search(bare):
@@ -282,10 +283,10 @@ def _without_base64(data: bytes) -> bytes:
 
 _REPLACED = "\ufffd".encode()
 _BINARY_STRINGS = ("\xff\xd8\xff", "\x89PNG\r\n\x1a\n")
-"""How JPEG and PNG begin where each byte has become the character of its number, as in a browser's binary
-strings. Neither ends with a byte that is lost where blanks are."""
+"""Beginnings of JPEG and PNG in which each byte has become the character with its number, as in a browser's
+binary strings. Neither format ends with a byte that stripping blanks would remove."""
 _WIDENED = tuple(text.encode() for text in _BINARY_STRINGS)
-"""The same, sent as UTF-8."""
+"""The same, encoded as UTF-8."""
 _DESTROYED = (
     "The image's bytes were sent as text, which has destroyed them; send a file, or their base64. "
     "A form takes a Blob or a File where a Buffer becomes text."
@@ -293,9 +294,9 @@ _DESTROYED = (
 
 
 def _mistake(packed: str) -> str:
-    """Explain what is wrong with ``packed`` base64, or return "" if it may have been meant as a URL.
+    """Return what is wrong with ``packed`` base64, or "" if it may have been meant as a URL.
 
-    All refused URLs are answered alike, including what only looks like one.
+    All refused URLs get the same answer, including text that only looks like one.
     """
     if "\ufffd" in packed[:64]:
         return _DESTROYED
@@ -306,7 +307,7 @@ def _mistake(packed: str) -> str:
         )
     if _LIKE_A_URL.match(packed, 0, _LONGEST_PATH):
         return ""
-    if len(packed) < _WORDS and not packed.startswith(_PICTURES):
+    if len(packed) < _SHORT_TEXT and not packed.startswith(_PICTURES):
         return (
             f"These {len(packed)} characters are neither a URL, which begins with http:// or https://, nor "
             "the base64 of a picture."

@@ -1,9 +1,9 @@
-"""From a charged unit to an answer: the same path for calls and uploads.
+"""Reading one photo and charging for it: the same path for calls and uploads.
 
     begin the charge -> load -> recognize -> complete the charge -> answer -> log
 
-Only a 200 is charged. ``Charge`` decides when and how a unit is counted; delivering the answer is up to the
-caller. Rows of batches are charged together (``queue.outcomes``).
+Only a 200 is charged. ``Charge`` decides when and how a unit is counted; the caller delivers the answer. Rows
+of batches are charged together (``queue.outcomes``).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from carsight_service.settings import Settings
 
 Recognize = Callable[[bytes, Sequence[str]], Answer]
-"""Makes a 200 out of an image's bytes and the caller's region codes, or raises a ``ServiceError``."""
+"""Returns the 200 answer for an image's bytes and the caller's region codes, or raises a ``ServiceError``."""
 
 Answered = TypeVar("Answered")
 
@@ -41,41 +41,41 @@ Answered = TypeVar("Answered")
 
 
 class Charge(Protocol):
-    """One unit of an allowance, for one photo; only work that is completed, with a 200, costs it."""
+    """One unit of an allowance, for one photo. It is only charged if the photo is answered with a 200."""
 
     def begin(self) -> Usage:
         """Return the usage before the photo is read. Raises the contract's errors if it may not be read."""
         ...
 
     def complete(self) -> Usage:
-        """Count the unit, as a 200 is at hand, and return the usage; if this raises, there is no 200."""
+        """Count the unit once a 200 is ready, and return the usage; if this raises, there is no 200."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ByKey:
-    """The unit of a call, counted once its answer is at hand: a call that ends earlier costs nothing."""
+    """The unit of a call, counted once its answer is ready: a call that ends earlier costs nothing."""
 
     meters: MeterStore
     key: str = field(repr=False)
     api: Api
     until: float = math.inf
-    """When the answer has to be there (``time.monotonic``)."""
+    """When the answer has to be ready (``time.monotonic``)."""
 
     def begin(self) -> Usage:
         """Check that the key is active and has a unit left."""
         return self.meters.admit(self.key, self.api)
 
     def complete(self) -> Usage:
-        """Count the unit, unless others have taken the last one meanwhile."""
+        """Count the unit, unless other calls have taken the last one in the meantime."""
         return self.meters.consume(self.key, self.api, until=self.until)
 
 
 @dataclass(frozen=True, slots=True)
 class ByTicket:
-    """The unit of repeatable work, counted with its answer; its ticket makes it count once.
+    """The unit of repeatable work, counted with its answer, and only once thanks to its ticket.
 
-    What a run that died has counted for work that ends without a 200 is given back by the worker.
+    If a run dies after counting, and the work then ends without a 200, the worker refunds the unit.
     """
 
     meters: MeterStore
@@ -84,7 +84,7 @@ class ByTicket:
     ticket: str
 
     def begin(self) -> Usage:
-        """See that the key is served and has a unit left, or has counted one for a run that died."""
+        """Check that the key is active and has a unit left, or one that a run that died has counted."""
         try:
             return self.meters.admit_by_id(self.key_id, self.api)
         except LimitExceeded:
@@ -107,7 +107,7 @@ class Work:
     """Returns the image's bytes and the caller's region codes, or raises a ``ServiceError``."""
     recognize: Recognize
     seconds: float
-    """How long loading and reading may take together."""
+    """How long loading and reading may take together, in seconds."""
     log_fields: dict[str, Any]
     """Fields of its log line."""
 
@@ -119,13 +119,13 @@ class Result:
     status: int
     body: dict[str, Any]
     error: ServiceError | None = None
-    """The reason if it is not a 200."""
+    """The reason, unless it is a 200."""
     timings: dict[str, float] = field(default_factory=dict)
-    """Milliseconds by stage, ``total`` among them."""
+    """Milliseconds by stage, including ``total``."""
 
     @property
     def is_fault(self) -> bool:
-        """Whether it is our fault, and worth another attempt."""
+        """Whether it is the service's fault, and worth another attempt."""
         return self.status >= 500
 
 
@@ -138,7 +138,7 @@ class Reader:
         self._timer = timer
 
     def read(self, work: Work, charge: Charge) -> Result:
-        """Do ``work``, log it and count it. Raises nothing."""
+        """Do ``work``, log it and charge for it. Raises nothing."""
         result, timings = self.answered(
             work.log_fields,
             lambda: Result(200, self.attempt(work, charge)[0]),
@@ -150,7 +150,7 @@ class Reader:
     def attempt(self, work: Work, charge: Charge) -> tuple[dict[str, Any], Usage]:
         """Return the body of a 200 that has been charged, and the usage.
 
-        Raises a ``ServiceError`` in every other case, in which nothing has been charged.
+        Raises a ``ServiceError`` in every other case, and then nothing has been charged.
         """
         with stage("keys"):
             usage = charge.begin()
@@ -179,7 +179,7 @@ class Reader:
         answer: Callable[[], Answered],
         refuse: Callable[[ServiceError], Answered],
     ) -> tuple[Answered, dict[str, float]]:
-        """Return ``answer()``, or ``refuse`` of the error it raised, with the timings; log and count it."""
+        """Return ``answer()``, or ``refuse`` of the error that it raised, and the timings; log both."""
         start = self._timer()
         outcome, status = Outcome.READ, 200
         with timed(self._timer) as stages:
@@ -201,8 +201,8 @@ class Reader:
 def forget_frames(error: BaseException | None) -> None:
     """Drop the tracebacks of ``error``, its cause and its context.
 
-    Their frames hold the refused photo's pixels and refer back to the error, so this memory would stay until
-    the garbage collector runs.
+    Their frames hold the refused photo's pixels and refer back to the error, so this memory would only be
+    freed by the garbage collector.
     """
     while error is not None:
         error.__traceback__ = None

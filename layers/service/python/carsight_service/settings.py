@@ -15,13 +15,13 @@ WebPage = Annotated[str, Pattern(r"^https?://")]
 
 
 class Links(Part):
-    """The web pages that messages send a key's owner to."""
+    """Web pages that messages to a key's owner refer to."""
 
     billing_url: WebPage = "https://carsxe.com/dashboard/billing"
-    """Where the message for an inactive key sends its owner."""
+    """The page in the message for an inactive key."""
 
     pricing_url: WebPage = "https://carsxe.com/pricing"
-    """Where the message for a plan without this API sends the key's owner."""
+    """The page in the message for a plan without this API."""
 
 
 class Settings(Links):
@@ -31,37 +31,38 @@ class Settings(Links):
     """DynamoDB table of keys and usage."""
 
     uploads_bucket: str | None = None
-    """Bucket that takes photos under ``incoming/``."""
+    """Bucket for uploaded photos, under ``incoming/``."""
 
     results_bucket: str | None = None
-    """Bucket that takes the readings of uploads and batches; never the one that triggers them."""
+    """Bucket for the readings of uploads and batches; never the one that triggers them."""
 
     plate_queue_url: str | None = None
-    """Queue of the plate worker: S3 announces every upload here."""
+    """Queue of the plate worker, to which S3 announces every upload."""
 
     vin_queue_url: str | None = None
-    """Queue of the VIN worker: uploads passed on by the plate worker."""
+    """Queue of the VIN worker, to which the plate worker passes uploads on."""
 
     webhooks_queue_url: str | None = None
-    """Queue of the readings that keys with a webhook are told of."""
+    """Queue of events to be delivered to webhooks."""
 
     batches_machine_arn: str | None = None
-    """Step Functions' state machine that reads batches."""
+    """State machine of Step Functions that reads batches."""
 
     alerts_topic_arn: str | None = None
     """SNS topic of usage alerts."""
 
     event_bus: str | None = None
-    """EventBridge bus that is told of every reading; none where it is unset."""
+    """EventBridge bus to which every reading is published; if unset, none is."""
 
     allowed_buckets: frozenset[str] = frozenset()
-    """Buckets that a request may name as ``s3://bucket/key``; none unless the deployment lists them."""
+    """Buckets that a request may name as ``s3://bucket/key``."""
 
     local_fetch: bool = False
     """Local development only: image URLs may point at this machine's loopback addresses, on any port."""
 
     snapshot_key: str | None = None
-    """Key that pays for requests to ``/v1/plate-reader/`` without a token; unset, they are refused."""
+    """Key that is charged for requests to ``/v1/plate-reader/`` without a token; if unset, they are
+    refused."""
 
     pages: bool = True
     """Serve the pages for people, ``/`` and ``/docs``."""
@@ -100,4 +101,4 @@ _READ: Mapping[str, Callable[[str], Any]] = {
     "allowed_buckets": _split,
     **dict.fromkeys(("local_fetch", "pages", "custom_metrics", "tracing"), _switch),
 }
-"""How variables other than text are read."""
+"""How variables that are not text are parsed."""

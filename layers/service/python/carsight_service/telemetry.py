@@ -1,6 +1,6 @@
-"""What a request leaves behind: one structured log line, metrics, and a trace if switched on.
+"""Telemetry of requests: a structured log line each, and metrics and traces if switched on.
 
-None of it ever holds a key, an image or a URL's query; of the key, only the prefix.
+It never contains a key, an image or a URL's query; of the key, only the prefix.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
     from aws_lambda_powertools import Tracer
 
 NAMESPACE = "Carsight"
-"""CloudWatch namespace of every metric; their dimensions are ``service`` and ``api``.
+"""CloudWatch namespace of all metrics; their dimensions are ``service`` and ``api``.
 
-``Requests``, ``ColdStarts`` and each ``Outcome``: counts, 0 or 1 a request, so that an average is a share.
+``Requests``, ``ColdStarts`` and each ``Outcome``: 0 or 1 for each request, so that an average is a share.
 ``KeysLatency``, ``LoadLatency``, ``DecodeLatency``, ``ReadLatency``, ``TotalLatency``: milliseconds.
 """
 
 SERVICE = "carsight"
 
 logger = Logger(service=SERVICE, utc=True, serialize_stacktrace=False)
-"""One JSON object a line. The level is ``POWERTOOLS_LOG_LEVEL``, INFO unless it is set."""
+"""Writes one JSON object per line. The level is ``POWERTOOLS_LOG_LEVEL``, by default INFO."""
 
-# Modules of this package log through the standard library and come out in the same shape.
+# Modules of this package use the standard library's logging, with the same output.
 _package = logging.getLogger(__package__)
 _package.handlers[:] = logger.handlers
 _package.setLevel(logger.log_level)
 _package.propagate = False
 
 Timer = Callable[[], float]
-"""Seconds since some fixed moment, as ``time.perf_counter`` gives them."""
+"""Returns seconds since a fixed moment, as ``time.perf_counter`` does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +57,16 @@ _cold = True
 
 def trace() -> None:
     """Send each stage to X-Ray as a subsegment from now on."""
-    from aws_lambda_powertools import Tracer  # the X-Ray SDK is imported only where it is used
+    from aws_lambda_powertools import Tracer  # imports the X-Ray SDK, which most deployments do not need
 
     global _tracer
-    # AWS calls are traced too. HTTP is not: a caller's URLs stay out of traces as they stay out of logs.
+    # Calls to AWS are traced as well. Other HTTP is not: a caller's URLs must not get into traces or logs.
     _tracer = Tracer(service=SERVICE, patch_modules=("botocore",))
 
 
 @contextmanager
 def timed(timer: Timer = time.perf_counter) -> Iterator[dict[str, float]]:
-    """Collect the milliseconds of each ``stage`` within, in this thread or one with its context."""
+    """Collect the milliseconds of each ``stage`` in the block, in this thread or one with its context."""
     stopwatch = _Stopwatch(timer)
     token = _running.set(stopwatch)
     try:
@@ -93,7 +93,8 @@ def record(
 ) -> None:
     """Log one answered request and, with ``metrics``, count it as CloudWatch metrics.
 
-    ``stages`` holds milliseconds by stage, ``total`` among them; ``fields`` what else the log line has.
+    ``stages`` are milliseconds by stage, including ``total``; ``fields`` are the other fields of the log
+    line.
     """
     global _cold
     cold, _cold = _cold, False

@@ -1,4 +1,4 @@
-"""What one plate says: it is cut out of its photo in as many ways as it takes, and the readings vote."""
+"""Reading one plate: it is cut out of the photo in as many ways as necessary, and the readings vote."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from carsight.plate.regions import plausibilities
 from carsight.plate.tuning import PlateTuning
 
 _STACKING = frozenset({"us", "ca"})
-"""Countries whose plates have small letters that stand on each other."""
+"""Countries whose plates may have small stacked letters."""
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What there is to read of a ``plate`` that was found in ``photo``.
+    """A ``plate`` that was found in ``photo``, prepared for reading.
 
-    It has ``corners`` in ``fine``, the photo with as many pixels as it takes, and is read as one of two rows,
-    of one, or as both: ``rows``. ``crops`` are its usual ones, one for each of them.
+    ``fine`` is the photo at the size that reading takes, ``corners`` (4 x 2) are the plate's there. ``rows``
+    says for each of the usual ``crops`` whether it is cut as two rows.
     """
 
     photo: Photo
@@ -48,13 +48,13 @@ class _View:
     def cut(
         self, two_rows: bool, grow: float = GROW, *, sharp: bool = False, mirrored: bool = False
     ) -> Pixels:
-        """Return another crop of it, as ``rectify`` cuts."""
+        """Return another crop of the plate, as by ``rectify``."""
         corners = self.corners[[1, 0, 3, 2]] if mirrored else self.corners
         return rectify(self.fine.pixels, corners, two_rows, grow, sharp=sharp)
 
 
 class CutReader:
-    """Reads one plate from as many cuts as it takes, with a lean net or, where that is unsure, with another.
+    """Reads one plate at a time, with a lean net or, if that is unsure, with the full one.
 
     Safe to call from many threads.
     """
@@ -66,9 +66,9 @@ class CutReader:
         tuning: PlateTuning,
         threshold: float,
     ) -> None:
-        """Read with ``lean``, and with what ``reader`` returns, which is called when it is first needed.
+        """Read with ``lean``, if there is one, and with ``reader()``, which is called on first use.
 
-        ``threshold`` is the score of a detection below which the detector doubts it.
+        ``threshold`` is the detector's: detections that score less are doubtful.
         """
         self._reader = reader
         self._lean = lean
@@ -77,15 +77,15 @@ class CutReader:
 
     @property
     def regions(self) -> tuple[str, ...]:
-        """The codes that ``Reading.shares`` are of."""
+        """The codes of the regions in ``Reading.shares``, in the same order."""
         return (self._lean or self._reader()).regions
 
     def read(
         self, photo: Photo, plate: Detection, regions: Sequence[str], *, mirrored: bool = False
     ) -> Reading:
-        """Read one plate, its small print where that may tell where it is from, and stacked letters.
+        """Read one plate, including its small print if the region is in doubt, and stacked letters.
 
-        Where it may be ``mirrored`` it is read so, too, if little can be made of it as it is.
+        If ``mirrored``, a plate of which little can be read as it is may be read mirrored.
         """
         view = self._view(photo, plate)
         reader, first, reading = self._lean, None, None
@@ -109,9 +109,10 @@ class CutReader:
         return self._unstacked(reader, reading, view, regions)
 
     def read_upside_down(self, photo: Photo, plate: Detection, regions: Sequence[str]) -> Reading:
-        """Read one plate as it would be if the photo stood on its head.
+        """Read one plate upside down.
 
-        The lean net only tells where nothing is legible, and so nearly always: of a text it may be sure.
+        Of the lean net only the result that nothing is legible is used, which is the usual case: it may be
+        sure of a wrong text.
         """
         corners, fine = self._fine(photo, plate)
         crop = rectify(fine.pixels, corners[[2, 3, 0, 1]], plate.two_rows > 0.5)
@@ -122,7 +123,7 @@ class CutReader:
         return self._reader().read([crop], regions)[0]
 
     def _read_mirrored(self, view: _View, regions: Sequence[str]) -> Reading:
-        """Read a plate as it would be if the photo were mirrored; the lean net's part is as upside down."""
+        """Read a plate mirrored; as upside down, the lean net is believed if it can read nothing."""
         mirrored = replace(view, crops=[view.cut(two_rows, mirrored=True) for two_rows in view.rows])
         if self._lean is not None:
             reading, _ = self._read_usual(self._lean, mirrored, regions)
@@ -131,12 +132,12 @@ class CutReader:
         return self._read_usual(self._reader(), mirrored, regions)[0]
 
     def is_certain(self, photo: Photo, plate: Detection) -> bool:
-        """Return whether ``plate`` is surely one, and large enough to be read."""
+        """Return whether ``plate`` is certainly a plate, and large enough to be read."""
         large = plate_height(photo, plate) >= self._tuning.least_height
         return large and plate.score >= self._tuning.certain_plate
 
     def is_believable(self, photo: Photo, plate: Detection, reading: Reading) -> bool:
-        """Return whether what was found is a plate: surely seen, or doubtfully seen and reading like one."""
+        """Return whether a detection is a plate: because it is certain, or because it reads like one."""
         if self.is_certain(photo, plate):
             return reading.score >= self._tuning.legible
         doubted = plate.score < self._threshold
@@ -146,7 +147,7 @@ class CutReader:
     def _read_easily(
         self, reader: PlateReader, view: _View, regions: Sequence[str]
     ) -> tuple[Reading, Reading | None]:
-        """Return what the lean ``reader`` says of the plate, and what of it stands, if anything."""
+        """Return the first reading of the lean ``reader``, and the reading to accept, or None."""
         tuning = self._tuning
         reading, second = self._read_usual(reader, view, regions)
         if reading.score < tuning.blank and not self.is_certain(view.photo, view.plate):
@@ -154,7 +155,8 @@ class CutReader:
         least = tuning.easy_state if "-" in reading.region else tuning.easy_region
         if not reading.text or reading.score < tuning.promising or reading.region_score < least:
             return reading, None
-        # A series may settle what the net hardly sees; and a text that is of none may lack stacked letters.
+        # A series may decide between characters that the net hardly sees, and a text that matches none may
+        # lack stacked letters.
         distinct = min(character.score for character in reading.characters) >= tuning.distinct
         american = reading.region.partition("-")[0] in _STACKING
         odd = american and plausibilities(reading.text.upper(), (reading.region,))[0] < 1
@@ -171,7 +173,7 @@ class CutReader:
         return reading, both if both.score >= tuning.easy else None
 
     def _read_text(self, reader: PlateReader, view: _View, regions: Sequence[str]) -> Reading:
-        """Read a plate in its usual crops, and in further cuts where these are not sure."""
+        """Read a plate in its usual crops, and in further cuts if it is unsure."""
         tuning, rows, plate = self._tuning, view.rows, view.plate
         width, height = sides(plate.corners)
         reading, second = self._read_usual(reader, view, regions)
@@ -192,7 +194,7 @@ class CutReader:
         return vote([reading, *reader.read(crops, regions)])
 
     def _rows(self, plate: Detection) -> tuple[bool, ...]:
-        """Return whether to read ``plate`` as one of two rows, or both where the detector is unsure."""
+        """Return whether to read ``plate`` as two rows; both values if the detector is unsure."""
         tuning = self._tuning
         width, height = sides(plate.corners)
         unsure = tuning.one_row < plate.two_rows < tuning.two_rows
@@ -201,7 +203,7 @@ class CutReader:
         return (plate.two_rows > 0.5,)
 
     def _read_usual(self, reader: PlateReader, view: _View, regions: Sequence[str]) -> tuple[Reading, bool]:
-        """Return what a plate's usual crops say, as ``_better`` does."""
+        """Return the better reading of a plate's usual crops, and whether it is that of the second one."""
         if len(view.crops) == 1 or view.plate.two_rows <= 0.5:
             return self._better(reader.read(view.crops, regions))
         single, double = view.crops
@@ -211,7 +213,7 @@ class CutReader:
         return self._better([*reader.read([single], regions), two])
 
     def _better(self, readings: Sequence[Reading]) -> tuple[Reading, bool]:
-        """Return the better of the readings of one row and, where there is one, of two, and if it is that."""
+        """Return the better of one or two readings, and whether it is the second, that of two rows."""
         single, *double = readings
         favor = 1.0 if double and double[0].text == single.text else self._tuning.two_rows_favor
         second = bool(double) and double[0].score > favor * single.score
@@ -220,12 +222,12 @@ class CutReader:
     def _unstacked(
         self, reader: PlateReader, reading: Reading, view: _View, regions: Sequence[str]
     ) -> Reading:
-        """Return ``reading``, or what the plate says once letters that stand on each other are spread."""
+        """Return ``reading``, or the plate's reading with stacked letters spread if that is better."""
         tuning = self._tuning
         american = reading.region.partition("-")[0] in _STACKING
         if reading.score >= tuning.sure or not american or sides(view.corners)[1] < tuning.print_height:
             return reading
-        from carsight.plate import stacked  # few plates come here
+        from carsight.plate import stacked  # few plates need it
 
         whole = straighten(view.fine.pixels, view.corners, stacked.WIDTH, stacked.HEIGHT, GROW)
         spread = stacked.spread(whole)
@@ -235,11 +237,11 @@ class CutReader:
         other = reader.read([np.asarray(crop, np.uint8)], regions)[0]
         if other.score < max(tuning.unstacked, reading.score):
             return reading
-        # Little is left of the design, which tells the region.
+        # Spreading destroys the design, by which the region is recognized.
         return replace(other, region=reading.region, region_score=reading.region_score, shares=reading.shares)
 
     def _view(self, photo: Photo, plate: Detection) -> _View:
-        """Return what there is to read of ``plate``."""
+        """Return ``plate`` prepared for reading."""
         corners, fine = self._fine(photo, plate)
         rows = self._rows(plate)
         return _View(
@@ -247,7 +249,7 @@ class CutReader:
         )
 
     def _fine(self, photo: Photo, plate: Detection) -> tuple[Floats, Photo]:
-        """Return the photo to cut ``plate`` from, as fine as it takes, with the plate's corners there."""
+        """Return the plate's corners and the photo that they refer to, at the size that reading takes."""
         if photo.scale == 1 or sides(plate.corners)[1] >= self._tuning.fine_height:
             return plate.corners, photo
         fine = photo.full()
@@ -255,7 +257,7 @@ class CutReader:
 
 
 def plate_height(photo: Photo, plate: Detection) -> float:
-    """Return how high ``plate`` is in pixels of the full ``photo``, in whose ``pixels`` it was found."""
+    """Return the height in pixels of the full ``photo`` of ``plate``, which was found in ``photo.pixels``."""
     return sides(plate.corners)[1] / photo.scale
 
 
@@ -266,5 +268,5 @@ def _longer(corners: Floats, share: float) -> Floats:
 
 
 def _beginning_at(corners: Floats, first: Floats) -> Floats:
-    """Return ``corners`` in their order, beginning at the one that is nearest to ``first``."""
+    """Return ``corners`` in the same order, beginning with the one nearest to ``first``."""
     return np.roll(corners, -int(np.hypot(*(corners - first).T).argmin()), axis=0)

@@ -26,21 +26,21 @@ TWO_ROWS = 224
 """Width of a crop of two rows, which lie side by side, the top row left."""
 
 GROW = 0.06
-"""How much wider and higher than the detected corners a crop is cut: corners tend to sit on the plate's
-edge."""
+"""How much wider and higher than the detected corners a crop is, as a share: corners tend to lie on the
+plate's edge."""
 
 _TOP_ENDS, _BOTTOM_BEGINS = 0.54, 0.46
-"""Where the rows of a two-row plate are cut, in shares of its height: they overlap, as rows differ in
+"""Where the rows of a two-row plate are cut, in shares of its height. They overlap, as rows differ in
 height."""
 
-
 _SMALL_PRINT = (0.0, 0.36), (0.72, 1.0)
-"""Where a plate's small print stands: from and to, in shares of its height."""
+"""Where a plate's small print is: from and to, in shares of its height."""
 
 _PRINT_WIDTH = 256
 """Width of a crop of small print."""
 
 _ALIKE = str.maketrans("OI", "01")
+"""Letters that look like digits."""
 
 
 def rectify(
@@ -51,11 +51,16 @@ def rectify(
     *,
     sharp: bool = False,
 ) -> Pixels:
-    """Cut out a plate upright: 48 x 160 for one row, 48 x 224 for two, which lie side by side.
+    """Cut out a plate upright: 48 x 160 for one row, 48 x 224 for two rows, side by side.
 
-    ``corners``: 4 x 2 pixels, clockwise from the plate's top left; ``grow``: share added at each dimension;
-    ``sharp``: as in ``straighten``.
     Parts outside the photo repeat its edge.
+
+    Args:
+        pixels: The photo (height x width x 3, BGR).
+        corners: The plate's (4 x 2, pixels), clockwise from its top left.
+        two_rows: Whether the plate has two rows.
+        grow: Share by which width and height are enlarged.
+        sharp: As in ``straighten``.
     """
     if two_rows:
         return side_by_side(straighten(pixels, corners, TWO_ROWS // 2, 2 * HEIGHT, grow, sharp=sharp))
@@ -70,7 +75,7 @@ def side_by_side(plate: Pixels) -> Pixels:
 
 
 def small_print(pixels: Pixels, corners: NDArray[np.floating]) -> list[Pixels]:
-    """Cut out a plate's top and its bottom (48 x 256 each), where a state has its name and its motto."""
+    """Cut out a plate's top and bottom (48 x 256 each), where the name and motto of a state are."""
     plate = straighten(pixels, corners, _PRINT_WIDTH, 4 * HEIGHT, 2 * GROW)
     strips = [plate[round(begin * len(plate)) : round(end * len(plate))] for begin, end in _SMALL_PRINT]
     return [
@@ -89,12 +94,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a crop says: ``candidates[0]``; ``text`` is "" and ``score`` 0 where nothing is legible.
+    """The text and region of a crop; if it is illegible, ``text`` is "" and ``score`` 0.
 
-    ``text`` is lower case, letters and digits only. ``score`` is the probability that all of it is right,
-    ``region`` a code of ``regions.CODES`` with its probability; ``shares`` are those of all regions that the
-    model knows, before calibration, and ``design`` the logarithms of what the looks alone give them, up to a
-    constant.
+    ``text`` is lower case, letters and digits only, and equals ``candidates[0].text``. ``score`` (0..1) is
+    the probability that all of it is right. ``region`` is a code of ``regions.CODES``, ``region_score`` its
+    probability. ``shares`` are the uncalibrated probabilities of all regions that the model knows, and
+    ``design`` their log probabilities by the plate's looks alone, up to a constant.
     """
 
     text: str
@@ -108,10 +113,10 @@ class Reading:
 
 
 def vote(readings: Sequence[Reading]) -> Reading:
-    """Merge readings of several cuts of one plate: they vote, each with its score.
+    """Merge the readings of several cuts of one plate, which vote with their scores.
 
-    A text's score lies half way between its mean over the cuts and its best: nearer to the truth, by the
-    Brier score on training photos, than either.
+    A text's score is halfway between its mean over the cuts and its maximum, which has a better Brier score
+    on training photos than either.
     """
     scores: dict[str, list[float]] = {}
     for reading in readings:
@@ -133,12 +138,12 @@ def vote(readings: Sequence[Reading]) -> Reading:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Figures chosen on the validation plates, carried in the model's metadata by training/plate_reader.py.
+    """Figures fitted on the validation plates, stored in the model's metadata by training/plate_reader.py.
 
     The probability that a text is right is ``1 / (1 + exp(-(text_slope * logit + text_offset)))`` of its
-    share's logit (Platt, 1999). Region logits are divided by ``region_temperature`` before they meet the
-    text; what the two say together is calibrated like the text, by ``region_slope`` and ``region_offset``. A
-    state whose share is below ``state_threshold`` is not named.
+    share's logit (Platt, 1999). Region logits are divided by ``region_temperature`` before they are combined
+    with the text; the result is calibrated like the text, by ``region_slope`` and ``region_offset``. A state
+    whose share is below ``state_threshold`` is not named.
     """
 
     text_slope: float = 1.0
@@ -151,18 +156,18 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class ReaderTuning:
-    """What can be changed about the reader without training it again.
+    """Settings of the reader that can be changed without training it again.
 
-    A hinted region becomes ``hint_weight`` times likelier: enough to settle doubts, too little to overrule a
-    clear design. A text that scores less than ``min_text_score`` does not count: blank crops of any gray
-    score up to 0.006, and no answer to a validation photo less than 0.02. Between O and 0, or I and 1, where
-    the series tell them apart, the net's probabilities are taken to the power ``lookalike_trust``.
+    A hinted region becomes ``hint_weight`` times as likely: enough to settle doubts, too little to overrule a
+    clear design. A text that scores less than ``min_text_score`` is ignored: blank crops of any gray score up
+    to 0.006, and all answers to validation photos at least 0.02. If the series distinguish texts that differ
+    only in O and 0 or in I and 1, the net's probabilities are raised to the power ``lookalike_trust``.
 
-    A region that scores less than ``sure_region`` is doubtful, and so is a country whose state is not named:
-    more often it is right as it is, and small print costs as much as two plates. It is read where the regions
-    whose words are known have at least ``worded_share`` of all shares. A word makes its region up to
-    exp(``most_evidence``) times likelier: of 343 training plates from states the word with most evidence is
-    that of the state on 128, and never another's.
+    A region is doubtful if it scores less than ``sure_region``, or if it is a country whose state is not
+    named. As reading small print costs as much as two plates, it is read only if the regions with known words
+    together have at least ``worded_share`` of all shares. A word makes its region up to
+    exp(``most_evidence``) times as likely: on 343 training plates from states, the word with the most
+    evidence is that of the right state on 128, and never that of another.
     """
 
     hint_weight: float = 20.0
@@ -198,7 +203,7 @@ class PlateReader:
         self._country_of = np.array([self._countries.index(country) for country in countries])
         self._calibration = Calibration(**json.loads(metadata["calibration"]))
         known = [(word, self.regions.index(code)) for word, code in words() if code in self.regions]
-        self._spotter = ctc.Spotter([word for word, _ in known], self.alphabet)
+        self._spotter = ctc.WordSpotter([word for word, _ in known], self.alphabet)
         self._region_of_word = np.array([region for _, region in known])
         self._worded = sorted({region for _, region in known})
         self._federal = {code.partition("-")[0] for code in self.regions if "-" in code}
@@ -214,14 +219,15 @@ class PlateReader:
         return [readings[i] for i in range(len(crops))]
 
     def doubts_region(self, reading: Reading) -> bool:
-        """Return whether the small print may tell more of where ``reading`` is from."""
+        """Return whether small print may improve the region of ``reading``."""
         doubtful = reading.region_score < self._tuning.sure_region or reading.region in self._federal
         return doubtful and reading.shares[self._worded].sum() >= self._tuning.worded_share
 
     def also_seen(self, reading: Reading, other: Reading) -> Reading:
-        """Return ``reading`` with the region that the looks tell both readers; this one counts twice.
+        """Return ``reading`` with its region judged from the design as seen by two readers.
 
-        ``other`` is what a reader of the same regions says of the same plate.
+        ``other`` is the reading of the same plate by another reader with the same regions; ``reading`` has
+        twice its weight.
         """
         if reading.design is None or other.design is None:
             return reading
@@ -232,9 +238,9 @@ class PlateReader:
         return replace(reading, region=code, region_score=score, shares=shares)
 
     def with_small_print(self, reading: Reading, strips: Sequence[Pixels]) -> Reading:
-        """Return ``reading`` with the region that it and the words on ``strips`` of ``small_print`` tell.
+        """Return ``reading`` with its region judged with the words on ``strips``, those of ``small_print``.
 
-        Which of O and 0, or I and 1, its text holds is settled anew by that region's series.
+        The series of that region decide again between O and 0, and between I and 1, in its text.
         """
         logits, _ = self._run(strips)
         found = self._spotter.evidence(ctc.softmax(logits))
@@ -242,18 +248,18 @@ class PlateReader:
         np.maximum.at(evidence, self._region_of_word, np.minimum(found, self._tuning.most_evidence))
         shares = reading.shares * np.exp(evidence)
         shares /= shares.sum()
-        reading = self._told_apart(reading, shares)
+        reading = self._with_lookalikes_settled(reading, shares)
         code, score = self._region(reading.shares)
         return replace(reading, region=code, region_score=score)
 
-    def _told_apart(self, reading: Reading, shares: NDArray[np.float64]) -> Reading:
-        """Return ``reading`` or a look-alike of it that fits better now that its regions have ``shares``."""
-        sign = reading.text.upper().translate(_ALIKE)
-        group = [each for each in reading.candidates if each.text.upper().translate(_ALIKE) == sign]
+    def _with_lookalikes_settled(self, reading: Reading, shares: NDArray[np.float64]) -> Reading:
+        """Return ``reading``, or a look-alike text that fits better, now that the regions have ``shares``."""
+        folded = reading.text.upper().translate(_ALIKE)
+        group = [each for each in reading.candidates if each.text.upper().translate(_ALIKE) == folded]
         if len(group) < 2 or group[0].text != reading.text:
             return replace(reading, shares=shares)
         fits = np.stack([plausibilities(each.text.upper(), self.regions) for each in group])
-        # The shares hold how well the text fits; what is left is what everything else says of the region.
+        # The shares include how well the text fits; dividing by that leaves all other evidence of the region.
         before, after = reading.shares / fits[0], shares / fits[0]
         gains = (fits @ after) / after.sum() * before.sum() / (fits @ before)
         scores = np.array([each.score for each in group])
@@ -261,10 +267,12 @@ class PlateReader:
         best = int(np.argmax(weights))
         if best == 0:
             return replace(reading, shares=shares)
-        told = dict(zip([each.text for each in group], scores.sum() * weights / weights.sum(), strict=True))
-        text, score = group[best].text, float(told[group[best].text])
+        rescored = dict(
+            zip([each.text for each in group], scores.sum() * weights / weights.sum(), strict=True)
+        )
+        text, score = group[best].text, float(rescored[group[best].text])
         others = [
-            Candidate(each.text, min(score, float(told.get(each.text, each.score))))
+            Candidate(each.text, min(score, float(rescored.get(each.text, each.score))))
             for each in reading.candidates
             if each.text != text
         ]
@@ -274,14 +282,14 @@ class PlateReader:
             score=score,
             candidates=(Candidate(text, score), *sorted(others, key=lambda each: -each.score)),
             characters=tuple(
-                each if each.text == sign else Candidate(sign, 1 - each.score)
-                for each, sign in zip(reading.characters, text, strict=True)
+                each if each.text == character else Candidate(character, 1 - each.score)
+                for each, character in zip(reading.characters, text, strict=True)
             ),
             shares=fits[best] * after / (fits[best] @ after),
         )
 
     def _run(self, crops: Sequence[Pixels]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return what the net says of ``crops``, all of one width: logits of texts and of regions."""
+        """Return the net's logits of texts and of regions for ``crops`` of equal width."""
         logits, regions = self._session.run(["logits", "regions"], {"image": self._input(crops)})
         return np.asarray(logits), np.asarray(regions)
 
@@ -291,9 +299,12 @@ class PlateReader:
         region_logits: NDArray[np.float32],
         hints: Sequence[str] = (),
     ) -> Reading:
-        """Decode a crop's text and region together, as each says something of the other.
+        """Decode a crop's text and region together, as each is evidence for the other.
 
-        ``probabilities`` are as in ``ctc``, ``region_logits`` one for each of ``regions``.
+        Args:
+            probabilities: Of the characters, as in ``ctc``.
+            region_logits: One for each of ``self.regions``.
+            hints: Regions that the caller expects.
         """
         found = ctc.best_texts(probabilities, self.alphabet)
         design = region_logits / np.float64(self._calibration.region_temperature)
@@ -306,12 +317,12 @@ class PlateReader:
             return Reading("", 0.0, (), (), *self._region(region_probs), region_probs, design)
         found = [(text, p) for text, p in found if text]
         series_fit = np.stack([plausibilities(text, self.regions) for text, _ in found])
-        found = self._without_lookalikes(found, series_fit @ region_probs)
+        found = self._reweight_lookalikes(found, series_fit @ region_probs)
         joint = np.array([p for _, p in found])[:, None] * series_fit * region_probs
         order = np.argsort(-joint.sum(axis=1), kind="stable")
         texts = [found[i][0] for i in order]
         mass = joint.sum(axis=1)[order]
-        # What the beam dropped counts against every candidate, as if it fitted as well as the best one.
+        # Texts dropped by the beam count against every candidate, as if they fitted as well as the best one.
         pruned_mass = max(0.0, 1 - sum(p for _, p in found)) * float(series_fit[order[0]] @ region_probs)
         shares = mass / (mass.sum() + pruned_mass)
         scores = self._scores(shares)
@@ -331,12 +342,12 @@ class PlateReader:
             design,
         )
 
-    def _without_lookalikes(
+    def _reweight_lookalikes(
         self, found: list[tuple[str, float]], fits: NDArray[np.float64]
     ) -> list[tuple[str, float]]:
-        """Weigh the texts ``found`` against those that differ from them in O and 0, or I and 1, alone.
+        """Reweight texts among ``found`` that differ only in O and 0 or in I and 1.
 
-        Where their ``fits``, what the series make of them, tell them apart, what the net sees counts less.
+        If the series distinguish them by their ``fits``, the net's probabilities count less.
         """
         groups: dict[str, list[int]] = {}
         for index, (text, _) in enumerate(found):
@@ -351,14 +362,14 @@ class PlateReader:
         return reweighted
 
     def _scores(self, shares: NDArray[np.float64]) -> list[float]:
-        """Calibrate the best share, and divide what it leaves among the others as their shares are."""
+        """Calibrate the best share, and divide the remaining probability in proportion to the others."""
         first = min(max(float(shares[0]), 1e-6), 1 - 1e-6)
         best = ctc.platt(first, self._calibration.text_slope, self._calibration.text_offset)
         left = (1 - best) / (1 - first)
         return [best, *(min(best, float(share) * left) for share in shares[1:])]
 
     def _region(self, shares: NDArray[np.float64]) -> tuple[str, float]:
-        """Return the likeliest country, or its state where that is sure enough, with its calibrated score."""
+        """Return the likeliest country, or its state if that is certain enough, and the calibrated score."""
         calibration = self._calibration
         by_country = np.bincount(self._country_of, weights=shares)
         country = int(np.argmax(by_country))

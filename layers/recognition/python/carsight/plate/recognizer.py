@@ -1,8 +1,8 @@
 """License plates: a photo in, readings out.
 
-``PlateRecognizer.read`` finds plates and vehicles, has each plate read (``cuts``), decides which of them to
-answer with, and says which vehicle carries each. Where nothing can be read the photo may lie on its side: it
-is looked at turned, too (``turns``).
+``PlateRecognizer.read`` finds plates and vehicles, reads each plate (``cuts``), decides which plates to
+return, and assigns vehicles to them. A photo in which nothing can be read may be rotated, and is also read in
+other orientations (``turns``).
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ __all__ = ["PlateReading", "PlateReadings", "PlateRecognizer", "PlateTuning", "V
 
 @dataclass(frozen=True, slots=True)
 class Vehicle:
-    """A vehicle: the one that carries a plate, or one without.
+    """A vehicle, with or without a plate.
 
-    ``type`` in CarsXE's words; color and side only where they are clear.
+    ``box`` is in pixels of the upright photo; ``score`` (0..1) is the detector's that this is a vehicle.
+    ``type``, ``color`` and ``orientation`` use CarsXE's terms; the last two are None if unclear.
     """
 
     box: Box
@@ -51,12 +52,12 @@ class Vehicle:
 
 @dataclass(frozen=True, slots=True)
 class PlateReading:
-    """One plate: what it says, where it is, whose it is. Boxes are in pixels of the upright photo.
+    """One plate: its text, place, region and vehicle. Boxes are in pixels of the upright photo.
 
     ``text`` is lower case, letters and digits only, and equals ``candidates[0].text``. ``score`` is the
-    probability that the whole text is right, ``detection_score`` that this is a plate. ``region`` is ``cc``
-    or ``cc-state``. ``characters`` holds each character of ``text`` with a score of its own. ``vehicle`` is
-    None where no vehicle was found round the plate.
+    probability that the whole text is right, ``detection_score`` that this is a plate; all scores are 0..1.
+    ``region`` is ``cc`` or ``cc-state``. ``characters`` has each character of ``text`` with its own score.
+    ``vehicle`` is None if no vehicle was found around the plate.
     """
 
     text: str
@@ -72,9 +73,9 @@ class PlateReading:
 
 
 class PlateReadings(list[PlateReading]):
-    """The plates of a photo, surest first. Where there are none, ``refusal`` says why.
+    """The plates of a photo, best first. If there are none, ``refusal`` says why.
 
-    ``vehicles`` are those that carry none of the plates, surest first, where they were asked for.
+    ``vehicles`` are those without a plate, best first, if they were requested.
     """
 
     def __init__(
@@ -89,18 +90,20 @@ class PlateReadings(list[PlateReading]):
 
 
 _NOTHING = Reading("", 0.0, (), (), "", 0.0, np.zeros(0))
-"""What a plate says that is too small to be read."""
+"""The reading of a plate that is too small to be read."""
 
-_INSIDE, _OVERLAP, _STICKER, _SURE_WHOLE = 0.9, 0.4, 0.2, 0.8
-"""How much of a part is within its plate, or how much two share of what both cover; how large a sticker is
-beside its plate, and what the plate's text scores."""
+_INSIDE, _OVERLAP = 0.9, 0.4
+"""Two boxes are of one plate if this share of the smaller is inside the larger, or if their IoU is higher."""
+
+_STICKER, _SURE_WHOLE = 0.2, 0.8
+"""The largest area of a sticker, relative to its plate; what a plate's text scores if that is the whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Find:
-    """What may be a plate: what it says, and the vehicle that carries it, if any.
+    """Something that may be a plate, its reading, and the vehicle that carries it, if any.
 
-    ``stands_high`` tells whether it is higher on that than most are, in the photo as it is.
+    ``stands_high`` says whether it is higher on the vehicle than most plates are, in the unturned photo.
     """
 
     plate: Detection
@@ -111,12 +114,12 @@ class Find:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What a photo shows this way up, turned counterclockwise by ``quarters``; where, in the photo as it is.
+    """What a photo shows when turned counterclockwise by ``quarters``, in coordinates of the unturned photo.
 
-    ``found`` are the plates that are believed, ``doubted`` those that are not; ``upside_down`` is the best
-    score of a text that was read the other way round, and ``evidence`` the best score of anything that might
-    be a plate. ``bare`` are the vehicles that carry none of ``found``. ``written`` tells whether a sign is
-    surely read, which stand upright.
+    ``found`` are the plates that are accepted, ``doubted`` those that are not; ``upside_down`` is the best
+    score of a text that was read upside down, and ``evidence`` the best score of anything that might be a
+    plate. ``bare`` are the vehicles that carry none of ``found``. ``written`` says whether a sign was read
+    with certainty, which shows that the photo is upright.
     """
 
     quarters: int
@@ -134,20 +137,21 @@ class Attempt:
 
     @property
     def best(self) -> float:
-        """The score of the surest text, 0 where there is none."""
+        """The score of the surest text, 0 if there is none."""
         return self.surest.reading.score if self.surest else 0.0
 
     @property
     def text(self) -> str:
-        """The surest text, "" where there is none."""
+        """The surest text, "" if there is none."""
         return self.surest.reading.text if self.surest else ""
 
 
 def _is_better(other: PlateReading, reading: PlateReading) -> bool:
-    """Whether ``other`` is of the same plate as ``reading``, a part of it or more, and is to be believed.
+    """Whether ``other`` reads the same plate as ``reading``, with a larger or smaller box, and is better.
 
-    The whole is if it says more and is sure of it: all that the part says, unless that is a sticker or a word
-    on the plate. Otherwise it shows more than the plate, and the part is.
+    The larger one is better if its text is longer and certain, and contains the smaller one's text, unless
+    that is of a sticker or a word on the plate. Otherwise it shows more than the plate, and the smaller one
+    is better.
     """
     part, whole = sorted((reading, other), key=lambda each: (_area(each.box), -each.detection_score))
     wide = min(part.box.xmax, whole.box.xmax) - max(part.box.xmin, whole.box.xmin)
@@ -164,8 +168,8 @@ def _is_better(other: PlateReading, reading: PlateReading) -> bool:
 
 
 def _is_writing(reading: Reading) -> bool:
-    """Whether ``reading`` has a form that signs and cameras write: a word and a number, a date, a time."""
-    from carsight.plate import writing  # most plates tell clearly where they are from
+    """Whether ``reading`` has a form found on signs and in cameras' captions, such as a date."""
+    from carsight.plate import writing  # not needed for most plates, whose region is clear
 
     return writing.is_known(reading.text.upper())
 
@@ -185,7 +189,7 @@ class PlateRecognizer:
         tuning: PlateTuning | None = None,
         lean: PlateReader | None = None,
     ) -> None:
-        """Read with ``reader``, where ``lean`` is not sure; ``reader`` is called when it is first needed."""
+        """Read with ``lean``, and where that is unsure with ``reader()``, which is called on first use."""
         self._tuning = tuning or PlateTuning()
         self._detector = detector
         self._cuts = CutReader(reader, lean, self._tuning, detector.threshold)
@@ -196,8 +200,8 @@ class PlateRecognizer:
         """Open the models in the folder ``models``.
 
         Raises:
-            onnxruntime.capi.onnxruntime_pybind11_state.NoSuchFile: A model is not there.
-            KeyError: A model's metadata is not complete.
+            onnxruntime.capi.onnxruntime_pybind11_state.NoSuchFile: A model is missing.
+            KeyError: A model's metadata is incomplete.
         """
         tuning = tuning or PlateTuning()
         return cls(
@@ -211,13 +215,12 @@ class PlateRecognizer:
     def read(
         self, image: PhotoSource, regions: Sequence[str] = (), *, vehicles: bool = False
     ) -> PlateReadings:
-        """Read the plates of ``image``, surest first; none found is an empty list that says why.
+        """Read the plates of ``image``, best first; an empty list has a ``refusal`` that says why.
 
         Args:
             image: A file's path or bytes, its pixels (height x width x 3, BGR, uint8), or a decoded photo.
-            regions: Codes of ``regions.CODES`` where the caller expects the plates to be from; a hint, no
-                filter.
-            vehicles: Tell of the vehicles without a plate, too; each takes as long as that of a plate.
+            regions: Codes of ``regions.CODES`` that the plates are expected to be from; a hint, not a filter.
+            vehicles: Also describe the vehicles without a plate; each takes as long as that of a plate.
 
         Raises:
             ImageError: ``image`` is not a photo that can be read.
@@ -227,7 +230,7 @@ class PlateRecognizer:
         attempt = self._attempt(photo, 0, regions)
         unsettled = attempt.best < self._tuning.settled and not attempt.written
         if unsettled or attempt.upside_down > attempt.best:
-            from carsight.plate.turns import best_way_up  # most photos stand upright
+            from carsight.plate.turns import best_way_up  # not needed for most photos, which are upright
 
             attempt = best_way_up(
                 attempt,
@@ -246,7 +249,7 @@ class PlateRecognizer:
         )
 
     def _answer(self, photo: Photo, find: Find, quarters: int) -> PlateReading:
-        """Return what is answered of a plate."""
+        """Return the public reading of ``find``."""
         plate, reading, vehicle = find.plate, find.reading, find.vehicle
         box, whole = self._plate_box(plate), self._seen_whole(photo, find)
         return PlateReading(
@@ -263,7 +266,7 @@ class PlateRecognizer:
         )
 
     def _seen_whole(self, photo: Photo, find: Find) -> float:
-        """Return how likely all of a plate's text is to be seen: the edge of the photo may cut it."""
+        """Return the probability that all of a plate's text is in the photo, whose edge may cut it."""
         tuning, reading, corners = self._tuning, find.reading, find.plate.corners
         along = corners[1] + corners[2] - corners[0] - corners[3]
         axis = int(abs(along[1]) > abs(along[0]))
@@ -276,8 +279,8 @@ class PlateRecognizer:
         return tuning.cut if near < tuning.near_edge * height else 1.0
 
     def _refusal(self, photo: Photo, attempt: Attempt) -> Refusal:
-        """Say why ``photo`` has no answer."""
-        from carsight.refusal import Refusal  # most photos have one
+        """Return why ``photo`` has no readings."""
+        from carsight.refusal import Refusal  # not needed for most photos, which have some
 
         tuning = self._tuning
         certain = [find for find in attempt.doubted if find.plate.score >= tuning.certain_plate]
@@ -289,7 +292,7 @@ class PlateRecognizer:
         return Refusal("illegible", max(find.reading.score for find in certain), tuning.legible)
 
     def _attempt(self, photo: Photo, quarters: int, regions: Sequence[str]) -> Attempt:
-        """Find and read the plates of ``photo`` as it is once turned counterclockwise by ``quarters``."""
+        """Find and read the plates of ``photo`` turned counterclockwise by ``quarters`` quarter turns."""
         tuning = self._tuning
         seen = self._detector.find(photo.pixels, quarters)
         found, doubted, unsure, upright, written = [], [], [], False, False
@@ -304,14 +307,14 @@ class PlateRecognizer:
                 upright = written = True
             if not sure:
                 unsure.append(each.plate)
-        # One sure text already tells which way up the photo is.
+        # A single sure text shows which way up the photo is.
         upside_down = 0.0 if upright else self._read_upside_down(photo, unsure, regions)
         carriers = [id(each.vehicle) for each in found]
         bare = tuple(vehicle for vehicle in seen.vehicles if id(vehicle) not in carriers)
         return Attempt(quarters, tuple(found), tuple(doubted), bare, upside_down, seen.evidence, written)
 
     def _finds(self, photo: Photo, seen: Findings, quarters: int, regions: Sequence[str]) -> Iterator[Find]:
-        """Yield what everything that may be a plate says, believable or not; "" if it is too small."""
+        """Yield everything that may be a plate with its reading, believable or not; "" if it is too small."""
         cropped = None if quarters else self._cropped(photo, seen)
         for plate in seen.targets if cropped is None else (*seen.targets, cropped):
             reading = _NOTHING
@@ -323,7 +326,7 @@ class PlateRecognizer:
             yield Find(plate, reading, vehicle, high)
 
     def _read_upside_down(self, photo: Photo, plates: Iterable[Detection], regions: Sequence[str]) -> float:
-        """Return the best score of the clear ones of ``plates``, read the other way round; 0 of none."""
+        """Return the best score of the clear ones among ``plates`` when read upside down; 0 without any."""
         clear = (
             plate
             for plate in plates
@@ -333,9 +336,9 @@ class PlateRecognizer:
         return max((self._cuts.read_upside_down(photo, each, regions).score for each in clear), default=0.0)
 
     def _cropped(self, photo: Photo, seen: Findings) -> Detection | None:
-        """Return all of ``photo`` as one more plate if it may be cut out along the text.
+        """Return the whole ``photo`` as one more plate if it may be cropped along a plate's text.
 
-        Of such a plate the detector misses the edges, and with them the first character or all of them.
+        As such a plate has no visible edges, the detector misses its first character, or all of it.
         """
         height, width = photo.pixels.shape[:2]
         least, most = self._tuning.cropped
@@ -348,14 +351,14 @@ class PlateRecognizer:
         return Detection(self._tuning.cropped_score, box, box_corners(box))
 
     def _stands_high(self, plate: Detection, vehicle: Detection | None) -> bool:
-        """Return whether ``plate`` is higher on its ``vehicle`` than most are, in the photo as it is."""
+        """Return whether ``plate`` is higher on its ``vehicle`` than most are, in the unturned photo."""
         if vehicle is None:
             return False
         top, bottom = vehicle.box[1::2].tolist()
         return bool(plate.box[1::2].mean() < top + self._tuning.high * (bottom - top))
 
     def _is_sign(self, photo: Photo, find: Find, quarters: int, hints: Sequence[str]) -> bool:
-        """Return whether ``find`` is what a sign or the camera itself says, and no country's number."""
+        """Return whether ``find`` is text of a sign or of the camera, and not a plate."""
         tuning, reading, vehicle, text = self._tuning, find.reading, find.vehicle, find.reading.text.upper()
         at_edge = vehicle is None and self._is_at_edge(photo, find.plate, quarters)
         least = tuning.clear_of_words if vehicle is None else tuning.clear
@@ -384,17 +387,17 @@ class PlateRecognizer:
         return bool(softmax(reading.design)[fits].sum() < tuning.fit_of_digits)
 
     def _is_at_edge(self, photo: Photo, plate: Detection, quarters: int) -> bool:
-        """Return whether ``plate`` is where cameras write into the picture: small, and next to an edge."""
+        """Return whether ``plate`` is small and next to an edge, where cameras write into the picture."""
         height, width = photo.pixels.shape[:2]
         left, top, right, bottom = plate.box.tolist()
-        if quarters % 2:  # the box is the unturned photo's; the other edges are the upper and lower one
+        if quarters % 2:  # the box is in the unturned photo, in which these edges are left and right
             height, width, left, top, right, bottom = width, height, top, left, bottom, right
         widest, highest = self._tuning.small_at_edge
         small = right - left < widest * width and bottom - top < highest * height
         return bool(small and min(top, height - bottom) < bottom - top)
 
     def _plate_box(self, plate: Detection) -> Floats:
-        """Return the box to answer with, in the decoded photo."""
+        """Return the box of ``plate`` to answer with, in pixels of the decoded photo."""
         tuning = self._tuning
         xs, ys = plate.corners.T.tolist()
         left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
@@ -409,7 +412,7 @@ class PlateRecognizer:
     def _described(
         self, photo: Photo, vehicle: Detection, quarters: int, plate: Floats | None = None
     ) -> Vehicle:
-        """Say what ``vehicle`` looks like, which carries the plate in the box ``plate``, if any."""
+        """Return the public description of ``vehicle``; ``plate`` is the box of its plate, if any."""
         attributes = self._classifier.classify(photo.pixels, vehicle, quarters, plate)
         return Vehicle(
             box=_whole(photo, vehicle.box),
@@ -421,10 +424,10 @@ class PlateRecognizer:
 
 
 def _on_paper(pixels: Pixels, plate: Detection) -> tuple[Photo, Detection]:
-    """Return ``pixels``, all of which are ``plate``, with more of its paper round it, and the plate there.
+    """Return ``pixels``, which ``plate`` fills, with a margin of its background color, and the plate there.
 
-    What is beyond a photo repeats its edge, which smears a character that touches it. A large photo is made
-    smaller before: no crop shows as much of it, and with the paper it may have too many pixels.
+    Without a margin, crops repeat the photo's edge, which smears a character that touches it. A large photo
+    is reduced before: no crop shows that much detail, and with the margin it may exceed the limit on pixels.
     """
     pixels = halve_to_cover(pixels, 2 * ONE_ROW, 4 * HEIGHT)
     paper = [percentile(pixels[..., channel], 0.5) for channel in range(3)]
@@ -436,5 +439,5 @@ def _on_paper(pixels: Pixels, plate: Detection) -> tuple[Photo, Detection]:
 
 
 def _whole(photo: Photo, box: Floats) -> Box:
-    """Return ``box`` of the decoded photo in whole pixels of the upright one."""
+    """Return ``box``, in pixels of the decoded photo, in whole pixels of the full photo."""
     return Box.around(box.reshape(2, 2) / photo.scale, photo.width, photo.height)

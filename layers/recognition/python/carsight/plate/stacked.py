@@ -1,7 +1,7 @@
 """Small letters stacked beside a plate's number, as on special American series.
 
-A one-row reader drops or merges them. ``spread`` lays them side by side, enlarged to the number's height, so
-that the same reader can read them.
+A reader of single rows drops or merges them. ``spread`` places them side by side, enlarged to the number's
+height, so that the same reader can read them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LETTER = 48
 """Width of a spread letter: about that of the number's characters."""
 
 _KEPT = 14
-"""Columns kept beyond stacks at either end: the rest is usually an emblem, not text."""
+"""Columns kept beyond stacks at either end; the rest is usually an emblem, not text."""
 
 _NUMBER = WIDTH // 2, round(0.97 * WIDTH)
 """Columns that certainly contain a part of the number."""

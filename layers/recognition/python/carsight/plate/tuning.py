@@ -1,4 +1,4 @@
-"""What can be changed about the reading of plates without training a model again."""
+"""Settings for reading plates that can be changed without training a model again."""
 
 from __future__ import annotations
 
@@ -11,178 +11,184 @@ from carsight.plate.vehicles import ClassifierTuning
 
 @dataclass(frozen=True, slots=True)
 class PlateTuning:
-    """What can be changed about the recognizer without training a model again.
+    """Settings of the plate recognizer.
 
-    Scores are 0..1, heights in pixels of the photo as it was sent, shapes the width in heights.
+    Scores are 0..1, heights are in pixels of the full photo unless stated otherwise, and shapes are width
+    divided by height.
     """
 
     # -- which pixels, and how many rows ---------------------------------------------------------------------
 
     fine_height: float = 24.0
-    """A plate lower than this in a reduced decode, in its pixels, is read from the full one: its strokes are
-    thinner than a pixel."""
+    """A plate less high than this, in pixels of a reduced photo, is cut from the full one: its strokes would
+    be thinner than a pixel."""
     one_row: float = 0.1
-    """From this probability of two rows on a plate is read as one of two and as one of one, ..."""
+    """Above this probability of two rows, and below ``two_rows``, a plate is read both as one row and as
+    two."""
     two_rows: float = 0.9
-    """... up to this."""
+    """See ``one_row``."""
     square: float = 1.8
-    """So is one less wide, whatever the detector thinks: plates of two rows are rare in its training."""
+    """A plate of a lower shape is read in both ways whatever the detector says, as plates with two rows are
+    rare in its training."""
     two_rows_favor: float = 0.6
-    """Two rows win from this share of the score of one: the large row alone reads well, but is half a plate.
-    Where both say the same the surer one counts. Two rows that are the likelier and score that much are not
-    read as one: it could not win."""
+    """Of both readings, that of two rows wins from this share of the other's score, as a large single row
+    reads well but is half a plate. If both texts are equal, the higher score wins. A plate that more likely
+    has two rows, and scores this as such, is not read as one row, which could not win."""
     either: float = 2.6
-    """One less wide is read with the other number of rows, too, where the text is unsure. That has to be
-    ``sure`` and of one of its region's series: the words on a plate are no row."""
+    """A plate of a lower shape whose text is unsure is also read with the other number of rows. That reading
+    has to be ``sure`` and match a series of its region, as words on a plate are not a row."""
 
-    # -- when the lean net's reading stands ------------------------------------------------------------------
+    # -- when the lean net's reading is accepted -------------------------------------------------------------
     #
-    # It reads first. Where its reading does not stand the other net reads, and small print is read by
-    # whichever read the plate. An American text has to be of one of its region's series.
+    # The lean net reads first. If its reading is not accepted, the plate reader reads. The net that read the
+    # plate also reads its small print. A text from the US or Canada has to match a series of its region.
 
     easy_region: float = 0.7
-    """What its region has to score, ..."""
+    """The region has to score this, or ``easy_state`` if it is a state."""
     easy_state: float = 0.6
-    """... and where that is a state."""
+    """See ``easy_region``."""
     obvious: float = 0.93
-    """By one cut: what its text has to score, ..."""
+    """One cut is enough if its text scores this, and each of its characters ``distinct``."""
     distinct: float = 0.63
-    """... and each of its characters."""
+    """See ``obvious``."""
     promising: float = 0.8
-    """By two cuts, a wider one of which tells the same: what each has to score, ..."""
+    """Two cuts, one of them wider, are enough if both have the same text and score this, and their vote
+    scores ``easy``."""
     easy: float = 0.9
-    """... and the vote of both."""
+    """See ``promising``."""
     filling: float = 0.5
-    """On a plate of more than this share of the photo's width each character has to be ``distinct``: a wider
+    """If a plate is wider than this share of the photo, every character has to be ``distinct``, as a wider
     cut shows little more."""
     blank: float = 0.001
-    """Below this it is believed that nothing is legible, unless that is certainly a plate."""
+    """A lower score is accepted as illegible, unless this is certainly a plate."""
 
     # -- when a plate is cut again ---------------------------------------------------------------------------
 
     sure: float = 0.9
-    """A reading below this is made again from other cuts, as the corners may be at fault; one is longer, one
-    upright. Of 359 training plates whose first reading scores 0.65 to 0.95, 312 are right then, and 305 where
-    only those below 0.7 are read again."""
+    """With a lower score a plate is read again from other cuts, one longer and one upright, as the corners
+    may be wrong. Of 359 training plates whose first reading scores 0.65 to 0.95, 312 are then right, and 305
+    if only those below 0.7 are read again."""
     hopeless: float = 0.05
-    """Below this that is only done for what is certainly a plate, and once more with both cuts grown, as
-    characters may be cut off. Upside down the lean net is believed that nothing is legible."""
+    """With a lower score only what is certainly a plate is read again, then also with both cuts enlarged, as
+    characters may be cut off. Upside down, a lower score of the lean net is accepted as illegible."""
     wider: float = 0.06
-    """How much longer the longer cut is at each end, in widths."""
+    """How much longer the longer cut is at each end, as a share of the width."""
     loose: float = 0.15
-    """How far the grown cuts are grown."""
+    """How much the enlarged cuts are enlarged, as a share of their sides."""
     blurred: float = 29.0
-    """A plate lower than this, in the pixels it is read from, is cut with sharper pixels as well: it is
-    enlarged a good deal."""
+    """A plate less high than this, in the pixels it is cut from, is also cut with sharper pixels, as it is
+    enlarged a lot."""
     print_height: float = 28.0
-    """A plate at least this high, in the pixels it is read from, may have letters that stand on each other
-    and small print above and below the text. The print is read where the region is in doubt, for the names
-    and mottoes of regions; the letters are spread where an American plate is still unsure."""
+    """A plate at least this high, in the pixels it is cut from, may have stacked letters, and small print
+    above and below the text. The print is searched for names and mottoes of regions if the region is in
+    doubt; the letters are spread if a plate from the US or Canada is still unsure."""
     unstacked: float = 0.5
-    """What spread letters have to score, and more than before."""
+    """What the text with spread letters has to score; it also has to score more than before."""
 
     mirrored: float = 0.5
-    """A plate that is certainly one is read mirrored, too, where its text scores less: front cameras and
-    mirrors show it so. That has to be ``sure``, ..."""
+    """A certain plate whose text scores less is also read mirrored, as front cameras and mirrors show it. The
+    mirrored text has to be ``sure``."""
     mirrored_odds: float = 30.0
-    """... and so many times as good a bet: of 253 unsure plates of training photos, none of them mirrored,
-    the best would be 18 times as good. JUL51W, which reads W12JUL in a mirror, scores more than a half."""
+    """The odds that the mirrored text needs, relative to the other's. Of 253 unsure plates of training
+    photos, none mirrored, the best would have 18 times the odds. JUL51W, which reads W12JUL in a mirror,
+    scores more than a half as it is."""
 
     # -- what is answered ------------------------------------------------------------------------------------
 
     certain_plate: float = 0.65
-    """What a detection scores that is certainly a plate; it has to be ``least_height`` high besides."""
+    """Lowest score of a detection that is certainly a plate; it also has to be ``least_height`` high."""
     legible: float = 0.02
-    """What the text of such a plate has to score."""
+    """Lowest score of the text of such a plate."""
     plausible: float = 0.1
-    """What that of a lesser one has to, and to hold a digit: signs and grilles look like plates, and words on
-    signs hold none."""
+    """Lowest score of the text of other detections. It also has to contain a digit: signs and grilles look
+    like plates, and words on signs contain none."""
     convincing: float = 0.9
-    """The same of one that the detector doubts."""
+    """The same for a detection that scores less than the detector's threshold."""
     least_height: float = 12.0
-    """Of a lower plate the refusal says that it is too small; it is not read upside down."""
+    """A lower plate is refused as too small, and not read upside down."""
     smallest: float = 6.0
-    """A lower one is not read at all: of 120 such plates three would be answered, none of them with what it
-    says."""
+    """A lower plate is not read at all: of 120 such plates three would be answered, all of them wrongly."""
     most_vehicles: int = 20
-    """How many vehicles without a plate are described, since each takes time."""
+    """How many vehicles without a plate are described, as each takes time."""
 
     # -- what is a sign --------------------------------------------------------------------------------------
     #
-    # What no vehicle carries and says something that is of no country's series is a sign, as are dates and
-    # telephone numbers: of 4,300 labeled plates outside the four countries where many owners choose their
-    # text 26 say such a thing, most of them on vehicles.
+    # Without a vehicle, a text that matches no country's series is a sign. So are dates and telephone
+    # numbers. Of 4,300 labeled plates outside the four countries where many owners choose their text, 26 have
+    # such a text, most of them on vehicles.
 
     clear: float = 0.6
-    """What these four have to score together for such a text to be a plate's all the same."""
+    """Such a text is a plate's if those four countries together score at least this."""
     fewest: int = 4
-    """A text of fewer characters is a sign whatever it says, as houses have such, ..."""
+    """A text of fewer characters is a sign even if it matches a series, like a house number, unless its
+    region scores ``clear_alone``."""
     small_at_edge: tuple[float, float] = (0.4, 0.12)
-    """... and so is one of less than these shares of the photo's width and height next to its upper or lower
-    edge, where cameras write; real plates stand there higher than that in photos cut to them, ..."""
+    """So is a text next to the upper or lower edge, where cameras write, that takes less than these shares of
+    the photo's width and height. In photos cropped to a plate real ones there are higher."""
     clear_alone: float = 0.9
-    """... unless its region scores this."""
+    """See ``fewest``."""
     clear_of_words: float = 0.97
-    """So is what ``writing`` knows, unless its region scores this away from those edges; or, on a vehicle,
-    where fleet numbers stand and whose box may reach into the photo's corners, ``clear``. And digits alone,
-    of whatever series, are no sign where a region that lists none scores this."""
+    """A text that ``writing`` knows is a sign, unless its region scores this and it is not next to those
+    edges. On a vehicle, where fleet numbers are and whose box may extend into the photo's corners, ``clear``
+    is enough. Digits alone are not a sign if a region without listed series scores this."""
     fit_of_digits: float = 0.2
-    """Digits alone are of some country's series whatever they count: how likely, by its looks alone, the
-    plate has to be from one of those countries, unless its region scores ``clear_alone``."""
+    """Any number of digits matches some country's series. So the countries with such a series have to score
+    this together by design alone, unless the region scores ``clear_alone``."""
 
-    # -- which way up the photo stands -----------------------------------------------------------------------
+    # -- which way up the photo is ---------------------------------------------------------------------------
 
     upright: float = 0.9
-    """Where no text scores this each is read upside down, too."""
+    """If no text scores this, each plate is also read upside down."""
     settled: float = 0.3
-    """Where that says more, or no text scores this, the photo is looked at the other ways up."""
+    """If that reads better, or no text scores this, the photo is also searched in other orientations."""
     turned: float = 0.5
-    """What the best text has to score for another way up to win. It must not be what the photo's own is
-    upside down: "1000" may be "0001" as well, and then the photo is believed to be upright."""
+    """What the best text has to score for another orientation to win. It must not be the original text upside
+    down: "1000" may also be "0001", and then the photo is taken to be upright."""
     turn_odds: float = 8.0
-    """How many times as good a bet that text has to be where the photo's own is on a vehicle, which is hardly
-    seen upside down, ..."""
+    """The odds that the text in another orientation needs, relative to the original text's, if that is on a
+    vehicle, as upside-down vehicles are rare."""
     alike_odds: float = 100.0
-    """... and where it is what that may be misread for."""
+    """The same if one text may be a misreading of the other upside down."""
     high: float = 0.45
-    """A plate less than this share of its vehicle's height below the top stands high, as 8 in 100 do in
-    photos that stand upright: ..."""
+    """A plate stands high if it is less than this share of its vehicle's height below the top, as 8 in 100 do
+    in upright photos."""
     high_upright: float = 0.99
-    """... it is read upside down below this ..."""
+    """A plate that stands high is also read upside down if its text scores less than this."""
     high_odds: float = 2.0
-    """... and this takes the place of the other odds."""
+    """Takes the place of ``turn_odds`` and ``alike_odds`` for a plate that stands high."""
 
-    # -- where it is said to be ------------------------------------------------------------------------------
+    # -- where the plate is ----------------------------------------------------------------------------------
 
     flat: float = 2.2
-    """The box of a plate whose corners span this many times as much one way as the other is drawn in the
-    narrow way, towards them: a few pixels too many count most there."""
+    """If a plate's corners extend this many times as far in one direction as in the other, its box is moved
+    towards them in the narrow direction, where a few pixels matter most."""
     flat_shrink: float = 0.27
-    """How far. Of 3,470 training plates 78 boxes overlap the labeled one by less than a half, of those left
-    as they are 89; their mean overlap is 0.80 either way."""
+    """How far it is moved, as a share of the distance. Of 3,470 training plates 78 boxes overlap the labeled
+    one by less than a half, and 89 without this; the mean overlap is 0.80 in both cases."""
 
     # -- plates that the photo's edge may cut ----------------------------------------------------------------
 
     near_edge: float = 0.15
-    """A plate one end of which is nearer to the photo's edge than this, in heights, may be cut by it, ..."""
+    """The edge may cut a plate whose end is closer to it than this, in heights of the plate."""
     near_edge_off_series: float = 0.3
-    """... or nearer than this where its text is of no series of its region, ..."""
+    """The same for a plate whose text matches no series of its region."""
     far_edge: float = 1.0
-    """... unless its other end is no farther than this from the opposite edge: such a photo is cut to it."""
+    """Neither applies if the plate's other end is at most this far from the opposite edge, in heights: that
+    photo is cropped to the plate."""
     cut: float = 0.4
-    """How likely all of its text is to be seen: of 120 plates of validation photos that were cut anywhere,
-    with a text of a series, 52 are read as a whole, ..."""
+    """The probability that the text is complete, by which its score is multiplied. Of 120 cut plates of
+    validation photos with a text of a series, 52 were read completely."""
     cut_off_series: float = 0.1
-    """... and with a text of none 2 of 63."""
+    """The same for a text that matches no series: 2 of 63."""
 
-    # -- photos that may be cut out along the text -----------------------------------------------------------
+    # -- photos that may be cropped along the text -----------------------------------------------------------
 
     cropped: tuple[float, float] = (2.5, 9.0)
-    """Shapes, from and to, of a photo without a vehicle that is read as one more plate, ..."""
+    """A photo without a vehicle, of a shape between these, is also read as a single plate."""
     cropped_score: float = 0.2
-    """... which the detector doubts at this score, ..."""
+    """The detection score of that plate."""
     cropped_share: float = 0.3
-    """... unless one was found that is less than this share of it."""
+    """It is not read as such if a target was found that covers less than this share of it."""
 
     # -- the nets --------------------------------------------------------------------------------------------
 

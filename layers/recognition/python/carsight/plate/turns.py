@@ -1,6 +1,6 @@
-"""Which way up a photo stands: turned, it may show a plate that reads better than what it shows as it is.
+"""Which way up a photo is: in another orientation it may show a plate that reads better.
 
-Only a photo in which nothing reads well gets here.
+Used only for photos in which nothing reads well.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def best_way_up(
     promising: Callable[[], list[int]],
     tuning: PlateTuning,
 ) -> Attempt:
-    """Return ``upright``, or what the photo shows another way up, where that reads better.
+    """Return ``upright``, or the attempt in another orientation if that reads better.
 
     Args:
-        upright: What it shows as it is.
-        attempt: Finds and reads its plates once turned counterclockwise by so many quarters.
-        promising: Says which quarter turns show plates, most likely first.
+        upright: The attempt for the unturned photo.
+        attempt: Finds and reads plates in the photo turned counterclockwise by a number of quarter turns.
+        promising: Returns the quarter turns that may show plates, most likely first.
         tuning: When a turn is tried, and when it wins.
     """
     best, tried = upright, {0}
@@ -44,7 +44,7 @@ def _best_of(
     attempt: Callable[[int], Attempt],
     tuning: PlateTuning,
 ) -> Attempt:
-    """Return ``best`` or the attempt at ``turns`` that reads better; ``tried`` grows by those made."""
+    """Return the best of ``best`` and the attempts at ``turns``, which are added to ``tried``."""
     while turns:
         quarters, *turns = turns
         if quarters in tried:
@@ -61,7 +61,7 @@ def _best_of(
 
 
 def _wins(turned: Attempt, best: Attempt, tuning: PlateTuning) -> bool:
-    """Return whether what the photo shows ``turned`` is to be believed rather than ``best``."""
+    """Return whether the attempt ``turned`` is more credible than ``best``."""
     needed, own = 1.0, best.surest
     if own is not None and own.vehicle is not None and not best.quarters:
         alike = _may_turn_into(best.text, turned.text)
@@ -75,25 +75,25 @@ def _wins(turned: Attempt, best: Attempt, tuning: PlateTuning) -> bool:
 
 
 _HALF_TURN = str.maketrans("oqil69mw7", "001196wm1")
-"""What signs become upside down, where that is another; of O, Q, I and L the digit that each is taken for, as
-of the L that a 7 becomes."""
+"""What characters become upside down. O, Q, I and L become the digits that they are taken for, and so does a
+7, which becomes an L."""
 
 _ALIKE = str.maketrans("oqil", "0011")
 
 
 def _turns_into(text: str, other: str) -> bool:
-    """Return whether ``other`` is what ``text`` reads upside down."""
+    """Return whether ``other`` is ``text`` read upside down."""
     return text[::-1].translate(_HALF_TURN) == other.translate(_ALIKE)
 
 
 _LIKE_DIGITS = str.maketrans("odqiltzsbg", "0001112586")
-"""The digits that letters look like, worn or far away."""
+"""The digits that letters resemble when worn or far away."""
 
 _DIGITS_TURNED = str.maketrans("69mw", "96wm")
 
 
 def _may_turn_into(text: str, other: str) -> bool:
-    """Return whether ``other`` may be what ``text`` is misread for upside down, but for a character."""
+    """Return whether ``other`` may be a misreading of ``text`` upside down, with one character different."""
     turned = text[::-1].translate(_LIKE_DIGITS).translate(_DIGITS_TURNED)
     alike = other.translate(_LIKE_DIGITS)
     return len(turned) == len(alike) and sum(a != b for a, b in zip(turned, alike, strict=True)) <= 1

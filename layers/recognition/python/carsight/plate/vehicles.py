@@ -21,7 +21,7 @@ SIDE = 128
 
 @dataclass(frozen=True, slots=True)
 class ClassifierTuning:
-    """What can be changed about the classifier without training it again.
+    """Settings of the classifier that can be changed without training it again.
 
     ``detector_weight`` is the weight of the detector's body type, against 1 for the classifier's: it decides
     if the latter is ambiguous. The likelihood of the ``proportions`` enters to the power
@@ -29,8 +29,9 @@ class ClassifierTuning:
     power ``common_weight``, because rare bodies were more frequent in training. If the two likeliest bodies
     are less than ``torn`` apart, the mirror image is classified too and the results are averaged.
 
-    A color below ``min_color_score`` is not answered, nor a side that exceeds the other by less: a wrong
-    answer is worse than none. Of 316 validation vehicles 82 % get a color, which is right for 76 % of them.
+    A color that scores less than ``min_color_score`` is left out, and so is a side that exceeds the other by
+    less, as a wrong answer is worse than none. Of 316 validation vehicles 82 % get a color, which is right
+    for 76 % of them.
     """
 
     detector_weight: float = 0.3
@@ -86,8 +87,8 @@ class VehicleClassifier:
     ) -> VehicleAttributes:
         """Classify ``vehicle`` in ``pixels`` (height x width x 3, BGR), the photo it was found in.
 
-        ``plate`` is the box of its plate, if any. The vehicle is upright once the photo is turned
-        counterclockwise by ``quarters`` of a turn.
+        ``plate`` is the box of its plate, if any. The vehicle is upright after the photo is turned
+        counterclockwise by ``quarters`` quarter turns.
         """
         known = self._common
         if plate is not None:
@@ -98,7 +99,7 @@ class VehicleClassifier:
         second, first = np.sort(types)[-2:]
         if first - second < self._tuning.torn:
             mirrored = self._look(np.ascontiguousarray(upright[:, ::-1]))
-            looks = [np.float32(0.5) * (one + other) for one, other in zip(looks, mirrored, strict=True)]
+            looks = [np.float32(0.5) * (a + b) for a, b in zip(looks, mirrored, strict=True)]
             types = self._types(looks[0], vehicle, known)
         _, colors, sides = looks
         color, side, sure = int(colors.argmax()), int(sides.argmax()), self._tuning.min_color_score
@@ -131,7 +132,7 @@ def proportions(
 
     The logarithms of the vehicle's width over its height, of its height over the plate's width (plates come
     in a few sizes, so they are a ruler) and of the plate's width over its height, and the share of the
-    vehicle's height above the plate's center. All are upright after ``quarters`` of a turn counterclockwise.
+    vehicle's height above the plate's center. Both are upright after ``quarters`` counterclockwise turns.
     """
     left, top, right, bottom = vehicle.tolist()
     x0, y0, x1, y1 = plate.tolist()

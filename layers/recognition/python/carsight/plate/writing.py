@@ -1,4 +1,4 @@
-"""What signs, clocks and cameras write that reads like a plate: a word and a number, a date, a time."""
+"""Text of signs, clocks and cameras that reads like a plate: a word and a number, a date, a time."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ HOUSE ITEM LANE LEVEL LIFT LIGNE LINE LINHA LINIE LOCKER METRO MODEL OPEN PAGE P
 PORT PRICE PUMP RACK RAMP ROAD ROOM ROUTE SALE SALIDA SEAT SHELF SHOP SIZE SORTIE SPEED STALL STAND STATION
 STOP STORE STREET SUITE TABLE TAXI TEAM TOWER TRACK TRAIN TRAM TRUCK UNIT VOIE WARD WEIGHT WIDTH WIFI WING
 ZIMMER ZONA ZONE"""
-"""Words that a number, or a letter and a number, follows on signs, shirts and labels and in the corner of a
-camera's picture."""
+"""Words before a number, or a letter and a number, on signs, shirts and labels and in cameras' captions."""
 
 _SHORT = """\
 AMB APT AVE BAY BIN BOX BUS CAB CAM CAR DSC EXT FAX FPS GPS HWY IMG IPC ISO JCT KM LKW LOT MAX MIN NO NR NVR
 PIN PXL QTY REC REF RM ROW RUA RUE RUN SKU STR TEL TOR VAN VID"""
-"""Those that only a number follows: with a letter more they begin other words, as VANS 57."""
+"""Words before a number alone: with another letter they begin other words, as in VANS 57."""
 
 _SPEEDS, _COUNTED = "KMH KPH MPH FPS", "AM PM MIN HRS HOURS KG"
-"""What is counted by a number before it, of up to three digits (Spain has plates like 1234 MPH), or four."""
+"""Units after a number of up to three digits (Spain has plates like 1234 MPH), and of up to four."""
 
 _MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC MAI OKT DEZ"
 
 
 def _any(words: str) -> str:
-    """Return a pattern for any of ``words`` as it may be read: with 0 for O and 1 for I."""
+    """Return a pattern for any of ``words`` as it may be read, with 0 for O and 1 for I."""
     return f"(?:{'|'.join(words.split())})".replace("O", "[O0]").replace("I", "[I1]")
 
 
@@ -43,5 +42,5 @@ _WRITING = re.compile(
 
 
 def is_known(text: str) -> bool:
-    """Tell whether ``text`` (upper case) has one of these forms: a word and a number, a date, a time."""
+    """Return whether ``text`` (upper case) is a word and a number, a date or a time."""
     return _WRITING.fullmatch(text) is not None

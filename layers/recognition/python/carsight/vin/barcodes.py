@@ -1,7 +1,7 @@
-"""VINs in barcodes: linear and matrix codes of labels, PDF417 and Aztec of papers.
+"""VINs in barcodes: linear and matrix codes on labels, PDF417 and Aztec on papers.
 
-A photo's code is often small, tilted, dim or white on black, so it is looked for in several views. How many
-is bounded by the pixels looked at, not by a clock: the same photo always gets the same answer.
+A code is often small, tilted, dim or white on black, so it is looked for in several views. The work is
+limited by the number of pixels, not by time: the same photo always gets the same answer.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from carsight.pixels import halve_to_cover
 from carsight.vin.payloads import Place, find_vins
 from carsight.vin.views import View, components
 
-# Code 39 as printed: "Code39" would turn "+V", "/A" and the like into other characters unasked.
+# Code 39 as printed: "Code39" would convert "+V", "/A" and the like to other characters.
 _LINEAR = (
     zxingcpp.BarcodeFormat.Code39Std,
     zxingcpp.BarcodeFormat.Code93,
     zxingcpp.BarcodeFormat.Code128,
 )
-# PDF417 looks like a linear code to a camera and, as those, is not tried inverted by zxing-cpp itself.
+# PDF417 looks like linear codes to a camera and, like them, is not tried inverted by zxing-cpp.
 _STACKED_AND_MATRIX = (
     zxingcpp.BarcodeFormat.PDF417,
     zxingcpp.BarcodeFormat.Aztec,
@@ -35,26 +35,26 @@ _STACKED_AND_MATRIX = (
 )
 
 BARS = (*_LINEAR, _STACKED_AND_MATRIX[0])
-"""Codes of bars."""
+"""Codes that consist of bars."""
 
 MATRIX = _STACKED_AND_MATRIX[1:]
-"""Codes of square modules."""
+"""Codes that consist of square modules."""
 
 _SIDE = 1280
 """Longer side in pixels of the views of a whole photo."""
 
 _ENLARGED, _ENLARGED_SHARP = (6.0, 1.0), (4.0, 2.0)
-"""How many times bars are enlarged, across and along them: with 1.1 to 1.75 pixels a module they are not read
-before."""
+"""Factors by which averaged and sharpened bars are enlarged, across and along them: with 1.1 to 1.75 pixels a
+module they cannot be read otherwise."""
 
 _ALONG = 5
-"""Rows that are averaged along level bars: grain and JPEG's errors are not the same in any two."""
+"""How many rows are averaged along level bars, as grain and JPEG's errors differ between rows."""
 
 _LEVEL_LINE = 3.0
-"""Degrees up to which a line, and with it the code beside it, is level enough."""
+"""Most degrees by which a line may be tilted for the code beside it to be level enough."""
 
 _LEGIBLE = 150
-"""Pixels of a text line beside which a code may be read: Code 39 of a VIN has some 300 modules."""
+"""Fewest pixels of a text line beside which a code may be legible: Code 39 of a VIN has some 300 modules."""
 
 _ENLARGED_PIXELS = 1_300_000
 """Most pixels of an enlarged view."""
@@ -63,39 +63,46 @@ _LOGARITHM = np.asarray(np.rint(255 * np.log1p(np.arange(256) / 8) / np.log1p(25
 """The logarithm of each brightness."""
 
 _AROUND = 41
-"""Side in pixels of the neighborhood that a shadow is told by: some modules of any code that is legible."""
+"""Side in pixels of the neighborhood that determines a shadow: several modules of any legible code."""
 
 _PARTS = 4
-"""How many parts of a photo are looked at for bars."""
+"""In how many parts of a photo bars are looked for."""
 
-_MATRIX_ENLARGED, _ENLARGED_SIDE, _HARDLY_LARGER = 3.0, 600, 1.5
-"""How many times a matrix code is enlarged, at most; to a side of how many pixels; and how many times a large
-one is at least, or not at all, as its modules have enough pixels."""
+_MATRIX_ENLARGED, _ENLARGED_SIDE = 3.0, 600
+"""The largest factor by which a matrix code is enlarged, and the largest side to which it is, in pixels."""
+
+_HARDLY_LARGER = 1.5
+"""A matrix code that could only be enlarged by less is not, as its modules have enough pixels."""
 
 _CELL, _NEIGHBORS = 4, 3
 """Side of the cells in which edges are counted, in pixels, and of a neighborhood, in cells."""
 
-_CLEAR, _AS_DENSE = 10.0, 0.5
-"""Mean step of gray, either way, from which a neighborhood may be a matrix code's; and how much of that of
-its densest neighborhood all others have at least."""
+_CLEAR = 10.0
+"""Lowest mean step of gray, in both directions, of a neighborhood that may belong to a matrix code."""
+
+_AS_DENSE = 0.5
+"""Lowest mean step in a matrix code, as a share of that of its densest neighborhood."""
 
 _DENSE_PARTS = 3
-"""How many parts of a photo are looked at for matrix codes."""
+"""In how many parts of a photo matrix codes are looked for."""
 
 _LEVEL = 1.0
-"""Degrees up to which bars are level enough: a flat code is read across no more."""
+"""Most degrees by which bars may be tilted: in a flat code no line crosses all bars otherwise."""
 
 _COHERENT = 0.4
-"""Coherence of the edges, 0..1, from which they are bars: those of text have 0.1 to 0.4, PDF417 from 0.4."""
+"""Lowest coherence (0..1) of the edges of bars: that of text is 0.1 to 0.4, that of PDF417 from 0.4."""
 
-_ROWS, _FAINT, _FEWEST_EDGES = 16, 4, 30
-"""Rows in which edges are counted, the steps of gray that count for none, and the fewest edges of a code that
-holds a VIN: PDF417 of one column has 41, and of 99 drawn codes that are read none has fewer than 55."""
+_ROWS, _FAINT = 16, 4
+"""In how many rows edges are counted, and the largest step of gray that does not count."""
+
+_FEWEST_EDGES = 30
+"""Fewest edges in a row of a code with a VIN: PDF417 with one column has 41, and of 99 drawn codes that are
+read none has fewer than 55."""
 
 
 @dataclass(frozen=True, slots=True)
 class BarcodeVin:
-    """What may be a VIN in a barcode. ``corners`` (4 x 2, pixels of the full photo) are the code's."""
+    """A possible VIN in a barcode with the ``corners`` (4 x 2, pixels of the full photo)."""
 
     vin: str
     corners: Floats
@@ -108,13 +115,13 @@ def look(
     *,
     rotate: bool = True,
 ) -> list[BarcodeVin]:
-    """Return what may be VINs in the codes of ``view``; only level ones where not ``rotate``."""
+    """Return the possible VINs in the codes of ``view``; without ``rotate``, only in level codes."""
     found = []
     for code in zxingcpp.read_barcodes(
         view.gray().pixels,
-        formats=formats,  # type: ignore[arg-type]  # its stub lags behind its own advice
+        formats=formats,  # type: ignore[arg-type]  # the stub does not know the recommended form yet
         try_rotate=rotate,
-        text_mode=zxingcpp.TextMode.Plain,  # the usual mode spells control characters out: <GS>, <LF>
+        text_mode=zxingcpp.TextMode.Plain,  # the default mode writes control characters as <GS>, <LF>
     ):
         p = code.position
         points = [(q.x, q.y) for q in (p.top_left, p.top_right, p.bottom_right, p.bottom_left)]
@@ -124,9 +131,9 @@ def look(
 
 
 def look_for(vin: str, view: View) -> list[BarcodeVin]:
-    """Return what may be VINs in the level codes of ``view``: of linear ones alone where one says ``vin``.
+    """Return the possible VINs in the level codes of ``view``, only in linear ones if one of them is ``vin``.
 
-    They are what most labels bear, and are looked for in a third of the time that all codes take.
+    Most labels have linear codes, and looking for these takes a third of the time that all codes take.
     """
     found = look(view, _LINEAR, rotate=False)
     if any(code.vin == vin for code in found):
@@ -135,10 +142,11 @@ def look_for(vin: str, view: View) -> list[BarcodeVin]:
 
 
 def beside(view: View, line: Floats) -> View | None:
-    """Level the surroundings of the text line with the corners ``line`` (4 x 2, pixels of ``view``).
+    """Return the surroundings of a text line, leveled; ``line`` are its corners (4 x 2, pixels of ``view``).
 
-    A code is often longer than the text and set to one side of it. Where the line is level enough they are
-    cut out as they are. None where the line is too short for a code beside it to be legible.
+    A code is often longer than the text and shifted to one side. If the line is level enough, the
+    surroundings are cut out without warping. None if the line is too short for a code beside it to be
+    legible.
     """
     along = line[1] - line[0]
     length = float(np.hypot(*along))
@@ -159,12 +167,12 @@ def beside(view: View, line: Floats) -> View | None:
 
 
 def whole(view: View) -> View:
-    """``view`` without its colors, as large as a code in it is looked for."""
+    """Return ``view`` in gray, at the size at which codes are looked for in it."""
     return view.gray().zoomed(min(1.0, _SIDE / max(view.width, view.height)))
 
 
 def busy_parts(view: View) -> list[View]:
-    """Return the parts of ``view``, as large as a code, that have the most edges, busiest first."""
+    """Return the parts of ``view`` with the most edges, busiest first; each may be a code."""
     view, cell = view.gray(), 8
     rows, columns = view.height // cell, view.width // cell
     if min(rows, columns) < 1:
@@ -194,12 +202,12 @@ def busy_parts(view: View) -> list[View]:
 
 
 def bars(parts: Sequence[View]) -> Iterator[View]:
-    """Yield those of ``parts`` that look like bars, in which to look with ``BARS`` and without turning.
+    """Yield leveled views of the ``parts`` that look like bars, to be searched for unrotated ``BARS``.
 
-    Each is level and comes dark on light and then light on dark, which zxing-cpp tries with matrix codes
-    only; either way averaged along the bars and enlarged, and sharpened and enlarged: of 288 clear codes of
-    1.1 to 1.5 pixels a module 255 are read, 227 if not averaged (of Code 39 at 1.1 to 1.3 pixels 35 and 16
-    of 60).
+    Each part is yielded dark on light and then light on dark, which zxing-cpp tries only for matrix codes;
+    both averaged along the bars and enlarged, and sharpened and enlarged. Of 288 clear codes with 1.1 to 1.5
+    pixels a module 255 are read, and 227 without averaging (of 60 with Code 39 at 1.1 to 1.3 pixels 35 and
+    16).
     """
     for part in parts:
         angle = _angle_of_bars(part.pixels)
@@ -215,7 +223,7 @@ def bars(parts: Sequence[View]) -> Iterator[View]:
 
 
 def _stretched(view: View, across: float, along: float) -> View:
-    """Enlarge level bars ``across`` and ``along`` them by so much at most, within ``_ENLARGED_PIXELS``."""
+    """Enlarge level bars by factors ``across`` and ``along`` them, at most to ``_ENLARGED_PIXELS``."""
     least = math.sqrt(min(1.0, _ENLARGED_PIXELS / max(1.0, view.width * view.height * across * along)))
     columns, rows = round(view.width * across * least), round(view.height * along * least)
     size = (max(view.width, columns), max(view.height, rows))
@@ -225,14 +233,14 @@ def _stretched(view: View, across: float, along: float) -> View:
 
 
 def _sharp(gray: Pixels) -> Pixels:
-    """Return ``gray`` with four times as much of what a blur of one pixel takes away."""
+    """Return ``gray`` sharpened: details that a blur of one pixel removes become four times as strong."""
     return np.asarray(cv2.addWeighted(gray, 4, cv2.GaussianBlur(gray, (7, 7), 1.0), -3, 0), np.uint8)
 
 
 def with_quiet_zones(view: View) -> View:
-    """Return the gray ``view`` of level bars with light ends, where what is dark reaches its edge.
+    """Return the gray ``view`` of level bars with dark areas at its left and right edge made light.
 
-    Codes are printed or cut without their quiet zones, and what lies beside them would pass for bars.
+    Some codes are printed or cut without quiet zones, and dark areas beside them would be taken for bars.
     """
     third = max(1, view.height // 3)
     profile = view.pixels[third : 2 * third].mean(axis=0) if third > 1 else view.pixels.mean(axis=0)
@@ -247,11 +255,11 @@ def with_quiet_zones(view: View) -> View:
 
 
 def dense_parts(view: View) -> Iterator[View]:
-    """Yield the parts of ``view`` that may be small matrix codes, in which to look with ``MATRIX``.
+    """Yield the parts of ``view`` that may be small matrix codes, to be searched for ``MATRIX``.
 
-    Each is sharpened and enlarged, and made only when it is asked for. A code has more edges both ways than
-    the print, the frames and the bars around it: of 216 drawn ones on labels, of 1.3 to 3 pixels a module,
-    80 are read in the photo as a whole, and 167 so.
+    Each is sharpened and enlarged when it is requested. A matrix code has more edges in both directions than
+    the print, the frames and the bars around it. Of 216 drawn codes on labels with 1.3 to 3 pixels a module,
+    80 are read in the whole photo, and 167 in this way.
     """
     view = view.gray()
     rows, columns = (view.height - 1) // _CELL, (view.width - 1) // _CELL
@@ -284,10 +292,10 @@ def dense_parts(view: View) -> Iterator[View]:
 
 
 def further_views(view: View) -> Iterator[View]:
-    """Yield views in which to look for a matrix code in ``view`` when nothing else was read, likeliest first.
+    """Yield views of ``view`` in which to look for a matrix code when nothing was read, likeliest first.
 
-    Each is made only when it is asked for: with its shadows lightened; a third as large, where grain stands
-    between its modules.
+    They are created on request: one without shadows, and one at a third of the size, against grain between
+    the modules.
     """
     level = whole(view)
     yield View(_without_shadows(level.pixels), level.matrix)
@@ -296,11 +304,12 @@ def further_views(view: View) -> Iterator[View]:
 
 
 def _without_shadows(gray: Pixels) -> Pixels:
-    """Return how much lighter than its neighborhood each pixel of ``gray`` is, as a logarithm about 128.
+    """Return how much lighter than its neighborhood each pixel of ``gray`` is, as a logarithm around 128.
 
-    The edge of a shadow is as strong as the code's own edges, and zxing-cpp separates dark from light by the
-    brightness around. But a shadow divides brightness by two to six, ink by ten or more: of 35 codes with
-    shadows (seven kinds; upright and slanting edges, bands, gradients) 9 are read as they are, and 33 so.
+    The edge of a shadow is as strong as the edges of a code, and zxing-cpp separates dark from light by the
+    surrounding brightness. But a shadow divides brightness by two to six, and ink by ten or more. Of 35 codes
+    with shadows (seven kinds; upright and slanting edges, bands, gradients) 9 are read unchanged, and 33 in
+    this way.
     """
     logarithm = cv2.GaussianBlur(cv2.LUT(gray, _LOGARITHM), (0, 0), 0.6)
     around = cv2.blur(logarithm, (_AROUND, _AROUND))
@@ -308,9 +317,9 @@ def _without_shadows(gray: Pixels) -> Pixels:
 
 
 def _sharp_enlarged(view: View, zoom: float) -> View:
-    """Enlarge the gray ``view`` by ``zoom``, with three times as much of what a blur of one pixel takes away.
+    """Return the gray ``view`` sharpened, and enlarged by ``zoom``.
 
-    As floats until then: cut off at black and white before they are enlarged, small modules run together.
+    Values are clipped to black and white only after enlarging, as small modules would merge otherwise.
     """
     pixels = view.pixels.astype(np.float32)
     sharp = cv2.addWeighted(pixels, 3, cv2.GaussianBlur(pixels, (7, 7), 1.0), -2, 0)
@@ -321,9 +330,9 @@ def _sharp_enlarged(view: View, zoom: float) -> View:
 
 
 def _angle_of_bars(gray: Pixels) -> float | None:
-    """Measure the tilt, -90 to 90 degrees, of the bars that ``gray`` shows; None where it shows none.
+    """Return the tilt, -90 to 90 degrees, of the bars in ``gray``; None if there are none.
 
-    Of the whole or of its middle, as a frame or the edge of a label belongs to no code.
+    It is measured in all of ``gray`` and in its middle, without the frame or the edge of a label.
     """
     height, width = gray.shape
     inner = gray[height // 4 : height - height // 4, width // 8 : width - width // 8]
@@ -332,7 +341,7 @@ def _angle_of_bars(gray: Pixels) -> float | None:
 
 
 def _edges_across(gray: Pixels) -> int:
-    """Count the edges of level bars in that row of ``gray`` which has the most of them, of some rows."""
+    """Return the number of edges of level bars in the row of ``gray`` with the most, of ``_ROWS`` rows."""
     steps = np.diff(gray[:: max(1, len(gray) // _ROWS)].astype(np.int16), axis=1)
     most = 0
     for row in steps:
@@ -342,9 +351,9 @@ def _edges_across(gray: Pixels) -> int:
 
 
 def _direction(gray: Pixels) -> tuple[float, float]:
-    """Return how much the edges of ``gray`` have one direction, 0..1, and how many degrees it is tilted.
+    """Return the coherence (0..1) of the edges of ``gray``, and their tilt in degrees.
 
-    By the structure tensor (Bigün and Granlund, 1987): the edges of bars all have one direction.
+    They are measured by the structure tensor (Bigün and Granlund, 1987): edges of bars have one direction.
     """
     across, down = (cv2.Sobel(gray, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
     xx, yy, xy = (float((a * b).mean()) for a, b in ((across, across), (down, down), (across, down)))

@@ -1,8 +1,8 @@
-"""VINs: a photo in, the number out - from its text line, its barcode, or both.
+"""VINs: a photo in, the number out, from its text line, its barcode, or both.
 
-``VinRecognizer.read`` finds lines that may hold a VIN, reads each as 17 characters, weighs the readings by
-what is known about VINs, looks for barcodes that confirm or correct them, and answers only what it is
-sure of: a wrong VIN does more harm than none.
+``VinRecognizer.read`` finds lines that may be a VIN, reads each as 17 characters, weights the readings by
+what is known about VINs, looks for barcodes that confirm or correct them, and returns only what is
+sufficiently certain: a wrong VIN does more harm than none.
 """
 
 from __future__ import annotations
@@ -32,22 +32,23 @@ __all__ = ["CheckDigit", "Repair", "VinCandidate", "VinRecognizer", "VinResult",
 
 @dataclass(frozen=True, slots=True)
 class VinResult:
-    """``candidates`` best first, empty where none is good enough. ``text_found``: the photo shows text."""
+    """The VINs of a photo, best first; there are none if no reading is certain enough."""
 
     candidates: tuple[VinCandidate, ...]
     text_found: bool
+    """Whether the photo shows text or a code."""
     refusal: Refusal | None = None
-    """Why there is no candidate, where there is none."""
+    """Why there is no candidate; None if there is one."""
 
 
 @dataclass(eq=False, slots=True)
 class VinRecognizer:
-    """Reads the VIN of a photo. Made once per process; safe to call from many threads.
+    """Reads the VIN of a photo. Created once per process; safe to call from many threads.
 
-    It searches with ``near`` and looks closer with ``far``, which sees the photo at about twice the size.
-    ``small`` reads every line first, and its calibration turns probabilities into confidences. ``reader``
-    returns the VIN reader, which is asked where that is not sure (None: no other is). ``hard`` returns the
-    reader of hard lines, which is asked where a line is still in doubt.
+    It searches with ``near``, and closer with ``far``, which sees the photo at about twice the size.
+    ``small`` reads every line first, and its calibration turns probabilities into confidences. ``reader()``
+    is the VIN reader, for lines that ``small`` is not sure of, and ``hard()`` the reader of hard lines, for
+    lines that are still in doubt; either may be None.
     """
 
     near: Detector
@@ -65,7 +66,7 @@ class VinRecognizer:
 
     @classmethod
     def load(cls, models: Path = runtime.MODELS, tuning: VinTuning | None = None) -> VinRecognizer:
-        """Open the models in the folder ``models``."""
+        """Open the models in the folder ``models``. Raises as ``PlateRecognizer.load`` does."""
         tuning = tuning or VinTuning()
         session = runtime.session(models / "vin_detector.onnx")
         near, far = (
@@ -78,7 +79,14 @@ class VinRecognizer:
         return cls(near, far, small, tuning, reader, hard)
 
     def read(self, image: PhotoSource) -> VinResult:
-        """Read the VINs of ``image``, usually one. ``open_photo`` tells what it may be and what is raised."""
+        """Read the VINs of ``image``, usually one.
+
+        ``image`` is a file's path or bytes, its pixels (height x width x 3, BGR, uint8), or a decoded photo.
+
+        Raises:
+            ImageError: ``image`` is not a photo that can be read.
+            OSError: The file cannot be opened.
+        """
         photo = open_photo(image)
         search = Search(self, photo)
         search.run()
@@ -98,7 +106,7 @@ class VinRecognizer:
         if found and found[0].confidence >= self.threshold:
             kept = [c for i, c in enumerate(found[:5]) if i == 0 or c.confidence >= self.tuning.least]
             return VinResult(tuple(kept), seen)
-        from carsight.refusal import Refusal  # most photos have an answer
+        from carsight.refusal import Refusal  # not needed for most photos, which have an answer
 
         if found and found[0].confidence >= self.tuning.doubtful:
             return VinResult((), seen, Refusal("not_sure", found[0].confidence, self.threshold))
@@ -106,9 +114,9 @@ class VinRecognizer:
 
 
 def shows_text(pixels: Pixels) -> bool:
-    """Tell whether ``pixels`` show anything like a line of writing: a row of strokes, longer than high.
+    """Return whether ``pixels`` show anything like a line of writing: a row of strokes, longer than high.
 
-    It decides only which of two refusals is given, so a cheap test of shapes is enough.
+    This only decides between two refusals, so a cheap test of shapes is enough.
     """
     gray = View(pixels, np.eye(3)).gray().zoomed(min(1.0, 640 / max(pixels.shape[:2]))).pixels
     edges = cv2.morphologyEx(gray, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))

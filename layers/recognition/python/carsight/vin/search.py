@@ -33,7 +33,7 @@ _DETECTOR_COST, _CLOSER_COST, _CORNERS_COST = 0.6, 2.5, 0.4
 have it look at a find again for its corners."""
 
 _BORDER, _NEAR_AN_EDGE = 0.3, 0.15
-"""Width of the gray border laid round a photo, in shares of its longer side; and how close to the photo's
+"""Width of the gray border laid around a photo, in shares of its longer side; and how close to the photo's
 edge a find calls for it, in its lengths."""
 
 _SHRUNK = 1.2

@@ -61,7 +61,7 @@ class View:
         return np.asarray(cv2.perspectiveTransform(points, np.linalg.inv(self.matrix))[0], np.float32)
 
     def bordered(self, share: float) -> View:
-        """Return this view with gray round it, ``share`` of its longer side wide."""
+        """Return this view with gray around it, ``share`` of its longer side wide."""
         margin = max(1, round(max(self.width, self.height) * share))
         pixels = cv2.copyMakeBorder(
             self.pixels, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=GRAY

@@ -1,8 +1,8 @@
-"""AWS clients, each made when it is first needed and shared by all threads.
+"""AWS clients, created on first use and shared by all threads.
 
-They are botocore's: boto3 makes the same ones and adds an eighth to a cold start for transfers and resources
-that nobody uses. botocore is imported with the first of them; a request that is only counted needs none. All
-are made by one session, because each session parses botocore's common data again.
+They are botocore's: boto3 creates the same ones, and adds an eighth to a cold start for unused features.
+botocore is imported with the first of them; a request that is only counted needs none. All are created by one
+session, because each session parses botocore's common data again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BACKGROUND: _Options = {
     "read_timeout": 10,
     "retries": {"total_max_attempts": TRIES, "mode": "standard"},
 }
-"""More patient than a request: what fails here is retried by another function a little later."""
+"""Longer timeouts than within a request, and retries."""
 
 _METERING: _Options = {
     "connect_timeout": CONNECT_SECONDS,
@@ -47,11 +47,11 @@ _SIGNING: _Options = {"signature_version": "s3v4", "s3": {"addressing_style": "v
 
 
 _making = Lock()
-"""Held while a client is made: clients may be shared by threads, a session may not."""
+"""Held while a client is created: threads may share clients, but not a session."""
 
 
 def _client(service: str, options: _Options) -> Any:
-    """Return a cached property: a client of ``service``, made on first use."""
+    """Return a cached property: a client of ``service``, created on first use."""
 
     def made(clients: Clients) -> Any:
         from botocore.config import Config
@@ -63,29 +63,28 @@ def _client(service: str, options: _Options) -> Any:
 
 
 class Clients:
-    """The clients of one process. A client may be replaced by assigning another to its name."""
+    """The clients of one process. A client may be replaced by assigning another to its attribute."""
 
     @cached_property
     def session(self) -> Session:
-        """What makes the clients."""
+        """The session that creates botocore's clients."""
         from botocore.session import Session
 
         return Session()
 
     @cached_property
     def meters(self) -> DynamoDBClient | DynamoClient:
-        """DynamoDB for the calls that every request waits for; botocore's client if ours does not apply."""
+        """DynamoDB for the calls that every request waits for, by botocore only if necessary."""
         return DynamoClient.from_environment(os.environ) or self.metering
 
     @cached_property
     def photos(self) -> S3Client | ObjectClient:
-        """S3 for photos and batch outcomes; botocore's client if ours does not apply."""
+        """S3 for photos and batch outcomes, by botocore only if necessary."""
         return ObjectClient.from_environment(os.environ, MAX_IMAGE_BYTES, lambda: self.s3) or self.s3
 
     metering: DynamoDBClient = _client("dynamodb", _METERING)
-    """DynamoDB for metering: it answers or fails within seconds and leaves retries to its caller.
-
-    The SDK would retry a write whose answer was lost, and so count a request twice."""
+    """DynamoDB for metering, which answers or fails within seconds and leaves retries to its caller: the SDK
+    would retry a write without a response, and so count a request twice."""
 
     @cached_property
     def work(self) -> DynamoDBClient | DynamoClient:
@@ -93,10 +92,10 @@ class Clients:
         return DynamoClient.from_environment(os.environ, TRIES) or self.dynamodb
 
     dynamodb: DynamoDBClient = _client("dynamodb", _BACKGROUND)
-    """DynamoDB, for writes that may be repeated where the answer to the first was lost."""
+    """DynamoDB for writes that may be repeated if there was no response."""
 
     s3: S3Client = _client("s3", _BACKGROUND | _SIGNING)
-    """S3, by its regional address: the global one redirects, and a form does not survive that."""
+    """S3 by its regional address: the global one redirects, which breaks presigned forms."""
 
     sqs: SQSClient = _client("sqs", _BACKGROUND)
     sns: SNSClient = _client("sns", _BACKGROUND)

@@ -1,4 +1,4 @@
-"""Items and expressions of the table: their times, values and names."""
+"""Helpers for items and expressions of DynamoDB: times, values and names."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 Clock = Callable[[], datetime]
-"""The time now, in UTC."""
+"""Returns the current time in UTC."""
 
 
 def utc_now() -> datetime:
-    """Return the time now, in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
@@ -21,21 +21,21 @@ def expiry(after: datetime, kept: timedelta) -> dict[str, str]:
 
 
 Value = str | int | tuple[str, ...] | None
-"""What an attribute of the table may hold: text, a whole number, true and false, texts, or nothing."""
+"""What an attribute may contain: text, an integer, a Boolean, a list of texts, or nothing."""
 
 
 def item_of(**values: Value) -> dict[str, Any]:
-    """Return ``values`` as an item of the table holds them."""
+    """Return ``values`` as an item in DynamoDB's format."""
     return {name: attribute(value) for name, value in values.items()}
 
 
 def attribute(value: Value) -> dict[str, Any]:
-    """Return ``value`` as an attribute of an item."""
+    """Return ``value`` as an attribute in DynamoDB's format."""
     match value:
         case None:
             return {"NULL": True}
         case str():
-            return {"S": str(value)}  # of an enum's member the text alone
+            return {"S": str(value)}  # converts members of string enums
         case bool():
             return {"BOOL": value}
         case int():
@@ -45,7 +45,7 @@ def attribute(value: Value) -> dict[str, Any]:
 
 
 def value_of(attribute: Mapping[str, Any]) -> Any:
-    """Return what an attribute of an item holds."""
+    """Return the value of an attribute in DynamoDB's format."""
     ((kind, held),) = attribute.items()
     match kind:
         case "NULL":
@@ -59,5 +59,5 @@ def value_of(attribute: Mapping[str, Any]) -> Any:
 
 
 def attribute_names(*attributes: str) -> dict[str, str]:
-    """``{"#status": "status", ...}``: several of our attributes are reserved words in expressions."""
+    """Return placeholders such as ``{"#status": "status"}``: several attributes are reserved words."""
     return {f"#{attribute}": attribute for attribute in attributes}

@@ -1,6 +1,6 @@
-"""DynamoDB's one signed POST, for the calls that every request waits for.
+"""Signed requests to DynamoDB, for the calls that every request waits for.
 
-It knows what meters, leases and batches need: four operations, whose arguments and answers are botocore's.
+The client has the operations that meters, leases and batches need, with botocore's arguments and results.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _TARGET = "DynamoDB_20120810."
 
 
 class DynamoClient:
-    """DynamoDB of one region, safe to share between threads.
+    """DynamoDB in one region, safe to share between threads.
 
-    Calls raise ``Refused``, ``NotSent`` or ``AnswerLost``, within seconds. ``tries`` are 1 where a write must
-    not be made again of which nobody knows whether it has been made.
+    Calls raise ``Refused``, ``NotSent`` or ``AnswerLost``, within seconds. With ``tries`` of 1, no write is
+    repeated: one without a response may have been carried out.
     """
 
     def __init__(self, service: Service, tries: int) -> None:
@@ -37,12 +37,12 @@ class DynamoClient:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], tries: int = 1) -> DynamoClient | None:
-        """Make the client that ``environment`` describes; None where it takes botocore to understand it."""
+        """Return the client that ``environment`` describes; None if only botocore supports it."""
         service = Service.of("dynamodb", environment)
         return cls(service, tries) if service else None
 
     def update_item(self, **arguments: Any) -> dict[str, Any]:
-        """Call ``UpdateItem`` with its arguments as botocore takes them."""
+        """Call ``UpdateItem``."""
         return self._call("UpdateItem", arguments)
 
     def get_item(self, **arguments: Any) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class DynamoClient:
         raise Refused(code, response.status, answer.get("Item") if name else None)
 
     def _signed(self, operation: str, body: bytes, moment: str) -> dict[str, str]:
-        """Return the headers of a call at ``moment`` (``YYYYMMDDThhmmssZ``), its signature among them."""
+        """Return the headers of a call at ``moment`` (``YYYYMMDDThhmmssZ``), including its signature."""
         headers = {
             "content-type": _CONTENT_TYPE,
             "host": self._host.authority,

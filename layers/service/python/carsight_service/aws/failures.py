@@ -1,4 +1,4 @@
-"""What a failed call of AWS means, whoever made it: ours or botocore, and which calls may be repeated."""
+"""What a failed call to AWS means, made by our own clients or botocore's, and which calls may be repeated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Answered = TypeVar("Answered")
 
 
 class Refused(Exception):
-    """The service answered with an error ``code``; ``item`` is the one that failed a condition."""
+    """The service answered with an error ``code``; ``item`` is the item that failed a condition, if any."""
 
     def __init__(self, code: str, status: int, item: dict[str, Any] | None = None) -> None:
         super().__init__(code)
@@ -26,19 +26,19 @@ class NotSent(Exception):
 
 
 class AnswerLost(Exception):
-    """The request may have reached the service and been carried out."""
+    """There was no response: the request may have been carried out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What a failed call tells."""
+    """What is known about a failed call."""
 
     code: str
     item: dict[str, Any] | None = None
     is_sent: bool = True
     """Whether the request may have reached the service."""
     is_answered: bool = True
-    """Whether the service has said that it was not carried out."""
+    """Whether the service has answered that it did not carry out the request."""
 
 
 THROTTLED = {
@@ -49,10 +49,10 @@ THROTTLED = {
     "TransactionConflictException",
     "TransactionInProgressException",
 }
-"""Errors by which DynamoDB or S3 says that it has *not* written, and may be asked again."""
+"""Errors of DynamoDB and S3 that mean that nothing was written, and that the call may be repeated."""
 
 TRIES = 3
-"""Attempts in all at a call that may be repeated."""
+"""How often in all a call is tried that may be repeated."""
 
 
 def repeated(call: Callable[[], Answered], tries: int = TRIES) -> Answered:
@@ -70,7 +70,7 @@ def repeated(call: Callable[[], Answered], tries: int = TRIES) -> Answered:
 
 
 def failure(error: Exception) -> Failure:
-    """Return what ``error`` means, raised by our clients or by botocore's. Re-raises any other."""
+    """Return what ``error`` means if our clients or botocore's have raised it. Re-raises any other error."""
     match error:
         case Refused():
             return Failure(error.code, error.item, is_answered=error.status < 500)

@@ -1,9 +1,9 @@
-"""Fetching a stranger's URL without becoming their way into this network.
+"""Fetching URLs of untrusted callers without letting them reach internal networks (SSRF).
 
-A caller chooses the URL, the name server behind its host and every redirect. So: a host is resolved once,
-each of its addresses must belong to the public internet, and the connection goes to the address that was
-checked, with TLS still verifying the name. Redirects are followed by hand and checked again. Bytes and
-seconds are bounded while they pass. Every refusal is the same ``InvalidImage``: it tells a port scanner
+A caller chooses the URL, the name server behind its host and every redirect. So a host is resolved once, all
+of its addresses must belong to the public internet, and the connection is made to an address that was
+checked, while TLS still verifies the name. Redirects are followed here and checked in the same way. Bytes and
+seconds are limited while data arrives. Every refusal is the same ``InvalidImage``, which tells a port scanner
 nothing.
 """
 
@@ -28,10 +28,10 @@ from carsight_service.contract.errors import InvalidImage
 from carsight_service.deadline import OutOfTime, Result, within
 
 _MAX_WIRE_BYTES = MAX_IMAGE_BYTES + 1024 * 1024
-"""Of one fetch with its redirects: a photo, its framing and the headers."""
+"""The most bytes of one fetch including redirects: a photo, its framing and the headers."""
 _MAX_LINES = 20_000
-"""Of one fetch: of headers and framing. ``http.client`` takes 4 microseconds a line, and a photo of 10 MB in
-chunks of 1 kB has as many."""
+"""The most lines of headers and framing in one fetch. ``http.client`` takes 4 microseconds per line, and a
+photo of 10 MB in chunks of 1 kB has this many."""
 MAX_REDIRECTS = 3
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 3.0
@@ -42,8 +42,8 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CHUNK_BYTES = 64 * 1024
 _ADDRESSES_TRIED = 3
 
-# Ranges that ``is_global`` lets pass (in Python 3.11, 3.13 or both) although they reach, or may reach through
-# a translator or relay, addresses that are not global. Names and ranges: IANA's special-purpose registries.
+# Ranges that ``is_global`` accepts (in Python 3.11, 3.13 or both) although they reach, or may reach through a
+# translator or relay, addresses that are not global. Names and ranges: IANA's special-purpose registries.
 _NOT_PUBLIC = tuple(
     ipaddress.ip_network(network)
     for network in (
@@ -65,7 +65,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def is_public(address: Address) -> bool:
-    """Whether ``address`` is a host of the public internet, and nothing that leads elsewhere."""
+    """Whether ``address`` belongs to the public internet, and cannot lead anywhere else."""
     address = _unwrapped(address)
     if not address.is_global or address.is_multicast or address.is_reserved:
         return False
@@ -73,19 +73,20 @@ def is_public(address: Address) -> bool:
 
 
 def fetch(url: str, *, loopback: bool = False) -> bytes:
-    """Fetch the bytes behind ``url``: at most 10 MB, within 8 seconds.
+    """Fetch ``url``: at most 10 MB, within 8 seconds.
 
-    ``loopback`` is for local development: it lets this machine's own addresses through, on any port.
-    Raises ``InvalidImage`` for whatever may not or cannot be fetched.
+    ``loopback`` is for local development: it allows this machine's own addresses, on any port. Raises
+    ``InvalidImage`` if the URL is not allowed or cannot be fetched.
     """
     attempt = _Attempt(loopback)
     return attempt.bounded(lambda: attempt.follow(url))
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], *, loopback: bool = False) -> int:
-    """Send ``body`` to ``url`` under the same guard, and answer with the status of what came back.
+    """Send ``body`` to ``url`` with the same checks, and return the status of the response.
 
-    Redirects are not followed and the answer's body is not read. Raises ``InvalidImage`` as ``fetch`` does.
+    Redirects are not followed, and the response's body is not read. Raises ``InvalidImage`` as ``fetch``
+    does.
     """
     attempt = _Attempt(loopback)
     return attempt.bounded(lambda: attempt.send(url, body, headers))
@@ -93,7 +94,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, loopback: bool = 
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """A URL that has passed every check that needs no network."""
+    """A URL that has passed all checks that need no network."""
 
     scheme: str
     host: str
@@ -115,7 +116,7 @@ class _Attempt:
         self._abandoned = False
         self._wire_bytes = self._lines = 0
         self._lifeline: socket.socket | None = None
-        """A second handle on the connection: the first is lost to the TLS handshake and to the response."""
+        """A second handle on the connection, as the first is taken by the TLS socket and the response."""
 
     def follow(self, url: str) -> bytes:
         secure = False
@@ -135,18 +136,18 @@ class _Attempt:
             return response.status
 
     def bounded(self, call: Callable[[], Result]) -> Result:
-        """``call()``, given up after ``TOTAL_SECONDS``."""
+        """Return ``call()``, or raise ``InvalidImage`` after ``TOTAL_SECONDS``."""
         try:
             return within(TOTAL_SECONDS, call)
         except OutOfTime:
             self.abandon()
             raise InvalidImage(f"not answered within {TOTAL_SECONDS:g} s") from None
-        # http.client and the parser of mail behind it raise the last two for malformed answers.
+        # http.client and its parser of mail headers raise the last two for malformed answers.
         except (HTTPException, OSError, ValueError, LookupError) as error:
             raise InvalidImage(f"could not be reached: {type(error).__name__}") from error
 
     def abandon(self) -> None:
-        """Cut the connection, so that a server that drips bytes does not keep a thread."""
+        """Cut the connection, so that a server that sends bytes slowly does not occupy a thread."""
         self._abandoned = True
         if self._lifeline is not None:
             with suppress(OSError):
@@ -157,7 +158,7 @@ class _Attempt:
         self, method: str, target: _Target, body: bytes | None, headers: Mapping[str, str]
     ) -> Iterator[HTTPResponse]:
         connection = HTTPConnection(target.host, target.port)
-        connection.response_class = self._response  # type: ignore[assignment]  # a function does as well
+        connection.response_class = self._response  # type: ignore[assignment]  # any callable will do
         with self._connected(target) as connection.sock:
             connection.request(
                 method,
@@ -175,7 +176,7 @@ class _Attempt:
                 yield response
 
     def _response(self, sock: socket.socket, method: str | None = None) -> HTTPResponse:
-        """Make a response that counts all that arrives: the bytes, and the lines of headers and framing."""
+        """Return a response that counts the bytes that arrive, and the lines of headers and framing."""
         response = HTTPResponse(sock, method=method)
         unbuffered = response.fp.detach()
         response.fp = _CountedLines(_Counted(unbuffered, self._count), self._count_line)
@@ -193,7 +194,7 @@ class _Attempt:
 
     @contextmanager
     def _connected(self, target: _Target) -> Iterator[socket.socket]:
-        """Return a socket to the first address that takes a connection; all were checked before that."""
+        """Yield a socket to the first address that accepts a connection; all are checked before."""
         with self._dialled(target) as plain, plain.dup() as self._lifeline:
             if self._abandoned:
                 raise OSError("abandoned")
@@ -231,7 +232,7 @@ def _unwrapped(address: Address) -> Address:
 def _checked(url: str, any_port: bool) -> _Target:
     if len(url) > MAX_URL_CHARACTERS:
         raise InvalidImage("URL too long")
-    # Parsers disagree on these; no two of them may see different hosts in one URL.
+    # Parsers disagree on these characters, and must not see different hosts in one URL.
     if re.search(r"[\x00-\x20\x7f\\\ud800-\udfff]", url):
         raise InvalidImage("control character, blank, backslash or half a character in URL")
     try:
@@ -266,7 +267,7 @@ def _ascii(host: str) -> str:
 
 
 def _path(parts: SplitResult) -> str:
-    """Return the request target: as sent, what a URL may not hold percent-encoded, without the fragment."""
+    """Return the request target: without the fragment, and with invalid characters percent-encoded."""
     path = parts.path or "/"
     return quote(f"{path}?{parts.query}" if parts.query else path, safe="!#$%&'()*+,/:;=?@[]~")
 
@@ -282,7 +283,7 @@ def _dial(address: Address, port: int) -> socket.socket:
 
 @cache
 def _trust() -> ssl.SSLContext:
-    """Made once: reading the system's certificates takes longer than most handshakes."""
+    """Return the system's certificates, read once, as that takes longer than most handshakes."""
     return ssl.create_default_context()
 
 
@@ -294,29 +295,29 @@ def _next(url: str, response: HTTPResponse) -> str:
 
 
 class _Counted(io.RawIOBase):
-    """The bytes of ``raw``, each counted as it arrives."""
+    """Reads from ``raw`` and counts the bytes that arrive."""
 
     def __init__(self, raw: io.RawIOBase, count: Callable[[int], None]) -> None:
         self._raw, self._count = raw, count
 
     def readable(self) -> bool:
-        """Whether it can be read: yes."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        """Fill ``buffer`` from what has arrived."""
+        """Read available bytes into ``buffer``."""
         arrived = self._raw.readinto(buffer)
         self._count(arrived or 0)
         return arrived
 
     def close(self) -> None:
-        """Close what it reads from, too."""
+        """Close this and ``raw``."""
         self._raw.close()
         super().close()
 
 
 class _CountedLines(io.BufferedReader):
-    """The bytes of ``raw``; each line that is asked for is counted before it is read."""
+    """Reads from ``raw`` and counts each line before it is read."""
 
     def __init__(self, raw: io.RawIOBase, count: Callable[[], None]) -> None:
         super().__init__(raw)
@@ -329,7 +330,7 @@ class _CountedLines(io.BufferedReader):
 
 
 def _check_framing(response: HTTPResponse) -> None:
-    """Refuse framing that two readers would understand differently (RFC 9112, 6.1 and 6.3)."""
+    """Refuse framing that two parsers might understand differently (RFC 9112, 6.1 and 6.3)."""
     lengths = {length.strip() for length in response.headers.get_all("content-length", [])}
     codings = [coding.strip().lower() for coding in response.headers.get_all("transfer-encoding", [])]
     if codings not in ([], ["chunked"]) or (codings and lengths):
@@ -339,13 +340,13 @@ def _check_framing(response: HTTPResponse) -> None:
 
 
 def _decoded(body: bytes, coding: str) -> bytes:
-    """``body`` without the content coding that some servers apply although none was asked for."""
+    """Return ``body`` without the content coding that some servers apply although it was not requested."""
     coding = coding.strip().lower()
     if coding in ("", "identity"):
         return body
     if coding not in ("gzip", "x-gzip", "deflate"):
         raise InvalidImage("content coding")
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # tells gzip and zlib apart by itself
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # detects gzip and zlib
     try:
         plain = unpacker.decompress(body, MAX_IMAGE_BYTES + 1)
     except zlib.error as error:

@@ -1,4 +1,4 @@
-"""Control over the memory that the C library keeps after photos have been freed."""
+"""Limiting the memory that the C library keeps after photos have been freed."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Parameters of <malloc.h>."""
 
 _LARGEST_KEPT = 1 << 25
-"""Bytes from which an allocation goes back to the system as soon as it is freed; glibc's maximum."""
+"""Larger allocations are returned to the system as soon as they are freed; this is glibc's maximum."""
 
 _STATM = Path("/proc/self/statm")
 
 SLACK = 32_000_000
-"""How many bytes a process may grow before free memory is given back: a trim takes up to 10 ms."""
+"""How many bytes a process may grow before free memory is returned, as a trim takes up to 10 ms."""
 
 
 class Heap:
-    """glibc's heap; with any other C library nothing is done."""
+    """glibc's heap. With any other C library, methods do nothing."""
 
     def __init__(self) -> None:
         library = ctypes.CDLL(None)
@@ -30,20 +30,20 @@ class Heap:
     def use_one_arena(self) -> None:
         """Allocate from a single arena.
 
-        Otherwise the first threads get one each, and what a photo has freed in one is no use to the next
-        photo's thread; docs/decisions.md says what that takes.
+        Otherwise the first threads get an arena each, and memory that a photo has freed in one cannot be used
+        by the next photo's thread; docs/decisions.md has figures.
         """
         if self._mallopt is not None:
             self._mallopt(_ARENA_MAX, 1)
-            # Keep the top of the heap between photos, as far as ``trim`` leaves it: faulting it in again
-            # takes 3 % of the time of a 12-megapixel label.
+            # Keep the top of the heap between photos, as far as ``trim`` leaves it: page faults would take
+            # 3 % of the time of a 12-megapixel label.
             self._mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
             self._mallopt(_TRIM_THRESHOLD, SLACK)
 
     def trim(self) -> None:
         """Return free memory to the system if the process has grown since the last time.
 
-        Otherwise glibc keeps what is free below a block in use: 58 MB after 500 hostile calls.
+        Otherwise glibc keeps free memory below a block in use: 58 MB after 500 hostile calls.
         """
         if self._malloc_trim is None:
             return
@@ -56,7 +56,7 @@ class Heap:
 
 def resident_bytes() -> int:
     """Return this process's resident memory."""
-    file = os.open(_STATM, os.O_RDONLY)  # every request asks: pathlib takes twice as long
+    file = os.open(_STATM, os.O_RDONLY)  # called by every request; pathlib takes twice as long
     try:
         return int(os.read(file, 100).split()[1]) * os.sysconf("SC_PAGE_SIZE")
     finally:

@@ -1,4 +1,4 @@
-"""Lambda's events, contexts and answers, as far as they are used here."""
+"""Types of Lambda's events, contexts and answers, and reporting of partial failures."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Record = Mapping[str, Any]
 """One record of a batch."""
 
 Response = dict[str, Any]
-"""What API Gateway is answered: ``statusCode``, ``headers``, ``body``."""
+"""An answer to API Gateway: ``statusCode``, ``headers``, ``body``."""
 
 
 class Context(Protocol):
-    """What Lambda says about an invocation."""
+    """Lambda's description of an invocation."""
 
     aws_request_id: str
 
     def get_remaining_time_in_millis(self) -> int:
-        """Until the function's own timeout."""
+        """Return the milliseconds until the function's timeout."""
         ...
 
 
@@ -33,10 +33,11 @@ def partial_failures(
     *,
     in_order: bool = False,
 ) -> dict[str, Any]:
-    """Process ``records`` one after the other; the answer names those that have to come again.
+    """Process ``records`` in turn, and return those that failed, which are delivered again.
 
-    Lambda calls this ``ReportBatchItemFailures``. ``failed`` is told of each exception. With ``in_order``, as
-    a stream asks for, nothing is processed behind the first that failed: all that follow come again too.
+    Lambda calls this ``ReportBatchItemFailures``. ``failed`` is called with each exception. With
+    ``in_order``, as for streams, processing stops at the first failure: the stream delivers all records from
+    there on again.
     """
     failures = []
     for record in records:

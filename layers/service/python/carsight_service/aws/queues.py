@@ -1,4 +1,4 @@
-"""The queues of the deployment: sending to them, and having a message back sooner or later."""
+"""The queues of the deployment: sending messages, and delaying their next delivery."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ class Queues:
         self._aws = aws
 
     def of(self, api: Api) -> str:
-        """Return the address of the queue of an API's worker."""
+        """Return the URL of the queue of an API's worker."""
         return {Api.PLATE: self._settings.plate_queue_url, Api.VIN: self._settings.vin_queue_url}[api] or ""
 
     def send(self, url: str, body: str, group: str) -> None:
         """Send ``body``, which belongs to the key with the id ``group``.
 
-        SQS keeps the messages of one group from delaying those of others ("fair queues"), in standard queues
-        and without an order among them.
+        SQS keeps the messages of one group from delaying those of others ("fair queues"). The queues are
+        standard ones, without an order of messages.
         """
         self._aws.sqs.send_message(QueueUrl=url, MessageBody=body, MessageGroupId=group)
 
     def return_after(self, url: str, receipt: str, seconds: int) -> None:
-        """Have the message of ``receipt`` back in ``seconds``, not after the queue's visibility timeout.
+        """Have a message delivered again after ``seconds`` instead of the queue's visibility timeout.
 
-        Where that fails, the message comes back later than asked for, and the log says so.
+        If this fails, the message is delivered later, which is logged.
         """
         try:
             self._aws.sqs.change_message_visibility(

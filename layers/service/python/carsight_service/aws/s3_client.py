@@ -1,6 +1,6 @@
-"""S3's signed GET and PUT, for photos and for the outcomes of batches.
+"""Signed GET and PUT requests to S3, for photos and for the outcomes of batches.
 
-botocore takes 2 CPU-milliseconds for each, an eighth of reading a small photo. This client handles buckets of
+botocore takes 2 CPU-milliseconds for each, an eighth of reading a small photo. This client handles buckets in
 the deployment's region whose names can be host names; all others are left to botocore.
 """
 
@@ -35,9 +35,9 @@ _ELSEWHERE = {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalf
 
 
 class ObjectClient:
-    """Objects in S3, safe to share between threads; ``others`` returns botocore's client if it is needed.
+    """Objects in S3, safe to share between threads; ``others()`` is botocore's client for all other buckets.
 
-    Raises ``Refused``, ``NotSent`` or ``AnswerLost`` and botocore's errors, as ``failure`` takes them.
+    Raises ``Refused``, ``NotSent``, ``AnswerLost`` or botocore's errors, all of which ``failure`` accepts.
     """
 
     def __init__(self, service: Service, most: int, others: Callable[[], Any]) -> None:
@@ -51,14 +51,14 @@ class ObjectClient:
     def from_environment(
         cls, environment: Mapping[str, str], most: int, others: Callable[[], Any]
     ) -> ObjectClient | None:
-        """Make the client that ``environment`` describes; None if only botocore understands it."""
+        """Return the client that ``environment`` describes; None if only botocore supports it."""
         service = Service.of("s3", environment)
         return cls(service, most, others) if service else None
 
     def get_object(self, **wanted: str) -> Mapping[str, Any]:
-        """Get an object in one piece; one of more than ``most`` bytes comes without its body.
+        """Get an object in one piece; one of more than ``most`` bytes without its body.
 
-        Arguments and answer are botocore's: ``Bucket`` and ``Key``, optionally ``VersionId`` and ``IfMatch``.
+        Arguments and result are botocore's: ``Bucket`` and ``Key``, optionally ``VersionId`` and ``IfMatch``.
         """
         bucket = wanted["Bucket"]
         if self._is_ours(bucket):
@@ -84,10 +84,10 @@ class ObjectClient:
         return answer
 
     def put_object(self, **wanted: Any) -> Mapping[str, Any]:
-        """Put an object into a bucket of this region.
+        """Put an object into a bucket.
 
-        Arguments and answer are botocore's: ``Bucket``, ``Key`` and ``Body``, and ``IfMatch`` or
-        ``IfNoneMatch``. The object may be written twice if the first answer is lost.
+        Arguments and result are botocore's: ``Bucket``, ``Key`` and ``Body``, and ``IfMatch`` or
+        ``IfNoneMatch``. The object may be written twice if the first response is lost.
         """
         if self._is_ours(wanted["Bucket"]):
             return {"ETag": self._exchange("PUT", wanted, wanted["Body"]).headers.get("etag", "")}

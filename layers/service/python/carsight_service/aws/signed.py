@@ -1,7 +1,7 @@
 """Signed requests to AWS without botocore, for the calls that every request or every photo waits for.
 
-Importing botocore takes 100 CPU-milliseconds and each call 2, most of it on behalf of other services. This
-module has what DynamoDB's and S3's calls share: credentials and region from the environment, as Lambda sets
+Importing botocore takes 100 CPU-milliseconds and each call 2, mostly for features of other services. This
+module has what calls to DynamoDB and S3 share: credentials and region from the environment, as Lambda sets
 them, Signature Version 4 (AWS General Reference, "Create a signed AWS API request"), and connections that
 stay open. Any other AWS configuration is left to botocore: ``Service.of`` then returns None, and the caller
 uses botocore's client, whose methods have the same names.
@@ -47,7 +47,7 @@ _LINE_BYTES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Keys to AWS."""
+    """AWS credentials."""
 
     access_key: str
     secret_key: str = field(repr=False)
@@ -56,17 +56,17 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service in one region, and the keys to it."""
+    """A service in one region, with credentials."""
 
     name: str
-    """As in its address, and in signatures: ``dynamodb``, ``s3``."""
+    """As in its address and in signatures: ``dynamodb``, ``s3``."""
     region: str
     url: str
     credentials: Credentials
 
     @classmethod
     def of(cls, name: str, environment: Mapping[str, str]) -> Service | None:
-        """Return the service that ``environment`` describes; None if only botocore understands it."""
+        """Return the service that ``environment`` describes; None if only botocore supports it."""
         access_key, secret_key = (
             environment.get("AWS_ACCESS_KEY_ID"),
             environment.get("AWS_SECRET_ACCESS_KEY"),
@@ -86,10 +86,10 @@ class Service:
     def signed(
         self, method: str, target: str, headers: Mapping[str, str], payload: str, moment: str
     ) -> dict[str, str]:
-        """Return the headers of a request with its signature among them.
+        """Return the headers of a request, including its signature.
 
-        ``target`` is escaped as it is sent, ``payload`` the SHA-256 of the body in hexadecimal digits,
-        ``headers`` have the names in lower case, and ``moment`` is ``YYYYMMDDThhmmssZ``.
+        ``target`` is escaped as it is sent, ``payload`` is the SHA-256 of the body in hex, ``headers`` have
+        lower-case names, and ``moment`` is ``YYYYMMDDThhmmssZ``.
         """
         sent = {**headers, "x-amz-date": moment}
         if self.credentials.session_token:
@@ -111,11 +111,11 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a server has answered."""
+    """A server's response."""
 
     status: int
     headers: Mapping[str, str]
-    """Their names in lower case."""
+    """With lower-case names."""
     content: bytes
     is_whole: bool
     """Whether it has been read completely, so that the connection may be reused."""
@@ -123,13 +123,13 @@ class Response:
 
 @dataclass(slots=True)
 class _Connection:
-    """A connection to a server, and what it says as a file."""
+    """A connection to a server, and a file for reading from it."""
 
     socket: socket.socket
     file: io.BufferedReader
 
     def close(self) -> None:
-        """End it."""
+        """Close the connection."""
         self.file.close()
         self.socket.close()
 
@@ -159,10 +159,10 @@ class Host:
         *,
         most: int | None = None,
     ) -> Response:
-        """Send a request and return its answer.
+        """Send a request and return the response.
 
-        A body declared to have more than ``most`` bytes is not read; of any other, at most one byte more than
-        that. Raises ``NotSent`` or ``AnswerLost``.
+        A body that is declared to have more than ``most`` bytes is not read; of any other, at most one byte
+        more than that is. Raises ``NotSent`` or ``AnswerLost``.
         """
         lines = [f"{name}: {value}" for name, value in headers.items()]
         if body:
@@ -213,7 +213,7 @@ class Host:
 
 
 def _read(file: io.BufferedReader, most: int | None) -> Response:
-    """Read an answer (RFC 9112) and its content, as ``Host.exchange`` says."""
+    """Read a response (RFC 9112); see ``Host.exchange`` for ``most``."""
     line = file.readline(_LINE_BYTES)
     if not line:  # an idle connection that was closed while the request was on its way
         raise NotSent("RemoteDisconnected")

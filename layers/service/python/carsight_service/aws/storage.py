@@ -1,4 +1,4 @@
-"""The buckets: photos that are uploaded, and the readings of uploads and batches.
+"""The buckets of uploaded photos, and of the readings of uploads and batches.
 
 uploads bucket   incoming/<account id>/<plate|vin>/<name>
 results bucket   <account id>/<plate|vin>/<name>.json
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from carsight_service.settings import Settings
 
 INCOMING = "incoming/"
-"""What the uploads bucket announces; nothing else in it is looked at."""
+"""The prefix under which the uploads bucket announces objects; others are ignored."""
 
 MAX_KEY_BYTES = 1024
-"""What S3 takes as an object's key, in UTF-8."""
+"""The longest object key of S3, in UTF-8."""
 
 RESULT_SECONDS = 3600
-"""How long the address of a result may be used."""
+"""How long the address of a result is valid."""
 
 _MISSING = {"NoSuchKey", "NoSuchBucket", "AccessDenied"}
 """S3's errors for a list that is not there: the last is what it says where keys may not be listed."""
@@ -41,7 +41,7 @@ _GONE = {
 
 
 def upload_prefix(account: str) -> str:
-    """Where the objects of one account lie in the uploads bucket."""
+    """Return the prefix of an account's objects in the uploads bucket."""
     return f"{INCOMING}{account}/"
 
 
@@ -60,11 +60,11 @@ def reading_list(name: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """An object that is to be read."""
+    """An object with a photo."""
 
     data: bytes
     regions: tuple[str, ...]
-    """Region codes of its metadata ``regions``, comma-separated there."""
+    """Region codes from its metadata ``regions``, which are comma-separated there."""
 
 
 class Storage:
@@ -76,16 +76,16 @@ class Storage:
 
     @property
     def uploads_bucket(self) -> str:
-        """The bucket of uploads, empty where the deployment has none."""
+        """The bucket of uploads; empty if the deployment has none."""
         return self._settings.uploads_bucket or ""
 
     def is_upload(self, bucket: str, key: str) -> bool:
-        """Whether an object lies where uploads do, which are their own account's."""
+        """Whether an object is an upload, which belongs to an account."""
         return bucket == self.uploads_bucket and key.startswith(INCOMING)
 
     @property
     def results_bucket(self) -> str:
-        """The bucket of results. Raises ``RuntimeError`` where none is set, or one that triggers readings."""
+        """The bucket of results. Raises ``RuntimeError`` if it is unset, or the bucket of uploads."""
         bucket = self._settings.results_bucket
         if not bucket or bucket == self._settings.uploads_bucket:
             raise RuntimeError("RESULTS_BUCKET must be set, and not be the uploads bucket")
@@ -94,12 +94,12 @@ class Storage:
     def read_photo(self, bucket: str, key: str, version: str | None = None, etag: str | None = None) -> Photo:
         """Read an object of at most ``MAX_IMAGE_BYTES``.
 
-        Raises ``ObjectGone`` where it is not there any more or (by ``etag``) not the same any more,
-        ``ImageTooLarge``, and ``StoreUnavailable`` for whatever else goes wrong.
+        Raises ``ObjectGone`` if it does not exist any more or, by ``etag``, has been replaced,
+        ``ImageTooLarge``, and ``StoreUnavailable`` for any other failure.
         """
         try:
             encoded = key.encode()
-        except UnicodeEncodeError:  # JSON may hold half a character
+        except UnicodeEncodeError:  # JSON may contain lone surrogates
             raise ObjectGone("key is no text") from None
         if not 0 < len(encoded) <= MAX_KEY_BYTES:
             raise ObjectGone("no key, or one that is too long")
@@ -111,7 +111,7 @@ class Storage:
         try:
             answer: Any = self._aws.photos.get_object(**which)
             body = answer["Body"]
-            with body:  # not "as": botocore's body would give what is below it, which checks nothing
+            with body:  # without "as", which would give botocore's underlying stream, without its checks
                 data = body.read() if answer["ContentLength"] <= MAX_IMAGE_BYTES else b""
         except Exception as error:
             code = failure(error).code
@@ -123,7 +123,7 @@ class Storage:
         return Photo(data, region_codes([answer["Metadata"].get("regions", "")]))
 
     def write_result(self, key: str, body: bytes, content_type: str = "application/json") -> None:
-        """Write an object of the results bucket. Raises ``StoreUnavailable``."""
+        """Write an object into the results bucket. Raises ``StoreUnavailable``."""
         bucket = self.results_bucket
         try:
             self._aws.s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
@@ -131,7 +131,7 @@ class Storage:
             raise StoreUnavailable(f"object not written: {failure(error).code}") from error
 
     def result_url(self, key: str) -> str:
-        """Return the address of an object of the results bucket, for an hour."""
+        """Return an address of an object in the results bucket that is valid for an hour."""
         return self._aws.s3.generate_presigned_url(
             "get_object",
             Params={"Bucket": self.results_bucket, "Key": key},

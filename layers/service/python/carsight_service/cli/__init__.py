@@ -16,16 +16,16 @@ COMMANDS = {
     "upload": ("photos", "send photos to the uploads bucket and show their readings"),
     "batch": ("batches", "read lists of photos in the background, each of up to ten million"),
     "keys": ("keys", "manage API keys and see their usage"),
-    "webhooks": ("webhooks", "say where readings are announced"),
-    "redrive": ("redrive", "retry what failed for good: uploads, webhook deliveries, a batch"),
+    "webhooks": ("webhooks", "set the address at which a key's readings are announced"),
+    "redrive": ("redrive", "retry uploads, webhook deliveries or a batch after all attempts have failed"),
 }
-"""Each command with the module that defines it and what it does. The module's function of the command's name
-completes the command's parser; only the module of the command that is run is imported, so that ``read`` needs
-no AWS libraries and the others no OpenCV."""
+"""The module and the description of each command. The module's function with the command's name completes its
+parser. Only the module of the command that is run is imported, so that ``read`` needs no AWS libraries and
+the other commands no OpenCV."""
 
 
 def parser(command: str | None = None) -> argparse.ArgumentParser:
-    """Build the command line. Only the options of ``command`` are filled in."""
+    """Return the parser of the command line, with the options of ``command`` only."""
     top = argparse.ArgumentParser(
         prog="carsight",
         description="Read photos here, or manage a deployment in AWS or on this machine.",
@@ -40,15 +40,15 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 where it was done, 1 where it could not be, 2 where it was not understood."""
+    """Run a command; return the exit status: 0, or 1 if it failed. A usage error exits with 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     command = arguments[0] if arguments else None
     try:
         options = parser(command).parse_args(arguments)
         options.run(options)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads the output, such as `head`, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
+    except BrokenPipeError:  # the reader of the output, such as `head`, has stopped reading
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 1
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("carsight"):

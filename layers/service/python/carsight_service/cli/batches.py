@@ -1,4 +1,4 @@
-"""``carsight batch``: lists in, results out, by the public API."""
+"""``carsight batch``: submitting lists and fetching their results, by the public API."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from carsight_service.cli.deployment import Deployment, add_options, command
 from carsight_service.cli.output import CommandError, NoAnswer, add_command, print_json, print_table
 
 INLINE_BYTES, INLINE_ROWS = 4_000_000, 10_000
-"""What a list may have that is sent with the request; a longer one is put into the bucket first."""
+"""The largest list that is sent within the request; a larger one is uploaded to the bucket first."""
 
 _FORMATS = {".csv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 _TYPES = {"csv": "application/csv", "jsonl": "application/jsonl"}
-"""What a list is sent as. Nothing of ``text/*``, which API Gateway takes for UTF-8 whatever it is."""
+"""Content types of lists. Not ``text/*``, which API Gateway always treats as UTF-8."""
 
 _PATIENCE = 60
-"""How many polls in succession may stay unanswered, some seconds each: a batch is watched for hours."""
+"""How many successive polls, some seconds each, may get no answer: a batch is watched for hours."""
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _FILES = {"jsonl": "jsonl", "csv": "csv", "parquet": "parquet", "manifest": "manifest.json"}
-"""Ending of each kind of result."""
+"""File name endings of the kinds of results."""
 
 Batch = dict[str, Any]
 
@@ -60,13 +60,13 @@ def batch(parser: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--regions", metavar="CODES", help="where plates are expected to be from, such as us-ca,de"
     )
-    status = action("status", "tell how far a batch is", _status)
+    status = action("status", "show a batch's progress", _status)
     watch = action("watch", "watch a batch until it ends, and fetch the results", _watch)
-    stop = action("stop", "stop a batch; what has been read of it stays", _stop)
+    stop = action("stop", "stop a batch, and keep what it has read", _stop)
     redrive = action("redrive", "read what a failed or stopped batch has not read", _redrive)
     results = action("results", "fetch the results of a batch that has ended", _fetch)
     for added in (status, watch, stop, redrive, results):
-        added.add_argument("id", metavar="ID", type=_batch_id, help="what `create` has printed")
+        added.add_argument("id", metavar="ID", type=_batch_id, help="the id printed by `create`")
     for added in (create, redrive):
         added.add_argument("--detach", action="store_true", help="print the batch's id and do not wait")
     for added in (create, watch, redrive, results):
@@ -92,9 +92,9 @@ def _shown(
     options: argparse.Namespace,
     run: Callable[[Client, argparse.Namespace], Batch],
 ) -> None:
-    """Do what ``run`` does, and print the state of the batch afterwards."""
+    """Run an action, and print the state of the batch afterwards."""
     if folder := getattr(options, "output", None):
-        try:  # at once: a batch may take hours
+        try:  # now and not at the end, as a batch may take hours
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CommandError(f"{folder}: {error.strerror}") from error
@@ -177,7 +177,7 @@ def _call(
 
 
 def _fits(path: Path) -> bool:
-    """Return whether the list at ``path`` may be sent with the request."""
+    """Return whether the list at ``path`` can be sent within the request."""
     if path.stat().st_size > INLINE_BYTES:
         return False
     with path.open("rb") as file:
@@ -185,7 +185,7 @@ def _fits(path: Path) -> bool:
 
 
 def _put(client: Client, path: Path, form: str) -> str:
-    """Put the list at ``path`` where the service takes it from; return its name there."""
+    """Upload the list at ``path`` to the service's bucket; return its name there."""
     body = json.dumps({"format": form}).encode()
     offer = client.call("POST", "/v1/batches/lists", body, "application/json")
     if not 1 <= path.stat().st_size <= offer["max_bytes"]:
@@ -218,7 +218,7 @@ def _form(fields: Mapping[str, str], path: Path) -> tuple[Iterator[bytes], dict[
 
 
 def _followed(client: Client, options: argparse.Namespace, made: Batch) -> Batch:
-    """Show how far a batch is until it ends, and fetch its results."""
+    """Show a batch's progress until it ends, and fetch its results."""
     from tqdm import tqdm
 
     try:
@@ -243,9 +243,10 @@ def _followed(client: Client, options: argparse.Namespace, made: Batch) -> Batch
 
 
 def _with_files(client: Client, made: Batch, folder: Path) -> Batch:
-    """Fetch the results of a batch that has ended; they are its ``files`` then.
+    """Fetch the results of a batch that has ended, and return it with their paths as ``files``.
 
-    Addresses are good for an hour, which a large file may take: each is asked for when its turn has come.
+    Addresses are valid for an hour, and a large file may take as long, so each is requested when it is
+    needed.
     """
     files: dict[str, str] = {}
     for kind, ending in _FILES.items():

@@ -19,27 +19,27 @@ from carsight_service.cli.output import CommandError, NoAnswer
 from carsight_service.contract.api import Api
 
 AT_ONCE = 8
-"""How many requests a command makes at once."""
+"""How many requests a command makes at the same time."""
 
 _POLL_SECONDS = (0.25, 0.5, 1.0, 2.0)
 
 _RETRIES = Retry(
     3, redirect=False, status_forcelist=(429, 502, 503, 504), raise_on_status=False, backoff_factor=0.5
 )
-"""A POST is not sent again once it may have arrived, unless it carries an ``Idempotency-Key``."""
+"""A POST that may have arrived is not repeated, unless it has an ``Idempotency-Key``."""
 
 _RETRIES_OF_ALL = _RETRIES.new(allowed_methods=None)
 
 
 def add_caller(parser: argparse.ArgumentParser) -> None:
-    """Add the option that tells a command its key."""
+    """Add the option for the API key."""
     parser.add_argument(
         "--key", default=os.environ.get("CARSIGHT_KEY"), help="API key (default: $CARSIGHT_KEY)"
     )
 
 
 def add_api(parser: argparse.ArgumentParser) -> None:
-    """Add the option that tells a command what to read."""
+    """Add the option for what to read."""
     parser.add_argument(
         "--api",
         type=Api,
@@ -51,7 +51,7 @@ def add_api(parser: argparse.ArgumentParser) -> None:
 
 
 def polls(patience: float = float("inf")) -> Iterator[None]:
-    """Yield now and then, less and less often, for ``patience`` seconds."""
+    """Yield at growing intervals for ``patience`` seconds."""
     end, turn = time.monotonic() + patience, 0
     while time.monotonic() < end:
         yield
@@ -81,11 +81,11 @@ class Client:
     ) -> dict[str, Any]:
         """Make one request and return the JSON of its 200.
 
-        A POST with a ``token``, its ``Idempotency-Key``, is sent again where its answer is lost.
+        A POST with a ``token``, its ``Idempotency-Key``, is repeated if there is no response.
 
         Raises:
             CommandError: any other status; the text is the answer's message.
-            NoAnswer: the same, where another attempt may bring a 200.
+            NoAnswer: a status after which another attempt may succeed.
         """
         headers = {"x-api-key": self._key or "", "content-type": content_type, "idempotency-key": token}
         sent = {name: value for name, value in headers.items() if value}

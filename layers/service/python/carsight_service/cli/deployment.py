@@ -1,4 +1,4 @@
-"""Where a command goes: a CloudFormation stack, or what ``make run`` has started on this machine."""
+"""The deployment of a command: a CloudFormation stack, or the service started by ``make run``."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 LOCAL = Path(".local") / "endpoint.json"
-"""Written by the local gateway while it runs, in the folder it was started from."""
+"""Written by the local gateway while it runs, in the folder in which it was started."""
 
-_WHERE = "give --region and --profile, or --local for what `make run` has started"
+_WHERE = "give --region and --profile, or --local for the service started by `make run`"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that tell a command its deployment and its form of output."""
+    """Add the options for a command's deployment and form of output."""
     where = parser.add_argument_group("deployment")
     where.add_argument("--stack-name", default="carsight", help="CloudFormation stack (default: %(default)s)")
-    where.add_argument("--region", help="AWS region (default: as the profile says)")
-    where.add_argument("--profile", help="AWS profile (default: as the environment says)")
-    where.add_argument("--local", action="store_true", help="what `make run` has started on this machine")
+    where.add_argument("--region", help="AWS region (default: that of the profile)")
+    where.add_argument("--profile", help="AWS profile (default: from the environment)")
+    where.add_argument(
+        "--local", action="store_true", help="the service started by `make run` on this machine"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def command(run: Callable[[Deployment, argparse.Namespace], None]) -> Callable[[argparse.Namespace], None]:
-    """Make of ``run`` a command that finds its deployment first, and says what AWS or the keyring refused."""
+    """Return ``run`` as a command that finds its deployment first, and reports errors as ``CommandError``."""
 
     def run_there(options: argparse.Namespace) -> None:
         try:
@@ -50,13 +52,13 @@ def command(run: Callable[[Deployment, argparse.Namespace], None]) -> Callable[[
 
 @dataclass(frozen=True)
 class Deployment:
-    """A deployment's resources, and a session that may reach them."""
+    """A deployment's resources, and a session with access to them."""
 
     session: boto3.session.Session
     resources: Mapping[str, str]
     """By environment name: ``TABLE_NAME``, ``UPLOADS_BUCKET``, ..."""
     endpoint: str | None = None
-    """Where AWS's services are; None for AWS itself."""
+    """The URL of the stand-ins for AWS's services; None for AWS itself."""
 
     @property
     def table_name(self) -> str:
@@ -64,23 +66,23 @@ class Deployment:
         return self.resource("TABLE_NAME")
 
     def resource(self, name: str) -> str:
-        """Return a resource's name. Raises ``CommandError`` where the deployment has none."""
+        """Return a resource's name. Raises ``CommandError`` if the deployment does not have it."""
         if name not in self.resources:
             raise CommandError(f"this deployment has no {name}")
         return self.resources[name]
 
     def dynamodb(self) -> DynamoDBClient:
-        """Make a client for the table, more patient than a function's: an operator waits."""
+        """Return a client for the table, with boto3's default timeouts and retries."""
         return self.session.client("dynamodb", endpoint_url=self.endpoint)
 
     @classmethod
     def find(cls, options: argparse.Namespace) -> Deployment:
-        """Find the deployment that ``add_options``'s options name."""
+        """Return the deployment named by the options of ``add_options``."""
         return cls._local() if options.local else cls._stack(options)
 
     @classmethod
     def _stack(cls, options: argparse.Namespace) -> Deployment:
-        """Take a stack's outputs: ``TableName`` names what functions know as ``TABLE_NAME``."""
+        """Return a stack's outputs as resources: ``TableName`` becomes ``TABLE_NAME``."""
         session = boto3.session.Session(profile_name=options.profile, region_name=options.region)
         stacks = session.client("cloudformation").describe_stacks(StackName=options.stack_name)["Stacks"]
         outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])}

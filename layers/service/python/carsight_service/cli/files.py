@@ -1,4 +1,4 @@
-"""Which files a command that takes photos means."""
+"""Finding the photos that a command's arguments name."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from carsight_service.cli.output import CommandError
 
 
 def find_photos(paths: Iterable[Path]) -> list[tuple[Path, str]]:
-    """List photos, each with a name of its own: below a folder its way from there, its whole path if need be.
+    """Return photos, each with a unique name: relative to the given folder, or its whole path if necessary.
 
     Raises:
-        CommandError: a path leads nowhere, or no photo was found.
+        CommandError: a path does not exist, or no photo was found.
     """
     names: dict[Path, str] = {}
     for path in paths:

@@ -1,4 +1,4 @@
-"""``carsight keys``: make, find, change and rotate keys, and see what they have used."""
+"""``carsight keys``: create, list, change and rotate keys, and show their usage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from carsight_service.metering.model import Account, Status, Usage
 
 
 def keys(parser: argparse.ArgumentParser) -> None:
-    """Add what ``carsight keys`` can do."""
+    """Add the verbs of ``carsight keys``."""
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
     def verb(name: str, run: Any, text: str) -> argparse.ArgumentParser:
@@ -25,7 +25,7 @@ def keys(parser: argparse.ArgumentParser) -> None:
         parser.set_defaults(run=command(run))
         return parser
 
-    create = verb("create", _create, "make a key, which is shown this once")
+    create = verb("create", _create, "create a key, which is shown this once")
     create.add_argument("--owner", required=True, help="e-mail address, named in usage alerts")
     create.add_argument("--tier", required=True, help="sandbox, starter, pro, enterprise, or one of --tiers")
     create.add_argument("--label", default="", help="what the key is for")
@@ -34,7 +34,7 @@ def keys(parser: argparse.ArgumentParser) -> None:
     verb("list", _list, "list every key")
     _add_key(verb("show", _show, "show one key: its plan, usage and history"))
 
-    change = verb("set", _set, "change a key; what is not named stays")
+    change = verb("set", _set, "change a key; what is not given stays as it is")
     _add_key(change)
     change.add_argument(
         "--status",
@@ -43,17 +43,15 @@ def keys(parser: argparse.ArgumentParser) -> None:
         metavar="|".join(Status),
         help="whether it is served, and how it is refused",
     )
-    change.add_argument("--tier", help="brings its own limits and overage")
+    change.add_argument("--tier", help="also sets the tier's limits and overage")
     change.add_argument("--owner", help="e-mail address")
     change.add_argument("--label", help="what the key is for")
     _add_plan(change)
 
     _add_key(verb("rotate", _rotate, "replace a key at once; usage and history move to the new one"))
-    _add_key(verb("disable", _disable, "refuse a key as if it were unknown"))
+    _add_key(verb("disable", _disable, "disable a key, which is then refused as if it were unknown"))
 
-    usage = verb(
-        "usage", _usage, "show the usage of one key, past periods included, or this period's of every key"
-    )
+    usage = verb("usage", _usage, "show one key's usage with its history, or the current usage of all keys")
     usage.add_argument("key", nargs="?", help="prefix, id, or the beginning of either")
 
 
@@ -68,10 +66,10 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="API=N",
-        help="requests per period, such as plate=5000; vin=none takes an API out of the plan",
+        help="requests per period, such as plate=5000; vin=none removes an API from the plan",
     )
     parser.add_argument("--overage", choices=["on", "off"], help="serve and count requests over the limit")
-    parser.add_argument("--tiers", type=Path, help="a file of tiers in place of the shipped tiers.toml")
+    parser.add_argument("--tiers", type=Path, help="a file of tiers to use instead of the shipped tiers.toml")
 
 
 def _limit(text: str) -> tuple[Api, int | None]:

@@ -1,4 +1,4 @@
-"""What commands print: aligned tables for people, JSON for programs."""
+"""Output of commands: aligned tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ Item = TypeVar("Item")
 
 
 class CommandError(Exception):
-    """A command cannot be done; the message tells its user why."""
+    """A command has failed; the message tells the user why."""
 
 
 class NoAnswer(CommandError):
-    """The other side cannot be reached, or is busy; a later attempt may succeed."""
+    """The service cannot be reached or is busy; a later attempt may succeed."""
 
 
 def add_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
 ) -> argparse.ArgumentParser:
-    """Add a command to ``commands``; ``text`` says in a list of them, and at its head, what it does."""
+    """Add a command to ``commands``; ``text`` describes it in the list of commands and in its own help."""
     return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
 
 
 def progress(items: Iterable[Item], total: int, unit: str) -> Iterator[Item]:
-    """Pass ``items`` on under a progress bar, where there is a terminal to show it and tqdm is installed."""
+    """Yield ``items`` with a progress bar if there is a terminal and tqdm is installed."""
     try:
         from tqdm import tqdm
     except ModuleNotFoundError:
@@ -42,7 +42,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, nothing: str = "none") -> None:
-    """Print ``rows`` under ``columns``, numbers to the right; ``nothing`` where there are none."""
+    """Print ``rows`` under ``columns``, with numbers right-aligned; print ``nothing`` if there are none."""
     if not rows:
         print(nothing)
         return

@@ -37,7 +37,7 @@ def upload(parser: argparse.ArgumentParser) -> None:
 
 
 def _send(client: Client, path: Path, name: str, api: Api) -> tuple[str, str]:
-    """Put a photo into the uploads bucket; return the address of its result, and the photo's eTag."""
+    """Upload a photo; return the address of its result, and the photo's eTag."""
     kind = mimetypes.guess_type(path.name)[0] or ""
     wanted = {
         "api": api,
@@ -56,14 +56,14 @@ def _send(client: Client, path: Path, name: str, api: Api) -> tuple[str, str]:
 
 
 def _result(client: Client, address: str, etag: str, patience: float) -> dict[str, Any]:
-    """Wait for the reading of the photo with ``etag``, past that of an earlier photo of its name."""
+    """Wait for the reading of the photo with ``etag``, ignoring that of an earlier photo with its name."""
     for _ in polls(patience):
         answer = client.send("GET", address)
         if answer.status == 200:
             document: dict[str, Any] = json.loads(answer.data)
             if not etag or document.get("etag") == etag:
                 return document
-        # S3 denies what is not there to those who may not list a bucket.
+        # S3 denies access to a missing object if the caller may not list the bucket.
         elif answer.status != 404 and b"<Code>AccessDenied</Code>" not in answer.data:
             raise CommandError(f"the bucket answered {answer.status}")
     raise CommandError(f"no reading after {patience:g} s")
@@ -95,7 +95,7 @@ def _upload(deployment: Deployment, options: argparse.Namespace) -> None:
 
 
 def _row(result: dict[str, Any]) -> Sequence[object]:
-    """Lay a result out as a line: what was read, best first, or why nothing was."""
+    """Return a result as a row of the table: the readings, best first, or why there are none."""
     status = str(result.get("status", "-"))
     if result.get("results"):
         plates = result["results"]

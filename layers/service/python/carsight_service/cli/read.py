@@ -67,15 +67,15 @@ def _cores() -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """One of the two things to read: how it is read, drawn and printed."""
+    """How plates or VINs are read, drawn and printed."""
 
     read: Callable[[Photo], Sequence[Any]]
-    """The readings of a photo, best first."""
+    """Returns the readings of a photo, best first."""
     draw: Callable[[Photo, Sequence[Any]], Pixels]
     name: str
-    """What the readings are called in JSON."""
+    """The name of the readings in JSON."""
     row: Callable[[Any], dict[str, object]]
-    """What CSV has of a reading; tables show the first columns of it."""
+    """Returns a reading as a row of CSV; tables show its first columns."""
     columns: tuple[str, ...]
     """The names of a row's columns, in order."""
 
@@ -124,7 +124,7 @@ def _vins() -> _Task:
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What became of one file: its readings, or why there are none."""
+    """The readings of one file, or the error that prevented them."""
 
     file: str
     readings: Sequence[Any] = ()
@@ -162,7 +162,7 @@ def _read(options: argparse.Namespace) -> None:
 
 
 def _write(path: Path, pixels: Pixels) -> None:
-    """Write a picture under its photo's name; as a JPEG where nothing here writes the photo's format."""
+    """Write a picture under its photo's name, as a JPEG if the photo's format cannot be written."""
     from PIL import Image
 
     if path.suffix.lower() not in SUFFIXES - set(HEIC.suffixes):

@@ -1,4 +1,4 @@
-"""``carsight redrive``: what failed for good is tried again."""
+"""``carsight redrive``: retrying uploads, webhook deliveries and batches after all attempts have failed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 _POLL_SECONDS = 2
-"""A long poll asks all of a queue's servers; a short one may find nothing where messages wait."""
+"""A long poll asks all servers of a queue; a short one may return nothing although messages wait."""
 
 _KEY_ID = re.compile(r'(?:incoming/|"key_id":")([0-9a-f]{64})\b')
-"""In what S3 says of an upload, and in a delivery."""
+"""The key's id in S3's event of an upload, and in a webhook delivery."""
 
 
 def redrive(parser: argparse.ArgumentParser) -> None:
@@ -32,22 +32,22 @@ def redrive(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch",
         metavar="ID",
-        help="instead, read what this batch has not read, with no key of its owner",
+        help="redrive this batch instead, without its owner's key",
     )
     parser.set_defaults(run=command(_run))
 
 
 def _run(deployment: Deployment, options: argparse.Namespace) -> None:
-    # A variable of the shell that is not set names no batch, and must not stand for everything.
+    # An empty id, as from an unset shell variable, is no batch, and must not redrive everything.
     (_redrive if options.batch is None else _redrive_batch)(deployment, options)
 
 
 def _redrive_batch(deployment: Deployment, options: argparse.Namespace) -> None:
-    """Redrive the batch of any account, as its owner may by the API."""
+    """Redrive a batch of any account, as its owner can by the API."""
     endpoint = deployment.resources.get("AWS_ENDPOINT_URL_SFN", deployment.endpoint)
     states = deployment.session.client("stepfunctions", endpoint_url=endpoint)
     machine = deployment.resource("BATCHES_MACHINE_ARN")
-    # What `Executions` takes of a deployment: the whole of one needs packages that only functions have.
+    # The parts of a deployment that `Executions` uses: all of it needs packages that only functions have.
     service: Any = SimpleNamespace(
         settings=Settings(table_name=deployment.table_name, batches_machine_arn=machine),
         aws=SimpleNamespace(work=deployment.dynamodb(), states=states),
@@ -61,17 +61,17 @@ def _redrive_batch(deployment: Deployment, options: argparse.Namespace) -> None:
         redriven = Executions(service).redrive(batch)
     except ServiceError as error:
         raise CommandError(error.note or error.message) from error
-    told = {"id": redriven.id, "account": redriven.account, "state": redriven.state}
+    shown = {"id": redriven.id, "account": redriven.account, "state": redriven.state}
     if options.json:
-        print_json(told)
+        print_json(shown)
     else:
-        print_table([name.upper() for name in told], [list(told.values())])
+        print_table([name.upper() for name in shown], [list(shown.values())])
 
 
 def _redrive(deployment: Deployment, options: argparse.Namespace) -> None:
     sqs: SQSClient = deployment.session.client("sqs", endpoint_url=deployment.endpoint)
     moved = {}
-    # S3 announces VINs to the plate queue, too: its worker passes them on.
+    # S3 announces VINs to the plate queue as well, whose worker passes them on.
     for what, dead_letters, home in (
         ("uploads", "UPLOADS_DEAD_LETTERS_URL", "PLATE_QUEUE_URL"),
         ("webhooks", "WEBHOOKS_DEAD_LETTERS_URL", "WEBHOOKS_QUEUE_URL"),
@@ -91,7 +91,7 @@ def _redrive(deployment: Deployment, options: argparse.Namespace) -> None:
 
 
 def _messages(sqs: SQSClient, url: str) -> Iterator[Any]:
-    """Take what lies in a queue, each message once."""
+    """Yield the messages in a queue, each one once."""
     seen: set[str] = set()
     while True:
         answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=_POLL_SECONDS)
@@ -104,6 +104,6 @@ def _messages(sqs: SQSClient, url: str) -> Iterator[Any]:
 
 
 def _group(body: str) -> Any:
-    """Name the key that a message belongs to, as an argument of ``send_message``."""
+    """Return the key that a message belongs to as an argument of ``send_message``, if there is one."""
     found = _KEY_ID.search(body)
     return {"MessageGroupId": found[1]} if found else {}

@@ -1,4 +1,4 @@
-"""``carsight webhooks``: where a key's readings are announced."""
+"""``carsight webhooks``: the address at which a key's readings are announced."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from carsight_service.notify.subscribers import Webhooks
 
 
 def webhooks(parser: argparse.ArgumentParser) -> None:
-    """Add what ``carsight webhooks`` can do."""
+    """Add the verbs of ``carsight webhooks``."""
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for verb, run, text in (
         ("set", _set, "announce a key's readings at an address; prints the secret that signs them"),
-        ("show", _show, "show the address of a key's readings"),
-        ("remove", _remove, "announce a key's readings no longer"),
+        ("show", _show, "show the address at which a key's readings are announced"),
+        ("remove", _remove, "stop announcing a key's readings"),
     ):
         parser = add_command(verbs, verb, text)
         add_options(parser)

@@ -1,4 +1,4 @@
-"""From what was recognized to the contract's answers; nothing good enough is one of the contract's errors."""
+"""Converting readings to the contract's answers, or to its errors if nothing was read."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from carsight.vin.recognizer import VinCandidate, VinResult
 
 _LEAST = 0.0005
-"""Candidates after the first that score less would be answered with 0.000, and are left out."""
+"""Candidates after the first that score less are left out: their score would be written as 0.000."""
 
 
 def plate_answer(readings: PlateReadings, image: Photo) -> PlateAnswer:
-    """Return the answer for the plates of ``image``. Raises ``NothingFound`` where there are none."""
+    """Return the answer for the plates of ``image``. Raises ``NothingFound`` if there are none."""
     if not readings:
         raise _nothing_found(Api.PLATE, readings.refusal)
     return PlateAnswer(results=tuple(_plate(reading) for reading in readings), image=_size(image))
 
 
 def vehicles_answer(readings: PlateReadings, image: Photo) -> PlatesAndVehicles:
-    """Return the same with the vehicles without a plate. Raises ``NothingFound`` where nothing was found."""
+    """Return the same with the vehicles without a plate. Raises ``NothingFound`` if there is neither."""
     if not readings and not readings.vehicles:
         raise _nothing_found(Api.PLATE, readings.refusal)
     return PlatesAndVehicles(
@@ -56,7 +56,7 @@ def vehicles_answer(readings: PlateReadings, image: Photo) -> PlatesAndVehicles:
 def vin_answer(result: VinResult, image: Photo) -> VinAnswer:
     """Return the answer for the VIN of ``image``.
 
-    Raises ``NoTextDetected``, or ``NothingFound`` where there is text but no candidate good enough.
+    Raises ``NoTextDetected``, or ``NothingFound`` if there is text but no sufficiently certain VIN.
     """
     if not result.candidates:
         raise _nothing_found(Api.VIN, result.refusal) if result.text_found else NoTextDetected
@@ -94,7 +94,7 @@ def _plate(reading: PlateReading) -> PlateResult:
         dscore=reading.detection_score,
         vehicle=_vehicle(reading.vehicle),
         polygon=reading.polygon,
-        characters=tuple(Character(character=sign.text, score=sign.score) for sign in reading.characters),
+        characters=tuple(Character(character=each.text, score=each.score) for each in reading.characters),
     )
 
 

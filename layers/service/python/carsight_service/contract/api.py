@@ -1,7 +1,7 @@
-"""The public contract: the two APIs, and what their 200 answers hold.
+"""The public contract: the two APIs and the content of their 200 answers.
 
-CarsXE's names, shapes and order of fields; what is ours stands behind what is theirs, which tells its clients
-to ignore fields they do not know. A field without a value is left out of the JSON.
+Names, shapes and order of fields are CarsXE's. Additional fields come after CarsXE's, whose documentation
+tells clients to ignore unknown ones. A field without a value is left out of the JSON.
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ from typing import Annotated, Any, Literal
 from carsight_service.contract.parts import NotEmpty, Number, Part, Pattern
 
 MAX_IMAGE_BYTES = 10 * 1024 * 1024
-"""What an image may have, wherever it comes from."""
+"""The largest image file, from any source."""
 MAX_URL_CHARACTERS = 2048
-"""What a URL may have, of an image or of a webhook."""
+"""The longest URL of an image or a webhook."""
 
 ApiName = Literal["plate_image_recognition", "vin_optical_character_recognition"]
 
-
 IMAGE_FORMATS = "JPEG, PNG, WebP, HEIC, AVIF, TIFF, GIF or BMP"
 IMAGE_LIMITS = "50 megapixels (WebP 16, HEIC 25, AVIF 16, TIFF 25)"
-"""What can be read, and up to which size: ``NAMES`` and ``LIMITS`` of ``carsight.formats``, for functions
-without the engine. A test compares them."""
+"""Formats and size limits: ``NAMES`` and ``LIMITS`` of ``carsight.formats``, for functions without the
+engine. A test compares them."""
 
 IMAGE_FIELDS = ("image_url", "image", "upload_url", "imageUrl")
-"""The names of JSON's members, of form fields and of a CSV's columns that may hold the image, as text."""
+"""Names of JSON members, form fields and CSV columns that may contain the image as text."""
 
 
 class Api(StrEnum):
@@ -39,32 +38,32 @@ class Api(StrEnum):
 
     @property
     def contract_name(self) -> ApiName:
-        """What CarsXE's limit message calls it."""
+        """The name in CarsXE's message about limits."""
         return "plate_image_recognition" if self is Api.PLATE else "vin_optical_character_recognition"
 
 
 _BETWEEN_CODES = re.compile(r"[\s,;\[\]\"']+")
-"""A JSON list in a form's field has brackets and quotes."""
+"""Includes brackets and quotes, as a form field may contain a JSON list."""
 
 
 def region_codes(hints: Iterable[str]) -> tuple[str, ...]:
-    """Return the region codes of repeated hints and of lists in one text, without repetitions.
+    """Return the region codes in ``hints``, each of which may be a list in one text, without duplicates.
 
-    In lower case, as ISO 3166 writes them: clients also write ``us_ca``, and ``uk`` for ``gb``.
+    They are normalized to lower case and ISO 3166: clients also write ``us_ca``, and ``uk`` for ``gb``.
     """
     codes = (code.lower().replace("_", "-") for hint in hints for code in _BETWEEN_CODES.split(hint))
     return tuple(dict.fromkeys("gb" if code == "uk" else code for code in codes if code))
 
 
 MAX_BRACKETS = 10_000
-"""Per JSON document, including those within strings; an image's base64 and URLs have none."""
+"""The most opening brackets and braces of a JSON document, including those in strings; base64 has none."""
 
 
 def bounded_json(text: str, most: int = MAX_BRACKETS) -> Any:
-    """Call ``json.loads`` on text of at most ``most`` brackets: an object of 7 characters takes 200 bytes.
+    """Parse JSON with at most ``most`` brackets, as an object of 7 characters takes 200 bytes of memory.
 
-    Text may contain line ends as they are: base64 that a shell has put between quotes does. Raises
-    ``ValueError`` where it cannot be read; that is a ``JSONDecodeError`` where it is no JSON.
+    Strings may contain unescaped line breaks, as base64 does that a shell has put between quotes. Raises
+    ``ValueError`` if the text cannot be read, and its subclass ``JSONDecodeError`` if it is not JSON.
     """
     if text.count("{") + text.count("[") > most:
         raise ValueError("too many objects and lists")
@@ -103,7 +102,7 @@ class Answer(Part):
     """The body of a 200, without the request id and the time, which the endpoint adds."""
 
     def body(self, request_id: str, milliseconds: float) -> dict[str, Any]:
-        """Return the JSON object to answer with, ``milliseconds`` after the image's bytes were at hand."""
+        """Return the JSON object to answer with, ``milliseconds`` after the image was loaded."""
         measured = {"request_id": request_id, "processing_time": round(milliseconds, 3)}
         return {**self.as_json(nulls=False), **measured}
 

@@ -1,8 +1,8 @@
-"""Every error that a caller can be answered with, and the one envelope that carries them.
+"""Every error that a caller may receive, and the envelope that carries them.
 
-Messages and statuses are CarsXE's, byte for byte, including where its plate and VIN routes differ; programs
-compare them. ``code``, ``detail`` (what is wrong and what to do about it) and ``request_id`` are ours. An
-error is complete when it is raised: whoever catches it needs to know nothing more to answer.
+Messages and statuses are CarsXE's, byte for byte, including the differences between its plate and VIN routes,
+as programs compare them. ``code``, ``detail`` (what is wrong and what to do about it) and ``request_id`` are
+additions. An error is complete when it is raised: the handler needs to know nothing else to answer.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ class Outcome(StrEnum):
     NOT_FOUND = "NotFound"
     """A photo without a plate or VIN."""
     REFUSED = "Refused"
-    """The key, its plan or its limit."""
+    """Because of the key, its plan or its limit."""
     INVALID = "Invalid"
-    """The request or its image."""
+    """Because of the request or its image."""
     FAULT = "Faults"
-    """Ours."""
+    """A fault of the service."""
 
 
 class ServiceError(Exception):
     """An answer other than 200.
 
-    ``note`` is for the log alone and is never sent; ``detail`` is sent, and logged where there is no note.
-    Neither may hold a key, an image or a URL's query.
+    ``note`` is only logged and never sent; ``detail`` is sent, and logged if there is no note. Neither may
+    contain a key, an image or a URL's query.
     """
 
     status: int
     code: str
     message: str
     link: Literal["billing_url", "pricing_url"] | None = None
-    """The deployment's page that takes the place of ``{url}`` in ``message``."""
+    """The setting whose page replaces ``{url}`` in ``message``."""
     detail: str = ""
-    """One or two sentences that name the mistake and the remedy; empty where callers may not be told."""
+    """One or two sentences that name the problem and the remedy; empty if callers must not know."""
     outcome: Outcome = Outcome.INVALID
 
     def __init__(
@@ -66,13 +66,13 @@ class ServiceError(Exception):
         self.note = note or detail
         super().__init__(self.note or self.message)
         self.extra: dict[str, Any] = dict(extra or {})
-        """Further fields of the envelope."""
+        """Additional fields of the envelope."""
         self.headers: dict[str, str] = dict(headers or {})
-        """Further headers of the answer."""
+        """Additional headers of the answer."""
 
 
 class ErrorOfApi(ServiceError):
-    """An error that CarsXE's two APIs answer with a status or a message of their own."""
+    """An error whose status or message differs between CarsXE's two APIs."""
 
     statuses: ClassVar[Mapping[Api, int]] = {}
     messages: ClassVar[Mapping[Api, str]] = {}
@@ -86,7 +86,7 @@ class ErrorOfApi(ServiceError):
 
 
 def envelope(error: ServiceError, request_id: str, links: Links) -> dict[str, Any]:
-    """Return the body of an answer that is not a 200; ``links`` are the pages that messages name."""
+    """Return the body of the answer for ``error``; ``links`` are the pages that messages name."""
     message = error.message.format(url=getattr(links, error.link)) if error.link else error.message
     return {
         "success": False,
@@ -102,7 +102,7 @@ def envelope(error: ServiceError, request_id: str, links: Links) -> dict[str, An
 
 
 class MethodNotAllowed(ServiceError):
-    """405, with the ``Allow`` header that RFC 9110 asks for."""
+    """405, with the ``Allow`` header that RFC 9110 requires."""
 
     status = 405
     code = "method_not_allowed"
@@ -115,7 +115,7 @@ class MethodNotAllowed(ServiceError):
 
 
 class NotFound(ServiceError):
-    """A path, upload or batch that does not exist, or not for this key."""
+    """A path, upload or batch that does not exist, or that belongs to another key."""
 
     status = 404
     code = "not_found"
@@ -155,8 +155,8 @@ class UnknownRegions(ServiceError):
 
 
 def checked_regions(hints: Sequence[str]) -> tuple[str, ...]:
-    """Return the codes in ``hints`` (``region_codes``). Raises ``InvalidRequest`` where they can be none."""
-    # Megabytes of them, or some in each of many rows, would take seconds.
+    """Return the codes in ``hints`` (``region_codes``). Raises ``InvalidRequest`` if there are too many."""
+    # Parsing megabytes of hints, or long ones in each of many rows, would take seconds.
     is_long = sum(map(len, hints)) + len(hints) > 4 * MAX_REGIONS * MAX_REGION_CHARACTERS
     codes = () if is_long else region_codes(hints)
     if is_long or len(codes) > MAX_REGIONS or any(len(code) > MAX_REGION_CHARACTERS for code in codes):
@@ -197,7 +197,7 @@ class RequestTimedOut(ServiceError):
 
 
 class InternalError(ErrorOfApi):
-    """Our fault; the log has the reason under the answer's ``request_id``."""
+    """A fault of the service; the log has the reason under the answer's ``request_id``."""
 
     status = 500
     code = "internal_error"
@@ -226,7 +226,7 @@ class MissingKey(ErrorOfApi):
 
 
 class UnknownKey(ErrorOfApi):
-    """No such key, or one that has been disabled; a caller is not told which."""
+    """The key does not exist or has been disabled; the caller is not told which."""
 
     code = "unknown_api_key"
     outcome = Outcome.REFUSED
@@ -274,8 +274,8 @@ class PlanWithoutApi(ServiceError):
 class LimitExceeded(ServiceError):
     """The key has used its allowance for this API, and overage is off.
 
-    ``usage`` is the key's usage, this request not counted; ``now`` (UTC) gives the month that CarsXE prints,
-    not zero-padded, for a lifetime allowance too.
+    ``usage`` is the key's usage without this request; ``now`` (UTC) gives the month in CarsXE's message,
+    which is not zero-padded and also there for a lifetime allowance.
     """
 
     status = 429
@@ -335,8 +335,8 @@ class MissingImage(ErrorOfApi):
 class InvalidImage(ServiceError):
     """Not an image, bad base64, or a URL that was refused or could not be fetched.
 
-    One message for all. What is raised for a URL has a note and no ``detail``, so that the answer tells
-    nothing about networks that only the function can see.
+    All have the same message. For a URL there is a note and no ``detail``, so that the answer reveals nothing
+    about networks that only the function can reach.
     """
 
     status = 400
@@ -345,7 +345,7 @@ class InvalidImage(ServiceError):
 
 
 class ImageTooLarge(ServiceError):
-    """More bytes than the service takes, or more pixels."""
+    """The image has more bytes or pixels than the limit."""
 
     status = 413
     code = "image_too_large"
@@ -430,11 +430,11 @@ REASONS: dict[Reason, str] = {
         "without glare."
     ),
 }
-"""What a sender can do, by the reason for finding nothing."""
+"""What the sender can do, by the reason why nothing was found."""
 
 
 def unreadable(error: ImageError) -> ServiceError:
-    """Return the answer to a photo that ``error`` keeps from being read."""
+    """Return the answer for a photo that cannot be read because of ``error``."""
     return (ImageTooLarge if error.too_large else InvalidImage)(detail=f"{error}.")
 
 

@@ -1,8 +1,8 @@
-"""Parts: frozen classes that are checked as their annotations say, made without importing pydantic.
+"""Immutable classes that validate their values by their annotations, without importing pydantic.
 
-pydantic takes 70 CPU-milliseconds of a cold start, and a function answers with a dozen classes. So these
-check themselves, by the few kinds of annotation that occur here. pydantic is asked where it is wanted: the
-description is rendered from ``model_of`` a part, out of the same annotations.
+pydantic takes 70 CPU-milliseconds of a cold start, for a dozen classes. So these validate themselves, for the
+few kinds of annotation that occur here. For the API description, ``model_of`` makes a pydantic model from the
+same annotations.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 Check = Callable[[Any], Any]
-"""Returns what it is given, perhaps rounded. Raises ``ValueError`` or ``TypeError`` where it may not be."""
+"""Returns its argument, possibly rounded. Raises ``ValueError`` or ``TypeError`` for a disallowed value."""
 
 
 class _Rule:
-    """What ``Annotated`` adds to a type: a check, and the words of JSON Schema for it."""
+    """An annotation of a type: a check, and its keywords in JSON Schema."""
 
     def schema(self) -> dict[str, Any]:
-        """Return what a JSON Schema says of it."""
+        """Return the keywords in JSON Schema."""
         return {}
 
     def __call__(self, value: Any) -> Any:
@@ -49,17 +49,17 @@ class _Rule:
 
 @dataclass(frozen=True)
 class Number(_Rule):
-    """Within ``least`` and ``most``, to so many ``places`` where they are given."""
+    """A number from ``least`` to ``most``, rounded to ``places`` decimals if that is given."""
 
     least: int
     most: int | None = None
     places: int | None = None
 
     def __call__(self, value: float) -> float:
-        """Round before the bounds are looked at: a probability may be 1.0000001."""
+        """Round before checking the bounds, as a probability may be 1.0000001."""
         if self.places is not None:
             value = round(float(value), self.places)
-        # Not a number is neither above nor below.
+        # Written so that NaN is refused.
         if not self.least <= value or (self.most is not None and not value <= self.most):
             raise ValueError(f"{value} is not within {self.least} and {self.most}")
         return value
@@ -72,12 +72,12 @@ class Number(_Rule):
 
 @dataclass(frozen=True)
 class Pattern(_Rule):
-    """A text that a regular expression matches."""
+    """A text that matches a regular expression."""
 
     pattern: str
 
     def __call__(self, value: str) -> str:
-        """Match from the beginning; the expression says where the text ends."""
+        """Match at the beginning of ``value``; the expression has to anchor the end itself."""
         if not re.match(self.pattern, value) or value.endswith("\n"):
             raise ValueError(f"{value!r} does not match {self.pattern}")
         return value
@@ -104,10 +104,10 @@ class NotEmpty(_Rule):
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Part:
-    """Made once, with its values by name, and never changed.
+    """The base class: created with values by name, and immutable.
 
-    Raises ``ValueError`` for a value that its annotation does not allow, ``TypeError`` for one of another
-    type, or of no name of its own. A trailing underscore of a name is not part of it in JSON.
+    Raises ``ValueError`` for a missing value or one that its annotation does not allow, and ``TypeError`` for
+    an unknown name or a value of another type. In JSON, names lose a trailing underscore.
     """
 
     def __init__(self, **values: Any) -> None:
@@ -125,12 +125,12 @@ class Part:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
-        """Make one of ``values`` whose types are not known yet."""
+        """Return an instance with ``values`` of unknown types."""
         return cls(**values)
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """Return the names of its values, in their order."""
+        """Return the names of its values, in order."""
         return tuple(_checks(cls))
 
     def values(self) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class Part:
         return type(self)(**{**self.values(), **values})
 
     def as_json(self, *, nulls: bool = True) -> dict[str, Any]:
-        """Return a JSON object, without the values that are None where not ``nulls``."""
+        """Return a JSON object; without ``nulls``, values that are None are left out."""
         members = {}
         for name, written in _written(type(self)).items():
             value = getattr(self, name)
@@ -174,7 +174,7 @@ _WRITTEN: dict[type[Part], dict[str, str]] = {}
 
 
 def model_of(part: type[Part]) -> type[BaseModel]:
-    """Return ``part`` as pydantic has it, for the description; always the same one."""
+    """Return the pydantic model of ``part``, for the description; it is created once."""
     if part in _MODELS:
         return _MODELS[part]
     from pydantic import create_model
@@ -196,17 +196,17 @@ def _as_json(value: Any, nulls: bool) -> Any:
 
 
 def _written(part: type[Part]) -> dict[str, str]:
-    """Return the names of the values of ``part``, each with its name in JSON."""
+    """Return the names of the values of ``part``, with their names in JSON."""
     if part not in _WRITTEN:
         _WRITTEN[part] = {name: name.removesuffix("_") for name in _checks(part)}
     return _WRITTEN[part]
 
 
-# -- what annotations ask for --------------------------------------------------------------------------------
+# -- checks of annotations -----------------------------------------------------------------------------------
 
 
 def _checks(part: type[Part]) -> dict[str, Check]:
-    """Return the check of each value of ``part``; made when it is first needed."""
+    """Return the check of each value of ``part``; created on first use."""
     if part not in _CHECKS:
         hints = get_type_hints(part, include_extras=True)
         _CHECKS[part] = {name: _check(hint) for name, hint in hints.items()}
@@ -230,8 +230,8 @@ def _check(hint: Any) -> Check:
 
 def _each(checks: tuple[Check, ...]) -> Check:
     def check(value: Any) -> Any:
-        for one in checks:
-            value = one(value)
+        for each in checks:
+            value = each(value)
         return value
 
     return check
@@ -260,9 +260,9 @@ def _union(arguments: tuple[Any, ...]) -> Check:
     def check(value: Any) -> Any:
         if value is None and NoneType in arguments:
             return None
-        for one in checks[:-1]:
+        for each in checks[:-1]:
             try:
-                return one(value)
+                return each(value)
             except (TypeError, ValueError):
                 continue
         return checks[-1](value)

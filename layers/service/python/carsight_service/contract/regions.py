@@ -1,6 +1,6 @@
-"""The codes that a caller's ``regions`` may name, as the engine knows them.
+"""The region codes that a caller may send, for the functions without the engine.
 
-Stated here for the functions that have no engine; a test compares both.
+They are those of the engine (``carsight.plate.regions``); a test compares both.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _STATES = {
 REGIONS = frozenset(_COUNTRIES.split()) | {
     f"{country}-{state}" for country, states in _STATES.items() for state in states.split()
 }
-"""Countries (ISO 3166-1 alpha-2, lower case), and country and state where states issue their own plates."""
+"""Countries (ISO 3166-1 alpha-2, lower case), and ``country-state`` if states issue their own plates."""
 
 
 def known_regions(regions: tuple[str, ...]) -> tuple[str, ...]:
-    """Return ``regions``, each of which is known. Raises ``UnknownRegions``."""
+    """Return ``regions``. Raises ``UnknownRegions`` if any is not in ``REGIONS``."""
     if unknown := [code for code in regions if code not in REGIONS]:
         raise UnknownRegions(unknown)
     return regions

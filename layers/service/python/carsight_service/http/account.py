@@ -1,4 +1,4 @@
-"""The routes that read no photo: keys, usage, uploads, batches, the API's description, and any other path."""
+"""The routes that read no photo: keys, usage, uploads, batches, the API's description, and unknown paths."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ class Call:
     deployment: Deployment
     request: Request
     parameters: Mapping[str, str]
-    """The parts of the path that the route names in braces."""
+    """The parameters in the path, by name."""
 
     @property
     def request_id(self) -> str:
-        """API Gateway's name for the request."""
+        """API Gateway's id of the request."""
         return self.request.request_id
 
     def account(self) -> model.Account:
-        """Return what is known of the key. Raises ``MissingKey``, or as ``MeterStore.account`` does.
+        """Return the key's account. Raises ``MissingKey``, or as ``MeterStore.account`` does.
 
-        A key is refused with 401 here, as by the plate API.
+        As in the plate API, keys are refused with a 401.
         """
         if self.request.key is None:
             raise MissingKey(Api.PLATE)
@@ -68,7 +68,7 @@ class Call:
 
     @property
     def executions(self) -> Executions:
-        """Of batches."""
+        """The executions of batches."""
         return Executions(self.deployment)
 
 
@@ -83,13 +83,13 @@ class AccountEndpoint:
         _ = deployment.meters  # its client is made while the function starts
 
     def handle(self, event: Event, context: Context) -> Response:
-        """Answer one request, whatever happens. ``event`` comes back without its body, query and key."""
+        """Answer one request; raises nothing. Body, query and key are removed from ``event``."""
         request_id = request_id_of(event)
         log_fields = {"request_id": request_id, "function_request_id": context.aws_request_id}
         try:
             response = self._answer(event, log_fields)
         except Exception as error:
-            refused = translate(error, Api.VIN)  # whose words for a fault are the plainer ones
+            refused = translate(error, Api.VIN)  # whose message for an internal error is the clearer one
             log_fields |= {"code": refused.code, "detail": refused.note}
             response = refuse(refused, request_id, self._deployment.settings)
             forget_frames(error)
@@ -108,7 +108,7 @@ def _find(method: str, path: str) -> tuple[Route, Handler, dict[str, str]]:
     """Find the route of ``path``, its handler and parameters. Raises ``NotFound``, ``MethodNotAllowed``."""
     for route in ROUTES:
         if route.api is None and (parameters := route.match(path)) is not None:
-            # Whatever answers GET answers HEAD (RFC 9110, 9.1); the gateway sends no body then.
+            # A route with GET also answers HEAD (RFC 9110, 9.1); the gateway leaves out the body.
             operation = route.operations.get("GET" if method == "HEAD" else method)
             if operation is None:
                 raise MethodNotAllowed(*route.operations)
@@ -133,7 +133,7 @@ def validate(call: Call) -> Response:
 
 
 def usage(call: Call) -> Response:
-    """``/v1/usage``: this period's usage of each API, and the past ones'."""
+    """``/v1/usage``: the usage of each API in the current and in past periods."""
     account = call.account()
     report = UsageReport(
         tier=account.profile.tier,
@@ -170,11 +170,11 @@ def _past(past: model.PastUsage) -> PastUsage:
 
 
 MAX_DESCRIPTION_BYTES = 65_536
-"""Of a body that describes a file: six million characters of JSON objects took 760 MB to refuse."""
+"""The longest body that describes a file: refusing six million characters of JSON objects took 760 MB."""
 
 
 def _description(call: Call) -> bytes:
-    """Return the body of a call that asks for a form. Raises ``InvalidRequest`` where it is too long."""
+    """Return the body of a call that requests a form. Raises ``InvalidRequest`` if it is too long."""
     if len(call.request.body) > MAX_DESCRIPTION_BYTES:
         raise InvalidRequest(
             f"The body has {len(call.request.body):,} bytes, and may have {MAX_DESCRIPTION_BYTES:,}. "
@@ -206,7 +206,7 @@ def offer_batch_list(call: Call) -> Response:
 
 
 def submit_batch(call: Call) -> Response:
-    """``POST /v1/batches``: a list of images to be read in the background."""
+    """``POST /v1/batches``: read a list of images in the background."""
     account = call.account()
     request = parse_batch(call.request.body, call.request.content_type, call.request.query)
     _require_api(account, request.api)
@@ -224,18 +224,18 @@ def show_batch(call: Call) -> Response:
 
 
 def stop_batch(call: Call) -> Response:
-    """``DELETE /v1/batches/<id>``: no more rows of a batch are read."""
+    """``DELETE /v1/batches/<id>``: stop a batch."""
     call.executions.stop(_batch(call))
     return show_batch(call)
 
 
 def redrive_batch(call: Call) -> Response:
-    """``POST /v1/batches/<id>/redrive``: what a batch has not read is read."""
+    """``POST /v1/batches/<id>/redrive``: read the rows that a batch has not read."""
     return _about(call, call.executions.redrive(_batch(call)))
 
 
 def _batch(call: Call) -> Batch:
-    """Return the batch that the path names. Raises ``NotFound`` where it is not the key's account's."""
+    """Return the batch in the path. Raises ``NotFound`` if it belongs to another account."""
     profile = call.account().profile
     batch = Batches(call.deployment).get(call.parameters["id"])
     if batch is None or batch.account not in (profile.account, profile.key_id):
@@ -249,13 +249,13 @@ def _about(call: Call, batch: Batch, headers: Mapping[str, str] | None = None) -
 
 
 def _require_api(account: model.Account, api: Api) -> None:
-    """Raise ``PlanWithoutApi`` where the key's tier does not include ``api``."""
+    """Raise ``PlanWithoutApi`` if the key's tier does not include ``api``."""
     if api not in {usage.api for usage in account.usage}:
         raise PlanWithoutApi
 
 
 def _first(error: ValidationError) -> str:
-    """Return what is wrong with a body, in one line."""
+    """Return the first error in a body, in one line."""
     problem = error.errors(include_url=False, include_input=False)[0]
     text = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "string_pattern_mismatch":
@@ -279,7 +279,7 @@ def openapi_yaml(_: Call) -> Response:
 
 
 def _page(make: Callable[[], Response], call: Call) -> Response:
-    """Answer with a page for people. Raises ``NotFound`` where the deployment has switched them off."""
+    """Answer with a page for people. Raises ``NotFound`` if the deployment does not serve pages."""
     if not call.deployment.settings.pages:
         raise NotFound
     return make()
@@ -303,4 +303,4 @@ HANDLERS: Mapping[str, Handler] = {
     "docsScript": partial(_page, page.docs_script),
     "docsStyle": partial(_page, page.docs_style),
 }
-"""What answers each operation of ``ROUTES`` that reads no photo."""
+"""The handlers of all operations in ``ROUTES`` that read no photo."""

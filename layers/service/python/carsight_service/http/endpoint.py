@@ -1,4 +1,4 @@
-"""The endpoints that read photos: from an event to an answer, the same for plates and VINs."""
+"""The endpoint that reads photos, for plates or VINs: from an event to an answer."""
 
 from __future__ import annotations
 
@@ -27,20 +27,19 @@ if TYPE_CHECKING:
     from carsight_service.http.idempotency import Retries
 
 SECONDS_TO_ANSWER = 2.0
-"""How long before the function's own timeout an answer has to be there."""
+"""How long before the function's own timeout the answer has to be ready."""
 
 SECONDS_TO_COUNT = 5.0
-"""How long before that a photo has to be read: as long as the store may take to count it."""
-
+"""How long before that the photo has to be read: the store may take this long to count it."""
 
 MAX_ECHO_CHARACTERS = 200
-"""Of what an answer repeats."""
+"""The most characters of a parameter that the answer repeats."""
 
 
 class Endpoint:
     """Answers the requests of one API; one per process.
 
-    ``with_vehicles`` reads for those who ask for vehicles without a plate, too.
+    ``with_vehicles`` reads for requests that also ask for vehicles without a plate.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Endpoint:
         self._reader = Reader(api, deployment.settings, deployment.timer)
 
     def handle(self, event: Event, context: Context) -> Response:
-        """Answer one request, whatever happens. ``event`` comes back without its body, query and key."""
+        """Answer one request; raises nothing. Body, query and key are removed from ``event``."""
         request_id = request_id_of(event)
         log_fields = {"request_id": request_id, "function_request_id": context.aws_request_id}
         response, _ = self._reader.answered(
@@ -73,7 +72,7 @@ class Endpoint:
         return refuse(error, log_fields["request_id"], self._deployment.settings)
 
     def _answer(self, event: Event, context: Context, log_fields: dict[str, Any]) -> Response:
-        """Return the 200, computed now or, for a retry, before. Raises any other answer."""
+        """Return the 200, or the stored one for a retry. Raises any other answer as an exception."""
         request = parse_request(event)
         log_fields.update(method=request.method, route=request.path)
         route = READING_ROUTES.get(request.path)
@@ -87,7 +86,7 @@ class Endpoint:
         read = partial(self._read, request, route.dialect, key, context, log_fields)
         if request.idempotency_key is None:
             return read()
-        # The key first: a stranger writes nothing, and a key that is no longer served gets no stored answer.
+        # Check the key first: a stranger writes nothing, and a disabled key gets no stored answer.
         self._meters.authorize(key, self._api)
         token, fingerprint = request.idempotency_key, request.fingerprint()
         return self._retries.once(self._api, key, token, fingerprint, context, read)
@@ -114,7 +113,7 @@ class Endpoint:
         return respond(200, dialect.finish(body, usage), usage.headers)
 
     def _recognized(self, request: Request, dialect: Dialect, image: bytes, regions: Sequence[str]) -> Answer:
-        """Read as the request's dialect and options say."""
+        """Read the image according to the request's dialect and options."""
         recognize = self._with_vehicles if dialect.wants_vehicles(request) else self._recognize
         if self._api is Api.PLATE:
             recognize = request.plate_options.choose(recognize)

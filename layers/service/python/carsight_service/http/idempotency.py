@@ -1,7 +1,7 @@
 """``Idempotency-Key``: a client's retry gets the stored answer, neither counted nor computed again.
 
 Follows draft-ietf-httpapi-idempotency-key-header: 409 while the first request is still being answered, 422
-where the token comes back with another request. Imported only when a request carries the header.
+if the token is used with another request. Imported only when a request has the header.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ _POLL_SECONDS = 0.25
 
 _PLAIN_CHARACTERS = 50_000
 _MAX_CHARACTERS = 390_000
-"""DynamoDB takes 400 KB an item."""
+"""The longest answer that is stored, as an item of DynamoDB may have 400 KB."""
 
 _PACKED = "zlib:"
-"""Prefix of a packed answer; any other begins with a brace."""
+"""Prefix of a compressed answer; others begin with a brace."""
 
 logger = logging.getLogger(__name__)
 
 
 class Retries:
-    """Stored answers; one per process, as every layer of Powertools adds handlers to its client."""
+    """Stored answers. There is one per process, as each persistence layer adds handlers to its client."""
 
     def __init__(self, table_name: str, client: DynamoDBClient) -> None:
         self._records = _Records(
@@ -139,7 +139,7 @@ class Retries:
 
 
 class _Records(DynamoDBPersistenceLayer):
-    """Powertools' records, named by their request, so that one layer serves every key of a process."""
+    """Powertools' records, whose names include the API key, so that one layer serves all keys."""
 
     def _get_hashed_idempotency_key(self, data: dict[str, Any]) -> str:
         return f"{data['key_id']}#{data['api']}#{self._generate_hash(data['token'])}"

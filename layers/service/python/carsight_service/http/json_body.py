@@ -1,4 +1,4 @@
-"""Bodies of JSON: a photo's base64, most of the text, is not read by ``json``."""
+"""Parsing JSON bodies, without passing a photo's base64, which is most of the text, through ``json``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from carsight_service.contract.api import bounded_json
 from carsight_service.images import UnusableSource, decoded_source
 
 _MAX_HEAD = 4096
-"""Characters searched for an image's name; if it comes later, all of it is parsed as usual."""
+"""How many characters are searched for an image's member; if it comes later, the text is parsed as usual."""
 _MIN_CUT = 4096
-"""Images at least this long are worth being cut out."""
+"""The fewest characters of an image for which cutting it out pays."""
 
 _TOO_MUCH = "The JSON is nested too deeply, holds too many objects and lists, or a number too long to read."
 
@@ -22,7 +22,7 @@ _TOO_MUCH = "The JSON is nested too deeply, holds too many objects and lists, or
 def parse(text: str, image_fields: Iterable[str]) -> Any:
     """Return the value of ``text``; an ``UnusableSource``, which says why, if it cannot be read.
 
-    Where the member of one of ``image_fields`` is long base64, it is an ``ImageSource`` instead.
+    If the member of one of ``image_fields`` is long base64, its value is an ``ImageSource``.
     """
     try:
         return _without_image(text, image_fields) or bounded_json(text)
@@ -62,7 +62,7 @@ def _without_image(text: str, image_fields: Iterable[str]) -> dict[str, Any] | N
 
 
 def _mistake(text: str, error: json.JSONDecodeError) -> str:
-    """Say where the JSON of ``text`` is broken; its first character is 1."""
+    """Return where the JSON of ``text`` is broken; its first character is number 1."""
     if error.pos >= len(text) or error.msg.startswith("Unterminated string"):
         return f"The JSON ends at character {len(text)} although it is not complete. Was the body cut short?"
     return f"The JSON is broken at character {error.pos + 1}: {error.msg[0].lower()}{error.msg[1:]}."

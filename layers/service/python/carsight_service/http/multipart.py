@@ -1,7 +1,7 @@
-"""Bodies of ``multipart/form-data`` (RFC 7578), as browsers and libraries write them.
+"""Parsing ``multipart/form-data`` (RFC 7578), as written by browsers and libraries.
 
-Parsing is linear in the body's length, whatever it holds. That is why it is done here: the standard library's
-mail parser needs seconds for one header with very many parameters, and goes through a photo line by line.
+Parsing takes time linear in the body's length, whatever the content. The standard library's mail parser takes
+seconds for a header with very many parameters, and goes through a photo line by line.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from urllib.parse import unquote
 from carsight_service.contract.errors import InvalidRequest
 
 MAX_PARTS = 100
-"""Per form."""
+"""The most parts of a form."""
 
 MAX_HEAD_BYTES = 2048
-"""Per header of a part."""
+"""The most bytes of a part's header."""
 
 _MAX_PARAMETERS = 20
-"""Per header; the rest is ignored."""
+"""The most parameters of a header; others are ignored."""
 
 _PARAMETER = re.compile(r';\s*([^\s;="]+?)(\*?)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)', re.DOTALL)
 """Name, asterisk of an extended value (RFC 8187), value."""
@@ -29,7 +29,7 @@ _PARAMETER = re.compile(r';\s*([^\s;="]+?)(\*?)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)'
 _CHARSETS = ("utf-8", "iso-8859-1", "us-ascii")
 
 _OPENING = re.compile(rb"\s{0,4}--([^\r\n]{1,70})\r?\nContent-", re.IGNORECASE)
-"""How a form begins, whatever its declared type."""
+"""The beginning of a form, whatever its declared type."""
 
 
 class FormPart(NamedTuple):
@@ -38,16 +38,16 @@ class FormPart(NamedTuple):
     name: str
     content: bytes
     is_file: bool
-    """Whether its header says so."""
+    """Whether its header declares a file."""
     filename: str
-    """Empty where none is given."""
+    """Empty if none is given."""
 
 
 def parts(boundary: str, body: bytes) -> Iterator[FormPart]:
     """Yield the parts of ``body``.
 
     Raises:
-        InvalidRequest: They are more than ``MAX_PARTS``, or one has a header over ``MAX_HEAD_BYTES``.
+        InvalidRequest: There are more than ``MAX_PARTS``, or a header is longer than ``MAX_HEAD_BYTES``.
     """
     delimiter = b"\n--" + boundary.encode("ascii", "replace")
     sections = (b"\n" + body).split(delimiter, MAX_PARTS + 1)[1:]
@@ -57,7 +57,7 @@ def parts(boundary: str, body: bytes) -> Iterator[FormPart]:
         if number == MAX_PARTS:
             raise InvalidRequest(f"A form takes at most {MAX_PARTS} parts")
         if not re.match(rb"[ \t]*\r?\n", section):
-            continue  # another boundary that begins alike
+            continue  # another boundary with the same beginning
         end = re.search(rb"\r?\n\r?\n", section[:MAX_HEAD_BYTES])
         if end is None and len(section) > MAX_HEAD_BYTES:
             raise InvalidRequest(f"The header of a form's part takes at most {MAX_HEAD_BYTES} bytes")
@@ -70,8 +70,8 @@ def parts(boundary: str, body: bytes) -> Iterator[FormPart]:
 def boundary_of(content_type: str, head: bytes, body: bytes | str) -> str:
     """Return a form's boundary: the declared one or, if that is missing, the one the body begins with.
 
-    Clients that set the type by hand leave the boundary out, declare the form JSON, or send no form at all:
-    "" is returned for a body that is none. ``head`` is its beginning.
+    ``head`` is the beginning of ``body``. Clients that set the type by hand leave out the boundary, declare
+    the form as JSON, or send no form at all; then "" is returned.
     """
     kind, parameters = _header(content_type)
     declared, opening = parameters.get("boundary", ""), _OPENING.match(head)

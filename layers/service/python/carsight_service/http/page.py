@@ -1,7 +1,7 @@
-"""The pages for people: one to try the service on (``/``) and one that shows the API (``/docs``).
+"""The pages for people: one for trying the service (``/``), and one that shows the API (``/docs``).
 
-Each is one HTML document with its own style and script inside, so that the content security policy can name
-exactly these by their hashes (W3C Content Security Policy Level 3, section 6.7.3.3). Nothing comes from
+Each is an HTML document that includes its style and script, so that the content security policy can allow
+exactly these by their hashes (W3C Content Security Policy Level 3, section 6.7.3.3). Nothing is loaded from
 another origin: Swagger UI, which shows the API, ships in this package.
 """
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 _FOLDER = Path(__file__).with_name("page")
 
 _KEPT_SECONDS = 86_400
-"""How long a browser may keep Swagger UI, which changes with a deployment at most."""
+"""How long a browser may cache Swagger UI, which only changes with a deployment."""
 
 
 @cache
 def index() -> Response:
-    """``/``: a page to read photos on. The key that is typed there stays in its tab."""
+    """``/``: a page for reading photos. The key that is typed there is kept in its tab only."""
     return _document("index.html", "page.js", "blob: data:", css="page.css")
 
 
 @cache
 def docs() -> Response:
-    """``/docs``: the API as ``/openapi.json`` describes it, to be read and tried."""
+    """``/docs``: the API as described by ``/openapi.json``, for reading and trying it."""
     return _document("docs.html", "docs.js", "data:", own_files=True)
 
 
@@ -49,7 +49,7 @@ def docs_style() -> Response:
 
 
 def _document(name: str, js: str, images: str, css: str = "", own_files: bool = False) -> Response:
-    """Make the document ``name`` with its style and script, and a policy that allows no others."""
+    """Return the document ``name`` with its style and script, and a policy that allows no others."""
     html = (_FOLDER / name).read_text(encoding="utf-8")
     own = " 'self'" if own_files else ""
     policy = ["default-src 'none'", "connect-src 'self'", f"img-src {images}"]
@@ -73,7 +73,7 @@ def _document(name: str, js: str, images: str, css: str = "", own_files: bool = 
 
 
 def _packed(name: str, content_type: str) -> Response:
-    """Return a file that is kept and sent as gzip, which every browser takes."""
+    """Return a file that is stored and sent as gzip, which every browser accepts."""
     body = base64.b64encode((_FOLDER / name).read_bytes()).decode()
     headers = {
         "content-type": content_type,

@@ -1,6 +1,6 @@
-"""A caller's filters on plates: which texts, regions and vehicles are answered.
+"""A caller's filters on plates, by text, region and vehicle.
 
-The options are Plate Recognizer's, under its names (Snapshot API reference, "POST Parameters" and "Engine
+The options and their names are Plate Recognizer's (Snapshot API reference, "POST Parameters" and "Engine
 configuration"); ``text_formats`` is a field of both dialects. They only select from what was read.
 """
 
@@ -28,14 +28,11 @@ MAX_FORMATS = 20
 MAX_FORMAT_CHARACTERS = 100
 
 _FORMAT = re.compile(r"(?:(?:[0-9a-z]|\[(?:[0-9a-z](?:-[0-9a-z])?)+\]|\\d)(?:\{\d(?:,\d)?\}|\?)?)+")
-"""Characters, character classes and counts: no groups, alternatives or unbounded repetition, so that matching
-takes negligible time, whoever wrote the format.
-"""
+"""Characters, character classes and counts, without groups, alternatives or unbounded repetition, so that
+matching takes negligible time for any format."""
 
 _MAX_OPTIONAL = 5
-"""How many parts of one format may vary in length: with 8, 20 formats and 36 plates took 1.4 seconds."""
-
-
+"""The most parts of one format that vary in length: with 8, matching 20 formats and 36 plates took 1.4 s."""
 _LEFT_OUT = (
     "There are plates in the photo, but none that the request's text_formats and config let through. Send it "
     "without them to see what was read."
@@ -44,16 +41,16 @@ _LEFT_OUT = (
 
 @dataclass(frozen=True, slots=True)
 class PlateOptions:
-    """Which of the plates that were read are answered; by default all."""
+    """Which of the plates that were read are returned; by default all."""
 
     text_formats: tuple[re.Pattern[str], ...] = ()
-    """An answer's lower-case text matches one of these in full."""
+    """Only plates whose lower-case text fully matches one of these; all if empty."""
     regions: tuple[str, ...] = ()
-    """An answer's region is one of these or a state of one; any if empty."""
+    """Only plates from one of these regions or a state of one; all if empty."""
     on_vehicles: bool = False
     """Only plates whose vehicle was found."""
     vehicles: bool = False
-    """Also vehicles without a plate, in dialects that can answer them."""
+    """Also vehicles without a plate, in dialects that support them."""
 
     @classmethod
     def of(cls, config: object, text_formats: Sequence[object], regions: Sequence[str]) -> PlateOptions:
@@ -73,7 +70,7 @@ class PlateOptions:
         )
 
     def choose(self, recognize: Recognize) -> Recognize:
-        """Return ``recognize`` with its answers filtered; if nothing is left it raises ``NothingFound``."""
+        """Return ``recognize`` with filtered answers; it raises ``NothingFound`` if nothing is left."""
         if self == PlateOptions():
             return recognize
 
@@ -91,7 +88,7 @@ class PlateOptions:
         return chosen
 
     def _select(self, plate: PlateResult) -> PlateResult | None:
-        """``plate`` with the candidates that fit, or None."""
+        """Return ``plate`` with the candidates that match, or None."""
         if self.on_vehicles and plate.vehicle.score == 0:
             return None
         code = plate.region.code
@@ -120,8 +117,8 @@ def _best(plate: PlateResult, candidate: PlateCandidate) -> dict[str, Any]:
     """Return the fields of a plate that change if its text is ``candidate``."""
     if candidate.plate == plate.plate:
         return {}
-    # The characters' scores belong to another text, so each gets the score of the whole.
-    characters = tuple(Character(character=sign, score=candidate.score) for sign in candidate.plate)
+    # The characters' scores belong to another text, so each gets the score of the whole text.
+    characters = tuple(Character(character=letter, score=candidate.score) for letter in candidate.plate)
     return {"plate": candidate.plate, "score": candidate.score, "characters": characters}
 
 

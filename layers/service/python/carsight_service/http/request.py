@@ -1,9 +1,9 @@
-"""Every dialect that CarsXE's clients speak, on both routes, as one typed ``Request``.
+"""Parsing a request, in any of the forms that CarsXE's clients send, into one typed ``Request``.
 
-``parse_request`` removes from the event whatever must not be logged, and reads the request's head. The body
-is parsed on demand: after the key has been checked, unless the key is in the body. Parsing is linear in its
-length, whatever it holds. The parsers of JSON and of multipart forms are imported once a body is of their
-kind: a cold start needs one of them.
+``parse_request`` removes from the event whatever must not be logged, and parses the request's head. The body
+is parsed on demand: after the key has been checked, unless the key is in the body. Parsing takes time linear
+in the body's length, whatever the content. The parsers of JSON and of multipart forms are imported when
+needed, as a cold start needs at most one of them.
 """
 
 from __future__ import annotations
@@ -39,45 +39,46 @@ if TYPE_CHECKING:
     from carsight_service.http.plate_options import PlateOptions
 
 MAX_FIELDS = 200
-"""Per query or form, and values per name."""
+"""The most fields of a query or form, and the most values of one name."""
 
 _IMAGE_FIELDS = (*IMAGE_FIELDS, "upload")
 _FILE_NAME = "\0filename"
-"""The field under which the name of a form's file is stored; no client can send a field of this name."""
+"""The field that stores the name of a form's file; clients cannot send a field with this name."""
 
 FIELDS = (*_IMAGE_FIELDS, "key", "regions", "camera_id", "timestamp", "mmc", "config", "text_formats")
 """Fields read from a body; a test compares them with the API description."""
 
 
 def _folded(name: str) -> str:
-    """Return ``name`` without what serializers write differently: ``imageurl`` for ``Image-Url[0]``."""
+    """Return ``name`` without what differs between serializers: ``imageurl`` for ``Image-Url[0]``."""
     return name.partition("[")[0].replace("_", "").replace("-", "").lower()
 
 
 _BY_FOLDED_NAME = {_folded(name): name for name in reversed(FIELDS) if name != "key"}
-"""Our fields, but for the key, which is written as it is."""
+"""The fields by their folded names, except for the key, whose name has to be exact."""
 _LONGEST_NAME = 30
-"""Characters of a field's name that may be one of ours, otherwise written."""
+"""A longer field name is not folded."""
 
 _SECRET_HEADERS = ("x-api-key", "authorization", "cookie", "referer")
 
-_FORM_OF_OURS = re.compile(rf"(?:{'|'.join((*_IMAGE_FIELDS, 'key'))})=")
-"""How a form begins that is not declared one, such as ``image_url=https://...``; neither base64 nor a URL
-does."""
+_KNOWN_FORM = re.compile(rf"(?:{'|'.join((*_IMAGE_FIELDS, 'key'))})=")
+"""The beginning of a form that is not declared as one, such as ``image_url=https://...``. Neither base64 nor
+URLs begin like this."""
 
-_FORM_OF_OTHERS = re.compile(r"[a-z_][\w.\[\]-]{0,40}=[^=&]", re.IGNORECASE)
-"""How a form begins of which no field is ours, such as ``photo=...``; neither base64 nor a URL does."""
+_UNKNOWN_FORM = re.compile(r"[a-z_][\w.\[\]-]{0,40}=[^=&]", re.IGNORECASE)
+"""The beginning of a form with unknown fields, such as ``photo=...``. Neither base64 nor URLs begin like
+this."""
 
 _GZIP, _GZIP_AS_TEXT = b"\x1f\x8b", b"\x1f\xef\xbf\xbd"
 _MAX_UNPACKED = MAX_IMAGE_BYTES * 3 // 2
-"""Bytes of a body that came compressed: an image's base64, and what stands round it."""
+"""The most bytes that are decompressed of a body: enough for an image's base64 in JSON or a form."""
 _COMPRESSED = "The body is compressed and cannot be unpacked; send it without Content-Encoding."
 
 _HEAD = 128
-"""Bytes of a body examined to recognize its kind."""
+"""How many bytes of a body are examined to recognize its kind."""
 
 _NO_PICTURE = (b"{", b'"', b"http://", b"https://", b"data:", b"\xef\xbb\xbf")
-"""How JSON, URLs and text with a byte order mark begin, unlike any picture."""
+"""Beginnings of JSON, URLs and text with a byte order mark, which no picture has."""
 
 Fields = Mapping[str, list[Any]]
 """Values by name: text, the bytes of a file, or any other JSON value."""
@@ -85,9 +86,9 @@ Fields = Mapping[str, list[Any]]
 
 @dataclass(frozen=True)
 class Request:
-    """One request, made by ``parse_request``.
+    """One request, as parsed by ``parse_request``.
 
-    Properties that come from the body raise ``InvalidRequest`` if it is a form over the limits.
+    Properties that are read from the body raise ``InvalidRequest`` if it is a form that exceeds the limits.
     """
 
     method: str
@@ -109,12 +110,12 @@ class Request:
         with suppress(ValueError):
             return b64decode(self._raw_body)
         with suppress(ValueError):
-            return base64.b64decode(self._raw_body)  # tolerates what the gateway never sends
+            return base64.b64decode(self._raw_body)  # tolerates base64 that the gateway never sends
         return b""
 
     @cached_property
     def _fields(self) -> Fields:
-        # ASCII text, which is recognized at no cost, need not be encoded and decoded.
+        # ASCII text, which Python recognizes at no cost, need not be encoded and decoded.
         is_text = not self._is_base64 and self._raw_body.isascii()
         return _body_fields(self.content_type, self._raw_body if is_text else self.body)
 
@@ -127,15 +128,15 @@ class Request:
     def source(self) -> ImageSource | None:
         """Where the image is; None if the request has none."""
         named = (value for name in _IMAGE_FIELDS for value in self._fields.get(name, ()))
-        # A form's file is the image, whatever its field is called.
+        # A form's file is the image, whatever the name of its field.
         files = (value for values in self._fields.values() for value in values if isinstance(value, bytes))
-        useless: ImageSource | None = None
+        unusable: ImageSource | None = None
         for value in chain(named, files):
             source = image_source(value)
             if source is not None and not isinstance(source, UnusableSource):
                 return source
-            useless = useless or source
-        return useless
+            unusable = unusable or source
+        return unusable
 
     @cached_property
     def regions(self) -> tuple[str, ...]:
@@ -145,58 +146,58 @@ class Request:
 
     @cached_property
     def camera_id(self) -> str | None:
-        """As the caller names the camera; echoed to clients of Plate Recognizer."""
+        """The caller's name of the camera; returned to clients of Plate Recognizer."""
         return _first(self._fields.get("camera_id", ()))
 
     @cached_property
     def timestamp(self) -> str | None:
-        """When the photo was taken, as the caller writes it; echoed to clients of Plate Recognizer."""
+        """When the photo was taken, as sent; returned to clients of Plate Recognizer."""
         return _first(self._fields.get("timestamp", ()))
 
     @cached_property
     def filename(self) -> str:
-        """The file's name as the caller sent it, or empty."""
+        """The file's name as sent, or empty."""
         return _first(self._fields.get(_FILE_NAME, ())) or ""
 
     @cached_property
     def mmc(self) -> bool:
-        """Whether make, model and color are asked for, in Plate Recognizer's words."""
+        """Whether make, model and color are requested; the name is Plate Recognizer's."""
         return str(next(iter(self._fields.get("mmc", ())), "")).lower() in ("true", "1", "yes")
 
     @cached_property
     def plate_options(self) -> PlateOptions:
         """The caller's filters on plates. Raises ``InvalidRequest``."""
-        from carsight_service.http.plate_options import PlateOptions  # VINs do without
+        from carsight_service.http.plate_options import PlateOptions  # not needed for VINs
 
         formats = (*self.query.get("text_formats", ()), *self._fields.get("text_formats", ()))
         return PlateOptions.of(next(iter(self._fields.get("config", ())), None), formats, self.regions)
 
     def fingerprint(self) -> str:
-        """SHA-256 in hex of what is requested: equal for a client's retry, whatever else differs."""
+        """Return the SHA-256 in hex of image and options, which is equal for a client's retry."""
         match self.source:
             case BytesSource(data):
-                asked = data
+                image = data
             case UrlSource(text) | Base64Source(text):
-                asked = text.encode("utf-8", "replace")
+                image = text.encode("utf-8", "replace")
             case S3Source(bucket, key):
-                asked = f"s3://{bucket}/{key}".encode("utf-8", "replace")
+                image = f"s3://{bucket}/{key}".encode("utf-8", "replace")
             case UnusableSource(detail):
-                asked = detail.encode()
+                image = detail.encode()
             case None:
-                asked = b""
-        # As sent: invalid options are refused by the API that has them.
+                image = b""
+        # Options are taken as sent: invalid ones are refused later, by the API that has them.
         fields = (self._fields.get(name) for name in ("mmc", "config", "text_formats"))
         options = repr((*fields, self.query.get("text_formats"))).encode("utf-8", "replace")
         return sha256(
-            b"\n".join((self.path.encode(), ",".join(self.regions).encode(), options, asked))
+            b"\n".join((self.path.encode(), ",".join(self.regions).encode(), options, image))
         ).hexdigest()
 
 
 def parse_request(event: dict[str, Any]) -> Request:
-    """Return the request that an API Gateway HTTP API event (payload format 2.0) describes.
+    """Return the request in an event of an API Gateway HTTP API (payload format 2.0).
 
-    Body, query string and secret headers are removed from ``event``: nothing downstream can log them. Raises
-    ``InvalidRequest`` for a query of more than ``MAX_FIELDS``.
+    Body, query string and secret headers are removed from ``event``, so that nothing can log them. Raises
+    ``InvalidRequest`` for a query with more than ``MAX_FIELDS`` fields.
     """
     given = event.get("headers") or {}
     headers = {name.lower(): value for name, value in given.items() if isinstance(value, str)}
@@ -205,7 +206,7 @@ def parse_request(event: dict[str, Any]) -> Request:
     for name in ("body", "rawQueryString", "queryStringParameters", "cookies"):
         event.pop(name, None)
     event["headers"] = {name: value for name, value in given.items() if name.lower() not in _SECRET_HEADERS}
-    # The raw query is preferred: the parsed one joins repeated names with commas.
+    # The raw query is preferred, as the parsed one joins repeated names with commas.
     query = _form(raw_query) if raw_query else {name: [value] for name, value in parsed_query.items()}
     keys = (*query.get("key", ()), headers.get("x-api-key"), _token(headers))
     http = (event.get("requestContext") or {}).get("http") or {}
@@ -223,13 +224,13 @@ def parse_request(event: dict[str, Any]) -> Request:
 
 
 def request_id_of(event: Any) -> str:
-    """Return API Gateway's id of the request in ``event``; empty where it has none."""
+    """Return API Gateway's id of the request in ``event``; empty if there is none."""
     context = event.get("requestContext") if isinstance(event, dict) else None
     return _text(context.get("requestId")) if isinstance(context, dict) else ""
 
 
 def canonical_path(raw: str) -> str:
-    """``raw`` without the ``/eu`` prefix and trailing slashes that the routes tolerate; at least ``/``."""
+    """Return ``raw`` without the ``/eu`` prefix and trailing slashes, which are tolerated; at least ``/``."""
     path = raw.rstrip("/")
     if path == "/eu" or path.startswith("/eu/"):
         path = path.removeprefix("/eu")
@@ -243,12 +244,12 @@ def _token(headers: Mapping[str, str]) -> str:
 
 
 def _first(values: Iterable[object]) -> str | None:
-    """Return the first that is text and not empty."""
+    """Return the first of ``values`` that is text and not empty, or None."""
     return next((text for value in values if (text := _text(value))), None)
 
 
 def _text(value: object) -> str:
-    """``value`` where it is text, fit to be encoded again; JSON may hold lone surrogates."""
+    """Return ``value`` stripped and without lone surrogates, which JSON may contain; "" if it is not text."""
     return value.strip().encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
@@ -265,7 +266,7 @@ def _form(text: str) -> dict[str, list[str]]:
 
 
 def _canonical(name: str) -> str:
-    """Return the one of ``FIELDS`` that ``name`` means, as ``ImageUrl`` does; else ``name`` itself."""
+    """Return the name in ``FIELDS`` that ``name`` is a variant of, such as ``ImageUrl``; or ``name``."""
     return name if name in FIELDS or len(name) > _LONGEST_NAME else _BY_FOLDED_NAME.get(_folded(name), name)
 
 
@@ -279,15 +280,15 @@ def _unescaped(text: str) -> str:
 def _body_fields(content_type: str, body: bytes | str) -> Fields:
     """Return the fields of a body. A bare image, URL or base64 text is a field named ``image``.
 
-    The bytes decide, the declared type only helps: clients send JSON as ``text/plain``, and ``curl -d``
-    declares everything a form.
+    The bytes decide, and the declared type is only a hint: clients send JSON as ``text/plain``, and
+    ``curl -d`` declares everything as a form.
     """
     kind = content_type.partition(";")[0].strip().lower()
     head = body[:_HEAD].encode() if isinstance(body, str) else body[:_HEAD]
     if head.startswith((_GZIP, _GZIP_AS_TEXT)):
         return _unpacked(content_type, body)
     if kind == "multipart/form-data" or head.lstrip().startswith(b"--"):
-        from carsight_service.http import multipart  # other bodies do without
+        from carsight_service.http import multipart  # not needed for other bodies
 
         if boundary := multipart.boundary_of(content_type, head, body):
             return _fields_of_parts(multipart.parts(boundary, _bytes(body)))
@@ -297,21 +298,22 @@ def _body_fields(content_type: str, body: bytes | str) -> Fields:
         text = body.strip() if isinstance(body, str) else body.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         return {"image": [body]}
-    is_form = kind == "application/x-www-form-urlencoded" or _FORM_OF_OURS.match(text)
+    is_form = kind == "application/x-www-form-urlencoded" or _KNOWN_FORM.match(text)
     if is_form and not text.startswith(("{", "[", '"')):
         form = _form(text)
-        # `curl -d` declares everything a form; a bare URL may have our fields in its query, but not first.
+        # `curl -d` declares everything as a form. A bare URL may have known fields in its query, but not at
+        # the beginning.
         if not form.keys().isdisjoint(_IMAGE_FIELDS) or next(iter(form)) in FIELDS:
             for name in form.keys() & set(_IMAGE_FIELDS):
                 form[name] = [with_pluses(value) for value in form[name]]
             return dict(form)
-        if _FORM_OF_OTHERS.match(text):
+        if _UNKNOWN_FORM.match(text):
             return dict(form)
     return _json(text)
 
 
 def _unpacked(content_type: str, body: bytes | str) -> Fields:
-    """Return the fields of a body that gzip has compressed, as some clients do to all that they send."""
+    """Return the fields of a body compressed with gzip, as some clients send all bodies."""
     if isinstance(body, bytes):
         unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16)
         with suppress(zlib.error):
@@ -322,10 +324,10 @@ def _unpacked(content_type: str, body: bytes | str) -> Fields:
 
 
 def _json(text: str) -> Fields:
-    """Return the members of a JSON object; text that does not begin like JSON is the image."""
+    """Return the members of a JSON object. Text that does not begin like JSON is taken for the image."""
     if not text.startswith(("{", "[", '"')):
         return {"image": [text]}
-    from carsight_service.http import json_body  # other bodies do without
+    from carsight_service.http import json_body  # not needed for other bodies
 
     value = json_body.parse(text, _IMAGE_FIELDS)
     if isinstance(value, dict):
@@ -345,7 +347,7 @@ def _fields_of_parts(parts: Iterable[FormPart]) -> Fields:
     fields: dict[str, list[Any]] = {}
     for part in parts:
         name, is_file = _canonical(part.name), part.is_file
-        # Clients that are given a buffer send no file name; but a photo is never text.
+        # Clients that send a buffer give no file name, but a photo is never valid text.
         if not is_file and (name in _IMAGE_FIELDS or name not in FIELDS):
             is_file = not _is_text(part.content)
         if part.filename:

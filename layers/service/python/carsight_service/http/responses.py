@@ -1,4 +1,4 @@
-"""Answers to API Gateway: a JSON object, whatever the status."""
+"""Answers to API Gateway, whose body is always a JSON object."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def respond(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
-    """Return an answer with a JSON object as its body; every answer of every route is made here."""
+    """Return an answer with a JSON object as its body; the answers of all routes are created here."""
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return {
         "statusCode": status,
         "headers": {"content-type": "application/json", "cache-control": "no-store", **(headers or {})},
-        # Half a character, repeated from a request, must not keep the answer from being sent.
+        # A lone surrogate, repeated from a request, must not prevent the answer from being sent.
         "body": text.encode("utf-8", "replace").decode(),
         "isBase64Encoded": False,
     }

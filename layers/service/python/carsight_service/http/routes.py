@@ -1,11 +1,11 @@
 """Every route in one table: path, methods, answers, errors, the API that it reads for, and its dialect.
 
 The endpoints route by ``ROUTES``, the description is rendered from it (``openapi``), and a test compares it
-with ``template.yaml``. Answers, bodies and parameters are named as the description's components are, so that
-a function imports none that it does not answer with.
+with ``template.yaml``. Answers, bodies and parameters are given by the names of the description's components,
+so that a function imports only the classes that it answers with.
 
-A dialect is how one family of clients is answered: what becomes of a reading, of the body when the unit has
-been counted, and of a refusal. Requests are understood alike in all of them (``request``).
+A dialect is how one family of clients is answered: it converts readings, completes bodies once the unit has
+been counted, and converts refusals. Requests are parsed in the same way for all dialects (``request``).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Dialect:
-    """CarsXE's: the contract as it stands."""
+    """CarsXE's dialect: the contract without changes."""
 
     def adapt(self, recognize: Recognize, request: Request) -> Recognize:
         """Wrap ``recognize`` so that it answers ``request`` in this dialect."""
@@ -47,7 +47,7 @@ class Dialect:
         return body
 
     def refusal(self, error: ServiceError) -> ServiceError:
-        """Turn ``error`` into what this dialect's clients expect."""
+        """Return ``error`` as this dialect's clients expect it."""
         return error
 
     def default_key(self, settings: Settings) -> str | None:
@@ -56,10 +56,10 @@ class Dialect:
 
 
 class SnapshotDialect(Dialect):
-    """Plate Recognizer's Snapshot API, imported when a request speaks it."""
+    """Plate Recognizer's Snapshot API, imported when a request uses it."""
 
     def adapt(self, recognize: Recognize, request: Request) -> Recognize:
-        """Answer as Snapshot does."""
+        """Wrap ``recognize`` so that it answers as Snapshot does."""
         from carsight_service.http import snapshot
 
         return snapshot.as_snapshot(recognize, request)
@@ -69,13 +69,13 @@ class SnapshotDialect(Dialect):
         return request.plate_options.vehicles
 
     def finish(self, body: dict[str, Any], usage: Usage) -> dict[str, Any]:
-        """Add what has been used."""
+        """Add the key's usage."""
         from carsight_service.http import snapshot
 
         return snapshot.with_usage(body, usage)
 
     def refusal(self, error: ServiceError) -> ServiceError:
-        """Refuse a key with 403."""
+        """Return refusals of keys with a 403."""
         from carsight_service.http import snapshot
 
         return snapshot.as_refusal(error)
@@ -88,20 +88,20 @@ class SnapshotDialect(Dialect):
 CARSXE, SNAPSHOT = Dialect(), SnapshotDialect()
 
 Tag = Literal["Recognition", "Keys", "Uploads", "Description", "Pages"]
-"""What a route is about. Pages are for people and are not described; they and the description need no key."""
+"""The group of a route. Pages are for people and not described; pages and description need no key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What a path does when it is called with one method."""
+    """What a path does for one method."""
 
     name: str
-    """Its ``operationId`` in the description; the endpoint finds the function that answers by it."""
+    """Its ``operationId`` in the description, by which the endpoint finds the handler."""
     summary: str
     answer: str = ""
-    """The schema of its 200; empty where no model describes it."""
+    """The name of the schema of its 200; empty if no model describes it."""
     errors: Callable[[], Sequence[ServiceError]] = tuple
-    """Examples of what it may be refused with, besides what every operation of its tag may be."""
+    """Examples of its errors, besides those of all operations with its tag."""
     body: str | None = None
     parameters: tuple[str, ...] = ()
 
@@ -111,16 +111,16 @@ class Route:
     """One path."""
 
     path: str
-    """A part in braces matches any one part."""
+    """A segment in braces is a parameter, and matches any one segment."""
     tag: Tag
     operations: Mapping[str, Operation]
-    """By method; every other is a 405."""
+    """By method; any other method is answered with a 405."""
     api: Api | None = None
-    """What it reads photos for; None for the routes that read none."""
+    """The API that it reads photos for; None for routes that read no photo."""
     dialect: Dialect = CARSXE
 
     def match(self, path: str) -> dict[str, str] | None:
-        """Return the parts of ``path`` that this route names in braces, by name; None for another path."""
+        """Return the parameters in ``path`` by name, or None if this is not the route of ``path``."""
         names, parts = self.path.split("/"), path.split("/")
         if len(names) != len(parts):
             return None
@@ -263,4 +263,4 @@ ROUTES: Sequence[Route] = (
 )
 
 READING_ROUTES: Mapping[str, Route] = {route.path: route for route in ROUTES if route.api is not None}
-"""Those that take a photo, by path."""
+"""The routes that read photos, by path."""

@@ -1,9 +1,9 @@
-"""Calls that are being counted: under which names in this process, and noted so that they survive it.
+"""A journal of calls that are being counted, which survives a crash of the process.
 
-A call is noted on local disk before its unit is counted and crossed out once it has been answered. What a
-dead process left noted may have been counted without being answered: the next process on the machine undoes
-it. On Lambda that is the next one in the same environment, whose ``/tmp`` survives a crash. Without a
-writable folder, nothing is noted.
+A call is noted on local disk before its unit is counted, and crossed out once it has been answered. If a
+process dies, the calls that it had noted may have been counted without being answered: the next process on
+the machine undoes them. On Lambda that is the next one in the same environment, whose ``/tmp`` survives a
+crash. Without a writable folder, nothing is noted.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from carsight_service.metering.meter_table import Mark
 from carsight_service.metering.model import is_key_id
 
 MARK = "call:"
-"""What the names of calls' marks begin with."""
+"""Prefix of the names of calls' marks."""
 
 _RECORD_BYTES = 256
 
 
 @dataclass(slots=True)
 class Slot:
-    """The name that successive calls of one thread put their marks under, and their line in the journal."""
+    """The name of the marks of one thread's successive calls, and their line in the journal."""
 
     name: str
     line: int
@@ -40,13 +40,16 @@ class Slot:
     noted: bool = False
 
     def next(self, now: float) -> int:
-        """Return a number above all before: milliseconds since 1970. Undoing a call uses the one after it."""
+        """Return the next number, about the milliseconds since 1970.
+
+        It is at least 2 larger than the last one, as undoing a call uses the number after its own.
+        """
         self.last = max(self.last + 2, int(now * 1000))
         return self.last
 
 
 class Slots:
-    """The slots of one process. A thread keeps its slot while it lives; then another may have it."""
+    """The slots of one process. A thread keeps its slot as long as it lives; then another may take it."""
 
     def __init__(self) -> None:
         self.process = secrets.token_urlsafe(4)
@@ -69,7 +72,7 @@ class Slots:
         return seat.slot
 
     def retire_mine(self) -> None:
-        """Give this thread another slot from now on, and let nobody use the present one again."""
+        """Give this thread another slot from now on; the current one is never used again."""
         seat: _Seat = self._threads.seat
         seat.free = deque()
         del self._threads.seat
@@ -100,7 +103,7 @@ class LostCall:
 
     @classmethod
     def of(cls, note: str) -> LostCall:
-        """Return what ``note`` holds. Raises ``ValueError`` where that is nothing of the kind."""
+        """Parse a ``note``. Raises ``ValueError`` if it is not a note of a call."""
         key_id, api, name, number, period = note.split(" ")
         if not is_key_id(key_id) or not name.startswith(MARK):
             raise ValueError("not a note of a call")
@@ -108,7 +111,7 @@ class LostCall:
 
 
 class Journal:
-    """The notes of one process; safe to share between threads that have a line each."""
+    """The notes of one process; safe to share between threads that each have their own line."""
 
     def __init__(self, folder: Path, table_name: str) -> None:
         self._prefix = hashlib.sha256(table_name.encode()).hexdigest()[:16]
@@ -116,14 +119,14 @@ class Journal:
         self._file: int | None = None
 
     def open(self, owner: str) -> list[list[str]]:
-        """Start taking notes as ``owner``; return what dead processes have left. Raises nothing.
+        """Start taking notes as ``owner``; return the notes of dead processes. Raises nothing.
 
-        For each dead process: its owner, then the notes that were not crossed out.
+        For each dead process, these are its owner and the notes that were not crossed out.
         """
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             if self._folder.stat().st_uid != os.getuid():
-                return []  # another user's, who could write anything there
+                return []  # it belongs to another user, who could write anything there
             left = [notes for path in self._folder.glob(f"{self._prefix}-*") if (notes := _take_over(path))]
             path = self._folder / f"{self._prefix}-{secrets.token_hex(8)}"
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -150,7 +153,7 @@ def _take_over(path: Path) -> list[str]:
     except OSError:
         return []
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held by its owner while that lives
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails as long as its owner lives
         content = os.pread(file, 1 << 20, 0)
         path.unlink()
     except OSError:

@@ -1,4 +1,4 @@
-"""Administration of keys: create, find, change, rotate. Never on a request's path."""
+"""Administration of keys: create, find, change, rotate. Not used while answering requests."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 Limits = Mapping[Api, int | None]
-"""Requests per period by API; None takes the API out of the plan."""
+"""Requests per period by API; None removes the API from the plan."""
 
 _MAX_ATTEMPTS = 10
-"""How often a change is tried while requests are being counted."""
+"""How often a change is tried if requests are counted at the same time."""
 
 _POINTER_KEPT = timedelta(days=60)
-"""How long a rotated key leads to its successor: an upload may wait for 14 days in a queue and as long in the
-dead-letter queue. An account's own pointers stay; batches and forms for uploads name nothing else."""
+"""How long a rotated key leads to its successor: an upload may wait 14 days in a queue, and as long in the
+dead-letter queue. An account's own pointers are kept; batches and upload forms use only those."""
 
 _MAX_CONDITIONS = 120
-"""DynamoDB takes 300 operators in an expression: each comparison is one, and each AND between two."""
+"""The most compared attributes: DynamoDB allows 300 operators, which are all comparisons and ANDs."""
 
 
 class KeyringError(Exception):
@@ -54,7 +54,7 @@ class KeyringError(Exception):
 
 
 class Tier(BaseModel):
-    """What a key of this tier may do."""
+    """The limits of a tier's keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -64,7 +64,7 @@ class Tier(BaseModel):
 
 
 def read_tiers(path: Path | None = None) -> dict[str, Tier]:
-    """Return the tiers of ``path``, or those shipped beside this module (``tiers.toml``), by name.
+    """Return the tiers in ``path``, or those in this package's ``tiers.toml``, by name.
 
     Raises ``OSError``, ``tomllib.TOMLDecodeError`` or ``pydantic.ValidationError``.
     """
@@ -97,10 +97,10 @@ class Keyring:
         overage: bool | None = None,
         key: str | None = None,
     ) -> tuple[str, Account]:
-        """Make a key and store its hash; the key returned is the only copy there is.
+        """Create a key and store its hash; the returned key is the only copy.
 
         ``limits`` and ``overage`` replace the tier's. ``key`` is for development, where a key must be known
-        in advance; raises ``KeyringError`` if it is taken.
+        in advance. Raises ``KeyringError`` for an unknown tier, or if ``key`` exists already.
         """
         key = key or new_key()
         now = self._clock()
@@ -139,7 +139,7 @@ class Keyring:
         return key, self.show(profile.key_id)
 
     def accounts(self) -> list[Account]:
-        """Every key, oldest first. Reads the whole table: for operators, not for requests."""
+        """Return every key's account, oldest first. This reads the whole table."""
         pages = self._client.get_paginator("scan").paginate(
             TableName=self._table,
             FilterExpression="begins_with(pk, :keys)",
@@ -162,7 +162,7 @@ class Keyring:
         return sorted(found, key=lambda account: (account.profile.created, account.profile.key_id))
 
     def profiles(self) -> list[Profile]:
-        """Who every key belongs to, oldest first."""
+        """Return every key's profile, oldest first. This reads the whole table."""
         return [account.profile for account in self.accounts()]
 
     def find(self, name: str) -> str:
@@ -186,7 +186,7 @@ class Keyring:
         return found[0]
 
     def show(self, key_id: str) -> Account:
-        """Return a key's profile, usage and history. Raises ``KeyringError`` where there is none."""
+        """Return a key's profile, usage and history. Raises ``KeyringError`` if there is no such key."""
         items, now = self._items(key_id), self._clock()
         account = Account.from_items(items, now)
         if account is None:
@@ -196,7 +196,7 @@ class Keyring:
         return Account.from_items(items, now) or account
 
     def meters(self, key_id: str) -> list[Meter]:
-        """Return a key's meters as they are stored, one per API."""
+        """Return a key's stored meters, one per API."""
         return [Meter.from_item(item) for item in self._items(key_id) if item["sk"]["S"].startswith("API#")]
 
     def set(
@@ -210,11 +210,11 @@ class Keyring:
         owner: str | None = None,
         label: str | None = None,
     ) -> Account:
-        """Change a key. What is None stays; a new tier brings its own limits and overage.
+        """Change a key. What is None stays as it is; a new tier sets its limits and overage.
 
-        What has been used this month stays used. Switching between a lifetime and a monthly tier restarts the
-        count and moves the old one to the history. Meters are written first, so that a key's rights change
-        before its profile does, and an interrupted change can be repeated.
+        The current period's usage is kept, unless the change is between a lifetime and a monthly tier, which
+        moves the usage to the history and starts again. Meters are written before the profile, so that an
+        interrupted change takes effect and can be repeated.
         """
         before = self.show(key_id)
         tier_now = tier or before.profile.tier
@@ -243,11 +243,11 @@ class Keyring:
         return self.show(key_id)
 
     def rotate(self, key_id: str) -> tuple[str, Account]:
-        """Replace a key by a new one with the same plan, usage, webhook and history.
+        """Replace a key by a new one with the same plan, usage, webhook and history; return both.
 
-        The old key is unknown from then on, but what it has started goes on: its meters stay as disabled
-        pointers to its successor, where requests, uploads and batches are charged or refunded. At most a
-        dozen items are written, however old the key is: history stays with the account.
+        The old key is unknown from then on, but work in progress continues: the old meters become disabled
+        pointers to the successor, where requests, uploads and batches are charged or refunded. At most a
+        dozen items are written, whatever the age of the key, as history stays with the account.
         """
         key = new_key()
         new_id, prefix = id_of(key), prefix_of(key)
@@ -268,7 +268,7 @@ class Keyring:
     def _moves(
         self, items: Mapping[str, Mapping[str, Any]], account: str, old_id: str, new_id: str, prefix: str
     ) -> list[Any]:
-        """Return what a rotation writes: each item in its new place, and a pointer in its old one."""
+        """Return the writes of a rotation: each item in its new place, and a pointer in its old one."""
         moves: list[Any] = []
         for name in (PROFILE, *map(meter_sk, Api), WEBHOOK):
             item = items.get(name)
@@ -283,7 +283,7 @@ class Keyring:
                 continue
             moves.append(self._point(old_id, name, new_id, item, lasting=old_id == account))
             if account != old_id:
-                # The account leads to the current key in one step, after any number of rotations.
+                # The account always leads to the current key in one step.
                 moves.append(self._point(account, name, new_id, None, lasting=True))
         return moves
 
@@ -298,7 +298,7 @@ class Keyring:
         return LIFETIME if self._tier(tier).period == "lifetime" else month_of(self._clock())
 
     def _plan(self, tier: str, limits: Limits, kept: Mapping[Api, int]) -> dict[Api, int]:
-        """Limits by API: ``kept`` or else the tier's, with ``limits`` on top."""
+        """Return the limits by API: ``kept`` or else the tier's, overridden by ``limits``."""
         merged: dict[Api, int | None] = {**(kept or self._tier(tier).limits), **limits}
         plan = {api: limit for api, limit in merged.items() if limit is not None}
         if not plan:
@@ -332,7 +332,7 @@ class Keyring:
     def _point(
         self, key_id: str, name: str, successor: str, seen: Mapping[str, Any] | None, *, lasting: bool
     ) -> Any:
-        """Make the item ``name`` of a rotated key a pointer to its successor, if it still is as ``seen``."""
+        """Return the write that turns an item of a rotated key into a pointer, if it is still as ``seen``."""
         condition = _unchanged(seen) if seen else {}
         names = condition.pop("ExpressionAttributeNames", {}) | attribute_names("successor", "expires")
         values = condition.pop("ExpressionAttributeValues", {}) | {":successor": {"S": successor}}
@@ -372,7 +372,7 @@ class Keyring:
         limit: int,
         overage: bool | None,
     ) -> None:
-        """Change one meter without losing a request that is counted meanwhile."""
+        """Change one meter without losing requests that are counted at the same time."""
         for _ in range(_MAX_ATTEMPTS):
             seen = next(meter for meter in self.meters(key_id) if meter.api is api)
             target = replace(
@@ -405,7 +405,7 @@ class Keyring:
                     ReturnValues="ALL_OLD",
                 )
             except self._client.exceptions.ConditionalCheckFailedException:
-                continue  # the month turned between the read and the write
+                continue  # a new month began between the read and the write
             if restarts:
                 past = Meter.from_item(answer["Attributes"])
                 self._client.update_item(**close_period(self._table, past, self._clock()))
@@ -422,10 +422,10 @@ def _history(items: Iterable[Mapping[str, Any]]) -> list[Any]:
 
 
 def _unchanged(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the condition that an item is still as it was read, including as many tickets as fit.
+    """Return the condition that an item has not changed since it was read, with as many tickets as fit.
 
-    The counters come first, and no ticket is added without changing them. Beyond the limit, a ticket that was
-    settled meanwhile may be moved to the new key; it counts nothing there.
+    Counters come first, and adding a ticket always changes them. A ticket beyond the limit that was settled
+    in the meantime may be moved to the new key, where it counts nothing.
     """
     attributes = sorted((name for name in item if name not in ("pk", "sk")), key=lambda name: ":" in name)
     del attributes[_MAX_CONDITIONS:]

@@ -1,4 +1,4 @@
-"""Keys and usage: the hot path. One conditional write decides whether a request is served, and counts it."""
+"""Keys and usage on the hot path: one conditional write decides whether to serve a request, and counts it."""
 
 from __future__ import annotations
 
@@ -58,30 +58,31 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MAX_ATTEMPTS = 10
-"""How often a meter may change under a request, as when the month turns, before the request gives up."""
+"""How often a meter may change during a request, as it does at a new month, before the request gives up."""
 
 _KNOWN_SECONDS = 5.0
-"""For how long a key known to be active is not looked up again before a photo is read; the write that counts
-the call checks it in any case."""
+"""How long an active key is not looked up again before a photo is read. The write that counts the call checks
+it in any case."""
 
 _KNOWN_KEYS = 1_000
-"""How many meters a process remembers."""
+"""How many meters a process caches."""
 
 _AMPLE = 100
-"""Units left that make another lookup unnecessary."""
+"""A cached meter with at least this many units left is not looked up again."""
 
 _MAX_MARKS = 32
-"""A call leaves no mark beside this many of others: an item over 1 KB doubles the cost of a write."""
+"""A call leaves no mark next to this many of other processes: an item over 1 KB doubles the cost of a
+write."""
 
 _MARK_SECONDS = 60
-"""After this time no write of a call can still arrive, and its mark may be removed. While it is there, what a
-dead process was counting can be undone, so marks are only removed when there are many."""
+"""After this time no write of a call can still arrive, and its mark may be removed. Until then it allows
+undoing what a dead process was counting, so marks are only removed when there are many."""
 
 _MANY_MARKS = 16
-"""Old marks are removed once a meter holds more than this many of other processes."""
+"""Old marks are removed when a meter has more than this many of other processes."""
 
 _MAX_REMOVED = 8
-"""Old marks that one write removes at most."""
+"""The most marks that one write removes."""
 
 _STORE_SECONDS = 5.0
 """How long one write may take: the client's read timeout."""
@@ -89,7 +90,7 @@ _STORE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A meter as this process last saw it."""
+    """A meter as this process last saw it, at ``seen`` (``time.monotonic``)."""
 
     meter: Meter
     marks: Mapping[str, int]
@@ -106,10 +107,10 @@ class _Known:
 
 
 class MeterStore:
-    """The table of keys, safe to share between threads.
+    """Checks keys and counts their usage in the table of keys. Safe to share between threads.
 
-    Every method raises ``StoreUnavailable`` where the table is throttled or cannot be reached: nothing is
-    ever answered unmetered.
+    Every method raises ``StoreUnavailable`` if the table is throttled or cannot be reached: nothing is ever
+    answered unmetered.
     """
 
     def __init__(
@@ -129,15 +130,15 @@ class MeterStore:
         self._known: dict[tuple[str, Api], _Known] = {}
 
     def admit(self, key: str, api: Api) -> Usage:
-        """Return the usage of ``key`` before something is read for it. Nothing is counted.
+        """Return the usage of ``key`` before a photo is read for it. Nothing is counted.
 
-        Raises what ``consume`` would, as far as is known. A key seen to be active, with many units left, is
-        trusted for some seconds: ``consume`` decides.
+        Raises what ``consume`` would, as far as is known: a key that was active, with many units left, is
+        trusted for some seconds, as ``consume`` checks it again.
         """
         return self._admit(key_id(key), api, follow=False)
 
     def admit_by_id(self, key_id: str, api: Api) -> Usage:
-        """``admit`` for a key or account known by its id alone; a rotated key leads to its successor."""
+        """Do the same as ``admit`` for the id of a key or account; a rotated key leads to its successor."""
         return self._admit(key_id, api, follow=True)
 
     def _admit(self, meter_id: str, api: Api, *, follow: bool) -> Usage:
@@ -150,13 +151,13 @@ class MeterStore:
         return Usage.of(meter)
 
     def consume(self, key: str, api: Api, *, until: float = math.inf) -> Usage:
-        """Count one request of ``key``, whose answer is at hand, and return its usage.
+        """Count one request of ``key``, whose answer is ready, and return its usage.
 
-        Raises the contract's ``UnknownKey``, ``InactiveKey``, ``BlockedKey``, ``PlanWithoutApi`` or
-        ``LimitExceeded``; nothing is counted then. Nor is it where ``StoreUnavailable`` is raised: a write
-        whose answer was lost is made again, which counts once, and where that brings no answer either it is
-        undone, now or by a later call of this process. ``until`` (``time.monotonic``) is when an answer has
-        to be there.
+        ``until`` (``time.monotonic``) is when the answer has to be sent. Raises the contract's
+        ``UnknownKey``, ``InactiveKey``, ``BlockedKey``, ``PlanWithoutApi`` or ``LimitExceeded``, and then
+        nothing is counted. Neither is it if ``StoreUnavailable`` is raised: a write without a response is
+        repeated, which counts once, and if that gets no response either it is undone, now or by a later call
+        of this process.
         """
         meter_id = key_id(key)
         self._undo_lost(until)
@@ -176,7 +177,7 @@ class MeterStore:
             raise
 
     def _consume_unmarked(self, meter_id: str, api: Api) -> Usage:
-        """Count a call of a meter that holds too many marks for another: it cannot be recognized later."""
+        """Count a call without a mark, as the meter has too many; the write cannot be recognized later."""
         try:
             return self._take(meter_id, api, 1, None, follow=False).usage
         except WriteInDoubt:
@@ -184,7 +185,7 @@ class MeterStore:
             raise
 
     def _consume_again(self, slot: Slot, call: LostCall, until: float, doubt: WriteInDoubt) -> Usage:
-        """Make a write again whose answer was lost; where that brings no answer either, undo both."""
+        """Repeat a write that got no response; if it gets none again, undo both."""
         try:
             if time.monotonic() + _STORE_SECONDS > until:
                 raise doubt
@@ -200,7 +201,7 @@ class MeterStore:
             raise
 
     def answered(self) -> None:
-        """Note that the call this thread counted last has been answered."""
+        """Note that the last call counted by this thread has been answered."""
         slot = self._slots.mine()
         if slot.noted:
             self._note(slot, None)
@@ -212,7 +213,7 @@ class MeterStore:
             slot.noted = call is not None
 
     def _mark(self, slot: Slot, key_id: str, api: Api) -> Mark | None:
-        """Return the mark a call will leave in the meter; None if it holds too many of other processes."""
+        """Return the mark for a call; None if the meter has too many marks of other processes."""
         now = self._clock()
         number = slot.next(now.timestamp())
         known = self._known.get((key_id, api))
@@ -229,7 +230,7 @@ class MeterStore:
         return Mark(slot.name, number, tuple(stale[:_MAX_REMOVED]), month_of(now))
 
     def _undo_lost(self, until: float) -> None:
-        """Undo calls that were not answered with a 200 although their unit may have been counted."""
+        """Undo calls that may have been counted but were not answered with a 200."""
         with self._opening:
             journal, self._unopened = self._unopened, None
             for owner, *notes in journal.open(self._slots.process) if journal else ():
@@ -254,7 +255,7 @@ class MeterStore:
     def _undo(self, key_id: str, api: Api, mark: Mark) -> None:
         """Give back the unit of ``mark``, or make its write fail should it still arrive.
 
-        Both leave a later number under the same name, so undoing twice is undoing once.
+        Both leave a later number under the same name, which makes undoing idempotent.
         """
         for _ in range(_MAX_ATTEMPTS):
             try:
@@ -274,31 +275,31 @@ class MeterStore:
             return
 
     def consume_by_id(self, key_id: str, api: Api, ticket: str) -> Usage:
-        """``consume`` for a key or account known by its id alone, as in the path of an upload.
+        """Count one unit for the id of a key or account, as found in the path of an upload.
 
-        ``ticket`` names work that may be begun more than once: the write that counts it leaves the ticket in
-        the meter, and a second call that finds it there counts nothing. It stays until ``settle`` or
-        ``refund``. What a rotated key began is counted to its successor.
+        Raises as ``consume`` does. ``ticket`` identifies work that may begin more than once: the write that
+        counts it leaves the ticket in the meter, and a second call that finds the ticket there counts
+        nothing. It stays until ``settle`` or ``refund``. Work of a rotated key is counted to its successor.
         """
         return self.take(key_id, api, 1, ticket).usage
 
     def take(self, key_id: str, api: Api, units: int, ticket: str) -> Grant:
-        """Count as many of ``units`` as the allowance holds, for work of several photos.
+        """Count up to ``units``, as many as are left, for work on several photos.
 
-        Raises as ``consume`` does; ``LimitExceeded`` where not even one is left. A second call with a ticket
-        that is still in the meter counts nothing and returns what the first was granted. ``close`` ends it.
+        Raises as ``consume`` does, and ``LimitExceeded`` only if no unit is left. A second call with a ticket
+        that is still in the meter counts nothing and returns what the first was granted. ``close`` ends this.
         """
         return self._take(key_id, api, units, Ticket(ticket), follow=True)
 
     def close(self, grant: Grant, read: int) -> None:
-        """End the work of ``grant``: ``read`` of its units stay counted, the others are given back."""
+        """End the work of ``grant``: ``read`` of its units stay counted, the others are refunded."""
         if read < grant.units:
             self._refund(grant.usage.key_id, grant.api, grant.ticket, grant.units - read)
         else:
             self.settle(grant.usage.key_id, grant.api, [grant.ticket])
 
     def granted(self, key_id: str, api: Api) -> list[Grant]:
-        """Return what is counted under tickets: work that has not been closed."""
+        """Return the units counted under tickets: those of work that has not been closed."""
         item = self._table.meter(key_id, api, follow=True)
         if item is None:
             return []
@@ -307,23 +308,22 @@ class MeterStore:
         return [Grant(api, ticket, Ticket(ticket).counted(item), usage) for ticket in tickets]
 
     def _take(self, key_id: str, api: Api, units: int, trace: Trace | None, *, follow: bool) -> Grant:
-        """Count ``units``, or as many as are left, once for each ``trace``."""
+        """Count ``units``, or as many as are left, and only once for the same ``trace``."""
         if not is_key_id(key_id):
             raise UnknownKey(api)
         now = self._clock()
         period = month_of(now)
         wanted = units
-        # One write does everything: it counts the unit, and its condition is every reason not to serve. When
-        # the condition fails, DynamoDB hands back the item that failed it, so no second read can see another
-        # state:
+        # A single write counts the unit, and its condition covers every reason not to serve. If the condition
+        # fails, DynamoDB returns the item that failed it, so that no second read can see another state:
         #
         #   request A                    request B                     the meter
         #                                                              used 49, remaining 1
         #   SET used 50 IF remaining>=1                                used 50, remaining 0
         #                                SET used 51 IF remaining>=1   fails; B is handed used 50 -> 429
         #
-        # At a month's turn the condition fails on the period, and the meter is turned over by a write that
-        # holds only while the old month is still there:
+        # In a new month the condition fails on the period, and the meter is turned over by a write that only
+        # succeeds while the old month is still there:
         #
         #   request A (December)         request B (December)          the meter
         #                                                              2026-11, used 50
@@ -332,7 +332,7 @@ class MeterStore:
         #                                SET ... IF 2026-11            fails; B is handed 2026-12
         #                                SET used 2 IF 2026-12         2026-12, used 2
         #
-        # A request whose clock is behind finds a later month than its own and is counted there: a meter never
+        # A request with a slow clock finds a later month than its own and is counted there: a meter never
         # goes back.
         for _ in range(_MAX_ATTEMPTS):
             try:
@@ -346,8 +346,8 @@ class MeterStore:
                 return _grant(Usage.of(Meter.from_item(item)), trace, counted)
             meter = _servable(item, api)
             if meter.period in (period, LIFETIME):
-                # Fewer are left than wanted, or the item has since changed for the better: only another
-                # write can tell.
+                # Fewer units are left than wanted, or the item has changed since: only another write can
+                # tell.
                 wanted = _affordable(meter, meter.remaining, wanted, now)
                 continue
             if meter.period > period:
@@ -361,7 +361,7 @@ class MeterStore:
         raise StoreUnavailable("the meter kept changing under this request")
 
     def refund(self, key_id: str, api: Api, ticket: str) -> None:
-        """Give back the unit that was counted with ``ticket``, once however often it is called."""
+        """Give back the unit that was counted with ``ticket``; calling it again has no effect."""
         self._refund(key_id, api, ticket, 1)
 
     def _refund(self, key_id: str, api: Api, ticket: str, units: int) -> None:
@@ -371,15 +371,15 @@ class MeterStore:
         except ConditionFailed as failed:
             item = failed.item
             if item and ticket_attribute(ticket) in item and self._drop(key_id, api, ticket):
-                # The month turned in between: the units were counted in the past one.
+                # A new month has begun since: the units were counted in the past one.
                 meter = Meter.from_item(item)
                 self._table.take_from_history(meter.account, api, item[ticket_attribute(ticket)]["S"], units)
         if successor := successor_of(item):
-            # The key was rotated in between, and its count went along with its tickets.
+            # The key has been rotated since, and its usage and tickets have moved to the successor.
             self._refund(successor, api, ticket, units)
 
     def _drop(self, key_id: str, api: Api, ticket: str) -> bool:
-        """Take ``ticket`` out of the meter; False where somebody else has done so."""
+        """Remove ``ticket`` from the meter; return False if it is gone already."""
         try:
             self._table.remove_ticket(key_id, api, ticket)
         except ConditionFailed:
@@ -387,7 +387,7 @@ class MeterStore:
         return True
 
     def settle(self, key_id: str, api: Api, tickets: Collection[str]) -> None:
-        """Take ``tickets`` out of the meter: their work is done, and what they counted stays counted."""
+        """Remove ``tickets`` from the meter: their work is done, and their units stay counted."""
         if not tickets:
             return
         # If the condition fails there is no such meter, and nothing to remove.
@@ -397,29 +397,29 @@ class MeterStore:
                 self.settle(successor, api, tickets)
 
     def authorize(self, key: str, api: Api) -> None:
-        """Raise what ``consume`` would, but for the limit; nothing is counted or written."""
+        """Raise what ``consume`` would except ``LimitExceeded``; nothing is counted or written."""
         self._look_up(key_id(key), api)
 
     def _look_up(self, key_id: str, api: Api, follow: bool = False) -> Meter:
-        """Return a meter whose key is served. Raises the contract's errors for any other."""
+        """Return the meter of an active key. Raises the contract's errors for any other key."""
         item = self._table.meter(key_id, api, follow=follow)
         meter = _servable(item, api)
         self._remember(meter, item or {})
         return meter
 
     def _remember(self, meter: Meter, item: Item) -> None:
-        """Keep what a read or a write has shown of a meter that is served."""
+        """Cache the meter of an active key as a read or write has returned it."""
         marks = {name: int(item[name]["N"]) for name in item if name.startswith(MARK)}
         self._known.pop((meter.key_id, meter.api), None)
         self._known[meter.key_id, meter.api] = _Known(meter, marks, time.monotonic())
         while len(self._known) > _KNOWN_KEYS:
-            with suppress(KeyError, StopIteration, RuntimeError):  # another thread does the same
+            with suppress(KeyError, StopIteration, RuntimeError):  # another thread may do the same
                 del self._known[next(iter(self._known))]
 
     def account(self, key: str) -> Account:
-        """Return a key's profile, usage and history, whatever it has left. Nothing is counted.
+        """Return a key's profile, usage and history, even if no unit is left. Nothing is counted.
 
-        Raises ``UnknownKey``, ``InactiveKey`` or ``BlockedKey`` where the key would not be served.
+        Raises ``UnknownKey``, ``InactiveKey`` or ``BlockedKey`` if the key is not active.
         """
         now = self._clock()
         items = self._table.items(key_id(key))
@@ -432,19 +432,19 @@ class MeterStore:
         return Account.from_items(items, now) or account
 
     def _count(self, key_id: str, api: Api, period: str, trace: Trace | None, units: int) -> Usage:
-        """Count ``units`` if the key may be served in ``period``, and ``trace`` is not there yet."""
+        """Count ``units`` if the key is active in ``period`` and ``trace`` is not in the meter yet."""
         item = self._table.count(key_id, api, period, trace, units)
         meter = Meter.from_item(item)
         self._remember(meter, item)
         return Usage.of(meter)
 
     def _turn_over(self, seen: Meter, period: str, trace: Trace | None, units: int) -> Usage:
-        """Start ``period`` with this work as its first, and write down what the one before came to."""
+        """Start ``period`` with ``units`` counted, and record the usage of the period before."""
         past = Meter.from_item(self._table.turn_over(seen, period, trace, units))
         try:
             self._table.record_past(past, self._clock())
         except StoreUnavailable as error:
-            # The unit is counted and the request is served: the log keeps what the history could not.
+            # The unit is counted and the request is served, so the usage is at least logged.
             logger.exception(
                 "past usage not recorded",
                 extra={
@@ -463,7 +463,7 @@ def _grant(usage: Usage, trace: Trace | None, units: int) -> Grant:
 
 
 def _affordable(meter: Meter, left: int, units: int, now: datetime) -> int:
-    """Return how many of ``units`` may be counted where so many are ``left``. Raises ``LimitExceeded``."""
+    """Return how many of ``units`` may be counted if ``left`` are left. Raises ``LimitExceeded`` if none."""
     if meter.overage:
         return units
     if left < 1:
@@ -472,7 +472,7 @@ def _affordable(meter: Meter, left: int, units: int, now: datetime) -> int:
 
 
 def _servable(item: Item | None, api: Api) -> Meter:
-    """Return the meter of ``item`` if its key is served for ``api``. Raises the contract's error if not."""
+    """Return the meter in ``item``. Raises the contract's error if the key may not use ``api``."""
     if item is None:
         raise UnknownKey(api)
     meter = Meter.from_item(item)

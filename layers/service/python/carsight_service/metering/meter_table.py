@@ -1,9 +1,8 @@
-"""Meters in DynamoDB: one method for each write, with the condition under which it is made.
+"""Meters in DynamoDB: one method for each write, with its condition.
 
 A write that counts leaves a trace in the meter, so that it can be recognized later. Work that may begin again
 leaves a *ticket*, which stays until the work is settled. A call leaves a *mark*, a number under a name of its
-process, so that its write can be made again or undone. What the writes mean together is decided in
-``meter_store``.
+process, so that its write can be repeated or undone. ``meter_store`` decides which writes to make.
 """
 
 from __future__ import annotations
@@ -36,18 +35,18 @@ if TYPE_CHECKING:
     from carsight_service.aws.dynamo_client import DynamoClient
 
 Item = dict[str, Any]
-"""A meter, or another item of a key, as DynamoDB holds it."""
+"""A meter, or another item of a key, in DynamoDB's format."""
 
 _TRIES = 3
-"""How often a write that DynamoDB refuses for the moment is tried in all."""
+"""How often in all a call that DynamoDB throttles is tried."""
 
 
-# -- what a counting write leaves ----------------------------------------------------------------------------
+# -- traces of counting writes -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """What a counting write adds to its expressions to leave its trace."""
+    """The parts of a counting write's expressions that leave its trace."""
 
     set: str = ""
     remove: str = ""
@@ -63,7 +62,10 @@ class Ticket:
     ticket: str
 
     def addition(self, period: str, written: str, units: int) -> Addition:
-        """Return what stores ``period``, as ``written`` in the update; a single unit needs no count."""
+        """Return what stores the ticket with ``period``, given in the update as ``written``.
+
+        The number of units is stored only if there are several.
+        """
         several = units > 1
         return Addition(
             set=f", #ticket = {written}" + (", #units = :units" if several else ""),
@@ -80,10 +82,10 @@ class Ticket:
 
 @dataclass(slots=True)
 class Mark:
-    """Tells a call's write from later ones of its slot, so that it can be repeated or undone.
+    """Identifies a call's write, so that it can be repeated or undone.
 
-    A slot's numbers grow, so a write that arrives after a later one of its slot fails. A mark is not removed
-    afterwards: the slot's next call overwrites it.
+    The numbers of a slot increase, so a write that arrives after a later one of its slot fails. A mark is not
+    removed after the call: the slot's next call overwrites it.
     """
 
     name: str
@@ -91,11 +93,11 @@ class Mark:
     stale: tuple[str, ...] = ()
     """Names of other processes' marks that are old enough to be removed."""
     period: str = ""
-    """The period it was last tried in."""
+    """The period in which the write was last tried."""
     ticket: str = ""
 
     def addition(self, period: str, written: str, units: int) -> Addition:
-        """Return what stores the number, and note the period it is tried in."""
+        """Return what stores the number, and remember ``period``."""
         self.period = period
         stale = {f"#stale{n}": name for n, name in enumerate(self.stale)}
         return Addition(
@@ -107,11 +109,11 @@ class Mark:
         )
 
     def counted(self, item: Mapping[str, Any]) -> int:
-        """Return 1 if the write has been made, else 0."""
+        """Return 1 if the write has been made, otherwise 0."""
         return int(self.number_in(item) == self.number)
 
     def number_in(self, item: Mapping[str, Any]) -> int:
-        """Return the number a meter holds under this name, 0 if none."""
+        """Return the number under this name in a meter, 0 if there is none."""
         return int(item[self.name]["N"]) if self.name in item else 0
 
 
@@ -120,12 +122,12 @@ Trace = Ticket | Mark
 
 
 def ticket_attribute(ticket: str) -> str:
-    """Return the meter's attribute that says in which period ``ticket`` was counted."""
+    """Return the name of the attribute with the period in which ``ticket`` was counted."""
     return f"ticket:{ticket}"
 
 
 def units_attribute(ticket: str) -> str:
-    """Return the meter's attribute that says how many units were counted with ``ticket``."""
+    """Return the name of the attribute with the number of units counted with ``ticket``."""
     return f"units:{ticket}"
 
 
@@ -138,11 +140,11 @@ def ticket_names(ticket: str) -> dict[str, str]:
 
 
 class WriteInDoubt(StoreUnavailable):
-    """A write that may or may not have taken effect: its answer was lost."""
+    """A write that may or may not have taken effect: it got no response."""
 
 
 class ConditionFailed(Exception):
-    """A write's condition did not hold; ``item`` is the item as it was, None where there is none."""
+    """A write's condition did not hold; ``item`` is the item as it is, None if there is none."""
 
     def __init__(self, item: Item | None) -> None:
         super().__init__("condition failed")
@@ -152,8 +154,8 @@ class ConditionFailed(Exception):
 class MeterTable:
     """The table of keys, safe to share between threads.
 
-    Methods raise ``ConditionFailed`` where the condition that they name does not hold, ``WriteInDoubt`` where
-    nobody knows whether they have written, and ``StoreUnavailable`` where the table is throttled or cannot be
+    Methods raise ``ConditionFailed`` if the condition in their description does not hold, ``WriteInDoubt`` if
+    it is unknown whether they have written, and ``StoreUnavailable`` if the table is throttled or cannot be
     reached.
     """
 
@@ -164,7 +166,7 @@ class MeterTable:
     # -- reading ---------------------------------------------------------------------------------------------
 
     def meter(self, key_id: str, api: Api, *, follow: bool) -> Item | None:
-        """Return a meter as it is now; with ``follow``, that of a rotated key's successor."""
+        """Return the current meter of a key or, with ``follow``, of a rotated key's successor."""
         answer = self._call(
             "get_item", TableName=self._name, Key=_meter_key(key_id, api), ConsistentRead=True
         )
@@ -176,7 +178,7 @@ class MeterTable:
     def items(self, key_id: str, beginning: str = "") -> list[Item]:
         """Return the items of a key's partition whose ``sk`` has this ``beginning``.
 
-        A key's partition holds a few dozen small items, far below the 1 MB of one page.
+        A key's partition has a few dozen small items, far below the 1 MB of one page.
         """
         values = {":pk": {"S": partition(key_id)}}
         condition = "pk = :pk"
@@ -197,8 +199,8 @@ class MeterTable:
     def count(self, key_id: str, api: Api, period: str, trace: Trace | None, units: int) -> Item:
         """Count ``units`` and leave ``trace``; return the meter after that.
 
-        Condition: the key is served, the meter is in ``period`` or for a lifetime, enough is left, and
-        ``trace`` is not there yet.
+        Condition: the key is active, the meter is in ``period`` or for a lifetime, enough units are left, and
+        ``trace`` is not in the meter yet.
         """
         left = trace.addition(period, "#period", units) if trace else Addition()
         names = attribute_names("used", "remaining", "status", "included", "period", "overage")
@@ -215,8 +217,8 @@ class MeterTable:
     def turn_over(self, seen: Meter, period: str, trace: Trace | None, units: int) -> Item:
         """Start ``period`` with ``units`` counted and leave ``trace``; return the meter before that.
 
-        Condition: the key is served, the meter is still in the period ``seen``, a new allowance holds the
-        units, and ``trace`` is not there yet.
+        Condition: the key is active, the meter is still in the period of ``seen``, a new allowance has enough
+        units, and ``trace`` is not in the meter yet.
         """
         left = trace.addition(period, ":period", units) if trace else Addition()
         names = attribute_names("used", "remaining", "limit", "status", "included", "period", "overage")
@@ -238,7 +240,7 @@ class MeterTable:
     def give_back(self, key_id: str, api: Api, ticket: str, units: int) -> Item:
         """Give back ``units`` and remove ``ticket``; return the meter after that.
 
-        Condition: they were counted with the ticket in the meter's present period.
+        Condition: they were counted with the ticket in the meter's current period.
         """
         return self._update(
             _meter_key(key_id, api),
@@ -250,7 +252,7 @@ class MeterTable:
         )
 
     def remove_ticket(self, key_id: str, api: Api, ticket: str) -> None:
-        """Remove ``ticket``. Condition: it is there."""
+        """Remove ``ticket``. Condition: it is in the meter."""
         self._update(
             _meter_key(key_id, api),
             "REMOVE #ticket, #units",
@@ -259,7 +261,7 @@ class MeterTable:
         )
 
     def remove_tickets(self, key_id: str, api: Api, tickets: Collection[str]) -> Item:
-        """Remove those of ``tickets`` that are there; return the meter. Condition: there is one."""
+        """Remove ``tickets`` as far as they are in the meter; return it. Condition: the meter exists."""
         names = {
             f"#{kind}{n}": name(ticket)
             for n, ticket in enumerate(tickets)
@@ -272,7 +274,7 @@ class MeterTable:
     def undo(self, key_id: str, api: Api, mark: Mark) -> Item:
         """Give back the unit of ``mark`` and write the number after the mark's; return the meter before that.
 
-        Condition: the mark is there, and the unit was counted in the meter's present period.
+        Condition: the mark is in the meter, and the unit was counted in the meter's current period.
         """
         return self._update(
             _meter_key(key_id, api),
@@ -291,7 +293,7 @@ class MeterTable:
     def outdate(self, key_id: str, api: Api, mark: Mark, seen: Item) -> Item:
         """Write the number after the mark's and give nothing back; return the meter before that.
 
-        Condition: the number under the mark's name and the period are still as in ``seen``.
+        Condition: the number under the mark's name and the period are still those in ``seen``.
         """
         condition = "#period = :period AND attribute_not_exists(#mark)"
         values = {":next": {"N": str(mark.number + 1)}, ":period": seen["period"]}
@@ -307,7 +309,7 @@ class MeterTable:
         )
 
     def take_from_history(self, account: str, api: Api, period: str, units: int) -> None:
-        """Take ``units`` that were given back off what is known of a past ``period``."""
+        """Subtract ``units`` that were given back from the history of a past ``period``."""
         self._call(
             "update_item",
             TableName=self._name,
@@ -317,7 +319,7 @@ class MeterTable:
             ExpressionAttributeValues={":less": {"N": str(-units)}},
         )
 
-    # -- reaching the table ----------------------------------------------------------------------------------
+    # -- calling DynamoDB ------------------------------------------------------------------------------------
 
     def _update(
         self,
@@ -329,7 +331,7 @@ class MeterTable:
         *,
         returned: Literal["ALL_OLD", "ALL_NEW"] = "ALL_OLD",
     ) -> Item:
-        """Write an item that is there; return it as it was before that, or after it."""
+        """Update an existing item; return it as it was before that, or with ``ALL_NEW`` after it."""
         placeholders = {"ExpressionAttributeValues": values} if values else {}
         answer = self._call(
             "update_item",
@@ -346,9 +348,9 @@ class MeterTable:
         return item
 
     def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        """Call DynamoDB, repeating what it has not written.
+        """Call DynamoDB, and repeat calls that have certainly written nothing.
 
-        A write whose answer was lost on the way (a read timeout) may have counted and is not repeated.
+        A write without a response (a read timeout) may have counted, and is not repeated.
         """
         attempt = 1
         while True:
@@ -358,7 +360,7 @@ class MeterTable:
                 failed = failure(error)
                 if failed.code == "ConditionalCheckFailedException":
                     raise ConditionFailed(failed.item) from None
-                # A connection that died while the function was frozen is found closed only when used again.
+                # A connection that was closed while the function was frozen fails only when used again.
                 may_repeat = failed.code in THROTTLED or not failed.is_sent
                 if not may_repeat:
                     raise (StoreUnavailable if failed.is_answered else WriteInDoubt)(failed.code) from error
@@ -375,7 +377,7 @@ def _meter_key(key_id: str, api: Api) -> Item:
 
 
 def _counting(units: int, period: str) -> Item:
-    """Return the placeholders of a write that counts ``units`` in ``period``, for a key that is served."""
+    """Return the placeholders of a write that counts ``units`` in ``period`` for an active key."""
     return {
         ":units": {"N": str(units)},
         ":yes": {"BOOL": True},

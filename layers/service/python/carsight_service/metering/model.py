@@ -1,21 +1,21 @@
 """How keys and their usage are stored in the DynamoDB table.
 
-Shared by ``meter_store``, which meters requests, and ``keyring``, which administers.
+Used by ``meter_store``, which meters requests, and by ``keyring``, which administers keys.
 
-One partition per key, ``pk = KEY#<key id>``; the key itself is stored nowhere. Its items, by ``sk``:
+Each key has a partition, ``pk = KEY#<key id>``; the key itself is not stored. Its items, by ``sk``:
 
 =============================  =======================================================================
 ``PROFILE``                    owner, label, tier, status, created; not read on the hot path
 ``API#<api>``                  the meter: status, tier, period, limit, used, remaining, overage, included
 ``WEBHOOK``                    where readings are announced
-``USAGE#<api>#<period>``       what a past period came to; expires
+``USAGE#<api>#<period>``       the usage of a past period; expires
 ``ALERT#<api>#<period>#...``   a usage alert that has been sent; expires
 =============================  =======================================================================
 
-What belongs to a key must outlive its rotation, so it belongs to an account, whose id is that of its first
-key. History, alerts, uploads and batches are filed under the account; profile, meters and webhook move to
-each new key and leave a pointer to their ``successor`` behind. The account's own pointers are permanent and
-always lead to the current key:
+Whatever must outlive the rotation of a key belongs to an account, whose id is that of its first key. History,
+alerts, uploads and batches are filed under the account; profile, meters and webhook move to each new key and
+leave a pointer to their ``successor`` behind. The account's own pointers are permanent and always lead to the
+current key:
 
     KEY#<first>   API#plate -> third, USAGE#..., ALERT#...     the account
     KEY#<second>  API#plate -> third                           expires
@@ -45,7 +45,7 @@ PROFILE = "PROFILE"
 WEBHOOK = "WEBHOOK"
 
 HISTORY_KEPT = timedelta(days=400)
-"""How long a past period's usage stays: a year and the month after it."""
+"""How long the usage of a past period is kept: a year and a month."""
 
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _KEY_ID = re.compile(r"[0-9a-f]{64}")
@@ -53,7 +53,7 @@ _PREFIX_LENGTH = 11
 
 
 class Status(StrEnum):
-    """A key's state. Only an active one is served; a disabled one answers as an unknown one would."""
+    """A key's state. Only active keys are served; a disabled one is refused as if it were unknown."""
 
     ACTIVE = "active"
     INACTIVE = "inactive"
@@ -62,7 +62,7 @@ class Status(StrEnum):
 
 
 def new_key() -> str:
-    """Make an API key: ``cs_`` and 256 random bits as 43 letters and digits, selectable by a double click."""
+    """Return a new API key: ``cs_`` and 256 random bits as 43 letters and digits."""
     number, text = secrets.randbits(256), ""
     for _ in range(43):
         number, digit = divmod(number, len(_ALPHABET))
@@ -71,22 +71,22 @@ def new_key() -> str:
 
 
 def key_id(key: str) -> str:
-    """SHA-256 of ``key`` in hex, which identifies it in the table and in upload paths.
+    """Return the SHA-256 of ``key`` in hex, which identifies it in the table and in upload paths.
 
-    A slow hash protects secrets that people choose; 256 random bits need none.
+    Slow hashes protect secrets that people choose; 256 random bits need none.
     """
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def is_key_id(text: str) -> bool:
-    """Whether ``text`` is shaped like ``key_id``'s result."""
+    """Whether ``text`` has the form of a key id."""
     return _KEY_ID.fullmatch(text) is not None
 
 
 def prefix_of(key: str) -> str:
-    """Return the part of ``key`` that logs and lists may show: 8 of 43 random characters, 208 bits unseen.
+    """Return the part of ``key`` that logs and lists may show: 8 of its 43 random characters.
 
-    Of a short key chosen by hand, never more than a quarter.
+    208 bits stay hidden. Of a short key that was chosen by hand, at most a quarter is shown.
     """
     return key[: min(_PREFIX_LENGTH, len(key) // 4)]
 
@@ -97,7 +97,7 @@ def month_of(now: datetime) -> str:
 
 
 def partition(key_id: str) -> str:
-    """Return the ``pk`` of everything known about a key."""
+    """Return the ``pk`` of all items of a key."""
     return f"KEY#{key_id}"
 
 
@@ -107,12 +107,12 @@ def meter_sk(api: Api) -> str:
 
 
 def history_sk(api: Api, period: str) -> str:
-    """Return the ``sk`` of the history of ``period``."""
+    """Return the ``sk`` of the usage of the past ``period``."""
     return f"USAGE#{api}#{period}"
 
 
 def successor_of(item: Mapping[str, Any] | None) -> str | None:
-    """Return the id of the key that has replaced the one whose ``item`` this is; None if none has."""
+    """Return the id of the key that has replaced the one of ``item``; None if none has."""
     return item["successor"]["S"] if item and "successor" in item else None
 
 
@@ -132,10 +132,10 @@ def _but_identity(record: Meter | Profile) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """One key's allowance for one API: the item that every request writes once.
+    """One key's allowance for one API: the item that every counted request writes once.
 
-    ``remaining`` is always ``limit - used`` and goes below zero on overage. It is stored because conditions
-    cannot compute.
+    ``remaining`` is always ``limit - used`` and falls below zero on overage. It is stored because conditions
+    of DynamoDB cannot do arithmetic.
     """
 
     key_id: str
@@ -165,7 +165,7 @@ class Meter:
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> Meter:
-        """Return the meter held by a DynamoDB item."""
+        """Return the meter in a DynamoDB item."""
         return cls(
             key_id=_key_id_of(item),
             account=_account_of(item),
@@ -181,7 +181,7 @@ class Meter:
         )
 
     def to_item(self) -> dict[str, Any]:
-        """Return the DynamoDB item that holds this meter."""
+        """Return this meter as a DynamoDB item."""
         key = {"pk": partition(self.key_id), "sk": meter_sk(self.api)}
         return item_of(**key, **_but_identity(self), remaining=self.remaining)
 
@@ -204,7 +204,7 @@ class Profile:
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> Profile:
-        """Return the profile held by a DynamoDB item."""
+        """Return the profile in a DynamoDB item."""
         return cls(
             key_id=_key_id_of(item),
             account=_account_of(item),
@@ -217,7 +217,7 @@ class Profile:
         )
 
     def to_item(self) -> dict[str, Any]:
-        """Return the DynamoDB item that holds this profile."""
+        """Return this profile as a DynamoDB item."""
         return item_of(pk=partition(self.key_id), sk=PROFILE, **_but_identity(self))
 
 
@@ -233,7 +233,7 @@ class PastUsage:
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> PastUsage:
-        """Return the past period held by a DynamoDB item."""
+        """Return the past period in a DynamoDB item."""
         _, api, period = item["sk"]["S"].split("#")
         return cls(
             api=Api(api),
@@ -246,7 +246,7 @@ class PastUsage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """A key's usage of one API, as a request found or left it."""
+    """A key's usage of one API, as a request found it or left it."""
 
     api: Api
     key_id: str
@@ -267,7 +267,7 @@ class Usage:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What every metered answer carries."""
+        """The headers of every metered answer."""
         return {
             "x-usage-current": str(self.current),
             "x-usage-limit": str(self.limit),
@@ -276,7 +276,7 @@ class Usage:
 
     @classmethod
     def of(cls, meter: Meter) -> Usage:
-        """Return the usage that ``meter`` shows."""
+        """Return the usage in ``meter``."""
         return cls(
             api=meter.api,
             key_id=meter.key_id,
@@ -297,23 +297,23 @@ class Grant:
     api: Api
     ticket: str
     units: int
-    """How many were taken: fewer than requested if the allowance ran out."""
+    """How many were taken; fewer than requested if the allowance ran out."""
     usage: Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Everything a key's holder may know about it."""
+    """What the holder of a key may know about it."""
 
     profile: Profile
     usage: tuple[Usage, ...]
-    """This period's, one per API that the tier includes."""
+    """In the current period, for each API that the tier includes."""
     history: tuple[PastUsage, ...]
-    """Past periods in which something was used, newest first."""
+    """Past periods with usage, newest first."""
 
     @classmethod
     def from_items(cls, items: Iterable[Mapping[str, Any]], now: datetime) -> Account | None:
-        """Return the account that a key's items describe at ``now``; None without a profile."""
+        """Return the account that a key's items describe at ``now``; None if there is no profile."""
         profile: Profile | None = None
         usage: list[Usage] = []
         history: list[PastUsage] = []
@@ -344,7 +344,7 @@ class Account:
 def close_period(table_name: str, meter: Meter, now: datetime) -> dict[str, Any]:
     """Return the ``update_item`` arguments that record the usage of ``meter.period``.
 
-    ``ADD``, because a unit of that period may be given back before or after.
+    ``ADD``, because a unit of that period may be given back before or afterwards.
     """
     return {
         "TableName": table_name,

@@ -1,1 +1,1 @@
-"""Telling others that something has been read."""
+"""Notifications: readings on the event bus and to webhooks, and usage alerts."""

@@ -1,8 +1,8 @@
 """Usage alerts: an owner is notified at 80, 90 and 100 % of an allowance, once each per period.
 
-The table's stream has every meter before and after each write, so one record shows a threshold being crossed.
-That alone does not make "once": a unit given back lets the next request cross again, and a stream delivers at
-least once. So each alert is claimed by an item of its own before it is sent.
+The table's stream has every meter before and after each write, so one record shows that a threshold was
+crossed. This may happen more than once: a refunded unit lets the next request cross it again, and a stream
+delivers at least once. So each alert is claimed by an item of its own before it is sent.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _CLAIM_KEPT = timedelta(days=400)
 
 
 def crossed(record: Mapping[str, Any]) -> tuple[Meter, list[int]] | None:
-    """Return the meter and the thresholds that a stream record shows being crossed; None where it shows none.
+    """Return the meter and the thresholds that were crossed, by a stream record; None if there are none.
 
-    A new item does not count: a key that was rotated brings its usage along.
+    A new item does not count, as a rotated key keeps its usage.
     """
     images = record["dynamodb"]
     if record["eventName"] != "MODIFY" or not images["Keys"]["sk"]["S"].startswith("API#"):
@@ -60,7 +60,7 @@ class Alerts:
         self._clock = deployment.clock
 
     def handle(self, event: Event, context: object) -> dict[str, Any]:
-        """Handle a batch of stream records, in order; from the first that fails on, the batch comes again."""
+        """Handle a batch of stream records in order; from the first failure on, they are delivered again."""
         return partial_failures(
             event["Records"],
             identifier=lambda record: str(record["dynamodb"]["SequenceNumber"]),
@@ -70,7 +70,7 @@ class Alerts:
         )
 
     def _process(self, record: Record) -> None:
-        """Send the alerts of a stream record. Raises as DynamoDB and SNS do; it may be called again then."""
+        """Send the alerts of a stream record. Raises botocore's errors, and may then be called again."""
         found = crossed(record)
         if found is None:
             return
@@ -80,18 +80,18 @@ class Alerts:
 
     def _send_once(self, meter: Meter, threshold: int, event: str) -> None:
         # A claim belongs to the record that made it: if sending fails, that record is delivered again and may
-        # send, and no other may. An alert is sent twice only if the function dies between sending it and
-        # noting that.
+        # send, but no other may. An alert is sent twice only if the function dies between sending it and
+        # recording that.
         #
         #   record 7 (80 of 100)          record 9 (80 again, after one given back)
         #   claim, sent no
         #   publish fails
         #                                 claim refused
-        #   comes again: claim is its own
+        #   delivered again: the claim is its own
         #   publish, sent yes
         key = {
             "pk": {"S": partition(meter.account)},
-            # A limit that was changed within the period has thresholds of its own.
+            # If the limit is changed within a period, its thresholds count anew.
             "sk": {"S": f"ALERT#{meter.api}#{meter.period}#{threshold}#{meter.limit}"},
         }
         try:

@@ -1,6 +1,6 @@
-"""Where a key's readings are announced: one webhook per key, beside its profile (``sk = WEBHOOK``).
+"""Webhooks, one per key, stored next to the key's profile (``sk = WEBHOOK``), and their signatures.
 
-``sign`` and ``verify`` need none of a deployment's settings: a receiver may use the same code.
+``sign`` and ``verify`` need no settings of the deployment, so receivers may use the same code.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _MAX_ROTATIONS = 10
-"""How many pointers are followed; an account's leads to the current key in one step."""
+"""How many pointers to a successor are followed; an account's leads to the current key in one step."""
 
 SIGNATURE = "carsight-signature"
 DELIVERY = "carsight-delivery"
 
 TOLERANCE_SECONDS = 300
-"""How old a signature may be: what was recorded on the way cannot be sent again later."""
+"""How old a signature may be, so that a recorded delivery cannot be sent again later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """An address, and what signs every delivery to it."""
+    """An address, and the secret that signs every delivery to it."""
 
     url: str
     secret: str
-    """Unlike a key it has to be stored as it is: a signature needs it."""
+    """Stored in plain text, unlike a key, as signing needs it."""
 
 
 class Webhooks:
@@ -50,7 +50,7 @@ class Webhooks:
         return _webhook(self._item(key_id))
 
     def find(self, key_id: str) -> Webhook | None:
-        """Return the webhook of the key that ``key_id`` has become, after however many rotations."""
+        """Return the webhook of ``key_id`` or, if that was rotated, of the current key."""
         for _ in range(_MAX_ROTATIONS):
             item = self._item(key_id)
             successor = successor_of(item)
@@ -63,11 +63,11 @@ class Webhooks:
         return self._client.get_item(TableName=self._table, Key=_key(key_id)).get("Item")
 
     def set(self, key_id: str, url: str, *, plain: bool = False) -> Webhook:
-        """Give the key a webhook with a new secret, in place of any that it had.
+        """Give the key a webhook with a new secret, replacing any that it had.
 
-        Raises ``ValueError`` for an address that is too long or not https (``plain`` lets http through, for
-        development). Whether it leads to the public internet is checked at every delivery: names may come to
-        mean other addresses.
+        Raises ``ValueError`` for an address that is too long or not https (``plain`` allows http, for
+        development). Whether it is on the public internet is checked at every delivery, as names may resolve
+        to other addresses later.
         """
         if not url.startswith(("https://", "http://") if plain else "https://"):
             raise ValueError("a webhook's address must begin with https://")
@@ -79,7 +79,7 @@ class Webhooks:
         return webhook
 
     def remove(self, key_id: str) -> None:
-        """Take the key's webhook away."""
+        """Remove the key's webhook."""
         self._client.delete_item(TableName=self._table, Key=_key(key_id))
 
 

@@ -1,13 +1,13 @@
-"""Announcing readings: on EventBridge for the deployment, by a webhook for a key.
+"""Announcing readings: to the deployment on EventBridge, and to a key's owner by a webhook.
 
-Webhook deliveries go through a queue, so that a slow or dead receiver holds up nobody: one delivery per
-message, retried after 30 seconds, a minute, two and so on until it is answered with a 2xx or ends in the
-dead-letter queue. Each carries
+Webhook deliveries go through a queue, so that a slow or dead receiver delays no other. Each delivery is a
+message, and retried after 30 seconds, a minute, two minutes and so on until it is answered with a 2xx or
+moved to the dead-letter queue. Each has the headers
 
     carsight-delivery: <the same for every attempt>
     carsight-signature: t=<Unix seconds>,v1=<HMAC-SHA256 of "<t>.<body>" in hex>
 
-and ``subscribers.verify`` is how a receiver checks it.
+which a receiver can check with ``subscribers.verify``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from carsight_service.deployment import Deployment
 
 MAX_DETAIL_BYTES = 100_000
-"""EventBridge and SQS take 256 KB, and JSON within JSON has its quotes escaped."""
+"""The largest event: EventBridge and SQS accept 256 KB, and JSON within JSON has its quotes escaped."""
 
 _FIRST_RETRY_SECONDS = 30
 _LONGEST_RETRY_SECONDS = 3600
@@ -47,11 +47,11 @@ class Message(BaseModel):
 
 
 class NotDelivered(Exception):
-    """The webhook did not accept the delivery; the message is for the log."""
+    """The webhook did not accept the delivery. The message is for the log."""
 
 
 class Announcer:
-    """Announces on the event bus and, through the queue, to keys' webhooks; safe to share between threads."""
+    """Publishes on the event bus and, through the queue, to keys' webhooks; safe to share between threads."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._settings = deployment.settings
@@ -62,9 +62,9 @@ class Announcer:
     def announce(self, kind: str, key_id: str, delivery: str, detail: Mapping[str, Any]) -> None:
         """Announce ``detail`` on the event bus and to the key's webhook. Raises botocore's errors.
 
-        ``kind`` is the event's detail type (``carsight.reading``, ``carsight.batch``). An announcement that
-        is repeated because a worker died before it could note the first has the same ``delivery``. A detail
-        too large for an event goes without its ``results``, which are in the object that it names.
+        ``kind`` is the event's detail type (``carsight.reading``, ``carsight.batch``). If a worker dies
+        before it has recorded an announcement, that is repeated with the same ``delivery``. A detail that is
+        too large for an event is sent without its ``results``, which are in the object that it names.
         """
         event = {"delivery": delivery, **detail}
         text = json.dumps(event, ensure_ascii=False)
@@ -87,7 +87,7 @@ class Announcer:
 
 
 class Deliverer:
-    """Makes the deliveries of the webhooks' queue; one per process."""
+    """Delivers the messages of the webhooks' queue; one per process."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._settings = deployment.settings
@@ -95,7 +95,7 @@ class Deliverer:
         self._queues = deployment.queues
 
     def handle(self, event: Event, context: object) -> dict[str, Any]:
-        """Deliver the messages of an SQS event; those to be tried again come back as failures."""
+        """Deliver the messages of an SQS event; those to be tried again are returned as failures."""
         return partial_failures(
             event["Records"],
             identifier=lambda record: str(record["messageId"]),
@@ -115,7 +115,7 @@ class Deliverer:
         log(extra={**log_fields, "outcome": outcome})
 
     def _deliver(self, message: Message) -> Literal["delivered", "no webhook"]:
-        """Deliver one message. Raises ``NotDelivered`` where it is to be tried again."""
+        """Deliver one message. Raises ``NotDelivered`` if it has to be tried again."""
         webhook = self._webhooks.find(message.key_id)
         if webhook is None:
             return "no webhook"

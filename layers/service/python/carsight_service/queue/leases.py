@@ -1,7 +1,7 @@
-"""Work that a queue may deliver twice, and that must be done once.
+"""Leases on work that a queue may deliver twice, and that must be done once.
 
-One item of the table a piece of work, ``pk = WORK#<SHA-256 of its name>``, ``sk = WORK``. Whoever does the
-work holds a lease on it: a conditional write that only one can make.
+Each piece of work has an item in the table, ``pk = WORK#<SHA-256 of its name>``, ``sk = WORK``. The worker
+holds a lease on it, by a conditional write that only one worker can make.
 
     delivery A                      delivery B                       the item
     take: no item                                                    held by A until 12:01
@@ -9,9 +9,9 @@ work holds a lease on it: a conditional write that only one can make.
     complete                                                         done
                                     take: done -> None               done
 
-A that dies leaves a lease that runs out, and B's next delivery takes it over. Names may be used again by
-later work (a photo replaced by another under the same name): ``sequence`` tells which is the later, and an
-earlier one that comes after it is not done any more.
+If A dies, its lease expires, and B's next delivery takes it over. Names may be used again by later work, such
+as a photo that replaces another of the same name. ``sequence`` orders such work, and an earlier piece that
+arrives after a later one is not done.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ if TYPE_CHECKING:
     from carsight_service.aws.dynamo_client import DynamoClient
 
 _MARGIN_SECONDS = 15.0
-"""How much longer than there is time for the work a lease lasts: a function may overrun until it is killed,
-and the clocks of two machines may differ."""
+"""How much longer a lease lasts than the work may take: a function may overrun until it is killed, and the
+clocks of two machines may differ."""
 
 KEPT = timedelta(days=30)
-"""How long it is known that work is done: twice the 14 days that a message can stay in a queue."""
+"""How long finished work is remembered: twice the 14 days that a message can stay in a queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to do one piece of work, for as long as it was asked for."""
+    """The exclusive right to do one piece of work, for a limited time."""
 
     name: str
     identity: str
     holder: str
-    """A random name, by which whoever took the lease proves that it is still its own."""
+    """A random name that proves that the lease is still its holder's."""
     displaced: str | None
-    """Identity of earlier work under this name that was begun and never finished."""
+    """Identity of earlier work under this name that was started and never finished."""
 
 
 class Leases:
     """The leases of one deployment, safe to share between threads. Methods raise the client's errors.
 
-    Every write may be repeated by the client: one whose answer was lost finds that it has been made.
+    The client may repeat every write: one that was carried out without a response succeeds again.
     """
 
     def __init__(
@@ -70,9 +70,8 @@ class Leases:
     def take(self, name: str, identity: str, seconds: float, sequence: str = "") -> Lease | None:
         """Take a lease on the work ``identity`` under ``name``, for ``seconds`` and a margin.
 
-        None where there is nothing to do: it is done, or later work has taken its place.
-
-        Raises ``TryLater`` where somebody else holds the lease.
+        Returns None if there is nothing to do, as the work is done or has been replaced by later work. Raises
+        ``TryLater`` if another worker holds the lease.
         """
         holder = secrets.token_hex(8)
         try:
@@ -92,7 +91,7 @@ class Leases:
         return Lease(name, identity, holder, displaced)
 
     def _write(self, name: str, identity: str, holder: str, seconds: float, sequence: str) -> Any:
-        """Write the lease, unless another one holds or the work is done; return the item it replaces."""
+        """Write the lease unless another is valid or the work is done; return the item that it replaces."""
         now = self._clock()
         until = now.timestamp() + seconds + _MARGIN_SECONDS
         answer = self._client.update_item(
@@ -102,7 +101,7 @@ class Leases:
                 "SET #identity = :identity, #sequence = :sequence, #holder = :holder, #until = :until,"
                 " #done = :no, #expires = :expires"
             ),
-            # The holder is its own where this write is the second try of one whose answer was lost.
+            # The holder is this one if the write is repeated after a lost response.
             ConditionExpression=(
                 "attribute_not_exists(pk) OR #holder = :holder"
                 " OR (#identity = :identity AND #done = :no AND #until < :now)"
@@ -129,25 +128,25 @@ class Leases:
 
     @contextmanager
     def held(self, lease: Lease) -> Iterator[None]:
-        """Complete the work of ``lease`` when the block is left, and abandon it where the block raises."""
+        """Complete the work of ``lease`` at the end of the block, or abandon it if the block raises."""
         try:
             yield
         except Exception:
-            with suppress(Exception):  # it runs out by itself
+            with suppress(Exception):  # the lease expires anyway
                 self.abandon(lease)
             raise
         self.complete(lease)
 
     def complete(self, lease: Lease) -> None:
-        """Note that the work is done, for good."""
+        """Record that the work is done."""
         self._set(lease, "done", {"BOOL": True})
 
     def abandon(self, lease: Lease) -> None:
-        """Let go of the lease: the work is not done, and the next delivery need not wait for its end."""
+        """Release the lease without completing the work, so that the next delivery need not wait."""
         self._set(lease, "until", {"N": "0"})
 
     def _set(self, lease: Lease, attribute: str, value: AttributeValueTypeDef) -> None:
-        """Set an attribute of the lease's item, while it is still its holder's."""
+        """Set an attribute of the lease's item, if the lease is still its holder's."""
         self._client.update_item(
             TableName=self._table,
             Key=_key(lease.name),

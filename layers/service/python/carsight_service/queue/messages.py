@@ -9,20 +9,20 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 
 class TryLater(Exception):
-    """Not a fault: the work is leased elsewhere, not ready, or time ran out. The message is to come again."""
+    """Not a fault: the work is leased elsewhere or not ready, or time ran out. Deliver the message again."""
 
 
 class _FromS3(BaseModel):
-    """S3 says more than is used here; a message that is passed on keeps it."""
+    """Part of S3's messages. Fields that are not used here are kept when a message is passed on."""
 
     model_config = ConfigDict(extra="allow", populate_by_name=True)
 
 
 class S3Object(_FromS3):
-    """An object, as an event describes it."""
+    """An object in an event."""
 
     key: str
-    """Escaped as in a form."""
+    """Form-encoded."""
     version: Annotated[str | None, Field(alias="versionId")] = None
     etag: Annotated[str, Field(alias="eTag")] = ""
     size: int = 0
@@ -36,14 +36,14 @@ class S3Bucket(_FromS3):
 
 
 class S3Entity(_FromS3):
-    """Which object of which bucket."""
+    """An object and its bucket."""
 
     bucket: S3Bucket
     object: S3Object
 
 
 class S3Record(_FromS3):
-    """Something that has happened to an object."""
+    """An event of an object."""
 
     event_name: Annotated[str, Field(alias="eventName")]
     event_time: Annotated[str, Field(alias="eventTime")]
@@ -51,13 +51,13 @@ class S3Record(_FromS3):
 
 
 class S3Notification(_FromS3):
-    """What S3 says of uploads."""
+    """A message about uploads."""
 
     records: Annotated[Sequence[S3Record], Field(alias="Records")]
 
 
 class S3TestEvent(_FromS3):
-    """S3 says, once, that the bucket has been connected."""
+    """The message that S3 sends once, when the bucket's notifications are configured."""
 
     event: Annotated[Literal["s3:TestEvent"], Field(alias="Event")]
 
@@ -66,7 +66,7 @@ _MESSAGE: TypeAdapter[S3Notification | S3TestEvent] = TypeAdapter(S3Notification
 
 
 def created_objects(body: str) -> list[S3Record]:
-    """Return what a queue's message says of new objects; S3's test event says nothing of any.
+    """Return the events of new objects in a message; none for S3's test event.
 
     Raises ``pydantic.ValidationError`` for a message of any other kind.
     """

@@ -1,16 +1,16 @@
-"""A photo lands in the uploads bucket, its reading lands in the results bucket.
+"""Reading photos from the uploads bucket, and writing their readings to the results bucket.
 
     incoming/<key id>/<plate|vin>/<name>   ->   <key id>/<plate|vin>/<name>.json
 
-The unit is charged to the key of the path under the same limits as a call, and what a call would have been
-refused with is written as the result. S3 and SQS may announce one photo several times: it is read, charged
-and answered once. In the order in which a worker may die, and what the next delivery finds:
+The unit is charged to the key in the path under the same limits as a call, and a refusal is written as the
+result. S3 and SQS may announce a photo several times, but it is read, charged and answered once. If a worker
+dies after one of these steps, the next delivery finds:
 
-    lease taken          the lease runs out, and everything is done anew
+    lease taken          the lease expires, and everything is done again
     unit counted         its ticket is in the meter: not counted again
-    result written       written again, the same
-    reading announced    announced again under the same delivery id
-    lease completed      nothing to do but to take the ticket out of the meter
+    result written       the same result is written again
+    reading announced    announced again with the same delivery id
+    lease completed      only the ticket has to be removed from the meter
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _PATH = re.compile(rf"{INCOMING}([0-9a-f]{{64}})/({'|'.join(Api)})/(.+)", re.DOTALL)
 
 READ_SECONDS = 25.0
-"""What loading and reading one photo may take."""
+"""How long loading and reading one photo may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,13 @@ class Upload:
     bucket: str
     key: str
     version: str | None
-    """Version id, where the bucket is versioned."""
+    """Version id, if the bucket is versioned."""
     etag: str
     size: int
     sequencer: str
-    """Orders events of one key; longer or later in the alphabet is later."""
+    """Orders the events of one object key; a longer or alphabetically later one is later."""
     time: str
-    """When S3 took the object: ISO 8601, UTC."""
+    """When the object was uploaded: ISO 8601, UTC."""
 
     @classmethod
     def of(cls, record: S3Record) -> Upload:
@@ -79,30 +79,30 @@ class Upload:
 
     @property
     def api(self) -> Api | None:
-        """The API that the path asks for; None for an object that lies elsewhere."""
+        """The API in the path; None for an object elsewhere."""
         path = _PATH.fullmatch(self.key)
         return Api(path[2]) if path else None
 
     @property
     def key_id(self) -> str:
-        """The id of the key to charge, empty for an object that lies elsewhere."""
+        """The id of the key to charge; empty for an object elsewhere."""
         path = _PATH.fullmatch(self.key)
         return path[1] if path else ""
 
     @property
     def identity(self) -> str:
-        """Tells this object from others under its name; two uploads of the same bytes may be one."""
+        """Distinguishes this object from others of its name; uploads of the same bytes may be equal."""
         return self.version or self.etag
 
     @property
     def result_key(self) -> str:
-        """Where the reading goes; an object that lies elsewhere has no key to put it beside."""
+        """The key of the result; those of objects elsewhere are under ``misplaced/``."""
         if self.api is None:
             return f"misplaced/{hashlib.sha256(self.key.encode()).hexdigest()}.json"
         return f"{self.key.removeprefix(INCOMING)}.json"
 
     def ticket(self, identity: str) -> str:
-        """Return what counts the reading of ``identity`` under this name, once; also its request id."""
+        """Return the ticket for reading ``identity`` under this name, which is also the request id."""
         text = "\n".join((self.bucket, self.key, identity))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -118,9 +118,10 @@ class UploadProcessor:
     announcer: Announcer
 
     def process(self, upload: Upload, deadline: float) -> None:
-        """Read ``upload`` and put its result beside those of its key; nobody else will until ``deadline``.
+        """Read ``upload`` and write its result, under a lease until ``deadline`` (``time.monotonic``).
 
-        Raises ``TryLater`` where another delivery is at it, and whatever is our fault: both are tried again.
+        Raises ``TryLater`` if another delivery holds the lease, and any fault of the service; the message is
+        then delivered again.
         """
         ticket = upload.ticket(upload.identity)
         if upload.api is None:
@@ -145,13 +146,13 @@ class UploadProcessor:
             self.deployment.meters.settle(upload.key_id, upload.api, [ticket])
 
     def give_up(self, upload: Upload) -> None:
-        """Give back the unit that a worker has counted and died over."""
+        """Refund the unit if a worker has counted it and died."""
         if upload.api is not None:
             self.deployment.meters.refund(upload.key_id, upload.api, upload.ticket(upload.identity))
 
     def _read(self, upload: Upload, api: Api, ticket: str, lease: Lease) -> Result:
         if lease.displaced:
-            # Its worker died with the unit counted, and its photo has been replaced since.
+            # A worker died after counting the unit of an earlier photo, which has been replaced since.
             self.deployment.meters.refund(upload.key_id, api, upload.ticket(lease.displaced))
         work = Work(
             request_id=ticket,
@@ -165,7 +166,7 @@ class UploadProcessor:
             raise TryLater("the photo took too long") from result.error
         if result.error and result.is_fault:
             raise result.error
-        if result.error:  # a worker that died may have counted what comes to nothing now
+        if result.error:  # a worker that died may have counted a unit that is not due
             self.deployment.meters.refund(upload.key_id, api, ticket)
         return result
 
@@ -176,7 +177,7 @@ class UploadProcessor:
         return photo.data, photo.regions
 
     def _write(self, upload: Upload, result: Result) -> dict[str, Any]:
-        """Write the result: the answer, and what it is an answer to."""
+        """Write the result: the answer, and a description of the upload."""
         waited = datetime.now(UTC) - datetime.fromisoformat(upload.time)
         document = {
             **result.body,

@@ -1,8 +1,8 @@
-"""What a worker is invoked with: uploads announced by S3, from its queue, or a child of a batch's map.
+"""The worker function: reads uploads announced in its queue, and children of batches' maps.
 
-The same images as the HTTP functions, with another command. A message that could not be dealt with is
-reported alone (``ReportBatchItemFailures``) and comes back after five seconds, ten, twenty; what fails to
-the end lands in the dead-letter queue, from where ``carsight redrive`` brings it back.
+It runs in the same image as the HTTP function, with another command. A message that failed is reported alone
+(``ReportBatchItemFailures``) and delivered again after 5, 10, 20 seconds and so on; after the last attempt it
+is moved to the dead-letter queue, from which ``carsight redrive`` retries it.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     from carsight_service.deployment import Deployment
 
 UPLOAD_SECONDS = 30.0
-"""What one upload may take."""
+"""How long one upload may take."""
 
 SECONDS_TO_ANSWER = 5.0
-"""How long before the function's own timeout nothing is begun or left running any more."""
+"""How long before the function's own timeout all work has to have ended."""
 
 TRIES = 8
-"""How often a message is dealt with; one more delivery gives back what it has been charged."""
+"""How often a message is processed; one more delivery refunds what it has been charged."""
 
 _RETRY_SECONDS = 5
 
 
 class GivenUp(Exception):
-    """Every try has failed, or killed the worker: the message goes to the dead-letter queue."""
+    """Every attempt has failed or killed the worker: the message goes to the dead-letter queue."""
 
 
 class Worker:
-    """Deals with one API's uploads and batches; one per process."""
+    """Processes one API's uploads and batches; one per process."""
 
     def __init__(self, deployment: Deployment, api: Api, recognize: Recognize) -> None:
         reader = Reader(api, deployment.settings, deployment.timer)
@@ -54,9 +54,9 @@ class Worker:
         self._batches = BatchWorker(deployment, recognize)
 
     def handle(self, event: Event, context: Context) -> Any:
-        """Deal with the messages of one SQS event, one after the other; return those that failed.
+        """Process the messages of an SQS event in turn, and return those that failed.
 
-        A child of a map is answered with the rows of its result.
+        For a child of a map, the rows of its result are returned.
         """
         try:
             return self._handled(event, context)
@@ -85,7 +85,7 @@ class Worker:
             self._upload(uploaded, deadline)
 
     def _give_up(self, record: Record) -> None:
-        """Give back what a message has been charged by workers that died over it. Raises ``GivenUp``."""
+        """Refund what workers that died have charged for a message. Raises ``GivenUp``."""
         for uploaded in created_objects(record["body"]):
             self._uploads.give_up(Upload.of(uploaded))
         raise GivenUp(f"{TRIES} tries have failed")
@@ -93,7 +93,7 @@ class Worker:
     def _upload(self, record: S3Record, deadline: float) -> None:
         upload = Upload.of(record)
         if upload.api not in (self._api, None):
-            # S3 filters by prefix and suffix alone and cannot tell plates from VINs behind a key's id.
+            # S3 filters by prefix and suffix only, and cannot distinguish the API after a key's id.
             passed_on = S3Notification(records=[record]).model_dump_json(by_alias=True, exclude_unset=True)
             self._queues.send(self._queues.of(upload.api), passed_on, upload.key_id)
             return
@@ -102,7 +102,7 @@ class Worker:
         self._uploads.process(upload, deadline)
 
     def _postpone(self, record: Record, error: Exception) -> None:
-        """Have a message back before the queue's visibility timeout, made for functions that died."""
+        """Have a message delivered again before the queue's visibility timeout, which is for dead workers."""
         log_fields = {"message_id": record["messageId"], "reason": str(error) or type(error).__name__}
         if isinstance(error, TryLater):
             logger.info("message postponed", extra=log_fields)

@@ -309,7 +309,10 @@ _IMAGES: Document = {
                 "required": ["image"],
                 "properties": {
                     "image": _IMAGE_NAME,
-                    "id": {"type": "string", "description": "Yours; comes back in the row of the result."},
+                    "id": {
+                        "type": ["string", "number"],
+                        "description": "Yours; comes back in the row of the result, as text beyond 2^53.",
+                    },
                     "regions": _ref("schemas", "Regions"),
                 },
             },

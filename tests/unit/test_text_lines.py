@@ -59,6 +59,45 @@ def test_a_vin_in_groups_behind_its_name_or_on_two_lines_is_read(
     assert abs((found[0].box.ymin + found[0].box.ymax) / 2 - middle) < 30
 
 
+@pytest.mark.parametrize(
+    ("lines", "size", "width"),
+    [
+        (("Fahrzeugdaten", "JTD", "KB20U703123456", "km 42.000"), 16, 0.7),
+        (("Fahrzeugdaten", "JTDKB20U70", "3123456", "km 42.000"), 24, 0.6),
+        (("Fahrzeugdaten", "TRUZZZ5P98M071", "134", "km 42.000"), 24, 0.7),
+        (
+            (
+                "INSURANCE CARD",
+                "YEAR MAKE   VEHICLE IDENTIFICATION NUMBER",
+                "2019 EXAMPLE               SALNM84Y0LZ995771",
+                "AGENCY EXAMPLE 12 MAIN STREET",
+            ),
+            16,
+            0.7,
+        ),
+    ],
+)
+def test_the_characters_of_narrow_print_are_counted(
+    recognizer: VinRecognizer, lines: tuple[str, ...], size: int, width: float
+) -> None:
+    """As wide as 17 characters are where print is of usual width, these lines are too short for a VIN."""
+    page = np.asarray(
+        cv2.resize(printed(*lines, size=size), None, fx=width, fy=1, interpolation=cv2.INTER_AREA), np.uint8
+    )
+    vin = lines[2][-17:] if len(lines[2]) > 17 else lines[1] + lines[2]
+    assert [candidate.vin for candidate in recognizer.read(page).candidates[:1]] == [vin]
+
+
+def test_a_name_before_the_first_of_two_lines_is_left_out() -> None:
+    view = View.of(Photo.of(printed("VIN: VSSM", "AMGX187161099", "km 42.000")), 1600)
+    lines = text_lines.find_lines(view)
+    likeliest = text_lines.pairs(view, lines, 1)[0]
+    assert likeliest.upper is lines[0]
+    assert likeliest.lower is lines[1]
+    named, rest = (text_lines.set_close(view, line.corners).pixels.shape[1] for line in lines[:2])
+    assert likeliest.text.pixels.shape[1] < 0.7 * named + rest
+
+
 @pytest.mark.parametrize("vin", ["SCFAB02A06GB01234", "9BGRM69809G123456"])
 def test_a_page_on_its_head_is_turned(recognizer: VinRecognizer, vin: str) -> None:
     page = np.ascontiguousarray(
@@ -69,11 +108,12 @@ def test_a_page_on_its_head_is_turned(recognizer: VinRecognizer, vin: str) -> No
 
 def test_lines_with_another_between_them_are_no_pair() -> None:
     """A car's mileage has as many digits as the end of a VIN."""
-    lines = text_lines.find_lines(View.of(Photo.of(printed("W0L0AHL4878", "053300", "km 42.000")), 1600))
+    view = View.of(Photo.of(printed("W0L0AHL4878", "053300", "km 42.000")), 1600)
+    lines = text_lines.find_lines(view)
     assert len(lines) == 3
     found = [
-        tuple(next(at for at, line in enumerate(lines) if line is each) for each in pair)
-        for pair in text_lines.pairs(lines, 9)
+        tuple(next(at for at, line in enumerate(lines) if line is each) for each in pair[:2])
+        for pair in text_lines.pairs(view, lines, 9)
     ]
     assert (0, 1) in found
     assert (0, 2) not in found

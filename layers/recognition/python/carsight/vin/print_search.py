@@ -20,7 +20,7 @@ from carsight.vin.line_reader import LineReader
 from carsight.vin.ranking import find_window
 from carsight.vin.readers import Line
 from carsight.vin.rules import LENGTH, known_maker
-from carsight.vin.text_lines import Print, SetText, TextLine
+from carsight.vin.text_lines import Pair, Print, SetText, TextLine
 from carsight.vin.tuning import Budget, VinTuning
 from carsight.vin.views import View, quarters_to_upright
 
@@ -28,15 +28,19 @@ _GLANCE_COST = 0.25
 """What it costs, in crops read (see ``Budget``), to have the small reader glance at a crop."""
 
 _SHORTEST, _LONGEST, _LIKELIEST = 13, 45, 21
-"""How many characters a line may have, by their outlines, to hold a VIN, from and to; those nearest to the
+"""How many characters a line may have, as its length tells, to hold a VIN, from and to; those nearest to the
 last are considered first."""
+
+_SHORTEST_NARROW = 8
+"""The same of narrow print, whose characters are counted."""
 
 _SHORTEST_OF_TWO = 6
 """How many characters, by their outlines, the longer of two lines of a VIN has at least."""
 
-_CONSIDERED, _GLANCED_AT, _READ = 10, 6, 2
+_CONSIDERED, _GLANCED_AT, _READ = 16, 6, 2
 """How many lines are considered; at how many of these the small reader glances, those that end in capitals
-first; how many of these are read in full, those that look like a VIN first."""
+first, and of these those that have a VIN's number of characters; how many of these are read in full, those
+that look like a VIN first."""
 
 _PAIRS = 4
 """How many pairs of lines it glances at."""
@@ -81,15 +85,16 @@ class PrintSearch:
 
     def run(self) -> None:
         """Read the likeliest lines, and those that stand one under the other."""
-        for lines in self._print():
+        for quarters in self._turns():
             if self.finds.certainty >= self.tuning.likely:
                 break
+            lines = self.print_of(quarters)
             self._read_lines(lines)
             if not self.finds.promising:
-                self._read_pairs(text_lines.pairs(lines, _PAIRS))
+                self._read_pairs(text_lines.pairs(self.view, lines, _PAIRS))
 
-    def _print(self) -> Iterator[Sequence[TextLine]]:
-        """Yield the lines of print of the photo turned upright, as its clearest line says.
+    def _turns(self) -> Iterator[int]:
+        """Yield by how many quarters to turn the photo to have its print upright, as its clearest line says.
 
         If not even that line is clear, a photo that was turned is turned the other way, too; if the detector
         found no line, it is turned so that print is level, and then upside down.
@@ -100,15 +105,15 @@ class PrintSearch:
             for quarters in (0, 1):
                 found = self._lines(quarters)
                 if any(each.characters >= _SHORTEST_OF_TWO for each in found):
-                    yield found
-                    yield self._lines(quarters + 2)
+                    yield quarters
+                    yield quarters + 2
                 if len(found) > 1:  # sideways print looks like a line at most
                     break
             return
         quarters = quarters_to_upright(line.corners)
-        yield self._lines(quarters)
+        yield quarters
         if quarters and line.reading.clarity < self.tuning.clear:
-            yield self._lines(4 - quarters if quarters % 2 else 0)
+            yield 4 - quarters if quarters % 2 else 0
 
     def _lines(self, quarters: int) -> list[TextLine]:
         """Return the lines of print once turned counterclockwise by so many quarters, without titles."""
@@ -138,11 +143,12 @@ class PrintSearch:
         likely = [
             line
             for line in lines
-            if _SHORTEST <= line.characters <= _LONGEST and not self.finds.is_known(line.corners)
+            if _SHORTEST_NARROW <= line.characters <= _LONGEST and not self.finds.is_known(line.corners)
         ]
         likely.sort(key=lambda line: abs(line.characters - _LIKELIEST))
         texts = [(line, text_lines.set_close(self.view, line.corners)) for line in likely[:_CONSIDERED]]
-        texts.sort(key=lambda each: not each[1].ends_in_capitals)
+        texts = [each for each in texts if each[0].characters >= _SHORTEST or each[1].may_be_a_vin]
+        texts.sort(key=lambda each: (not each[1].ends_in_capitals, not each[1].may_be_a_vin))
         for line, text in texts[:_GLANCED_AT]:
             yield self._glance_at_ends(line, text)
 
@@ -159,12 +165,11 @@ class PrintSearch:
         self.budget.spend(_GLANCE_COST)
         return self.small.glance(text.crop(), 1.0).greedy
 
-    def _read_pairs(self, pairs: list[tuple[TextLine, TextLine]]) -> None:
+    def _read_pairs(self, pairs: Sequence[Pair]) -> None:
         """Read two lines as one where the small reader, at a glance, sees a maker's prefix and digits."""
-        for upper, lower in pairs:
+        for upper, lower, text in pairs:
             if self.finds.sure:
                 break
-            text = text_lines.side_by_side(self.view, (upper, lower))
             if _may_hold_a_vin(self._glance(text)):
                 self.budget.pay_beyond(1)
                 corners = np.stack([*upper.corners[:2], *lower.corners[2:]])

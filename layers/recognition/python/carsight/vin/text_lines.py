@@ -6,6 +6,7 @@ behind its name, or on two lines; there the print is clear, and contrast is enou
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,10 @@ SHORTEST_LINE = 2.5
 
 _WITH_NAME = 18
 """How many characters a VIN has with "VIN:" beside it, as they are estimated."""
+
+_FEWEST_OF_TWO, _USUAL_OF_TWO, _MOST_OF_TWO = 8, 11, 24
+"""How many characters two lines of a VIN have, as they are estimated: in narrow print, usually, and with the
+VIN's name."""
 
 # Setting text anew, in shares of the line's height:
 
@@ -212,31 +217,52 @@ def _joined(boxes: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int,
     return joined
 
 
-def pairs(lines: Sequence[TextLine], most: int) -> list[tuple[TextLine, TextLine]]:
-    """Find up to ``most`` pairs of lines, one under the other, that together may hold a VIN, likeliest first.
+class Pair(NamedTuple):
+    """Two lines, one under the other, that together may hold a VIN, and their ``text``, set side by side."""
+
+    upper: TextLine
+    lower: TextLine
+    text: SetText
+
+
+def pairs(view: View, lines: Sequence[TextLine], most: int) -> list[Pair]:
+    """Find up to ``most`` pairs of ``lines`` that together may hold a VIN, likeliest first.
 
     The lower begins where the upper does, or farther right, behind the VIN's name; no other line is between.
+    Two that have 17 characters together are the likeliest.
     """
-    found: list[tuple[float, int, TextLine, TextLine]] = []
-    for upper in lines:
-        for lower in lines:
-            a, b = upper.level, lower.level
-            high, low = float(a[3, 1] - a[0, 1]), float(b[3, 1] - b[0, 1])
-            alike = 0.75 < high / max(low, 1.0) < 1.33
-            under = 0 < float(b[0, 1] - a[3, 1]) < 3 * high
-            begins = -0.8 * high < float(b[0, 0] - a[0, 0]) < 0.7 * float(a[1, 0] - a[0, 0])
-            both = upper.characters + lower.characters
-            short = min(upper.characters, lower.characters)
-            if (
-                alike
-                and under
-                and begins
-                and short >= SHORTEST_LINE
-                and 11 <= both <= 24
-                and not any(_is_between(line.level, a, b) for line in lines)
-            ):
-                found.append((abs(both - _WITH_NAME), len(found), upper, lower))
-    return [(upper, lower) for _, _, upper, lower in sorted(found, key=lambda each: each[:2])[:most]]
+    text = cache(lambda number: set_close(view, lines[number].corners))
+    found: list[tuple[float, int, Pair]] = []
+    for (i, upper), (j, lower) in itertools.permutations(enumerate(lines), 2):
+        a, b = upper.level, lower.level
+        high, low = float(a[3, 1] - a[0, 1]), float(b[3, 1] - b[0, 1])
+        alike = 0.75 < high / max(low, 1.0) < 1.33
+        under = 0 < float(b[0, 1] - a[3, 1]) < 3 * high
+        begins = -0.8 * high < float(b[0, 0] - a[0, 0]) < 0.7 * float(a[1, 0] - a[0, 0])
+        both = upper.characters + lower.characters
+        if not (
+            alike
+            and under
+            and begins
+            and _FEWEST_OF_TWO <= both <= _MOST_OF_TWO
+            and not any(_is_between(line.level, a, b) for line in lines)
+        ):
+            continue
+        counted = _seventeen_of(text(i), text(j))
+        if counted is not None:
+            found.append((-1.0, len(found), Pair(upper, lower, _side_by_side(*counted))))
+        elif both >= _USUAL_OF_TWO and min(upper.characters, lower.characters) >= SHORTEST_LINE:
+            pair = Pair(upper, lower, _side_by_side(text(i), text(j)))
+            found.append((abs(both - _WITH_NAME), len(found), pair))
+    return [pair for _, _, pair in sorted(found, key=lambda each: each[:2])[:most]]
+
+
+def _seventeen_of(upper: SetText, lower: SetText) -> tuple[SetText, SetText] | None:
+    """Return what has 17 characters together: both texts, or the ``upper`` without its first words."""
+    for first in (0, *sorted(upper.groups)):
+        if len(upper.begins) - first + len(lower.begins) == LENGTH:
+            return (upper._columns(upper.begins[first], upper.pixels.shape[1]) if first else upper), lower
+    return None
 
 
 def _is_between(line: Floats, upper: Floats, lower: Floats) -> bool:
@@ -266,6 +292,11 @@ class SetText:
     begins: tuple[int, ...] = ()
     heights: tuple[int, ...] = ()
     groups: frozenset[int] = frozenset()
+
+    @property
+    def may_be_a_vin(self) -> bool:
+        """Whether a VIN, alone or with other words beside it, has so many characters."""
+        return LENGTH - _MAX_TOUCHING <= len(self.begins) <= LENGTH or bool(self.ends())
 
     @property
     def ends_in_capitals(self) -> bool:
@@ -397,9 +428,8 @@ def _runs(marked: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def side_by_side(view: View, pair: tuple[TextLine, TextLine]) -> SetText:
-    """Set the text of both lines of ``pair`` one beside the other; its ``places`` say nothing."""
-    upper, lower = (set_close(view, line.corners) for line in pair)
+def _side_by_side(upper: SetText, lower: SetText) -> SetText:
+    """Set both texts one beside the other; the ``places`` of that say nothing."""
     gap = np.empty((_PIECE, round(_GAP * _PIECE), 3), np.uint8)
     gap[:] = _ground(upper.pixels)
     pixels = np.hstack([upper.pixels, gap, lower.pixels])

@@ -38,7 +38,7 @@ def batches(
 
 
 def items_of(s3: S3Client, reader: Mapping[str, Any], states: dict[str, Any]) -> Callable[[], Iterable[Any]]:
-    """Return what yields the items of a map: a redrive has the objects that were listed first."""
+    """Return a function that yields the items of a map; a redrive gets the objects of the first listing."""
     arguments = evaluate(reader["Arguments"], states)
     if reader["Resource"].endswith("listObjectsV2"):
         pages = s3.get_paginator("list_objects_v2").paginate(**arguments)

@@ -1,7 +1,7 @@
-"""Detection of the plates and vehicles of a photo or, with another model, of the lines that may hold a VIN.
+"""Detection of plates and vehicles in a photo or, with another model, of lines that may be a VIN.
 
-What has four corners is called a target here, whatever the model was trained on. ``detections`` decodes what
-the net answers; this module decides which parts of a photo it is shown, at what size, and what is believed.
+Whatever the model was trained to find with four corners is called a target here. ``detections`` decodes the
+net's output; this module decides which parts of a photo the net gets, at what size, and which targets count.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PLATES = SecondLook(64, 3.5)
 CROWDED = SecondLook(128, 1.3)
 """Plates beside each other: larger, and with less of the others around it."""
 LINES = SecondLook(176, 1.8)
-"""A line of seventeen characters is flat: it has to be longer to be distinguished from other text."""
+"""Lines of 17 characters: as they are flat, they have to be longer to be distinguished from other text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,80 +71,83 @@ class Fallback:
 
 @dataclass(frozen=True, slots=True)
 class DetectorTuning:
-    """What can be changed about a detector without training it again. Scores are 0..1.
+    """Settings of a detector that can be changed without training it again. Scores are 0..1.
 
-    The defaults are for plates; ``for_lines`` is for lines that may hold a VIN.
+    The defaults are for plates; ``for_lines`` is for lines that may be a VIN.
     """
 
     side: int = 416
     """The photo is shrunk to an area of about ``side`` x ``side`` pixels, or enlarged at most twofold."""
     threshold: float | None = None
-    """The lowest score of an answer, the model's own if None."""
+    """Lowest score of a target; if None, the one stored in the model."""
     doubtful: float | None = None
-    """A target between this and ``threshold`` is an answer too, to be decided by its text; with None none
-    is."""
+    """Targets that score between this and ``threshold`` are returned too, for their text to decide. With
+    None they are not."""
     box_shrink: float = 0.25
-    """How far a box is moved towards the extent of its corners; at 0.25 the mean IoU with the labeled boxes
-    of training photos is 0.79, at 0.5 it is 0.78."""
+    """How far a box is moved towards the extent of its corners, as a share of the distance. With 0.25 the
+    mean IoU with the labeled boxes of training photos is 0.79, with 0.5 it is 0.78."""
 
     # -- second looks ----------------------------------------------------------------------------------------
 
     second_look: SecondLook = PLATES
+    """The net's run on the surroundings of a target, which confirms or rejects it and refines its corners."""
     second_looks: int = 5
-    """How many targets get one at most."""
+    """The most targets that get a second look."""
     proposal_score: float = 0.15
-    """What a target has to score to get one."""
+    """Lowest score of a target that gets a second look."""
     faint_score: float = 0.05
-    """What the best one on the largest vehicle has to."""
+    """The same for the best target on the largest vehicle."""
     sure: float = 0.7
-    """A target gets none that scores this, is on a vehicle and not longer than ``sure_side``. That saves four
-    second looks of five and changed no reading on 100 validation photos. Infinite where every one gets it."""
+    """A target with this score that is on a vehicle and not longer than ``sure_side`` gets no second look.
+    This saves four of five second looks and changed no reading on 100 validation photos. If infinite, every
+    target gets one."""
     sure_side: float = 110.0
-    """In the net's pixels; a larger one may be half a plate."""
+    """The longest side of such a target, in the net's pixels; a larger one may be half a plate."""
     crowd: SecondLook | None = CROWDED
-    """How a target that no vehicle carries is looked at again if the second look rejects it and it is one of
-    several, as in a collage and on a table of plates; with None it is not. Of 65 drawn ones 64 are confirmed,
-    24 without it. What is confirmed by this look alone scores less than ``threshold``: signs are, too."""
+    """A further look at a target on no vehicle that the second look rejects, if it is one of several, as in a
+    collage or on a table of plates; with None there is none. Of 65 drawn plates 64 are confirmed, and 24
+    without it. A target confirmed by this look alone scores less than ``threshold``, as signs are confirmed
+    too."""
     crowd_score: float = 0.5
-    """There are several if two of these score this."""
+    """There are several such targets if two of them score this."""
     crowd_looks: int = 12
-    """How many targets get a second look if there are several."""
+    """How many targets get a second look if there are several (see ``crowd_score``)."""
     edge: float = 0.04
-    """A target closer to the photo's edge than this share of its longer side gets its second look with gray
-    beyond the edge: it may be all the photo shows."""
+    """The second look at a target closer to the photo's edge than this share of its longer side includes gray
+    beyond the edge, as the target may be all that the photo shows."""
 
     # -- photos that show nothing but a plate ----------------------------------------------------------------
 
     close_up: WiderLook | None = WiderLook(224, 0.5)
-    """The net needs surroundings. Unless the best target is ``sure`` and on a vehicle, as in 80 of 100
-    validation photos and none of 80 close-ups, this run is made too; never with None."""
+    """A further run, as the net needs surroundings. It is made unless the best target is ``sure`` and on a
+    vehicle, as in 80 of 100 validation photos and in none of 80 close-ups; with None it is never made."""
     filling: float = 0.4
-    """A target there that is at least this share of the photo wide or high is accepted without a second look.
-    If it scores ``fallback_score``, everything inside it - stickers, slogans - is dropped. Otherwise it is
-    kept beside that, even if ``doubtful``: a tilted plate is, and a part of one may score more. So their
-    texts decide."""
+    """A target of that run at least this share of the photo wide or high is accepted without a second look.
+    If it scores ``fallback_score``, all targets inside it, such as stickers and slogans, are dropped.
+    Otherwise it is returned together with these, even if only ``doubtful``, and their texts decide: a tilted
+    plate is doubtful, and a part of it may score more."""
 
-    # -- where nothing is found ------------------------------------------------------------------------------
+    # -- if nothing is found ---------------------------------------------------------------------------------
 
     fallbacks: tuple[Fallback, ...] = (Fallback(608, evidence=0.03, gain=1.4),)
-    """Tried in order."""
+    """The further runs, tried in order."""
     strip: float | None = 6.0
-    """After those, a photo whose longer side is this many times the shorter is looked at with gray along it,
-    because a plate there touches both edges: 200 instead of 188 of 224 drawn strips are read. With None no
-    photo is."""
+    """After those, a photo whose longer side is at least this many times the shorter is searched with gray
+    along it, because a plate in it touches both edges: of 224 drawn strips 200 are read, and 188 without
+    this. With None no photo is."""
     fallback_score: float = 0.5
-    """What the targets of all these runs have to score."""
+    """Lowest score of the targets of all these runs."""
 
     # -- targets that are not upright ------------------------------------------------------------------------
 
     turned: WiderLook = WiderLook(192, 0.15)
-    """The run that searches for them."""
+    """The run that searches for turned targets."""
     turn_evidence: float = 0.08
-    """A turn is promising if a target that scores this is confirmed by a second look with ``threshold``."""
+    """A turn is promising if a target with this score is confirmed by a second look with ``threshold``."""
 
     @classmethod
     def for_lines(cls, side: int, score: float, lines: int) -> DetectorTuning:
-        """Return the tuning for up to ``lines`` lines that may hold a VIN, which have to ``score`` that much.
+        """Return the tuning for up to ``lines`` lines that may be a VIN, with at least the score ``score``.
 
         The detector looks at each of them twice, as a reader needs their corners to a twentieth of their
         length, and makes none of the runs for plates alone.

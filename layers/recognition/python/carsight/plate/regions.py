@@ -1,8 +1,8 @@
-"""Where plates are from: the codes an answer or a caller's hint may carry, and what plates say there.
+"""Where plates are from: the region codes of answers and hints, and the texts that each region issues.
 
 A code is a country (ISO 3166-1 alpha-2, lower case) or, for countries whose states issue plates of their own
 design, country and state (ISO 3166-2): ``gb``, ``us``, ``us-ca``, ``ca-on``, ``au-vic``, ``br-sp``. What is
-known of each stands in regions.toml, which says how it is written there.
+known about each is in regions.toml, which explains its own syntax.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 
 class RegionRules(NamedTuple):
-    """What is known of a region's plates: its series, the letters in use, what is never given out of them.
+    """What is known about a region's plates: its series, the letters in use, and what is never issued.
 
-    ``letters`` is "" where all may be; so is ``never``, a regular expression, where all is given out.
+    ``letters`` is "" if all letters are in use, and ``never``, a regular expression, if all texts are issued.
     """
 
     series: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ class RegionRules(NamedTuple):
 
 _SOURCE = Path(__file__).with_name("regions.toml")
 _COMPILED = _SOURCE.with_suffix(".json")
-"""The same, read in a tenth of the time; made by ``compile_table`` where an image is built."""
+"""The same as JSON, read in a tenth of the time; ``compile_table`` writes it when an image is built."""
 
 
 def _table() -> dict[str, Any]:
@@ -45,7 +45,7 @@ def _table() -> dict[str, Any]:
 
 
 def compile_table() -> None:
-    """Write regions.toml down as JSON, for an installation that does not change any more."""
+    """Write regions.toml as JSON, for an installation that does not change any more."""
     _COMPILED.unlink(missing_ok=True)
     _COMPILED.write_text(json.dumps(_table(), separators=(",", ":")), encoding="utf-8")
 
@@ -55,46 +55,48 @@ _TABLE = _table()
 CODES = frozenset(_TABLE["countries"].split()) | {
     f"{country}-{state}" for country, states in _TABLE["states"].items() for state in states.split()
 }
-"""Every code that an answer may carry and that a caller may give as a hint."""
+"""Every code that an answer may name and that a caller may give as a hint."""
 
 _MISMATCH = 0.06
-"""How much less often a text off its country's series is seen: own choices, old series, trade plates."""
+"""How often a text that matches no series of its country occurs, relative to one that does: owners choose
+texts, and there are old series and trade plates."""
 
 _LONG, _LONG_MISMATCH = 8, 0.006
-"""The same of a text of so many characters or more where owners do not choose theirs."""
+"""From how many characters on a text is long, and the same factor for long texts, except in ``CHOOSING``."""
 
 CHOOSING = frozenset({"us", "ca", "au", "nz"})
-"""Countries where many owners choose their text, which then is of no series."""
+"""Countries where many owners choose their text, which then matches no series."""
 
 _UNLISTED = 0.35
-"""The same factor where no series are listed."""
+"""The factor for every text of a country without listed series."""
 
 _CHECKED = 10.0
-"""How much more often a text whose check letter holds is seen: another's holds once in nineteen."""
+"""How much a valid check letter counts in favor of a region: by chance one text in nineteen has one."""
 
 _NORTHERN_IRISH = frozenset(f"{letter}Z" for letter in "ABCDEFGHJKLMNOPRSTUVWXY") | {
     "IA", "IB", "IG", "IJ", "IL", "IW", "JI", "OI", "UI", "XI"
 }  # fmt: skip
-"""The codes of Northern Ireland's counties and cities, with an I or a Z: a number's last two letters."""
+"""The codes of Northern Ireland's counties and cities, the last two letters of a number, with an I or a Z."""
 
 _OF_A_COUNTY = 5.0
-"""How much more often a text with such a code is seen than its series says: they are 33 pairs of 676."""
+"""How much such a code counts in favor of the region: there are 33 among 676 pairs of letters."""
 
 _LAST_GRAY = "Q"
-"""The last letter that Brazil's gray plates, three letters and four digits, begin with.
+"""The last first letter of Brazil's gray plates, which have three letters and four digits.
 
-Later ones have a letter among the digits, as the Mercosur's have. Of 423 labeled plates none begins later.
+Plates with later first letters are Mercosur's, with a letter among the digits. Of 423 labeled plates none is
+gray and begins with a later one.
 """
 
 _FORM = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", "A" * 26 + "9" * 10)
 
 
 def plausibilities(text: str, codes: tuple[str, ...]) -> NDArray[np.float64]:
-    """Return how well a text (upper case) fits each region's series: 1 fits, less where it does not.
+    """Return how well a text (upper case) fits the series of each region: 1 if it fits, otherwise less.
 
-    Singapore's last letter follows from the rest, Northern Ireland's letters end in a county's code, Brazil's
-    gray plates begin with a letter up to Q. Texts off such a rule do not fit; where it is one that few texts
-    keep by chance, those that do fit by more than 1.
+    Three countries have a rule as well: Singapore's last letter is computed from the rest, Northern Ireland's
+    letters end in a county's code, Brazil's gray plates begin with a letter up to Q. A text that breaks such
+    a rule does not fit; if few texts would follow the rule by chance, one that does fits by more than 1.
     """
     unlisted, by_form = _index(codes)
     fits: NDArray[np.float64] = unlisted[int(len(text) >= _LONG)]
@@ -120,7 +122,7 @@ def _fit_of_brazil(text: str) -> float:
 def _fit_of_britain(text: str) -> float:
     letters = text.rstrip("0123456789")
     digits = len(text) - len(letters)
-    # Three letters before four digits, and an I or a Z before digits at the end, are Northern Irish alone.
+    # Only Northern Irish plates have three letters and four digits, or an I or a Z and digits at the end.
     if digits and ((len(letters), digits) == (3, 4) or "Z" in letters or "I" in letters):
         return _OF_A_COUNTY if letters[-2:] in _NORTHERN_IRISH else 0.0
     return 1.0
@@ -131,13 +133,14 @@ _RULES: dict[str, Callable[[str], float]] = {
     "gb": _fit_of_britain,
     "sg": _fit_of_singapore,
 }
-"""How well a text of one of a country's series fits by the rules of its letters, where there are such."""
+"""By country: how well a text of one of its series fits by a further rule for its letters."""
 
 
 def singapore_letter(text: str) -> str:
-    """Return the check letter of a number of Singapore's, "SBA1234" (upper case).
+    """Return the check letter of a number of Singapore such as "SBA1234" (upper case).
 
-    The prefix's last two letters and four digits, weighed by the Land Transport Authority's rule.
+    It is computed from the prefix's last two letters and the four digits, weighted by the Land Transport
+    Authority's rule.
     """
     letters = text.rstrip("0123456789")
     values = [
@@ -149,7 +152,7 @@ def singapore_letter(text: str) -> str:
 
 
 def may_stand(text: str, series: str, letters: str = "") -> bool:
-    """Tell whether ``text`` (upper case) is one of ``series``, in ``letters`` if any are given."""
+    """Return whether ``text`` (upper case) matches ``series``, with only ``letters`` if any are given."""
     return len(text) == len(series) and all(
         (sign.isalpha() and (not letters or sign in letters))
         if wanted == "A"
@@ -159,7 +162,7 @@ def may_stand(text: str, series: str, letters: str = "") -> bool:
 
 
 class _Candidate(NamedTuple):
-    """A series that a text may be of: which code's of those asked for, and its rules."""
+    """A series that a text may match: the index of its region among the given codes, and its rules."""
 
     place: int
     series: str
@@ -169,7 +172,7 @@ class _Candidate(NamedTuple):
 
 
 class _Form(NamedTuple):
-    """What texts of one form fit: codes that each of them fits, by their places, and series to compare."""
+    """Texts of one form: the indices of the codes that all of them fit, and the series to compare."""
 
     fitting: list[int]
     candidates: list[_Candidate]
@@ -177,7 +180,7 @@ class _Form(NamedTuple):
 
 @functools.lru_cache(maxsize=8)
 def _index(codes: tuple[str, ...]) -> tuple[NDArray[np.float64], dict[str, _Form]]:
-    """Return how texts of no series fit, short and long ones, and what those of a form may fit."""
+    """Return how well short and long texts of no series fit each code, and what texts may fit, by form."""
     fits = np.full((2, len(codes)), _UNLISTED)
     by_form: dict[str, _Form] = {}
     for place, code in enumerate(codes):
@@ -197,7 +200,7 @@ def _index(codes: tuple[str, ...]) -> tuple[NDArray[np.float64], dict[str, _Form
 
 
 def rules(code: str) -> RegionRules:
-    """Return what is known of ``code``; a state without series has its country's."""
+    """Return what is known about ``code``; for a state without series, about its country."""
     entry = _TABLE["region"].get(code, {})
     country = code.partition("-")[0]
     if "series" not in entry and country != code:
@@ -208,13 +211,13 @@ def rules(code: str) -> RegionRules:
 
 
 def plates(code: str) -> dict[str, tuple[str, ...]]:
-    """Return what the renderer draws for ``code``: texts by the name of a design."""
+    """Return what the renderer draws for ``code``: texts by the names of their designs."""
     drawn = _TABLE["region"].get(code, {}).get("plates", {})
     return {name: tuple(texts.split(", ")) for name, texts in drawn.items()}
 
 
 def words() -> list[tuple[str, str]]:
-    """Return the words that stand in small print on plates (upper case, no spaces), each with its region."""
+    """Return the words in small print on plates (upper case, no spaces), each with its region."""
     return [
         (word, code) for code, entry in _TABLE["region"].items() for word in entry.get("words", "").split()
     ]

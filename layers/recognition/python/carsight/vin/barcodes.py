@@ -102,7 +102,7 @@ read none has fewer than 55."""
 
 @dataclass(frozen=True, slots=True)
 class BarcodeVin:
-    """A possible VIN in a barcode with the ``corners`` (4 x 2, pixels of the full photo)."""
+    """A possible VIN, and the ``corners`` (4 x 2, pixels of the full photo) of the barcode with it."""
 
     vin: str
     corners: Floats
@@ -332,7 +332,8 @@ def _sharp_enlarged(view: View, zoom: float) -> View:
 def _angle_of_bars(gray: Pixels) -> float | None:
     """Return the tilt, -90 to 90 degrees, of the bars in ``gray``; None if there are none.
 
-    It is measured in all of ``gray`` and in its middle, without the frame or the edge of a label.
+    It is that of all of ``gray`` or of its middle, which has no frame and no edge of a label, whichever has
+    the more coherent edges.
     """
     height, width = gray.shape
     inner = gray[height // 4 : height - height // 4, width // 8 : width - width // 8]

@@ -1,4 +1,4 @@
-"""The lines found so far in one photo, and what they say together."""
+"""The lines found so far in one photo, and their likeliest VIN together."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from carsight.vin.tuning import Budget
 from carsight.vin.views import View
 
 FEWEST_CHARACTERS = 9
-"""A line in which a reader sees fewer characters is no VIN, not even upside down."""
+"""A line in which a reader sees fewer characters is not a VIN, not even upside down."""
 
 FEWEST_DIGITS = 5
-"""A line that shows fewer digits consists of words."""
+"""A line with fewer digits consists of words."""
 
 _PARALLEL, _AHEAD, _BESIDE = 0.8, 0.25, 0.7
-"""Two finds are one line if the cosine of the angle between them is the first, and their middles are no
-farther apart than the second, in lengths along the text, and the third, in heights across it."""
+"""Two finds are the same line if the cosine of the angle between them is at least the first, and their
+centers are closer than the second along the text, in its lengths, and than the third across it, in its
+heights."""
 
 _SAME_PLACE = 0.5
-"""Two finds are at one place if their middles are no farther apart, in heights."""
+"""Two finds are at the same place if their centers are closer than this, in heights."""
 
 _NONE = 1e-9
-"""Odds of what is surely no VIN."""
+"""Odds of a text that is certainly not a VIN."""
 
 
 class Finds:
-    """The ``lines`` found in a photo; ``certainty`` (0..1) is that of the likeliest VIN by all of them.
+    """The ``lines`` found in a photo; ``certainty`` (0..1) is that of the likeliest VIN of all of them.
 
-    ``readers`` read what ``keep`` adds.
+    ``readers`` read the lines that are added with ``keep``.
     """
 
     def __init__(self, nets: ReaderNets, photo: Photo, view: View, budget: Budget) -> None:
@@ -45,9 +46,9 @@ class Finds:
         self._tuning = nets.tuning
         self._budget = budget
         self._prior_odds = cache(self._tuning.prior.odds)
-        """Cached: two in three of the texts that a cut may say have come up in another cut."""
+        """Cached, as two thirds of the texts that a cut may show have occurred in another cut."""
         self._other_numbers: dict[str, Floats] = {}
-        """What looked like a VIN but was named as another number, and where."""
+        """Texts that looked like a VIN but had the name of another number, with their corners."""
 
     def odds(self, vin: str) -> float:
         """Return the odds, any number above 0, that the 17 characters ``vin`` are a VIN's."""
@@ -55,7 +56,7 @@ class Finds:
 
     @property
     def sure(self) -> bool:
-        """Whether some line needs no other to confirm it."""
+        """Whether a line is so certain that the search may end."""
         if not self.lines:
             return False
         best = self.best
@@ -64,24 +65,24 @@ class Finds:
 
     @property
     def promising(self) -> bool:
-        """Whether some line may be a VIN at all."""
+        """Whether any line may be a VIN at all."""
         return self.certainty >= self._tuning.promising
 
     @property
     def best(self) -> Line:
-        """The line that is by itself the most certain."""
+        """The line with the highest certainty of its own; there has to be one."""
         return max(self.lines, key=lambda line: line.certainty)
 
     @property
     def merged(self) -> Ranking:
-        """What all lines say together."""
+        """The ranking by all lines together."""
         return merge_rankings([line.ranked for line in self.lines], self.odds)
 
     def keep(self, *lines: Line) -> None:
-        """Add ``lines``; where one is another find of a line of small text, the cuts of both are pooled.
+        """Add ``lines``; if one is another find of a line of small text, the cuts of both are pooled.
 
-        Of 147 photos sent in eight ways, 2 to 18 more of each are right, with one wrong per way, than if
-        every cut votes on its own. Larger text is read alike from every cut, even if wrongly.
+        Of 147 photos in eight ways, 2 to 18 more per way are right, with one wrong, than if every cut votes
+        on its own. Larger text is read alike from every cut, even if wrongly.
         """
         for line in lines:
             if self._is_another_number(line):
@@ -100,21 +101,21 @@ class Finds:
         self._budget.promising = self.promising
 
     def forget(self, line: Line) -> None:
-        """Take the VIN of ``line`` for another number from now on, and every other find of it."""
+        """Treat the VIN of ``line``, and every other find of it, as another number from now on."""
         self._other_numbers[line.vin] = line.corners
         lines, self.lines = self.lines, []
         self.keep(*lines)
 
     def settle(self, line: Line) -> None:
-        """Take ``line`` for the answer, whatever the others say."""
+        """Make ``line`` the only one, and so the answer."""
         self.lines = [line.at_text()]
 
     def is_other_text(self, line: Line) -> bool:
-        """Whether ``line`` clearly shows something other than a VIN."""
+        """Whether ``line`` clearly shows text other than a VIN."""
         return line.is_legible and line.certainty < self._tuning.promising
 
     def is_known(self, corners: Floats) -> bool:
-        """Whether a line was read at about ``corners`` that clearly shows something other than a VIN."""
+        """Whether a line that clearly shows text other than a VIN was read at about ``corners``."""
         middle = corners.mean(axis=0)
         near = _SAME_PLACE * height(corners)
         return any(
@@ -123,11 +124,11 @@ class Finds:
         )
 
     def _is_another_number(self, line: Line) -> bool:
-        """Whether ``line`` is a number that was forgotten, or another find of it."""
+        """Whether ``line`` is a number passed to ``forget``, or another find of one."""
         return any(vin == line.vin or _are_one(line.corners, of) for vin, of in self._other_numbers.items())
 
     def _index_of(self, line: Line) -> int | None:
-        """Return the index of the line of small text that ``line`` is another find of."""
+        """Return the index of the line of small text of which ``line`` is another find, or None."""
         if not line.ranked or not self.readers.is_small(line):
             return None
         for index, other in enumerate(self.lines):
@@ -137,7 +138,7 @@ class Finds:
 
 
 def count_digits(text: str) -> int:
-    """Return how many digits ``text`` holds."""
+    """Return the number of digits in ``text``."""
     return sum(map(str.isdigit, text))
 
 

@@ -1,8 +1,8 @@
-"""Which VIN it is, and whether it is one: Bayes' rule over readings, votes, text against code.
+"""Deciding which VIN a photo shows, and whether it shows one, by Bayes' rule over readings, votes and codes.
 
-A photo for this recognizer shows a VIN more often than not, but its other numbers look alike: serial, order
-and parcel numbers of 17 characters. So every text stands against two rivals: the other texts that the
-pixels might show, and the chance that the number is not a VIN at all.
+Most photos that are sent show a VIN, but other numbers look similar: serial, order and parcel numbers with 17
+characters. So every text is weighed against the other texts that the pixels might show, and against the
+chance that the number is not a VIN at all.
 """
 
 from __future__ import annotations
@@ -29,62 +29,71 @@ Ranking = tuple[tuple[str, float], ...]
 """VINs with the probability of each, best first."""
 
 Odds = Callable[[str], float]
-"""Returns the odds that 17 characters are a VIN's: ``Prior.odds``, or what remembers them for a photo."""
+"""Returns the odds that 17 characters are a VIN: ``Prior.odds``, or a cache of it for one photo."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """How much likelier makers are to write a text than others are to write it as some other number.
+    """The odds of a text to be a VIN: how much likelier it is as a VIN than as some other number.
 
-    Each factor is a rounded ratio. A listed maker's prefix is one of 730 where any three characters are one
-    of 36,000, and about one real VIN in thirty has a prefix that the table lacks. A check digit that must
-    hold did on every such VIN of 393 real photos, while a misreading or another number passes 1 time in 11;
-    elsewhere a passing digit still speaks a little for the reading (Japanese and Korean makers keep the
-    rule for export). Serial numbers end in digits (49 CFR 565 demands 13-17 for light vehicles); letters
-    among the last four are rare anywhere.
+    Each factor is a rounded ratio. There are 730 listed prefixes among some 36,000 combinations of three
+    characters, and about one real VIN in thirty has a prefix that the table lacks. Where the check digit is
+    mandatory it was valid for every VIN in 393 real photos, and it is for 1 in 11 misreadings or other
+    numbers; elsewhere a valid digit still counts a little (Japanese and Korean makers follow the rule for
+    export). VINs end in digits (49 CFR 565 demands 13-17 for light vehicles); letters among the last four are
+    rare everywhere.
     """
 
     vin: float = 10.0
-    """Odds that 17 characters which were found are a VIN's, before they are known."""
+    """The odds that 17 characters are a VIN before they are known."""
     common_maker: float = 100.0
+    """The prefix is a common maker's."""
     known_maker: float = 25.0
+    """The prefix is that of another listed maker."""
     small_maker: float = 0.15
-    """The third character is 9, and the region known: the maker of fewer than 1,000 vehicles a year."""
+    """The region is known and the third character is 9: a maker of fewer than 1,000 vehicles a year."""
     known_region: float = 0.05
+    """The prefix is not listed, but its region is known."""
     unknown_region: float = 0.002
+    """Not even the region is known."""
     check_digit_holds: float = 11.0
+    """A mandatory check digit is valid."""
     check_digit_fails: float = 0.0005
+    """It is not."""
     optional_digit_holds: float = 2.0
+    """Position 9 is a valid check digit without having to be."""
     optional_digit_fails: float = 0.95
+    """It is not."""
     no_model_year: float = 0.1
-    """Position 10 is 0, U or Z where 49 CFR 565 applies."""
+    """Position 10 is 0, U or Z although 49 CFR 565 applies."""
     broken_filling: float = 0.05
+    """See ``rules.breaks_filling``."""
     word: float = 0.001
-    """It begins with a label's word."""
+    """The text begins with a word found on labels."""
     letter_at_end: float = 0.05
-    """Each letter at positions 14-17."""
+    """For each letter at positions 14-17."""
     letter_before: tuple[float, float] = (0.3, 0.02)
-    """A letter at position 12, and one at 13: 22 and none of 1,249 labeled VINs have one."""
+    """For a letter at position 12, and for one at 13: of 1,249 labeled VINs 22 and none have one."""
     digits_alone: float = 0.005
-    """Nothing but digits after the prefix of a maker that is not known to write so: those of the 1,249 are
-    Fiats, Mercedes-Benz and Ladas, and many serial numbers are three letters and digits."""
+    """Only digits after the prefix, by a maker that is not known to write VINs like this. Among the 1,249
+    only Fiat, Mercedes-Benz and Lada do, and many serial numbers are three letters and digits."""
     few_letters: tuple[float, ...] = (0.0001, 0.0002, 0.01)
-    """None, one, two: a number of digits alone is a counter's, and misread at a place or two it still looks
-    like one. Every VIN of 1,900 labeled ones has three letters or more."""
+    """For no, one and two letters: a number of digits alone is a counter's, also with one or two of them
+    misread as letters. All of 1,900 labeled VINs have three letters or more."""
     familiar: float = 0.4
-    """How much of ``descriptors.familiarity`` to believe: not all, as the cars that were counted are of one
-    market, and a maker may write what was never seen."""
+    """The weight of ``descriptors.familiarity``. It is less than 1, as the cars that were counted are from
+    one market, and makers may use descriptors that were not seen."""
     hardly_familiar: float = 5.0
-    """Familiarity up to which it says nothing."""
+    """Familiarity up to this has no effect."""
     strange: float = -8.0
-    """Familiarity below which a text that needs no check digit is hardly its maker's: behind "S/N", read as
-    Nissan's SJN, serial numbers have -18, and of 124 VINs in photos that were not counted the strangest has
-    -3, of 120 of other markets -11."""
+    """With a lower familiarity a text without a mandatory check digit is hardly its maker's. Serial numbers
+    after "S/N", read as Nissan's SJN, have -18; the lowest of 124 VINs in photos that were not counted has
+    -3, that of 120 from other markets -11."""
     strangeness: float = 0.7
-    """How much of that to believe."""
+    """The weight of familiarity below ``strange``."""
 
     def odds(self, vin: str) -> float:
-        """Return the odds, any number above 0, that the 17 characters ``vin`` are a VIN's."""
+        """Return the odds, any number above 0, that the 17 characters ``vin`` are a VIN."""
         applies, valid = rules.check_applies(vin), rules.is_valid(vin)
         odds = self.vin * self._maker(vin) * self._check_digit(applies, valid)
         odds *= self.letter_at_end ** _letters(vin[13:])
@@ -123,19 +132,19 @@ class Prior:
 
 
 def _letters(text: str) -> int:
-    """Count what is no digit."""
+    """Return how many characters of ``text`` are not digits."""
     return len(text) - sum(map(str.isdigit, text))
 
 
 _UNLISTED = 500.0
-"""The mean odds of the texts that are too unlikely to be listed, nearly all of them misreadings of a VIN."""
+"""The mean odds of texts too unlikely to be listed, nearly all of which are misreadings of a VIN."""
 
 
 def rank_by_posterior(reading: LineReading, odds: Odds) -> Ranking:
     """Rank the texts of ``reading`` by the probability that each is the line's VIN, best first.
 
-    Bayes' rule: what the net gives each text, times the odds that it is a VIN, against the other texts and
-    against each text being another number. Nothing is left out for breaking a rule.
+    By Bayes' rule: the net's probability of each text, times the odds that it is a VIN, relative to the other
+    texts and to each text being another number. No text is left out for breaking a rule.
     """
     if not reading.texts or _skips(reading):
         return ()
@@ -147,15 +156,14 @@ def rank_by_posterior(reading: LineReading, odds: Odds) -> Ranking:
 
 
 _SKIPPED = 2.6
-"""How many times the usual step the first or second one has, at least, if characters were skipped there."""
+"""The fewest times that the first or second step exceeds the usual one if characters were skipped there."""
 
 
 def _skips(reading: LineReading) -> bool:
     """Whether a wide gap follows the first or the second of the 17 characters of ``reading``.
 
-    A label's "S/N" and a word run together to a maker's prefix so. Makers who set VINs in groups make none so
-    short: of 2,421 right readings, of 147 photos sent in eleven ways, those steps were 2.5 times the usual at
-    most.
+    This is how "S/N" and a word on a label are taken for a maker's prefix. No maker sets groups this short:
+    in 2,421 right readings of 147 photos in eleven ways, those steps were at most 2.5 times the usual one.
     """
     if len(reading.centers) != rules.LENGTH:
         return False
@@ -164,18 +172,18 @@ def _skips(reading: LineReading) -> bool:
 
 
 _WINDOW_ODDS = 500.0
-"""Odds from which 17 of more characters are taken for a VIN with others beside it."""
+"""Lowest odds of 17 among more characters to be a VIN with other text beside it."""
 
 _NAME = re.compile("[FV][1JLT]?N")
-"""VIN or FIN, as a reader that knows no I sees it."""
+"""VIN or FIN, as seen by a reader that does not know the letter I."""
 
 
 def find_window(
     reading: LineReading, odds: Odds, places: NDArray[np.float32] | None = None
 ) -> tuple[float, float] | None:
-    """Find where in a line of more than 17 characters a VIN stands, in shares of the crop's width.
+    """Find a VIN in a line of more than 17 characters, in shares of the crop's width; None if there is none.
 
-    ``places`` tells where the crop's columns stood in the line, if they have been moved since.
+    ``places`` are the original places of the crop's columns in the line, if they have been moved since.
     """
     text, centers = reading.greedy, reading.centers
     if len(text) <= rules.LENGTH:
@@ -194,10 +202,9 @@ def find_window(
 
 
 def _named_window(text: str) -> range | None:
-    """Return which characters of ``text`` stand behind the name VIN and begin like a maker's.
+    """Return the range of characters of ``text`` that follow the name VIN and begin with a maker's prefix.
 
-    They may be a character more or fewer than 17: squeezed into one crop with the name they are easily
-    misread.
+    They may be one more or less than 17, as they are easily misread if squeezed into one crop with the name.
     """
     for name in _NAME.finditer(text):
         left = len(text) - name.end()
@@ -216,9 +223,10 @@ def _likeliest_window(text: str, centers: Sequence[float], odds: Odds) -> range 
 
 
 def _goes_on(text: str, centers: Sequence[float], end: int) -> bool:
-    """Whether at least two digits follow the one before ``end`` without a space: it is a longer number.
+    """Whether the digit before ``end`` is followed by two more without a space, as in a longer number.
 
-    A letter there is more often a word's: places are known to one of 48 steps, too few to tell every space.
+    Letters do not count, as they more often belong to a word: places are known to one of 48 steps, which is
+    too coarse to recognize every space.
     """
     if not text[end - 1 : end + 2].isdigit() or len(text) < end + 2:
         return False
@@ -227,17 +235,17 @@ def _goes_on(text: str, centers: Sequence[float], end: int) -> bool:
 
 
 _SPACE = 1.35
-"""From how many times the usual step on characters are apart."""
+"""The fewest times that a step with a space exceeds the usual one."""
 
 
 def merge_rankings(rankings: Sequence[Ranking], odds: Odds) -> Ranking:
-    """Merge the rankings of several looks at a photo into one, best first.
+    """Merge the rankings of several readings of a photo into one, best first.
 
-    Cuts that miss a character say little, so half of a text's probability is that of its surest cut, and
-    half its share of all the votes; but where cuts are sure of different texts, each is believed only in
-    proportion. Of 588 photos sent in four ways (as they are, cut to the line, at two thirds of their size,
-    tilted), 87 % are right at 0.7 % wrong with it, 83 % where the surest look is believed. However many
-    agree on a text, it is no likelier to be a VIN than its own rules make it.
+    Cuts that miss a character are little evidence, so half of a text's probability is that of its surest cut,
+    and half its share of all votes; if cuts are sure of different texts, these are reduced in proportion. Of
+    588 photos in four ways (unchanged, cropped to the line, at two thirds of the size, tilted) 87 % are right
+    with 0.7 % wrong, and 83 % if the surest reading is taken. Any number of agreeing cuts cannot make a text
+    likelier to be a VIN than its odds do.
     """
     best: dict[str, float] = {}
     votes: dict[str, float] = {}
@@ -255,7 +263,7 @@ def merge_rankings(rankings: Sequence[Ranking], odds: Odds) -> Ranking:
 
 @dataclass(frozen=True, slots=True)
 class CheckDigit:
-    """``valid``: position 9 is what 49 CFR 565.15 computes; ``applies``: this VIN must have a check digit."""
+    """``valid``: position 9 is the check digit of 49 CFR 565.15; ``applies``: this VIN must have one."""
 
     valid: bool
     applies: bool
@@ -268,10 +276,10 @@ class CheckDigit:
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """A character that is not the one the pixels alone look most like. ``position`` counts from 1.
+    """A character that differs from the one that the pixels alone look most like; ``position`` is 1..17.
 
     ``reason``: ``check_digit``, ``barcode``, ``maker`` (positions 1-3) or ``pattern`` (digits where makers
-    count).
+    count vehicles).
     """
 
     position: int
@@ -284,7 +292,7 @@ class Repair:
 class VinCandidate:
     """A VIN with the probability that it is right, 0..1.
 
-    ``box`` is that of its 17 characters (of the code, where only that was read) in pixels of the upright
+    ``box`` is that of its 17 characters, or of the code if only that was read, in pixels of the upright
     photo.
     """
 
@@ -298,9 +306,9 @@ class VinCandidate:
 
 @dataclass(frozen=True, slots=True)
 class RankedLine:
-    """A line's reading, its ranking and its box in pixels of the upright photo.
+    """A line's reading, its ranking, and its box in pixels of the upright photo.
 
-    ``pooled``: the reading is the mean of cuts that may contradict each other, as those of small text are.
+    ``pooled``: the reading is the mean of cuts that may contradict each other, as it is for small text.
     """
 
     reading: LineReading
@@ -310,7 +318,7 @@ class RankedLine:
 
     @property
     def seen(self) -> str:
-        """The 17 characters that the pixels alone look most like; "" where they show none."""
+        """The 17 characters that the pixels alone look most like; "" if there are none."""
         return self.reading.texts[0][0] if self.reading.texts else ""
 
 
@@ -323,20 +331,21 @@ class RankedCode:
 
 
 _LISTED = 5
-"""How many of the texts are made candidates."""
+"""How many texts become candidates."""
 
 _ALIKE = 1.5
-"""Power of the probability of text that is not small: its cuts are alike, and agree on what is wrong, too."""
+"""The power to which the probability of text that is not small is raised: its cuts are alike, and so also
+agree on wrong characters."""
 
 _CODE_DOUBT = 0.02
-"""How often a barcode that is read holds another VIN than the vehicle's."""
+"""How often a barcode that was read has another VIN than the vehicle's."""
 
 _AMONG_CODES = 0.3
-"""How much rarer a VIN is among the numbers in codes than among printed ones: all goods bear codes."""
+"""How much rarer VINs are among numbers in codes than among printed ones, as all goods have codes."""
 
 
 def repairs(seen: str, vin: str, reason: RepairReason | None = None) -> tuple[Repair, ...]:
-    """Return what makes ``vin`` of ``seen``, the characters that the pixels alone look most like."""
+    """Return the changes from ``seen``, the characters that the pixels alone look most like, to ``vin``."""
     mended = rules.check_applies(vin) and rules.is_valid(vin) and not rules.is_valid(seen)
     return tuple(
         Repair(
@@ -350,7 +359,7 @@ def repairs(seen: str, vin: str, reason: RepairReason | None = None) -> tuple[Re
 def weigh(
     lines: Sequence[RankedLine], codes: Sequence[RankedCode], odds: Odds, calibration: Calibration
 ) -> list[VinCandidate]:
-    """All that was read in a photo, lines and codes together, the likeliest VIN first."""
+    """Return the candidates by all lines and codes of a photo together, likeliest first."""
     found: dict[str, VinCandidate] = {}
     for vin, probability in merge_rankings([line.ranked for line in lines], odds)[:_LISTED]:
         surest = max(lines, key=lambda line: dict(line.ranked).get(vin, 0.0))
@@ -366,7 +375,7 @@ def weigh(
     ranked = sorted(found.values(), key=lambda c: -c.confidence)
     if not ranked or ranked[0].source == "text":
         return ranked
-    # What disagrees with a barcode is at most as likely as the barcode is wrong.
+    # A VIN that contradicts a barcode is at most as likely as the barcode is wrong.
     left = 1 - ranked[0].confidence
     return [
         ranked[0],
@@ -380,12 +389,12 @@ def weigh(
 def _with_code(
     barcode: RankedCode, lines: Sequence[RankedLine], same: VinCandidate | None, odds: Odds
 ) -> VinCandidate:
-    """Return a barcode's VIN as a candidate, boxed by the text line that says the same or nearly so."""
+    """Return a barcode's VIN as a candidate, with the box of the text line that shows (nearly) the same."""
     vin, digit = barcode.code.vin, CheckDigit.of(barcode.code.vin)
     chances = odds(vin) * barcode.code.place.factor * _AMONG_CODES
     if same is not None and chances > 1:
         doubt = (1 - same.confidence) * 0.02
-        # Text alone may be surer than any code is let be, and agreement makes nothing less sure.
+        # Text alone may be more certain than codes may, and agreement must not make it less certain.
         confidence = max(same.confidence, 1 - max(doubt, 1e-4))
         return VinCandidate(vin, confidence, same.box, "both", digit, same.repairs)
     confidence = (1 - _CODE_DOUBT) * chances / (1 + chances)

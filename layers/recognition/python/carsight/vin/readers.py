@@ -1,7 +1,7 @@
-"""Reading a line that was found: which of the three readers is asked, of which cuts, and who is believed.
+"""Reading a line: which of the three readers is used, on which cuts, and which reading is trusted.
 
-The small reader is asked first; where it is not sure, the VIN reader; where that leaves a doubt, the reader
-of hard lines.
+The small reader is used first; if it is not sure, the VIN reader; if a doubt remains, the reader of hard
+lines.
 """
 
 from __future__ import annotations
@@ -32,79 +32,81 @@ from carsight.vin.tuning import Budget, CropMargins, VinTuning
 from carsight.vin.views import View
 
 _FEWEST_SEEN = 12
-"""Where the small reader sees fewer characters no other is asked.
+"""If the small reader sees fewer characters, no other reader is used.
 
-Of 39 such lines, of 147 photos sent in six ways, the VIN reader was certain of none by 0.02.
+On 39 such lines in 147 photos in six ways, the VIN reader's certainty was always below 0.02.
 """
 
 _FULL_SIZE_BELOW = 28.0
-"""Lines lower than this many pixels are read in the photo at full size, if it is searched smaller."""
+"""Lines less high than this, in pixels, are also read at full size, if the photo is searched at a smaller
+one."""
 
 _FULL_SIZE_COST = 2.0
-"""What that costs, in crops read (see ``Budget``)."""
+"""The cost of reading at full size, in crops read (see ``Budget``)."""
 
 _FULL_SIZE_SHARE = 0.02
-"""It is not done for a line that holds 17 characters with less probability than this."""
+"""Lines that have 17 characters with a lower probability are not read at full size."""
 
 _FEW_PIXELS = 8.0
-"""Pixels of the line per character below which it is read from an enlarged cut too."""
+"""A line with fewer pixels per character is also read from an enlarged cut."""
 
 _ENLARGED_SIDES = 0.3
-"""Margin above and below of that cut, in line heights."""
+"""Margin above and below of the enlarged cut, in line heights."""
 
 _ONE_CUT_ENOUGH = 0.95
-"""Certainty from which one cut of such a line is enough: of 673 lines 488 reached it, and all were right."""
+"""With this certainty one cut of such a line is enough: of 673 lines 488 reached it, and all were right."""
 
 _CONFIRMING_MARGINS = (0.08, 0.38, 0.46)
-"""Margins of the cut by which the small reader confirms itself (see ``grown``)."""
+"""Margins of the cut with which the small reader confirms its reading (see ``grown``)."""
 
 _RULES_ADD = 0.05
-"""How much less than its certainty the probability by the pixels alone may be where the small reader is
-believed."""
+"""How much lower than its certainty the probability by the pixels alone may be for the small reader to be
+trusted."""
 
 _LOWER_CASE_MARGINS = tuple(
     (along, across, sides)
     for along, across in ((0.05, 0.33), (0.02, 0.2), (0.09, 0.5))
     for sides in (0.65, 0.9)
 )
-"""Margins of the cuts of lower case. The detector's corners leave ascenders and descenders out.
+"""Margins of the cuts of lower case, as the detector's corners leave out ascenders and descenders.
 
-Of 500 drawn lines in 17 fonts the mean of the first two is right and answered for 317, wrong for 14; that of
-all six for 351 and 9: l is taken for 1, r and f for t.
+Of 500 drawn lines in 17 fonts, the mean of the first two cuts gives the right answer for 317 and a wrong one
+for 14, that of all six for 351 and 9: l is taken for 1, r and f for t.
 """
 
 _LOWER_CASE_SHARE = 0.02
-"""Probability of 17 characters in the first two of these cuts below which the others are not read."""
+"""The other cuts are not read if the first two have 17 characters with a lower probability."""
 
 _AROUND_LOWER_CASE = (0.02, 0.2, 0.25)
-"""Margins of a line within which ascenders and descenders are looked for."""
+"""Margins around a line in which ascenders and descenders are looked for."""
 
 _HARD_LEAST = 0.1
-"""Certainty below which the reader of hard lines is not heard."""
+"""Readings of the reader of hard lines with a lower certainty are ignored."""
 
 _TEXT_FILLS_LINE = 0.9
-"""Where the text is shorter than this share of the detector's line, something else stands beside it."""
+"""If the text is shorter than this share of the detector's line, there is something else beside it."""
 
 _SEEN_IN_PIXELS = 0.6
-"""Probability by the pixels alone below which even a sure VIN is searched for further.
+"""With a lower probability by the pixels alone, the search continues even if the VIN is certain.
 
-Of 100 drawn photos of struck metal three were answered wrongly at the first reading, two of them from 0.33
+Of 100 drawn photos of stamped metal three had a wrong answer after the first reading, two of these with 0.33
 and 0.58 by the pixels.
 """
 
 _UNSEEN = 0.12
-"""How far outside the photo the middle of an end character may be, in parts of the pitch.
+"""How far outside the photo the center of the first or last character may be, as a share of the pitch.
 
-At 0, 84 of 100 photos cut to their labeled box are read; so 87, and none that is cut through its last
-character is read wrongly.
+Of 100 photos cropped to the labeled box 87 are read, and 84 with 0; of those that are cropped through the
+last character none is read wrongly.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line with everything that was read there. ``corners`` are in pixels of the full photo.
+    """A line with everything that was read there.
 
-    ``reading`` is what the ``cuts`` say together.
+    ``corners`` (4 x 2) are in pixels of the full photo, ``score`` (0..1) is the detector's. ``reading`` is
+    the mean of the ``cuts``.
     """
 
     corners: Floats
@@ -113,21 +115,21 @@ class Line:
     ranked: Ranking
     cuts: tuple[LineReading, ...]
     agreed: bool = False
-    """Whether two readers read the same VIN: the VIN reader, and the small one or that of hard lines; or the
-    small one from all cuts of lower case."""
+    """Whether two readers agree on the VIN: the VIN reader, and the small one or that of hard lines; or, in
+    lower case, the small reader on all cuts."""
     lower_case: bool = False
     """Whether it was read as lower case, by the small reader."""
     hard: bool = False
-    """Whether it was read by the reader of hard lines, and that is believed."""
+    """Whether this is the reading of the reader of hard lines."""
 
     @property
     def certainty(self) -> float:
-        """The probability of its likeliest VIN, 0..1; 0 where it has none."""
+        """The probability (0..1) of its likeliest VIN; 0 if it has none."""
         return self.ranked[0][1] if self.ranked else 0.0
 
     @property
     def vin(self) -> str:
-        """Its likeliest VIN; "" where it has none."""
+        """Its likeliest VIN; "" if it has none."""
         return self.ranked[0][0] if self.ranked else ""
 
     @property
@@ -143,19 +145,19 @@ class Line:
 
     @property
     def text_corners(self) -> Floats:
-        """The corners of its likeliest text; those of the line where it has none."""
+        """The corners of its likeliest text; those of the line if it has none."""
         return self.corners if self.reading.span is None else trimmed(self.corners, self.reading.span)
 
     @property
     def is_longer_than_text(self) -> bool:
-        """Whether something else stands beside its text, such as "VIN:"."""
+        """Whether there is something else beside its text, such as "VIN:"."""
         return length(self.text_corners) < _TEXT_FILLS_LINE * length(self.corners)
 
     def at_text(self) -> Line:
         """Return the line with the corners of its text.
 
-        Where nothing stands beside it, the detector and the text both tell where it ends, the text to one of
-        48 steps: the mean of both differs less between processors than either.
+        If nothing is beside the text, both the detector and the text (to one of 48 steps) show where it ends;
+        the mean of both differs less between processors than either.
         """
         if self.reading.span is None:
             return self
@@ -165,25 +167,27 @@ class Line:
 
 
 class ReaderNets(Protocol):
-    """The readers that are asked, and the tuning: those of a ``VinRecognizer``."""
+    """The readers and the tuning of a ``VinRecognizer``."""
 
     small: LineReader
-    """Reads every line first, and calibrates how sure a VIN is."""
+    """Reads every line first; confidences are calibrated with its figures."""
     reader: Callable[[], LineReader] | None
-    """Returns the VIN reader, which is asked where the small one is not sure. None: the small one is."""
+    """Returns the VIN reader, which is used if the small one is not sure. None: only the small one is
+    used."""
     hard: Callable[[], LineReader] | None
-    """Returns the reader of hard lines, struck metal above all, which is asked in doubt. None: no one is."""
+    """Returns the reader of hard lines, above all of stamped metal, for lines in doubt. None: there is
+    none."""
     tuning: VinTuning
 
 
 class _Answer(NamedTuple):
-    """The reading of a crop by the reader that is believed."""
+    """The reading of a crop by the reader that is trusted."""
 
     reading: LineReading
     other: str = ""
-    """What another reader, or another cut, reads there; "" where there was none."""
+    """What another reader has read there, or the same one from another cut; "" if there was none."""
     settled: bool = False
-    """Whether the small reader is sure enough that no other needs to be asked."""
+    """Whether the small reader is so sure that no other is needed."""
     lower_case: bool = False
 
 
@@ -199,10 +203,10 @@ class Readers:
         self._odds = odds
         self._full_view: View | None = None
         self._hard_readings: dict[bytes, list[LineReading]] = {}
-        """Those by the reader of hard lines, cut by cut, of the line with these corners."""
+        """By a line's corners: its readings by the reader of hard lines, one per cut."""
 
     def read(self, corners: Floats, score: float) -> Line:
-        """Read the line with ``corners`` (pixels of the full photo); at full size too if small and unsure."""
+        """Read the line with ``corners`` (pixels of the full photo), and at full size if small and unsure."""
         line = self._read_in(self._view, corners, score)
         span = find_window(line.reading, self._odds)
         if span is not None:  # a VIN and other characters beside it, such as its name
@@ -218,7 +222,7 @@ class Readers:
         return line
 
     def line(self, corners: Floats, score: float, *cuts: LineReading) -> Line:
-        """Return the line of ``cuts``, the first of which tells where its characters are."""
+        """Return the line of ``cuts``; the first of them gives the places of its characters."""
         reading = pooled(cuts)
         return Line(corners, score, reading, rank_by_posterior(reading, self._odds), cuts)
 
@@ -231,13 +235,13 @@ class Readers:
         return vin, certainty, reading.share * dict(reading.texts)[vin]
 
     def reader(self, *, lower_case: bool = False) -> LineReader:
-        """Return the VIN reader, or the small one for ``lower_case``, which no other has learned."""
+        """Return the VIN reader or, for ``lower_case``, the small one, which alone has learned it."""
         if lower_case or self._nets.reader is None:
             return self._nets.small
         return self._nets.reader()
 
     def cut(self, corners: Floats, margins: CropMargins, *, lower_case: bool = False) -> Pixels:
-        """Return the crop of the line with ``corners`` that differs from the usual one by ``margins``."""
+        """Return a crop of the line with ``corners`` that differs from the usual one by ``margins``."""
         quad = self._view.from_photo(margins.moved(corners))
         sides = _LOWER_CASE_MARGINS[0][2] if lower_case else 0.35
         return cut(self._view.pixels, quad, 0.05, 0.33, sides + margins.sides)
@@ -247,10 +251,10 @@ class Readers:
         return _has_few_pixels(self._view.from_photo(line.corners), line.cuts[0])
 
     def read_hard(self, line: Line, count: int | None = None) -> Line | None:
-        """Return ``line`` as the reader of hard lines reads it, from ``count`` of the first cuts (None: all).
+        """Return ``line`` as read by the reader of hard lines, from the first ``count`` cuts (None: all).
 
-        None where there is no such reader, where it is hardly certain of anything, or where the line is cut
-        off by the edge of the photo.
+        Returns None if there is no such reader, if its certainty is too low, or if the edge of the photo cuts
+        off the line.
         """
         cuts = self._tuning.cuts[:count]
         readings = self._hard_readings.setdefault(line.corners.tobytes(), [])
@@ -263,7 +267,7 @@ class Readers:
         return hard if hard.certainty >= _HARD_LEAST else None
 
     def _read_in(self, view: View, corners: Floats, score: float) -> Line:
-        """Read the line with ``corners`` from ``view``, in further cuts too where its text is small."""
+        """Read the line with ``corners`` in ``view``, from a further cut too if its text is small."""
         inside = view.from_photo(corners)
         answer = self._ask(view, inside)
         if self._is_cut(answer.reading, corners):
@@ -287,10 +291,10 @@ class Readers:
         return line.at_text() if self._is_settled(line) else line
 
     def _ask(self, view: View, inside: Floats) -> _Answer:
-        """Read the line within ``inside``.
+        """Read the line within ``inside`` (4 x 2, pixels of ``view``).
 
-        The small reader is believed if it is sure, or reads the same from a looser cut, which is enlarged
-        where the text is small. Otherwise the VIN reader is, except about lower case.
+        The small reader is trusted if it is sure, or if it reads the same from a looser cut, which is
+        enlarged if the text is small. Otherwise the VIN reader is, except for lower case.
         """
         tuning, small = self._tuning, self._nets.small
         crop = cut(view.pixels, inside)
@@ -309,7 +313,7 @@ class Readers:
         reading = self.reader().read([crop])[0]
         certainty = self.likeliest(reading)[1]
         if certainty < tuning.likely and _is_lower_case(view, inside):
-            # Capitals of a worn or tilted line are of different heights as well: the surer reader decides.
+            # Capitals of a worn or tilted line have different heights as well, so the surer reader decides.
             readings: list[LineReading] = []
             for few in (_LOWER_CASE_MARGINS[:2], _LOWER_CASE_MARGINS[2:]):
                 readings += small.read([cut(view.pixels, inside, *each) for each in few])
@@ -323,7 +327,7 @@ class Readers:
         return _Answer(reading, seen)
 
     def _is_confirmed(self, view: View, inside: Floats, reading: LineReading, vin: str) -> bool:
-        """Whether the small reader, whose ``reading`` was ``vin``, reads that from a looser cut as well."""
+        """Whether the small reader, which has read ``vin``, reads the same from a looser cut."""
         few = _has_few_pixels(inside, reading)
         crop = (cut_enlarged if few else cut)(view.pixels, inside, *_CONFIRMING_MARGINS)
         least = self._tuning.settled_twice if few else self._tuning.settled_again
@@ -331,7 +335,7 @@ class Readers:
         return same == vin and certainty >= least
 
     def _with_second_opinion(self, line: Line) -> Line:
-        """Return ``line`` with the same crop as the reader of hard lines reads it, if both agree surely."""
+        """Return ``line`` together with the reading of hard lines of the same crop, if both surely agree."""
         if line.lower_case or (line.agreed and self._is_settled(line)):
             return line
         hard = self.read_hard(line, 1)
@@ -350,15 +354,15 @@ class Readers:
 
 
 def is_cut(reading: LineReading, crop: Floats, size: tuple[int, int]) -> bool:
-    """Tell whether the first or the last of 17 characters is cut by the edge of the photo.
+    """Return whether the edge of the photo cuts off the first or the last of 17 characters.
 
-    Where they would stand follows from the others, which makers set at one pitch: what is left of a character
-    that was cut is read as another one. ``crop`` (4 x 2) are the corners of what was read, ``size`` the width
-    and height of the photo, all in its pixels.
+    The rest of a cut character is read as another one, so its place is computed from the other characters,
+    which have a constant pitch. ``crop`` (4 x 2) are the corners of what was read, ``size`` is the width and
+    height of the photo, all in its pixels.
     """
     if len(reading.centers) != LENGTH:
         return False
-    # The line of least squares through the inner ones.
+    # A least-squares line through the inner characters.
     from_middle = np.arange(LENGTH - 2) - (LENGTH - 3) / 2
     inner = np.array(reading.centers[1:-1])
     pitch = float(from_middle @ inner) / float(from_middle @ from_middle)
@@ -370,11 +374,11 @@ def is_cut(reading: LineReading, crop: Floats, size: tuple[int, int]) -> bool:
 
 
 def _is_lower_case(view: View, inside: Floats) -> bool:
-    """Whether the characters of the line within ``inside`` have the heights of lower case."""
+    """Whether the characters of the line within ``inside`` have different heights, as lower case has."""
     return text_lines.set_close(view, view.to_photo(grown(inside, *_AROUND_LOWER_CASE))).lower_case
 
 
 def _has_few_pixels(inside: Floats, reading: LineReading) -> bool:
-    """Whether the 17 characters of ``reading`` have few pixels, within the corners ``inside`` of a view."""
+    """Whether the 17 characters of ``reading``, within the corners ``inside`` of a view, have few pixels."""
     span = reading.span
     return span is not None and length(trimmed(inside, span)) < _FEW_PIXELS * LENGTH

@@ -1,4 +1,4 @@
-"""What can be tuned about the search of a photo for VINs, and what a search may spend."""
+"""Settings of the search for VINs, and the budget of a search."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from carsight.vin.ranking import Prior
 
 @dataclass(frozen=True, slots=True)
 class CropMargins:
-    """How another cut differs from a line's corners.
+    """How a cut differs from the usual one of a line.
 
-    It is longer by ``left`` and ``right`` (in line lengths), moved down by ``down`` and higher by ``sides``
-    above and below (in line heights).
+    It is longer by ``left`` and ``right`` (in line lengths), moved down by ``down``, and extended above and
+    below by ``sides`` (both in line heights). All may be negative.
     """
 
     left: float = 0.0
@@ -24,7 +24,7 @@ class CropMargins:
     sides: float = 0.0
 
     def moved(self, corners: Floats) -> Floats:
-        """Return ``corners`` (4 x 2) lengthened and moved down, but not higher: that is left to the cut."""
+        """Return ``corners`` (4 x 2) lengthened and moved down; ``sides`` is applied when cutting."""
         down = corners[[3, 2, 2, 3]] - corners[[0, 1, 1, 0]]
         along = corners[[1, 1, 2, 2]] - corners[[0, 0, 3, 3]]
         ends = np.array([[-self.left], [self.right], [self.right], [-self.left]], np.float32)
@@ -39,113 +39,118 @@ _CUTS = (
     CropMargins(left=0.02, right=0.02, down=-0.35),
     CropMargins(left=0.02, right=0.02, down=0.35),
 )
-"""The cuts from which a doubtful line is read again: corners are off by about that much."""
+"""The cuts from which a doubtful line is read again: corners are off by about this much."""
 
 
 @dataclass(frozen=True, slots=True)
 class VinTuning:
-    """What can be changed about the recognizer without training a model again.
+    """Settings of the VIN recognizer that can be changed without training a model again.
 
-    Certainties and scores are 0..1; efforts are in crops read (see ``Budget``).
+    Certainties, confidences and scores are 0..1; efforts are in crops read (see ``Budget``).
     """
 
-    # -- what is looked for ---------------------------------------------------------------------------------
+    # -- what is searched -----------------------------------------------------------------------------------
 
     sides: tuple[int, int] = (416, 640)
-    """About how large the photo is for the detector's first pass and for the closer one: the side of a
-    square, pixels."""
+    """The size of the photo in the detector's first pass and in the closer one: it has about the area of a
+    square with this side, in pixels."""
     scores: tuple[float, float] = (0.15, 0.05)
-    """The score from which the finds of these passes are read; a VIN in groups scores 0.07 to 0.12 in the
-    closer one."""
+    """Lowest score of the finds of these passes that are read. A VIN in groups scores 0.07 to 0.12 in the
+    closer pass."""
     lines: tuple[int, int] = (3, 2)
-    """How many of their finds are read."""
+    """How many finds of each of these passes are read."""
     barcodes: bool = True
-    """Whether codes are looked for."""
+    """Whether to look for barcodes."""
     effort: float = 6.0
-    """What the search of a photo may cost."""
+    """How much the search of a photo may cost."""
     promising_effort: float = 25.0
-    """What it may cost once a line is at least as certain as ``promising``."""
+    """How much it may cost once the certainty is at least ``promising``."""
     promising: float = 0.02
+    """Lowest certainty of a possible VIN."""
     level_effort: float = 3.0
-    """What is added where a photo is turned level, so that the steps after that lose nothing."""
+    """How much is added if the photo is turned level, so that the later steps have no less."""
 
-    # -- what is answered -----------------------------------------------------------------------------------
+    # -- what is returned -----------------------------------------------------------------------------------
 
     prior: Prior = field(default_factory=Prior)
-    """How likely a text is to be a VIN."""
+    """The odds of a text to be a VIN."""
     threshold: float | None = None
-    """The lowest confidence of an answer; the reader's own where None."""
+    """Lowest confidence of an answer; if None, the one stored in the reader's model."""
     least: float = 0.02
-    """The lowest confidence of a candidate behind the first."""
+    """Lowest confidence of the candidates after the first."""
     doubtful: float = 0.2
-    """A photo whose best text is less certain is said to hold no VIN, rather than one that is not sure."""
+    """A photo whose best candidate has a lower confidence is refused as one without a VIN, not as one with an
+    unsure VIN."""
 
     # -- which way up a line is ------------------------------------------------------------------------------
 
     upright: float = 0.1
-    """A line less certain may be upside down."""
+    """A line with a lower certainty may be upside down."""
     clear: float = 0.93
-    """So may one less clear (see ``LineReading.clarity``)."""
+    """So may a line with a lower clarity (see ``LineReading.clarity``)."""
 
-    # -- when a line has been read for good -----------------------------------------------------------------
+    # -- when a line is not read again ----------------------------------------------------------------------
 
     sure: float = 0.9
-    """A reading at least this certain ends the search for a better one."""
+    """A reading with at least this certainty ends the search for a better one."""
     agreed: float = 0.8
-    """Enough instead of ``sure`` where another reader reads the same as the VIN reader."""
+    """Replaces ``sure`` if another reader agrees with the VIN reader."""
     likely: float = 0.3
-    """A line less certain may be cut at the wrong place altogether; reading it again there does not help."""
+    """A line with a lower certainty is not read from further cuts: its place may be wrong altogether."""
     enough: float = 0.75
-    """A line at least this certain that is seen in the pixels is answered, whatever further cuts say."""
+    """A line with at least this certainty, and seen in the pixels, is not read from further cuts either."""
     hopeless: float = 0.5
-    """A line less certain is given up once further cuts make it less certain still."""
+    """With a lower certainty, reading further cuts ends once these have reduced it."""
     cuts: tuple[CropMargins, ...] = _CUTS
-    """From where a doubtful line is read again."""
+    """The cuts from which a doubtful line is read again."""
 
-    # -- when the small reader is believed ------------------------------------------------------------------
+    # -- when the small reader is trusted -------------------------------------------------------------------
     #
-    # Of 147 photos sent in eleven ways, the surest of five first readings that were wrong had 0.948; none was
-    # wrong twice from 0.85.
+    # On 147 photos in eleven ways five first readings were wrong, with certainties up to 0.948; from 0.85 on
+    # none was wrong twice.
 
     settled: float = 0.96
-    """By one cut: its certainty at least, ..."""
+    """One cut is enough if it has this certainty, and by the pixels alone the probability
+    ``settled_plain``."""
     settled_plain: float = 0.9
-    """... and that by the pixels alone."""
+    """See ``settled``."""
     settled_twice: float = 0.9
-    """By two cuts that read the same: the first one's certainty, ..."""
+    """Two cuts with the same text are enough if the first has this certainty, and the second
+    ``settled_again`` or, if the text is small, this as well."""
     settled_again: float = 0.85
-    """... and the other's; ``settled_twice`` for both where the text is small."""
+    """See ``settled_twice``."""
 
-    # -- when the reader of hard lines is believed ----------------------------------------------------------
+    # -- when the reader of hard lines is trusted -----------------------------------------------------------
 
     hard_agreed: float = 0.9
-    """Where it reads what the others hold likeliest."""
+    """Lowest certainty with which its reading is trusted if it is the likeliest VIN of the other readers."""
     hard_proven: float = 0.7
-    """The same once all looks have left the line in doubt, if the check digit is valid, too."""
+    """The same if the check digit is valid too, once all other steps have left the line in doubt."""
     hard_against: float = 0.95
-    """Where the others hold another VIN likeliest."""
+    """Lowest certainty with which it is trusted if another VIN is the likeliest of the other readers."""
     hard_alone: float = 0.6
-    """The same where they are hardly certain of that VIN: below ``clueless``."""
+    """The same if the certainty of that other VIN is below ``clueless``."""
     hard_large: float = 0.7
-    """Of text that is not small, whatever the others hold, where it reads all finds alike."""
+    """The same for text that is not small, whatever the other readers read, if it reads all finds alike."""
     clueless: float = 0.4
+    """See ``hard_alone``."""
     hard_finds: int = 2
-    """About how many of the best finds it is asked after all looks."""
+    """How many of the best finds it reads after all other steps, besides the most certain line."""
     hard_cuts: tuple[tuple[int | None, float], ...] = ((2, 0.98), (3, 0.95), (None, 0.0))
-    """From how many cuts it reads then (None: all), and from which certainty on it reads no more."""
+    """From how many cuts it then reads (None: all), and the certainty with which it needs no more."""
     hard_promising: float = 0.55
-    """Certainty below which it reads no more either: of 39 lines on which it was believed, in 147 photos sent
-    in twelve ways, the first two cuts of each had 0.6."""
+    """With a lower certainty it reads no further cuts either. On 147 photos in twelve ways it was trusted on
+    39 lines, and the first two cuts of all of these had at least 0.6."""
     hard_cuts_at_once: int = 3
-    """From how many cuts it may be asked right after the first pass, as long as it agrees with the others."""
+    """From how many cuts it may read right after the first pass, as long as it agrees with the others."""
 
 
 @dataclass(slots=True)
 class Budget:
-    """What the search of a photo may cost: ``effort``, or ``promising_effort`` once it is ``promising``.
+    """How much the search of a photo may cost: ``effort``, or ``promising_effort`` once it is ``promising``.
 
-    The unit is one crop read, some 10 ms of a processor; what the detector and the search for codes do counts
-    by their pixels.
+    The unit is reading one crop, some 10 ms of CPU time. Runs of the detector and the search for codes are
+    converted to it by their pixels.
     """
 
     effort: float
@@ -161,14 +166,14 @@ class Budget:
         return True
 
     def spend(self, cost: float) -> None:
-        """Spend ``cost``, however little is left."""
+        """Spend ``cost`` even if less is left."""
         self.spent += cost
 
     def allow(self, cost: float) -> None:
-        """Add ``cost`` to what a search may spend that is not promising."""
+        """Raise by ``cost`` what a search may spend that is not promising."""
         self.effort += cost
 
     def pay_beyond(self, cost: float) -> None:
-        """Spend ``cost``, and let a search that is not promising spend that much more."""
+        """Spend ``cost``, and raise by it what a search may spend that is not promising."""
         self.allow(cost)
         self.spend(cost)

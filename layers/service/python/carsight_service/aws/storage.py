@@ -30,7 +30,7 @@ RESULT_SECONDS = 3600
 """How long the address of a result is valid."""
 
 _MISSING = {"NoSuchKey", "NoSuchBucket", "AccessDenied"}
-"""S3's errors for a list that is not there: the last is what it says where keys may not be listed."""
+"""S3's errors for a missing list: the last one if the caller may not list the bucket's keys."""
 
 _GONE = {
     *("NoSuchKey", "NoSuchVersion", "404"),
@@ -47,7 +47,7 @@ def upload_prefix(account: str) -> str:
 
 @contextmanager
 def reading_list(name: str) -> Iterator[None]:
-    """Raise ``InvalidRequest`` where S3 refuses a list that is read within, ``StoreUnavailable`` else."""
+    """Raise S3's errors in the block as ``InvalidRequest`` (the list is refused) or ``StoreUnavailable``."""
     try:
         yield
     except Exception as error:

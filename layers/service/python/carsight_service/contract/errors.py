@@ -155,7 +155,10 @@ class UnknownRegions(ServiceError):
 
 
 def checked_regions(hints: Sequence[str]) -> tuple[str, ...]:
-    """Return the codes in ``hints`` (``region_codes``). Raises ``InvalidRequest`` if there are too many."""
+    """Return the codes in ``hints``, as ``region_codes`` does.
+
+    Raises ``InvalidRequest`` if there are too many, or if one is too long.
+    """
     # Parsing megabytes of hints, or long ones in each of many rows, would take seconds.
     is_long = sum(map(len, hints)) + len(hints) > 4 * MAX_REGIONS * MAX_REGION_CHARACTERS
     codes = () if is_long else region_codes(hints)

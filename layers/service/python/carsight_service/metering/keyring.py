@@ -46,7 +46,8 @@ _POINTER_KEPT = timedelta(days=60)
 dead-letter queue. An account's own pointers are kept; batches and upload forms use only those."""
 
 _MAX_CONDITIONS = 120
-"""The most compared attributes: DynamoDB allows 300 operators, which are all comparisons and ANDs."""
+"""The most attributes that one condition compares: DynamoDB allows 300 operators, of which each comparison is
+one, and each AND between two comparisons another."""
 
 
 class KeyringError(Exception):

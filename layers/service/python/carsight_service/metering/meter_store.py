@@ -68,7 +68,8 @@ _KNOWN_KEYS = 1_000
 """How many meters a process caches."""
 
 _AMPLE = 100
-"""A cached meter with at least this many units left is not looked up again."""
+"""Fewest units left of a cached meter that is not looked up again for ``_KNOWN_SECONDS``, unless the key has
+overage."""
 
 _MAX_MARKS = 32
 """A call leaves no mark next to this many of other processes: an item over 1 KB doubles the cost of a

@@ -1,8 +1,8 @@
-"""The search of one photo for clear print that the detector missed: in groups, behind its name, on two lines.
+"""Search for clear print that the detector missed: VINs in groups, after their name, or on two lines.
 
-The small reader glances at each line: only one with enough characters and digits is read in full. These
-glances, and reading what then looks like a VIN, may exceed the budget, which on papers is often spent on
-their other numbers.
+The small reader glances at each line, and only lines with enough characters and digits are read in full. The
+glances, and reading lines that then look like a VIN, may exceed the budget, which on papers is often spent on
+other numbers.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from carsight.vin.tuning import Budget, VinTuning
 from carsight.vin.views import View, quarters_to_upright
 
 _GLANCE_COST = 0.25
-"""What it costs, in crops read (see ``Budget``), to have the small reader glance at a crop."""
+"""The cost, in crops read (see ``Budget``), of a glance of the small reader at a crop."""
 
 _SHORTEST, _LONGEST, _LIKELIEST = 13, 45, 21
-"""How many characters a line may have, as its length tells, to hold a VIN, from and to; those nearest to the
-last are considered first."""
+"""The fewest and the most characters, estimated from its length, of a line that may contain a VIN. Lines
+closest to the third number are considered first."""
 
 _SHORTEST_NARROW = 8
-"""The same of narrow print, whose characters are counted."""
+"""The fewest estimated characters of a line of narrow print, whose characters are counted."""
 
 _SHORTEST_OF_TWO = 6
-"""How many characters, by their outlines, the longer of two lines of a VIN has at least."""
+"""The fewest estimated characters of the longer one of two lines of a VIN."""
 
 _CONSIDERED, _GLANCED_AT, _READ = 16, 6, 2
-"""How many lines are considered; at how many of these the small reader glances, those that end in capitals
-first, and of these those that have a VIN's number of characters; how many of these are read in full, those
-that look like a VIN first."""
+"""How many lines are considered; how many of these the small reader glances at, first those that end in
+capitals, and among these those with a VIN's number of characters; and how many of these are read in full,
+first those that look like a VIN."""
 
 _PAIRS = 4
-"""How many pairs of lines it glances at."""
+"""How many pairs of lines the small reader glances at."""
 
 _LONGEST_GLANCE, _UNSEEN = 40, 2
-"""Characters that a line may show at a glance, at most, to be read in full; how many of a VIN's may be
-missing there."""
+"""The most characters that a glance may show in a line that is read in full, and how many characters of a VIN
+may be missing there."""
 
 _MOST_IN_A_CROP = 32
-"""Characters from which on no reader can make any out in one crop."""
+"""With this many characters or more, a crop is not legible to any reader."""
 
 
 class _Glance(NamedTuple):
-    """A line, its ``text`` set anew, or an end of that, and the characters ``seen`` there."""
+    """A line, its condensed ``text`` or one end of that, and the characters ``seen`` there."""
 
     line: TextLine
     text: SetText
@@ -68,7 +68,7 @@ class _Glance(NamedTuple):
 
     @property
     def looks_like_a_vin(self) -> bool:
-        """Whether a VIN may be among the characters."""
+        """Whether the characters may contain a VIN."""
         return _may_hold_a_vin(self.seen)
 
 
@@ -84,7 +84,7 @@ class PrintSearch:
     budget: Budget
 
     def run(self) -> None:
-        """Read the likeliest lines, and those that stand one under the other."""
+        """Read the likeliest lines, and pairs of lines below each other."""
         for quarters in self._turns():
             if self.finds.certainty >= self.tuning.likely:
                 break
@@ -94,10 +94,10 @@ class PrintSearch:
                 self._read_pairs(text_lines.pairs(self.view, lines, _PAIRS))
 
     def _turns(self) -> Iterator[int]:
-        """Yield by how many quarters to turn the photo to have its print upright, as its clearest line says.
+        """Yield the quarter turns after which print may be upright, by the clearest line.
 
-        If not even that line is clear, a photo that was turned is turned the other way, too; if the detector
-        found no line, it is turned so that print is level, and then upside down.
+        If not even that line is clear, a photo that was turned is also turned the other way. If the detector
+        found no line, the photo is turned so that print is level, and then upside down.
         """
         lines = [line for line in self.finds.lines if len(line.reading.greedy) >= FEWEST_CHARACTERS]
         line = max(lines, key=lambda line: line.reading.clarity, default=None)
@@ -107,7 +107,7 @@ class PrintSearch:
                 if any(each.characters >= _SHORTEST_OF_TWO for each in found):
                     yield quarters
                     yield quarters + 2
-                if len(found) > 1:  # sideways print looks like a line at most
+                if len(found) > 1:  # sideways print looks like one line at most
                     break
             return
         quarters = quarters_to_upright(line.corners)
@@ -116,7 +116,7 @@ class PrintSearch:
             yield 4 - quarters if quarters % 2 else 0
 
     def _lines(self, quarters: int) -> list[TextLine]:
-        """Return the lines of print once turned counterclockwise by so many quarters, without titles."""
+        """Return the lines of print after ``quarters`` counterclockwise quarter turns, without titles."""
         return [line for line in self.print_of(quarters) if line.characters >= text_lines.SHORTEST_LINE]
 
     def _read_lines(self, lines: Sequence[TextLine]) -> None:
@@ -139,7 +139,7 @@ class PrintSearch:
                 self.finds.keep(self.finds.readers.read(line.corners, 0.0))
 
     def _glances(self, lines: Sequence[TextLine]) -> Iterator[_Glance]:
-        """Glance at those of ``lines`` that may hold a VIN by their length and their heights."""
+        """Glance at those of ``lines`` that may contain a VIN by their lengths and characters."""
         likely = [
             line
             for line in lines
@@ -153,7 +153,7 @@ class PrintSearch:
             yield self._glance_at_ends(line, text)
 
     def _glance_at_ends(self, line: TextLine, text: SetText) -> _Glance:
-        """Glance at the ends of a long ``text``, else at all of it if that is legible in one crop."""
+        """Glance at the ends of a long ``text``, or at all of it if it is legible in one crop."""
         for end in text.ends():
             seen = self._glance(end)
             if len(seen) >= LENGTH - 1 and _may_hold_a_vin(seen):
@@ -161,12 +161,12 @@ class PrintSearch:
         return _Glance(line, text, self._glance(text) if len(text.begins) < _MOST_IN_A_CROP else "")
 
     def _glance(self, text: SetText) -> str:
-        """Return what the small reader sees in ``text``, however little of the budget is left."""
+        """Return what the small reader sees in ``text``, even if the budget is spent."""
         self.budget.spend(_GLANCE_COST)
         return self.small.glance(text.crop(), 1.0).greedy
 
     def _read_pairs(self, pairs: Sequence[Pair]) -> None:
-        """Read two lines as one where the small reader, at a glance, sees a maker's prefix and digits."""
+        """Read two lines as one if the small reader, at a glance, sees a maker's prefix and digits."""
         for upper, lower, text in pairs:
             if self.finds.sure:
                 break
@@ -176,17 +176,17 @@ class PrintSearch:
                 self.finds.keep(replace(self._read_set(text, corners), corners=corners))
 
     def _read_set(self, text: SetText, corners: Floats) -> Line:
-        """Read ``text``, which was set from the line with ``corners``."""
+        """Read ``text``, condensed from the line with ``corners``."""
         reader = self.finds.readers.reader()
         (reading,) = reader.read([text.crop()])
         lower_case = False
-        if text.lower_case:  # or it is worn: then both readers see the same
+        if text.lower_case:  # or worn capitals, which both readers read alike
             (other,) = self.small.read([text.crop()])
             lower_case = self.finds.readers.likeliest(other)[0] != self.finds.readers.likeliest(reading)[0]
         if lower_case:
             reader, reading = self.small, other
         span = find_window(reading, self.finds.odds, text.crop_places())
-        if span is not None:  # other characters stand beside it, such as its name
+        if span is not None:  # there is other text beside it, such as its name
             text = text.part(span)
             (reading,) = reader.read([text.crop()])
         place = text if reading.span is None else text.part(reading.span)
@@ -194,9 +194,9 @@ class PrintSearch:
 
 
 def _may_hold_a_vin(seen: str) -> bool:
-    """Whether a maker's prefix and digits stand where a VIN, alone or with others, would have them.
+    """Whether there are a maker's prefix and digits at the places of a VIN, alone or with other text.
 
-    A character or two may be missing, as it was only a glance.
+    One or two characters may be missing, as this was only a glance.
     """
     starts = range(max(0, len(seen) - LENGTH + _UNSEEN + 1))
     return any(

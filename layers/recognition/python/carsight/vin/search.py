@@ -1,6 +1,6 @@
 """The search of one photo for its VINs: where to look, what to read there, and when to stop.
 
-Each step first asks whether it is worthwhile and within the budget (see ``Search``).
+Each step first checks whether it is worthwhile and within the budget (see ``Search``).
 """
 
 from __future__ import annotations
@@ -26,60 +26,63 @@ from carsight.vin.tuning import Budget, CropMargins
 from carsight.vin.views import View, quarters_to_upright
 
 _WORKING_SIDE = 1600
-"""Longer side in pixels at which a photo is searched, at least; small text is read at full size."""
+"""The longer side, in pixels, of the photo as it is searched, at least; small text is read at full size."""
 
 _DETECTOR_COST, _CLOSER_COST, _CORNERS_COST = 0.6, 2.5, 0.4
-"""What it costs, in crops read (see ``Budget``), to run the detector on a photo, and on a larger one; and to
-have it look at a find again for its corners."""
+"""Costs, in crops read (see ``Budget``), of running the detector on a photo, on a larger one, and on a find
+for its corners."""
 
 _BORDER, _NEAR_AN_EDGE = 0.3, 0.15
-"""Width of the gray border laid around a photo, in shares of its longer side; and how close to the photo's
-edge a find calls for it, in its lengths."""
+"""Width of the gray border added around a photo, as a share of its longer side; and how close to the photo's
+edge a find has to be for that, in the find's lengths."""
 
 _SHRUNK = 1.2
-"""A photo this many times the detector's side is worth a closer look."""
+"""A photo larger than the detector's side by this factor is worth a closer look."""
 
 _HALF_TURN, _QUARTER_TURNS = [2, 3, 0, 1], [[1, 2, 3, 0], [3, 0, 1, 2]]
-"""The order of the corners of a line that is upside down, and of one on either side."""
+"""The orders of the corners of a line that is upside down, and of one that is on either side."""
 
 _HARDLY_LONGER = 0.7
-"""A find at least this high, in its lengths, may be on its side."""
+"""A find higher than this, in its lengths, may be on its side."""
 
 _TEXTS_OF_A_LINE = 4
-"""Among how many of a line's likeliest texts that of a code may be to have been found in print."""
+"""A code's VIN has been found in print if it is among this many of a line's likeliest texts."""
 
 _LEAST_TILT, _MOST_TILT = 4.0, 80.0
-"""Degrees of a find's tilt between which the photo is turned level and searched again."""
+"""The photo is turned level and searched again if a find is tilted by more and by less than this, in
+degrees."""
 
 _LINE_SHAPE = 4.0
-"""A photo this many times longer than its shorter side may be a line and nothing else."""
+"""A photo with at least this ratio of its sides may show a single line and nothing else."""
 
 _OTHER_NUMBERS = 2
-"""Where so many lines of 17 characters are legible and no VINs, a VIN would have been found beside them."""
+"""If so many lines are legible and not VINs, a VIN beside them would have been found."""
 
 _PART_OF_A_VIN = range(11, 23)
-"""How many characters a line may show that is most of a VIN, or a VIN and others."""
+"""How many characters may be seen in a line with most of a VIN, or with a VIN and other text."""
 
 _MISSING_CHARACTERS, _LENGTHENED = 3, 0.1
-"""How many characters of a VIN a line may lack at its ends; how much longer either end is read then."""
+"""How many characters of a VIN a line may lack at its ends, and by what share of its length it is then
+lengthened at either end."""
 
 _HARDLY_MORE = 2000.0
-"""Odds below which neither its model nor a check digit that must hold speaks for a VIN."""
+"""With lower odds, neither the vehicle descriptor nor a mandatory check digit confirms a VIN."""
 
 
 class SearchNets(ReaderNets, Protocol):
-    """The nets that a search asks, and its tuning: those of a ``VinRecognizer``."""
+    """The nets and the tuning of a search: those of a ``VinRecognizer``."""
 
     near: Detector
+    """The detector of lines."""
     far: Detector
-    """The same net, given the photo at about twice the size."""
+    """The same net, which gets the photo at about twice the size."""
 
 
 class Search:
     """The search of one photo: what was found so far, and what may still be spent on finding more.
 
-    Each step first asks whether it is worthwhile and within the ``Budget``, so that what a photo can cost is
-    bounded. The reader of hard lines is outside the budget: it is asked about the few lines in doubt.
+    Each step first checks whether it is worthwhile and within the ``Budget``, which limits the cost of a
+    photo. The reader of hard lines is outside the budget, as it only reads the few lines in doubt.
     """
 
     def __init__(self, nets: SearchNets, photo: Photo) -> None:
@@ -94,7 +97,7 @@ class Search:
         self._codes = CodeSearch(self.view, self._budget, self.finds.odds, enabled=self._tuning.barcodes)
 
     def run(self) -> None:
-        """Search until something is sure or all steps are taken, the cheap and likely ones first."""
+        """Search until a VIN is sure or all steps have been taken, cheap and promising ones first."""
         for step in (
             self._look_first,
             self._ask_at_once,
@@ -126,9 +129,9 @@ class Search:
             self._codes.look_beside(self.finds.best.vin, self.finds.best.corners)
 
     def _forget_other_numbers(self) -> None:
-        """Forget a VIN for which hardly more than its maker's prefix speaks, behind another number's name.
+        """Forget VINs with hardly more evidence than a maker's prefix if they have another number's name.
 
-        One serial number in fifty begins like a listed maker's VIN.
+        One serial number in fifty begins with a listed maker's prefix.
         """
         finds = self.finds
         while finds.lines and finds.best.ranked and finds.promising:
@@ -144,7 +147,7 @@ class Search:
 
     @property
     def codes(self) -> list[BarcodeVin]:
-        """What was read in codes."""
+        """The possible VINs that were read in codes."""
         return self._codes.found
 
     def box(self, corners: Floats) -> Box:
@@ -153,7 +156,7 @@ class Search:
 
     @property
     def _sure(self) -> bool:
-        """Whether nothing better is to be expected."""
+        """Whether the search may end."""
         return self.finds.sure or self._codes.sure
 
     # ---------------------------------------------------------------------------------------- lines
@@ -162,7 +165,7 @@ class Search:
         self._find(self.view, self._nets.near)
 
     def _find(self, view: View, detector: Detector) -> list[Line]:
-        """Read the lines that ``detector`` finds in ``view`` until one is sure; return those that are new."""
+        """Read the lines that ``detector`` finds in ``view`` until one is sure; return the new ones."""
         known = len(self.finds.lines)
         for found in detector.detect(view.pixels):
             corners = view.to_photo(found.corners)
@@ -176,12 +179,12 @@ class Search:
         return self.finds.lines[known:]
 
     def _flip(self) -> None:
-        """Read the best find the other way up, unless legible: its corners may begin at the wrong end."""
+        """Read the best find upside down, unless it is legible: its corners may begin at the wrong end."""
         if self.finds.lines:
             self._flip_best(self.finds.lines)
 
     def _flip_best(self, lines: Sequence[Line]) -> None:
-        """Read the best find of ``lines`` (at least one) the other way up, unless legible."""
+        """Read the best find of ``lines`` (at least one) upside down, unless it is legible."""
         if self.finds.certainty >= self._tuning.upright:
             return
         line = _best_seen(lines)
@@ -201,11 +204,11 @@ class Search:
             self.finds.keep(self._readers.read(line.corners[order], line.score))
 
     def _look_level(self) -> None:
-        """Turn the photo level with its best find and search it, where that is tilted and may be no VIN.
+        """If the best find is tilted and not certain to be a VIN, turn the photo level and search it again.
 
-        Of lines tilted by more than 10 degrees the detector finds the place better than the corners. Of 147
-        photos sent tilted by 8 degrees counterclockwise 133 are right and none wrong without it, 139 with it.
-        What was upside down still is, and is read the other way up as well.
+        The detector finds the place of lines tilted by more than 10 degrees better than their corners. Of 147
+        photos tilted by 8 degrees counterclockwise 139 are right with this step and 133 without it, none
+        wrong. Finds in the level photo may still be upside down, and are read that way as well.
         """
         if not self.finds.lines or self.finds.certainty >= self._tuning.likely:
             return
@@ -213,8 +216,8 @@ class Search:
         x, y = (float(v) for v in line.corners[1] - line.corners[0])
         tilt = math.degrees(math.atan2(y, x) if x >= 0 else math.atan2(-y, -x))
         if _LEAST_TILT < abs(tilt) < _MOST_TILT and not self.finds.is_other_text(line):
-            # The detector takes the bars of tilted papers for lines. Reading those in vain, and once more
-            # when level, would spend what the search for codes needs later.
+            # The detector takes the bars of tilted papers for lines. Reading these in vain, and again when
+            # level, would spend the budget that the search for codes needs later.
             if not self.finds.promising:
                 self._codes.glance_at_bars()
                 if self._sure:
@@ -226,17 +229,17 @@ class Search:
                 self._read_turned(_best_seen(found), _HALF_TURN)
 
     def _trim(self) -> None:
-        """Read lines again whose text is much shorter than they are, cut to the text."""
+        """Read lines that are much longer than their text again, cut to the text."""
         for line in list(self.finds.lines):
             worth = line.certainty >= self._tuning.promising and line.is_longer_than_text
             if worth and self._budget.pay(1):
                 self.finds.keep(self._readers.read(line.text_corners, line.score))
 
     def _look_with_border(self) -> None:
-        """Search the photo with a gray border if a find is near its edge or promising, or none was made.
+        """Search the photo with a gray border if a find is near its edge or promising, or there is none.
 
-        The detector wants surroundings: of 50 photos cut to their VIN's box 33 are read without, 45 with
-        them.
+        The detector needs surroundings: of 50 photos cropped to their VIN's box 33 are read without a border,
+        and 45 with it.
         """
         size = np.array([self._photo.width, self._photo.height], np.float32)
         near = any(
@@ -250,7 +253,7 @@ class Search:
                 self._flip_best(found)
 
     def _read_whole(self) -> None:
-        """Read the whole photo as a line, where it has the shape of one: so an app's viewfinder crops it."""
+        """Read the whole photo as a line if it has the shape of one, as crops of an app's viewfinder do."""
         right, bottom = self._photo.width, self._photo.height
         if max(right, bottom) < _LINE_SHAPE * min(right, bottom):
             return
@@ -263,7 +266,7 @@ class Search:
                 break
 
     def _look_closer(self) -> None:
-        """Search the photo larger if the detector saw it shrunk, unless it clearly shows other numbers."""
+        """Search the photo at a larger size if it was shrunk, unless it clearly shows other numbers."""
         if sum(map(self.finds.is_other_text, self.finds.lines)) >= _OTHER_NUMBERS:
             return
         shrunk = self.view.width * self.view.height > (_SHRUNK * self._tuning.sides[0]) ** 2
@@ -271,9 +274,9 @@ class Search:
             self._find(self.view, self._nets.far)
 
     def _widen(self) -> None:
-        """Read what may be a part of a VIN again with all that stands beside it."""
+        """Read a line that may be a part of a VIN again, with all text beside it."""
         parts = [line for line in self.finds.lines if _may_be_a_part(line.reading.greedy)]
-        # What is read upside down is less clear.
+        # Text that is read upside down is less clear.
         for line in sorted(parts, key=lambda line: -len(line.reading.greedy) * line.reading.clarity)[:1]:
             seen = len(line.reading.greedy)
             wholes = [text_lines.whole_line(self.view, line.corners, seen)]
@@ -286,16 +289,16 @@ class Search:
 
     def _read_print(self) -> None:
         """Read lines of clear print that the detector missed."""
-        from carsight.vin.print_search import PrintSearch  # papers, screens and what is hard to read
+        from carsight.vin.print_search import PrintSearch  # only for papers, screens and hard photos
 
         PrintSearch(self.finds, self.view, self._print_of, self._nets.small, self._tuning, self._budget).run()
 
     def _recut(self) -> None:
-        """Read a doubtful line from several cuts: what they agree on is surer, what they contradict less so.
+        """Read a doubtful line from several cuts: it becomes more certain if they agree, and less otherwise.
 
-        This ends early where the line is sure, or less certain than before and than ``hopeless``: of 186
-        doubtful lines, in 147 photos sent in eleven ways, the same 102 are answered rightly and one wrongly
-        as if all cuts were read, which are a sixth more. No line less certain than ``likely`` came right.
+        This ends early if the line is sure, or if its certainty is below ``hopeless`` and lower than before.
+        Of 186 doubtful lines in 147 photos in eleven ways, 102 are answered rightly and one wrongly, the same
+        as with all cuts, which are a sixth more. No line with a certainty below ``likely`` became right.
         """
         before = self.finds.certainty
         if before < self._tuning.likely or (before >= self._tuning.enough and self.finds.best.is_seen):
@@ -311,10 +314,10 @@ class Search:
                 return
 
     def _ask_at_once(self) -> None:
-        """Ask the reader of hard lines about the best line, if in doubt, while it agrees with the others.
+        """Read the best line, if in doubt, with the reader of hard lines while that agrees with the others.
 
-        Nearly everything it is believed in the end it reads at once, and what is tried in between takes ten
-        times as long. Where it reads another VIN it is less reliable, and everything else is tried first.
+        Nearly all readings for which it is trusted in the end are the same here, and the steps in between
+        take ten times as long. If it reads another VIN it is less reliable, and all other steps come first.
         """
         if not self._is_in_doubt or self.finds.best.lower_case:
             return
@@ -330,10 +333,10 @@ class Search:
                 return
 
     def _ask_about_doubts(self) -> None:
-        """Ask the reader of hard lines about what is still in doubt; its reading, if believed, is the answer.
+        """Read lines still in doubt with the reader of hard lines; its reading, if trusted, is the answer.
 
-        It learned struck metal above all. There it sees more than the VIN reader; of small text it is sure of
-        more that is wrong.
+        It was trained on stamped metal above all. There it sees more than the VIN reader; on small text it is
+        more often sure of wrong readings.
         """
         if not self._is_in_doubt:
             return
@@ -354,27 +357,27 @@ class Search:
             self.finds.settle(surest)
 
     def _is_plain(self, hard: Line) -> bool:
-        """Whether what the reader of hard lines made of ``hard`` may be believed, whatever others see.
+        """Whether ``hard``, by the reader of hard lines, may be trusted whatever the other readers see.
 
-        Of small text, and where the rules of VINs say more than the pixels, what it is sure of is too often
-        wrong.
+        On small text, and if the VIN follows more from the rules than from the pixels, its sure readings are
+        too often wrong.
         """
         enough = hard.certainty >= self._tuning.hard_large and not self._readers.is_small(hard)
         return enough and self._is_makers(hard.vin) and (hard.is_seen or is_valid(hard.vin))
 
     def _is_makers(self, vin: str) -> bool:
-        """Whether ``vin`` is of a known maker, and its check digit valid if it must be."""
+        """Whether ``vin`` has a known maker's prefix, and a valid check digit if that is mandatory."""
         return self.finds.odds(vin) >= self._tuning.prior.vin
 
     @property
     def _is_in_doubt(self) -> bool:
-        """Whether a line may well be a VIN; asked where it is not sure."""
+        """Whether a line may be a VIN; used only when none is sure."""
         return self.finds.certainty > 0 and self.finds.promising
 
     def _hard_threshold(self, vin: str, likeliest: str, certainty: float) -> float:
-        """Return how certain the reader of hard lines must be of ``vin``.
+        """Return the certainty that the reader of hard lines needs for ``vin``.
 
-        ``likeliest`` is the VIN that the others hold likeliest, with that ``certainty``.
+        ``likeliest`` is the likeliest VIN of the other readers, with its ``certainty``.
         """
         if not self._is_makers(vin):
             return math.inf
@@ -383,13 +386,13 @@ class Search:
         return self._tuning.hard_alone if certainty < self._tuning.clueless else self._tuning.hard_against
 
     def _hard_lines(self) -> list[Line]:
-        """Return the lines for the reader of hard lines to read: the surest and the best finds."""
+        """Return the lines for the reader of hard lines: the most certain one and the best finds."""
         finds = sorted(self.finds.lines, key=lambda line: -line.score)[: self._tuning.hard_finds]
         best = self.finds.best
         return [line for line in (best, *(line for line in finds if line is not best)) if not line.lower_case]
 
     def _look_turned(self) -> None:
-        """Search the photo turned, where nothing is found in it as it is."""
+        """Search the photo in other orientations if it has no find."""
         if self.finds.lines or not self._budget.pay(_DETECTOR_COST):
             return
         for quarters in self._nets.near.promising_turns(self.view.pixels):
@@ -400,7 +403,7 @@ class Search:
     # ---------------------------------------------------------------------------------------- codes
 
     def _look_for_text_of(self, code: BarcodeVin) -> None:
-        """Search for the printed VIN the way up that its code is, where it was not found."""
+        """Search for the printed VIN of ``code``, if it was not found, in the code's orientation."""
         quarters = quarters_to_upright(code.corners)
         read = any(vin == code.vin for line in self.finds.lines for vin, _ in line.ranked[:_TEXTS_OF_A_LINE])
         if quarters and not read:
@@ -408,10 +411,10 @@ class Search:
 
 
 def _best_seen(lines: Sequence[Line]) -> Line:
-    """Return the one of ``lines`` (at least one) that the detector is the most certain of."""
+    """Return the one of ``lines`` (at least one) with the detector's highest score."""
     return max(lines, key=lambda line: line.score)
 
 
 def _may_be_a_part(seen: str) -> bool:
-    """Whether the characters ``seen`` in a line may be most of a VIN's, or a VIN's and others."""
+    """Whether the characters ``seen`` in a line may be most of a VIN, or a VIN and other text."""
     return len(seen) in _PART_OF_A_VIN and count_digits(seen) >= FEWEST_DIGITS

@@ -1,7 +1,7 @@
-"""Lines of clear print, found by their strokes: what a detector of whole VINs misses.
+"""Finding lines of clear print by their strokes, for VINs that the detector misses.
 
-The detector knows lines of 17 characters in one piece. On papers and screens a VIN also stands in groups,
-behind its name, or on two lines; there the print is clear, and contrast is enough to find it by.
+The detector was trained on lines of 17 characters in one piece. On papers and screens a VIN may also be in
+groups, after its name, or on two lines; there the print is clear enough to be found by its contrast.
 """
 
 from __future__ import annotations
@@ -31,84 +31,84 @@ _SIDE = 1000
 """Longer side in pixels at which strokes are joined to words."""
 
 _JOINED = 15
-"""Gaps between strokes that belong to a word."""
+"""The widest gap between strokes of one word."""
 
 _LOWEST, _HIGHEST = 7, 70
-"""Heights of words."""
+"""The lowest and the highest word."""
 
 _RULINGS = ((1, 80), (26, 1))
-"""Down and across: from where a level or an upright stroke is a ruling's."""
+"""Height and width of the smallest level, and of the smallest upright stroke of a ruling."""
 
 _MAX_WORDS = 300
 _MAX_LINES = 60
-"""How many are looked at: a photo with more shows a page of text, not a VIN."""
+"""How many words and lines are considered; a photo with more shows a page of text, not a VIN."""
 
 _LONG_WORD = 3.0
-"""A word at least this many times as long as high tells how the print is tilted."""
+"""Words at least this many times as long as high show the tilt of the print."""
 
 _MIN_TELLING, _MAX_TELLING = 3, 24
-"""How many such words are needed, and how many are asked."""
+"""How many such words are needed, and how many are used at most."""
 
 _AGREEING = 3.0
-"""Degrees that the middle half of their tilts may lie apart."""
+"""How many degrees the middle half of their tilts may be apart."""
 
 _LEVEL = 1.2
-"""Degrees from which lines are turned level: a line of a VIN is as much higher than its text as it is tilted,
-by a quarter at one degree."""
+"""From this tilt on, in degrees, lines are turned level: with one degree, the box of a VIN's line is a
+quarter higher than its text."""
 
 _PITCH = 0.8
-"""Width of a character in heights of a capital, of most fonts."""
+"""Width of a character in most fonts, in heights of a capital."""
 
 _WORD_GAP = 2.3
-"""The widest space between the groups of a line, in the pitch of its characters."""
+"""The widest space between the groups of a line, relative to the pitch of its characters."""
 
 _BESIDE = 1.2
-"""How far beside a part of a line the rest is looked for, in the part's lengths."""
+"""How far beside a part of a line the rest of it is looked for, in lengths of the part."""
 
 SHORTEST_LINE = 2.5
-"""Characters in a line of print that may be more than a title, and in either line of a VIN on two."""
+"""The fewest characters in a line that may be more than a title, and in either line of a VIN on two lines."""
 
 _WITH_NAME = 18
-"""How many characters a VIN has with "VIN:" beside it, as they are estimated."""
+"""The estimated number of characters of a VIN with "VIN:" beside it."""
 
 _FEWEST_OF_TWO, _USUAL_OF_TWO, _MOST_OF_TWO = 8, 11, 24
-"""How many characters two lines of a VIN have, as they are estimated: in narrow print, usually, and with the
-VIN's name."""
+"""The estimated number of characters of two lines with a VIN: at least, in narrow print; usually at least;
+and at most, with the VIN's name."""
 
-# Setting text anew, in shares of the line's height:
+# Condensing text, in shares of the line's height unless stated otherwise:
 
 _PIECE = 26
-"""Height in pixels of the text that is set anew in a crop."""
+"""Height of condensed text in a crop, in pixels."""
 
 _MARGIN, _TOP = 12, (HEIGHT - _PIECE) // 2
-"""Pixels at each end of such a crop, and above the lines."""
+"""Margin of condensed text at each end of a crop, and above and below, in pixels."""
 
 _MAX_COLUMNS = 1600
-"""Columns of a line that are looked at: more than 80 characters."""
+"""The most columns of a line, which have room for more than 80 characters."""
 
 _MIN_CHARACTER = 0.34
-"""What is lower is not a character."""
+"""The lowest character; anything lower is not one."""
 
 _INKED, _FAINT = 0.5, 0.25
-"""How dark a stroke is, and what belongs to one that it touches, at least, in shares of full ink."""
+"""How dark a stroke is at least, and a faint part of it, as shares of full ink."""
 
 _GAP = 0.3
-"""The widest gap left between two characters; a space is wider, ..."""
+"""The widest gap that is kept between two characters; a space is wider."""
 
 _SPACE = 1.8
-"""... and this many times the usual gap of its line."""
+"""A space is also wider than this many times the usual gap of its line."""
 
 _X_HEIGHT = 0.82
-"""Small letters without an ascender are lower than this share of the highest character, ..."""
+"""Small letters without an ascender are lower than this share of the highest character."""
 
 _MIN_SMALL_LETTERS = 3
-"""... and as many of them tell that a line is in lower case."""
+"""A line with at least so many of these is in lower case."""
 
 _LONG_LINE = 18
-"""Characters from which on a line may hold more than a VIN, such as its name."""
+"""A line with at least so many characters may contain more than a VIN, such as its name."""
 
 _MAX_TOUCHING = 3
-"""How many characters of a VIN may touch their neighbors where it is told by the number of its characters."""
+"""How many characters of a VIN may touch their neighbors if it is recognized by their number."""
 
 
 # -- finding lines -------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ _MAX_TOUCHING = 3
 class TextLine(NamedTuple):
     """``corners`` (4 x 2) of a line, in pixels of the full photo, and about how many characters it has.
 
-    ``level`` holds the corners where the lines of the photo are level.
+    ``level`` are the corners in the photo turned so that its lines are level.
     """
 
     corners: Floats
@@ -126,9 +126,9 @@ class TextLine(NamedTuple):
 
 
 def find_lines(view: View) -> list[TextLine]:
-    """Find the lines of clear print in ``view``, all of which are tilted alike, from the top.
+    """Find the lines of clear print in ``view``, from top to bottom; all have the same tilt.
 
-    Those shorter than ``SHORTEST_LINE`` may be the title of a number, such as S/N, or a mark.
+    Lines shorter than ``SHORTEST_LINE`` may be the title of a number, such as S/N, or a mark.
     """
     small = view.gray().zoomed(min(1.0, _SIDE / max(view.width, view.height)))
     labels, stats = _words(small)
@@ -137,7 +137,7 @@ def find_lines(view: View) -> list[TextLine]:
         small = small.tilted(tilt)
         _, stats = _words(small)
     boxes = [tuple(row[:4]) for row in stats[1:].tolist() if _is_word(row)]
-    if len(boxes) > _MAX_WORDS:  # leaves and gravel: no sheet with one VIN has as many
+    if len(boxes) > _MAX_WORDS:  # leaves or gravel: no sheet with a VIN has that many words
         boxes = [box for box in boxes if box[2] >= 2 * box[3]][:_MAX_WORDS]
     lines: list[TextLine] = []
     for box in sorted(_joined(boxes), key=lambda box: box[1])[:_MAX_LINES]:
@@ -150,20 +150,20 @@ def find_lines(view: View) -> list[TextLine]:
 
 
 Print = Callable[[int], Sequence[TextLine]]
-"""The lines of print of a photo once turned counterclockwise by so many quarters."""
+"""Returns the lines of print of a photo after a number of counterclockwise quarter turns."""
 
 
 def print_of(view: View) -> Print:
-    """Return the ``Print`` of the photo of ``view``, in which lines are looked for once each way up."""
+    """Return the ``Print`` of the photo of ``view``, which searches each orientation only once."""
     return cache(lambda quarters: tuple(find_lines(view.rotated(quarters) if quarters else view)))
 
 
 def _words(small: View) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return what the strokes of a gray view are joined to: labels by pixel, and OpenCV's statistics."""
+    """Return the words that the strokes of a gray view form: labels by pixel, and OpenCV's statistics."""
     edges = cv2.morphologyEx(small.pixels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     _, strokes = cv2.threshold(edges, max(40.0, float(edges.mean()) * 2), 255, cv2.THRESH_BINARY)
     labels, stats = _joined_strokes(np.asarray(strokes, np.uint8))
-    # The frames of a form's fields join the words in them.
+    # Frames of a form's fields connect the words in them.
     framed = np.array([not _is_word(row) for row in stats.tolist()])
     if framed[1:].any():
         frames = [cv2.morphologyEx(strokes, cv2.MORPH_OPEN, np.ones(size, np.uint8)) for size in _RULINGS]
@@ -185,7 +185,7 @@ def _is_word(row: list[int]) -> bool:
 
 
 def _tilt(labels: NDArray[np.int32], stats: NDArray[np.int32]) -> float:
-    """Return by how many degrees the longest words are tilted, in their middle; 0 where they disagree."""
+    """Return the median tilt of the longest words in degrees; 0 if they disagree."""
     order = np.argsort(-stats[1:, cv2.CC_STAT_WIDTH])[:_MAX_TELLING] + 1
     angles = []
     for word in order.tolist():
@@ -218,7 +218,7 @@ def _joined(boxes: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int,
 
 
 class Pair(NamedTuple):
-    """Two lines, one under the other, that together may hold a VIN, and their ``text``, set side by side."""
+    """Two lines, one below the other, that together may be a VIN, and their ``text`` side by side."""
 
     upper: TextLine
     lower: TextLine
@@ -226,10 +226,10 @@ class Pair(NamedTuple):
 
 
 def pairs(view: View, lines: Sequence[TextLine], most: int) -> list[Pair]:
-    """Find up to ``most`` pairs of ``lines`` that together may hold a VIN, likeliest first.
+    """Return up to ``most`` pairs of ``lines`` that together may be a VIN, likeliest first.
 
-    The lower begins where the upper does, or farther right, behind the VIN's name; no other line is between.
-    Two that have 17 characters together are the likeliest.
+    The lower line begins where the upper one does, or farther right, after the VIN's name, and no other line
+    is between them. Pairs with 17 characters together are the likeliest.
     """
     text = cache(lambda number: set_close(view, lines[number].corners))
     found: list[tuple[float, int, Pair]] = []
@@ -258,7 +258,7 @@ def pairs(view: View, lines: Sequence[TextLine], most: int) -> list[Pair]:
 
 
 def _seventeen_of(upper: SetText, lower: SetText) -> tuple[SetText, SetText] | None:
-    """Return what has 17 characters together: both texts, or the ``upper`` without its first words."""
+    """Return both texts, or ``upper`` without its first words, if they have 17 characters together."""
     for first in (0, *sorted(upper.groups)):
         if len(upper.begins) - first + len(lower.begins) == LENGTH:
             return (upper._columns(upper.begins[first], upper.pixels.shape[1]) if first else upper), lower
@@ -272,17 +272,18 @@ def _is_between(line: Floats, upper: Floats, lower: Floats) -> bool:
     return bool(upper[3, 1] < y < lower[0, 1] and left < x < right)
 
 
-# -- setting text anew ---------------------------------------------------------------------------------------
+# -- condensing text -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class SetText:
-    """A line's text, set anew for the reader: 26 pixels high, its groups as close as its characters.
+    """A line's text, condensed for the reader: 26 pixels high, with its groups as close as its characters.
 
-    ``places`` tells of each column of ``pixels`` where in the line it stands, in shares of its length,
-    ``changed`` whether anything was moved or left out, and ``lower_case`` whether its characters are of
-    different heights. ``begins`` holds the columns at which characters begin, as far as they do not touch,
-    ``heights`` how high these are, and ``groups`` the numbers of those behind a space or a sign left out.
+    ``places`` are the original places of the columns of ``pixels``, in shares of the line's length;
+    ``changed`` says whether anything was moved or left out, and ``lower_case`` whether the characters have
+    different heights. ``begins`` are the columns at which characters begin, as far as they do not touch,
+    ``heights`` the heights of these in pixels, and ``groups`` the indices of those after a space or after
+    something that was left out.
     """
 
     pixels: Pixels
@@ -295,12 +296,12 @@ class SetText:
 
     @property
     def may_be_a_vin(self) -> bool:
-        """Whether a VIN, alone or with other words beside it, has so many characters."""
+        """Whether the number of characters is that of a VIN, alone or with other words beside it."""
         return LENGTH - _MAX_TOUCHING <= len(self.begins) <= LENGTH or bool(self.ends())
 
     @property
     def ends_in_capitals(self) -> bool:
-        """Whether the last or the first 17 characters are of one height, as capitals and digits are."""
+        """Whether the last or the first 17 characters have one height, as capitals and digits have."""
         return any(not _of_small_letters(end) for end in (self.heights[-LENGTH:], self.heights[:LENGTH]))
 
     def crop(self) -> Pixels:
@@ -308,12 +309,12 @@ class SetText:
         return _spread(self.pixels)
 
     def crop_places(self) -> Floats:
-        """Return where in the line each column of ``crop`` stands, its margins at the text's ends."""
+        """Return the place in the line of each column of ``crop``; its margins count as the text's ends."""
         columns = (np.arange(WIDTH) - _MARGIN) / (WIDTH - 2 * _MARGIN) * len(self.places)
         return np.interp(columns, np.arange(len(self.places)), self.places).astype(np.float32)
 
     def part(self, span: tuple[float, float]) -> SetText:
-        """Return what stands in the part ``span`` (shares of the width) of ``crop``."""
+        """Return the text in the part ``span`` (shares of the width) of ``crop``."""
         columns = self.pixels.shape[1]
         first, last = (round((share * WIDTH - _MARGIN) / (WIDTH - 2 * _MARGIN) * columns) for share in span)
         first = min(max(first, 0), columns - 1)
@@ -321,9 +322,9 @@ class SetText:
         return self._columns(first, last)
 
     def ends(self) -> list[SetText]:
-        """Return the last and the first 17 characters of a longer line, where a space stands beside them.
+        """Return the last and the first 17 characters of a longer line, if a space is beside them.
 
-        The name of a VIN stands before it, or other words behind; with these in its crop it would be small.
+        A VIN may have its name before it, or other words after it; with these in the crop it would be small.
         """
         count, columns = len(self.begins), self.pixels.shape[1]
         if count < _LONG_LINE:
@@ -338,16 +339,16 @@ class SetText:
         return SetText(self.pixels[:, first:last], self.places[first:last], self.changed, self.lower_case)
 
     def corners(self, line: Floats) -> Floats:
-        """Return the corners (4 x 2) of the text in the ``line`` that it was set from."""
+        """Return the corners (4 x 2) of the text in the ``line`` from which it was condensed."""
         along = line[[1, 2]] - line[[0, 3]]
         (a, d), (b, c) = (line[[0, 3]] + along * place for place in self.places[[0, -1]])
         return np.stack([a, b, c, d])
 
 
 def set_close(view: View, corners: Floats) -> SetText:
-    """Set the text of the line within ``corners`` (4 x 2, pixels of the full photo) without its gaps.
+    """Condense the line within ``corners`` (4 x 2, pixels of the full photo) by leaving out its gaps.
 
-    What is lower than a third of the line, such as dots and dashes between groups, is left out with them.
+    Anything lower than a third of the line, such as dots and dashes between groups, is left out as well.
     """
     quad = view.from_photo(corners)
     height = max(1.0, float(np.hypot(*(quad[3] - quad[0]))))
@@ -384,7 +385,7 @@ def set_close(view: View, corners: Floats) -> SetText:
 
 
 class _Character(NamedTuple):
-    """Columns from ``first`` to before ``last`` of a line that hold a character or several that touch."""
+    """The columns from ``first`` to before ``last`` of a line with a character, or several that touch."""
 
     first: int
     last: int
@@ -392,10 +393,10 @@ class _Character(NamedTuple):
 
 
 def _characters(strokes: Floats) -> list[_Character]:
-    """Return the characters of a line (26 x columns), left to right; dots and dashes are none.
+    """Return the characters of a line, left to right, without dots and dashes.
 
-    ``strokes`` are 0 where nothing is written, and 1 where the ink is full. The thin foot of an L has less:
-    what is fainter and touches a character belongs to it, or an L would become an I.
+    ``strokes`` (26 x columns) are 0 without ink and 1 with full ink. The thin foot of an L has less, so faint
+    parts that touch a character belong to it, or an L would become an I.
     """
     inked, faint = strokes > _INKED, np.asarray((strokes > _FAINT).any(axis=0))
     runs = _runs(np.asarray(inked.any(axis=0)))
@@ -412,24 +413,24 @@ def _characters(strokes: Floats) -> list[_Character]:
 
 
 def _leading(marked: NDArray[np.bool_]) -> int:
-    """Return how many columns at the beginning of ``marked`` are."""
+    """Return how many columns at the beginning of ``marked`` are marked."""
     unmarked = np.flatnonzero(~marked)
     return int(unmarked[0]) if len(unmarked) else len(marked)
 
 
 def _of_small_letters(heights: Sequence[int]) -> bool:
-    """Whether some of the characters with ``heights`` are small letters without an ascender."""
+    """Whether several of the characters with ``heights`` are small letters without an ascender."""
     return sum(height < _X_HEIGHT * max(heights) for height in heights) >= _MIN_SMALL_LETTERS
 
 
 def _runs(marked: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Return where the runs of ``marked`` columns begin and end."""
+    """Return beginning and end of each run of ``marked`` columns."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], marked, [False])).astype(np.int8)))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def _side_by_side(upper: SetText, lower: SetText) -> SetText:
-    """Set both texts one beside the other; the ``places`` of that say nothing."""
+    """Return both texts side by side; the result's ``places`` have no meaning."""
     gap = np.empty((_PIECE, round(_GAP * _PIECE), 3), np.uint8)
     gap[:] = _ground(upper.pixels)
     pixels = np.hstack([upper.pixels, gap, lower.pixels])
@@ -438,7 +439,7 @@ def _side_by_side(upper: SetText, lower: SetText) -> SetText:
 
 
 def _spread(text: Pixels) -> Pixels:
-    """Lay ``text`` (26 high) over the width of a crop, but for its margins."""
+    """Return a crop in which ``text`` (26 pixels high) takes the whole width except the margins."""
     crop = np.empty((HEIGHT, WIDTH, 3), np.uint8)
     crop[:] = _ground(text)
     room = WIDTH - 2 * _MARGIN
@@ -447,15 +448,15 @@ def _spread(text: Pixels) -> Pixels:
 
 
 def _ground(text: Pixels) -> list[float]:
-    """Return the color of what ``text`` stands on."""
+    """Return the color of the background of ``text``."""
     return [percentile(text[..., channel], 0.5) for channel in range(3)]
 
 
 def whole_line(view: View, corners: Floats, characters: int, space: float = _WORD_GAP) -> Floats:
-    """Make ``corners`` (4 x 2, the full photo's) of a part of a line as long as the text around it.
+    """Return the corners of a whole line; ``corners`` (4 x 2, pixels of the full photo) are those of a part.
 
-    Columns of the leveled line whose strokes are a third as strong as those of the part's ``characters`` are
-    text, and spaces up to ``space``, in the pitch of the characters, belong to it.
+    Columns of the leveled line count as text if their strokes are at least a third as strong as those in the
+    part, which has ``characters``. Spaces up to ``space``, relative to the pitch of these, are included.
     """
     rows, quad = 24, view.from_photo(corners)
     along = (quad[[1, 2]] - quad[[0, 3]]).astype(np.float32)
@@ -477,7 +478,7 @@ def whole_line(view: View, corners: Floats, characters: int, space: float = _WOR
 
 
 def _reach(inked: NDArray[np.bool_], gap: int) -> int:
-    """Count the columns from the beginning of ``inked`` that belong to a text with spaces up to ``gap``."""
+    """Return how many columns of ``inked``, from its beginning, are text with spaces up to ``gap``."""
     places = np.flatnonzero(inked)
     breaks = np.flatnonzero(np.diff(places, prepend=-1) > gap)
     reached = places[: breaks[0]] if len(breaks) else places

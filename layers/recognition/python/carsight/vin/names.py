@@ -1,7 +1,8 @@
-"""What stands before or above a number says whose it is: names as the small reader sees them.
+"""Recognizing names of other numbers, before or above a line, as the small reader sees them.
 
-It knows the characters of VINs, and no words: "Serial number" looks like SEMALNUMBER to it, "Invoice no."
-like LMV0LCEN0. So names are compared by edits that cost less where it confuses characters.
+The small reader knows the characters of VINs and no words: it reads "Serial number" as SEMALNUMBER, and
+"Invoice no." as LMV0LCEN0. So names are compared by an edit distance with lower costs for characters that it
+confuses.
 """
 
 from __future__ import annotations
@@ -21,25 +22,25 @@ from carsight.vin.tuning import CropMargins
 from carsight.vin.views import View, quarters_to_upright
 
 _SHORTEST = 1.2
-"""Characters before a line from which on they may be a name: S/N takes 1.7 and more, noise up to 0.8."""
+"""The shortest name before a line, in characters: S/N takes 1.7 and more, noise up to 0.8."""
 
 _PARTS = (12.0, 24.0)
-"""How many characters before a number the crops begin, as long as a VIN, in which the small reader sees its
-name: the second takes in what stands before "number" in longer names."""
+"""How many characters before a number the crops begin in which the small reader looks for its name. They are
+as long as a VIN; the second one shows what is before "number" in longer names."""
 
 _MARGINS = CropMargins(sides=0.25)
-"""Small letters reach beyond the corners that the detector finds of capitals and digits."""
+"""Small letters extend beyond corners that the detector has found for capitals and digits."""
 
 _PREFIX = 3
-"""Characters of a maker's prefix."""
+"""The length of a maker's prefix."""
 
 _SPACE = 4.0
-"""The widest space between a name and its number, in the pitch of the latter."""
+"""The widest space between a name and its number, relative to the number's pitch."""
 
 _OVERLAP, _INSIDE, _ABOVE, _ALIGNED, _LONGEST = 0.6, 0.2, 2.5, 1.5, 30
-"""How far a title, and its middle, reaches into its number, and how far above it is, at most; how far its
-left end or its middle may be from the number's, all in the number's heights; and how many characters it may
-have."""
+"""Limits for a title above a number, in heights of the number: how far the title, and its center, may extend
+into the number; how far above it may be; and how far its left end or its center may be from the number's. The
+last one is how many characters it may have."""
 
 _OTHERS = (
     "SER1AL", "SER1EN", "MATR1C0LA", "PART", "ART1CLE", "ART1KEL", "MATER1AL", "M0DEL", "DEV1CE",
@@ -49,25 +50,26 @@ _OTHERS = (
     "T0KEN", "TRACK1NG", "SENDUNG", "PARCEL", "SH1PMENT", "C0NTA1NER", "BATCH", "CHARGE", "ENG1NE", "M0T0R",
     "M0TEUR", "GEARB0X", "GETR1EBE", "TRANSM1SS10N", "TRANSACT10N",
 )  # fmt: skip
-"""What other numbers are called, I, O and Q as a reader of VINs sees them."""
+"""Names of other numbers, with I, O and Q as seen by a reader of VINs."""
 
 _PITCHES = (0.7, 1.0)
-"""How wide a title's characters are taken to be, in the pitch of capitals: small letters are narrower."""
+"""Possible widths of a title's characters, relative to the pitch of capitals: small letters are narrower."""
 
 _ABBREVIATED = re.compile(
     "[S5P][71JL]?N|SER(?:[NM]|$)|L0T|REF|SKU|[1JLT]ME|ME[1JLT]|[1JLT]?CC[1JLT]D|[1JLT]TEM|[1JLT]D"
 )
-"""The same, too short for a character to be another: S/N, P/N, Ser., lot, Ref., SKU, IMEI, ICCID, item, ID.
+"""Short names of other numbers, in which few errors are allowed: S/N, P/N, Ser., lot, Ref., SKU, IMEI, ICCID,
+item, ID.
 """
 
 _BARE = re.compile(
     "[S5P][71JLZ]?N[29FHX]?|SE[RZ]|SCZ|L0[TLEF]|RE[FTE]|SKU|[1JLT]M[EB3][1JLTF]?|ME[1JLT]"
     "|[1JLT]?CC[1JLT]D|[1JLTH]TEM|[1JLT]D"
 )
-"""The same as all that a title says, by itself (a colon may look like another character), ..."""
+"""The same as the whole of a title (a colon may look like another character)."""
 
 _BEFORE_NUMBER = re.compile("S[EC0]?[RTZN]?")
-"""... and what Ser. may look like before "No." as well."""
+"""What Ser. may look like if "No." follows."""
 
 _VEHICLES = (
     "CHASS1S",
@@ -81,23 +83,24 @@ _VEHICLES = (
     "BAST1D0R",
     "VEH1CLE",
 )
-"""What holds the name of a VIN, whatever it says beside it: "Chassis serial number"."""
+"""Parts of names of a VIN, whatever is beside them, as in "Chassis serial number"."""
 
 _LIKE_A_VIN = {
     "BESTELL": "GESTELL", "SER1AL": "SER1E", "SER1EN": "SER1E",
     "M0DEL": "R0DE", "0RDER": "R0DE", "0RDEN": "R0DE", "M0T0R": "R0DE",
 }  # fmt: skip
-"""Other numbers' names, and the part of a VIN's that is like each: Fahrgestellnummer, número de serie."""
+"""Names of other numbers, and the similar part of a VIN's name: Fahrgestellnummer, número de serie."""
 
 _SERIE = "SER1E"
-"""Another number's name before "number" (Dutch, Danish). By itself or behind it ("N° de série", "Número de
-serie") it is what French and Mexican papers call a VIN, and goods other numbers: it says nothing."""
+"""The name of another number if "number" follows (Dutch, Danish). By itself or after "number" ("N° de série",
+"Número de serie") it may name a VIN, on French and Mexican papers, or another number, on goods, and is no
+evidence."""
 
 _VIN = re.compile("V[1JLT]?N|^F[1JLT]?N|N[1JLTZ]?V.?$")
 """VIN, FIN or NIV."""
 
 _NUMBER = re.compile("[NM][U1L]*[MNU][M1]*[BDM8]+[E8CA]?[RTN]?.{0,2}$")
-"""Number, Nummer, at the end of a name; ORDER is not to be found there."""
+"""Number or Nummer at the end of a name. It must not match ORDER."""
 
 _TITLE_ENDS = re.compile(
     "(?:[NMRH][U1L]*[MNU][M1]*[BDM81]+[E8CAG]?[RTNF]?.{0,2}|[NMH][0RKF].?|(?<![1JLT])[1JLF]D)$"
@@ -105,14 +108,15 @@ _TITLE_ENDS = re.compile(
 """Number, No., Nr. or ID at the end of a title."""
 
 _LONGER, _LONG = 2, 5
-"""How many characters a title may have beside the name that it holds, and an abbreviated one at all."""
+"""How many characters a title may have besides its name, and how many a title with a short name in all."""
 
 _TITLE_COST, _SURELY = (0.18, 0.26), 0.1
-"""Cost of edits per character up to which a title is another number's name, as its end and its length speak
-for that, too; and up to which one without "number" is, ..."""
+"""The highest costs of edits per character, for short and for longer words, at which a title with "number" is
+another number's name; they are higher as its end and length are evidence too. And the highest for one without
+"number"."""
 
 _WORDS = frozenset({"M0DEL", "M0T0R", "ENG1NE"})
-"""... and what it may say of the vehicle."""
+"""Words that may also describe the vehicle, and so do not count without "number"."""
 
 _ALIKE = tuple(
     map(
@@ -133,29 +137,30 @@ _ALIKE = tuple(
         ),
     )
 )
-"""Characters that the small reader takes for each other in names."""
+"""Characters that the small reader confuses in names."""
 
 _THIN = frozenset("1JLTFR")
-"""Characters that it overlooks or sees where there are none."""
+"""Characters that it overlooks, or sees although there are none."""
 
 _CHEAP = 0.4
-"""What such an edit costs; others cost 1."""
+"""The cost of edits of such characters; others cost 1."""
 
 _SHORT = 5
-"""Characters of a short word, at most."""
+"""The most characters of a short word."""
 
 _OTHER_COST, _VEHICLE_COST = (0.16, 0.23), (0.1, 0.2)
-"""Cost of edits per character up to which short and longer words are another number's name, or a VIN's.
+"""The highest costs of edits per character at which short and longer words are another number's name, or a
+VIN's.
 
-Of 300 sights of 100 names of other numbers, in eight fonts, 247 are recognized, and of 265 sights of 53
-names of a VIN one is taken for one of these.
+Of 300 images of 100 names of other numbers, in eight fonts, 247 are recognized, and of 265 images of 53 names
+of a VIN one is taken for another number's.
 """
 
 
 def is_named_otherwise(line: Line, view: View, print_of: Print, readers: Readers, small: LineReader) -> bool:
-    """Whether ``line``, found in ``view``, has the name of another number, as ``small`` reads it.
+    """Whether ``line``, found in ``view``, has the name of another number, as read by ``small``.
 
-    It stands before the line, or above it by itself, in the photo's print.
+    The name is before the line, or above it as a line of its own in the photo's print.
     """
     before = _seen_before(line, view, readers, small)
     if any(map(_names_a_vin, before)):
@@ -171,7 +176,7 @@ def is_named_otherwise(line: Line, view: View, print_of: Print, readers: Readers
 def _seen_before(line: Line, view: View, readers: Readers, small: LineReader) -> list[str]:
     """Return what the small reader sees of the text before ``line``: its last part, and the one before.
 
-    Where there is no room for a name that is nothing: some makers' prefixes begin with PN.
+    If there is no room for a name the list is empty, as some makers' prefixes begin with PN.
     """
     whole = whole_line(view, line.corners, LENGTH, _SPACE)
     room = math.dist(whole[0], line.corners[0]) * LENGTH / max(length(line.corners), 1e-3)
@@ -189,10 +194,10 @@ def _seen_before(line: Line, view: View, readers: Readers, small: LineReader) ->
 
 
 def _seen_above(line: Line, print_of: Print, readers: Readers, small: LineReader) -> list[list[str]]:
-    """Return what the small reader sees of the line of print above ``line``, once in each of ``_PITCHES``.
+    """Return what the small reader sees of the line of print above ``line``, for each of ``_PITCHES``.
 
-    That is its first and its last part, or all of it; nothing where there is none that begins where ``line``
-    does, or is centered as it is.
+    That is its first and its last part, or all of it. The list is empty if no line of print above begins
+    where ``line`` does, or has the same center.
     """
     high, long = height(line.corners), max(length(line.corners), 1e-3)
     across = (line.corners[1] - line.corners[0]) / np.float32(long)
@@ -224,7 +229,7 @@ def _seen_above(line: Line, print_of: Print, readers: Readers, small: LineReader
 
 
 def names_another_number(seen: Sequence[str]) -> bool:
-    """Whether ``seen``, what the small reader sees of parts of the text before a number, names no VIN."""
+    """Whether ``seen``, the parts of the text before a number, names another number and not a VIN."""
     other = False
     for part in seen:
         if _names_a_vin(part):
@@ -240,9 +245,10 @@ def names_another_number(seen: Sequence[str]) -> bool:
 
 
 def is_title_of_another_number(seen: Sequence[str]) -> bool:
-    """Whether ``seen``, the first and the last part of a line above a number, is no VIN's name, and no more.
+    """Whether ``seen``, the first and last part of a line above a number, is just another number's name.
 
-    A line that goes on behind the name, unless with "number", tells of something else: ENGINE NO. A4711.
+    If the line continues after the name, other than with "number", it is about something else, such as ENGINE
+    NO. A4711.
     """
     if not seen or any(map(_names_a_vin, seen)):
         return False
@@ -261,13 +267,13 @@ def is_title_of_another_number(seen: Sequence[str]) -> bool:
 
 
 def _names_a_vin(part: str) -> bool:
-    """Whether ``part`` of the text beside a number holds a VIN's name."""
+    """Whether ``part`` of the text beside a number contains a VIN's name."""
     text = _NUMBER.sub("", part)
     return _VIN.search(part) is not None or any(_is(word, text, _VEHICLE_COST) for word in _VEHICLES)
 
 
 def _is_other(word: str, text: str, costs: tuple[float, float] = _OTHER_COST) -> bool:
-    """Whether ``text`` holds ``word`` at these ``costs``, and not the name of a VIN that is like it."""
+    """Whether ``text`` contains ``word`` at these ``costs``, and not a VIN's name that is similar to it."""
     if not _is(word, text, costs):
         return False
     alike = _LIKE_A_VIN.get(word)
@@ -275,12 +281,12 @@ def _is_other(word: str, text: str, costs: tuple[float, float] = _OTHER_COST) ->
 
 
 def _is(word: str, text: str, costs: tuple[float, float]) -> bool:
-    """Whether ``text`` holds ``word``, at the one of ``costs`` that holds for its length."""
+    """Whether ``text`` contains ``word``, at the one of ``costs`` for its length."""
     return _cost(word, text) <= costs[len(word) > _SHORT]
 
 
 def _cost(word: str, text: str) -> float:
-    """Return the least cost per character of the edits that make ``word`` of a part of ``text``."""
+    """Return the lowest cost per character of the edits that turn a part of ``text`` into ``word``."""
     # Sellers' algorithm (1980): edit distance with free ends.
     before = [0.0] * (len(text) + 1)
     for wanted in word:
@@ -295,7 +301,7 @@ def _cost(word: str, text: str) -> float:
 
 @cache
 def _other(wanted: str, seen: str) -> float:
-    """Return what it costs to take the character ``wanted`` for ``seen``."""
+    """Return the cost of taking the character ``wanted`` for ``seen``."""
     if wanted == seen:
         return 0.0
     return _CHEAP if any(wanted in alike and seen in alike for alike in _ALIKE) else 1.0

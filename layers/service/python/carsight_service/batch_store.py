@@ -1,14 +1,14 @@
-"""What is known of a batch: its item in the table, and where its objects lie in S3.
+"""The state of a batch: its item in the table, and the names of its objects in S3.
 
-The state machine ``Batches`` (``statemachines/batch.asl.json``) reads a batch: its execution is called like
-the batch, its map hands some fifty rows at a time to the plate or the VIN worker. The item says whose the
-batch is and how it ended; while it runs, the map run says how far it is.
+The state machine ``Batches`` (``statemachines/batch.asl.json``) reads a batch. Its execution has the batch's
+id as its name, and its map gives some fifty rows at a time to the plate or the VIN worker. The item has the
+owner of the batch and how it ended; while the batch runs, the map run has its progress.
 
-    <account id>/batches/<id>/list.jsonl      the rows, where they do not lie elsewhere
-                              map/...         what the map writes: which children it has run, and which failed
-                              result.jsonl, result.csv, result.parquet, manifest.json
-    parts/<id>/<first row>.jsonl              the outcome of each child, kept for as long as it may run again
-    parts/notes/<id>/<first row>.json         rows that a child's worker may have died over
+    <account id>/batches/<id>/list.jsonl      the rows, unless they are objects below a prefix
+                              map/...         written by the map: the children that it ran, and those that
+                              failed result.jsonl, result.csv, result.parquet, manifest.json
+    parts/<id>/<first row>.jsonl              the outcome of each child, kept as long as it may run again
+    parts/notes/<id>/<first row>.json         rows that may have killed a child's worker
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 _ID = re.compile("[0-9a-f]{32}")
 
 KEPT = timedelta(days=120)
-"""How long a batch is known. Step Functions begins no execution of the same name for 90 days after it has
-ended: if the batch were forgotten before, a repeat of its request would be told of one that never runs."""
+"""How long a batch is known. For 90 days after an execution has ended, Step Functions starts no other of its
+name: if the batch were forgotten before, a repeated request would be answered with a batch that never
+runs."""
 
 Kind = Literal["jsonl", "csv", "parquet", "manifest"]
 
@@ -42,33 +43,35 @@ RESULTS: Mapping[Kind, tuple[str, str]] = {
     "csv": ("result.csv", "text/csv; charset=utf-8"),
     "parquet": ("result.parquet", "application/vnd.apache.parquet"),
 }
-"""The objects of a batch that has ended: what each is called, and its content type."""
+"""The objects of a batch that has ended: name and content type."""
 
 State = Literal["running", "finished", "failed", "cancelled"]
 
 End = Literal["FAILED", "TIMED_OUT", "ABORTED"]
 
 ENDS: Mapping[End, State] = {"FAILED": "failed", "TIMED_OUT": "failed", "ABORTED": "cancelled"}
-"""What the status of an execution, or of its map, means for its batch; it is finished when it is joined."""
+"""The state of a batch by the status of its execution or map; it is ``finished`` once its results are
+joined."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One batch, as its item in the table says: ``pk = BATCH#<id>``, ``sk = BATCH``."""
+    """One batch, as in its item in the table: ``pk = BATCH#<id>``, ``sk = BATCH``."""
 
     id: str
     account: str
-    """The account that is charged, and may ask for it."""
+    """The account that is charged, and that may access it."""
     key_id: str
-    """The key that it was submitted with."""
+    """Id of the key with which it was submitted."""
     api: Api
     created: str
     """ISO 8601, UTC."""
     asked: str
-    """SHA-256 of what was asked for, and must be asked for again under the same ``Idempotency-Key``."""
+    """SHA-256 of the request, which must be the same whenever its ``Idempotency-Key`` is used again."""
     tag: str
-    """How its tickets begin, at random: whoever chooses an ``Idempotency-Key`` can make the ids of two
-    batches begin alike, and one would give back what the other has counted."""
+    """Random prefix of its tickets. A prefix of its id would not do: callers who choose the
+    ``Idempotency-Key`` can find two ids that begin alike, and one batch would refund what the other has
+    counted."""
     regions: tuple[str, ...] = ()
     """Region codes that the caller expects in its photos."""
     state: State = "running"
@@ -79,19 +82,21 @@ class Batch:
     failed: int = 0
     finished: str | None = None
     detail: str | None = None
-    """Why it has failed, for whoever submitted it."""
+    """Why it has failed, for its owner."""
     redrives: int = 0
+    """How many redrives have been recorded."""
     is_unannounced: bool = False
-    """Its end has been noted, and is to be announced."""
+    """Whether its end has been recorded and is still to be announced."""
     version: int = 0
-    """How often it has been changed: a change holds only if there was no other since it was looked at."""
+    """Number of changes. A change is only written if there was no other since the batch was read."""
     pending: int | None = None
-    """Rows that wait, and rows that are being read: known where the engine was asked, and has begun."""
+    """Rows that wait; None unless the map run was asked, and has begun."""
     running: int | None = None
+    """Rows that are being read; None as above."""
 
     @property
     def delivery(self) -> str:
-        """What tells the announcement of its end from others: each redrive ends anew."""
+        """The delivery id of the announcement of its end; there is one for each redrive."""
         return f"{self.id}-{self.redrives}" if self.redrives else self.id
 
     def object(self, name: str) -> str:
@@ -99,35 +104,35 @@ class Batch:
         return f"{self.account}/batches/{self.id}/{name}"
 
     def part(self, first_row: int | None = None) -> str:
-        """Return the key of the outcome of the child that begins with ``first_row``; without, of all."""
+        """Return the key of the outcome of the child with this ``first_row``, or the prefix of all."""
         return f"parts/{self.id}/" + (f"{first_row:08}.jsonl" if first_row else "")
 
     def notes(self, first_row: int) -> str:
-        """Return the key of what a child notes for whoever tries it again."""
+        """Return the key of a child's notes for its next attempt."""
         return f"parts/notes/{self.id}/{first_row:08}.json"
 
     def tickets(self, first_row: int | None = None) -> str:
-        """Return how the tickets of the child that begins with ``first_row`` begin; without, of all."""
+        """Return the prefix of the tickets of the child with this ``first_row``, or of all tickets."""
         return f"{self.tag}-" + (f"{first_row}." if first_row else "")
 
     @staticmethod
     def row_of(ticket: str) -> int:
-        """Return the first row of the child whose ticket it is."""
+        """Return the first row of the child to which ``ticket`` belongs."""
         return int(ticket.partition("-")[2].partition(".")[0])
 
     def to_item(self) -> dict[str, Any]:
-        """Return the item that holds it."""
+        """Return this batch as a DynamoDB item."""
         return _key(self.id) | item_of(**asdict(self))
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> Self:
-        """Return the batch held by a DynamoDB item."""
+        """Return the batch in a DynamoDB item."""
         known = {name: value_of(item[name]) for name in cls.__dataclass_fields__ if name in item}
         return cls(**known | {"api": Api(known["api"])})
 
 
 class Batches:
-    """The batches that the table knows. Methods raise ``StoreUnavailable`` where it is out of reach."""
+    """The batches in the table. Methods raise ``StoreUnavailable`` if it cannot be reached."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._clock = deployment.clock
@@ -135,7 +140,10 @@ class Batches:
         self._client = deployment.aws.work
 
     def create(self, batch: Batch) -> Batch:
-        """Note a batch, once, and return what is noted. Raises ``IdempotencyKeyReused`` for another's id."""
+        """Record a batch once, and return the recorded one.
+
+        Raises ``IdempotencyKeyReused`` if there is a batch with this id for a different request.
+        """
         item = batch.to_item() | {"expires": expiry(self._clock(), KEPT)}
         is_new = "attribute_not_exists(pk)"
         try:
@@ -148,7 +156,7 @@ class Batches:
         return batch
 
     def get(self, batch_id: str) -> Batch | None:
-        """Return the batch, if there is one."""
+        """Return the batch, or None if there is none."""
         if not _ID.fullmatch(batch_id):
             return None
         key = _key(batch_id)
@@ -156,18 +164,18 @@ class Batches:
         return Batch.from_item(item) if item else None
 
     def add(self, batch: Batch, read: int, failed: int) -> None:
-        """Add a child's numbers, for whoever watches: the result has the exact ones."""
+        """Add a child's counts to the progress; the result has the exact ones."""
         with suppress(Refused):
             self._update(batch, "ADD #read :read, #failed :failed", read=read, failed=failed)
 
     def end(self, batch: Batch, **fields: Any) -> Batch:
-        """Note how a batch has ended, as ``change`` does."""
+        """Record how a batch has ended, as ``change`` does."""
         return self.change(batch, finished=self._clock().isoformat(timespec="seconds"), **fields)
 
     def change(self, batch: Batch, **fields: Any) -> Batch:
-        """Set ``fields``, and return the batch as it is then.
+        """Set ``fields``, and return the changed batch.
 
-        Raises ``Refused`` where it has been changed since it was read: nothing is written then.
+        Raises ``Refused`` if it has been changed since it was read; then nothing is written.
         """
         fields["version"] = batch.version + 1
         self._update(batch, "SET " + ", ".join(f"#{name} = :{name}" for name in fields), **fields)
@@ -175,7 +183,7 @@ class Batches:
 
     def _update(self, batch: Batch, expression: str, **values: Any) -> None:
         known = {f":{name}": value for name, value in values.items()} | {":known": batch.version}
-        # An update of the service may find batches that run and have no version yet.
+        # Batches that were running when the service was updated may have no version yet.
         is_same = "#version = :known OR (attribute_exists(pk) AND attribute_not_exists(#version))"
         ask(
             self._client.update_item,
@@ -189,7 +197,7 @@ class Batches:
 
 
 class Refused(Exception):
-    """A condition did not hold: a write's, or Step Functions' own."""
+    """A condition did not hold, of a write or of Step Functions."""
 
 
 _REFUSALS = {
@@ -201,7 +209,7 @@ _REFUSALS = {
 
 
 def ask(call: Callable[..., Any], **arguments: Any) -> Any:
-    """Return what AWS answers. Raises ``Refused``, and ``StoreUnavailable`` for whatever else goes wrong."""
+    """Return AWS's answer. Raises ``Refused``, or ``StoreUnavailable`` for any other failure."""
     try:
         return call(**arguments)
     except Exception as error:

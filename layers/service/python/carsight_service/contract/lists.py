@@ -1,6 +1,6 @@
-"""Lists of images: what a batch may be made of, row by row, as JSON, JSON Lines, CSV or Parquet.
+"""Parsing lists of images, the input of a batch: JSON, JSON Lines, CSV and the rows of Parquet.
 
-A list is read as a stream, so that one of ten million rows takes no more memory than one of ten.
+Lists are read as streams, so that ten million rows take no more memory than ten.
 """
 
 from __future__ import annotations
@@ -27,44 +27,46 @@ MAX_ROWS = 10_000_000
 MAX_ROW_CHARACTERS = 2048
 MAX_ID_CHARACTERS = 200
 MAX_EXACT = 2**53
-"""The largest whole number that JSONata, through which rows come to their worker, is sure not to round."""
+"""The largest whole number that JSONata, which passes rows to their worker, never rounds."""
 
 _MAX_LINE_CHARACTERS = 65_536
 _MEAN_CHARACTERS = 8192
 _MORE_CHARACTERS = 82_000_000
-"""What a list may have for each row, and beside: gzip packs a thousand times as many as it sends."""
+"""The most characters per row on average, and in addition for the whole list: gzip can expand a
+thousandfold."""
 _LEAST_CHARACTERS = 75
-"""What an empty line counts for: a spreadsheet may write as many as it has rows, a million, but gigabytes of
-them would take minutes."""
+"""How many characters a shorter line counts for. A spreadsheet may write a million empty rows, but gigabytes
+of them would take minutes."""
 
 _IMAGE_COLUMNS = (
     *dict.fromkeys(name.replace("_", "").lower() for name in IMAGE_FIELDS),
     *("url", "uri", "s3uri", "imageuri", "photo", "photourl", "picture", "link", "key"),
 )
-"""Letters and digits of a column's or a member's name, whatever their case: ``Image URL`` is one too."""
+"""Names of the image's column or member, compared by letters and digits in any case: ``Image URL`` is one
+too."""
 
 _LONGEST_NAME = 64
-"""Characters of a column's or a member's name that may be one of ours."""
+"""A longer name of a column or member is ignored."""
 
 _DELIMITERS = "\t;|,"
-"""A spreadsheet writes the one that its country leaves free: a semicolon where the comma is decimal."""
+"""The delimiters of CSV: spreadsheets write a semicolon in countries with a decimal comma."""
 
 _SEP = re.compile(r'\s*"?sep=([^"\r\n]?)', re.IGNORECASE)
-"""A first line with a spreadsheet's own word for its delimiter, which it saves in quotes."""
+"""A first line by which spreadsheets declare the delimiter; they save it in quotes."""
 
 _GZIP = b"\x1f\x8b"
 
 _BYTES_LOOKED_AT = 64
-"""For the encoding."""
+"""How many bytes are examined for the encoding."""
 
 _LINES_LOOKED_AT = 20
-"""For the delimiter; a row may have several."""
+"""How many lines are examined for the delimiter; a row may have several lines."""
 
 _AS_WINDOWS = "carsight.windows-1252"
 
 
 def _as_windows(error: UnicodeError) -> tuple[str, int]:
-    """Decode what is no UTF-8 as Windows-1252."""
+    """Decode bytes that are not UTF-8 as Windows-1252."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     return error.object[error.start : error.end].decode("cp1252", "replace"), error.end
@@ -78,28 +80,29 @@ class Row:
     """One row of a list."""
 
     image: str
-    """An http(s) URL, ``s3://bucket/key``, or the key of an upload; blanks around it may be a key's own."""
+    """An http(s) URL, ``s3://bucket/key``, or the key of an upload. Spaces around it may belong to the
+    key."""
     id: str | float | None = None
-    """The caller's own name for it, which comes back in the result."""
+    """The caller's own name for the row, which is returned in the result."""
     regions: tuple[str, ...] = ()
-    """Where this car may be from; those of the whole list where there are none."""
+    """Where this car may be from; if empty, the regions of the whole list apply."""
 
     def line(self) -> bytes:
-        """Return the row as a line of JSON Lines, which ``parse_row`` reads again.
+        """Return the row as a line of JSON Lines that ``parse_row`` can read.
 
-        An object even where the image is all: Step Functions says of no other value that it reads it.
+        It is an object even if there is only an image, as Step Functions documents no other kind of line.
         """
-        cells = {"image": self.image, "id": self.id, "regions": self.regions}  # `asdict` takes thrice as long
+        cells = {"image": self.image, "id": self.id, "regions": self.regions}  # `asdict` takes 3x as long
         known = {name: cell for name, cell in cells.items() if cell not in (None, ())}
         return json.dumps(known, ensure_ascii=False).encode() + b"\n"
 
 
 def parse_row(value: object, number: int) -> Row:
-    """Return the row that ``value`` is: the image alone, or an object that names it, perhaps with more.
+    """Return the row in ``value``: the image alone, or an object with the image and possibly other members.
 
-    Raises ``InvalidRequest``, with the row's ``number``, where it names no image.
+    Raises ``InvalidRequest``, with the row's ``number``, if there is no image or another member is invalid.
     """
-    # A data frame says NaN, which is unlike itself, where there is nothing.
+    # Data frames write NaN, which is not equal to itself, for missing values.
     members = value if isinstance(value, Mapping) else {"image": value}
     named = {_letters(str(name)): cell for name, cell in members.items() if cell == cell}
     cells = map(named.get, _IMAGE_COLUMNS)
@@ -127,17 +130,17 @@ def parse_row(value: object, number: int) -> Row:
 
 
 def names_a_member(name: str) -> bool:
-    """Whether ``parse_row`` looks at what is called so."""
+    """Whether ``parse_row`` uses a member with this name."""
     return _letters(name) in (*_IMAGE_COLUMNS, "id", "regions")
 
 
 def whole(text: str) -> str:
-    """Return ``text`` fit to be stored or sent: JSON may hold half a character."""
+    """Return ``text`` without lone surrogates, which JSON may contain and which cannot be encoded."""
     return text.encode("utf-8", "replace").decode()
 
 
 def parse_regions(hints: object) -> tuple[str, ...]:
-    """Return region codes of a list, or of text with commas between. Raises ``InvalidRequest``."""
+    """Return the region codes in a list or in comma-separated text. Raises ``InvalidRequest``."""
     hints = [hints] if isinstance(hints, str) else hints or []
     if not isinstance(hints, list) or not all(isinstance(hint, str) for hint in hints):
         raise InvalidRequest("regions must be a list of region codes such as us-ca or de")
@@ -145,7 +148,7 @@ def parse_regions(hints: object) -> tuple[str, ...]:
 
 
 def parse_rows(values: Iterable[object], most: int = MAX_ROWS) -> Iterator[Row]:
-    """Yield the rows that ``values`` are. Raises ``InvalidRequest`` as ``read_rows`` does."""
+    """Yield ``values`` as rows. Raises ``InvalidRequest`` as ``read_rows`` does."""
     number = 0
     for number, value in enumerate(values, 1):
         if number > most:
@@ -156,11 +159,12 @@ def parse_rows(values: Iterable[object], most: int = MAX_ROWS) -> Iterator[Row]:
 
 
 def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
-    """Yield the rows of a list of the form ``jsonl`` or ``csv``, in UTF-8 or UTF-16.
+    """Yield the rows of a list with the format ``jsonl`` or ``csv``, in UTF-8 or UTF-16.
 
-    It may be compressed by gzip. What is no UTF-8 in a CSV is taken for Windows-1252, in which spreadsheets
-    save notes with umlauts. ``stream`` has ``readinto``: a file, a ``BytesIO``, or what botocore calls a
-    body. Raises ``InvalidRequest`` at the first invalid row, where there is no row, and after ``most``.
+    It may be compressed with gzip. Bytes of a CSV that are not UTF-8 are decoded as Windows-1252, in which
+    some spreadsheets save text with umlauts. ``stream`` has ``readinto``: a file, a ``BytesIO``, or
+    botocore's streaming body. Raises ``InvalidRequest`` at the first invalid row, if there is no row, and
+    after ``most``.
     """
     reader = io.BufferedReader(stream, 1 << 18)
     if reader.peek(2)[:2] == _GZIP:
@@ -183,22 +187,22 @@ def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
 
 
 def _encoding(head: bytes) -> str:
-    """Tell how a list is encoded by its first bytes: a spreadsheet's "Unicode text" is UTF-16.
+    """Return the encoding of a list, by its first bytes; the "Unicode text" of spreadsheets is UTF-16.
 
-    That has a byte order mark or, in its place, many zeros, most of them on one side: those of the letters,
-    digits and signs that URLs and delimiters are of.
+    UTF-16 has a byte order mark or, without one, many zeros, most of them at even or most at odd offsets:
+    those of the ASCII characters in URLs and delimiters.
     """
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     before, behind = head[::2].count(0), head[1::2].count(0)
-    if before == behind or max(before, behind) < len(head) / 8:  # stray ones, or what fills up a file
+    if before == behind or max(before, behind) < len(head) / 8:  # stray zeros, or padding
         return "utf-8-sig"
     return "utf-16-be" if before > behind else "utf-16-le"
 
 
 @dataclass
 class _Lines(Iterator[str]):
-    """The lines of a list, as long as they are not too many for its rows."""
+    """The lines of a list. Raises ``InvalidRequest`` if they are too long or too many for its rows."""
 
     text: io.TextIOWrapper
     left: int = _MORE_CHARACTERS
@@ -217,7 +221,7 @@ class _Lines(Iterator[str]):
 
 
 def _json_values(lines: Iterator[str]) -> Iterator[object]:
-    """Yield what each line of JSON Lines holds; empty lines do not count."""
+    """Yield the value of each line of JSON Lines; empty lines do not count."""
     for number, line in enumerate(filter(str.strip, lines), 1):
         try:
             yield json.loads(line)
@@ -226,9 +230,9 @@ def _json_values(lines: Iterator[str]) -> Iterator[object]:
 
 
 def _csv_values(lines: Iterator[str]) -> Iterator[object]:
-    """Yield the rows of a CSV, by the names in its first line.
+    """Yield the rows of a CSV as mappings, by the names in its first line.
 
-    Without such a line the image is in the column of URLs or, if there is none, in the first.
+    Without such a line the image is in the column with URLs or, if there is none, in the first column.
     """
     begun = list(islice(lines, _LINES_LOOKED_AT))
     if named := _SEP.match("".join(begun[:1])):
@@ -247,7 +251,7 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
     if set(columns).isdisjoint(_IMAGE_COLUMNS):
         second = list(islice(rows, 1))
         urls, below = _urls(head), _urls(*second)
-        names = "/" in head[0] or "." in head[0]  # as URLs and keys have, and the name of a column has not
+        names = "/" in head[0] or "." in head[0]  # which URLs and keys have, and names of columns do not
         other_words = not urls and len(below) == 1 and (below[0] > 0 or not names)
         if other_words and below[0] < len(columns):
             columns[below[0]], rows = "image", chain(second, rows)
@@ -263,7 +267,7 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
 
 
 def _fits(lines: list[str], delimiter: str) -> tuple[bool, ...]:
-    """Judge a delimiter by the first rows: it names a column of images, or leaves a URL whole, in columns."""
+    """Rate a delimiter by the first rows, with which it may give an image's column, or URLs as cells."""
     rows: list[list[str]] = []
     with suppress(csv.Error):
         rows += islice(filter(any, csv.reader(lines, delimiter=delimiter, skipinitialspace=True)), 2)
@@ -275,19 +279,20 @@ def _fits(lines: list[str], delimiter: str) -> tuple[bool, ...]:
 
 
 def _letters(name: str) -> str:
-    """Return the letters and digits of a name, none of one that is too long to be ours: each row has it."""
+    """Return the letters and digits of a name in lower case; "" for a long one, as every row may have it."""
     return "".join(filter(str.isalnum, name.lower())) if len(name) <= _LONGEST_NAME else ""
 
 
 def _urls(row: Sequence[str] = ()) -> list[int]:
-    """Tell which cells of ``row`` are URLs."""
+    """Return the indices of the cells of ``row`` that are URLs."""
     return [place for place, cell in enumerate(row) if "://" in cell]
 
 
 def _names_columns(line: str, below: Sequence[str]) -> bool:
-    """Whether a line may name the columns of a list that begins with another: it has a name that is known.
+    """Whether a line after the first one may name the columns, as it contains a known name.
 
-    And it has no image's slash, unless what it stands ``below`` is a single cell, as a title is.
+    It must not contain a slash, as images do, unless ``below``, the first row, has a single cell, as a title
+    has.
     """
     names = list(map(_letters, re.split(f"[{_DELIMITERS}]", line)))
     is_below_a_title = sum(map(bool, below)) == 1 < len(names)

@@ -1,10 +1,10 @@
-"""What children of a batch's map have come to, and what is charged for it.
+"""The outcomes of children of a batch's map, and charging for them.
 
-Step Functions may run a child twice, at once or after its worker died. What a child has come to is one object
-of the results bucket, its outcome, stored once. Then it is paid: units are taken for the rows that were read,
-and the outcome is replaced by one that names the ticket they were taken under, which S3 lets only one do.
-Whoever finds an outcome unpaid, the child's next run or the end of its batch, pays it. Units are charged for
-the ticket that the outcome names, and those of any other are given back.
+Step Functions may run a child twice, concurrently or after its worker died. The outcome of a child is an
+object in the results bucket that is stored once. Then it is paid: units are taken for the rows that were
+read, and the outcome is replaced by one that names their ticket; S3 allows that only once. If the child's
+next run, or the end of its batch, finds an unpaid outcome, it pays it. The units of the ticket that the
+outcome names are charged, and those of any other are refunded.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ if TYPE_CHECKING:
     from carsight_service.metering.model import Grant
 
 MOST_IN_HAND = 20
-"""Tickets in a meter from which on a child comes back later: every write of the item pays for all of it."""
+"""With this many tickets in the meter, a child has to wait: every write of the item is charged by its
+size."""
 
 OUTCOMES_AHEAD = 32
-"""Outcomes that are fetched while one is joined: 200,000 of ten million rows, each in some 20 ms."""
+"""How many outcomes are fetched ahead: ten million rows have 200,000, and each takes some 20 ms."""
 
 _UNPAID = "unpaid"
 """The ticket of an outcome whose rows have not been counted."""
@@ -48,60 +49,60 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class ChildRow:
-    """One row of a list, by its place there, from 1."""
+    """One row of a list, with its number there, from 1."""
 
     row: int
     listed: Row
 
     @classmethod
     def of(cls, item: Mapping[str, Any]) -> Self:
-        """Return the row that the map hands over: its list has been checked, or is of objects of S3."""
+        """Return the row in an item of the map, whose list has been checked or consists of objects in S3."""
         return cls(item["row"], parse_row(item["input"], item["row"]))
 
     @property
     def about(self) -> dict[str, Any]:
-        """What its line in a result says of it, whatever it has come to."""
+        """The members that its line in the result has in any case."""
         identity = {} if self.listed.id is None else {"id": self.listed.id}
         return {"row": self.row, **identity, "input": self.listed.image}
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a child has come to."""
+    """The result of a child."""
 
     row: int
-    """Its first row, which names the child."""
+    """The number of its first row, which identifies the child."""
     read: int
-    """How many rows were answered with a 200, and so are charged."""
+    """How many rows have a 200, and so are charged."""
     ticket: str
-    """What its units were counted under."""
+    """The ticket under which its units were counted, or ``unpaid``, or ``none``."""
     lines: bytes
-    """Its rows as JSON Lines."""
+    """The rows of the result, as JSON Lines."""
     etag: str = ""
-    """S3's name for the object, once it is there."""
+    """The object's eTag, once it is stored."""
 
     @classmethod
     def of(cls, rows: Sequence[Mapping[str, Any]], ticket: str = _UNPAID) -> Outcome:
-        """Return the outcome that ``rows`` are; there is nothing to be paid where none was read."""
+        """Return the outcome with ``rows``; if none was read, nothing has to be paid."""
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         read = sum(row["status"] == 200 for row in rows)
         return cls(rows[0]["row"], read, ticket if read else "none", lines.encode())
 
     @classmethod
     def from_object(cls, found: Mapping[str, Any]) -> Outcome:
-        """Return the outcome that an object of S3 is."""
+        """Return the outcome in an object of S3."""
         head, _, lines = found["Body"].read().partition(b"\n")
         return cls(**json.loads(head), lines=lines, etag=found["ETag"])
 
     @property
     def body(self) -> bytes:
-        """What its object holds: a line about it, by which S3 tells paid from unpaid, and its rows."""
+        """The content of its object: a line about it, so that payment changes the eTag, and its rows."""
         about = {"row": self.row, "read": self.read, "ticket": self.ticket}
         return json.dumps(about).encode() + b"\n" + self.lines
 
     @property
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Its rows."""
+        """The rows of the result, parsed."""
         return map(json.loads, self.lines.splitlines())
 
     @property
@@ -119,12 +120,12 @@ class Outcomes:
         self._settings = deployment.settings
 
     def get(self, key: str) -> Outcome | None:
-        """Return the outcome under ``key``, None where there is none."""
+        """Return the outcome under ``key``; None if there is none."""
         found = self._object(key)
         return Outcome.from_object(found) if found else None
 
     def put(self, batch: Batch, outcome: Outcome, instead: Outcome | None = None) -> Outcome:
-        """Store an outcome where there is none, or ``instead`` of one; return the one that is there then."""
+        """Store an outcome if there is none, or ``instead`` of that one; return the one that is stored."""
         condition: Any = {"IfMatch": instead.etag} if instead else {"IfNoneMatch": "*"}
         which: Any = {"Bucket": self._storage.results_bucket, "Key": batch.part(outcome.row)}
         try:
@@ -137,7 +138,7 @@ class Outcomes:
         return outcome
 
     def all(self, batch: Batch) -> Iterator[Outcome]:
-        """Yield the outcomes of a batch, each paid, in the order of its list, a few of them in memory."""
+        """Yield all outcomes of a batch, paid, in the order of its list; only a few are in memory."""
         pages = self._aws.s3.get_paginator("list_objects_v2").paginate(
             Bucket=self._storage.results_bucket, Prefix=batch.part()
         )
@@ -148,9 +149,9 @@ class Outcomes:
                     yield outcome if outcome.is_paid else self.pay(batch, outcome)
 
     def pay(self, batch: Batch, outcome: Outcome, *, waits: bool = False) -> Outcome:
-        """Count what was read of a child, once whoever does it; return its outcome, which is paid then.
+        """Count what was read of a child, and only once however often it is called; return the paid outcome.
 
-        Raises ``TryLater`` where it ``waits`` for others: each write of the meter pays for all tickets in it.
+        With ``waits``, raises ``TryLater`` if ``MOST_IN_HAND`` others are being counted.
         """
         granted = self._meters.granted(batch.account, batch.api)
         grants = [grant for grant in granted if grant.ticket.startswith(batch.tickets(outcome.row))]
@@ -165,7 +166,7 @@ class Outcomes:
         return outcome
 
     def _paid(self, batch: Batch, outcome: Outcome, grants: list[Grant]) -> tuple[Outcome, list[Grant]]:
-        """Return an unpaid outcome as it is when it has been paid, and what is open of its child."""
+        """Return the paid form of an unpaid outcome, and the open grants of its child."""
         ticket = f"{batch.tickets(outcome.row)}{secrets.token_hex(3)}"
         try:
             grants = grants or [self._meters.take(batch.account, batch.api, outcome.read, ticket)]
@@ -175,7 +176,7 @@ class Outcomes:
         except ServiceError as error:  # the key, its plan or its limit
             refusal = error
         if all(grant.units < outcome.read for grant in grants):
-            # Another run of the child may have taken the last; where none is open any more, one has paid.
+            # Another run of the child may have taken the last units; if no grant is open, one has paid.
             grants = self.open(batch, outcome.row) or grants
         most = max(grants, key=lambda grant: grant.units, default=None)
         units, ticket = (most.units, most.ticket) if most else (0, "none")
@@ -188,29 +189,29 @@ class Outcomes:
         return Outcome.of(rows, ticket), grants
 
     def settle(self, batch: Batch) -> None:
-        """Close the tickets that runs of children have left open: each has an outcome, which is paid then."""
+        """Close the tickets that runs of children have left open, after paying the outcomes of these."""
         for row in {batch.row_of(grant.ticket) for grant in self.open(batch)}:
             if outcome := self.get(batch.part(row)):
                 self.pay(batch, outcome)
 
     def open(self, batch: Batch, first_row: int | None = None) -> list[Grant]:
-        """Return what is counted and not closed of one child, or of all of a batch."""
+        """Return the grants of one child, or of the whole batch, that are counted and not closed."""
         granted = self._meters.granted(batch.account, batch.api)
         return [grant for grant in granted if grant.ticket.startswith(batch.tickets(first_row))]
 
     def refused(self, batch: Batch, row: Mapping[str, Any], error: ServiceError) -> dict[str, Any]:
-        """Return the line of a result for a row that could not be read, or not be counted."""
+        """Return the result's line for a row that could not be read or counted."""
         about = {name: row[name] for name in ("row", "id", "input") if name in row}
         refusal = envelope(error, f"{batch.id}-{row['row']}", self._settings)
         return {**about, "status": error.status, **refusal}
 
     def noted(self, batch: Batch, first_row: int) -> list[int]:
-        """Return the rows of a child that its worker may have died over."""
+        """Return the numbers of the rows that may have killed a child's worker."""
         found = self._object(batch.notes(first_row))
         return json.loads(found["Body"].read()) if found else []
 
     def note(self, batch: Batch, first_row: int, rows: Sequence[int]) -> None:
-        """Note the rows of a child that its worker will have died over, should it die now."""
+        """Record the rows that will have killed a child's worker, should it die now."""
         self._storage.write_result(batch.notes(first_row), json.dumps(rows).encode())
 
     def _object(self, key: str) -> Any:
@@ -225,7 +226,7 @@ class Outcomes:
 def fetched_ahead(
     fetch: Callable[[Item], Result], items: Iterable[Item], most: int
 ) -> Generator[tuple[Item, Future[Result]], None, None]:
-    """Call ``fetch`` for ``most`` of ``items`` in threads; yield each item with what it comes to."""
+    """Yield each item with its future of ``fetch``, which runs in threads for ``most`` items ahead."""
     pool = ThreadPoolExecutor(most)
     ahead: deque[tuple[Item, Future[Result]]] = deque()
     try:

@@ -1,7 +1,7 @@
-"""Before a batch's map, and after it: its list is checked, and its results are joined and announced.
+"""The steps before and after a batch's map: checking the list, and joining and announcing the results.
 
-Whatever has ended a map, results are joined out of what its children have come to, in the order of the list;
-a redrive joins them anew, with what was missing.
+However a map has ended, the results are joined from the outcomes of its children, in the order of the list.
+After a redrive they are joined again, with the rows that were missing.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ if TYPE_CHECKING:
 _PART_BYTES = 8 * 1024 * 1024
 
 _MAX_READ_BYTES = 10_000_000_000
-"""What Step Functions reads of one object ("ItemReader (Map)" in its guide)."""
+"""The largest object that Step Functions reads ("ItemReader (Map)" in its guide)."""
 
 _TOLD_WITHIN, _SWEPT_FOR = timedelta(hours=1), timedelta(days=2)
-"""How long an end is left to whoever is told of it, three attempts of 15 minutes; and how long looked for."""
+"""How long an end is left to the event about it, for three attempts of 15 minutes; and for how long after
+that ``sweep`` looks for it."""
 
 
 class BatchJobs:
@@ -53,7 +54,7 @@ class BatchJobs:
         self._announcer = Announcer(deployment)
 
     def handle(self, event: Event, _: Context) -> dict[str, Any]:
-        """Do what a state of the machine asks for, or deal with the event of an execution that has ended."""
+        """Run a step of the state machine or a sweep, or handle the event of an execution that has ended."""
         if "check" in event:
             return self.check(event["check"], event["list"])
         if "sweep" in event:
@@ -65,12 +66,13 @@ class BatchJobs:
     # -- before ----------------------------------------------------------------------------------------------
 
     def check(self, batch_id: str, rows: Mapping[str, str]) -> dict[str, Any]:
-        """Look at every row of a list, and answer with the list that the map reads.
+        """Check every row of a list, and return the place of the list that the map reads.
 
-        A list with a row that names no image is refused: the batch has failed then, and says why.
+        A list that is missing, too long, or has an invalid row is refused: the batch is then ``failed``, and
+        its ``detail`` says why. Raises ``TryLater`` if the batch is not running.
         """
         batch = self._batches.get(batch_id)
-        if batch is None or batch.state != "running":  # a change of it would overtake its redrive
+        if batch is None or batch.state != "running":  # changing it would prevent recording its redrive
             raise TryLater("the batch was stopped, or its redrive is not noted yet")
         try:
             count = self._convert(batch, rows)
@@ -82,13 +84,13 @@ class BatchJobs:
         return {"kind": "rows", "bucket": self._bucket, "key": batch.object("list.jsonl")}
 
     def _convert(self, batch: Batch, rows: Mapping[str, str]) -> int:
-        """Write a list as the map reads it; return how many rows it has. Raises ``InvalidRequest``."""
+        """Write a list in the map's format; return its number of rows. Raises ``InvalidRequest``."""
         with reading_list("The list"):
             body = self._body(rows["bucket"], rows["key"])
         count = size = 0
         writer = self._writer(batch.object("list.jsonl"), "application/jsonl")
         with body, TemporaryFile() as file, writer as checked:
-            if rows["kind"] == "parquet":  # whose end says where everything is
+            if rows["kind"] == "parquet":  # whose index is at its end
                 shutil.copyfileobj(body, file)
                 listed = parse_rows(read_table(file))
             else:
@@ -105,33 +107,35 @@ class BatchJobs:
     # -- after -----------------------------------------------------------------------------------------------
 
     def finish(self, batch_id: str, redrives: int, state: State, manifest: str = "") -> dict[str, Any]:
-        """Join the results of a batch that has ended, and announce it; an end that is noted is over.
+        """Join the results of a batch that has ended, record the end, and announce it.
 
-        Raises whatever is our fault, and ``Refused`` where the batch is changed meanwhile.
+        An end that has been recorded is not joined again. Raises ``TryLater`` for the end of a redrive that
+        is not recorded yet, ``Refused`` if the batch is changed at the same time, and any fault of the
+        service.
         """
         batch = self._batches.get(batch_id)
-        # More redrives than are noted were begun from the console: this end is the batch's all the same.
+        # More redrives than recorded have been started from the console: this end still counts.
         if batch is None or batch.redrives > redrives:
             return {"id": batch_id, "state": "redriven"}
         if not batch.finished:
             batch = self._finish(batch, state, manifest)
         elif batch.state != "finished" and redrives > batch.redrives:
-            # A redrive that is not noted: its children wait for that, and so does this. One that has failed
-            # must not be noted any more: its end would have been told by then.
+            # The redrive is not recorded: its children wait for that, and so does this. If it has failed, it
+            # must not be recorded any more, as the event of its end would be over, hence the new version.
             if state == "finished":
                 raise TryLater("the redrive is not noted yet")
             batch = self._batches.change(batch)
         if batch.is_unannounced:
-            # By what has been noted: a worker that dies before it notes this has the same announced again.
+            # From the recorded state: if the worker dies before the next change, the same is announced again.
             self._announcer.announce("carsight.batch", batch.account, batch.delivery, self._summary(batch))
             self._batches.change(batch, is_unannounced=False)
         self._outcomes.settle(batch)
         return {"id": batch.id, "state": batch.state, "read": batch.read, "failed": batch.failed}
 
     def sweep(self) -> dict[str, Any]:
-        """Finish what has ended without being told of: EventBridge promises no more than its best effort.
+        """Finish batches whose end was not handled, as EventBridge delivers events on a best-effort basis.
 
-        Raises the last of what goes wrong, once all have been looked at.
+        Tries all of them, and then raises the last error, if any.
         """
         latest = self._deployment.clock() - _TOLD_WITHIN
         machine = self._deployment.settings.batches_machine_arn or ""
@@ -143,7 +147,7 @@ class BatchJobs:
             for execution in page["executions"]
             if latest - _SWEPT_FOR < execution["stopDate"] < latest
         ]
-        # One that this process runs out of time or memory over, each time, must not always come first.
+        # A batch for which this process always runs out of time or memory must not always come first.
         random.shuffle(ended)
         wrong: Exception | None = None
         for end in ended:
@@ -157,8 +161,8 @@ class BatchJobs:
         return {}
 
     def _finish(self, batch: Batch, state: State, manifest: str) -> Batch:
-        # First of all: a child that has been read from now on finds that the batch is over, and whoever has
-        # begun to join before, and may miss what is found and paid here, that its end does not count.
+        # This comes first: a child that finishes reading later finds that the batch is over, and an earlier
+        # join, which may miss what is found and paid here, finds that its end does not count.
         over = {} if state == "finished" else {"state": state}
         begun = self._batches.change(batch, **over)
         if manifest:
@@ -169,7 +173,7 @@ class BatchJobs:
         return self._batches.end(begun, is_unannounced=True, **known)
 
     def _give_up(self, batch: Batch, failures: str) -> None:
-        """Refuse the rows of children that have failed for good, few enough for the map to go on."""
+        """Store outcomes with 500s for children whose attempts all failed, few enough for the map to end."""
         for record in self._body(self._bucket, failures).iter_lines(1 << 20):
             items = [ChildRow.of(item) for item in json.loads(json.loads(record)["Input"])["Items"]]
             fault = InternalError(batch.api)
@@ -177,7 +181,7 @@ class BatchJobs:
             self._outcomes.put(batch, Outcome.of(rows))
 
     def _join(self, batch: Batch) -> Batch:
-        """Write the results of a batch, its manifest last of all; return it with their numbers."""
+        """Write the results of a batch, the manifest last; return the batch with its totals."""
         counts = {True: 0, False: 0}
         with ExitStack() as stack:
             manifest, result, sheet, parquet = (
@@ -206,26 +210,26 @@ class BatchJobs:
 
     @contextmanager
     def _writer(self, key: str, content_type: str) -> Iterator[Any]:
-        """Yield an object that is written piece by piece; it appears when the block is left.
+        """Yield a file for writing an object piece by piece; the object is created at the end of the block.
 
-        Raises botocore's ``ClientError`` then where another has written it in the meantime, in which case it
-        stays as it is.
+        Raises botocore's ``ClientError`` there if another worker has written the object in the meantime,
+        which is then kept.
         """
         found = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1).get("Contents")
         condition = {"IfMatch": found[0]["ETag"]} if found else {"IfNoneMatch": "*"}
         about = {
             "S3.Client.create_multipart_upload": {"ContentType": content_type},
             "S3.Client.complete_multipart_upload": condition,
-            "S3.Client.put_object": condition,  # of nothing, where nothing is written
+            "S3.Client.put_object": condition,  # for an empty object
         }
         options: Any = {"client": self._s3, "client_kwargs": about, "min_part_size": _PART_BYTES}
-        with TemporaryFile() as piece:  # on disk until it is sent: small results have small pieces
+        with TemporaryFile() as piece:  # pieces are on disk until they are sent
             options["writebuffer"] = piece
             with s3.open(self._bucket, key, "wb", **options) as file:
                 yield file
 
     def _summary(self, batch: Batch) -> dict[str, Any]:
-        """Return what is announced of a batch that has ended."""
+        """Return the announcement of a batch that has ended."""
         told = ("id", "api", "state", "rows", "read", "failed", "created")
         summary: dict[str, Any] = {name: getattr(batch, name) for name in told}
         if batch.detail:

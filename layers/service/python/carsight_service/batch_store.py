@@ -5,8 +5,8 @@ id as its name, and its map gives some fifty rows at a time to the plate or the 
 owner of the batch and how it ended; while the batch runs, the map run has its progress.
 
     <account id>/batches/<id>/list.jsonl      the rows, unless they are objects below a prefix
-                              map/...         written by the map: the children that it ran, and those that
-                              failed result.jsonl, result.csv, result.parquet, manifest.json
+                              map/...         written by the map: which children it has run, and which failed
+                              result.jsonl, result.csv, result.parquet, manifest.json
     parts/<id>/<first row>.jsonl              the outcome of each child, kept as long as it may run again
     parts/notes/<id>/<first row>.json         rows that may have killed a child's worker
 """

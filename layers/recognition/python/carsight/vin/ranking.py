@@ -59,11 +59,11 @@ class Prior:
     check_digit_holds: float = 11.0
     """A mandatory check digit is valid."""
     check_digit_fails: float = 0.0005
-    """It is not."""
+    """A mandatory check digit is not valid."""
     optional_digit_holds: float = 2.0
-    """Position 9 is a valid check digit without having to be."""
+    """Position 9 is a valid check digit, although none is mandatory."""
     optional_digit_fails: float = 0.95
-    """It is not."""
+    """Position 9 is not a valid check digit, and need not be."""
     no_model_year: float = 0.1
     """Position 10 is 0, U or Z although 49 CFR 565 applies."""
     broken_filling: float = 0.05
@@ -156,7 +156,7 @@ def rank_by_posterior(reading: LineReading, odds: Odds) -> Ranking:
 
 
 _SKIPPED = 2.6
-"""The fewest times that the first or second step exceeds the usual one if characters were skipped there."""
+"""How many times the usual step the first or second one is at least, if characters were skipped there."""
 
 
 def _skips(reading: LineReading) -> bool:
@@ -235,7 +235,7 @@ def _goes_on(text: str, centers: Sequence[float], end: int) -> bool:
 
 
 _SPACE = 1.35
-"""The fewest times that a step with a space exceeds the usual one."""
+"""How many times the usual step a step with a space is at least."""
 
 
 def merge_rankings(rankings: Sequence[Ranking], odds: Odds) -> Ranking:

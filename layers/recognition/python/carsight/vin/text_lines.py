@@ -34,7 +34,7 @@ _JOINED = 15
 """The widest gap between strokes of one word."""
 
 _LOWEST, _HIGHEST = 7, 70
-"""The lowest and the highest word."""
+"""Heights of the lowest and of the highest word."""
 
 _RULINGS = ((1, 80), (26, 1))
 """Height and width of the smallest level, and of the smallest upright stroke of a ruling."""
@@ -87,7 +87,7 @@ _MAX_COLUMNS = 1600
 """The most columns of a line, which have room for more than 80 characters."""
 
 _MIN_CHARACTER = 0.34
-"""The lowest character; anything lower is not one."""
+"""Height of the lowest character; anything lower is not one."""
 
 _INKED, _FAINT = 0.5, 0.25
 """How dark a stroke is at least, and a faint part of it, as shares of full ink."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -21,6 +25,16 @@ def printed(*lines: str, size: int = 30) -> Pixels:
     for row, line in enumerate(lines):
         cv2.putText(page, line, (70, 90 + row * size * 3), (30, 30, 30), cv2.FontFace("sans"), size, 600)
     return np.asarray(cv2.GaussianBlur(page, (0, 0), 0.6), np.uint8)
+
+
+def counted(asked: Counter[str], name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``real``, each call of which is counted in ``asked``."""
+
+    def call(*arguments: Any) -> Any:
+        asked[name] += 1
+        return real(*arguments)
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +110,33 @@ def test_a_name_before_the_first_of_two_lines_is_left_out() -> None:
     assert likeliest.lower is lines[1]
     named, rest = (text_lines.set_close(view, line.corners).pixels.shape[1] for line in lines[:2])
     assert likeliest.text.pixels.shape[1] < 0.7 * named + rest
+
+
+def test_a_line_and_a_mark_of_no_characters_are_not_a_vin_on_two() -> None:
+    """Whose line would be glanced at with the mark beside it, before pairs that may be one."""
+    line, mark = (
+        text_lines.SetText(np.zeros((26, 340, 3), np.uint8), np.zeros(1, np.float32), False, False, begins)
+        for begins in (tuple(range(0, 340, 20)), ())
+    )
+    assert text_lines._seventeen_of(line, mark) is None
+    assert text_lines._seventeen_of(mark, line) is None
+
+
+def test_few_of_many_pairs_are_set_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of short numbers has hundreds of pairs, and few are glanced at."""
+    page = np.full((1000, 1000, 3), 230, np.uint8)
+    for row in range(24):
+        cv2.putText(
+            page, f"{row:02}KM40{row:02}", (70, 60 + row * 38), (30, 30, 30), cv2.FontFace("sans"), 22, 600
+        )
+    view = View.of(Photo.of(page), 1600)
+    lines = text_lines.find_lines(view)
+    assert len(lines) == 24
+    asked: Counter[str] = Counter()
+    for name in ("set_close", "_side_by_side"):
+        monkeypatch.setattr(text_lines, name, counted(asked, name, getattr(text_lines, name)))
+    assert len(text_lines.pairs(view, lines, 4)) == asked["_side_by_side"] == 4
+    assert asked["set_close"] <= 24
 
 
 @pytest.mark.parametrize("vin", ["SCFAB02A06GB01234", "9BGRM69809G123456"])

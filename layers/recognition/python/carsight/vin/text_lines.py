@@ -232,7 +232,8 @@ def pairs(view: View, lines: Sequence[TextLine], most: int) -> list[Pair]:
     is between them. Pairs with 17 characters together are the likeliest.
     """
     text = cache(lambda number: set_close(view, lines[number].corners))
-    found: list[tuple[float, int, Pair]] = []
+    middles = np.array([line.level.mean(axis=0) for line in lines])
+    found: list[tuple[float, int, int, tuple[SetText, SetText]]] = []
     for (i, upper), (j, lower) in itertools.permutations(enumerate(lines), 2):
         a, b = upper.level, lower.level
         high, low = float(a[3, 1] - a[0, 1]), float(b[3, 1] - b[0, 1])
@@ -245,31 +246,31 @@ def pairs(view: View, lines: Sequence[TextLine], most: int) -> list[Pair]:
             and under
             and begins
             and _FEWEST_OF_TWO <= both <= _MOST_OF_TWO
-            and not any(_is_between(line.level, a, b) for line in lines)
+            and not _any_between(middles, a, b)
         ):
             continue
         counted = _seventeen_of(text(i), text(j))
         if counted is not None:
-            found.append((-1.0, len(found), Pair(upper, lower, _side_by_side(*counted))))
+            found.append((-1.0, i, j, counted))
         elif both >= _USUAL_OF_TWO and min(upper.characters, lower.characters) >= SHORTEST_LINE:
-            pair = Pair(upper, lower, _side_by_side(text(i), text(j)))
-            found.append((abs(both - _WITH_NAME), len(found), pair))
-    return [pair for _, _, pair in sorted(found, key=lambda each: each[:2])[:most]]
+            found.append((abs(both - _WITH_NAME), i, j, (text(i), text(j))))
+    found.sort(key=lambda each: each[0])
+    return [Pair(lines[i], lines[j], _side_by_side(*texts)) for _, i, j, texts in found[:most]]
 
 
 def _seventeen_of(upper: SetText, lower: SetText) -> tuple[SetText, SetText] | None:
     """Return both texts, or ``upper`` without its first words, if they have 17 characters together."""
-    for first in (0, *sorted(upper.groups)):
-        if len(upper.begins) - first + len(lower.begins) == LENGTH:
-            return (upper._columns(upper.begins[first], upper.pixels.shape[1]) if first else upper), lower
-    return None
+    first = len(upper.begins) + len(lower.begins) - LENGTH
+    if not (upper.begins and lower.begins and (first == 0 or first in upper.groups)):
+        return None
+    return (upper._columns(upper.begins[first], upper.pixels.shape[1]) if first else upper), lower
 
 
-def _is_between(line: Floats, upper: Floats, lower: Floats) -> bool:
-    """Whether the middle of ``line`` is under ``upper``, above ``lower`` and beside neither."""
-    x, y = (float(v) for v in line.mean(axis=0))
+def _any_between(middles: Floats, upper: Floats, lower: Floats) -> bool:
+    """Whether one of ``middles`` (lines x 2) is under ``upper``, above ``lower`` and beside neither."""
+    x, y = middles.T
     left, right = min(upper[0, 0], lower[0, 0]), max(upper[1, 0], lower[1, 0])
-    return bool(upper[3, 1] < y < lower[0, 1] and left < x < right)
+    return bool(((upper[3, 1] < y) & (y < lower[0, 1]) & (left < x) & (x < right)).any())
 
 
 # -- condensing text -----------------------------------------------------------------------------------------

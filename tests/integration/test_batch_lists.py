@@ -25,8 +25,9 @@ from carsight_service.contract.errors import InvalidImage
 from carsight_service.images import S3Source
 from carsight_service.queue.batches import BatchWorker
 from carsight_service.queue.results import BatchJobs
+from local.step_functions import MACHINE_ARN
 from tests.batches import ask, deliveries, lines, put_list, redrive, send, show, table
-from tests.pipeline import PHOTO, UPLOADS, Pipeline, once
+from tests.pipeline import PHOTO, UPLOADS, Pipeline, dying, once
 
 
 @pytest.mark.parametrize("name", ["list.csv", "list.jsonl"])
@@ -391,6 +392,27 @@ def test_a_list_that_is_deleted_before_it_is_checked_ends_its_batch(
     said = show(listing, sent["id"])
     assert (said["state"], said["done"]) == ("failed", 0)
     assert said["detail"] == "The list cannot be read: it is not there, or may not be read"
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(BatchJobs, "check"), (BatchJobs, "finish"), (Batches, "change"), (Batches, "end")]
+)
+@pytest.mark.parametrize("after", [False, True])
+def test_who_dies_while_refusing_a_list_refuses_it_again(
+    listing: Pipeline, owner: type, name: str, after: bool
+) -> None:
+    """Its execution does not fail, which would wake an operator; its owner is told of it once."""
+    listing.patch.setattr("carsight_service.http.batches._ROWS_LOOKED_AT", 1)
+    _, sent = send(listing, put_list(listing, "list.jsonl", b'"a.jpg"\n{}'))
+    announced = deliveries(listing)
+    with dying(owner, name, after):
+        listing.drain()
+    said = show(listing, sent["id"])
+    assert (said["state"], said["done"]) == ("failed", 0)
+    assert said["detail"].startswith("Row 2 must be")
+    arn = f"{MACHINE_ARN.replace(':stateMachine:', ':execution:')}:{sent['id']}"
+    assert listing.states.describe_execution(executionArn=arn)["status"] == "SUCCEEDED"
+    assert len(announced) == 1
 
 
 def test_a_list_that_is_longer_than_step_functions_reads_ends_its_batch(listing: Pipeline) -> None:

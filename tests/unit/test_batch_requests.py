@@ -225,7 +225,8 @@ def test_ids_that_a_double_cannot_hold_are_text() -> None:
 
 def test_ids_below_zero_are_no_formulas() -> None:
     """Half of all hashes of 64 bits are: with an apostrophe they would match nobody's."""
-    ids = {-5: "-5", "-9223372036854775808": "-9223372036854775808", -7.5: "-7.5", "-5+1": "'-5+1", "-": "'-"}
+    numbers = -5, "-9223372036854775808", -7.5, -1e-05, -1e22
+    ids = {one: str(one) for one in numbers} | {"-5+1": "'-5+1", "-": "'-"}
     row = {"input": "a.jpg", "status": 400, "code": "invalid_image", "message": "+1"}
     rows = [{"row": number, **row, "id": one} for number, one in enumerate(ids, 1)]
     sheet = io.BytesIO()

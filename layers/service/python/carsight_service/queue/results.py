@@ -72,16 +72,20 @@ class BatchJobs:
         its ``detail`` says why. Raises ``TryLater`` if the batch is not running.
         """
         batch = self._batches.get(batch_id)
-        if batch is None or batch.state != "running":  # changing it would prevent recording its redrive
+        if batch is None or (batch.state != "running" and not batch.detail):
+            # Changing it would prevent recording its redrive.
             raise TryLater("the batch was stopped, or its redrive is not noted yet")
-        try:
-            count = self._convert(batch, rows)
-        except InvalidRequest as error:
-            self._batches.change(batch, detail=error.message)
-            self.finish(batch_id, batch.redrives, "failed")
-            return {"kind": "refused"}
-        self._batches.change(batch, rows=count)
-        return {"kind": "rows", "bucket": self._bucket, "key": batch.object("list.jsonl")}
+        if not batch.detail:
+            try:
+                count = self._convert(batch, rows)
+            except InvalidRequest as error:
+                batch = self._batches.change(batch, detail=error.message)
+            else:
+                self._batches.change(batch, rows=count)
+                return {"kind": "rows", "bucket": self._bucket, "key": batch.object("list.jsonl")}
+        # Also if an earlier attempt has refused the list, and may have died before announcing it.
+        self.finish(batch_id, batch.redrives, "failed")
+        return {"kind": "refused"}
 
     def _convert(self, batch: Batch, rows: Mapping[str, str]) -> int:
         """Write a list in the map's format; return its number of rows. Raises ``InvalidRequest``."""

@@ -39,7 +39,7 @@ _ROWS_READ = 32
 """Rows of a list that are in memory at once: each may hold a photo of megabytes."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_BELOW_ZERO = re.compile(r"-[0-9]+(\.[0-9]+)?")
+_BELOW_ZERO = re.compile(r"-[0-9]+(\.[0-9]+)?(e[+-][0-9]+)?")
 
 
 def read_table(file: Any) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from carsight.plate.recognizer import PlateReading, PlateRecognizer, PlateTuning
 from carsight.plate.recognizer import _is_better as is_better
 from carsight.plate.regions import agrees
 from carsight.plate.vehicles import VehicleClassifier
-from training.designs import ONE_ROW
+from training.designs import ONE_ROW, Design
+from training.designs import TWO_ROWS as DESIGNS_OF_TWO_ROWS
 from training.render_plates import draw_plate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -839,11 +840,13 @@ def test_a_hint_is_believed_of_digits_alone(recognizer: PlateRecognizer) -> None
     assert reading.text == "853512"
 
 
-def on_a_wall(region: str, text: str, *, above: int, width: int) -> NDArray[np.uint8]:
+def on_a_wall(
+    region: str, text: str, *, above: int, width: int, designs: Iterable[Design] = ONE_ROW
+) -> NDArray[np.uint8]:
     """Draw a plate of ``region`` in 300 x 400 pixels of wall, so many rows above the lower edge."""
     rng = np.random.default_rng(4)
     pixels = rng.normal((150, 160, 170), 6, (300, 400, 3)).clip(0, 255).astype(np.uint8)
-    design = next(design for design in ONE_ROW if design.region == region)
+    design = next(design for design in designs if design.region == region)
     plate, _, _ = draw_plate(design, rng, text)
     height = round(plate.shape[0] * width / plate.shape[1])
     left, bottom = (400 - width) // 2, 300 - above
@@ -859,6 +862,34 @@ def test_a_plate_at_the_lower_edge_of_a_close_up_is_higher_than_what_cameras_wri
     (reading,) = recognizer.read(on_a_wall("au-nsw", "ABC 12D", above=25, width=140))
     assert (reading.vehicle, reading.text) == (None, "abc12d")
     assert reading.region_score < PlateTuning().clear_alone
+
+
+@pytest.mark.parametrize("quarters", [0, 1])
+@pytest.mark.parametrize(
+    "region, text",
+    [("fr", "6523|AB01"), ("it", "BN|418DK"), ("pl", "WE|4D297"), ("de", "KA|PL482"), ("at", "W|48213K")],
+)
+def test_one_row_of_two_is_not_sure_where_the_photo_cuts_the_other(
+    recognizer: PlateRecognizer, region: str, text: str, quarters: int
+) -> None:
+    pixels = on_a_wall(region, text, above=120, width=160, designs=DESIGNS_OF_TWO_ROWS)
+    (whole,) = recognizer.read(np.ascontiguousarray(np.rot90(pixels, quarters)))
+    assert (whole.text, whole.score > 0.9) == (text.replace("|", "").lower(), True)
+    middle = 180 - round(
+        (whole.box.ymax - whole.box.ymin if not quarters else whole.box.xmax - whole.box.xmin) / 2
+    )
+    (half,) = recognizer.read(np.ascontiguousarray(np.rot90(pixels[middle:], quarters)))
+    assert half.text == text.partition("|")[2].lower()
+    assert half.score < 0.2
+
+
+@pytest.mark.parametrize("region, text", [("us-ca", "KHAN91"), ("au-nsw", "ABC 12D"), ("de", "KA PL482")])
+def test_a_plate_at_the_lower_edge_is_sure_unless_its_text_is_of_no_series(
+    recognizer: PlateRecognizer, region: str, text: str
+) -> None:
+    """Of one that owners choose that says nothing."""
+    (reading,) = recognizer.read(on_a_wall(region, text, above=0, width=200))
+    assert (reading.text, reading.score > 0.9) == (text.replace(" ", "").lower(), True)
 
 
 @pytest.mark.parametrize("text, region", [("5-6523000<*>", "ly"), ("21248 314 40", "dz")])

@@ -7,6 +7,7 @@ other orientations (``turns``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
@@ -269,14 +270,24 @@ class PlateRecognizer:
         """Return the probability that all of a plate's text is in the photo, whose edge may cut it."""
         tuning, reading, corners = self._tuning, find.reading, find.plate.corners
         along = corners[1] + corners[2] - corners[0] - corners[3]
-        axis = int(abs(along[1]) > abs(along[0]))
-        size, height = photo.pixels.shape[1 - axis], max(sides(corners)[1], 1.0)
-        near, far = sorted((float(corners[:, axis].min()), size - float(corners[:, axis].max())))
-        if near >= tuning.near_edge_off_series * height or far <= tuning.far_edge * height:
-            return 1.0
-        if rules(reading.region).series and plausibilities(reading.text.upper(), (reading.region,))[0] < 1:
+        axis, height = int(abs(along[1]) > abs(along[0])), max(sides(corners)[1], 1.0)
+
+        def margin(axis: int) -> float:
+            """Return how far the nearer edge is, in heights; infinity in a photo cropped to the plate."""
+            size = photo.pixels.shape[1 - axis]
+            near, far = sorted((float(corners[:, axis].min()), size - float(corners[:, axis].max())))
+            return near / height if far > tuning.far_edge * height else math.inf
+
+        beside, above, region = margin(axis), margin(1 - axis), reading.region
+        # One row of two matches no series, but nor do many texts that owners choose.
+        row_missing = above < tuning.near_edge and region.partition("-")[0] not in CHOOSING
+        if (
+            (beside < tuning.near_edge_off_series or row_missing)
+            and rules(region).series
+            and plausibilities(reading.text.upper(), (region,))[0] < 1
+        ):
             return tuning.cut_off_series
-        return tuning.cut if near < tuning.near_edge * height else 1.0
+        return tuning.cut if beside < tuning.near_edge else 1.0
 
     def _refusal(self, photo: Photo, attempt: Attempt) -> Refusal:
         """Return why ``photo`` has no readings."""

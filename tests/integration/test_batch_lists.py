@@ -394,6 +394,16 @@ def test_a_list_that_is_deleted_before_it_is_checked_ends_its_batch(
     assert said["detail"] == "The list cannot be read: it is not there, or may not be read"
 
 
+@pytest.mark.parametrize("code", ["ExpiredToken", "RequestTimeout", "ThrottlingException"])
+def test_a_list_that_s3_does_not_serve_just_now_is_checked_again(listing: Pipeline, code: str) -> None:
+    """A batch whose list was refused cannot be redriven."""
+    _, sent = send(listing, put_list(listing, "list.jsonl", b'"a.jpg"'))
+    busy: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    with once(BatchJobs, "_body", Mock(side_effect=ClientError(busy, "GetObject"))):
+        listing.drain()
+    assert show(listing, sent["id"])["state"] == "finished"
+
+
 @pytest.mark.parametrize(
     ("owner", "name"), [(BatchJobs, "check"), (BatchJobs, "finish"), (Batches, "change"), (Batches, "end")]
 )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carsight_service.aws.clients import Clients
-from carsight_service.aws.failures import failure
+from carsight_service.aws.failures import THROTTLED, failure
 from carsight_service.contract.api import MAX_IMAGE_BYTES, region_codes
 from carsight_service.contract.errors import ImageTooLarge, InvalidRequest, ObjectGone, StoreUnavailable
 
@@ -31,6 +31,9 @@ RESULT_SECONDS = 3600
 
 _MISSING = {"NoSuchKey", "NoSuchBucket", "AccessDenied"}
 """S3's errors for a missing list: the last one if the caller may not list the bucket's keys."""
+
+_TEMPORARY = {"ExpiredToken", "RequestTimeout", "RequestTimeTooSkewed", *THROTTLED}
+"""S3's errors, answered with 400 and 403, that say nothing of the list: the call may be repeated."""
 
 _GONE = {
     *("NoSuchKey", "NoSuchVersion", "404"),
@@ -52,7 +55,7 @@ def reading_list(name: str) -> Iterator[None]:
         yield
     except Exception as error:
         failed = failure(error)
-        if not failed.is_answered:
+        if not failed.is_answered or failed.code in _TEMPORARY:
             raise StoreUnavailable(failed.code) from error
         why = "it is not there, or may not be read" if failed.code in _MISSING else failed.code
         raise InvalidRequest(f"{name} cannot be read: {why}") from error

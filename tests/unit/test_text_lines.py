@@ -197,6 +197,35 @@ def test_the_thin_foot_of_an_l_is_not_cut_off() -> None:
     assert np.isin(np.flatnonzero(feet)[3:-3] // 7, np.rint(text.places * 279).astype(int) // 7).all()
 
 
+@pytest.mark.parametrize(
+    ("vin", "kind", "cell", "font"),
+    [
+        (CHECKED, "apart", 60, cv2.FONT_HERSHEY_SIMPLEX),
+        (UNCHECKED, "apart", 60, cv2.FONT_HERSHEY_COMPLEX),
+        ("JTDKB20U703123456", "joined", 60, cv2.FONT_HERSHEY_COMPLEX),
+        ("JTDKB20U703123456", "comb", 50, cv2.FONT_HERSHEY_SIMPLEX),
+    ],
+)
+def test_characters_in_boxes_are_read(
+    recognizer: VinRecognizer, vin: str, kind: str, cell: int, font: int
+) -> None:
+    page = printed("Vehicle identification number", "", "", "Owner: A. Example", size=22)
+    top, bottom = 150, 150 + min(cell, 56)
+    for number, character in enumerate(vin):
+        left = 70 + number * cell
+        right = left + cell - (5 if kind == "apart" else 0)
+        if kind == "comb":
+            corners = [(left, bottom - 20), (left, bottom), (right, bottom), (right, bottom - 20)]
+        else:
+            corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        cv2.polylines(page, [np.array(corners, np.int32)], kind != "comb", (60, 60, 60), 2)
+        (width, height), _ = cv2.getTextSize(character, font, 0.9, 2)
+        at = ((left + right - width) // 2, (top + bottom + height) // 2)
+        cv2.putText(page, character, at, font, 0.9, (30, 30, 30), 2, cv2.LINE_AA)
+    photo = np.asarray(cv2.GaussianBlur(page, (0, 0), 0.6), np.uint8)
+    assert [candidate.vin for candidate in recognizer.read(photo).candidates[:1]] == [vin]
+
+
 @pytest.mark.parametrize("tilt", [-8, -3, 5])
 def test_tilted_print_is_leveled(recognizer: VinRecognizer, tilt: int) -> None:
     page = printed("MFD BY HONDA", "VIN 1HG CM8263 3A004352", "TYPE PASSENGER CAR", "GVWR 2100 KG")

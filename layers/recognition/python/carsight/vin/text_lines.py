@@ -111,6 +111,28 @@ _MAX_TOUCHING = 3
 """How many characters of a VIN may touch their neighbors if it is recognized by their number."""
 
 
+# Dropping the boxes of forms, in shares of the height of a line with its boxes:
+
+_FORM_ROWS = 2 * _PIECE
+"""Height in pixels at which characters are told from boxes; without these they are about half as high."""
+
+_FOOT, _RULED, _RULED_SHARE = 0.15, 0.15, 0.6
+"""The height of the foot of a line, how dark a rule is there at least, as a share of full ink, and the least
+share of the line's length that it takes."""
+
+_RULE = 1.5
+"""Length of the shortest level rule; the strokes of a character are shorter."""
+
+_THIN = 0.2
+"""The greatest width of an upright rule."""
+
+_TALL = 1.4
+"""Length of the shortest upright rule, in heights of the characters."""
+
+_FEWEST_BOXED = 8
+"""The fewest characters and the fewest boxes, or sides of boxes, of a line in boxes."""
+
+
 # -- finding lines -------------------------------------------------------------------------------------------
 
 
@@ -351,14 +373,13 @@ def set_close(view: View, corners: Floats) -> SetText:
 
     Anything lower than a third of the line, such as dots and dashes between groups, is left out as well.
     """
-    quad = view.from_photo(corners)
-    height = max(1.0, float(np.hypot(*(quad[3] - quad[0]))))
-    columns = int(np.clip(_PIECE * float(np.hypot(*(quad[1] - quad[0]))) / height, 8, _MAX_COLUMNS))
-    strip = straighten(view.pixels, quad, columns, _PIECE, 0.0)
-    gray = np.asarray(cv2.cvtColor(strip, cv2.COLOR_BGR2GRAY), np.uint8)
-    low, ground, high = (percentile(gray, share) for share in (0.02, 0.5, 0.98))
-    ink = high if high - ground > ground - low else low
-    strokes = (np.asarray(gray, np.float32) - ground) / ((ink - ground) or 1.0)
+    strip = _strip(view, corners, _PIECE)
+    strokes = _strokes(strip)
+    if _is_ruled(strokes):
+        freed = _without_boxes(_strip(view, corners, _FORM_ROWS))
+        if freed is not None:
+            strip, strokes = freed, _strokes(freed)
+    columns = strip.shape[1]
     characters = _characters(strokes)
     if not characters:
         return SetText(strip, np.linspace(0, 1, columns, dtype=np.float32), False, False)
@@ -383,6 +404,99 @@ def set_close(view: View, corners: Floats) -> SetText:
         heights=heights,
         groups=frozenset(number for number, gap in enumerate(gaps, start=1) if gap > wide),
     )
+
+
+def _strip(view: View, corners: Floats, rows: int) -> Pixels:
+    """Return the line within ``corners`` (4 x 2, pixels of the full photo), level and ``rows`` high."""
+    quad = view.from_photo(corners)
+    height = max(1.0, float(np.hypot(*(quad[3] - quad[0]))))
+    columns = np.clip(rows * float(np.hypot(*(quad[1] - quad[0]))) / height, 8, _MAX_COLUMNS)
+    return straighten(view.pixels, quad, int(columns), rows, 0.0)
+
+
+def _strokes(strip: Pixels) -> Floats:
+    """Return how much ink is in each pixel of a line: 0 without, 1 with full ink."""
+    gray = np.asarray(cv2.cvtColor(strip, cv2.COLOR_BGR2GRAY), np.uint8)
+    low, ground, high = (percentile(gray, share) for share in (0.02, 0.5, 0.98))
+    ink = high if high - ground > ground - low else low
+    return (np.asarray(gray, np.float32) - ground) / np.float32((ink - ground) or 1.0)
+
+
+def _is_ruled(strokes: Floats) -> bool:
+    """Whether a row at the foot of a line is mostly inked, as by a rule or boxes; few lines of print are."""
+    foot = strokes[-round(_FOOT * len(strokes)) :]
+    return float((foot > _RULED).mean(axis=1).max()) > _RULED_SHARE
+
+
+def _without_boxes(strip: Pixels) -> Pixels | None:
+    """Return the characters (26 x columns) of a line (52 x columns) without boxes; None if it has none."""
+    rows = len(strip)
+    inked = _strokes(strip) > _FAINT
+    rules = _opened(inked, 1, round(_RULE * rows))
+    shapes = _Shapes.of(inked, rules)
+    if min(shapes.boxes.sum(), shapes.characters.sum()) < _FEWEST_BOXED:  # a few are zeros with a dot
+        return None
+    # Uprights longer than these characters are of boxes that other characters touch.
+    heights = sorted(shapes.heights[shapes.characters].tolist())
+    tall = round(_TALL * heights[len(heights) // 2])
+    rules |= shapes.boxes[shapes.labels]
+    if tall < rows:
+        rules |= _opened(inked, tall, 1)
+    shapes = _Shapes.of(inked, rules)
+    whole = shapes.characters & (shapes.heights <= tall)
+    if not whole.any():
+        return None
+    first = max(0, int(shapes.tops[whole].min()) - 1)
+    last = min(rows, int((shapes.tops + shapes.heights)[whole].max()) + 1)
+    kept = shapes.characters[shapes.labels]
+    freed = strip.copy()
+    freed[(_around(inked & ~kept) | inked) & ~kept] = _ground(strip)
+    columns = max(8, round(strip.shape[1] * _PIECE / (last - first)))
+    return resized(np.ascontiguousarray(freed[first:last]), columns, _PIECE)
+
+
+class _Shapes(NamedTuple):
+    """The connected shapes of a line without its rules: ``labels`` by pixel, and what each label is.
+
+    ``boxes`` and ``characters`` mark boxes or their sides, and what may be characters.
+    """
+
+    labels: NDArray[np.int32]
+    tops: NDArray[np.int32]
+    heights: NDArray[np.int32]
+    boxes: NDArray[np.bool_]
+    characters: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, inked: NDArray[np.bool_], rules: NDArray[np.bool_]) -> _Shapes:
+        """Tell the shapes of ``inked`` apart, without ``rules``.
+
+        Boxes have a character inside, and their sides are thin and meet a rule.
+        """
+        labels, stats = components(np.asarray(inked & ~rules, np.uint8))
+        tops, heights = stats[:, cv2.CC_STAT_TOP], stats[:, cv2.CC_STAT_HEIGHT]
+        high = heights >= _MIN_CHARACTER / 2 * len(inked)
+        high[0] = False  # the background
+        left, top, width, height = stats[high, : cv2.CC_STAT_AREA].T
+        right, bottom = left + width, top + height
+        inside = (left[:, None] < left) & (right < right[:, None])
+        inside &= (top[:, None] < top) & (bottom < bottom[:, None])
+        meeting = np.bincount(labels[_around(rules)], minlength=len(stats))[high] > 0
+        boxes = np.zeros(len(stats), bool)
+        boxes[high] = inside.any(axis=1) | (meeting & (width <= _THIN * len(inked)))
+        return cls(labels, tops, heights, boxes, high & ~boxes)
+
+
+def _around(marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the pixels at the edges of what is ``marked``, inside and outside."""
+    mask, ones = np.asarray(marked, np.uint8), np.ones((3, 3), np.uint8)
+    return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, ones) > 0)
+
+
+def _opened(inked: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
+    """Return the pixels of ``inked`` in rectangles of ``height`` and ``width`` that are all inked."""
+    ones = np.ones((height, width), np.uint8)
+    return np.asarray(cv2.morphologyEx(np.asarray(inked, np.uint8), cv2.MORPH_OPEN, ones) > 0)
 
 
 class _Character(NamedTuple):

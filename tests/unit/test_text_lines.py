@@ -105,7 +105,7 @@ def test_the_characters_of_narrow_print_are_counted(
 def test_a_name_before_the_first_of_two_lines_is_left_out() -> None:
     view = View.of(Photo.of(printed("VIN: VSSM", "AMGX187161099", "km 42.000")), 1600)
     lines = text_lines.find_lines(view)
-    likeliest = text_lines.pairs(view, lines, 1)[0]
+    likeliest = text_lines.pairs(lines, text_lines.condensed(view, lines), 1)[0]
     assert likeliest.upper is lines[0]
     assert likeliest.lower is lines[1]
     named, rest = (text_lines.set_close(view, line.corners).pixels.shape[1] for line in lines[:2])
@@ -135,7 +135,7 @@ def test_few_of_many_pairs_are_set_side_by_side(monkeypatch: pytest.MonkeyPatch)
     asked: Counter[str] = Counter()
     for name in ("set_close", "_side_by_side"):
         monkeypatch.setattr(text_lines, name, counted(asked, name, getattr(text_lines, name)))
-    assert len(text_lines.pairs(view, lines, 4)) == asked["_side_by_side"] == 4
+    assert len(text_lines.pairs(lines, text_lines.condensed(view, lines), 4)) == asked["_side_by_side"] == 4
     assert asked["set_close"] <= 24
 
 
@@ -154,7 +154,7 @@ def test_lines_with_another_between_them_are_no_pair() -> None:
     assert len(lines) == 3
     found = [
         tuple(next(at for at, line in enumerate(lines) if line is each) for each in pair[:2])
-        for pair in text_lines.pairs(view, lines, 9)
+        for pair in text_lines.pairs(lines, text_lines.condensed(view, lines), 9)
     ]
     assert (0, 1) in found
     assert (0, 2) not in found

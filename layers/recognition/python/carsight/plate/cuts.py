@@ -23,7 +23,7 @@ from carsight.plate.reader import (
     small_print,
     vote,
 )
-from carsight.plate.regions import plausibilities
+from carsight.plate.regions import fits_series
 from carsight.plate.tuning import PlateTuning
 
 _STACKING = frozenset({"us", "ca"})
@@ -45,12 +45,9 @@ class _View:
     rows: tuple[bool, ...]
     crops: list[Pixels]
 
-    def cut(
-        self, two_rows: bool, grow: float = GROW, *, sharp: bool = False, mirrored: bool = False
-    ) -> Pixels:
+    def cut(self, two_rows: bool, grow: float = GROW, *, sharp: bool = False) -> Pixels:
         """Return another crop of the plate, as by ``rectify``."""
-        corners = self.corners[[1, 0, 3, 2]] if mirrored else self.corners
-        return rectify(self.fine.pixels, corners, two_rows, grow, sharp=sharp)
+        return rectify(self.fine.pixels, self.corners, two_rows, grow, sharp=sharp)
 
 
 class CutReader:
@@ -109,27 +106,28 @@ class CutReader:
         return self._unstacked(reader, reading, view, regions)
 
     def read_upside_down(self, photo: Photo, plate: Detection, regions: Sequence[str]) -> Reading:
-        """Read one plate upside down.
+        """Read one plate upside down."""
+        corners, fine = self._fine(photo, plate)
+        crop = rectify(fine.pixels, corners[[2, 3, 0, 1]], plate.two_rows > 0.5)
+        return self._read_unless_blank(lambda reader: reader.read([crop], regions)[0])
+
+    def _read_mirrored(self, view: _View, regions: Sequence[str]) -> Reading:
+        """Read a plate mirrored."""
+        mirrored = replace(view, corners=view.corners[[1, 0, 3, 2]])
+        mirrored = replace(mirrored, crops=[mirrored.cut(two_rows) for two_rows in view.rows])
+        return self._read_unless_blank(lambda reader: self._read_usual(reader, mirrored, regions)[0])
+
+    def _read_unless_blank(self, read: Callable[[PlateReader], Reading]) -> Reading:
+        """Return what ``read`` makes of a plate that is probably not the way it is cut.
 
         Of the lean net only the result that nothing is legible is used, which is the usual case: it may be
         sure of a wrong text.
         """
-        corners, fine = self._fine(photo, plate)
-        crop = rectify(fine.pixels, corners[[2, 3, 0, 1]], plate.two_rows > 0.5)
         if self._lean is not None:
-            (reading,) = self._lean.read([crop], regions)
+            reading = read(self._lean)
             if reading.score < self._tuning.hopeless:
                 return reading
-        return self._reader().read([crop], regions)[0]
-
-    def _read_mirrored(self, view: _View, regions: Sequence[str]) -> Reading:
-        """Read a plate mirrored; as upside down, the lean net is believed if it can read nothing."""
-        mirrored = replace(view, crops=[view.cut(two_rows, mirrored=True) for two_rows in view.rows])
-        if self._lean is not None:
-            reading, _ = self._read_usual(self._lean, mirrored, regions)
-            if reading.score < self._tuning.hopeless:
-                return reading
-        return self._read_usual(self._reader(), mirrored, regions)[0]
+        return read(self._reader())
 
     def is_certain(self, photo: Photo, plate: Detection) -> bool:
         """Return whether ``plate`` is certainly a plate, and large enough to be read."""
@@ -159,7 +157,7 @@ class CutReader:
         # lack stacked letters.
         distinct = min(character.score for character in reading.characters) >= tuning.distinct
         american = reading.region.partition("-")[0] in _STACKING
-        odd = american and plausibilities(reading.text.upper(), (reading.region,))[0] < 1
+        odd = american and not fits_series(reading.text, reading.region)
         fills = sides(view.plate.corners)[0] > tuning.filling * view.photo.pixels.shape[1]
         if odd or (fills and not distinct):
             return reading, None
@@ -182,7 +180,7 @@ class CutReader:
             return reading
         if len(rows) == 1 and width < tuning.either * max(height, 1.0):
             (other,) = reader.read([view.cut(not rows[0])], regions)
-            if other.score >= tuning.sure and plausibilities(other.text.upper(), (other.region,))[0] >= 1:
+            if other.score >= tuning.sure and fits_series(other.text, other.region):
                 return other
         upright = box_corners(plate.box * np.float32(view.fine.scale / view.photo.scale))
         cuts = [_longer(view.corners, tuning.wider), _beginning_at(upright, view.corners[0])]

@@ -26,7 +26,7 @@ from carsight.photo import Photo, PhotoSource, Pixels, open_photo
 from carsight.pixels import halve_to_cover, percentile
 from carsight.plate.cuts import CutReader, plate_height
 from carsight.plate.reader import HEIGHT, ONE_ROW, Candidate, PlateReader, Reading
-from carsight.plate.regions import CHOOSING, agrees, plausibilities, rules
+from carsight.plate.regions import CHOOSING, agrees, fits_series, plausibilities, rules
 from carsight.plate.tuning import PlateTuning
 from carsight.plate.vehicles import VehicleClassifier
 
@@ -284,7 +284,7 @@ class PlateRecognizer:
         if (
             (beside < tuning.near_edge_off_series or row_missing)
             and rules(region).series
-            and plausibilities(reading.text.upper(), (region,))[0] < 1
+            and not fits_series(reading.text, region)
         ):
             return tuning.cut_off_series
         return tuning.cut if beside < tuning.near_edge else 1.0

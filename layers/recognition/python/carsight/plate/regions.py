@@ -136,6 +136,11 @@ _RULES: dict[str, Callable[[str], float]] = {
 """By country: how well a text of one of its series fits by a further rule for its letters."""
 
 
+def fits_series(text: str, code: str) -> bool:
+    """Return whether ``text``, in either case, fits the series of one region; never, if none are listed."""
+    return bool(plausibilities(text.upper(), (code,))[0] >= 1)
+
+
 def singapore_letter(text: str) -> str:
     """Return the check letter of a number of Singapore such as "SBA1234" (upper case).
 

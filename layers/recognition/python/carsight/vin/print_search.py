@@ -7,7 +7,7 @@ other numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -89,9 +89,10 @@ class PrintSearch:
             if self.finds.certainty >= self.tuning.likely:
                 break
             lines = self.print_of(quarters)
-            self._read_lines(lines)
+            text = text_lines.condensed(self.view, lines)
+            self._read_lines(lines, text)
             if not self.finds.promising:
-                self._read_pairs(text_lines.pairs(self.view, lines, _PAIRS))
+                self._read_pairs(text_lines.pairs(lines, text, _PAIRS))
 
     def _turns(self) -> Iterator[int]:
         """Yield the quarter turns after which print may be upright, by the clearest line.
@@ -119,9 +120,9 @@ class PrintSearch:
         """Return the lines of print after ``quarters`` counterclockwise quarter turns, without titles."""
         return [line for line in self.print_of(quarters) if line.characters >= text_lines.SHORTEST_LINE]
 
-    def _read_lines(self, lines: Sequence[TextLine]) -> None:
-        """Read the likeliest of ``lines``."""
-        glances = [glance for glance in self._glances(lines) if glance.is_worthwhile]
+    def _read_lines(self, lines: Sequence[TextLine], text_of: Callable[[int], SetText]) -> None:
+        """Read the likeliest of ``lines``; ``text_of`` returns the text of a line by its index."""
+        glances = [glance for glance in self._glances(lines, text_of) if glance.is_worthwhile]
         glances.sort(key=lambda each: (not each.looks_like_a_vin, abs(len(each.seen) - LENGTH)))
         for glance in glances[:_READ]:
             if self.finds.sure:
@@ -138,15 +139,15 @@ class PrintSearch:
             else:
                 self.finds.keep(self.finds.readers.read(line.corners, 0.0))
 
-    def _glances(self, lines: Sequence[TextLine]) -> Iterator[_Glance]:
+    def _glances(self, lines: Sequence[TextLine], text_of: Callable[[int], SetText]) -> Iterator[_Glance]:
         """Glance at those of ``lines`` that may contain a VIN by their lengths and characters."""
         likely = [
-            line
-            for line in lines
+            number
+            for number, line in enumerate(lines)
             if _SHORTEST_NARROW <= line.characters <= _LONGEST and not self.finds.is_known(line.corners)
         ]
-        likely.sort(key=lambda line: abs(line.characters - _LIKELIEST))
-        texts = [(line, text_lines.set_close(self.view, line.corners)) for line in likely[:_CONSIDERED]]
+        likely.sort(key=lambda number: abs(lines[number].characters - _LIKELIEST))
+        texts = [(lines[number], text_of(number)) for number in likely[:_CONSIDERED]]
         texts = [each for each in texts if each[0].characters >= _SHORTEST or each[1].may_be_a_vin]
         texts.sort(key=lambda each: (not each[1].ends_in_capitals, not each[1].may_be_a_vin))
         for line, text in texts[:_GLANCED_AT]:

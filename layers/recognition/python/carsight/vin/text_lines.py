@@ -247,13 +247,19 @@ class Pair(NamedTuple):
     text: SetText
 
 
-def pairs(view: View, lines: Sequence[TextLine], most: int) -> list[Pair]:
+def condensed(view: View, lines: Sequence[TextLine]) -> Callable[[int], SetText]:
+    """Return a function that condenses a line, by its index in ``lines``, at the first call for it."""
+    return cache(lambda number: set_close(view, lines[number].corners))
+
+
+def pairs(lines: Sequence[TextLine], text: Callable[[int], SetText], most: int) -> list[Pair]:
     """Return up to ``most`` pairs of ``lines`` that together may be a VIN, likeliest first.
+
+    ``text`` returns the text of a line by its index (see ``condensed``).
 
     The lower line begins where the upper one does, or farther right, after the VIN's name, and no other line
     is between them. Pairs with 17 characters together are the likeliest.
     """
-    text = cache(lambda number: set_close(view, lines[number].corners))
     middles = np.array([line.level.mean(axis=0) for line in lines])
     found: list[tuple[float, int, int, tuple[SetText, SetText]]] = []
     for (i, upper), (j, lower) in itertools.permutations(enumerate(lines), 2):

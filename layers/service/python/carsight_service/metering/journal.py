@@ -11,103 +11,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import itertools
 import os
 import secrets
-import threading
 import weakref
-from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 
-from carsight_service.contract.api import Api
-from carsight_service.metering.meter_table import Mark
-from carsight_service.metering.model import is_key_id
-
-MARK = "call:"
-"""Prefix of the names of calls' marks."""
-
 _RECORD_BYTES = 256
-
-
-@dataclass(slots=True)
-class Slot:
-    """The name of the marks of one thread's successive calls, and their line in the journal."""
-
-    name: str
-    line: int
-    last: int = 0
-    noted: bool = False
-
-    def next(self, now: float) -> int:
-        """Return the next number, about the milliseconds since 1970.
-
-        It is at least 2 larger than the last one, as undoing a call uses the number after its own.
-        """
-        self.last = max(self.last + 2, int(now * 1000))
-        return self.last
-
-
-class Slots:
-    """The slots of one process. A thread keeps its slot as long as it lives; then another may take it."""
-
-    def __init__(self) -> None:
-        self.process = secrets.token_urlsafe(4)
-        """Prefix of this process's slot names."""
-        self._numbers = itertools.count()
-        self._free: deque[Slot] = deque()
-        self._threads = threading.local()
-
-    def mine(self) -> Slot:
-        """Return this thread's slot."""
-        try:
-            seat: _Seat = self._threads.seat
-        except AttributeError:
-            try:
-                slot = self._free.pop()
-            except IndexError:
-                line = next(self._numbers)
-                slot = Slot(f"{MARK}{self.process}.{line}", line)
-            seat = self._threads.seat = _Seat(slot, self._free)
-        return seat.slot
-
-    def retire_mine(self) -> None:
-        """Give this thread another slot from now on; the current one is never used again."""
-        seat: _Seat = self._threads.seat
-        seat.free = deque()
-        del self._threads.seat
-
-
-@dataclass(slots=True)
-class _Seat:
-    """A thread's hold on a slot."""
-
-    slot: Slot
-    free: deque[Slot]
-
-    def __del__(self) -> None:
-        self.free.append(self.slot)
-
-
-@dataclass(frozen=True, slots=True)
-class LostCall:
-    """A call whose unit may have been counted, though it was not answered with a 200."""
-
-    key_id: str
-    api: Api
-    mark: Mark
-
-    def note(self) -> str:
-        """Return it as a line of the journal."""
-        return " ".join((self.key_id, self.api, self.mark.name, str(self.mark.number), self.mark.period))
-
-    @classmethod
-    def of(cls, note: str) -> LostCall:
-        """Parse a ``note``. Raises ``ValueError`` if it is not a note of a call."""
-        key_id, api, name, number, period = note.split(" ")
-        if not is_key_id(key_id) or not name.startswith(MARK):
-            raise ValueError("not a note of a call")
-        return cls(key_id, Api(api), Mark(name, int(number), period=period))
 
 
 class Journal:

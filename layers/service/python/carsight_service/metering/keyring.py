@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import string
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -25,7 +27,6 @@ from carsight_service.metering.model import (
     is_key_id,
     meter_sk,
     month_of,
-    new_key,
     partition,
     prefix_of,
     successor_of,
@@ -50,6 +51,9 @@ _MAX_CONDITIONS = 120
 one, and each AND between two comparisons another."""
 
 
+_ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+
+
 class KeyringError(Exception):
     """The operation is impossible; the message tells the operator why."""
 
@@ -71,6 +75,15 @@ def read_tiers(path: Path | None = None) -> dict[str, Tier]:
     """
     path = path or Path(__file__).with_name("tiers.toml")
     return TypeAdapter(dict[str, Tier]).validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
+
+
+def new_key() -> str:
+    """Return a new API key: ``cs_`` and 256 random bits as 43 letters and digits."""
+    number, text = secrets.randbits(256), ""
+    for _ in range(43):
+        number, digit = divmod(number, len(_ALPHABET))
+        text += _ALPHABET[digit]
+    return f"cs_{text}"
 
 
 class Keyring:

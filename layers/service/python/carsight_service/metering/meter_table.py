@@ -2,7 +2,8 @@
 
 A write that counts leaves a trace in the meter, so that it can be recognized later. Work that may begin again
 leaves a *ticket*, which stays until the work is settled. A call leaves a *mark*, a number under a name of its
-process, so that its write can be repeated or undone. ``meter_store`` decides which writes to make.
+process, so that its write can be repeated or undone. ``counter``, ``calls`` and ``meter_store`` decide which
+writes to make.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 Item = dict[str, Any]
 """A meter, or another item of a key, in DynamoDB's format."""
+
+MARK = "call:"
+"""Prefix of the names of calls' marks."""
 
 _TRIES = 3
 """How often in all a call that DynamoDB throttles is tried."""
@@ -94,7 +98,6 @@ class Mark:
     """Names of other processes' marks that are old enough to be removed."""
     period: str = ""
     """The period in which the write was last tried."""
-    ticket: str = ""
 
     def addition(self, period: str, written: str, units: int) -> Addition:
         """Return what stores the number, and remember ``period``."""
@@ -119,6 +122,11 @@ class Mark:
 
 Trace = Ticket | Mark
 """What a counting write leaves in the meter."""
+
+
+def marks_in(item: Item) -> dict[str, int]:
+    """Return the numbers of all marks in a meter, by their names."""
+    return {name: int(item[name]["N"]) for name in item if name.startswith(MARK)}
 
 
 def ticket_attribute(ticket: str) -> str:

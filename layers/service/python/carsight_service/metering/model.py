@@ -1,6 +1,6 @@
 """How keys and their usage are stored in the DynamoDB table.
 
-Used by ``meter_store``, which meters requests, and by ``keyring``, which administers keys.
+Requests are metered by ``meter_store`` and what is behind it; keys are administered by ``keyring``.
 
 Each key has a partition, ``pk = KEY#<key id>``; the key itself is not stored. Its items, by ``sk``:
 
@@ -26,8 +26,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
-import string
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -47,7 +45,6 @@ WEBHOOK = "WEBHOOK"
 HISTORY_KEPT = timedelta(days=400)
 """How long the usage of a past period is kept: a year and a month."""
 
-_ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _KEY_ID = re.compile(r"[0-9a-f]{64}")
 _PREFIX_LENGTH = 11
 
@@ -59,15 +56,6 @@ class Status(StrEnum):
     INACTIVE = "inactive"
     DISABLED = "disabled"
     BLOCKED = "blocked"
-
-
-def new_key() -> str:
-    """Return a new API key: ``cs_`` and 256 random bits as 43 letters and digits."""
-    number, text = secrets.randbits(256), ""
-    for _ in range(43):
-        number, digit = divmod(number, len(_ALPHABET))
-        text += _ALPHABET[digit]
-    return f"cs_{text}"
 
 
 def key_id(key: str) -> str:

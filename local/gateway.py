@@ -1,7 +1,7 @@
 """A local API Gateway: converts HTTP requests to events of payload format 2.0, and answers back to HTTP.
 
 Routes and CORS rules are read from ``template.yaml``, so that they are those of a deployment. The limits are
-AWS's: 10 MB for a request, 6 MB for Lambda. Above either the answer is a 413, with other words than AWS's.
+AWS's: 10 MB for a request, 6 MB for Lambda. A larger one gets a 413, whose body differs from AWS's.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class Gateway:
         try:
             body = _read(request)
         except OSError:  # includes timeouts
-            broken = InvalidRequest("The body does not end, or its chunks are none")
+            broken = InvalidRequest("The body is incomplete, or its chunked encoding is invalid")
             return refuse(broken, uuid.uuid4().hex[:16], Links())
         route, function = self._route(request.method, request.path)
         event = to_event(request, route, body or b"")

@@ -110,7 +110,7 @@ def test_errors_of_all_paths_are_described_on_each() -> None:
             sent = event(method=method.upper(), path=path) | {"rawQueryString": too_many}
             answer = account.AccountEndpoint(deployment).handle(sent, Invocation())
             assert str(answer["statusCode"]) in operation["responses"], (method, path)
-            assert json.loads(answer["body"])["message"].startswith("A query or form takes at most"), path
+            assert json.loads(answer["body"])["message"].startswith("A query or form may have at most"), path
 
 
 def test_parameters_next_to_a_list_are_described() -> None:

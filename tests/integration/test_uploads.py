@@ -528,7 +528,7 @@ def test_the_description_of_a_file_has_a_maximum_length(pipeline: Pipeline, path
         ('{"api": "plate"}', "name"),
         ('{"api": "plate", "name": ""}', "name"),
         ('{"api": "plate", "name": "/a.jpg"}', "name: must not begin with a slash"),
-        ('{"api": "plate", "name": "dir/../x.jpg"}', "name: must not hold the segments"),
+        ('{"api": "plate", "name": "dir/../x.jpg"}', "name: must not contain the segments"),
         ('{"api": "plate", "name": "./y.jpg"}', "name"),
         ('{"api": "plate", "name": "a/./z.jpg"}', "name"),
         ('{"api": "plate", "name": ".."}', "name"),
@@ -536,7 +536,7 @@ def test_the_description_of_a_file_has_a_maximum_length(pipeline: Pipeline, path
         ('{"api": "plate", "name": "a\\u0000.jpg"}', "name"),
         (
             '{"api": "plate", "name": "a.html", "content_type": "text/html"}',
-            "content_type: must be that of a",
+            "content_type: must be the type of an",
         ),
         ('{"api": "plate", "name": "a.jpg", "regions": ["de", "u s"]}', "regions: 1: must be the code of"),
     ],

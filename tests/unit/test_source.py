@@ -208,15 +208,15 @@ def test_broken_json_is_refused(body: str) -> None:
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
-        ('{"image": "https://photos.example/', "The JSON ends at character 34 "),
-        ('{"image": "a.jpg", ', "The JSON ends at character 18 "),
-        ('{"image": "a.jpg" "key": 1}', "The JSON is broken at character 19: expecting ',' delimiter."),
-        ("{image: 1}", "The JSON is broken at character 2: "),
+        ('{"image": "https://photos.example/', "The JSON is incomplete: it ends at character 34"),
+        ('{"image": "a.jpg", ', "The JSON is incomplete: it ends at character 18"),
+        ('{"image": "a.jpg" "key": 1}', "The JSON is invalid at character 19: expecting ',' delimiter."),
+        ("{image: 1}", "The JSON is invalid at character 2: "),
         ("[" * 100_000, "The JSON is nested too deeply"),
         ('{"image": 7}', "The image must be text"),
         ('{"image": {"url": "https://photos.example/"}}', "The image must be text"),
-        ("/9j/4AAQ SkZJRg*", "The base64 is broken at its character 15, blanks not counted"),
-        ("/9j/4AAQSkZJR", "The base64 ends early: 13 characters"),
+        ("/9j/4AAQ SkZJRg*", "The base64 is invalid at character 15, not counting blanks"),
+        ("/9j/4AAQSkZJR", "The base64 is incomplete: 13 characters"),
     ],
 )
 def test_errors_in_a_body_are_explained(body: str, detail: str) -> None:
@@ -483,11 +483,11 @@ def test_base64_declared_as_a_picture_is_read(text: str) -> None:
         ("@@@@", "These 4 characters are neither a URL"),
         ("undefined", 'The image is the text "undefined"'),
         ("[object File]", "These 12 characters are neither a URL"),
-        ("C:\\Users\\me\\car.jpg", "This names a file on your machine"),
-        ("/home/me/car.jpg", "This names a file on your machine"),
-        ("./car.jpeg", "This names a file on your machine"),
-        ("@car.jpg", "This names a file on your machine"),
-        ("x" * 200 + "*", "The base64 is broken at its character 201"),
+        ("C:\\Users\\me\\car.jpg", "This is the path of a file on your machine"),
+        ("/home/me/car.jpg", "This is the path of a file on your machine"),
+        ("./car.jpeg", "This is the path of a file on your machine"),
+        ("@car.jpg", "This is the path of a file on your machine"),
+        ("x" * 200 + "*", "The base64 is invalid at character 201"),
     ],
 )
 def test_text_that_is_neither_a_url_nor_base64_is_explained(text: str, detail: str) -> None:

@@ -112,7 +112,7 @@ def image_source(value: object) -> ImageSource | None:
         return UnusableSource("The image must be text: an http or https URL, or base64.")
     text = value.strip().lstrip(_INVISIBLE).rstrip(_INVISIBLE + "\0")  # C programs may send a final NUL
     if text in _NO_VALUE:
-        return UnusableSource(f'The image is the text "{text}": the program that sent it had none.')
+        return UnusableSource(f'The image is the text "{text}": the program that sent it had no image.')
     scheme = text[:8].lower()
     if scheme.startswith(("http://", "https://")):
         return UrlSource(text)
@@ -288,8 +288,8 @@ binary strings. Neither format ends with a byte that stripping blanks would remo
 _WIDENED = tuple(text.encode() for text in _BINARY_STRINGS)
 """The same, encoded as UTF-8."""
 _DESTROYED = (
-    "The image's bytes were sent as text, which has destroyed them; send a file, or their base64. "
-    "A form takes a Blob or a File where a Buffer becomes text."
+    "The image's bytes were sent as text, which has destroyed them. Send a file, or the bytes as base64. "
+    "In a form, use a Blob or a File: a Buffer becomes text."
 )
 
 
@@ -302,28 +302,28 @@ def _mistake(packed: str) -> str:
         return _DESTROYED
     if len(packed) < _LONGEST_PATH and _LIKE_A_PATH.match(packed):
         return (
-            "This names a file on your machine, which the service cannot open; send the file itself, its "
-            "base64, or a URL that begins with http:// or https://."
+            "This is the path of a file on your machine, which the service cannot open. Send the file "
+            "itself, its base64, or a URL that begins with http:// or https://."
         )
     if _LIKE_A_URL.match(packed, 0, _LONGEST_PATH):
         return ""
     if len(packed) < _SHORT_TEXT and not packed.startswith(_PICTURES):
         return (
             f"These {len(packed)} characters are neither a URL, which begins with http:// or https://, nor "
-            "the base64 of a picture."
+            "an image as base64."
         )
     if wrong := _NOT_BASE64.search(packed):
         return (
-            f"The base64 is broken at its character {wrong.start() + 1}, blanks not counted; encode the "
+            f"The base64 is invalid at character {wrong.start() + 1}, not counting blanks. Encode the "
             "image's bytes again, or send them as they are."
         )
-    return f"The base64 ends early: {len(packed)} characters do not make whole bytes. Was it cut short?"
+    return f"The base64 is incomplete: {len(packed)} characters do not make whole bytes. Was it cut off?"
 
 
 def _bounded(data: bytes) -> bytes:
     if len(data) > MAX_IMAGE_BYTES:
         raise ImageTooLarge(
-            detail=f"The image has {len(data):,} bytes, {len(data) - MAX_IMAGE_BYTES:,} more than the limit; "
-            "2,000 pixels a side are enough."
+            detail=f"The image has {len(data):,} bytes, {len(data) - MAX_IMAGE_BYTES:,} more than the limit. "
+            "2,000 pixels on the longer side are enough."
         )
     return data

@@ -57,7 +57,7 @@ def reading_list(name: str) -> Iterator[None]:
         failed = failure(error)
         if not failed.is_answered or failed.code in _TEMPORARY:
             raise StoreUnavailable(failed.code) from error
-        why = "it is not there, or may not be read" if failed.code in _MISSING else failed.code
+        why = "it does not exist, or may not be read" if failed.code in _MISSING else failed.code
         raise InvalidRequest(f"{name} cannot be read: {why}") from error
 
 

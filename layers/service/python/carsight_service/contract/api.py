@@ -1,5 +1,7 @@
 """The public contract: the two APIs and the content of their 200 answers.
 
+The docstrings of classes are also the descriptions of schemas in the OpenAPI document.
+
 Names, shapes and order of fields are CarsXE's. Additional fields come after CarsXE's, whose documentation
 tells clients to ignore unknown ones. A field without a value is left out of the JSON.
 """
@@ -31,7 +33,10 @@ IMAGE_FIELDS = ("image_url", "image", "upload_url", "imageUrl")
 
 
 class Api(StrEnum):
-    """The metered APIs. The value names one in the key table, in metrics and in upload paths."""
+    """What a photo is read for; each API is metered on its own.
+
+    The values also name the APIs in the key table, in metrics and in upload paths.
+    """
 
     PLATE = "plate"
     VIN = "vin"
@@ -74,16 +79,16 @@ def bounded_json(text: str, most: int = MAX_BRACKETS) -> Any:
 
 
 Score = Annotated[float, Number(0, 1, places=3)]
-"""0..1, to three places as CarsXE's."""
+"""0..1, to three places, like CarsXE's."""
 
 Pixel = Annotated[int, Number(0)]
-"""Pixels of the photo as its sender sees it upright."""
+"""A coordinate in pixels of the upright photo."""
 
 Point = tuple[Pixel, Pixel]
 
 
 class Box(Part):
-    """Top-left and bottom-right corners."""
+    """A rectangle, by its top left and bottom right corners."""
 
     xmin: Pixel
     ymin: Pixel
@@ -92,7 +97,7 @@ class Box(Part):
 
 
 class Image(Part):
-    """The photo's size, upright."""
+    """The size of the upright photo."""
 
     width: Pixel
     height: Pixel
@@ -113,28 +118,28 @@ VehicleType = Literal["Big Truck", "Bus", "Motorcycle", "Pickup Truck", "Sedan",
 
 
 class Region(Part):
-    """``cc`` or ``cc-state``."""
+    """A country code such as ``de``, or a country and its state such as ``us-ca``."""
 
     code: str
     score: Score
 
 
 class PlateCandidate(Part):
-    """One way to read a plate."""
+    """One possible text of a plate."""
 
     score: Score
     plate: str
 
 
 class Character(Part):
-    """One character of the plate, with a score of its own."""
+    """One character of the plate, with its own score."""
 
     character: str
     score: Score
 
 
 class Vehicle(Part):
-    """The vehicle that carries the plate; where none was found, score and coordinates are 0."""
+    """The vehicle that carries the plate; if none was found, its score and coordinates are 0."""
 
     score: Score
     type: VehicleType
@@ -144,17 +149,17 @@ class Vehicle(Part):
 
 
 class PlateResult(Part):
-    """One plate of the photo."""
+    """One plate in the photo."""
 
     box: Box
     plate: Annotated[str, Pattern(r"^[0-9a-z]+$")]
     region: Region
     score: Score
-    """That the text is right."""
+    """The probability that the text is right."""
     candidates: Annotated[tuple[PlateCandidate, ...], NotEmpty()]
     """Best first; the first is the plate."""
     dscore: Score
-    """That there is a plate."""
+    """The probability that this is a plate."""
     vehicle: Vehicle
     polygon: tuple[Point, Point, Point, Point]
     """The plate's corners, clockwise from the top left of its text."""
@@ -162,7 +167,7 @@ class PlateResult(Part):
 
 
 class PlateAnswer(Answer):
-    """200 of ``/platerecognition``."""
+    """The plates in a photo."""
 
     success: Literal[True] = True
     message: Literal[""] = ""
@@ -174,7 +179,7 @@ class PlateAnswer(Answer):
 
 
 class PlatesAndVehicles(PlateAnswer):
-    """The plates, perhaps none, and the vehicles without one; never answered as it is."""
+    """The plates, possibly none, and the vehicles without one; it is always converted before it is sent."""
 
     vehicles: tuple[Vehicle, ...] = ()
 
@@ -185,7 +190,7 @@ Vin = Annotated[str, Pattern(r"^[0-9A-HJ-NPR-Z]{17}$")]
 
 
 class VinBox(Part):
-    """A box in the order in which CarsXE writes a VIN's; it hugs the 17 characters."""
+    """The box around the 17 characters, with its fields in CarsXE's order for VINs."""
 
     xmin: Pixel
     xmax: Pixel
@@ -194,18 +199,18 @@ class VinBox(Part):
 
 
 Confidence = Annotated[float, Number(0, 1, places=6)]
-"""0..1; CarsXE's has many places, and how near it is to 1 matters."""
+"""0..1, to six places: how close it is to 1 matters."""
 
 
 class CheckDigit(Part):
-    """Whether the ninth character is the check digit of 49 CFR 565.15, and whether it has to be."""
+    """Whether the ninth character is a valid check digit (49 CFR 565.15), and whether it has to be one."""
 
     valid: bool
     applies: bool
 
 
 class Repair(Part):
-    """A character that was not answered as it was read. ``position`` counts from 1."""
+    """A character that was corrected after it was read; ``position`` counts from 1."""
 
     position: Annotated[int, Number(1, 17)]
     from_: str
@@ -214,7 +219,7 @@ class Repair(Part):
 
 
 class VinReading(Part):
-    """One way to read the VIN."""
+    """One possible VIN."""
 
     vin: Vin
     confidence: Confidence
@@ -225,7 +230,7 @@ class VinReading(Part):
 
 
 class VinAnswer(Answer):
-    """200 of ``/v1/vinocr``: the best candidate, then all of them, best first."""
+    """The VIN in a photo: the best candidate, and all candidates, best first."""
 
     success: Literal[True] = True
     vin: Vin
@@ -243,13 +248,13 @@ class VinAnswer(Answer):
 # -- keys ----------------------------------------------------------------------------------------------------
 
 Period = Annotated[str, Pattern(r"^(\d{4}-\d{2}|lifetime)$")]
-"""A month, UTC, or ``lifetime`` for an allowance that is given once."""
+"""A month (UTC), or ``lifetime`` for a one-time allowance."""
 
 Count = Annotated[int, Number(0)]
 
 
 class User(Part):
-    """Whose key it is."""
+    """The owner of a key, and its plan."""
 
     email: str
     label: str
@@ -261,7 +266,7 @@ class User(Part):
 
 
 class Validation(Part):
-    """200 of ``/v1/auth/validate``."""
+    """A key that is served."""
 
     success: Literal[True] = True
     active: Literal[True] = True
@@ -278,7 +283,7 @@ class CurrentUsage(Part):
     limit: Count
     remaining: Count
     overage: bool
-    """Whether requests over the limit are served and counted; otherwise they are answered with 429."""
+    """Whether requests over the limit are served and counted; otherwise they get a 429."""
 
 
 class PastUsage(Part):
@@ -292,7 +297,7 @@ class PastUsage(Part):
 
 
 class UsageReport(Part):
-    """200 of ``/v1/usage``."""
+    """A key's current and past usage."""
 
     success: Literal[True] = True
     tier: str

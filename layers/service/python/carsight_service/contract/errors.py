@@ -109,7 +109,7 @@ class MethodNotAllowed(ServiceError):
 
     def __init__(self, *allowed: str) -> None:
         self.message = f"Only {' and '.join(allowed)} allowed."
-        self.detail = f"Send {' or '.join(allowed)} to this path."
+        self.detail = f"Use {' or '.join(allowed)} for this path."
         accepted = [*allowed, "HEAD"] if "GET" in allowed else allowed
         super().__init__(headers={"allow": ", ".join(accepted)})
 
@@ -121,8 +121,8 @@ class NotFound(ServiceError):
     code = "not_found"
     message = "Not found"
     detail = (
-        "There is nothing at this path, or nothing that this key may see. GET /openapi.json describes every "
-        "path; uploads and batches are shown only to the key that made them."
+        "There is nothing at this path, or this key has no access to it. GET /openapi.json lists every path; "
+        "a batch is visible only to the account that submitted it."
     )
 
 
@@ -131,7 +131,7 @@ class InvalidRequest(ServiceError):
 
     status = 400
     code = "invalid_request"
-    detail = "Correct what the message names and send the request again; GET /openapi.json describes it."
+    detail = "Fix what the message points out and send the request again; GET /openapi.json has the format."
 
     def __init__(self, message: str) -> None:
         self.message = message
@@ -144,8 +144,8 @@ class UnknownRegions(ServiceError):
     status = 400
     code = "unknown_regions"
     detail = (
-        "Regions are two-letter countries, or a country and its state, such as gb, de or us-ca. Leave the "
-        "hint out where it is not known."
+        "A region is a two-letter country code, or a country and its state, such as gb, de or us-ca. If you "
+        "do not know the region, leave it out."
     )
 
     def __init__(self, regions: Iterable[str]) -> None:
@@ -164,7 +164,7 @@ def checked_regions(hints: Sequence[str]) -> tuple[str, ...]:
     codes = () if is_long else region_codes(hints)
     if is_long or len(codes) > MAX_REGIONS or any(len(code) > MAX_REGION_CHARACTERS for code in codes):
         raise InvalidRequest(
-            f"regions takes at most {MAX_REGIONS} codes of at most {MAX_REGION_CHARACTERS} characters"
+            f"regions accepts at most {MAX_REGIONS} codes of at most {MAX_REGION_CHARACTERS} characters each"
         )
     return codes
 
@@ -175,7 +175,7 @@ class RequestInProgress(ServiceError):
     status = 409
     code = "request_in_progress"
     message = "A request with this Idempotency-Key is still being answered."
-    detail = "Wait for that answer, or repeat the request in a few seconds to get the same one."
+    detail = "Wait for the first answer, or retry in a few seconds to get the same one."
 
 
 class IdempotencyKeyReused(ServiceError):
@@ -184,9 +184,7 @@ class IdempotencyKeyReused(ServiceError):
     status = 422
     code = "idempotency_key_reused"
     message = "This Idempotency-Key was used with a different request."
-    detail = (
-        "Choose a new Idempotency-Key for every request; repeat one only with what it was first sent with."
-    )
+    detail = "Use a new Idempotency-Key for each request, and repeat one only to retry the same request."
 
 
 class RequestTimedOut(ServiceError):
@@ -196,7 +194,7 @@ class RequestTimedOut(ServiceError):
     code = "request_timed_out"
     outcome = Outcome.FAULT
     message = "Request timed out. Please try again."
-    detail = "Nothing was counted. A smaller image, such as 2,000 pixels on its longer side, takes less time."
+    detail = "Nothing was counted. Smaller images are faster; 2,000 pixels on the longer side are enough."
 
 
 class InternalError(ErrorOfApi):
@@ -204,7 +202,7 @@ class InternalError(ErrorOfApi):
 
     status = 500
     code = "internal_error"
-    detail = "The fault is the service's and nothing was counted. If it persists, report the request_id."
+    detail = "The service failed, and nothing was counted. If this persists, report the request_id."
     outcome = Outcome.FAULT
     messages: ClassVar = {
         Api.PLATE: "Could not get information at this time",
@@ -222,8 +220,8 @@ class MissingKey(ErrorOfApi):
     outcome = Outcome.REFUSED
     message = "Missing API key"
     detail = (
-        "Send the key as the query parameter key, as the header x-api-key, as Authorization: Token KEY, or "
-        "as the member key of a JSON body."
+        "Send the key in the query parameter key, in the header x-api-key, as Authorization: Token KEY, or "
+        "in the field key of a JSON body."
     )
     statuses: ClassVar = {Api.PLATE: 401, Api.VIN: 400}
 
@@ -234,9 +232,7 @@ class UnknownKey(ErrorOfApi):
     code = "unknown_api_key"
     outcome = Outcome.REFUSED
     message = "User with this API key was not found or the API key is disabled"
-    detail = (
-        "Check the key for missing characters, and ask whoever runs this service whether it is still enabled."
-    )
+    detail = "Check that the key is complete, and ask the service's operator whether it is still enabled."
     statuses: ClassVar = {Api.PLATE: 401, Api.VIN: 404}
 
 
@@ -245,7 +241,7 @@ class InactiveKey(ServiceError):
 
     status = 401
     code = "inactive_api_key"
-    detail = "The key's plan has to be renewed before it is served again."
+    detail = "Renew the key's plan to use it again."
     outcome = Outcome.REFUSED
     link = "billing_url"
     message = "User with this API key is not active. To activate update your billing on {url}"
@@ -256,7 +252,7 @@ class BlockedKey(ServiceError):
 
     status = 403
     code = "blocked_api_key"
-    detail = "Whoever runs this service has blocked the key, and can unblock it."
+    detail = "The service's operator has blocked the key, and can unblock it."
     outcome = Outcome.REFUSED
     message = "This API key has been blocked, please contact support if you believe this is an error."
 
@@ -266,7 +262,7 @@ class PlanWithoutApi(ServiceError):
 
     status = 403
     code = "api_not_in_plan"
-    detail = "Call an API that the key's plan includes, or have the plan changed."
+    detail = "Use an API that the key's plan includes, or ask the service's operator to change the plan."
     outcome = Outcome.REFUSED
     link = "pricing_url"
     message = (
@@ -288,10 +284,10 @@ class LimitExceeded(ServiceError):
     def __init__(self, usage: Usage, now: datetime) -> None:
         self.usage = usage
         self.detail = (
-            "The allowance is given once and is used up; another plan brings a new one."
+            "This plan's one-time allowance is used up; another plan comes with a new one."
             if usage.period == "lifetime"
-            else f"The next allowance begins on {_first_of_next_month(now)} (UTC); with overage on, nothing "
-            "is refused until then."
+            else f"The allowance is renewed on {_first_of_next_month(now)} (UTC). With overage turned on, "
+            "requests over the limit are answered and counted."
         )
         self.message = (
             f"API limit exceeded for {usage.api.contract_name} ({now.month}/{now.year}). "
@@ -317,7 +313,7 @@ class StoreUnavailable(ServiceError):
     code = "key_store_unavailable"
     outcome = Outcome.FAULT
     message = "Cannot access the internet at this time"
-    detail = "The service's key store cannot be reached. Nothing was counted; try again in a few seconds."
+    detail = "The service cannot reach its key store. Nothing was counted; try again in a few seconds."
 
 
 # -- the image -----------------------------------------------------------------------------------------------
@@ -329,8 +325,8 @@ class MissingImage(ErrorOfApi):
     status = 400
     code = "missing_image"
     detail = (
-        f"The request holds no image. Fields accepted: {', '.join(IMAGE_FIELDS)} (a URL or base64, in JSON "
-        "or a form), upload or image (a form's file); or send the URL, the base64 or the image as the body."
+        f"The request contains no image. Send a URL or base64 in one of the fields {', '.join(IMAGE_FIELDS)} "
+        "(JSON or a form), a form's file as upload or image, or the URL, the base64 or the image as the body."
     )
     messages: ClassVar = {Api.PLATE: "Missing upload URL", Api.VIN: "Missing image data"}
 
@@ -354,8 +350,8 @@ class ImageTooLarge(ServiceError):
     code = "image_too_large"
     message = "Image is too large."
     detail = (
-        "Send at most 10 MB, or about 4.4 MB where the image is part of the request (6 MB in base64); 2,000 "
-        "pixels on the longer side are enough."
+        "An image may have at most 10 MB, or about 4.4 MB (6 MB as base64) if it is part of the request. "
+        "2,000 pixels on the longer side are enough."
     )
 
 
@@ -364,7 +360,7 @@ class ObjectGone(ServiceError):
 
     status = 404
     code = "object_gone"
-    message = "The photo is not there any more."
+    message = "The photo no longer exists."
     detail = "It was deleted or replaced before it was read; upload it again."
 
 
@@ -376,7 +372,7 @@ class NoTextDetected(ServiceError):
     outcome = Outcome.NOT_FOUND
     message = "No text detected in the image"
     detail = (
-        "The photo shows neither text nor a code. Send one in which the VIN is sharp and fills the width."
+        "The photo shows neither text nor a barcode. Take one in which the VIN is sharp and fills the width."
     )
 
 
@@ -413,27 +409,27 @@ class NothingFound(ErrorOfApi):
 
 REASONS: dict[Reason, str] = {
     "no_plate": (
-        "Nothing in the photo looks enough like a license plate. Send one in which the whole plate is in "
-        "view, sharp and at least 100 pixels wide."
+        "Nothing in the photo looks enough like a license plate. The whole plate should be visible, sharp "
+        "and at least 100 pixels wide."
     ),
     "plate_too_small": (
-        "There is a plate, but with too few pixels to read. Send the photo in its full size, or take one "
-        "from closer up."
+        "There is a plate, but it is too small to read. Send the photo at its full size, or take it from "
+        "closer up."
     ),
     "illegible": (
-        "There is something to read, but it is too blurred, dark, dirty or covered. Send a sharper photo, "
-        "from straight ahead and without glare."
+        "There seems to be a plate, but it is too blurred, dark, dirty or covered to read. Take a sharper "
+        "photo, from straight ahead and without glare."
     ),
     "no_vin": (
-        "No line of text or code in the photo is a VIN. Send one in which all 17 characters are in view, "
-        "sharp and in one line, or the label's code."
+        "None of the text and barcodes in the photo is a VIN. All 17 characters should be visible, sharp and "
+        "on one line; the label's barcode will do as well."
     ),
     "not_sure": (
-        "There may be a VIN, but not every character is certain. Send a sharper photo, closer up and "
+        "There may be a VIN, but not every character is certain. Take a sharper photo, from closer up and "
         "without glare."
     ),
 }
-"""What the sender can do, by the reason why nothing was found."""
+"""What to do about it, by the reason why nothing was found."""
 
 
 def unreadable(error: ImageError) -> ServiceError:

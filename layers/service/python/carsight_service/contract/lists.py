@@ -110,7 +110,7 @@ def parse_row(value: object, number: int) -> Row:
     if not 1 <= len(image) <= MAX_ROW_CHARACTERS:
         raise InvalidRequest(
             f"Row {number} must be a URL or S3 key of 1 to {MAX_ROW_CHARACTERS} characters, or an object "
-            "with one as its image"
+            "with such an image"
         )
     try:
         regions = parse_regions(named.get("regions"))
@@ -119,10 +119,10 @@ def parse_row(value: object, number: int) -> Row:
     identity = named.get("id")
     if not isinstance(identity, str | int | float | None) or len(str(identity)) > MAX_ID_CHARACTERS:
         raise InvalidRequest(
-            f"Row {number}: id must be text or a number, of at most {MAX_ID_CHARACTERS} characters"
+            f"Row {number}: id must be text or a number of at most {MAX_ID_CHARACTERS} characters"
         )
     if isinstance(identity, float) and math.isinf(identity):
-        raise InvalidRequest(f"Row {number}: id must be text, or a number that JSON has")
+        raise InvalidRequest(f"Row {number}: id must be text or a finite number")
     if isinstance(identity, int) and abs(identity) > MAX_EXACT:
         identity = str(identity)
     identity = whole(identity) or None if isinstance(identity, str) else identity
@@ -179,11 +179,11 @@ def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
             lines.left += _MEAN_CHARACTERS
             yield row
     except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise InvalidRequest(f"The list is broken after row {number}: gzip cannot unpack it") from None
+        raise InvalidRequest(f"The list is damaged after row {number}: gzip cannot unpack it") from None
     except UnicodeDecodeError:
         raise InvalidRequest("The list must be UTF-8 or UTF-16") from None
     except csv.Error as error:
-        raise InvalidRequest(f"Not valid CSV after row {number}: {error}") from None
+        raise InvalidRequest(f"The list is not valid CSV after row {number}: {error}") from None
 
 
 def _encoding(head: bytes) -> str:
@@ -215,7 +215,7 @@ class _Lines(Iterator[str]):
         self.left -= max(len(line), _LEAST_CHARACTERS)
         if self.left < 0:
             raise InvalidRequest(
-                "The list has too many characters, or empty rows, for so few rows with an image"
+                "The list has too many characters, or too many empty rows, for so few rows with an image"
             )
         return line
 
@@ -259,8 +259,8 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
             columns, rows = [*([""] * (urls[0] if urls else 0)), "image"], chain([head], second, rows)
         else:
             raise InvalidRequest(
-                f"Row 1 names no image: {head[0][:80]!r} is neither a URL nor an S3 key, nor the name of a "
-                "column of them, such as image_url. Lines above the names of the columns must be removed"
+                f"Row 1 has no image: {head[0][:80]!r} is neither a URL nor an S3 key, nor the name of a "
+                "column with images, such as image_url. Remove any lines above the column names"
             )
     for row in rows:
         yield dict(zip(columns, row, strict=False))

@@ -177,8 +177,8 @@ def _description(call: Call) -> bytes:
     """Return the body of a call that requests a form. Raises ``InvalidRequest`` if it is too long."""
     if len(call.request.body) > MAX_DESCRIPTION_BYTES:
         raise InvalidRequest(
-            f"The body has {len(call.request.body):,} bytes, and may have {MAX_DESCRIPTION_BYTES:,}. "
-            "The file itself is sent to the address in the answer"
+            f"The body has {len(call.request.body):,} bytes, but may have at most "
+            f"{MAX_DESCRIPTION_BYTES:,}. Send the file itself to the URL in the answer"
         )
     return call.request.body
 

@@ -1,4 +1,4 @@
-"""``/v1/batches``: what is asked for, and what is answered about the batch that it becomes."""
+"""``/v1/batches``: parsing a request for a batch, starting it, and the answer about its state."""
 
 from __future__ import annotations
 
@@ -29,22 +29,23 @@ if TYPE_CHECKING:
     from carsight_service.deployment import Deployment
 
 MAX_BODY_ROWS = 10_000
-"""Of a list in the body of a request; a longer one is sent to S3 first."""
+"""The most rows of a list in the body of a request; a longer list is uploaded to S3 first."""
 
 MAX_BRACKETS = 100_000
-"""Of a JSON list, in its texts too."""
+"""The most brackets of a JSON list, including those in its strings."""
 
 MAX_LIST_BYTES = 2 * 1024**3
 LIST_SECONDS = 3600
-"""How long a list may be sent with a form."""
+"""How long the form for a list is valid."""
 
-_ROWS_LOOKED_AT = 1000
-"""Of a list in S3, checked before its batch is accepted; the rest is, before its first photo is read."""
+_ROWS_CHECKED = 1000
+"""How many rows of a list in S3 are checked before its batch is accepted; the others are checked before its
+first photo is read."""
 
 Format = Literal["jsonl", "csv", "parquet"]
 
 _REPLACED = "\ufffd".encode()
-"""What the gateway leaves of bytes that are no UTF-8 under ``text/*``, which it hands over as a string."""
+"""What the gateway turns bytes that are not UTF-8 into: it passes ``text/*`` on as a string."""
 
 _SENT = re.compile(r"lists/[0-9a-f]{32}\.(jsonl|csv|parquet)")
 _NAMED = re.compile(r"s3://([^/]+)/(.*)", re.IGNORECASE | re.DOTALL)
@@ -52,7 +53,7 @@ _NAMED = re.compile(r"s3://([^/]+)/(.*)", re.IGNORECASE | re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class BatchRequest:
-    """What ``POST /v1/batches`` asks for: rows, or the address of a list of them."""
+    """A parsed ``POST /v1/batches``: rows, or the address of a list of rows."""
 
     api: Api
     rows: Sequence[Row] = ()
@@ -61,10 +62,10 @@ class BatchRequest:
 
 
 def parse_batch(body: bytes, content_type: str, query: Mapping[str, Sequence[str]]) -> BatchRequest:
-    """Read a request: ``{"api", "images"}``, ``{"api", "list"}``, or a list alone with ``?api=`` beside.
+    """Parse a request: ``{"api", "images"}``, ``{"api", "list"}``, or a bare list with ``?api=``.
 
-    A list alone is JSON, JSON Lines or CSV. ``regions``, in the object or the query, are hints for all rows.
-    Raises ``InvalidRequest`` where there are no images, too many, or one that can be neither URL nor key, and
+    A bare list is JSON, JSON Lines or CSV. ``regions``, in the object or the query, are hints for all rows.
+    Raises ``InvalidRequest`` if there are no images, too many, or one that is neither a URL nor a key, and
     ``UnknownRegions``.
     """
     kind = content_type.lower()
@@ -74,8 +75,8 @@ def parse_batch(body: bytes, content_type: str, query: Mapping[str, Sequence[str
         form = "csv" if "csv" in kind else "jsonl"
         if kind.startswith("text/") and _REPLACED in body:
             raise InvalidRequest(
-                f"The list is not UTF-8 and was damaged on its way here: send it as application/{form}, "
-                "which leaves every encoding, and gzip, as it is"
+                f"The list is not UTF-8 and was damaged on the way: send it as application/{form}, which "
+                "keeps every encoding, and gzip, intact"
             )
         rows = list(read_rows(io.BytesIO(body), form, MAX_BODY_ROWS))
     else:
@@ -84,8 +85,8 @@ def parse_batch(body: bytes, content_type: str, query: Mapping[str, Sequence[str
         are_either = isinstance(images, list) and isinstance(address, str) and bool(images) != bool(address)
         if not are_either or len(images) > MAX_BODY_ROWS:
             raise InvalidRequest(
-                f"images must be a list of 1 to {MAX_BODY_ROWS} URLs or S3 keys, or list the address of a "
-                "list in S3"
+                f"images must be a list of 1 to {MAX_BODY_ROWS} URLs or S3 keys; or list must be the address "
+                "of a list in S3"
             )
         rows = [parse_row(image, number) for number, image in enumerate(images, 1)]
     apis = [*([asked["api"]] if asked.get("api") is not None else []), *query.get("api", ())]
@@ -101,7 +102,7 @@ def _json_object(body: bytes) -> Mapping[str, Any]:
         value = bounded_json(body.decode(json.detect_encoding(body)), MAX_BRACKETS)
     except ValueError:
         raise InvalidRequest(
-            "The list must be JSON, or CSV with the content type text/csv, JSON Lines with application/jsonl"
+            "The list must be JSON, CSV with the content type text/csv, or JSON Lines with application/jsonl"
         ) from None
     return value if isinstance(value, dict) else {"images": value}
 
@@ -109,9 +110,9 @@ def _json_object(body: bytes) -> Mapping[str, Any]:
 def submit(
     deployment: Deployment, account: str, key_id: str, request: BatchRequest, token: str | None
 ) -> tuple[Batch, bool]:
-    """Start the batch that a request asks for; say whether a request with the same ``token`` had begun it.
+    """Start a batch; return it, and whether an earlier request with the same ``token`` has started it.
 
-    Raises ``InvalidRequest`` where its list cannot be read, and ``IdempotencyKeyReused``.
+    Raises ``InvalidRequest`` if its list cannot be read, and ``IdempotencyKeyReused``.
     """
     created = deployment.clock().isoformat(timespec="seconds")
     name = _digest(f"{account} {token or secrets.token_hex(16)}")[:32]
@@ -121,7 +122,7 @@ def submit(
     if request.address:
         rows = _named_list(deployment, (account, key_id), request.address)
         if not Batches(deployment).get(batch.id):
-            _look_at(deployment.aws.s3, rows, request.address)
+            _check_beginning(deployment.aws.s3, rows, request.address)
     else:
         batch = replace(batch, rows=len(request.rows))
     begun = Executions(deployment).begin(batch, rows, b"".join(row.line() for row in request.rows))
@@ -133,62 +134,64 @@ def _digest(text: str) -> str:
 
 
 def _named_list(deployment: Deployment, owners: tuple[str, str], address: str) -> List:
-    """Return the list that ``address`` names, there or not. Raises ``InvalidRequest`` where it names none.
+    """Return the list at ``address``, whether or not it exists. Raises ``InvalidRequest`` for a bad address.
 
-    ``owners``, the caller's account and key, may list their own uploads, and nobody else's.
+    ``owners`` are the ids of the caller's account and key: a batch may only read their own uploads.
     """
     storage = deployment.storage
     if sent := _SENT.fullmatch(address):
         return List(sent[1], storage.results_bucket, f"{owners[0]}/{address}")
     if not (named := _NAMED.fullmatch(address)):
         raise InvalidRequest(
-            "list must be s3://bucket/list.jsonl, .csv or .parquet, s3://bucket/prefix/, or the list that "
-            "/v1/batches/lists has named"
+            "list must be s3://bucket/list.jsonl, .csv or .parquet, s3://bucket/prefix/, or the list "
+            "returned by /v1/batches/lists"
         )
     bucket, key = named[1], named[2]
     if bucket not in deployment.settings.allowed_buckets:
-        raise InvalidRequest(f"The bucket {bucket[:63]} is not among those that this deployment reads")
-    is_upload = storage.is_upload(bucket, key or INCOMING)  # without a key all are listed
+        raise InvalidRequest(f"This deployment does not allow reading from the bucket {bucket[:63]}")
+    is_upload = storage.is_upload(bucket, key or INCOMING)  # without a key, every object is listed
     if is_upload and not key.startswith(tuple(map(upload_prefix, owners))):
-        raise InvalidRequest("Of the uploads, a batch may name its own account's")
+        raise InvalidRequest("A batch may only read uploads of its own account")
     name = key.lower().removesuffix(".gz")
     form = "prefix" if not key or key.endswith("/") else name.rpartition(".")[2]
     if form not in ("jsonl", "csv", "parquet", "prefix"):
-        raise InvalidRequest("A list must end in .jsonl, .csv or .parquet, and a prefix in a slash")
+        raise InvalidRequest(
+            "The name of a list must end in .jsonl, .csv or .parquet, and a prefix in a slash"
+        )
     return List(form, bucket, key)
 
 
-def _look_at(s3: Any, rows: List, address: str) -> None:
-    """Raise ``InvalidRequest`` where a list is missing, broken in its first rows, or too long a Parquet."""
+def _check_beginning(s3: Any, rows: List, address: str) -> None:
+    """Raise ``InvalidRequest`` if a list is missing, too large, or invalid in its first rows."""
     with reading_list(address[:200]):
         if rows.kind == "prefix":
             if not s3.list_objects_v2(Bucket=rows.bucket, Prefix=rows.key, MaxKeys=1).get("Contents"):
-                raise InvalidRequest(f"There is no object under {address[:200]}")
+                raise InvalidRequest(f"There are no objects under {address[:200]}")
             return
         found = s3.get_object(Bucket=rows.bucket, Key=rows.key)
         with closing(found["Body"]) as body:
-            if rows.kind == "parquet":  # which is checked on disk
+            if rows.kind == "parquet":  # its rows are checked later, on disk
                 if found["ContentLength"] > MAX_LIST_BYTES:
                     raise InvalidRequest(f"A list in Parquet must have at most {MAX_LIST_BYTES:,} bytes")
             else:
-                deque(islice(read_rows(body, rows.kind), _ROWS_LOOKED_AT), maxlen=0)
+                deque(islice(read_rows(body, rows.kind), _ROWS_CHECKED), maxlen=0)
 
 
 class ListRequest(BaseModel):
-    """The body of ``POST /v1/batches/lists``."""
+    """The list to be uploaded."""
 
     format: Format
 
 
 class ListOffer(BaseModel):
-    """What ``POST /v1/batches/lists`` answers: a form to send a list with, and what to call it afterwards."""
+    """A form for uploading a list, and its name in ``POST /v1/batches``."""
 
     success: Literal[True] = True
     list: str
-    """The member ``list`` of ``POST /v1/batches``, once the list has been sent."""
+    """The value of ``list`` in ``POST /v1/batches``, once the list has been uploaded."""
     url: str
     fields: dict[str, str]
-    """To be sent before the field ``file``."""
+    """The fields to send before the field ``file``."""
     max_bytes: int = MAX_LIST_BYTES
     expires_in: int = LIST_SECONDS
     """Seconds."""
@@ -196,7 +199,7 @@ class ListOffer(BaseModel):
 
 
 def offer_list(deployment: Deployment, account: str, body: bytes, request_id: str) -> ListOffer:
-    """Make a presigned POST for one list. Raises ``InvalidRequest`` for a format that is none."""
+    """Create a presigned POST for one list. Raises ``InvalidRequest`` for an unknown format."""
     try:
         wanted = ListRequest.model_validate_json(body)
     except ValidationError:
@@ -212,30 +215,30 @@ def offer_list(deployment: Deployment, account: str, body: bytes, request_id: st
 
 
 class BatchAnswer(BaseModel):
-    """What every route of a batch answers."""
+    """A batch: its state, progress and results."""
 
     success: Literal[True] = True
     id: str
     api: Api
     state: State
-    """``finished`` when all rows are in and joined; ``failed`` and ``cancelled`` ones may be redriven."""
+    """``finished`` once all results are joined; a ``failed`` or ``cancelled`` batch may be redriven."""
     rows: int | None
-    """None until a list that lies in S3 has been counted."""
+    """None until the rows of a list in S3 have been counted."""
     done: int
-    """Rows with a result, ``read`` and ``failed`` together."""
+    """Rows with a result: ``read`` plus ``failed``."""
     read: int
-    """Rows answered with a 200; only these are counted against the limit."""
+    """Rows with a 200; only these count against the limit."""
     failed: int
     pending: int | None
-    """Rows that wait; None where reading has not begun."""
+    """Rows that are waiting; None if reading has not begun."""
     running: int | None
-    """Rows that are being read."""
+    """Rows that are being read; None if reading has not begun."""
     created: str
     finished: str | None
     detail: str | None
-    """Why it has failed."""
+    """Why the batch failed."""
     results: dict[Kind, str] | None
-    """Addresses of the results, for an hour; ask again for new ones."""
+    """URLs of the results, valid for an hour; ask again for new ones."""
     request_id: str
 
     @classmethod

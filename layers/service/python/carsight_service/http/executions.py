@@ -1,6 +1,6 @@
-"""The executions of the state machine ``Batches``: a batch is begun, followed, stopped and redriven.
+"""Executions of the state machine ``Batches``: starting, following, stopping and redriving a batch.
 
-``statemachines/batch.asl.json`` says how a batch is read; its execution is called like the batch.
+``statemachines/batch.asl.json`` reads a batch, in an execution that is named after the batch.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class List:
     """Where the rows of a batch are."""
 
     kind: str
-    """``jsonl``, ``csv``, ``parquet``, ``prefix``, or ``rows``: JSON Lines that have been looked at, each as
-    ``contract.lists.Row.line`` writes it."""
+    """``jsonl``, ``csv``, ``parquet``, ``prefix``, or ``rows``: checked JSON Lines, as written by
+    ``contract.lists.Row.line``."""
     bucket: str
     key: str
 
@@ -31,7 +31,7 @@ class List:
 class Executions:
     """The executions of one deployment.
 
-    Methods raise ``StoreUnavailable`` where the table, S3 or Step Functions is throttled or out of reach.
+    Methods raise ``StoreUnavailable`` if the table, S3 or Step Functions is throttled or cannot be reached.
     """
 
     def __init__(self, deployment: Deployment) -> None:
@@ -41,11 +41,11 @@ class Executions:
         self._batches = Batches(deployment)
 
     def begin(self, batch: Batch, rows: List, lines: bytes = b"") -> Batch:
-        """Note the batch, write the ``lines`` of its list if they are here, and have its rows read.
+        """Record the batch, write the ``lines`` of its list if they were sent, and start reading its rows.
 
-        One that was begun before is returned as it is, once what was missing of that has been done. Raises
-        ``IdempotencyKeyReused`` where another request has begun it. If it raises anything else, the next
-        request of the same ``Idempotency-Key`` begins it, and nobody else knows of it.
+        A batch that was started before is returned as it is, after completing any of these steps that were
+        missing. Raises ``IdempotencyKeyReused`` if a different request has started it. If anything else is
+        raised, the next request with the same ``Idempotency-Key`` starts it, and nobody else can see it.
         """
         begun = self._batches.create(batch)
         if begun.state == "running":
@@ -57,10 +57,10 @@ class Executions:
         return begun
 
     def progress(self, batch: Batch) -> Batch:
-        """Return how far the map of a batch is; a map that is over ends it before that has been noted."""
+        """Return a batch with the progress of its map run, and its end even if that is not recorded yet."""
         if batch.state != "running":
             return replace(batch, pending=0, running=0)
-        with suppress(Refused, StoreUnavailable):  # which may be throttled, and the item says the rest
+        with suppress(Refused, StoreUnavailable):  # may be throttled; the batch has the rest
             for known in ask(self._states.list_map_runs, executionArn=self._arn(batch))["mapRuns"]:
                 run = ask(self._states.describe_map_run, mapRunArn=known["mapRunArn"])
                 state, counts = ENDS.get(run["status"], batch.state), run["itemCounts"]
@@ -69,7 +69,7 @@ class Executions:
         return batch
 
     def stop(self, batch: Batch) -> None:
-        """Read no more rows of a batch; one that has ended is left as it is."""
+        """Stop reading rows of a batch; one that has ended is left as it is."""
         if batch.state == "running":
             with suppress(Refused):
                 ask(self._states.stop_execution, executionArn=self._arn(batch), cause="Stopped by its owner")
@@ -77,15 +77,15 @@ class Executions:
                 self._batches.change(batch, state="cancelled")
 
     def redrive(self, batch: Batch) -> Batch:
-        """Read what has not been read of a batch that failed or was stopped.
+        """Read the rows that a failed or stopped batch has not read.
 
-        Raises ``InvalidRequest`` where it is another, or has ended too long ago. Where it raises
-        ``StoreUnavailable`` or dies, it may be asked again: a redrive is begun once, and noted then. What has
-        begun and is not noted, by whoever died or from the console, waits, and fails in the end.
+        Raises ``InvalidRequest`` for any other batch, or if it ended too long ago. After ``StoreUnavailable``
+        or a crash it may be called again: a redrive is started once, and then recorded. One that is never
+        recorded, because its caller died or it was started from the console, waits, and fails in the end.
         """
         if batch.state == "running" and batch.redrives:
             return batch
-        # Until its end has been joined, what is open in the meter is closed, and must be no redriven child's.
+        # Joining its results closes tickets that are open in the meter, which must not be a redriven child's.
         is_over = batch.finished and not batch.is_unannounced
         with suppress(Refused):
             if batch.state != "finished" and is_over and not batch.detail:
@@ -97,13 +97,13 @@ class Executions:
                     token = f"{batch.id}-{redrives}"
                     ask(self._states.redrive_execution, executionArn=self._arn(batch), clientToken=token)
                 return self._batches.change(batch, state="running", redrives=redrives, finished=None)
-        # A client that waits no longer asks again while its first request is still at it.
+        # A client that gave up waiting asks again while its first request is still in progress.
         known = self._batches.get(batch.id)
         if known and known.state == "running" and known.redrives > batch.redrives:
             return known
         raise InvalidRequest(
-            "Only a batch that has failed or been stopped, within 14 days, can be redriven; one that was "
-            "stopped just now may need a minute to come to rest"
+            "Only a batch that failed or was stopped in the last 14 days can be redriven. If it was stopped "
+            "just now, try again in a minute"
         )
 
     def _arn(self, batch: Batch) -> str:

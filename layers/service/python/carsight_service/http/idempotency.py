@@ -1,4 +1,4 @@
-"""``Idempotency-Key``: a client's retry gets the stored answer, neither counted nor computed again.
+"""``Idempotency-Key``: a client's retry gets the stored answer, without reading or counting it again.
 
 Follows draft-ietf-httpapi-idempotency-key-header: 409 while the first request is still being answered, 422
 if the token is used with another request. Imported only when a request has the header.

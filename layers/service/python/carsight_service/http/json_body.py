@@ -16,7 +16,7 @@ _MAX_HEAD = 4096
 _MIN_CUT = 4096
 """The fewest characters of an image for which cutting it out pays."""
 
-_TOO_MUCH = "The JSON is nested too deeply, holds too many objects and lists, or a number too long to read."
+_TOO_MUCH = "The JSON is nested too deeply, or has too many objects and lists or too long a number."
 
 
 def parse(text: str, image_fields: Iterable[str]) -> Any:
@@ -64,5 +64,5 @@ def _without_image(text: str, image_fields: Iterable[str]) -> dict[str, Any] | N
 def _mistake(text: str, error: json.JSONDecodeError) -> str:
     """Return where the JSON of ``text`` is broken; its first character is number 1."""
     if error.pos >= len(text) or error.msg.startswith("Unterminated string"):
-        return f"The JSON ends at character {len(text)} although it is not complete. Was the body cut short?"
-    return f"The JSON is broken at character {error.pos + 1}: {error.msg[0].lower()}{error.msg[1:]}."
+        return f"The JSON is incomplete: it ends at character {len(text)}. Was the body cut off?"
+    return f"The JSON is invalid at character {error.pos + 1}: {error.msg[0].lower()}{error.msg[1:]}."

@@ -55,12 +55,12 @@ def parts(boundary: str, body: bytes) -> Iterator[FormPart]:
         if section.startswith(b"--"):
             break
         if number == MAX_PARTS:
-            raise InvalidRequest(f"A form takes at most {MAX_PARTS} parts")
+            raise InvalidRequest(f"A form may have at most {MAX_PARTS} parts")
         if not re.match(rb"[ \t]*\r?\n", section):
             continue  # another boundary with the same beginning
         end = re.search(rb"\r?\n\r?\n", section[:MAX_HEAD_BYTES])
         if end is None and len(section) > MAX_HEAD_BYTES:
-            raise InvalidRequest(f"The header of a form's part takes at most {MAX_HEAD_BYTES} bytes")
+            raise InvalidRequest(f"The header of a form's part may have at most {MAX_HEAD_BYTES} bytes")
         if end is None:
             continue
         name, is_file, filename = _described(section[: end.start()].decode("utf-8", "replace"))

@@ -1,7 +1,7 @@
 """The API's own description, OpenAPI 3.1, served at ``/openapi.json`` and ``/openapi.yaml``.
 
-The 200 answers are the contract's models and the errors are the errors themselves, so neither can be
-described otherwise than they are answered.
+The schemas of 200s are rendered from the models of the answers, and the examples of errors from the errors
+themselves, so that the description cannot differ from what is sent.
 """
 
 from __future__ import annotations
@@ -86,12 +86,12 @@ def _ref(kind: str, name: str) -> Document:
 
 
 def key_errors(api: Api) -> list[ServiceError]:
-    """Return what a key can be refused with."""
+    """Return the errors that a key can cause."""
     return [MissingKey(api), UnknownKey(api), InactiveKey(), BlockedKey(), StoreUnavailable()]
 
 
 def read_errors(api: Api) -> list[ServiceError]:
-    """Return what a photo can be answered with instead of a reading."""
+    """Return the errors that a request to read a photo can end with."""
     month = Usage(api, "", "", "starter", "2026-11", current=200, limit=200, overage=False)
     lifetime = Usage(api, "", "", "sandbox", LIFETIME, current=100, limit=100, overage=False)
     return [
@@ -112,7 +112,7 @@ def read_errors(api: Api) -> list[ServiceError]:
 
 
 def nothing_found(api: Api) -> list[ServiceError]:
-    """Return a 404 for each reason that a photo without a reading may have."""
+    """Return a 404 for each reason why nothing is found in a photo."""
     if api is Api.PLATE:
         return [
             NothingFound(api, "no_plate", 0.12),
@@ -126,7 +126,7 @@ def nothing_found(api: Api) -> list[ServiceError]:
 
 
 def error_responses(errors: Iterable[ServiceError]) -> Document:
-    """Responses by status, each with one example for every error that answers with it."""
+    """Return the responses by status, each with an example of every error with that status."""
     responses: Document = {}
     for error in errors:
         status = HTTPStatus(error.status)
@@ -153,17 +153,17 @@ def error_responses(errors: Iterable[ServiceError]) -> Document:
 
 _ERROR: Document = {
     "type": "object",
-    "description": "Every answer other than a 200. More fields may be added.",
+    "description": "The body of every response other than a 200. More fields may be added.",
     "required": ["success", "message", "code", "request_id"],
     "properties": {
         "success": {"const": False},
-        "message": {"type": "string", "minLength": 1, "description": "CarsXE's text where it has one."},
-        "code": {"type": "string", "pattern": "^[a-z_]+$", "description": "Stable; made for programs."},
+        "message": {"type": "string", "minLength": 1, "description": "CarsXE's text, if it has one."},
+        "code": {"type": "string", "pattern": "^[a-z_]+$", "description": "Stable, for programs to compare."},
         "detail": {
             "type": "string",
-            "description": "What is wrong and what to do about it, for people; the wording may change.",
+            "description": "For people: what is wrong and what to do about it. The wording may change.",
         },
-        "request_id": {"type": "string", "description": "Names the request in the service's log."},
+        "request_id": {"type": "string", "description": "Identifies the request in the service's log."},
     },
 }
 
@@ -187,26 +187,26 @@ _LIMIT_ERROR: Document = {
 
 _NOTHING_FOUND: Document = {
     **_ERROR,
-    "description": "Nothing was found in the photo, or there is no such path.",
+    "description": "Nothing was found in the photo, or the path does not exist.",
     "properties": {
         **_ERROR["properties"],
         "reason": {
             "enum": list(REASONS),
-            "description": "Why nothing was found, where the photo was read.",
+            "description": "Why nothing was found. Missing if the path does not exist.",
         },
         "figure": {
             "type": "number",
             "description": (
-                "What decided it, where it was not the request's own options. `no_plate`: the highest "
-                "score of anything like a plate, 0..1. "
-                "`plate_too_small`: the height of the largest plate in pixels. `illegible`: the best "
-                "reading's score, 0..1. `no_vin`: how many lines of text and codes were read. `not_sure`: "
-                "the best VIN's confidence, 0..1."
+                "The value that `reason` is based on, unless the request's own options left everything out. "
+                "`no_plate`: the highest score of anything like a plate, 0..1. `plate_too_small`: the height "
+                "of the largest plate in pixels. `illegible`: the best reading's score, 0..1. `no_vin`: the "
+                "number of lines of text and barcodes that were read. `not_sure`: the best VIN's confidence, "
+                "0..1."
             ),
         },
         "needed": {
             "type": "number",
-            "description": "What `figure` would have had to be at least, where one number decides.",
+            "description": "The smallest `figure` that would have been enough, if that is one number.",
         },
     },
 }
@@ -218,64 +218,65 @@ _IMAGE: Document = {
     "type": "string",
     "minLength": 1,
     "description": (
-        "An `http` or `https` URL, base64 (with or without `data:...;base64,` before it), or "
-        f"`s3://bucket/key` where the deployment allows the bucket. {IMAGE_FORMATS}, at most 10 MB and "
-        f"{IMAGE_LIMITS}; about 4.4 MB inline."
+        "An `http` or `https` URL; base64, with or without a prefix `data:...;base64,`; or `s3://bucket/key` "
+        f"if the deployment allows the bucket. {IMAGE_FORMATS}, at most 10 MB and {IMAGE_LIMITS}; as base64, "
+        "about 4.4 MB."
     ),
 }
 
 _REGIONS: Document = {
     "type": "array",
     "items": {"type": "string"},
-    "description": "Plates only: where the car may be from, such as `us-ca` or `de`; a hint, not a filter.",
+    "description": "Plates only: where the car may be from, such as `us-ca` or `de`. A hint, not a filter.",
 }
 
 
 _BINARY: Document = {"type": "string", "format": "binary"}
-"""A file, in the words that generators of clients know."""
+"""A file, as generators of clients expect it to be declared."""
 
-# Which of the members there has to be is said in prose: `anyOf` with `required` alone has no type of its own,
-# and generators of clients make `unknown` of the whole.
+# Prose says which of the fields are required: `anyOf` with only `required` has no type of its own, and
+# generators of clients would turn the whole into `unknown`.
 _OPTIONS: Document = {
     "regions": _ref("schemas", "Regions"),
     "text_formats": {
         "type": "array",
         "items": {"type": "string"},
         "description": (
-            "Plates only: answer only texts that match one of these, such as `[a-z]{2}[0-9]{2}[a-z]{3}`: "
-            "letters, digits and classes, each optionally followed by `{2}`, `{1,3}` or `?`."
+            "Plates only: return only plates whose text matches one of these patterns, such as "
+            "`[a-z]{2}[0-9]{2}[a-z]{3}`. A pattern consists of letters, digits and classes, each optionally "
+            "followed by `{2}`, `{1,3}` or `?`."
         ),
     },
     "config": {
         "type": "string",
         "description": (
-            "Plates only: a JSON object. `region: strict` answers plates of the `regions` alone, "
-            "`detection_rule: strict` only plates whose vehicle was found, `text_formats` as above. "
-            "`detection_mode: vehicle` (`/v1/plate-reader` only) answers vehicles without a plate, too."
+            "Plates only: a JSON object. `region: strict` returns only plates from `regions`, "
+            "`detection_rule: strict` only plates whose vehicle was found; `text_formats` is as above. "
+            "`detection_mode: vehicle` (`/v1/plate-reader` only) also returns vehicles without a plate."
         ),
     },
 }
 
+_RETURNED = "`/v1/plate-reader` only: returned as sent."
+
 _SNAPSHOT_OPTIONS: Document = {
     "mmc": {
         "type": "string",
-        "description": "`/v1/plate-reader` only: `true` for the lists `color`, `orientation`, `model_make`.",
+        "description": "`/v1/plate-reader` only: `true` adds `color`, `orientation` and `model_make`.",
     },
-    "camera_id": {"type": "string", "maxLength": 200, "description": "`/v1/plate-reader` only: echoed."},
-    "timestamp": {"type": "string", "maxLength": 200, "description": "`/v1/plate-reader` only: echoed."},
+    "camera_id": {"type": "string", "maxLength": 200, "description": _RETURNED},
+    "timestamp": {"type": "string", "maxLength": 200, "description": _RETURNED},
 }
 
 _IMAGE_REQUEST: Document = {
     "type": "object",
-    "description": "One image, in one of the members "
-    + ", ".join(f"`{name}`" for name in IMAGE_FIELDS)
-    + ".",
+    "description": "One image, in one of the fields " + ", ".join(f"`{name}`" for name in IMAGE_FIELDS) + ".",
     "minProperties": 1,
     "properties": {
         **{name: _ref("schemas", "ImageText") for name in IMAGE_FIELDS},
         "key": {
             "type": "string",
-            "description": "The API key, where it has no other place.",
+            "description": "The API key, unless it is sent in the query or a header.",
         },
         **_OPTIONS,
         **_SNAPSHOT_OPTIONS,
@@ -285,7 +286,7 @@ _IMAGE_REQUEST: Document = {
 
 _IMAGE_FORM: Document = {
     "type": "object",
-    "description": "One image as the file `upload` or `image`; a file of another name is taken too.",
+    "description": "One image, as a file named `upload` or `image`; other names are accepted too.",
     "minProperties": 1,
     "properties": {"upload": _BINARY, "image": _BINARY, **_OPTIONS, **_SNAPSHOT_OPTIONS},
 }
@@ -294,7 +295,7 @@ _IMAGE_FORM: Document = {
 _IMAGE_NAME: Document = {
     "type": "string",
     "minLength": 1,
-    "description": "An image's URL, `s3://bucket/key`, or its key in the uploads bucket.",
+    "description": "The image's URL, `s3://bucket/key`, or its object key in the uploads bucket.",
 }
 
 _IMAGES: Document = {
@@ -311,7 +312,7 @@ _IMAGES: Document = {
                     "image": _IMAGE_NAME,
                     "id": {
                         "type": ["string", "number"],
-                        "description": "Yours; comes back in the row of the result, as text beyond 2^53.",
+                        "description": "Your id for the row, returned with its result; beyond 2^53 as text.",
                     },
                     "regions": _ref("schemas", "Regions"),
                 },
@@ -323,7 +324,7 @@ _IMAGES: Document = {
 _BODIES: Document = {
     "Image": {
         "required": True,
-        "description": "One image, in any of these ways.",
+        "description": "One image, in any of these forms.",
         "content": {
             _JSON: {"schema": _ref("schemas", "ImageRequest")},
             "multipart/form-data": {"schema": _ref("schemas", "ImageForm")},
@@ -341,7 +342,7 @@ _BODIES: Document = {
             _JSON: {
                 "schema": {
                     "type": "object",
-                    "description": "Either the images, or where a list of them is.",
+                    "description": "Either `images`, or `list` with the address of a list of images.",
                     "required": ["api"],
                     "properties": {
                         "api": {"enum": [api.value for api in Api]},
@@ -349,10 +350,10 @@ _BODIES: Document = {
                         "list": {
                             "type": "string",
                             "description": (
-                                "`s3://bucket/list.jsonl` or `.csv`, either also as gzip (`.gz`), or "
-                                "`.parquet`; or `s3://bucket/prefix/` for every object under it, in a bucket "
-                                "that the deployment lists; or the `list` that `/v1/batches/lists` has "
-                                f"named. Up to {MAX_ROWS:,} rows."
+                                "`s3://bucket/list.jsonl` or `.csv`, optionally compressed with gzip "
+                                "(`.gz`), or `.parquet`; `s3://bucket/prefix/` for every object under that "
+                                "prefix, in a bucket that the deployment allows; or the `list` returned by "
+                                f"`/v1/batches/lists`. Up to {MAX_ROWS:,} rows."
                             ),
                         },
                         "regions": _ref("schemas", "Regions"),
@@ -367,8 +368,8 @@ _BODIES: Document = {
                 "schema": {
                     "type": "string",
                     "description": (
-                        "One image a line; the API is the parameter `api`. In UTF-8: `application/csv` "
-                        "takes UTF-16, Windows-1252 and gzip, too."
+                        "One image per line; the parameter `api` names the API. In UTF-8; with the content "
+                        "type `application/csv` also in UTF-16, Windows-1252 or gzip."
                     ),
                 },
                 "example": "image_url\nhttps://example.com/1.jpg\n",
@@ -376,7 +377,7 @@ _BODIES: Document = {
             "application/jsonl": {
                 "schema": {
                     "type": "string",
-                    "description": "A row a line; the API is the parameter `api`. May be gzip.",
+                    "description": "One row per line, optionally gzip; the parameter `api` names the API.",
                 },
                 "example": '{"id": "0815", "image": "https://example.com/1.jpg"}\n',
             },
@@ -394,7 +395,7 @@ _PARAMETERS: Document = {
         "name": "api",
         "in": "query",
         "schema": {"enum": [api.value for api in Api]},
-        "description": "What to read the images for, where the body does not say.",
+        "description": "What to read the images for, unless the body says so.",
     },
     "id": {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}},
     "idempotency-key": {
@@ -402,9 +403,9 @@ _PARAMETERS: Document = {
         "in": "header",
         "schema": {"type": "string", "minLength": 1},
         "description": (
-            "Chosen by the client. A repeat with the same key and image within 24 hours gets the stored 200 "
-            "with `idempotent-replayed: true`; it is neither counted nor computed again. A batch is begun "
-            "once in 120 days; a repeat is told how far it is."
+            "Chosen by the client. Repeating a request with the same key within 24 hours returns the stored "
+            "200 with `idempotent-replayed: true`, without reading or counting it again. A batch is started "
+            "once within 120 days; repeating the request returns its progress."
         ),
     },
     "regions": {"name": "regions", "in": "query", "schema": _ref("schemas", "Regions")},
@@ -412,20 +413,20 @@ _PARAMETERS: Document = {
         "name": "source",
         "in": "query",
         "schema": {"type": "string"},
-        "description": "Which client is calling. Ignored, as every unknown parameter is.",
+        "description": "The name of the calling client. Ignored, like every unknown parameter.",
     },
 }
 
 _HEADERS: Document = {
-    "x-usage-current": {"schema": {"type": "integer"}, "description": "Requests counted in this period."},
-    "x-usage-limit": {"schema": {"type": "integer"}, "description": "The allowance for this period."},
+    "x-usage-current": {"schema": {"type": "integer"}, "description": "Units counted in the current period."},
+    "x-usage-limit": {"schema": {"type": "integer"}, "description": "The limit for the current period."},
     "x-usage-remaining": {
         "schema": {"type": "integer"},
-        "description": "What is left of it, at least 0.",
+        "description": "Units left, at least 0.",
     },
     "idempotent-replayed": {
         "schema": {"const": "true"},
-        "description": "Present where the answer is a stored one.",
+        "description": "Present if this is a stored response.",
     },
     "allow": {"schema": {"type": "string"}, "description": "The methods that this path accepts."},
 }
@@ -435,13 +436,13 @@ _SECURITY_SCHEMES: Document = {
         "type": "apiKey",
         "in": "query",
         "name": "key",
-        "description": "What every CarsXE client sends.",
+        "description": "The way CarsXE's clients send it.",
     },
     "header": {
         "type": "apiKey",
         "in": "header",
         "name": "x-api-key",
-        "description": "Preferable: query strings end up in logs.",
+        "description": "Preferred, as query strings end up in logs.",
     },
 }
 
@@ -468,7 +469,7 @@ def _operation(route: Route, operation: Operation) -> Document:
     if route.api is not None:
         for status in _COUNTED_ERRORS & responses.keys():
             responses[status]["headers"] |= {name: _ref("headers", name) for name in _COUNTED}
-        success["description"] = "The reading. One unit is counted, for this answer alone."
+        success["description"] = "The reading. Only this response counts one unit."
         success["headers"] = {name: _ref("headers", name) for name in _COUNTED}
     if "idempotency-key" in operation.parameters:
         success.setdefault("headers", {})["idempotent-replayed"] = _ref("headers", "idempotent-replayed")
@@ -483,7 +484,7 @@ def _operation(route: Route, operation: Operation) -> Document:
 
 
 def _content(route: Route, operation: Operation) -> Document:
-    """Return what a 200 of ``operation`` holds, by media type."""
+    """Return the content of a 200 of ``operation``, by media type."""
     if operation.answer:
         return {_JSON: {"schema": _ref("schemas", operation.answer)}}
     return {
@@ -492,24 +493,24 @@ def _content(route: Route, operation: Operation) -> Document:
 
 
 def _errors(route: Route, operation: Operation) -> list[ServiceError]:
-    """Return an example of everything that ``operation`` may be refused with."""
+    """Return an example of every error that ``operation`` may end with."""
     always: list[ServiceError] = [MethodNotAllowed(*route.operations), InternalError(route.api or Api.VIN)]
     if route.api is not None:
         return [route.dialect.refusal(error) for error in (*read_errors(route.api), *always)]
-    always.append(InvalidRequest(f"A query or form takes at most {MAX_FIELDS} fields"))
+    always.append(InvalidRequest(f"A query or form may have at most {MAX_FIELDS} fields"))
     if route.tag == "Description":
         return always
     return [*key_errors(Api.PLATE), *operation.errors(), *always]
 
 
 _DESCRIPTION = """\
-Reads license plates and VINs from photos; speaks CarsXE's recognition API, errors included.
+Reads license plates and VINs from photos. Compatible with CarsXE's recognition API, including its errors.
 
-* Only 200 is a success. Every answer is a non-empty JSON object; fields may be added.
-* Only a 200 is counted. Every request that reached a key's allowance is answered with `x-usage-*` headers.
-* A trailing slash and the prefix `/eu` are accepted on every path. The key may also be sent as
-  `Authorization: Bearer ...` or `Authorization: Token ...`, or as the JSON member `key`.
-* Any other path is answered with 404 and the same envelope.
+* Only a 200 is a success. Every response is a JSON object that is never empty; fields may be added to it.
+* Only a 200 is counted. Once a key's allowance has been checked, responses have `x-usage-*` headers.
+* Every path also works with a trailing slash and with the prefix `/eu`. The key may also be sent as
+  `Authorization: Bearer ...` or `Authorization: Token ...`, or in the JSON field `key`.
+* Any other path returns a 404 in the same format.
 """
 
 

@@ -34,8 +34,8 @@ matching takes negligible time for any format."""
 _MAX_OPTIONAL = 5
 """The most parts of one format that vary in length: with 8, matching 20 formats and 36 plates took 1.4 s."""
 _LEFT_OUT = (
-    "There are plates in the photo, but none that the request's text_formats and config let through. Send it "
-    "without them to see what was read."
+    "The photo shows plates, but the request's text_formats and config exclude all of them. Send it without "
+    "these options to see what was read."
 )
 
 
@@ -61,7 +61,7 @@ class PlateOptions:
         settings = _configuration(config)
         formats = settings.get("text_formats", text_formats)
         if not isinstance(formats, (list, tuple)):
-            raise InvalidRequest("text_formats must be a list of formats, such as [a-z]{2}[0-9]{4}")
+            raise InvalidRequest("text_formats must be a list of patterns, such as [a-z]{2}[0-9]{4}")
         return cls(
             text_formats=tuple(_format(text) for text in formats[: MAX_FORMATS + 1]),
             regions=tuple(regions) if settings.get("region") == "strict" else (),
@@ -140,10 +140,10 @@ def _format(text: object) -> re.Pattern[str]:
     varying = lowered.count("?") + lowered.count(",")
     if len(lowered) > MAX_FORMAT_CHARACTERS or varying > _MAX_OPTIONAL or _FORMAT.fullmatch(lowered) is None:
         raise InvalidRequest(
-            "A text format consists of letters, digits and classes such as [a-z], [0-9] or \\d, each "
-            "optionally followed by {2}, {1,3} or ?; for example [a-z]{2}[0-9]{2}[a-z]{3}"
+            "A pattern in text_formats consists of letters, digits and classes such as [a-z], [0-9] or \\d, "
+            "each optionally followed by {2}, {1,3} or ?; for example [a-z]{2}[0-9]{2}[a-z]{3}"
         )
     try:
         return re.compile(lowered)
     except re.error:
-        raise InvalidRequest(f"{lowered} is not a text format") from None
+        raise InvalidRequest(f"{lowered} is not a valid pattern") from None

@@ -72,7 +72,7 @@ this."""
 _GZIP, _GZIP_AS_TEXT = b"\x1f\x8b", b"\x1f\xef\xbf\xbd"
 _MAX_UNPACKED = MAX_IMAGE_BYTES * 3 // 2
 """The most bytes that are decompressed of a body: enough for an image's base64 in JSON or a form."""
-_COMPRESSED = "The body is compressed and cannot be unpacked; send it without Content-Encoding."
+_COMPRESSED = "The body is compressed and cannot be decompressed. Send it without Content-Encoding."
 
 _HEAD = 128
 """How many bytes of a body are examined to recognize its kind."""
@@ -257,7 +257,7 @@ def _form(text: str) -> dict[str, list[str]]:
     """Return the fields of a query or of an ``application/x-www-form-urlencoded`` body."""
     fields = text.split("&", MAX_FIELDS)
     if len(fields) > MAX_FIELDS:
-        raise InvalidRequest(f"A query or form takes at most {MAX_FIELDS} fields")
+        raise InvalidRequest(f"A query or form may have at most {MAX_FIELDS} fields")
     grouped: dict[str, list[str]] = {}
     for field_ in fields:
         name, _, value = (_unescaped(side) for side in field_.partition("="))

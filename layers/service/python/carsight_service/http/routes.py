@@ -150,7 +150,7 @@ def _single(
 
 
 _READ_VIN = ("Read the VIN of a photo", "VinAnswer")
-_VALIDATE = ("Whether a key would be served, and whose it is", "Validation")
+_VALIDATE = ("Check a key, and show whose it is", "Validation")
 
 ROUTES: Sequence[Route] = (
     # The canonical path of each API first.
@@ -159,7 +159,7 @@ ROUTES: Sequence[Route] = (
         "/v1/plate-reader",
         Api.PLATE,
         "readPlatesForSnapshot",
-        "The same for clients of Plate Recognizer",
+        "Read the plates of a photo, for clients of Plate Recognizer",
         "SnapshotAnswer",
         SNAPSHOT,
     ),
@@ -171,13 +171,13 @@ ROUTES: Sequence[Route] = (
         "Keys",
         {"GET": Operation("validateKey", *_VALIDATE), "POST": Operation("validateKeyByPost", *_VALIDATE)},
     ),
-    _single("/v1/usage", "Keys", "GET", "usage", "What a key has used, now and before", "UsageReport"),
+    _single("/v1/usage", "Keys", "GET", "usage", "Show a key's usage, now and in the past", "UsageReport"),
     _single(
         "/v1/statistics",
         "Keys",
         "GET",
         "statistics",
-        "What a key has used of plates, for clients of Plate Recognizer",
+        "Show a key's usage of plates, for clients of Plate Recognizer",
         "Statistics",
         errors=lambda: [PlanWithoutApi()],
     ),
@@ -186,7 +186,7 @@ ROUTES: Sequence[Route] = (
         "Uploads",
         "POST",
         "offerUpload",
-        "A form to send one photo to S3 with, and where its reading will be",
+        "Get a form to upload one photo to S3, and the address of its result",
         "UploadOffer",
         errors=lambda: [
             InvalidRequest("name: Field required"),
@@ -200,7 +200,7 @@ ROUTES: Sequence[Route] = (
         "Uploads",
         "POST",
         "submitBatch",
-        "Have a list of images read in the background",
+        "Submit a list of images to be read in the background",
         "BatchAnswer",
         errors=lambda: [
             InvalidRequest("api must be plate or vin"),
@@ -216,7 +216,7 @@ ROUTES: Sequence[Route] = (
         "Uploads",
         "POST",
         "offerList",
-        "A form to send a long list to S3 with",
+        "Get a form to upload a long list to S3",
         "ListOffer",
         errors=lambda: [InvalidRequest("format must be jsonl, csv or parquet")],
         body="List",
@@ -227,14 +227,14 @@ ROUTES: Sequence[Route] = (
         {
             "GET": Operation(
                 "showBatch",
-                "How far a batch is, and where its results are",
+                "Show a batch's progress and the addresses of its results",
                 "BatchAnswer",
                 errors=lambda: [NotFound()],
                 parameters=("id",),
             ),
             "DELETE": Operation(
                 "stopBatch",
-                "Stop a batch; what it has read remains",
+                "Stop a batch, and keep what it has read",
                 "BatchAnswer",
                 errors=lambda: [NotFound()],
                 parameters=("id",),
@@ -246,18 +246,18 @@ ROUTES: Sequence[Route] = (
         "Uploads",
         "POST",
         "redriveBatch",
-        "Read what has not been read of a batch that failed or was stopped",
+        "Read the rows that a failed or stopped batch has not read",
         "BatchAnswer",
         errors=lambda: [
             NotFound(),
-            InvalidRequest("Only a batch that has failed ... can be redriven"),
+            InvalidRequest("Only a batch that failed or was stopped in the last 14 days can be redriven ..."),
         ],
         parameters=("id",),
     ),
     _single("/openapi.json", "Description", "GET", "openapiJson", "This description"),
     _single("/openapi.yaml", "Description", "GET", "openapiYaml", "This description"),
-    _single("/", "Pages", "GET", "index", "A page to read photos on"),
-    _single("/docs", "Pages", "GET", "docs", "The API, to be read and tried"),
+    _single("/", "Pages", "GET", "index", "A page for reading photos"),
+    _single("/docs", "Pages", "GET", "docs", "The API's documentation, for reading and trying it"),
     _single("/docs/swagger-ui.js", "Pages", "GET", "docsScript", "The script of /docs"),
     _single("/docs/swagger-ui.css", "Pages", "GET", "docsStyle", "The style of /docs"),
 )

@@ -1,15 +1,15 @@
 """Plate Recognizer's Snapshot API, for its clients: CarsXE's plate object is the same.
 
-``POST /v1/plate-reader/`` takes what ``/platerecognition`` takes (its clients send
+``POST /v1/plate-reader/`` accepts what ``/platerecognition`` accepts (Snapshot's clients send
 ``Authorization: Token KEY`` and a multipart file ``upload``) and answers as Snapshot does: a photo without a
-plate is a 200 with empty ``results``, counted as any 200 is; a key that is not served is a 403; ``usage`` is
-in every answer, as Home Assistant's client expects it. ``GET /v1/statistics/`` says what has been used.
+plate gets a 200 with empty ``results``, which is counted like any other; a key that is not served gets a 403;
+every answer has ``usage``, which Home Assistant's client expects. ``GET /v1/statistics/`` returns the usage.
 
-With ``config={"detection_mode": "vehicle"}`` vehicles without a plate are answered, too, and every result has
-another shape: an object with ``plate`` and ``vehicle``, what is known of them in ``props`` (Snapshot's API
-reference, "Vehicle Only Response"). It calls both optional. A missing plate is null, as Plate Recognizer's
-``plate_recognition.py`` reads ``result["plate"]``; a missing vehicle is left out, as its webhook middleware
-reads ``result.get("vehicle", {}).get("props", {})``.
+With ``config={"detection_mode": "vehicle"}``, vehicles without a plate are returned too, and every result is
+an object with ``plate`` and ``vehicle``, whose attributes are in ``props`` (Snapshot's API reference,
+"Vehicle Only Response"). Both are optional there. A missing plate is null, because Plate Recognizer's
+``plate_recognition.py`` reads ``result["plate"]``; a missing vehicle is left out, because its webhook
+middleware reads ``result.get("vehicle", {}).get("props", {})``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from carsight_service.reading import Recognize
 
 
 class ModelMake(Part):
-    """Make and model, which are not recognized here: Snapshot's values for unknown ones."""
+    """Make and model, which Carsight does not recognize: always Snapshot's values for unknown ones."""
 
     make: Literal["generic"] = "generic"
     model: Literal["Unknown"] = "Unknown"
@@ -52,14 +52,14 @@ class Color(Part):
 
 
 class Orientation(Part):
-    """The side of the vehicle that shows, with the vehicle's score."""
+    """The visible side of the vehicle, with the vehicle's score."""
 
     orientation: Literal["Front", "Rear", "Unknown"]
     score: Score
 
 
 class SnapshotPlate(PlateResult):
-    """One plate; the lists are there where ``mmc`` asks for them."""
+    """One plate; with ``mmc``, it also has the three lists."""
 
     model_make: tuple[ModelMake, ...] | None = None
     color: tuple[Color, ...] | None = None
@@ -67,21 +67,21 @@ class SnapshotPlate(PlateResult):
 
 
 class Value(Part):
-    """One thing known of a plate or vehicle."""
+    """One attribute of a plate or vehicle."""
 
     value: str
     score: Score
 
 
 class PlateProps(Part):
-    """What a plate says, best first, and where it is from."""
+    """A plate's possible texts, best first, and its region."""
 
     plate: tuple[Value, ...]
     region: tuple[Value, ...]
 
 
 class VehicleProps(Part):
-    """What ``mmc`` asks for."""
+    """The vehicle's attributes, if ``mmc`` requests them."""
 
     make_model: tuple[ModelMake, ...] | None = None
     orientation: tuple[Value, ...] | None = None
@@ -89,7 +89,7 @@ class VehicleProps(Part):
 
 
 class PlateFound(Part):
-    """A plate where vehicles are asked for; ``score`` is that there is one."""
+    """A plate, if vehicles are requested; ``score`` is the probability that it is one."""
 
     type: Literal["Plate"] = "Plate"
     score: Score
@@ -98,7 +98,7 @@ class PlateFound(Part):
 
 
 class VehicleFound(Part):
-    """A vehicle, with a plate or without."""
+    """A vehicle, with or without a plate."""
 
     type: VehicleType
     score: Score
@@ -107,38 +107,38 @@ class VehicleFound(Part):
 
 
 class SnapshotObject(Part):
-    """One result where vehicles are asked for: a plate, a vehicle, or a plate and the vehicle round it."""
+    """One result, if vehicles are requested: a plate, a vehicle, or a plate and its vehicle."""
 
     plate: PlateFound | None
     vehicle: VehicleFound | None = None
 
 
 class CallsOf(Part):
-    """What has been used of the allowance, with this request."""
+    """The usage of the allowance, including this request."""
 
     calls: int
     max_calls: int
 
 
 class SnapshotAnswer(Answer):
-    """200 of ``/v1/plate-reader/``."""
+    """The plates in a photo, as Snapshot returns them."""
 
     processing_time: float = 0.0
     """Milliseconds from the image's bytes to the answer."""
     results: tuple[SnapshotPlate | SnapshotObject, ...]
-    """Of the first kind, or of the second where ``detection_mode`` is ``vehicle``."""
+    """``SnapshotObject`` if ``detection_mode`` is ``vehicle``, otherwise ``SnapshotPlate``."""
     filename: str
-    """As the request called the file, or a name of ours."""
+    """The file name in the request, or a generated one."""
     usage: CallsOf | None = None
     version: Literal[1] = 1
     camera_id: str | None = None
-    """As the request had it."""
+    """As sent."""
     timestamp: str
-    """As the request had it, or when it was answered: ISO 8601, UTC."""
+    """As sent, or else the time of the answer: ISO 8601, UTC."""
     request_id: str = ""
 
     def body(self, request_id: str, milliseconds: float) -> dict[str, Any]:
-        """Return the JSON object to answer with, where a missing plate is null."""
+        """Return the JSON object to answer with, in which a missing plate is null."""
         body = super().body(request_id, milliseconds)
         for result in body["results"]:
             result.setdefault("plate", None)
@@ -146,17 +146,17 @@ class SnapshotAnswer(Answer):
 
 
 class Calls(Part):
-    """What has been used in the month."""
+    """The usage of a month."""
 
     calls: int
     year: int
     month: int
     resets_on: str | None
-    """When the next month begins: ISO 8601, UTC. None for an allowance that is given once."""
+    """When the next month begins: ISO 8601, UTC. None for a one-time allowance."""
 
 
 class Statistics(Part):
-    """200 of ``/v1/statistics/``."""
+    """A key's usage of plates, as Snapshot returns it."""
 
     usage: Calls
     total_calls: int
@@ -164,7 +164,7 @@ class Statistics(Part):
 
 
 def statistics(usage: Usage, now: datetime) -> Statistics:
-    """``usage`` of plates as Snapshot tells it; ``now`` in UTC."""
+    """Return the ``usage`` of plates as Snapshot does; ``now`` is in UTC."""
     monthly = usage.period != LIFETIME
     year, month = (int(part) for part in usage.period.split("-")) if monthly else (now.year, now.month)
     following = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
@@ -180,7 +180,7 @@ def statistics(usage: Usage, now: datetime) -> Statistics:
 
 
 def as_snapshot(recognize: Recognize, request: Request) -> Recognize:
-    """``recognize`` with Snapshot's answers in place of the contract's."""
+    """Return ``recognize`` with Snapshot's answers instead of the contract's."""
 
     def read(image: bytes, regions: Sequence[str]) -> SnapshotAnswer:
         try:
@@ -200,19 +200,19 @@ def as_snapshot(recognize: Recognize, request: Request) -> Recognize:
 
 
 def with_usage(body: dict[str, Any], usage: Usage) -> dict[str, Any]:
-    """Add what has been used to the answer ``body``: it is known once the unit has been counted."""
+    """Add the usage to the answer ``body``; it is known once the unit has been counted."""
     return {**body, "usage": {"calls": usage.current, "max_calls": usage.limit}}
 
 
 def as_refusal(error: ServiceError) -> ServiceError:
-    """``error`` with the status that Snapshot's clients expect of a key that is not served."""
+    """Return ``error``, with the status that Snapshot's clients expect for a key that is not served."""
     if error.status == HTTPStatus.UNAUTHORIZED:
         error.status = HTTPStatus.FORBIDDEN.value
     return error
 
 
 def _leniently(recognize: Recognize, image: bytes, regions: Sequence[str]) -> Answer:
-    """Recognize with the hints that are known here: Snapshot has more states, such as ``th-37``."""
+    """Recognize with the known ones of the hints: Snapshot has more states, such as ``th-37``."""
     try:
         return recognize(image, regions)
     except UnknownRegions as error:
@@ -267,7 +267,7 @@ def _vehicle(vehicle: Vehicle, mmc: bool) -> VehicleFound:
 
 
 def _appearance(vehicle: Vehicle) -> tuple[tuple[str, float], tuple[str, float]]:
-    """Return color and side in Snapshot's words, each with the vehicle's score; 0 where it is not clear."""
+    """Return color and side in Snapshot's terms, each with the vehicle's score, or 0 if unknown."""
     side = {"front": "Front", "rear": "Rear"}.get(vehicle.orientation or "", "Unknown")
     return (
         (vehicle.color or "unknown", vehicle.score if vehicle.color else 0),

@@ -1,4 +1,4 @@
-"""``/v1/uploads``: a form to send one photo to S3 with, and where its reading will be."""
+"""``/v1/uploads``: a form for uploading one photo to S3, and the address of its result."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ OFFER_SECONDS = 300
 
 
 class UploadRequest(BaseModel):
-    """The body of ``POST /v1/uploads``."""
+    """The photo to be uploaded."""
 
     api: Api
     name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f\\$/][^\x00-\x1f\x7f\\$]*$")
-    """Object name; may contain slashes. The result has the same name. S3 gives the dollar sign a meaning in
-    forms."""
+    """Object name; may contain slashes. The result has the same name. A dollar sign has a special meaning in
+    S3's forms."""
     content_type: str = Field(default="image/jpeg", max_length=100, pattern=r"^image/[a-z0-9.+-]+$")
     regions: list[Annotated[str, Field(max_length=MAX_REGION_CHARACTERS, pattern=r"^[A-Za-z-]+$")]] = Field(
         default=[], max_length=MAX_REGIONS
@@ -33,43 +33,43 @@ class UploadRequest(BaseModel):
     def _has_no_dot_segments(cls, name: str) -> str:
         # Clients resolve them in a URL: the object would be put under another name than the one offered.
         if any(segment in (".", "..") for segment in name.split("/")):
-            raise ValueError("must not hold the segments . and ..")
+            raise ValueError("must not contain the segments . and ..")
         return name
 
 
 PATTERNS_IN_WORDS = {
-    "name": "must not begin with a slash, nor hold backslashes, dollar signs or control characters",
-    "content_type": "must be that of a picture, such as image/jpeg",
+    "name": "must not begin with a slash, nor contain backslashes, dollar signs or control characters",
+    "content_type": "must be the type of an image, such as image/jpeg",
     "regions": "must be the code of a country or state, such as de or us-ca",
 }
-"""What to say of a member of ``UploadRequest`` that does not fit its pattern."""
+"""The error for each field of ``UploadRequest`` that does not match its pattern."""
 
 
 class UploadOffer(BaseModel):
-    """What ``POST /v1/uploads`` answers: a form to send the photo with, and where its reading will be."""
+    """A form for uploading a photo, and the address of its result."""
 
     success: Literal[True] = True
     url: str
     fields: dict[str, str]
-    """To be sent before the field ``file``."""
+    """The fields to send before the field ``file``."""
     max_bytes: int = MAX_IMAGE_BYTES
     expires_in: int = OFFER_SECONDS
     """Seconds."""
     result: str
-    """Address of the result, for an hour: 403 or 404 until the photo has been read."""
+    """URL of the result, valid for an hour: 403 or 404 until the photo has been read."""
     request_id: str
 
 
 def offer(
     account: str, wanted: UploadRequest, request_id: str, aws: Clients, storage: Storage
 ) -> UploadOffer:
-    """Make a presigned POST for exactly one object, and the address of its result.
+    """Create a presigned POST for exactly one object, and the URL of its result.
 
-    Raises ``InvalidRequest`` where the name does not fit into a key of S3's (1,024 bytes of UTF-8).
+    Raises ``InvalidRequest`` if the object key would be longer than S3 allows (1,024 bytes of UTF-8).
     """
     key = f"{upload_prefix(account)}{wanted.api}/{wanted.name}"
     if len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
-        raise InvalidRequest("name is too long")
+        raise InvalidRequest(f"name is too long: with its path it may have at most {MAX_KEY_BYTES} bytes")
     fields = {"Content-Type": wanted.content_type}
     if wanted.regions:
         fields["x-amz-meta-regions"] = ",".join(wanted.regions)

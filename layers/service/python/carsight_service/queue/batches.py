@@ -1,15 +1,15 @@
 """A child of a batch's map: some fifty rows are read, stored together, and counted under one ticket.
 
-It may be run again at any point (``queue.outcomes``):
+If its worker dies, it is run again (``queue.outcomes``):
 
-    a worker dies with   the next run
-    rows read            reads them again
-    outcome stored       takes units, and pays it
-    units taken          pays it with them
-    outcome paid         closes its ticket
+    the worker dies after   the next run
+    reading rows            reads them again
+    storing the outcome     takes units, and pays the outcome
+    taking units            pays the outcome with them
+    paying the outcome      closes its ticket
 
-A photo that ends its worker each time ends as a row too: from the fifth attempt on, each row is noted before
-it is read, and one that was being read when the worker died twice is left out.
+A photo that kills its worker every time gets a result too: from the fifth attempt on, each row is noted
+before it is read, and a row that was being read at two deaths is skipped.
 """
 
 from __future__ import annotations
@@ -45,32 +45,32 @@ if TYPE_CHECKING:
     from carsight_service.deployment import Deployment
 
 SECONDS_A_ROW = 12.0
-"""How long a row's photo is waited for, and what is left for another row: a fetch is given up after 8."""
+"""How long to wait for a row's photo (a fetch gives up after 8), and the time left that another row needs."""
 
 CHILD_SECONDS = 110.0
-"""What reading a child may take, fifty rows whose hosts do not answer included."""
+"""How long reading a child may take, including fifty rows whose hosts do not answer."""
 
 AHEAD = 8
-"""Photos that are fetched while one is read."""
+"""How many photos are fetched ahead while one is read."""
 
 PATIENT_ATTEMPTS = 4
-"""How often a child is simply tried again. Then a row whose store does not answer ends as it is, and the row
-that is being read is noted: one that ends its worker twice is left out of the next attempt."""
+"""How often a child is simply tried again. After that, a row whose store does not answer gets an error as its
+result, and the row that is being read is noted: one that kills its worker twice is skipped from then on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """What Step Functions invokes a worker for."""
+    """The work that Step Functions invokes a worker for."""
 
     batch: Batch
     rows: Sequence[ChildRow]
     attempt: int
     deadline: float
-    """When it has to have come to something (``time.monotonic``)."""
+    """When its outcome has to be ready (``time.monotonic``)."""
 
     @property
     def first(self) -> int:
-        """The row that names the child: the map cuts a list in the same way whenever it is run."""
+        """The number of its first row, which identifies it: the map always divides a list in the same way."""
         return self.rows[0].row
 
 
@@ -84,9 +84,9 @@ class BatchWorker:
         self._outcomes = Outcomes(deployment)
 
     def read(self, event: Event, deadline: float) -> Mapping[str, Any]:
-        """Read the rows of a child before ``deadline``; return what Step Functions keeps of it.
+        """Read the rows of a child before ``deadline``; return the summary that Step Functions keeps.
 
-        Raises ``TryLater`` where its batch was stopped, and whatever is our fault: both are tried again.
+        Raises ``TryLater`` if its batch was stopped, and any fault of the service: both are tried again.
         """
         batch = self._running(event["BatchInput"]["batch"])
         rows, attempt = [ChildRow.of(item) for item in event["Items"]], event["attempt"]
@@ -94,7 +94,7 @@ class BatchWorker:
         with timed(self._deployment.timer) as stages:
             outcome = self._outcomes.get(batch.part(child.first)) or self._read(child)
             with stage("keys"):
-                # Looked at behind the outcome: whoever ends the batch notes that before it looks for these.
+                # Checked after storing the outcome: a batch's end is recorded before its outcomes are listed.
                 self._running(batch.id)
                 outcome = self._outcomes.pay(batch, outcome, waits=attempt < PATIENT_ATTEMPTS)
         about = {"row": child.first, "rows": len(rows), "read": outcome.read}
@@ -103,14 +103,14 @@ class BatchWorker:
         return about
 
     def _running(self, batch_id: str) -> Batch:
-        """Return the batch. Raises ``TryLater`` where it does not run."""
+        """Return the batch. Raises ``TryLater`` if it is not running."""
         batch = self._batches.get(batch_id)
         if batch is None or batch.state != "running":
             raise TryLater("the batch was stopped")
         return batch
 
     def _read(self, child: Child) -> Outcome:
-        """Store what a child comes to; return what is stored then, which may be another run's."""
+        """Read a child and store its outcome; return the stored one, which may be another run's."""
         try:
             with stage("keys"):
                 self._deployment.meters.admit_by_id(child.batch.account, child.batch.api)
@@ -128,10 +128,10 @@ class BatchWorker:
         return outcome
 
     def _rows(self, child: Child) -> list[dict[str, Any]]:
-        """Read the rows of a child, but for those that have ended its worker."""
+        """Read the rows of a child, except those that have killed its worker twice."""
         is_noted = child.attempt >= PATIENT_ATTEMPTS
         noted = self._outcomes.noted(child.batch, child.first) if is_noted else []
-        fatal = [row for row in noted if noted.count(row) > 1]  # once may be the worker's end, or a store's
+        fatal = [row for row in noted if noted.count(row) > 1]  # one death may have another cause
         rows: list[dict[str, Any]] = []
         with closing(fetched_ahead(partial(self._fetch, child.batch), child.rows, AHEAD)) as photos:
             for item, photo in photos:
@@ -142,15 +142,15 @@ class BatchWorker:
                 if is_noted:
                     self._outcomes.note(child.batch, child.first, [*noted, item.row])
                 rows.append(self._row(child, item, photo))
-        if is_noted:  # no row's fault, whatever happens to what they have come to
+        if is_noted:  # what happens to the outcome is no row's fault
             self._outcomes.note(child.batch, child.first, fatal)
         return rows
 
     def _row(self, child: Child, item: ChildRow, photo: Future[bytes]) -> dict[str, Any]:
-        """Read one row. Raises where that is worth another attempt; anything else is the row's answer."""
+        """Read one row, or return its error. Raises if another attempt at the child is worthwhile."""
         refused = partial(self._outcomes.refused, child.batch, item.about)
         if time.monotonic() + SECONDS_A_ROW > child.deadline:
-            return refused(RequestTimedOut())  # it would be as slow again
+            return refused(RequestTimedOut())  # another attempt would be as slow
         start = self._deployment.timer()
         try:
             with stage("load"):
@@ -161,7 +161,7 @@ class BatchWorker:
             return {**item.about, "status": 200, **body}
         except Exception as error:
             refusal = translate(OutOfTime() if isinstance(error, TimeoutError) else error, child.batch.api)
-            # What is waited for in vain is an object: a URL is given up before that.
+            # Only reading an object from S3 can run out of time: a fetch of a URL gives up earlier.
             if isinstance(refusal, StoreUnavailable | RequestTimedOut) and child.attempt < PATIENT_ATTEMPTS:
                 raise
             answered = refused(refusal)
@@ -169,10 +169,10 @@ class BatchWorker:
             return answered
 
     def _fetch(self, batch: Batch, item: ChildRow) -> bytes:
-        """Return the bytes that a row names.
+        """Return the bytes of a row's image.
 
-        A URL, an object of a bucket that the deployment lists, or an upload of the same account (its object
-        key in the uploads bucket, or an ``s3://`` address). Raises the contract's errors.
+        It is a URL, an object of a bucket that the deployment allows, or an upload of the same account (its
+        object key in the uploads bucket, or an ``s3://`` address). Raises the contract's errors.
         """
         image = item.listed.image
         source = image_source(image)
@@ -181,7 +181,7 @@ class BatchWorker:
         if not isinstance(source, S3Source):
             source = S3Source(self._deployment.storage.uploads_bucket, image.strip())
         if blanks := image[len(image.rstrip()) :]:
-            with suppress(InvalidImage, ObjectGone):  # then they are around the key, not of it
+            with suppress(InvalidImage, ObjectGone):  # then the blanks do not belong to the key
                 return self._object(batch, replace(source, key=source.key + blanks))
         return self._object(batch, source)
 

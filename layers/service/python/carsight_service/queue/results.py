@@ -103,7 +103,7 @@ class BatchJobs:
                 size += checked.write(row.line())
                 if size > _MAX_READ_BYTES:
                     raise InvalidRequest(
-                        f"The list must have at most {_MAX_READ_BYTES:,} bytes as JSON Lines, and has more "
+                        f"The list may have at most {_MAX_READ_BYTES:,} bytes as JSON Lines, and has more "
                         f"from row {count} on"
                     )
         return count

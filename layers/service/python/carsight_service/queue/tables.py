@@ -27,25 +27,25 @@ _COLUMNS: Mapping[Api, Mapping[str, type]] = {
     Api.PLATE: {**_FIRST, **_PLATE, "vehicle_type": str, **_BOX, "plates": str, "id": str},
     Api.VIN: {**_FIRST, **_VIN, **_BOX, "id": str},
 }
-"""``plate`` and what follows is the first of ``plates``, which are separated by blanks."""
+"""``plate`` and the columns after it describe the first of ``plates``, which are separated by blanks."""
 
 _KINDS = {int: DataType.int32(), float: DataType.float64(), str: DataType.string(), bool: DataType.bool()}
 
 _ROWS_AT_ONCE = 5_000
 _ROWS_A_GROUP = 10_000
-"""Rows whose columns are kept together in a Parquet file, and in memory until they are written."""
+"""Rows in a row group of a Parquet file, which is in memory until it is written."""
 
 _ROWS_READ = 32
-"""Rows of a list that are in memory at once: each may hold a photo of megabytes."""
+"""Rows of a list that are in memory at once: each may contain a photo of megabytes."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _BELOW_ZERO = re.compile(r"-[0-9]+(\.[0-9]+)?(e[+-][0-9]+)?")
 
 
 def read_table(file: Any) -> Iterator[dict[str, Any]]:
-    """Yield what the rows of a Parquet file say of images: it may have these themselves in other columns.
+    """Yield the rows of a Parquet file, with only the columns that a list may have: others may be photos.
 
-    Raises ``InvalidRequest`` where it is broken. ``file`` can seek, and does not fail.
+    Raises ``InvalidRequest`` if the file is invalid. ``file`` can seek, and does not fail.
     """
     try:
         for batch in read_parquet(file, batch_size=_ROWS_READ):
@@ -55,12 +55,12 @@ def read_table(file: Any) -> Iterator[dict[str, Any]]:
                 yield dict(zip(names, map(_as_in_json, cells), strict=False))
     except (GeneratorExit, KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # it panics over some broken files
-        raise InvalidRequest(f"The list is not Parquet, or broken: {str(error)[:200]}") from None
+    except BaseException as error:  # the parser panics on some invalid files
+        raise InvalidRequest(f"The list is not Parquet, or is damaged: {str(error)[:200]}") from None
 
 
 def _as_in_json(cell: Any) -> Any:
-    """Return a cell as JSON would have it; text that an older program has written is bytes."""
+    """Return a cell as JSON would represent it; older programs write text as bytes."""
     if isinstance(cell, bytes):
         with suppress(UnicodeDecodeError):
             return cell.decode()
@@ -68,9 +68,9 @@ def _as_in_json(cell: Any) -> Any:
 
 
 def write_tables(rows: Iterator[dict[str, Any]], api: Api, sheet: Any, parquet: Any) -> None:
-    """Write the rows of a result, as they are read, as CSV to ``sheet`` and as Parquet to ``parquet``.
+    """Write the rows of a result as a stream, as CSV to ``sheet`` and as Parquet to ``parquet``.
 
-    In the CSV (RFC 4180), text that a spreadsheet would take for a formula gets an apostrophe before it.
+    In the CSV (RFC 4180), text that a spreadsheet would treat as a formula is prefixed with an apostrophe.
     """
     columns = _COLUMNS[api]
     schema = Schema([Field(name, _KINDS[kind]) for name, kind in columns.items()])
@@ -91,7 +91,7 @@ def write_tables(rows: Iterator[dict[str, Any]], api: Api, sheet: Any, parquet: 
 
 
 def _cells(row: dict[str, Any], columns: Mapping[str, type]) -> list[Any]:
-    """Return a row of results in the order of ``columns``; what it does not have is None."""
+    """Return the cells of a row of results in the order of ``columns``; missing values are None."""
     if row.get("results"):
         first = row["results"][0]
         row |= first | first["box"]

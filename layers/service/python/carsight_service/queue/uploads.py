@@ -125,7 +125,9 @@ class UploadProcessor:
         """
         ticket = upload.ticket(upload.identity)
         if upload.api is None:
-            error = InvalidRequest(f"Uploads lie at {INCOMING}<key id>/<{'|'.join(Api)}>/<name>")
+            error = InvalidRequest(
+                f"The object key of an upload must be {INCOMING}<key id>/<{'|'.join(Api)}>/<name>"
+            )
             self._write(upload, Result(error.status, envelope(error, ticket, self.deployment.settings)))
             return
         lease = self.leases.take(

@@ -231,26 +231,17 @@ class Keyring:
         interrupted change takes effect and can be repeated.
         """
         before = self.show(key_id)
-        tier_now = tier or before.profile.tier
-        included = {usage.api: usage.limit for usage in before.usage}
-        plan = self._plan(tier_now, limits or {}, {} if tier else included) if tier or limits else included
+        plan = {usage.api: usage.limit for usage in before.usage}
+        if tier is not None:
+            plan = self._plan(tier, limits or {}, {})
+            overage = self._tier(tier).overage if overage is None else overage
+        elif limits:
+            plan = self._plan(before.profile.tier, limits, plan)
+        changes = _given(status=status, tier=tier, overage=overage)
         for api in Api:
-            self._change_meter(
-                key_id,
-                api,
-                status=status,
-                tier=tier,
-                included=api in plan,
-                limit=plan.get(api, 0),
-                overage=self._tier(tier).overage if tier and overage is None else overage,
-            )
-        profile = replace(
-            before.profile,
-            status=status or before.profile.status,
-            tier=tier_now,
-            owner=before.profile.owner if owner is None else owner,
-            label=before.profile.label if label is None else label,
-        )
+            planned = {"included": api in plan, "limit": plan.get(api, 0)}
+            self._change_meter(key_id, api, tier, changes | planned)
+        profile = replace(before.profile, **_given(status=status, tier=tier, owner=owner, label=label))
         self._client.put_item(
             TableName=self._table, Item=profile.to_item(), ConditionExpression="attribute_exists(pk)"
         )
@@ -375,34 +366,16 @@ class Keyring:
             }
         }
 
-    def _change_meter(
-        self,
-        key_id: str,
-        api: Api,
-        *,
-        status: Status | None,
-        tier: str | None,
-        included: bool,
-        limit: int,
-        overage: bool | None,
-    ) -> None:
-        """Change one meter without losing requests that are counted at the same time."""
+    def _change_meter(self, key_id: str, api: Api, tier: str | None, changes: Mapping[str, Any]) -> None:
+        """Change fields of one meter without losing requests that are counted at the same time."""
         for _ in range(_MAX_ATTEMPTS):
             seen = next(meter for meter in self.meters(key_id) if meter.api is api)
-            target = replace(
-                seen,
-                status=status or seen.status,
-                tier=tier or seen.tier,
-                included=included,
-                limit=limit,
-                overage=seen.overage if overage is None else overage,
-            ).to_item()
             restarts = tier and (self._tier(tier).period == "lifetime") != (seen.period == LIFETIME)
             period = self._period(tier) if tier and restarts else seen.period
-            changes = ["status", "tier", "included", "limit", "overage", "period"]
-            values = {f":{name}": target[name] for name in changes}
-            values |= {":period": {"S": period}, ":seen": {"S": seen.period}}
-            assignments = [f"#{name} = :{name}" for name in changes]
+            target = replace(seen, **changes, period=period).to_item()
+            written = ["status", "tier", "included", "limit", "overage", "period"]
+            values = {f":{name}": target[name] for name in written} | {":seen": {"S": seen.period}}
+            assignments = [f"#{name} = :{name}" for name in written]
             if restarts:
                 assignments += ["#used = :zero", "#remaining = :limit"]
                 values[":zero"] = {"N": "0"}
@@ -414,7 +387,7 @@ class Keyring:
                     Key={"pk": target["pk"], "sk": target["sk"]},
                     UpdateExpression=f"SET {', '.join(assignments)}",
                     ConditionExpression="#period = :seen",
-                    ExpressionAttributeNames=attribute_names(*changes, "used", "remaining"),
+                    ExpressionAttributeNames=attribute_names(*written, "used", "remaining"),
                     ExpressionAttributeValues=values,
                     ReturnValues="ALL_OLD",
                 )
@@ -425,6 +398,11 @@ class Keyring:
                 self._client.update_item(**close_period(self._table, past, self._clock()))
             return
         raise KeyringError("the key is too busy to be changed now; try again")
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    """Return the fields that are not None."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _key(item: Mapping[str, Any]) -> dict[str, Any]:

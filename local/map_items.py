@@ -1,4 +1,4 @@
-"""What the children of a Distributed Map are handed, and the manifest of what became of them, both in S3."""
+"""The input of a Distributed Map's children, and the manifest of their results, both in S3."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def batches(
     found: Iterable[Any], state: Mapping[str, Any], states: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """Yield what the children are handed: so many items, and what all of them are told."""
+    """Yield the input of each child: its items, and the data that all children share."""
     batcher = state["ItemBatcher"]
     shared = evaluate(batcher["BatchInput"], states)
     items: list[Any] = []
@@ -45,23 +45,23 @@ def items_of(s3: S3Client, reader: Mapping[str, Any], states: dict[str, Any]) ->
         listed = [{"Key": found["Key"]} for page in pages for found in page.get("Contents", ())]
         return lambda: listed
     if reader["ReaderConfig"] != {"InputType": "JSONL"}:
-        raise ValueError(f"{reader['ReaderConfig']} is not known here")
+        raise ValueError(f"{reader['ReaderConfig']} is not supported here")
     return partial(_rows, s3, arguments)
 
 
 def _rows(s3: S3Client, arguments: Any) -> Iterator[dict[str, Any]]:
-    with tempfile.TemporaryFile() as file:  # the reading may take hours
+    with tempfile.TemporaryFile() as file:  # reading it may take hours
         s3.download_fileobj(**arguments, Fileobj=file)
         file.seek(0)
         for line in file:
             item = json.loads(line)
-            if not isinstance(item, dict):  # what Step Functions makes of it is documented nowhere
-                raise StateFailed("States.ItemReaderFailed", "a line is no object")
+            if not isinstance(item, dict):  # AWS does not document how it treats other lines
+                raise StateFailed("States.ItemReaderFailed", "a line is not an object")
             yield item
 
 
 def write_manifest(s3: S3Client, map_run: str, writer: Mapping[str, str], failures: IO[bytes]) -> str:
-    """Write which children have failed, which is all that is read; return the manifest's key."""
+    """Write the manifest, with failed children only, as nothing else is read; return its key."""
     folder = f"{writer['Prefix']}/{map_run.rpartition(':')[2]}"
     named: dict[str, list[Any]] = {"FAILED": [], "PENDING": [], "SUCCEEDED": []}
     if size := failures.tell():

@@ -1,4 +1,4 @@
-"""Amazon's States Language, as far as ``template.yaml`` speaks it: definitions, and JSONata in them."""
+"""The parts of Amazon's States Language that ``template.yaml`` uses: definitions, and their JSONata."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jsonata.jsonata import Jsonata
 ROOT = Path(__file__).resolve().parents[1]
 
 DATA_BYTES = 256 * 1024
-"""What a state may take and give."""
+"""The largest input and output of a state."""
 
 _FIELDS: Mapping[str, str] = {
     "Choice": "Choices Default",
@@ -26,7 +26,7 @@ _LAMBDA = "arn:aws:states:::lambda:invoke"
 
 
 class StateFailed(Exception):
-    """A state has failed for good, by this name."""
+    """A state has failed for good, with the error ``name``."""
 
     def __init__(self, name: str, cause: str) -> None:
         super().__init__(f"{name}: {cause}")
@@ -34,9 +34,10 @@ class StateFailed(Exception):
 
 
 def read_definition(template: Mapping[str, Any], machine: str, values: Mapping[str, str]) -> dict[str, Any]:
-    """Return the definition of a state machine of the template, ``values`` in the place of its resources.
+    """Return the definition of a state machine of the template.
 
-    What ``DefinitionSubstitutions`` takes from a resource or a parameter is looked up in ``values``.
+    ``values`` replace the resources and parameters that ``DefinitionSubstitutions`` refers to. Raises
+    ``ValueError`` for a definition that uses anything unsupported.
     """
     properties = template["Resources"][machine]["Properties"]
     text = (ROOT / properties["DefinitionUri"]).read_text(encoding="utf-8")
@@ -44,24 +45,24 @@ def read_definition(template: Mapping[str, Any], machine: str, values: Mapping[s
         resource = reference["Ref"] if "Ref" in reference else reference["Fn::GetAtt"][0]
         text = text.replace(f"${{{name}}}", {"AWS::Partition": "aws", **values}.get(resource, resource))
     definition: dict[str, Any] = json.loads(text)
-    _refuse_what_is_not_known(definition["States"])
+    _check_supported(definition["States"])
     return definition
 
 
-def _refuse_what_is_not_known(states: Mapping[str, Any]) -> None:
+def _check_supported(states: Mapping[str, Any]) -> None:
     for name, state in states.items():
         unknown = set(state) - {"Type", "Comment", *_FIELDS[state["Type"]].split()}
         if unknown:
-            raise ValueError(f"{name}: {', '.join(sorted(unknown))} is not known here")
+            raise ValueError(f"{name}: {', '.join(sorted(unknown))} is not supported here")
         if state["Type"] == "Task" and (
             state["Resource"] != _LAMBDA
             or [retry["ErrorEquals"] for retry in state["Retry"]] != [["States.ALL"]]
         ):
             raise ValueError(
-                f"{name}: only functions, and the same patience with every error, are known here"
+                f"{name}: only functions that retry every error in the same way are supported here"
             )
         if state["Type"] == "Map":
-            _refuse_what_is_not_known(state["ItemProcessor"]["States"])
+            _check_supported(state["ItemProcessor"]["States"])
 
 
 @cache
@@ -84,7 +85,7 @@ def evaluate(value: Any, states: Mapping[str, Any]) -> Any:
 
 
 def transferred(value: Any) -> Any:
-    """Return ``value`` as it comes out of a state. Raises ``StateFailed`` where it is too large."""
+    """Return ``value`` as a state passes it on. Raises ``StateFailed`` if it is too large."""
     text = json.dumps(value, ensure_ascii=False)
     if len(text.encode()) > DATA_BYTES:
         raise StateFailed("States.DataLimitExceeded", f"{len(text):,} characters")

@@ -1,8 +1,8 @@
-"""Step Functions on one machine: the state machine of ``template.yaml``, and what is used of its API.
+"""Step Functions on one machine: the state machine of ``template.yaml``, and the used part of the API.
 
-It knows what the definition uses and no more, and refuses a definition that says anything else: what would
-be overlooked here must not be deployed. Children run a few at a time, in this process. Whether too many have
-failed is looked at when all have run; AWS looks at it as they fail.
+It supports only what the definition uses, and refuses any other definition: nothing may be deployed that was
+ignored here. Children run a few at a time, in this process. The tolerated share of failures is checked after
+all children have run, whereas AWS checks it as they fail.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 MACHINE_ARN = "arn:aws:states:us-east-1:123456789012:stateMachine:carsight-local-batches"
 
 Function = Callable[[Any], Any]
-"""A Lambda function: an event, and what it answers."""
+"""A Lambda function, from an event to its answer."""
 
 _COUNTS = ("pending", "running", "succeeded", "failed", "total")
 
@@ -47,18 +47,18 @@ class Stopped(Exception):
 
 @dataclass(eq=False)
 class MapRun:
-    """The children of one map, by their place."""
+    """The run of a map, with its children by their number."""
 
     arn: str
     items: Callable[[], Iterable[Any]]
     succeeded: set[int] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTS, 0))
-    """Of rows."""
+    """Numbers of rows by state."""
 
 
 @dataclass(eq=False)
 class Execution:
-    """One execution of the machine; ``state`` is where it is, and where a redrive goes on."""
+    """One execution of the machine; ``state`` is its current state, where a redrive continues."""
 
     arn: str
     name: str
@@ -67,7 +67,7 @@ class Execution:
     status: str = "RUNNING"
     redrives: int = 0
     token: str = ""
-    """Of the last redrive."""
+    """The client token of the last redrive."""
     run: MapRun | None = None
 
 
@@ -77,18 +77,20 @@ def machine_of(
     handlers: Mapping[str, Callable[[Any, LambdaContext], Any]],
     **options: Any,
 ) -> StepFunctions:
-    """Return the template's state machine over the ``handlers`` of its functions, by their names there."""
+    """Return the template's state machine; ``handlers`` are functions by their names in the template."""
     resources, functions = template["Resources"], {}
     for name, handler in handlers.items():
         functions[name] = partial(_invoke, handler, name, resources[name]["Properties"]["Timeout"])
     defaults = {name: str(about["Default"]) for name, about in template["Parameters"].items()}
-    (machine,) = (name for name, one in resources.items() if one["Type"] == "AWS::Serverless::StateMachine")
+    (machine,) = (
+        name for name, about in resources.items() if about["Type"] == "AWS::Serverless::StateMachine"
+    )
 
     def ended(event: dict[str, Any]) -> None:
         for name in functions:
             for trigger in resources[name]["Properties"].get("Events", {}).values():
                 if trigger["Type"] == "EventBridgeRule":
-                    _try_thrice(functions[name], event)
+                    _invoke_async(functions[name], event)
 
     return StepFunctions(
         read_definition(template, machine, {**defaults, **values}), functions, ended, **options
@@ -99,8 +101,8 @@ def _invoke(handler: Callable[[Any, LambdaContext], Any], name: str, seconds: in
     return handler(event, LambdaContext.of(name, float(seconds)))
 
 
-def _try_thrice(function: Function, event: Any) -> None:
-    """Invoke a function as Lambda does where nobody waits for its answer."""
+def _invoke_async(function: Function, event: Any) -> None:
+    """Invoke a function as Lambda does for asynchronous events: up to three times."""
     for attempt in range(3):
         try:
             function(event)
@@ -112,7 +114,7 @@ def _try_thrice(function: Function, event: Any) -> None:
 
 
 class StepFunctions:
-    """One state machine, with botocore's names for what can be asked of it."""
+    """One state machine, with the methods of botocore's client."""
 
     def __init__(
         self,
@@ -137,7 +139,7 @@ class StepFunctions:
     # -- the API ---------------------------------------------------------------------------------------------
 
     def start_execution(self, *, stateMachineArn: str, name: str, input: str) -> dict[str, Any]:  # noqa: A002, N803
-        """Start an execution, once by each name."""
+        """Start an execution, only once for each name."""
         arn = f"{stateMachineArn.replace(':stateMachine:', ':execution:')}:{name}"
         if arn not in self._executions:
             execution = Execution(arn, name, self._definition["StartAt"], json.loads(input))
@@ -146,37 +148,37 @@ class StepFunctions:
         return {"executionArn": arn, "startDate": time.time()}
 
     def stop_execution(self, *, executionArn: str, cause: str = "") -> dict[str, Any]:  # noqa: N803
-        """Begin no more children of an execution."""
+        """Stop an execution: no more of its children are started."""
         execution = self._find(executionArn)
         if execution.status == "RUNNING":
             execution.status = "ABORTED"
         return {"stopDate": time.time()}
 
     def redrive_execution(self, *, executionArn: str, clientToken: str = "") -> dict[str, Any]:  # noqa: N803
-        """Go on with an execution where it failed or was stopped, once for each ``clientToken``."""
+        """Continue an execution where it failed or was stopped, only once for each ``clientToken``."""
         execution = self._find(executionArn)
         if clientToken and clientToken == execution.token:
             return {"redriveDate": time.time()}
         if execution.status not in ("FAILED", "ABORTED"):
             raise _error("ExecutionNotRedrivable", f"it is {execution.status}", "RedriveExecution")
-        # What still runs of the old one finds that it was stopped.
+        # Threads that still run the old execution find that it was stopped.
         execution = replace(execution, status="RUNNING", redrives=execution.redrives + 1, token=clientToken)
         self._executions[executionArn] = execution
         self._begin(execution)
         return {"redriveDate": time.time()}
 
     def describe_execution(self, *, executionArn: str) -> dict[str, Any]:  # noqa: N803
-        """Say how an execution stands, and how often it was redriven."""
+        """Return an execution's status, and how often it was redriven."""
         execution = self._find(executionArn)
         return {"executionArn": executionArn, "status": execution.status, "redriveCount": execution.redrives}
 
     def list_map_runs(self, *, executionArn: str) -> dict[str, Any]:  # noqa: N803
-        """Say which map an execution runs."""
+        """Return the map run of an execution, if it has one."""
         run = self._find(executionArn).run
         return {"mapRuns": [{"executionArn": executionArn, "mapRunArn": run.arn}] if run else []}
 
     def describe_map_run(self, *, mapRunArn: str) -> dict[str, Any]:  # noqa: N803
-        """Say how far a map is."""
+        """Return the progress of a map run."""
         for execution in self._executions.values():
             if execution.run and execution.run.arn == mapRunArn:
                 about = {"mapRunArn": mapRunArn, "executionArn": execution.arn, "status": execution.status}
@@ -202,8 +204,8 @@ class StepFunctions:
         start_response(status, [kind, ("content-length", str(len(body)))])
         return [body]
 
-    def end_what_was_interrupted(self, table: str) -> None:
-        """Tell of batches in ``table`` that the machine of an earlier run was reading: they were stopped."""
+    def end_interrupted(self, table: str) -> None:
+        """Report batches in ``table`` that an earlier run of this machine did not finish as stopped."""
         pages = boto3.client("dynamodb").get_paginator("scan").paginate(TableName=table)
         for item in (item for page in pages for item in page["Items"]):
             kind, _, name = item["pk"]["S"].partition("#")
@@ -221,7 +223,7 @@ class StepFunctions:
             self._waiting.append(execution)
 
     def drain(self) -> None:
-        """Run every execution that has been started or redriven to its end."""
+        """Run to its end every execution that has been started or redriven."""
         while self._waiting:
             self._run(self._waiting.popleft())
 
@@ -232,7 +234,7 @@ class StepFunctions:
             pass
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as failed:  # a reader's, too, which may panic over a broken file
+        except BaseException as failed:  # also of a parser that panics on an invalid file
             execution.status = "FAILED"
             print(f"batch {execution.name} has failed: {failed}", file=sys.stderr, flush=True)
         if execution.status in ("FAILED", "ABORTED"):
@@ -251,7 +253,11 @@ class StepFunctions:
             }
             if state["Type"] == "Choice":
                 execution.state = next(
-                    (one["Next"] for one in state["Choices"] if evaluate(one["Condition"], states) is True),
+                    (
+                        choice["Next"]
+                        for choice in state["Choices"]
+                        if evaluate(choice["Condition"], states) is True
+                    ),
                     state["Default"],
                 )
                 continue
@@ -260,7 +266,7 @@ class StepFunctions:
                 return
             run = self._task if state["Type"] == "Task" else self._map
             output = run(execution, state, states)
-            if execution.status != "RUNNING":  # stopped while its last state ran: that is no success
+            if execution.status != "RUNNING":  # stopped while its last state ran
                 raise Stopped
             if state.get("End"):
                 execution.status = "SUCCEEDED"
@@ -268,7 +274,7 @@ class StepFunctions:
             execution.state, execution.data = state["Next"], output
 
     def _task(self, execution: Execution, state: Mapping[str, Any], states: dict[str, Any]) -> Any:
-        """Invoke a function, again and again as the state says."""
+        """Invoke a function, with the retries of the state."""
         (retry,) = state["Retry"]
         tried = states["context"]["State"]
         while True:

@@ -1,8 +1,8 @@
-"""Shared libraries that satisfy the loader and hold nothing else.
+"""Shared libraries that satisfy the loader and contain nothing else.
 
 A stub has another library's name, symbols and versions, in a few kilobytes. Every symbol leads to one
-instruction that ends the process: calling into what was taken out is a fault of the build, not of a request.
-Only as much of ELF is written as that needs: https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html
+instruction that ends the process: a call into a library that was removed is a mistake in the build. Only the
+parts of ELF that this needs are written: https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Symbol:
     name: str
     defined: bool
     version: str
-    """The version that is needed, such as ``LIBAVCODEC_62``; empty where none is."""
+    """The version that is needed, such as ``LIBAVCODEC_62``; empty if none is."""
 
 
 _TRAPS = {62: b"\x0f\x0b", 183: b"\x00\x00\x20\xd4"}
@@ -29,23 +29,23 @@ _TRAPS = {62: b"\x0f\x0b", 183: b"\x00\x00\x20\xd4"}
 _PAGE = 0x10000
 
 _HEADER_BYTES, _SEGMENT_BYTES, _SYMBOL_BYTES = 64, 56, 24
-"""Of the file, of one segment, of one dynamic symbol."""
+"""Sizes of the file's header, a segment's header, and a dynamic symbol."""
 
 _ET_DYN = 3
 """A shared library."""
 
-# Kinds of section (sh_type), and of dynamic entry (d_tag).
+# Types of sections (sh_type) and of dynamic entries (d_tag).
 _SHT_DYNAMIC, _SHT_DYNSYM, _SHT_GNU_VERNEED, _SHT_GNU_VERSYM = 6, 11, 0x6FFFFFFE, 0x6FFFFFFF
 _DT_NULL, _DT_NEEDED, _DT_HASH, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ, _DT_SYMENT = 0, 1, 4, 5, 6, 10, 11
 _DT_SONAME, _DT_VERSYM, _DT_VERDEF, _DT_VERDEFNUM = 14, 0x6FFFFFF0, 0x6FFFFFFC, 0x6FFFFFFD
 
-# Kinds of segment (p_type), and what may be done with one (p_flags).
+# Types of segments (p_type), and their permissions (p_flags).
 _PT_LOAD, _PT_DYNAMIC, _PT_GNU_STACK = 1, 2, 0x6474E551
 _READ_EXECUTE, _READ_WRITE = 5, 6
 
 
 def read_library(path: Path) -> tuple[int, set[str], list[Symbol]]:
-    """Read a 64-bit library: its machine, the files it names as needed, and its dynamic symbols."""
+    """Return a 64-bit library's machine, the names of the libraries it needs, and its dynamic symbols."""
     data = path.read_bytes()
     (machine,) = struct.unpack_from("<H", data, 18)
     (sections_at,) = struct.unpack_from("<Q", data, 40)
@@ -76,9 +76,9 @@ def read_library(path: Path) -> tuple[int, set[str], list[Symbol]]:
 
 
 def loaded(library: bytes) -> bytes:
-    """Return a 64-bit ``library`` without what no loader reads: sections' headers, symbols for debuggers.
+    """Return a 64-bit ``library`` without what no loader reads: section headers and debugging symbols.
 
-    Nothing that is loaded moves. ``read_library`` needs the headers, so it has to come before.
+    Everything that is loaded stays in its place. Call ``read_library`` before, as it needs the headers.
     """
     (table_at,) = struct.unpack_from("<Q", library, 32)
     size, count = struct.unpack_from("<HH", library, 54)
@@ -111,11 +111,11 @@ def stub(name: str, machine: int, symbols: Iterable[Symbol]) -> bytes:
     versions = sorted({symbol.version for symbol in symbols} - {""})
     strings = _Strings()
     soname = strings.place(name)
-    begin = _HEADER_BYTES + 4 * _SEGMENT_BYTES  # of what is loaded, and of the trap, which comes first
+    begin = _HEADER_BYTES + 4 * _SEGMENT_BYTES  # of the loaded part, which starts with the trap
     names = [symbol.name for symbol in symbols]
     functions = _symbol_table(names, begin, strings)
     defined = _version_definitions([name, *versions], strings)
-    # 0: local, 1: this file without a version, 2 and more: the versions.
+    # 0: local, 1: this file without a version, from 2 on: the versions.
     indices = [0] + [versions.index(s.version) + 2 if s.version else 1 for s in symbols]
     body, at = bytearray(_TRAPS[machine].ljust(8, b"\0")), {}
     for part, content in (
@@ -143,12 +143,12 @@ def stub(name: str, machine: int, symbols: Iterable[Symbol]) -> bytes:
             (_DT_NULL, 0),
         )
     )
-    writable = read_only + _PAGE  # the loader writes into the dynamic section, which needs pages of its own
+    writable = read_only + _PAGE  # the loader writes to the dynamic section, so it needs its own pages
     return b"".join(
         [
             b"\x7fELF\x02\x01\x01".ljust(16, b"\0"),
             struct.pack("<HHIQ", _ET_DYN, machine, 1, 0),  # version 1, no entry point
-            struct.pack("<QQI", _HEADER_BYTES, 0, 0),  # segments behind this header, no sections, no flags
+            struct.pack("<QQI", _HEADER_BYTES, 0, 0),  # segments after this header, no sections, no flags
             struct.pack("<HHHHHH", _HEADER_BYTES, _SEGMENT_BYTES, 4, 64, 0, 0),
             _segment(_PT_LOAD, _READ_EXECUTE, 0, 0, read_only, _PAGE),
             _segment(_PT_LOAD, _READ_WRITE, read_only, writable, len(dynamic), _PAGE),
@@ -161,20 +161,20 @@ def stub(name: str, machine: int, symbols: Iterable[Symbol]) -> bytes:
 
 
 class _Strings:
-    """A string table in the making: strings one behind the other, each known by its place."""
+    """A string table: strings one after the other, each identified by its offset."""
 
     def __init__(self) -> None:
         self.packed = bytearray(b"\0")
 
     def place(self, value: str) -> int:
-        """Add ``value``; return its place."""
+        """Add ``value``; return its offset."""
         at = len(self.packed)
         self.packed += value.encode() + b"\0"
         return at
 
 
 def _hash_table(names: Sequence[str]) -> bytes:
-    """Pack the table by which the loader finds symbols of ``names``; it counts them from 1."""
+    """Pack the hash table for finding the symbols ``names``, which are numbered from 1."""
     buckets, chain = [0] * (len(names) + 1), [0] * (len(names) + 1)
     for n, name in enumerate(names, start=1):
         bucket = _hash(name) % len(buckets)
@@ -183,13 +183,13 @@ def _hash_table(names: Sequence[str]) -> bytes:
 
 
 def _symbol_table(names: Iterable[str], address: int, strings: _Strings) -> bytes:
-    """Pack global functions called ``names``, all of which are at ``address``, behind the empty symbol."""
+    """Pack global functions called ``names``, all of them at ``address``, after the empty symbol."""
     functions = (struct.pack("<IBBHQQ", strings.place(name), 0x12, 0, 1, address, 0) for name in names)
     return bytes(_SYMBOL_BYTES) + b"".join(functions)
 
 
 def _version_definitions(names: Sequence[str], strings: _Strings) -> bytes:
-    """Pack versions called ``names``, of which the first is the file itself."""
+    """Pack versions called ``names``; the first is the file itself."""
     defined = b""
     for index, name in enumerate(names, start=1):
         more = 28 if index < len(names) else 0

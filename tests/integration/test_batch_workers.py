@@ -417,7 +417,7 @@ def test_a_batch_whose_machine_is_gone_is_stopped_when_another_starts(
     images, batch = begun(pipeline, 60)
     with dying(*leaves, after=True), suppress(Died):
         run_child(pipeline, batch, images[:50])
-    pipeline.machine().end_what_was_interrupted(pipeline.table)
+    pipeline.machine().end_interrupted(pipeline.table)
     said = show(pipeline, batch)
     assert (said["state"], said["done"], pipeline.used(), pipeline.tickets()) == ("cancelled", 50, 43, [])
     assert len(lines(pipeline, batch)) == 50

@@ -82,9 +82,8 @@ def machine_of(
     for name, handler in handlers.items():
         functions[name] = partial(_invoke, handler, name, resources[name]["Properties"]["Timeout"])
     defaults = {name: str(about["Default"]) for name, about in template["Parameters"].items()}
-    (machine,) = (
-        name for name, about in resources.items() if about["Type"] == "AWS::Serverless::StateMachine"
-    )
+    kind = "AWS::Serverless::StateMachine"
+    (machine,) = (name for name, about in resources.items() if about["Type"] == kind)
 
     def ended(event: dict[str, Any]) -> None:
         for name in functions:
@@ -252,14 +251,10 @@ class StepFunctions:
                 "context": {"Execution": about, "State": {"RetryCount": 0}},
             }
             if state["Type"] == "Choice":
-                execution.state = next(
-                    (
-                        choice["Next"]
-                        for choice in state["Choices"]
-                        if evaluate(choice["Condition"], states) is True
-                    ),
-                    state["Default"],
+                met = (
+                    rule["Next"] for rule in state["Choices"] if evaluate(rule["Condition"], states) is True
                 )
+                execution.state = next(met, state["Default"])
                 continue
             if state["Type"] == "Succeed":
                 execution.status = "SUCCEEDED"

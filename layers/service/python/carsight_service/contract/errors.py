@@ -8,7 +8,7 @@ additions. An error is complete when it is raised: the handler needs to know not
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -286,8 +286,8 @@ class LimitExceeded(ServiceError):
         self.detail = (
             "This plan's one-time allowance is used up; another plan comes with a new one."
             if usage.period == "lifetime"
-            else f"The allowance is renewed on {_first_of_next_month(now)} (UTC). With overage turned on, "
-            "requests over the limit are answered and counted."
+            else f"The allowance is renewed on {next_month(now.year, now.month).date()} (UTC). With overage "
+            "turned on, requests over the limit are answered and counted."
         )
         self.message = (
             f"API limit exceeded for {usage.api.contract_name} ({now.month}/{now.year}). "
@@ -437,6 +437,6 @@ def unreadable(error: ImageError) -> ServiceError:
     return (ImageTooLarge if error.too_large else InvalidImage)(detail=f"{error}.")
 
 
-def _first_of_next_month(now: datetime) -> str:
-    year, month = now.year + now.month // 12, now.month % 12 + 1
-    return f"{year}-{month:02}-01"
+def next_month(year: int, month: int) -> datetime:
+    """Return the beginning (UTC) of the month after ``month``, when allowances are renewed."""
+    return datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)

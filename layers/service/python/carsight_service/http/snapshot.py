@@ -29,7 +29,7 @@ from carsight_service.contract.api import (
     Vehicle,
     VehicleType,
 )
-from carsight_service.contract.errors import NothingFound, ServiceError, UnknownRegions
+from carsight_service.contract.errors import NothingFound, ServiceError, UnknownRegions, next_month
 from carsight_service.contract.parts import Part
 from carsight_service.http.request import Request
 from carsight_service.metering.model import LIFETIME, Usage
@@ -167,13 +167,12 @@ def statistics(usage: Usage, now: datetime) -> Statistics:
     """Return the ``usage`` of plates as Snapshot does; ``now`` is in UTC."""
     monthly = usage.period != LIFETIME
     year, month = (int(part) for part in usage.period.split("-")) if monthly else (now.year, now.month)
-    following = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
     return Statistics(
         usage=Calls(
             calls=usage.current,
             year=year,
             month=month,
-            resets_on=following.strftime("%Y-%m-%dT%H:%M:%SZ") if monthly else None,
+            resets_on=next_month(year, month).strftime("%Y-%m-%dT%H:%M:%SZ") if monthly else None,
         ),
         total_calls=usage.limit,
     )

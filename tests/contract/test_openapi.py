@@ -64,6 +64,21 @@ def test_the_described_fields_are_those_that_are_read() -> None:
     assert described == set(FIELDS)
 
 
+@pytest.mark.parametrize(
+    ("schema", "field", "text"),
+    [
+        ("PlateResult", "dscore", "The probability that this is a plate."),
+        ("SnapshotPlate", "dscore", "The probability that this is a plate."),
+        ("Repair", "from", "What the character looks most like."),
+        ("BatchAnswer", "read", "Rows with a 200; only these count against the limit."),
+        ("ListOffer", "expires_in", "Seconds."),
+    ],
+)
+def test_fields_are_described_by_their_docstrings(schema: str, field: str, text: str) -> None:
+    described = openapi.document()["components"]["schemas"][schema]["properties"][field]
+    assert described["description"] == text
+
+
 def test_the_formats_and_limits_are_those_of_the_decoder() -> None:
     assert (IMAGE_FORMATS, IMAGE_LIMITS) == (formats.NAMES, formats.LIMITS)
     described = openapi.document()["components"]["schemas"]["ImageText"]["description"]

@@ -122,6 +122,7 @@ class Region(Part):
 
     code: str
     score: Score
+    """The probability that the plate is from there."""
 
 
 class PlateCandidate(Part):
@@ -142,10 +143,13 @@ class Vehicle(Part):
     """The vehicle that carries the plate; if none was found, its score and coordinates are 0."""
 
     score: Score
+    """The probability that this is a vehicle."""
     type: VehicleType
     box: Box
     color: str | None = None
+    """Left out if it is unclear."""
     orientation: Literal["front", "rear"] | None = None
+    """The side that is seen; left out if it is unclear."""
 
 
 class PlateResult(Part):
@@ -153,6 +157,7 @@ class PlateResult(Part):
 
     box: Box
     plate: Annotated[str, Pattern(r"^[0-9a-z]+$")]
+    """Letters and digits only."""
     region: Region
     score: Score
     """The probability that the text is right."""
@@ -175,6 +180,7 @@ class PlateAnswer(Answer):
     processing_time: float = 0.0
     """Milliseconds from the image's bytes to the answer."""
     image: Image
+    """After the orientation in its metadata has been applied."""
     request_id: str = ""
 
 
@@ -214,8 +220,10 @@ class Repair(Part):
 
     position: Annotated[int, Number(1, 17)]
     from_: str
+    """What the character looks most like."""
     to: str
     reason: str
+    """``check_digit``, ``barcode``, ``maker`` or ``pattern``."""
 
 
 class VinReading(Part):
@@ -223,10 +231,13 @@ class VinReading(Part):
 
     vin: Vin
     confidence: Confidence
+    """The probability that this is the VIN."""
     box: VinBox
     source: Literal["text", "barcode", "both"]
+    """What was read: the printed text, the barcode, or both alike."""
     check_digit: CheckDigit
     repairs: tuple[Repair, ...]
+    """How the VIN differs from what the pixels alone look most like."""
 
 
 class VinAnswer(Answer):
@@ -280,6 +291,7 @@ class CurrentUsage(Part):
     api: ApiName
     period: Period
     current: Count
+    """Answers with a 200 so far."""
     limit: Count
     remaining: Count
     overage: bool

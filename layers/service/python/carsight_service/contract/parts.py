@@ -7,6 +7,7 @@ same annotations.
 
 from __future__ import annotations
 
+import itertools
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -177,16 +178,33 @@ def model_of(part: type[Part]) -> type[BaseModel]:
     """Return the pydantic model of ``part``, for the description; it is created once."""
     if part in _MODELS:
         return _MODELS[part]
-    from pydantic import create_model
+    from pydantic import Field, create_model
 
-    hints = get_type_hints(part, include_extras=True)
+    hints, docs = get_type_hints(part, include_extras=True), _docs(part)
     fields: dict[str, Any] = {
-        name.removesuffix("_"): (hint, getattr(part, name, ...)) for name, hint in hints.items()
+        name.removesuffix("_"): (hint, Field(getattr(part, name, ...), description=docs.get(name)))
+        for name, hint in hints.items()
     }
     model: type[BaseModel] = create_model(
         part.__name__, __doc__=part.__doc__, __module__=part.__module__, **fields
     )
     return _MODELS.setdefault(part, model)
+
+
+def _docs(part: type[Part]) -> dict[str, str]:
+    """Return the docstrings of the fields of ``part``, which Python keeps in the source alone."""
+    import ast
+    import inspect
+
+    docs = {}
+    for each in reversed(part.__mro__[: part.__mro__.index(Part)]):
+        (definition,) = ast.parse(inspect.getsource(each)).body
+        assert isinstance(definition, ast.ClassDef)
+        for field, after in itertools.pairwise(definition.body):
+            match field, after:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    docs[name] = inspect.cleandoc(text)
+    return docs
 
 
 def _as_json(value: Any, nulls: bool) -> Any:

@@ -14,7 +14,7 @@ from hashlib import sha256
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from carsight_service.aws.storage import INCOMING, reading_list, upload_prefix
 from carsight_service.batch_store import RESULTS, Batch, Batches, Kind, State
@@ -180,11 +180,15 @@ def _check_beginning(s3: Any, rows: List, address: str) -> None:
 class ListRequest(BaseModel):
     """The list to be uploaded."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     format: Format
 
 
 class ListOffer(BaseModel):
     """A form for uploading a list, and its name in ``POST /v1/batches``."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     success: Literal[True] = True
     list: str
@@ -217,22 +221,24 @@ def offer_list(deployment: Deployment, account: str, body: bytes, request_id: st
 class BatchAnswer(BaseModel):
     """A batch: its state, progress and results."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     success: Literal[True] = True
     id: str
     api: Api
     state: State
     """``finished`` once all results are joined; a ``failed`` or ``cancelled`` batch may be redriven."""
     rows: int | None
-    """None until the rows of a list in S3 have been counted."""
+    """Null until the rows of a list in S3 have been counted."""
     done: int
     """Rows with a result: ``read`` plus ``failed``."""
     read: int
     """Rows with a 200; only these count against the limit."""
     failed: int
     pending: int | None
-    """Rows that are waiting; None if reading has not begun."""
+    """Rows that are waiting; null if reading has not begun."""
     running: int | None
-    """Rows that are being read; None if reading has not begun."""
+    """Rows that are being read; null if reading has not begun."""
     created: str
     finished: str | None
     detail: str | None

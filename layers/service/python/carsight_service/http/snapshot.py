@@ -152,7 +152,7 @@ class Calls(Part):
     year: int
     month: int
     resets_on: str | None
-    """When the next month begins: ISO 8601, UTC. None for a one-time allowance."""
+    """When the next month begins: ISO 8601, UTC. Null for a one-time allowance."""
 
 
 class Statistics(Part):

@@ -189,6 +189,10 @@ def test_a_parquet_that_is_too_large_for_the_disk_is_refused(
             a_parquet(image_url=["a.jpg"], id=core.Array([b"\xff"], core.DataType.binary())),
             "Row 1: id must be text or a number",
         ),
+        (
+            a_parquet(image_url=["a.jpg"], id=core.Array([True], core.DataType.bool())),
+            "Row 1: id must be text or a number",
+        ),
         (a_parquet(name=["a.jpg"]), "Row 1 must be a URL"),
         (a_parquet(image_url=[]), "The list must have 1 to 10000000 rows"),
     ],

@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
 from local.states_language import StateFailed, evaluate
@@ -42,7 +43,8 @@ def items_of(s3: S3Client, reader: Mapping[str, Any], states: dict[str, Any]) ->
     arguments = evaluate(reader["Arguments"], states)
     if reader["Resource"].endswith("listObjectsV2"):
         pages = s3.get_paginator("list_objects_v2").paginate(**arguments)
-        listed = [{"Key": found["Key"]} for page in pages for found in page.get("Contents", ())]
+        found = (item for page in pages for item in page.get("Contents", ()))
+        listed = [{"Key": item["Key"]} for item in islice(found, reader["ReaderConfig"]["MaxItems"])]
         return lambda: listed
     if reader["ReaderConfig"] != {"InputType": "JSONL"}:
         raise ValueError(f"{reader['ReaderConfig']} is not known here")

@@ -43,6 +43,7 @@ _S3 = {
     "get_object": ["GetObject"],
     "put_object": ["PutObject"],
     "list_objects_v2": ["ListBucket"],
+    "head_bucket": ["ListBucket"],
     "create_multipart_upload": ["PutObject"],
     "upload_part": ["PutObject"],
     "complete_multipart_upload": ["PutObject"],

@@ -3,6 +3,9 @@
 It knows what the definition uses and no more, and refuses a definition that says anything else: what would
 be overlooked here must not be deployed. Children run a few at a time, in this process. Whether too many have
 failed is looked at when all have run; AWS looks at it as they fail.
+
+Executions are kept in a folder, if there is one, so that one that was interrupted can be redriven by the next
+run. What its children have done is not: each finds out by itself.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -27,7 +31,7 @@ from botocore.exceptions import ClientError
 
 from carsight_service.queue.outcomes import fetched_ahead
 from local.gateway import LambdaContext
-from local.map_items import batches, items_of, write_manifest
+from local.map_items import batches, objects_of, rows_of, write_manifest
 from local.states_language import StateFailed, evaluate, read_definition, transferred
 
 if TYPE_CHECKING:
@@ -50,7 +54,8 @@ class MapRun:
     """The children of one map, by their place."""
 
     arn: str
-    items: Callable[[], Iterable[Any]]
+    objects: list[Any] | None
+    """What it reads, unless that is a file."""
     succeeded: set[int] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTS, 0))
     """Of rows."""
@@ -123,6 +128,7 @@ class StepFunctions:
         at_once: int = 1,
         background: bool = False,
         sleep: Callable[[float], None] = time.sleep,
+        folder: Path | None = None,
     ) -> None:
         self._definition = definition
         self._functions = functions
@@ -133,6 +139,12 @@ class StepFunctions:
         self._s3 = boto3.client("s3")
         self._executions: dict[str, Execution] = {}
         self._waiting: deque[Execution] = deque()
+        self._folder = folder
+        self._keeping = threading.Lock()
+        for file in folder.glob("*.json") if folder else ():
+            kept = json.loads(file.read_text(encoding="utf-8"))
+            run = MapRun(**kept["run"]) if kept["run"] else None
+            self._executions[kept["arn"]] = Execution(**{**kept, "run": run})
 
     # -- the API ---------------------------------------------------------------------------------------------
 
@@ -150,6 +162,7 @@ class StepFunctions:
         execution = self._find(executionArn)
         if execution.status == "RUNNING":
             execution.status = "ABORTED"
+            self._keep(execution)
         return {"stopDate": time.time()}
 
     def redrive_execution(self, *, executionArn: str, clientToken: str = "") -> dict[str, Any]:  # noqa: N803
@@ -202,19 +215,33 @@ class StepFunctions:
         start_response(status, [kind, ("content-length", str(len(body)))])
         return [body]
 
-    def end_what_was_interrupted(self, table: str) -> None:
-        """Tell of batches in ``table`` that the machine of an earlier run was reading: they were stopped."""
-        pages = boto3.client("dynamodb").get_paginator("scan").paginate(TableName=table)
-        for item in (item for page in pages for item in page["Items"]):
-            kind, _, name = item["pk"]["S"].partition("#")
-            is_unannounced = item.get("is_unannounced") == {"BOOL": True}
-            if kind == "BATCH" and ("NULL" in item["finished"] or is_unannounced):
-                detail = {"name": name, "status": "ABORTED", "redriveCount": int(item["redrives"]["N"])}
-                self._ended({"source": "aws.states", "detail": detail})
+    def end_what_was_interrupted(self) -> None:
+        """Stop what the machine of an earlier run was executing, and tell of all that has not succeeded."""
+        for execution in self._executions.values():
+            if execution.status == "RUNNING":
+                execution.status = "ABORTED"
+                self._keep(execution)
+            self._tell(execution)
+
+    def _tell(self, execution: Execution) -> None:
+        if execution.status in ("FAILED", "ABORTED"):
+            detail = {"name": execution.name, "status": execution.status, "redriveCount": execution.redrives}
+            self._ended({"source": "aws.states", "detail": {"executionArn": execution.arn, **detail}})
+
+    def _keep(self, execution: Execution) -> None:
+        """Write an execution into the folder, whole or not at all."""
+        with self._keeping:
+            if self._folder and self._executions[execution.arn] is execution:
+                run = execution.run and {"arn": execution.run.arn, "objects": execution.run.objects}
+                file = self._folder / f"{execution.name}.json"
+                new = file.with_suffix(".new")
+                new.write_text(json.dumps({**asdict(replace(execution, run=None)), "run": run}), "utf-8")
+                new.replace(file)
 
     # -- an execution ----------------------------------------------------------------------------------------
 
     def _begin(self, execution: Execution) -> None:
+        self._keep(execution)
         if self._background:
             threading.Thread(target=self._run, args=(execution,), name=execution.name, daemon=True).start()
         else:
@@ -235,9 +262,8 @@ class StepFunctions:
         except BaseException as failed:  # a reader's, too, which may panic over a broken file
             execution.status = "FAILED"
             print(f"batch {execution.name} has failed: {failed}", file=sys.stderr, flush=True)
-        if execution.status in ("FAILED", "ABORTED"):
-            detail = {"name": execution.name, "status": execution.status, "redriveCount": execution.redrives}
-            self._ended({"source": "aws.states", "detail": {"executionArn": execution.arn, **detail}})
+        self._keep(execution)
+        self._tell(execution)
 
     def _walk(self, execution: Execution) -> None:
         while True:
@@ -266,6 +292,7 @@ class StepFunctions:
                 execution.status = "SUCCEEDED"
                 return
             execution.state, execution.data = state["Next"], output
+            self._keep(execution)
 
     def _task(self, execution: Execution, state: Mapping[str, Any], states: dict[str, Any]) -> Any:
         """Invoke a function, again and again as the state says."""
@@ -295,15 +322,17 @@ class StepFunctions:
         writer = evaluate(state["ResultWriter"]["Arguments"], states)
         if execution.run is None:
             machine = execution.arn.replace(":execution:", ":mapRun:").rpartition(":")[0]
-            items = items_of(self._s3, state["ItemReader"], states)
-            execution.run = MapRun(f"{machine}/{state['Label']}:{uuid.uuid4()}", items)
+            objects = objects_of(self._s3, state["ItemReader"], states)
+            execution.run = MapRun(f"{machine}/{state['Label']}:{uuid.uuid4()}", objects)
+            self._keep(execution)
         run = execution.run
+        items = rows_of(self._s3, state["ItemReader"], states) if run.objects is None else run.objects
         counts = run.counts = dict.fromkeys(_COUNTS, 0)
         child = partial(self._child, execution, state)
         at_once = min(self._at_once, evaluate(state["MaxConcurrency"], states))
 
         def waiting() -> Iterator[tuple[int, Any]]:
-            for number, data in enumerate(batches(run.items(), state, states)):
+            for number, data in enumerate(batches(items, state, states)):
                 counts["total"] += len(data["Items"])
                 if number in run.succeeded:
                     counts["succeeded"] += len(data["Items"])

@@ -409,7 +409,10 @@ def test_the_state_machine(roles: Roles) -> None:
 
 
 def test_policies_are_accepted_by_iam() -> None:
-    """By the rules that moto has taken from it: of an ARN's partition, only the whole may be a wildcard."""
+    """By the rules that moto has taken from it: of an ARN's partition, only the whole may be a wildcard.
+
+    A role's policies may have 10,240 characters, and as many buckets may be listed.
+    """
     resources = read_template()["Resources"]
     names: dict[str, Any] = {
         name: "arn:aws:s3:::carsight"
@@ -418,7 +421,7 @@ def test_policies_are_accepted_by_iam() -> None:
         for name, about in resources.items()
     }
     names |= {"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "123456789012"}
-    names |= {"AWS::StackName": "carsight", "AllowedBuckets": [f"bucket-{n:056}" for n in range(10)]}
+    names |= {"AWS::StackName": "carsight", "AllowedBuckets": [f"bucket-{n:056}" for n in range(50)]}
     roles = [about["Properties"] for about in resources.values() if about["Type"] == "AWS::IAM::Role"]
     assert roles
     for role in roles:

@@ -35,6 +35,8 @@ DEMO_KEY = "demo"
 
 STATE = ENDPOINT.parent / "stores"
 """Keys, usage, uploads, queues and results, kept between runs; the folder may be deleted."""
+EXECUTIONS = STATE / "executions"
+"""Those of batches, also kept."""
 
 
 def _environment(address: str) -> dict[str, str]:
@@ -83,7 +85,9 @@ def _machine(template: dict[str, Any]) -> StepFunctions:
     names = ("PlateWorkerFunction", "VinWorkerFunction", "BatchesFunction")
     handlers = {name: import_handler(template["Resources"][name]) for name in names}
     at_once = min(4, os.cpu_count() or 1)
-    return machine_of(template, {"ResultsBucket": RESULTS}, handlers, at_once=at_once, background=True)
+    EXECUTIONS.mkdir(exist_ok=True)
+    options = {"at_once": at_once, "background": True, "folder": EXECUTIONS}
+    return machine_of(template, {"ResultsBucket": RESULTS}, handlers, **options)
 
 
 def _refuse_a_taken_port(port: int) -> None:
@@ -131,7 +135,7 @@ def main() -> None:
         machine = _machine(template)
         states = {"AWS_ENDPOINT_URL_SFN": stack.enter_context(serving(0, machine))}
         os.environ.update(states)
-        machine.end_interrupted(TABLE)
+        machine.end_interrupted()
         profile = _seed()
         gateway = Gateway(template, lambda: answer(environment["AWS_ENDPOINT_URL"]))
         url = stack.enter_context(serving(port, gateway))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
 from local.states_language import StateFailed, evaluate
@@ -37,19 +37,20 @@ def batches(
         yield {"BatchInput": shared, "Items": items}
 
 
-def items_of(s3: S3Client, reader: Mapping[str, Any], states: dict[str, Any]) -> Callable[[], Iterable[Any]]:
-    """Return a function that yields the items of a map; a redrive gets the objects of the first listing."""
-    arguments = evaluate(reader["Arguments"], states)
-    if reader["Resource"].endswith("listObjectsV2"):
-        pages = s3.get_paginator("list_objects_v2").paginate(**arguments)
-        listed = [{"Key": found["Key"]} for page in pages for found in page.get("Contents", ())]
-        return lambda: listed
+def objects_of(s3: S3Client, reader: Mapping[str, Any], states: dict[str, Any]) -> list[Any] | None:
+    """Return the objects that a map reads, which a redrive does not list again; None if it reads a file."""
+    if not reader["Resource"].endswith("listObjectsV2"):
+        return None
+    pages = s3.get_paginator("list_objects_v2").paginate(**evaluate(reader["Arguments"], states))
+    found = (item for page in pages for item in page.get("Contents", ()))
+    return [{"Key": item["Key"]} for item in islice(found, reader["ReaderConfig"]["MaxItems"])]
+
+
+def rows_of(s3: S3Client, reader: Mapping[str, Any], states: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the lines of the file that a map reads."""
     if reader["ReaderConfig"] != {"InputType": "JSONL"}:
         raise ValueError(f"{reader['ReaderConfig']} is not supported here")
-    return partial(_rows, s3, arguments)
-
-
-def _rows(s3: S3Client, arguments: Any) -> Iterator[dict[str, Any]]:
+    arguments = evaluate(reader["Arguments"], states)
     with tempfile.TemporaryFile() as file:  # reading it may take hours
         s3.download_fileobj(**arguments, Fileobj=file)
         file.seek(0)

@@ -3,6 +3,9 @@
 It supports only what the definition uses, and refuses any other definition: nothing may be deployed that was
 ignored here. Children run a few at a time, in this process. The tolerated share of failures is checked after
 all children have run, whereas AWS checks it as they fail.
+
+Executions are kept in a folder, if there is one, so that the next run can redrive an interrupted one. What
+its children have done is not kept: each finds out by itself.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -27,7 +31,7 @@ from botocore.exceptions import ClientError
 
 from carsight_service.queue.outcomes import fetched_ahead
 from local.gateway import LambdaContext
-from local.map_items import batches, items_of, write_manifest
+from local.map_items import batches, objects_of, rows_of, write_manifest
 from local.states_language import StateFailed, evaluate, read_definition, transferred
 
 if TYPE_CHECKING:
@@ -50,7 +54,8 @@ class MapRun:
     """The run of a map, with its children by their number."""
 
     arn: str
-    items: Callable[[], Iterable[Any]]
+    objects: list[Any] | None
+    """What it reads, unless that is a file."""
     succeeded: set[int] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTS, 0))
     """Numbers of rows by state."""
@@ -124,6 +129,7 @@ class StepFunctions:
         at_once: int = 1,
         background: bool = False,
         sleep: Callable[[float], None] = time.sleep,
+        folder: Path | None = None,
     ) -> None:
         self._definition = definition
         self._functions = functions
@@ -134,6 +140,12 @@ class StepFunctions:
         self._s3 = boto3.client("s3")
         self._executions: dict[str, Execution] = {}
         self._waiting: deque[Execution] = deque()
+        self._folder = folder
+        self._keeping = threading.Lock()
+        for file in folder.glob("*.json") if folder else ():
+            kept = json.loads(file.read_text(encoding="utf-8"))
+            run = MapRun(**kept["run"]) if kept["run"] else None
+            self._executions[kept["arn"]] = Execution(**{**kept, "run": run})
 
     # -- the API ---------------------------------------------------------------------------------------------
 
@@ -151,6 +163,7 @@ class StepFunctions:
         execution = self._find(executionArn)
         if execution.status == "RUNNING":
             execution.status = "ABORTED"
+            self._keep(execution)
         return {"stopDate": time.time()}
 
     def redrive_execution(self, *, executionArn: str, clientToken: str = "") -> dict[str, Any]:  # noqa: N803
@@ -203,19 +216,33 @@ class StepFunctions:
         start_response(status, [kind, ("content-length", str(len(body)))])
         return [body]
 
-    def end_interrupted(self, table: str) -> None:
-        """Report batches in ``table`` that an earlier run of this machine did not finish as stopped."""
-        pages = boto3.client("dynamodb").get_paginator("scan").paginate(TableName=table)
-        for item in (item for page in pages for item in page["Items"]):
-            kind, _, name = item["pk"]["S"].partition("#")
-            is_unannounced = item.get("is_unannounced") == {"BOOL": True}
-            if kind == "BATCH" and ("NULL" in item["finished"] or is_unannounced):
-                detail = {"name": name, "status": "ABORTED", "redriveCount": int(item["redrives"]["N"])}
-                self._ended({"source": "aws.states", "detail": detail})
+    def end_interrupted(self) -> None:
+        """Stop what an earlier run was executing, and report every execution that has not succeeded."""
+        for execution in self._executions.values():
+            if execution.status == "RUNNING":
+                execution.status = "ABORTED"
+                self._keep(execution)
+            self._tell(execution)
+
+    def _tell(self, execution: Execution) -> None:
+        if execution.status in ("FAILED", "ABORTED"):
+            detail = {"name": execution.name, "status": execution.status, "redriveCount": execution.redrives}
+            self._ended({"source": "aws.states", "detail": {"executionArn": execution.arn, **detail}})
+
+    def _keep(self, execution: Execution) -> None:
+        """Write an execution into the folder, whole or not at all."""
+        with self._keeping:
+            if self._folder and self._executions[execution.arn] is execution:
+                run = execution.run and {"arn": execution.run.arn, "objects": execution.run.objects}
+                file = self._folder / f"{execution.name}.json"
+                new = file.with_suffix(".new")
+                new.write_text(json.dumps({**asdict(replace(execution, run=None)), "run": run}), "utf-8")
+                new.replace(file)
 
     # -- an execution ----------------------------------------------------------------------------------------
 
     def _begin(self, execution: Execution) -> None:
+        self._keep(execution)
         if self._background:
             threading.Thread(target=self._run, args=(execution,), name=execution.name, daemon=True).start()
         else:
@@ -236,9 +263,8 @@ class StepFunctions:
         except BaseException as failed:  # also of a parser that panics on an invalid file
             execution.status = "FAILED"
             print(f"batch {execution.name} has failed: {failed}", file=sys.stderr, flush=True)
-        if execution.status in ("FAILED", "ABORTED"):
-            detail = {"name": execution.name, "status": execution.status, "redriveCount": execution.redrives}
-            self._ended({"source": "aws.states", "detail": {"executionArn": execution.arn, **detail}})
+        self._keep(execution)
+        self._tell(execution)
 
     def _walk(self, execution: Execution) -> None:
         while True:
@@ -267,6 +293,7 @@ class StepFunctions:
                 execution.status = "SUCCEEDED"
                 return
             execution.state, execution.data = state["Next"], output
+            self._keep(execution)
 
     def _task(self, execution: Execution, state: Mapping[str, Any], states: dict[str, Any]) -> Any:
         """Invoke a function, with the retries of the state."""
@@ -296,15 +323,17 @@ class StepFunctions:
         writer = evaluate(state["ResultWriter"]["Arguments"], states)
         if execution.run is None:
             machine = execution.arn.replace(":execution:", ":mapRun:").rpartition(":")[0]
-            items = items_of(self._s3, state["ItemReader"], states)
-            execution.run = MapRun(f"{machine}/{state['Label']}:{uuid.uuid4()}", items)
+            objects = objects_of(self._s3, state["ItemReader"], states)
+            execution.run = MapRun(f"{machine}/{state['Label']}:{uuid.uuid4()}", objects)
+            self._keep(execution)
         run = execution.run
+        items = rows_of(self._s3, state["ItemReader"], states) if run.objects is None else run.objects
         counts = run.counts = dict.fromkeys(_COUNTS, 0)
         child = partial(self._child, execution, state)
         at_once = min(self._at_once, evaluate(state["MaxConcurrency"], states))
 
         def waiting() -> Iterator[tuple[int, Any]]:
-            for number, data in enumerate(batches(run.items(), state, states)):
+            for number, data in enumerate(batches(items, state, states)):
                 counts["total"] += len(data["Items"])
                 if number in run.succeeded:
                     counts["succeeded"] += len(data["Items"])

@@ -80,16 +80,27 @@ def test_a_killed_run_loses_at_most_its_last_seconds(tmp_path: Path) -> None:
     assert second.stop() == 0
 
 
-def test_it_stops_immediately_while_a_batch_is_read(tmp_path: Path) -> None:
+def test_it_stops_immediately_while_a_batch_is_read_and_goes_on_when_asked(tmp_path: Path) -> None:
     running = Running(tmp_path)
     settings = running.settings()
     photo = f"incoming/{settings['key_id']}/plate/car.jpg"
     running.client("s3").put_object(Bucket=settings["UPLOADS_BUCKET"], Key=photo, Body=PHOTO.read_bytes())
-    rows = json.dumps({"api": "plate", "images": [photo] * 2000}).encode()
+    rows = json.dumps({"api": "plate", "images": [photo] * 400}).encode()
     batch = ask(f"{running.url}/v1/batches", rows)
-    time.sleep(2)
+    time.sleep(1)
     assert ask(f"{running.url}/v1/batches/{batch['id']}")["state"] == "running"
     assert running.stop() == 0
+
+    again = Running(tmp_path)
+    assert ask(f"{again.url}/v1/batches/{batch['id']}")["state"] == "cancelled"
+    ask(f"{again.url}/v1/batches/{batch['id']}/redrive", b"{}")
+    for _ in range(120):
+        if (said := ask(f"{again.url}/v1/batches/{batch['id']}"))["finished"]:
+            break
+        time.sleep(1)
+    of_the_upload = 1
+    assert (said["state"], said["read"], used(again, "demo")) == ("finished", 400, 400 + of_the_upload)
+    assert again.stop() == 0
 
 
 def test_a_signal_to_any_thread_ends_it(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from samtranslator.translator.translator import Translator
 
 from carsight_service.batch_store import ENDS, KEPT
 from carsight_service.contract.api import Api
+from carsight_service.contract.lists import MAX_ROWS
 from carsight_service.http import openapi
 from carsight_service.http.routes import ROUTES
 from carsight_service.queue.batches import (
@@ -506,6 +507,11 @@ def test_the_maps_differ_only_in_their_readers(definition: dict[str, Any]) -> No
         rest[-1]["ItemSelector"] = set(state["ItemSelector"])
     one, other = rest
     assert one == other
+
+
+def test_no_more_objects_are_listed_than_a_list_may_have(definition: dict[str, Any]) -> None:
+    """Which is what joining the results has time for."""
+    assert maps(definition)["Prefix"]["ItemReader"]["ReaderConfig"] == {"MaxItems": MAX_ROWS}
 
 
 def test_a_map_that_fails_can_be_redriven(definition: dict[str, Any]) -> None:

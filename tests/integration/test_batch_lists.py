@@ -189,6 +189,10 @@ def test_a_parquet_that_is_too_large_for_the_disk_is_refused(
             a_parquet(image_url=["a.jpg"], id=core.Array([b"\xff"], core.DataType.binary())),
             "Row 1: id must be text or a number",
         ),
+        (
+            a_parquet(image_url=["a.jpg"], id=core.Array([True], core.DataType.bool())),
+            "Row 1: id must be text or a number",
+        ),
         (a_parquet(name=["a.jpg"]), "Row 1 must be a URL"),
         (a_parquet(image_url=[]), "The list must have 1 to 10000000 rows"),
     ],
@@ -224,6 +228,54 @@ def test_every_object_under_a_prefix(listing: Pipeline) -> None:
     assert [(row["input"], row["status"]) for row in lines(listing, said["id"])] == [
         (f"s3://{UPLOADS}/fleet/{n} ü.jpg", 200) for n in range(3)
     ]
+
+
+def test_of_too_many_objects_under_a_prefix_the_first_are_read(
+    listing: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listing ten million takes longer than a function may run, so that nobody can count them before."""
+    monkeypatch.setattr("carsight_service.queue.results.MAX_ROWS", 2)
+    listing.states._definition["States"]["Prefix"]["ItemReader"]["ReaderConfig"]["MaxItems"] = 2
+    for number in range(3):
+        listing.s3.put_object(Bucket=UPLOADS, Key=f"fleet/{number}.jpg", Body=PHOTO)
+    ids = [send(listing, f"s3://{UPLOADS}/fleet/")[1]["id"]]
+    listing.s3.delete_object(Bucket=UPLOADS, Key="fleet/0.jpg")
+    listing.s3.delete_object(Bucket=UPLOADS, Key="fleet/1.jpg")
+    listing.drain()
+    for number in range(2):
+        listing.s3.put_object(Bucket=UPLOADS, Key=f"fleet/{number}.jpg", Body=PHOTO)
+    ids.append(send(listing, f"s3://{UPLOADS}/fleet/")[1]["id"])
+    listing.drain()
+    details = [None, "A batch reads the first 2 objects under a prefix, and no others"]
+    for batch, rows, detail in zip(ids, (1, 2), details, strict=True):
+        said = show(listing, batch)
+        assert (said["state"], said["rows"], said["read"], said["detail"]) == ("finished", rows, rows, detail)
+        assert listing.result(f"batches/{batch}/manifest.json").get("detail") == detail
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"return_value": {"BucketRegion": "us-east-1"}},
+        {
+            "side_effect": ClientError(
+                {"Error": {"Code": "403", "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 403}},  # type: ignore[typeddict-item]
+                "HeadBucket",
+            )
+        },
+    ],
+    ids=["Region", "account"],
+)
+def test_a_prefix_in_another_region_or_account_is_refused(listing: Pipeline, answer: dict[str, Any]) -> None:
+    """Step Functions lists neither; a list there is read as any other."""
+    photo = listing.put("car.jpg")
+    head = Mock(**answer)
+    listing.patch.setattr(listing.clients.s3, "head_bucket", head)
+    status, said = send(listing, f"s3://{UPLOADS}/{photo.rpartition('/')[0]}/")
+    assert (status, said["code"]) == (400, "invalid_request")
+    assert "another AWS account or Region" in said["message"]
+    head.assert_called_once_with(Bucket=UPLOADS, ExpectedBucketOwner="123456789012")
+    assert send(listing, put_list(listing, "list.jsonl", json.dumps(photo).encode()))[0] == 200
 
 
 def test_uploads_are_listed_and_read_for_their_own_account_alone(listing: Pipeline) -> None:

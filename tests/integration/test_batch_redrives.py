@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 from unittest.mock import ANY, Mock
 
@@ -295,3 +296,36 @@ def test_rows_that_wait_to_be_redriven_are_pending(pipeline: Pipeline) -> None:
     with once(BatchWorker, "read", during):
         pipeline.drain()
     assert show(pipeline, batch)["state"] == "finished"
+
+
+@pytest.mark.parametrize("finds", ["photos", "joined"])
+def test_an_interrupted_prefix_is_redriven_with_the_objects_of_its_first_listing(
+    listing: Pipeline, finds: str, tmp_path: Path
+) -> None:
+    """The next ``make run`` goes on where the last one was killed: in the map, or behind it."""
+    for number in range(60):
+        listing.s3.put_object(Bucket=UPLOADS, Key=f"fleet/{number:02}.jpg", Body=PHOTO)
+    listing.states = listing.machine(folder=tmp_path)
+    batch = send(listing, f"s3://{UPLOADS}/fleet/")[1]["id"]
+
+    def killed(real: Callable[..., Any], *arguments: Any) -> None:
+        if finds == "photos":  # once those of the first child have been read
+            real(*arguments)
+        raise SystemExit
+
+    owner, name = (BatchWorker, "read") if finds == "photos" else (BatchJobs, "finish")
+    with pytest.raises(SystemExit), once(owner, name, killed):
+        listing.drain()
+    listing.s3.put_object(Bucket=UPLOADS, Key="fleet/0.jpg", Body=PHOTO)
+    listing.states = listing.machine(folder=tmp_path)
+    listing.states.end_interrupted()
+    said = show(listing, batch)
+    read = {"photos": 50, "joined": 60}[finds]
+    assert (said["state"], said["read"], len(listing.recognized)) == ("cancelled", read, read)
+    assert redrive(listing, batch)[1]["state"] == "running"
+    listing.drain()
+    said = show(listing, batch)
+    assert (said["state"], said["read"], len(listing.recognized), listing.used()) == ("finished", 60, 60, 60)
+    assert [row["input"] for row in lines(listing, batch)] == [
+        f"s3://{UPLOADS}/fleet/{number:02}.jpg" for number in range(60)
+    ]

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from hashlib import sha256
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -411,13 +412,20 @@ def test_batches_whose_ids_begin_alike_keep_what_they_have_counted(pipeline: Pip
 
 @pytest.mark.parametrize("leaves", [(Outcomes, "put"), (MeterStore, "take"), (MeterStore, "close")])
 def test_a_batch_whose_machine_is_gone_is_stopped_when_another_starts(
-    pipeline: Pipeline, leaves: tuple[Any, str]
+    pipeline: Pipeline, leaves: tuple[Any, str], tmp_path: Path
 ) -> None:
-    """As under ``make run``, which keeps no executions: what has been read is counted, and in the result."""
+    """As under ``make run``: what has been read is counted, and in the result; the rest can be read later."""
+    pipeline.states = pipeline.machine(folder=tmp_path)
     images, batch = begun(pipeline, 60)
     with dying(*leaves, after=True), suppress(Died):
         run_child(pipeline, batch, images[:50])
-    pipeline.machine().end_interrupted(pipeline.table)
+    pipeline.states = pipeline.machine(folder=tmp_path)
+    pipeline.states.end_interrupted()
     said = show(pipeline, batch)
     assert (said["state"], said["done"], pipeline.used(), pipeline.tickets()) == ("cancelled", 50, 43, [])
     assert len(lines(pipeline, batch)) == 50
+    assert redrive(pipeline, batch)[1]["state"] == "running"
+    pipeline.drain()
+    check_whole(pipeline, batch, images)
+    pipeline.machine(folder=tmp_path).end_interrupted()
+    check_whole(pipeline, batch, images)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 import pytest
+from moto.iam.policy_validation import IAMPolicyDocumentValidator, IAMTrustPolicyDocumentValidator
 
 from carsight_service.batch_store import Batches
 from carsight_service.contract.api import Answer, Api
@@ -43,6 +44,7 @@ _S3 = {
     "get_object": ["GetObject"],
     "put_object": ["PutObject"],
     "list_objects_v2": ["ListBucket"],
+    "head_bucket": ["ListBucket"],
     "create_multipart_upload": ["PutObject"],
     "upload_part": ["PutObject"],
     "complete_multipart_upload": ["PutObject"],
@@ -404,6 +406,31 @@ def test_the_state_machine(roles: Roles) -> None:
             for action in ("PutObject", "GetObject", "ListMultipartUploadParts", "AbortMultipartUpload"):
                 role.demand(f"s3:{action}", f"{results}/map/1/SUCCEEDED_0.jsonl")
     assert role.unused == set()
+
+
+def test_policies_are_accepted_by_iam() -> None:
+    """By the rules that moto has taken from it: of an ARN's partition, only the whole may be a wildcard.
+
+    A role's policies may have 10,240 characters, and as many buckets may be listed.
+    """
+    resources = read_template()["Resources"]
+    names: dict[str, Any] = {
+        name: "arn:aws:s3:::carsight"
+        if about["Type"] == "AWS::S3::Bucket"
+        else f"arn:aws:some:us-east-1:123456789012:{name}"
+        for name, about in resources.items()
+    }
+    names |= {"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "123456789012"}
+    names |= {"AWS::StackName": "carsight", "AllowedBuckets": [f"bucket-{n:056}" for n in range(50)]}
+    roles = [about["Properties"] for about in resources.values() if about["Type"] == "AWS::IAM::Role"]
+    assert roles
+    for role in roles:
+        trusted = json.dumps(resolved(role["AssumeRolePolicyDocument"], names))
+        IAMTrustPolicyDocumentValidator(trusted).validate()
+        (policy,) = role["Policies"]
+        allowed = json.dumps(resolved(policy["PolicyDocument"], names), separators=(",", ":"))
+        IAMPolicyDocumentValidator(allowed).validate()
+        assert len(allowed) < 10_240, policy["PolicyName"]
 
 
 def test_alerts(roles: Roles) -> None:

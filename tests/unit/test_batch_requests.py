@@ -125,6 +125,8 @@ def test_what_lists_look_like(
         (gzip.compress(b'"a"\n')[:-9], "application/jsonl", "gzip"),
         (b"\x1f\x8bnothing of the kind", "text/csv", "gzip"),
         (gzip.compress((b" " * 60_000 + b"\n") * 1400), "text/csv", "characters"),
+        (b'{"url": "a", "id": true}', "application/jsonl", "Row 1: id must be text or a number"),
+        (b'[{"url": "a", "id": 0}, {"url": "b", "id": false}]', "", "Row 2: id must be text or a number"),
         (b'{"url": "a", "id": Infinity}', "application/jsonl", "text or a finite number"),
         (b'{"url": "a", "id": -1e999}', "application/jsonl", "text or a finite number"),
         (b"{", "application/json", "must be JSON"),

@@ -190,6 +190,20 @@ def test_ten_bits_in_sixteen_are_not_black() -> None:
     assert photo.pixels[40, 60].tolist() == [0] * 3
 
 
+@pytest.mark.parametrize(
+    ("kind", "black"), [("u1", 255), ("u2", 1023), ("u2", 65535), ("f4", 1.0)], ids=["8", "10", "16", "float"]
+)
+def test_zero_is_white_in_a_tiff_that_says_so(kind: str, black: float) -> None:
+    """As in faxes, whatever the depth; Pillow and OpenCV turn pictures of up to eight bits alone."""
+    pixels = np.zeros((80, 120), kind)
+    pixels[20:60, 30:90] = black
+    photometric = struct.Struct("<HHIH")
+    file = encoded(".tiff", pixels).replace(photometric.pack(262, 3, 1, 1), photometric.pack(262, 3, 1, 0))
+    photo = decode(file)
+    assert photo.pixels[10, 10].tolist() == [255] * 3
+    assert photo.pixels[40, 60].tolist() == [0] * 3
+
+
 def test_float_pixels_are_scaled_by_their_range() -> None:
     gray = np.full((80, 120), 1.0, np.float32)
     gray[20:60, 30:90] = 0.25

@@ -25,7 +25,7 @@ from carsight import bounds, formats, heif
 from carsight.formats import Format, ImageError, TooManyPixels, check_size
 from carsight.geometry import Pixels
 from carsight.pixels import upright
-from carsight.tiff import orientation
+from carsight.tiff import PHOTOMETRIC, orientation
 
 # Pillow's warnings about broken files would be printed, and each distinct one kept in memory forever.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -351,10 +351,10 @@ def _gathered(strips: Iterator[Pixels], width: int, height: int, turned: int = 1
 
 def _colors(picture: Image.Image) -> Iterator[Pixels]:
     """Yield the picture from top to bottom in strips: BGRA if it has an alpha channel, otherwise BGR."""
-    darkest, brightest = _range(picture)
+    black, white = _range(picture)
     for strip in _cut(picture):
         if picture.mode.startswith(("I", "F")):
-            gray = (np.asarray(strip, np.float32) - darkest) * (255 / max(brightest - darkest, 1e-9))
+            gray = (np.asarray(strip, np.float32) - black) * (255 / (white - black))
             yield np.repeat(np.clip(gray, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
         elif strip.has_transparency_data:
             bgra = np.asarray(cv2.cvtColor(np.asarray(strip.convert("RGBA")), cv2.COLOR_RGBA2BGRA), np.uint8)
@@ -367,17 +367,21 @@ def _colors(picture: Image.Image) -> Iterator[Pixels]:
 def _range(picture: Image.Image) -> tuple[float, float]:
     """Return the values of black and white in a picture with more than eight bits of gray.
 
-    Only the bits in use count: often 10 or 12 of 16.
+    Only the bits in use count: often 10 or 12 of 16. In a TIFF the lowest value may be white, which Pillow
+    only heeds where there are eight bits or fewer.
     """
     if not picture.mode.startswith(("I", "F")):
         return 0, 255
     ends = np.array([(strip.min(), strip.max()) for strip in map(np.asarray, _cut(picture))], np.float64)
     if not np.isfinite(ends).all():
         raise ImageError(bounds.damaged(formats.TIFF))
-    least, most = float(ends.min()), float(ends.max())
+    least, most = min(float(ends.min()), 0.0), float(ends.max())
     if picture.mode == "F":
-        return min(least, 0.0), 1.0 if most <= 1 else 255.0 if most <= 255 else most
-    return min(least, 0.0), float(2 ** max(int(most).bit_length(), 8) - 1)
+        most = 1.0 if most <= 1 else 255.0 if most <= 255 else most
+    else:
+        most = float(2 ** max(int(most).bit_length(), 8) - 1)
+    is_negative = getattr(picture, "tag_v2", {}).get(PHOTOMETRIC) == 0  # WhiteIsZero (TIFF 6.0, page 37)
+    return (most, least) if is_negative else (least, most)
 
 
 def _cut(picture: Image.Image) -> Iterator[Image.Image]:

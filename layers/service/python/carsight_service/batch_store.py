@@ -82,7 +82,7 @@ class Batch:
     failed: int = 0
     finished: str | None = None
     detail: str | None = None
-    """Why it has failed, for its owner."""
+    """Why it has failed, or what it has left out, for its owner."""
     redrives: int = 0
     """How many redrives have been recorded."""
     is_unannounced: bool = False

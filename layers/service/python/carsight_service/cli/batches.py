@@ -112,6 +112,8 @@ def _shown(
     if made["state"] == "failed":
         again = f"the batch has failed: `carsight batch redrive {made['id']}` reads what is missing"
         raise CommandError(made.get("detail") or again)
+    if made.get("detail"):
+        print(f"carsight: {made['detail']}", file=sys.stderr)
 
 
 # -- actions -------------------------------------------------------------------------------------------------

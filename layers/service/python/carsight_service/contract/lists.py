@@ -117,7 +117,11 @@ def parse_row(value: object, number: int) -> Row:
     except InvalidRequest as error:
         raise InvalidRequest(f"Row {number}: {error.message}") from None
     identity = named.get("id")
-    if not isinstance(identity, str | int | float | None) or len(str(identity)) > MAX_ID_CHARACTERS:
+    if (
+        isinstance(identity, bool)  # an ``int`` to Python
+        or not isinstance(identity, str | int | float | None)
+        or len(str(identity)) > MAX_ID_CHARACTERS
+    ):
         raise InvalidRequest(
             f"Row {number}: id must be text or a number of at most {MAX_ID_CHARACTERS} characters"
         )

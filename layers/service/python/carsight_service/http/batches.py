@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from carsight_service.aws.failures import failure
 from carsight_service.aws.storage import INCOMING, reading_list, upload_prefix
 from carsight_service.batch_store import RESULTS, Batch, Batches, Kind, State
 from carsight_service.contract.api import Api, bounded_json
@@ -122,7 +123,7 @@ def submit(
     if request.address:
         rows = _named_list(deployment, (account, key_id), request.address)
         if not Batches(deployment).get(batch.id):
-            _check_beginning(deployment.aws.s3, rows, request.address)
+            _check_beginning(deployment, rows, request.address)
     else:
         batch = replace(batch, rows=len(request.rows))
     begun = Executions(deployment).begin(batch, rows, b"".join(row.line() for row in request.rows))
@@ -161,12 +162,21 @@ def _named_list(deployment: Deployment, owners: tuple[str, str], address: str) -
     return List(form, bucket, key)
 
 
-def _check_beginning(s3: Any, rows: List, address: str) -> None:
-    """Raise ``InvalidRequest`` if a list is missing, too large, or invalid in its first rows."""
+def _check_beginning(deployment: Deployment, rows: List, address: str) -> None:
+    """Raise ``InvalidRequest`` if a list is missing, too large, or invalid in its first rows.
+
+    Also if a prefix is in a bucket that Step Functions does not list.
+    """
+    s3 = deployment.aws.s3
     with reading_list(address[:200]):
         if rows.kind == "prefix":
             if not s3.list_objects_v2(Bucket=rows.bucket, Prefix=rows.key, MaxKeys=1).get("Contents"):
                 raise InvalidRequest(f"There are no objects under {address[:200]}")
+            if not _is_at_home(deployment, rows.bucket):
+                raise InvalidRequest(
+                    f"The bucket {rows.bucket[:63]} belongs to another AWS account or Region, where objects "
+                    "are not listed: send a list of them"
+                )
             return
         found = s3.get_object(Bucket=rows.bucket, Key=rows.key)
         with closing(found["Body"]) as body:
@@ -175,6 +185,18 @@ def _check_beginning(s3: Any, rows: List, address: str) -> None:
                     raise InvalidRequest(f"A list in Parquet must have at most {MAX_LIST_BYTES:,} bytes")
             else:
                 deque(islice(read_rows(body, rows.kind), _ROWS_CHECKED), maxlen=0)
+
+
+def _is_at_home(deployment: Deployment, bucket: str) -> bool:
+    """Whether a bucket is in the deployment's own account and Region."""
+    s3, arn = deployment.aws.s3, deployment.settings.batches_machine_arn or ""
+    try:
+        found = s3.head_bucket(Bucket=bucket, ExpectedBucketOwner=arn.split(":")[4])
+    except Exception as error:
+        if failure(error).code != "403":
+            raise
+        return False
+    return found["BucketRegion"] == s3.meta.region_name
 
 
 class ListRequest(BaseModel):
@@ -242,7 +264,7 @@ class BatchAnswer(BaseModel):
     created: str
     finished: str | None
     detail: str | None
-    """Why the batch failed."""
+    """Why the batch failed, or what a finished one left out."""
     results: dict[Kind, str] | None
     """URLs of the results, valid for an hour; ask again for new ones."""
     request_id: str

@@ -21,7 +21,7 @@ from smart_open import s3
 from carsight_service.aws.storage import reading_list
 from carsight_service.batch_store import ENDS, RESULTS, Batch, Batches, State
 from carsight_service.contract.errors import InternalError, InvalidRequest
-from carsight_service.contract.lists import parse_rows, read_rows
+from carsight_service.contract.lists import MAX_ROWS, parse_rows, read_rows
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.messages import TryLater
 from carsight_service.queue.outcomes import ChildRow, Outcome, Outcomes
@@ -173,7 +173,7 @@ class BatchJobs:
             for file in json.loads(self._body(self._bucket, manifest).read())["ResultFiles"]["FAILED"]:
                 self._give_up(batch, file["Key"])
         joined = self._join(replace(begun, state=state))
-        known = {name: getattr(joined, name) for name in ("state", "rows", "read", "failed")}
+        known = {name: getattr(joined, name) for name in ("state", "rows", "read", "failed", "detail")}
         return self._batches.end(begun, is_unannounced=True, **known)
 
     def _give_up(self, batch: Batch, failures: str) -> None:
@@ -206,6 +206,9 @@ class BatchJobs:
                 about = {"batch": batch.id, "rows": batch.rows, "have": total}
                 logger.error("rows without a result", extra=about)
             joined = replace(batch, rows=total, read=counts[True], failed=counts[False])
+            if batch.rows is None and total == MAX_ROWS:  # of a prefix, the map lists no more
+                left_out = f"A batch reads the first {MAX_ROWS:,} objects under a prefix, and no others"
+                joined = replace(joined, detail=left_out)
             manifest.write(json.dumps(self._summary(joined)).encode())
         return joined
 

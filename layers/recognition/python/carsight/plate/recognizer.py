@@ -306,18 +306,29 @@ class PlateRecognizer:
         """Find and read the plates of ``photo`` turned counterclockwise by ``quarters`` quarter turns."""
         tuning = self._tuning
         seen = self._detector.find(photo.pixels, quarters)
-        found, doubted, unsure, upright, written = [], [], [], False, False
+        found, doubted, unsure, upright, written, board = [], [], [], False, False, False
         for each in self._finds(photo, seen, quarters, regions):
             sure = each.reading.score >= (tuning.high_upright if each.stands_high else tuning.upright)
             if not self._cuts.is_believable(photo, each.plate, each.reading):
                 doubted.append(each)
-            elif not self._is_sign(photo, each, quarters, regions):
+                sign = len(each.reading.text) >= tuning.fewest and each.reading.text.isalpha()
+            elif self._is_sign(photo, each, quarters, regions):
+                sign = True
+                if sure and _is_writing(each.reading):
+                    upright = written = True
+            else:
+                sign = False
                 found.append(each)
                 upright = upright or sure
-            elif sure and _is_writing(each.reading):
-                upright = written = True
+            # Cameras write beside plates, too.
+            if sign and sure and each.vehicle is None and not self._is_at_edge(photo, each.plate, quarters):
+                board = True
             if not sure:
                 unsure.append(each.plate)
+        if board:
+            found = [
+                each for each in found if each.vehicle or each.reading.region_score >= tuning.beside_sign
+            ]
         # A single sure text shows which way up the photo is.
         upside_down = 0.0 if upright else self._read_upside_down(photo, unsure, regions)
         carriers = [id(each.vehicle) for each in found]

@@ -149,6 +149,15 @@ def test_a_mirrored_plate_is_read_where_it_is(recognizer: PlateRecognizer, name:
     assert iou(found, (box.xmin, box.ymin, box.xmax, box.ymax)) > 0.7
 
 
+@pytest.mark.parametrize("name, text", [("plate_us", "7kmr204"), ("plate_de", "kapl482")])
+@pytest.mark.parametrize("quarters", [1, 3])
+def test_a_mirrored_photo_that_lies_on_its_side_is_read(
+    recognizer: PlateRecognizer, name: str, text: str, quarters: int
+) -> None:
+    lying = np.rot90(photo(name).pixels[:, ::-1], quarters)
+    assert [reading.text for reading in recognizer.read(np.ascontiguousarray(lying))] == [text]
+
+
 @pytest.mark.parametrize(
     ("text", "band"), [("WA 0475G", "PL"), ("BOT 1046", "D"), ("0815 BDJ", "E"), ("HT 318 RN", "FIN")]
 )

@@ -342,7 +342,8 @@ class PlateRecognizer:
             reading = _NOTHING
             if plate_height(photo, plate) >= self._tuning.smallest:
                 place = _on_paper(photo.pixels, plate) if plate is cropped else (photo, plate)
-                reading = self._cuts.read(*place, regions, mirrored=not quarters)
+                # Upside down, mirrored digits look like others: 853512 like 823215.
+                reading = self._cuts.read(*place, regions, mirrored=quarters != 2)
             vehicle = carrier(plate, seen.vehicles, quarters)
             high = not quarters and self._stands_high(plate, vehicle)
             yield Find(plate, reading, vehicle, high)

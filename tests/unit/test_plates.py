@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
 from carsight import runtime
+from carsight.detections import Detection
 from carsight.detector import Detector, Findings
 from carsight.geometry import Box, iou, turned_back
 from carsight.photo import Photo, decode
 from carsight.plate.reader import TWO_ROWS, Candidate, PlateReader, ReaderTuning, Reading
-from carsight.plate.recognizer import PlateReading, PlateRecognizer, PlateTuning
+from carsight.plate.recognizer import Find, PlateReading, PlateRecognizer, PlateTuning
 from carsight.plate.recognizer import _is_better as is_better
 from carsight.plate.regions import agrees
 from carsight.plate.vehicles import VehicleClassifier
@@ -816,6 +817,15 @@ def test_a_sticker_is_no_plate_beside_the_one_that_it_is_on(recognizer: PlateRec
     plate, text, _ = draw_plate(design, rng, str(rng.choice(design.patterns)))
     file = cv2.imencode(".jpg", cv2.rotate(plate, cv2.ROTATE_180), [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
     assert [reading.text for reading in recognizer.read(file.tobytes())] == [text.lower()]
+
+
+@pytest.mark.parametrize("sign, beside", [(PART, False), (MORE, False), ([10, 40, 80, 60], True)])
+def test_a_word_on_a_plate_is_no_sign_beside_it(
+    recognizer: PlateRecognizer, sign: list[int], beside: bool
+) -> None:
+    plate = Detection(0.9, np.array(ALL, np.float32), np.zeros((4, 2), np.float32))
+    find = Find(plate, Reading("family", 1.0, (), (), "us", 0.8, np.zeros(0)), None, False)
+    assert recognizer._is_beside([np.array(sign, np.float32)], find) == beside
 
 
 def drawn_sign(*lines: str) -> NDArray[np.uint8]:

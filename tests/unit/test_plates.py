@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
 from carsight import runtime
+from carsight.detections import Detection
 from carsight.detector import Detector, Findings
 from carsight.geometry import Box, iou, turned_back
 from carsight.photo import Photo, decode
 from carsight.plate.reader import TWO_ROWS, Candidate, PlateReader, ReaderTuning, Reading
-from carsight.plate.recognizer import PlateReading, PlateRecognizer, PlateTuning
+from carsight.plate.recognizer import Find, PlateReading, PlateRecognizer, PlateTuning
 from carsight.plate.recognizer import _is_better as is_better
 from carsight.plate.regions import agrees
 from carsight.plate.vehicles import VehicleClassifier
@@ -147,6 +148,15 @@ def test_a_mirrored_plate_is_read_where_it_is(recognizer: PlateRecognizer, name:
     found = left, reading.box.ymin, right, reading.box.ymax
     box = expected.box
     assert iou(found, (box.xmin, box.ymin, box.xmax, box.ymax)) > 0.7
+
+
+@pytest.mark.parametrize("name, text", [("plate_us", "7kmr204"), ("plate_de", "kapl482")])
+@pytest.mark.parametrize("quarters", [1, 3])
+def test_a_mirrored_photo_that_lies_on_its_side_is_read(
+    recognizer: PlateRecognizer, name: str, text: str, quarters: int
+) -> None:
+    lying = np.rot90(photo(name).pixels[:, ::-1], quarters)
+    assert [reading.text for reading in recognizer.read(np.ascontiguousarray(lying))] == [text]
 
 
 @pytest.mark.parametrize(
@@ -674,11 +684,10 @@ def test_a_plate_in_a_strip_of_its_own_height_is_read(
     assert abs(reading.box.xmin - left) < 60 and abs(reading.box.xmax - left - 520) < 60
 
 
-def test_framed_signs_on_a_board_have_to_read_like_plates(recognizer: PlateRecognizer) -> None:
-    """Shown closer, framed signs look like plates; few have a text that must be one."""
+def drawn_board(*words: str) -> NDArray[np.uint8]:
+    """Draw framed signs on a board of 800 x 1200 pixels, in two columns."""
     rng = np.random.default_rng(72)
     board = np.full((800, 1200, 3), rng.integers(60, 200, 3), np.uint8)
-    words = "LIFT 63", "ZONE G55", "BAY A7", "ZONE A3", "HALL F82", "ROOM 12"
     for number, word in enumerate(words):
         wide, high = int(rng.integers(330, 480)), int(rng.integers(100, 170))
         x, y = 60 + number % 2 * 580, 40 + number // 2 * 255
@@ -688,18 +697,52 @@ def test_framed_signs_on_a_board_have_to_read_like_plates(recognizer: PlateRecog
         size = min(2.6, 0.86 * wide / text)
         left, low = round(x + (wide - size * text) / 2), round(y + (high + size * tall) / 2)
         cv2.putText(board, word, (left, low), cv2.FONT_HERSHEY_DUPLEX, size, (20, 20, 20), 6, cv2.LINE_AA)
-    shown = cv2.GaussianBlur(board, (0, 0), 1.0)
-    assert len(recognizer.read(Photo.of(np.asarray(shown, np.uint8)))) <= 1  # of six
+    return np.asarray(cv2.GaussianBlur(board, (0, 0), 1.0), np.uint8)
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(2, 2), (3, 2), (2, 3)])
-def test_plates_beside_each_other_are_all_read(recognizer: PlateRecognizer, rows: int, columns: int) -> None:
-    texts = ["B MK 4721", "HH RT 358", "M PX 9046", "K AL 2753", "S VN 6182", "F DW 5194"][: rows * columns]
+def test_framed_signs_on_a_board_have_to_read_like_plates(recognizer: PlateRecognizer) -> None:
+    """Shown closer, framed signs look like plates; few have a text that must be one."""
+    board = drawn_board("LIFT 63", "ZONE G55", "BAY A7", "ZONE A3", "HALL F82", "ROOM 12")
+    assert len(recognizer.read(board)) <= 1  # of six
+
+
+@pytest.mark.parametrize("sign", ["ROOM 12", "PARKING", "M25"], ids=["writing", "word", "short"])
+def test_what_hangs_beside_a_sign_is_a_sign(recognizer: PlateRecognizer, sign: str) -> None:
+    assert recognizer.read(drawn_board("SR 520", sign)) == []
+
+
+def test_a_plate_beside_a_sign_is_one_where_it_is_clear_where_it_is_from(
+    recognizer: PlateRecognizer,
+) -> None:
+    board = drawn_board("ROOM 12")
+    design = next(design for design in ONE_ROW if design.region == "de")
+    plate, _, _ = draw_plate(design, np.random.default_rng(4), "KA*PL 482")
+    board[400:500, 100:573] = cv2.resize(plate, (473, 100), interpolation=cv2.INTER_AREA)
+    assert [reading.text for reading in recognizer.read(board)] == ["kapl482"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "down", "across"),
+    [
+        (2, 2, 270, 680),
+        (3, 2, 270, 680),
+        (2, 3, 270, 680),
+        (4, 2, 200, 600),
+        (6, 2, 200, 600),
+    ],
+)
+def test_plates_beside_each_other_are_all_read(
+    recognizer: PlateRecognizer, rows: int, columns: int, down: int, across: int
+) -> None:
+    texts = ["B MK 4721", "HH RT 358", "M PX 9046", "K AL 2753", "S VN 6182", "F DW 5194"]
+    texts += ["WI GH 735", "N ZT 8260", "LK12 ABC", "WE 41297", "1234 BCD", "ZH 48213"]
+    texts = texts[: rows * columns]
     rng = np.random.default_rng(1)
-    shape = (rows * 270 + 160, columns * 680 + 160, 3)
+    margin = across - 520
+    shape = (rows * down + margin, columns * across + margin, 3)
     table = rng.normal((96, 112, 120), 8, shape).clip(0, 255).astype(np.uint8)
     for number, text in enumerate(texts):
-        y, x = 160 + number // columns * 270, 160 + number % columns * 680
+        y, x = margin + number // columns * down, margin + number % columns * across
         table[y : y + 110, x : x + 520] = drawn_plate(text)
     found = recognizer.read(np.asarray(cv2.GaussianBlur(table, (0, 0), 0.8), np.uint8))
     assert {plate.text for plate in found} == {text.replace(" ", "").lower() for text in texts}
@@ -774,6 +817,15 @@ def test_a_sticker_is_no_plate_beside_the_one_that_it_is_on(recognizer: PlateRec
     plate, text, _ = draw_plate(design, rng, str(rng.choice(design.patterns)))
     file = cv2.imencode(".jpg", cv2.rotate(plate, cv2.ROTATE_180), [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
     assert [reading.text for reading in recognizer.read(file.tobytes())] == [text.lower()]
+
+
+@pytest.mark.parametrize("sign, beside", [(PART, False), (MORE, False), ([10, 40, 80, 60], True)])
+def test_a_word_on_a_plate_is_no_sign_beside_it(
+    recognizer: PlateRecognizer, sign: list[int], beside: bool
+) -> None:
+    plate = Detection(0.9, np.array(ALL, np.float32), np.zeros((4, 2), np.float32))
+    find = Find(plate, Reading("family", 1.0, (), (), "us", 0.8, np.zeros(0)), None, False)
+    assert recognizer._is_beside([np.array(sign, np.float32)], find) == beside
 
 
 def drawn_sign(*lines: str) -> NDArray[np.uint8]:
@@ -854,6 +906,16 @@ def on_a_wall(
         plate, (width, height), interpolation=cv2.INTER_AREA
     )
     return pixels
+
+
+@pytest.mark.parametrize("text", ["CAM 03", "AY2723"])
+def test_what_a_camera_writes_beside_a_plate_does_not_make_it_a_sign(
+    recognizer: PlateRecognizer, text: str
+) -> None:
+    wall = cv2.resize(on_a_wall("au-nsw", "ABC 12D", above=125, width=140), (1200, 900))
+    (reading,) = recognizer.read(stamped(np.asarray(wall, np.uint8), text, black=True))
+    assert (reading.vehicle, reading.text) == (None, "abc12d")
+    assert reading.region_score < PlateTuning().beside_sign
 
 
 def test_a_plate_at_the_lower_edge_of_a_close_up_is_higher_than_what_cameras_write(

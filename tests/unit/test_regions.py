@@ -41,6 +41,13 @@ def test_a_compiled_table_says_the_same(tmp_path: Path, monkeypatch: pytest.Monk
         ("KA04MG1020", "in"),
         ("LEC7193", "pk"),
         ("B99ABC", "ro"),
+        ("481KRT6", "us-ca"),  # from 2026 on
+        ("K4R8LMD", "us-az"),  # since 2020, in any order
+        ("K4R8LD", "us-az"),
+        ("48KRTD", "us-fl"),
+        ("KRTD48", "us-nm"),
+        ("48KR7", "us-ut"),
+        ("1K48RTD", "us-al"),  # after the county's number
     ],
 )
 def test_a_text_of_the_series_fits_its_region_best(text: str, code: str) -> None:
@@ -92,6 +99,7 @@ def test_a_text_fits_a_region_just_where_it_may_stand_in_one_of_its_series() -> 
         ("RO12345", "AB123DQ", "it"),
         ("BKL4821", "BOL4821", "us-tx"),
         ("7KOR204", "7OKR204", "us-ca"),
+        ("KR40LD", "KR4OLD", "us-az"),
         ("BCDF12", "BCOF12", "cl"),
         ("ABC12D", "ABC12O", "se"),
         ("J12345", "D12345", "je"),

@@ -21,7 +21,7 @@ from carsight import runtime
 from carsight.ctc import softmax
 from carsight.detections import Detection, carrier
 from carsight.detector import Detector, Findings
-from carsight.geometry import Box, Floats, Polygon, box_corners, polygon, sides
+from carsight.geometry import Box, Floats, Polygon, box_corners, lies_in, polygon, sides
 from carsight.photo import Photo, PhotoSource, Pixels, open_photo
 from carsight.pixels import halve_to_cover, percentile
 from carsight.plate.cuts import CutReader, plate_height
@@ -306,18 +306,26 @@ class PlateRecognizer:
         """Find and read the plates of ``photo`` turned counterclockwise by ``quarters`` quarter turns."""
         tuning = self._tuning
         seen = self._detector.find(photo.pixels, quarters)
-        found, doubted, unsure, upright, written = [], [], [], False, False
+        found, doubted, unsure, signs, upright, written = [], [], [], [], False, False
         for each in self._finds(photo, seen, quarters, regions):
             sure = each.reading.score >= (tuning.high_upright if each.stands_high else tuning.upright)
             if not self._cuts.is_believable(photo, each.plate, each.reading):
                 doubted.append(each)
-            elif not self._is_sign(photo, each, quarters, regions):
+                sign = len(each.reading.text) >= tuning.fewest and each.reading.text.isalpha()
+            elif self._is_sign(photo, each, quarters, regions):
+                sign = True
+                if sure and _is_writing(each.reading):
+                    upright = written = True
+            else:
+                sign = False
                 found.append(each)
                 upright = upright or sure
-            elif sure and _is_writing(each.reading):
-                upright = written = True
+            # Cameras write beside plates, too.
+            if sign and sure and each.vehicle is None and not self._is_at_edge(photo, each.plate, quarters):
+                signs.append(each.plate.box)
             if not sure:
                 unsure.append(each.plate)
+        found = [each for each in found if not self._is_beside(signs, each)]
         # A single sure text shows which way up the photo is.
         upside_down = 0.0 if upright else self._read_upside_down(photo, unsure, regions)
         carriers = [id(each.vehicle) for each in found]
@@ -331,7 +339,8 @@ class PlateRecognizer:
             reading = _NOTHING
             if plate_height(photo, plate) >= self._tuning.smallest:
                 place = _on_paper(photo.pixels, plate) if plate is cropped else (photo, plate)
-                reading = self._cuts.read(*place, regions, mirrored=not quarters)
+                # Upside down, mirrored digits look like others: 853512 like 823215.
+                reading = self._cuts.read(*place, regions, mirrored=quarters != 2)
             vehicle = carrier(plate, seen.vehicles, quarters)
             high = not quarters and self._stands_high(plate, vehicle)
             yield Find(plate, reading, vehicle, high)
@@ -396,6 +405,13 @@ class PlateRecognizer:
         if clear or reading.design is None or not text.isdigit():
             return False
         return bool(softmax(reading.design)[fits].sum() < tuning.fit_of_digits)
+
+    def _is_beside(self, signs: Sequence[Floats], find: Find) -> bool:
+        """Return whether ``find`` is on a board with one of the boxes ``signs``, which is no part of it."""
+        if find.vehicle is not None or find.reading.region_score >= self._tuning.beside_sign:
+            return False
+        box = find.plate.box
+        return any(not lies_in(sign, box) and not lies_in(box, sign) for sign in signs)
 
     def _is_at_edge(self, photo: Photo, plate: Detection, quarters: int) -> bool:
         """Return whether ``plate`` is small and next to an edge, where cameras write into the picture."""

@@ -174,8 +174,8 @@ def _check_beginning(deployment: Deployment, rows: List, address: str) -> None:
                 raise InvalidRequest(f"There are no objects under {address[:200]}")
             if not _is_at_home(deployment, rows.bucket):
                 raise InvalidRequest(
-                    f"The bucket {rows.bucket[:63]} belongs to another AWS account or Region, where objects "
-                    "are not listed: send a list of them"
+                    f"The bucket {rows.bucket[:63]} is in another AWS account or Region, where a batch "
+                    "cannot list objects: send a list of them instead"
                 )
             return
         found = s3.get_object(Bucket=rows.bucket, Key=rows.key)

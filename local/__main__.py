@@ -135,7 +135,7 @@ def main() -> None:
         machine = _machine(template)
         states = {"AWS_ENDPOINT_URL_SFN": stack.enter_context(serving(0, machine))}
         os.environ.update(states)
-        machine.end_interrupted()
+        machine.end_interrupted(TABLE)
         profile = _seed()
         gateway = Gateway(template, lambda: answer(environment["AWS_ENDPOINT_URL"]))
         url = stack.enter_context(serving(port, gateway))

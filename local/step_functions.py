@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 MACHINE_ARN = "arn:aws:states:us-east-1:123456789012:stateMachine:carsight-local-batches"
+_EXECUTIONS = MACHINE_ARN.replace(":stateMachine:", ":execution:")
 
 Function = Callable[[Any], Any]
 """A Lambda function, from an event to its answer."""
@@ -162,8 +163,7 @@ class StepFunctions:
         """Stop an execution: no more of its children are started."""
         execution = self._find(executionArn)
         if execution.status == "RUNNING":
-            execution.status = "ABORTED"
-            self._keep(execution)
+            self._abort(execution)
         return {"stopDate": time.time()}
 
     def redrive_execution(self, *, executionArn: str, clientToken: str = "") -> dict[str, Any]:  # noqa: N803
@@ -216,13 +216,32 @@ class StepFunctions:
         start_response(status, [kind, ("content-length", str(len(body)))])
         return [body]
 
-    def end_interrupted(self) -> None:
-        """Stop what an earlier run was executing, and report every execution that has not succeeded."""
+    def end_interrupted(self, table: str) -> None:
+        """Stop what an earlier run was executing, and report the end of batches that have none in ``table``.
+
+        They may have no execution here, as the earlier run was killed before it began, or kept none. Their
+        execution may even have succeeded, if the table has lost the last second of that run.
+        """
         for execution in self._executions.values():
             if execution.status == "RUNNING":
-                execution.status = "ABORTED"
-                self._keep(execution)
+                self._abort(execution)
+        pages = boto3.client("dynamodb").get_paginator("scan").paginate(TableName=table)
+        for item in (item for page in pages for item in page["Items"]):
+            kind, _, name = item["pk"]["S"].partition("#")
+            is_unannounced = item.get("is_unannounced") == {"BOOL": True}
+            if kind != "BATCH" or ("NULL" not in item["finished"] and not is_unannounced):
+                continue
+            arn = f"{_EXECUTIONS}:{name}"
+            execution = self._executions.get(arn) or Execution(
+                arn, name, state="", data=None, status="ABORTED", redrives=int(item["redrives"]["N"])
+            )
+            if execution.status == "SUCCEEDED":
+                self._abort(execution)
             self._tell(execution)
+
+    def _abort(self, execution: Execution) -> None:
+        execution.status = "ABORTED"
+        self._keep(execution)
 
     def _tell(self, execution: Execution) -> None:
         if execution.status in ("FAILED", "ABORTED"):

@@ -318,7 +318,7 @@ def test_an_interrupted_prefix_is_redriven_with_the_objects_of_its_first_listing
         listing.drain()
     listing.s3.put_object(Bucket=UPLOADS, Key="fleet/0.jpg", Body=PHOTO)
     listing.states = listing.machine(folder=tmp_path)
-    listing.states.end_interrupted()
+    listing.states.end_interrupted(listing.table)
     said = show(listing, batch)
     read = {"photos": 50, "joined": 60}[finds]
     assert (said["state"], said["read"], len(listing.recognized)) == ("cancelled", read, read)

@@ -420,12 +420,39 @@ def test_a_batch_whose_machine_is_gone_is_stopped_when_another_starts(
     with dying(*leaves, after=True), suppress(Died):
         run_child(pipeline, batch, images[:50])
     pipeline.states = pipeline.machine(folder=tmp_path)
-    pipeline.states.end_interrupted()
+    pipeline.states.end_interrupted(pipeline.table)
     said = show(pipeline, batch)
     assert (said["state"], said["done"], pipeline.used(), pipeline.tickets()) == ("cancelled", 50, 43, [])
     assert len(lines(pipeline, batch)) == 50
     assert redrive(pipeline, batch)[1]["state"] == "running"
     pipeline.drain()
     check_whole(pipeline, batch, images)
-    pipeline.machine(folder=tmp_path).end_interrupted()
+    pipeline.machine(folder=tmp_path).end_interrupted(pipeline.table)
+    check_whole(pipeline, batch, images)
+
+
+def test_a_batch_without_an_execution_is_stopped_when_a_machine_starts(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    """As one that was begun before executions were kept, or by a run that was killed between the two."""
+    _, batch = begun(pipeline, 60)
+    pipeline.states = pipeline.machine(folder=tmp_path)
+    pipeline.states.end_interrupted(pipeline.table)
+    said = show(pipeline, batch)
+    assert (said["state"], said["done"], bool(said["finished"])) == ("cancelled", 0, True)
+
+
+def test_a_batch_whose_end_the_table_has_lost_can_be_redriven(pipeline: Pipeline, tmp_path: Path) -> None:
+    """The local table is saved a second after each change, and executions at once."""
+    pipeline.states = pipeline.machine(folder=tmp_path)
+    images, batch = begun(pipeline, 60)
+    key = {"pk": {"S": f"BATCH#{batch}"}, "sk": {"S": "BATCH"}}
+    before = pipeline.dynamodb.get_item(TableName=pipeline.table, Key=key)["Item"]
+    pipeline.drain()
+    pipeline.dynamodb.put_item(TableName=pipeline.table, Item=before)
+    pipeline.states = pipeline.machine(folder=tmp_path)
+    pipeline.states.end_interrupted(pipeline.table)
+    assert show(pipeline, batch)["state"] == "cancelled"
+    assert redrive(pipeline, batch)[1]["state"] == "running"
+    pipeline.drain()
     check_whole(pipeline, batch, images)

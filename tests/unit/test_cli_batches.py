@@ -222,6 +222,16 @@ def test_a_batch_that_fails_says_why_and_leaves_what_was_read(
     assert (tmp_path / f"batch-{ID}.csv").read_text() == "the csv"
 
 
+def test_a_batch_that_finishes_says_what_it_has_left_out(
+    service: Scripted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.tell(f"GET /v1/batches/{ID}", ended(service, detail="A batch reads the first 10,000,000"))
+    assert run("watch", ID, "--json") == 0
+    printed = capsys.readouterr()
+    assert printed.err == "carsight: A batch reads the first 10,000,000\n"
+    assert json.loads(printed.out)["detail"] == "A batch reads the first 10,000,000"
+
+
 def test_a_batch_is_stopped_and_read_to_its_end_later(
     service: Scripted, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,3 +74,11 @@ def test_no_module_needs_an_environment_to_be_imported() -> None:
     """A deployment is read by its handlers, and an error may be raised without one."""
     environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     subprocess.run([sys.executable, "-c", _IMPORT_ALL], env=environment, check=True)
+
+
+def test_importing_reads_no_source() -> None:
+    """As pydantic does for ``use_attribute_docstrings``: 25 CPU-ms of the account function's cold start."""
+    report = "import carsight_service.http.account, linecache; print([*linecache.cache])"
+    environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    ran = subprocess.run([sys.executable, "-c", report], env=environment, capture_output=True, check=True)
+    assert ran.stdout.strip() == b"[]"

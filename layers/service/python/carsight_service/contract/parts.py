@@ -180,7 +180,7 @@ def model_of(part: type[Part]) -> type[BaseModel]:
         return _MODELS[part]
     from pydantic import Field, create_model
 
-    hints, docs = get_type_hints(part, include_extras=True), _docs(part)
+    hints, docs = get_type_hints(part, include_extras=True), field_docs(part, Part)
     fields: dict[str, Any] = {
         name.removesuffix("_"): (hint, Field(getattr(part, name, ...), description=docs.get(name)))
         for name, hint in hints.items()
@@ -191,13 +191,17 @@ def model_of(part: type[Part]) -> type[BaseModel]:
     return _MODELS.setdefault(part, model)
 
 
-def _docs(part: type[Part]) -> dict[str, str]:
-    """Return the docstrings of the fields of ``part``, which Python keeps in the source alone."""
+def field_docs(model: type, base: type) -> dict[str, str]:
+    """Return the docstrings of the fields of ``model``, a subclass of ``base``, from its source.
+
+    This takes milliseconds, so it is left to the description: with pydantic's ``use_attribute_docstrings``,
+    every cold start would pay for it.
+    """
     import ast
     import inspect
 
     docs = {}
-    for each in reversed(part.__mro__[: part.__mro__.index(Part)]):
+    for each in reversed(model.__mro__[: model.__mro__.index(base)]):
         (definition,) = ast.parse(inspect.getsource(each)).body
         assert isinstance(definition, ast.ClassDef)
         for field, after in itertools.pairwise(definition.body):

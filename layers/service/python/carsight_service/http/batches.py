@@ -14,7 +14,7 @@ from hashlib import sha256
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from carsight_service.aws.failures import failure
 from carsight_service.aws.storage import INCOMING, reading_list, upload_prefix
@@ -174,8 +174,8 @@ def _check_beginning(deployment: Deployment, rows: List, address: str) -> None:
                 raise InvalidRequest(f"There are no objects under {address[:200]}")
             if not _is_at_home(deployment, rows.bucket):
                 raise InvalidRequest(
-                    f"The bucket {rows.bucket[:63]} belongs to another AWS account or Region, where objects "
-                    "are not listed: send a list of them"
+                    f"The bucket {rows.bucket[:63]} is in another AWS account or Region, where a batch "
+                    "cannot list objects: send a list of them instead"
                 )
             return
         found = s3.get_object(Bucket=rows.bucket, Key=rows.key)
@@ -202,15 +202,11 @@ def _is_at_home(deployment: Deployment, bucket: str) -> bool:
 class ListRequest(BaseModel):
     """The list to be uploaded."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     format: Format
 
 
 class ListOffer(BaseModel):
     """A form for uploading a list, and its name in ``POST /v1/batches``."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     success: Literal[True] = True
     list: str
@@ -242,8 +238,6 @@ def offer_list(deployment: Deployment, account: str, body: bytes, request_id: st
 
 class BatchAnswer(BaseModel):
     """A batch: its state, progress and results."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     success: Literal[True] = True
     id: str

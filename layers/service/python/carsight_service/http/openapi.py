@@ -50,7 +50,7 @@ from carsight_service.contract.errors import (
     envelope,
 )
 from carsight_service.contract.lists import MAX_ROWS
-from carsight_service.contract.parts import Part, model_of
+from carsight_service.contract.parts import Part, field_docs, model_of
 from carsight_service.http.batches import MAX_BODY_ROWS, BatchAnswer, ListOffer, ListRequest
 from carsight_service.http.request import MAX_FIELDS
 from carsight_service.http.routes import ROUTES, Operation, Route
@@ -530,6 +530,10 @@ def document() -> Document:
         ],
         ref_template="#/components/schemas/{model}",
     )
+    for model in (UploadRequest, UploadOffer, ListRequest, ListOffer, BatchAnswer):
+        fields = definitions["$defs"][model.__name__]["properties"]
+        for name, text in field_docs(model, BaseModel).items():
+            fields[name]["description"] = text
     schemas = {
         **definitions["$defs"],
         "Error": _ERROR,

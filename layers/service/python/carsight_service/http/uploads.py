@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from carsight_service.aws.clients import Clients
 from carsight_service.aws.storage import INCOMING, MAX_KEY_BYTES, Storage, upload_prefix
@@ -17,8 +17,6 @@ OFFER_SECONDS = 300
 
 class UploadRequest(BaseModel):
     """The photo to be uploaded."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     api: Api
     name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f\\$/][^\x00-\x1f\x7f\\$]*$")
@@ -49,8 +47,6 @@ PATTERNS_IN_WORDS = {
 
 class UploadOffer(BaseModel):
     """A form for uploading a photo, and the address of its result."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     success: Literal[True] = True
     url: str

@@ -9,7 +9,7 @@ If its worker dies, it is run again (``queue.outcomes``):
     paying the outcome      closes its ticket
 
 A photo that kills its worker every time gets a result too: from the fifth attempt on, each row is noted
-before it is read, and a row that was being read at two deaths is skipped.
+before it is read, and a row during which the worker has died twice is skipped.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from carsight import runtime
 
 SIDES = {
     "plate_detector": (384, 640),
+    "plate_detector_second": (384, 640),
     "vin_detector": (384, 640),
     "plate_reader": (48, 160),
     "plate_reader_lean": (48, 160),

@@ -34,8 +34,11 @@ from training.data import COLORS, ORIENTATIONS, VEHICLE_TYPES
 
 INPUT = "image"
 
+_PLATES = {"threshold": "0.3", "classes": json.dumps(VEHICLE_TYPES)}
+
 METADATA: dict[str, dict[str, str]] = {
-    "plate_detector": {"threshold": "0.3", "classes": json.dumps(VEHICLE_TYPES)},
+    "plate_detector": _PLATES,
+    "plate_detector_second": _PLATES,
     "vin_detector": {"threshold": "0.15"},
     "plate_vehicle": {
         "types": json.dumps(VEHICLE_TYPES),
@@ -46,7 +49,7 @@ METADATA: dict[str, dict[str, str]] = {
 """What every model of a kind says of itself, by the name of its file."""
 
 
-PACKED = ("plate_detector", "vin_detector", "plate_vehicle", "vin_reader_small")
+PACKED = ("plate_detector", "plate_detector_second", "vin_detector", "plate_vehicle", "vin_reader_small")
 """Models that take a picture's bytes."""
 
 LARGEST = 64

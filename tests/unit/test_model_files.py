@@ -40,7 +40,7 @@ def test_vehicle_types_of_all_models_are_the_contracts() -> None:
             )
 
 
-@pytest.mark.parametrize("name", ["plate_detector", "vin_detector", "plate_vehicle"])
+@pytest.mark.parametrize("name", ["plate_detector", "plate_detector_second", "vin_detector", "plate_vehicle"])
 def test_image_inputs_are_packed_bytes(name: str) -> None:
     session = runtime.session(MODELS / f"{name}.onnx")
     (image,) = session.get_inputs()
@@ -48,7 +48,7 @@ def test_image_inputs_are_packed_bytes(name: str) -> None:
     assert "Resize" not in {node.op_type for node in onnx.load(MODELS / f"{name}.onnx").graph.node}
 
 
-@pytest.mark.parametrize("name", ["plate_detector", "vin_detector"])
+@pytest.mark.parametrize("name", ["plate_detector", "plate_detector_second", "vin_detector"])
 def test_detectors_have_a_threshold(name: str) -> None:
     session = runtime.session(MODELS / f"{name}.onnx")
     threshold = float(session.get_modelmeta().custom_metadata_map["threshold"])

@@ -253,6 +253,60 @@ def test_a_doubtful_plate_is_one_if_its_text_is_sure() -> None:
         assert bool(recognizer.read(photo("plate_us"))) is found
 
 
+class Blind(Detector):
+    """A detector that finds vehicles, and no plate."""
+
+    def find(self, pixels: NDArray[np.uint8], quarters: int = 0) -> Findings:
+        return dataclasses.replace(super().find(pixels, quarters), targets=())
+
+
+class Sightless(Blind):
+    """One that finds nothing."""
+
+    def find(self, pixels: NDArray[np.uint8], quarters: int = 0) -> Findings:
+        return dataclasses.replace(super().find(pixels, quarters), vehicles=())
+
+
+@pytest.mark.parametrize(
+    ("first", "asked", "found"), [(Detector, 0, True), (Blind, 1, True), (Sightless, 0, False)]
+)
+def test_the_second_detector_is_asked_about_vehicles_without_a_plate(
+    first: type[Detector], asked: int, found: bool
+) -> None:
+    opened: list[Detector] = []
+    tuning = PlateTuning()
+
+    def second() -> Detector:
+        opened.append(Detector(session("detector_second"), tuning.detector))
+        return opened[-1]
+
+    recognizer = PlateRecognizer(
+        first(session("detector"), tuning.detector),
+        lambda: PlateReader(session("reader")),
+        VehicleClassifier(session("vehicle")),
+        tuning,
+        second=second,
+    )
+    readings = recognizer.read(photo("plate_de"))
+    assert [reading.text for reading in readings] == ["kapl482"] * found
+    assert len(opened) == asked
+    assert all(reading.vehicle is not None for reading in readings)
+
+
+def test_what_the_first_detector_saw_is_the_refusal_if_the_second_finds_no_more() -> None:
+    tuning = PlateTuning()
+    recognizer = PlateRecognizer(
+        Blind(session("detector"), tuning.detector),
+        lambda: PlateReader(session("reader")),
+        VehicleClassifier(session("vehicle")),
+        tuning,
+        second=lambda: Blind(session("detector_second"), tuning.detector),
+    )
+    evidence = Detector(session("detector"), tuning.detector).find(photo("plate_de").pixels).evidence
+    refusal = recognizer.read(photo("plate_de")).refusal
+    assert refusal is not None and (refusal.reason, refusal.figure) == ("no_plate", evidence)
+
+
 class Claiming(PlateReader):
     """A reader that claims how sure it is of what it reads."""
 

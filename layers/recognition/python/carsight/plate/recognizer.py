@@ -189,10 +189,16 @@ class PlateRecognizer:
         classifier: VehicleClassifier,
         tuning: PlateTuning | None = None,
         lean: PlateReader | None = None,
+        second: Callable[[], Detector] | None = None,
     ) -> None:
-        """Read with ``lean``, and where that is unsure with ``reader()``, which is called on first use."""
+        """Detect with ``detector`` and read with ``lean``.
+
+        Where the detector finds vehicles and no plate, ``second()`` is used, and where ``lean`` is unsure
+        ``reader()``. Both are called on first use.
+        """
         self._tuning = tuning or PlateTuning()
         self._detector = detector
+        self._second = second
         self._cuts = CutReader(reader, lean, self._tuning, detector.threshold)
         self._classifier = classifier
 
@@ -211,6 +217,9 @@ class PlateRecognizer:
             VehicleClassifier(runtime.session(models / "plate_vehicle.onnx"), tuning.classifier),
             tuning,
             PlateReader(runtime.session(models / "plate_reader_lean.onnx"), tuning.reader),
+            runtime.once(
+                lambda: Detector(runtime.session(models / "plate_detector_second.onnx"), tuning.detector)
+            ),
         )
 
     def read(
@@ -228,14 +237,17 @@ class PlateRecognizer:
             OSError: The file cannot be opened.
         """
         photo = open_photo(image)
-        attempt = self._attempt(photo, 0, regions)
+        attempt = self._attempt(self._detector, photo, 0, regions)
+        if attempt.bare and not attempt.found and self._second is not None:
+            again = self._attempt(self._second(), photo, 0, regions)
+            attempt = again if again.found else attempt
         unsettled = attempt.best < self._tuning.settled and not attempt.written
         if unsettled or attempt.upside_down > attempt.best:
             from carsight.plate.turns import best_way_up  # not needed for most photos, which are upright
 
             attempt = best_way_up(
                 attempt,
-                lambda quarters: self._attempt(photo, quarters, regions),
+                lambda quarters: self._attempt(self._detector, photo, quarters, regions),
                 lambda: self._detector.promising_turns(photo.pixels),
                 self._tuning,
             )
@@ -302,10 +314,10 @@ class PlateRecognizer:
             return Refusal("plate_too_small", height, tuning.least_height)
         return Refusal("illegible", max(find.reading.score for find in certain), tuning.legible)
 
-    def _attempt(self, photo: Photo, quarters: int, regions: Sequence[str]) -> Attempt:
+    def _attempt(self, detector: Detector, photo: Photo, quarters: int, regions: Sequence[str]) -> Attempt:
         """Find and read the plates of ``photo`` turned counterclockwise by ``quarters`` quarter turns."""
         tuning = self._tuning
-        seen = self._detector.find(photo.pixels, quarters)
+        seen = detector.find(photo.pixels, quarters)
         found, doubted, unsure, signs, upright, written = [], [], [], [], False, False
         for each in self._finds(photo, seen, quarters, regions):
             sure = each.reading.score >= (tuning.high_upright if each.stands_high else tuning.upright)

@@ -183,7 +183,7 @@ def _view(label: dict[str, Any], pixels: Pixels, rng: np.random.Generator) -> tu
     """Return a slightly different view of a photo, which cuts through none of its plates or VINs."""
     size = np.array(pixels.shape[1::-1])
     kind = "plates" if "plates" in label else "vins"
-    boxes = np.array([each["box"] for each in label[kind] if each.get("box")]).reshape(-1, 4)
+    boxes = np.array([each["box"] for each in label[kind] if each.get("box")], float).reshape(-1, 4)
     begin = np.floor(np.minimum(rng.uniform(0, 0.04, 2) * size, boxes[:, :2].min(axis=0, initial=np.inf)))
     end = np.ceil(np.maximum((1 - rng.uniform(0, 0.04, 2)) * size, boxes[:, 2:].max(axis=0, initial=0)))
     (left, top), (right, bottom) = begin.clip(0).astype(int), np.minimum(end, size).astype(int)

@@ -29,6 +29,7 @@ from training.data import (
     read_labels,
     read_photo_labels,
 )
+from training.plates_data import Plate, read_photos
 from training.render_plates import draw_any
 from training.render_vins import render_photo, render_without
 
@@ -213,8 +214,9 @@ def rendered_line_scenes(folder: Path, count: int, seed: int) -> tuple[list[Scen
 def plate_crops(data: Path, drawn: int, seed: int) -> list[tuple[list[Pixels], float, float]]:
     """Plates to paste: (pixels, chance, two rows) for each set of ``data``/plates/crops and of drawn ones.
 
-    The chances make up for what the photos lack: US and Brazilian plates. ``drawn`` plates, a quarter of them
-    of two rows, bring the colors and shapes of countries of which there are no crops.
+    The chances make up for what the photos lack: US and Brazilian plates. The photos' own plates, seen from
+    the front, change places. ``drawn`` plates, a quarter of them of two rows, bring the colors and shapes of
+    countries of which there are no crops.
     """
     labels = read_labels(data / "plates" / "crops", "train")
     sets = []
@@ -226,12 +228,35 @@ def plate_crops(data: Path, drawn: int, seed: int) -> list[tuple[list[Pixels], f
                 x, y = round(inset * crop.shape[1]), round(inset * crop.shape[0])
                 pixels.append(crop[y : crop.shape[0] - y, x : crop.shape[1] - x])
         sets.append((pixels, chance, float(name == "eu2")))
+    for two_rows, chance in ((False, 0.6), (True, 0.1)):
+        plates = [_from_the_front(plate) for plate in _clear_plates(data) if plate.two_rows == two_rows]
+        if plates:
+            sets.append((plates, chance, float(two_rows)))
     rng = np.random.default_rng(seed)
     for share, two_rows in ((0.75, False), (0.25, True)):
         plates = [draw_any(rng, two_rows) for _ in range(round(share * drawn))]
         if plates:
             sets.append((plates, share, float(two_rows)))
     return sets
+
+
+def _clear_plates(data: Path) -> list[Plate]:
+    """Return the labeled photos' plates with a sure text and known corners, from 60 pixels wide."""
+    return [
+        plate
+        for plate in read_photos(data, "train")
+        if not plate.loose and float(np.linalg.norm(plate.corners[1] - plate.corners[0])) >= 60
+    ]
+
+
+def _from_the_front(plate: Plate) -> Pixels:
+    """Return the pixels of ``plate``, and 2 % more on each side, as seen from the front."""
+    middle = plate.corners.mean(axis=0)
+    corners = (middle + (plate.corners - middle) * 1.04).astype(np.float32)
+    width = round(float(np.linalg.norm(corners[1] - corners[0])))
+    height = max(8, round(float(np.linalg.norm(corners[3] - corners[0]))))
+    matrix = cv2.getPerspectiveTransform(corners, box_corners([0, 0, width, height]))
+    return _warped(plate.pixels, np.asarray(matrix, np.float64), (width, height), cv2.BORDER_REPLICATE)
 
 
 def _holds(outer: Sequence[float] | Floats, inner: Sequence[float] | Floats) -> bool:

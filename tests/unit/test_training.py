@@ -19,10 +19,11 @@ from carsight.vin.rules import ALPHABET
 from training.camera import farther
 from training.data import VEHICLE_TYPES, bodies
 from training.model_files import pack_stem
+from training.plates_data import Plate
 from training.quantize import float_weights, quantize
 from training.render_numbers import code
 from training.render_vins import strike
-from training.scenes import Scene, Scenes, _paste, _warped
+from training.scenes import Scene, Scenes, _from_the_front, _paste, _warped
 from training.vin_glyphs import Style, set_line
 
 
@@ -208,3 +209,25 @@ def test_proportions_of_bodies_are_learned_from_the_labels(tmp_path: Path) -> No
             vehicle, plate = boxes(tall)
             seen = known["weights"] @ proportions(np.array(vehicle), np.array(plate)) + known["offsets"]
             assert (sedan, bus)[int(seen[bus] > seen[sedan])] == body
+
+
+def test_a_plate_is_cut_as_seen_from_the_front() -> None:
+    corners = np.array([(30, 20), (130, 40), (130, 80), (30, 60)], np.float32)
+    photo = np.zeros((100, 160, 3), np.uint8)
+    for at, (left, right) in enumerate(((0.0, 0.5), (0.5, 1.0))):
+        half = np.stack(
+            [
+                corners[0] + (corners[1] - corners[0]) * left,
+                corners[0] + (corners[1] - corners[0]) * right,
+                corners[3] + (corners[2] - corners[3]) * right,
+                corners[3] + (corners[2] - corners[3]) * left,
+            ]
+        )
+        cv2.fillPoly(photo, [half.astype(np.int32)], (80 + 120 * at,) * 3)
+    plate = Plate("world", photo, corners, False, False, "AB12", None, "a.webp")
+    front = _from_the_front(plate)
+    width = float(np.linalg.norm(corners[1] - corners[0])) * 1.04
+    assert front.shape[:2] == (round(40 * 1.04), round(width))
+    inner = front[4:-4, 4:-4, 0].astype(float)
+    assert abs(inner[:, : inner.shape[1] // 2 - 3].mean() - 80) < 2
+    assert abs(inner[:, inner.shape[1] // 2 + 3 :].mean() - 200) < 2

@@ -751,6 +751,16 @@ def test_behind_another_numbers_name_a_makers_prefix_is_not_enough(
     assert is_vin or (result.refusal is not None and result.refusal.reason == "no_vin")
 
 
+@pytest.mark.parametrize(
+    "word",
+    ["PIN", "MODEL", "MODEL YEAR", "PAINT", "TIME", "TDI", "SEDAN", "MADE IN", "PASSENGER CAR", "IMPORT"],
+)
+def test_words_of_labels_are_no_names_of_other_numbers(recognizer: VinRecognizer, word: str) -> None:
+    number = "MALCX9ZS258853043"
+    found = recognizer.read(sheet(["ACME PUMP", f"{word} {number}", "Made in Germany"])).candidates
+    assert [candidate.vin for candidate in found[:1]] == [number]
+
+
 @pytest.mark.parametrize("quarters", [0, 1])
 @pytest.mark.parametrize(
     ("title", "is_vin"),
@@ -771,6 +781,14 @@ def test_behind_another_numbers_name_a_makers_prefix_is_not_enough(
         ("Vehicle identification number", True),
         ("EXAMPLE MOTOR CO., LTD.", True),
         ("ENGINE NO. G4FC123456", True),
+        ("PIN", True),
+        ("PIN:", True),
+        ("TIME", True),
+        ("MEI", True),
+        ("PAINT", True),
+        ("TRIM", True),
+        ("TDI", True),
+        ("MODEL", True),
     ],
 )
 def test_below_another_numbers_title_a_makers_prefix_is_not_enough(

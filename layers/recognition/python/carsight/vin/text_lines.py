@@ -412,6 +412,17 @@ def set_close(view: View, corners: Floats) -> SetText:
     )
 
 
+def slants(view: View, corners: Floats) -> list[tuple[int, float]]:
+    """Return how wide each character within ``corners`` is, and how far it leans to the right, in heights."""
+    strokes = _strokes(_strip(view, corners, _PIECE))
+    found = []
+    for first, last, _ in _characters(strokes):
+        rows, columns = np.nonzero(strokes[:, first:last] > _INKED)
+        down = rows - rows.mean()
+        found.append((last - first, -float(down @ columns) / max(float(down @ down), 1.0)))
+    return found
+
+
 def _strip(view: View, corners: Floats, rows: int) -> Pixels:
     """Return the line within ``corners`` (4 x 2, pixels of the full photo), level and ``rows`` high."""
     quad = view.from_photo(corners)

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -62,6 +63,9 @@ def feeds() -> Iterator[Feeds]:
         vins = VinRecognizer.load(tuning=unsure)
         assert plates.read(decode((PHOTOS / "plate_us.jpg").read_bytes()))
         assert vins.read(decode((PHOTOS / "vin_plate.jpg").read_bytes())).candidates
+        message = np.full((300, 900, 3), 250, np.uint8)
+        cv2.putText(message, "vin xtagfl110by123456", (60, 150), (40, 40, 40), cv2.FontFace("sans"), 30, 400)
+        assert vins.read(message).candidates
     yield found
 
 

@@ -23,6 +23,7 @@ from carsight.vin.names import is_title_of_another_number, names_another_number
         ["ACMES0RALN0"],  # ACME Serial no.
         ["RDERMUMLBER", "0RDERMUMLBER"],  # Order number
         ["M0DELN0"],
+        ["L0L1ZC"],  # Lot, and what the number begins with
         ["PARTW"],  # Part, and a colon
     ],
 )

@@ -57,7 +57,7 @@ _PITCHES = (0.7, 1.0)
 """Possible widths of a title's characters, relative to the pitch of capitals: small letters are narrower."""
 
 _ABBREVIATED = re.compile(
-    "(?:[S5P][71JLT]?N|SER(?=[NM]|$)|L0T|REF|SKU|[1JLT]?CC[1JLT]D|[1JLT]TEM).{0,4}|[1JLT]ME[1JLT]|[1JLT]D"
+    "(?:[S5P][71JLT]?N|SER(?=[NM]|$)|L0[TL]|REF|SKU|[1JLT]?CC[1JLT]D|[1JLT]TEM).{0,4}|[1JLT]ME[1JLT]|[1JLT]D"
 )
 """Short names of other numbers, in which few errors are allowed, and what may be seen of a colon or number
 after them: S/N, P/N, Ser., lot, Ref., SKU, ICCID, item, IMEI, ID. The last two are whole, or TIME and TDI

@@ -33,6 +33,7 @@ SIDES = {
     "vin_reader": (48, 384),
     "vin_reader_small": (48, 384),
     "vin_reader_hard": (48, 384),
+    "vin_reader_lower": (48, 384),
     "plate_vehicle": (128, 128),
 }
 """Height and width to run a model on where it takes any."""

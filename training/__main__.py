@@ -20,6 +20,7 @@ from training.config import (
     LATER_LAYERS,
     LEAN_PLATE_READER,
     LEAN_VIN_READER,
+    LOWER_VIN_READER,
     PLATE_DETECTOR,
     PLATE_READER,
     SMALL_VIN_READER,
@@ -158,6 +159,11 @@ TASKS = {
         "training.small_vin_reader:SmallVinReaderTask",
         SMALL_VIN_READER,
         {**COMMON, "pool": POOL},
+    ),
+    "lower-vin-reader": Entry(
+        "reads the lines that are in lower case",
+        "training.lower_vin_reader:LowerVinReaderTask",
+        LOWER_VIN_READER,
     ),
 }
 

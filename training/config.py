@@ -227,3 +227,5 @@ SMALL_VIN_READER = SmallVinReaderConfig(
     every=2000,
     workers=0,
 )
+
+LOWER_VIN_READER = dataclasses.replace(SMALL_VIN_READER, steps=4000, rate=1e-3, decay=0.999, every=500)

@@ -49,7 +49,14 @@ METADATA: dict[str, dict[str, str]] = {
 """What every model of a kind says of itself, by the name of its file."""
 
 
-PACKED = ("plate_detector", "plate_detector_second", "vin_detector", "plate_vehicle", "vin_reader_small")
+PACKED = (
+    "plate_detector",
+    "plate_detector_second",
+    "plate_vehicle",
+    "vin_detector",
+    "vin_reader_small",
+    "vin_reader_lower",
+)
 """Models that take a picture's bytes."""
 
 LARGEST = 64

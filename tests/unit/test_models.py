@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -67,6 +68,9 @@ def feeds() -> Iterator[Feeds]:
         covered[box.ymin - 5 : box.ymax + 5, box.xmin - 5 : box.xmax + 5] = 40
         assert not plates.read(covered)
         assert vins.read(decode((PHOTOS / "vin_plate.jpg").read_bytes())).candidates
+        message = np.full((300, 900, 3), 250, np.uint8)
+        cv2.putText(message, "vin xtagfl110by123456", (60, 150), (40, 40, 40), cv2.FontFace("sans"), 30, 400)
+        assert vins.read(message).candidates
     yield found
 
 

@@ -139,6 +139,54 @@ def test_few_of_many_pairs_are_set_side_by_side(monkeypatch: pytest.MonkeyPatch)
     assert asked["set_close"] <= 24
 
 
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize(
+    ("line", "vin"),
+    [
+        ("{}", "WVWZZZ1JZ3W386752"),
+        ("vin: {}", "XTAGFL110BY123456"),
+        ("my vin is {} thanks", "JTDKB20U703123456"),
+        ("vin {}, 2012", "5YJFA8YP4LS869107"),
+        ("{} (Golf)", "WAUZZZ8P26A012345"),
+        ("the vin is {} ok?", "1HGCM82633A004352"),
+    ],
+)
+def test_a_vin_in_lower_case_is_read_wherever_it_stands_in_a_message(
+    recognizer: VinRecognizer, line: str, vin: str, dark: bool
+) -> None:
+    page = printed("Hi, this is about my car", line.format(vin.lower()), "please call me back today")
+    found = recognizer.read(255 - page if dark else page).candidates
+    assert [candidate.vin for candidate in found[:1]] == [vin]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "track 8f3a9c1e7b2d40556",
+        "e3b0c44298fc1c149",
+        "token abcdefghjkmnprstu",
+        "sn tra8371404083721xk",
+        "hello kmx nb78ab12cd34ef",
+        "order vfb12ax9sk4417b2z",
+        "id zfa0a1b2c3d4e5f6a",
+    ],
+)
+def test_what_is_no_vin_in_lower_case_is_no_answer(recognizer: VinRecognizer, line: str) -> None:
+    page = printed("Hi, this is about my car", line, "please call me back today")
+    assert recognizer.read(page).candidates == ()
+
+
+def test_words_between_others_may_be_a_vin() -> None:
+    page = printed("number WVWZZZ1JZ3W386752 of car")
+    view = View.of(Photo.of(page), 1600)
+    (line,) = text_lines.find_lines(view)
+    text = text_lines.set_close(view, line.corners)
+    (word,) = text.parts()
+    first, last = (word.places[0], word.places[-1])
+    assert 0.2 < first < 0.3
+    assert 0.7 < last < 0.85
+
+
 @pytest.mark.parametrize("vin", ["SCFAB02A06GB01234", "9BGRM69809G123456"])
 def test_a_page_on_its_head_is_turned(recognizer: VinRecognizer, vin: str) -> None:
     page = np.ascontiguousarray(

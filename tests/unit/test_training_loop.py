@@ -605,6 +605,33 @@ def test_the_small_vin_reader_learns_what_the_large_one_says_and_reads(
     assert sums[-1]["text"] < sums[0]["text"] / 2
 
 
+def test_the_reader_of_lower_case_learns_drawn_lines_but_for_its_first_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_torch()
+    from training import render_screens
+    from training.config import LOWER_VIN_READER
+    from training.lower_vin_reader import LowerVinReaderTask
+
+    config = LOWER_VIN_READER.settle(tmp_path, {"steps": 60, "batch": 8, "warmup": 1, "every": 60})
+    task = LowerVinReaderTask(tmp_path, tmp_path, config)
+    taught, held_out = (set(render_screens.text_fonts(held_out=each)) for each in (False, True))
+    assert taught
+    assert not taught & held_out
+    batch = next(task.stream(np.random.default_rng(1), 8))
+    assert batch.pixels.shape == (8, 48, 384, 3)
+    assert [len(text) for text in batch.texts].count(17) >= 2
+    assert min(pixels.std() for pixels in batch.pixels) > 5  # there is something to read
+    monkeypatch.setattr(task, "figures", lambda net: {})
+    monkeypatch.setattr(task, "batches", lambda *_: iter([batch] * 99))
+    sums = losses(task, monkeypatch)
+    assert sums[-1]["text"] < sums[0]["text"] / 2
+    net = task.net()
+    task.prepare(net)
+    learning = [any(each.requires_grad for each in layer.parameters()) for layer in net.body]
+    assert learning == [False] * 3 + [True] * 10
+
+
 def test_lines_that_the_large_reader_cannot_read_are_mostly_left_out() -> None:
     with_torch()
     from training.config import SMALL_VIN_READER

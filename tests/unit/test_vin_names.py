@@ -21,6 +21,10 @@ from carsight.vin.names import is_title_of_another_number, names_another_number
         ["0RDERNUMBER"],
         ["NUMER0DE0RDEN"],  # N\u00famero de orden
         ["ACMES0RALN0"],  # ACME Serial no.
+        ["RDERMUMLBER", "0RDERMUMLBER"],  # Order number
+        ["M0DELN0"],
+        ["L0L1ZC"],  # Lot, and what the number begins with
+        ["PARTW"],  # Part, and a colon
     ],
 )
 def test_names_of_other_numbers_are_recognized(seen: list[str]) -> None:
@@ -46,6 +50,20 @@ def test_names_of_other_numbers_are_recognized(seen: list[str]) -> None:
         ["R0DESER1E", "NUMER0DESER1EV"],  # N\u00famero de serie
         ["SARENV"],  # Serie NIV
         ["NRNADW0ZJA"],  # of no language that is known here
+        ["TME"],  # Time
+        ["MET"],  # MEI
+        ["PATNT"],  # Paint
+        ["TDT"],  # TDI
+        ["M0DEL"],
+        ["M0DELYEAR", "M0DELYEARVS"],
+        ["MADETN", "MADETN"],  # Made in
+        ["SEDAN"],
+        ["SEAT"],
+        ["MAKE"],
+        ["LMP0RT"],  # Import, which contains PART but for a letter
+        ["SSENGERCAR", "PASSENGERCAR"],
+        ["FACT0RY"],
+        ["FEDERAL"],
     ],
 )
 def test_names_of_vins_and_unknown_ones_are_not(seen: list[str]) -> None:
@@ -103,6 +121,12 @@ def test_short_words_above_a_number_are_no_titles(word: str) -> None:
         ["ENGNEN0G4FC12345", "NGNEN0G4FC123456"],  # of the engine's own number
         ["0RDERDETALS"],
         ["MARKETP"],  # Marke / Typ
+        ["TTME"],
+        ["TME9"],
+        ["ME1"],  # MEI
+        ["PANT"],
+        ["TDL"],  # TDI
+        ["MP0RT"],
     ],
 )
 def test_other_lines_above_a_number_are_no_titles_of_other_numbers(seen: list[str]) -> None:

@@ -291,19 +291,26 @@ def test_the_small_reader_looks_twice_before_the_vin_reader_is_asked(
     assert bool(vin_reader.crops) == asked
 
 
-@pytest.mark.parametrize(("share", "believed"), [(0.5, "VIN"), (0.1, "small")])
-def test_what_looks_like_lower_case_is_the_small_readers_where_the_vin_reader_knows_little(
-    share: float, believed: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("share", "lower_share", "believed"),
+    [(0.85, 0.2, "VIN"), (0.85, 0.8, "neither"), (0.5, 0.8, "lower"), (0.1, 0.8, "lower")],
+)
+def test_what_looks_like_lower_case_is_the_surer_readers(
+    share: float, lower_share: float, believed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Capitals that are worn or tilted are of different heights as well."""
     monkeypatch.setattr(readers, "_is_lower_case", lambda *_: True)
     other = UNCHECKED[:15] + "58"
-    small = Told(LineReading(0.8, ((other, 0.9),), other, (0.1, 0.9)))
+    small = Told(LineReading(0.0, (), other))
+    lower = Told(LineReading(lower_share, ((other, 0.9),), other, (0.1, 0.9)))
     vin_reader = Told(LineReading(share, ((UNCHECKED, 0.95),), UNCHECKED, (0.1, 0.9)))
-    recognizer = VinRecognizer(Blind(QUAD), Blind(QUAD), small, reader=lambda: vin_reader)
+    recognizer = VinRecognizer(
+        Blind(QUAD), Blind(QUAD), small, reader=lambda: vin_reader, lower=lambda: lower
+    )
     search = Search(recognizer, Photo.of(GRAY))
     word = search.finds.readers._ask(search.view, QUAD)
-    assert (word.reading is vin_reader.answer, word.lower_case) == (believed == "VIN", believed == "small")
+    assert (word.reading is vin_reader.answer, word.lower_case) == (believed == "VIN", believed != "VIN")
+    assert (word.other == other) == (believed != "neither")
     assert not word.settled
 
 
@@ -346,6 +353,9 @@ def test_the_vin_reader_is_opened_once_and_not_before_it_is_asked(
     assert recognizer.hard is not None
     assert recognizer.hard() is recognizer.hard()
     assert opened.count("vin_reader_hard") == 1
+    assert recognizer.lower is not None
+    assert recognizer.lower() is recognizer.lower()
+    assert opened.count("vin_reader_lower") == 1
 
 
 def small(answer: LineReading) -> LineReading:
@@ -751,6 +761,16 @@ def test_behind_another_numbers_name_a_makers_prefix_is_not_enough(
     assert is_vin or (result.refusal is not None and result.refusal.reason == "no_vin")
 
 
+@pytest.mark.parametrize(
+    "word",
+    ["PIN", "MODEL", "MODEL YEAR", "PAINT", "TIME", "TDI", "SEDAN", "MADE IN", "PASSENGER CAR", "IMPORT"],
+)
+def test_words_of_labels_are_no_names_of_other_numbers(recognizer: VinRecognizer, word: str) -> None:
+    number = "MALCX9ZS258853043"
+    found = recognizer.read(sheet(["ACME PUMP", f"{word} {number}", "Made in Germany"])).candidates
+    assert [candidate.vin for candidate in found[:1]] == [number]
+
+
 @pytest.mark.parametrize("quarters", [0, 1])
 @pytest.mark.parametrize(
     ("title", "is_vin"),
@@ -771,6 +791,14 @@ def test_behind_another_numbers_name_a_makers_prefix_is_not_enough(
         ("Vehicle identification number", True),
         ("EXAMPLE MOTOR CO., LTD.", True),
         ("ENGINE NO. G4FC123456", True),
+        ("PIN", True),
+        ("PIN:", True),
+        ("TIME", True),
+        ("MEI", True),
+        ("PAINT", True),
+        ("TRIM", True),
+        ("TDI", True),
+        ("MODEL", True),
     ],
 )
 def test_below_another_numbers_title_a_makers_prefix_is_not_enough(

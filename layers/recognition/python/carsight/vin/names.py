@@ -14,10 +14,11 @@ from functools import cache
 
 import numpy as np
 
+from carsight.geometry import Floats
 from carsight.vin.line_reader import LineReader, height, length
 from carsight.vin.readers import Line, Readers
 from carsight.vin.rules import LENGTH
-from carsight.vin.text_lines import Print, whole_line
+from carsight.vin.text_lines import Print, slants, whole_line
 from carsight.vin.tuning import CropMargins
 from carsight.vin.views import View, quarters_to_upright
 
@@ -56,17 +57,26 @@ _PITCHES = (0.7, 1.0)
 """Possible widths of a title's characters, relative to the pitch of capitals: small letters are narrower."""
 
 _ABBREVIATED = re.compile(
-    "[S5P][71JL]?N|SER(?:[NM]|$)|L0T|REF|SKU|[1JLT]ME|ME[1JLT]|[1JLT]?CC[1JLT]D|[1JLT]TEM|[1JLT]D"
+    "(?:[S5P][71JLT]?N|SER(?=[NM]|$)|L0[TL]|REF|SKU|[1JLT]?CC[1JLT]D|[1JLT]TEM).{0,4}|[1JLT]ME[1JLT]|[1JLT]D"
 )
-"""Short names of other numbers, in which few errors are allowed: S/N, P/N, Ser., lot, Ref., SKU, IMEI, ICCID,
-item, ID.
+"""Short names of other numbers, in which few errors are allowed, and what may be seen of a colon or number
+after them: S/N, P/N, Ser., lot, Ref., SKU, ICCID, item, IMEI, ID. The last two are whole, or TIME and TDI
+would be names as well.
 """
 
 _BARE = re.compile(
-    "[S5P][71JLZ]?N[29FHX]?|SE[RZ]|SCZ|L0[TLEF]|RE[FTE]|SKU|[1JLT]M[EB3][1JLTF]?|ME[1JLT]"
-    "|[1JLT]?CC[1JLT]D|[1JLTH]TEM|[1JLT]D"
+    "[S5P][71JLZT]?N[29FHX]?|SE[RZ]|SCZ|L0[TLEF]|RE[FTE]|SKU|[1JLT]M[EB3][1JLTF]|[1JLT]?CC[1JLT]D|[1JLTH]TEM"
 )
-"""The same as the whole of a title (a colon may look like another character)."""
+"""The same as the whole of a title, without ID (a colon may look like another character)."""
+
+_ID = re.compile("[1JLT]D")
+
+_PIN = re.compile("P.?N.{0,2}")
+"""P/N, or PIN, which names the VIN of a machine: only the slash tells them apart."""
+
+_SLASH, _THIN_LETTER = 0.22, 0.96
+"""How far a slash leans to the right, at least, in heights: the I of most italics leans by less.
+And how wide an I is at most, in widths of the P before it."""
 
 _BEFORE_NUMBER = re.compile("S[EC0]?[RTZN]?")
 """What Ser. may look like if "No." follows."""
@@ -107,6 +117,9 @@ _TITLE_ENDS = re.compile(
 )
 """Number, No., Nr. or ID at the end of a title."""
 
+_NUMBERS, _NUMERO = ("NUMBER", "NUMMER"), re.compile("N.?.?ME?R0")
+"""Number or Nummer anywhere in a name, and número at its beginning."""
+
 _LONGER, _LONG = 2, 5
 """How many characters a title may have besides its name, and how many a title with a short name in all."""
 
@@ -115,8 +128,15 @@ _TITLE_COST, _SURELY = (0.18, 0.26), 0.1
 another number's name; they are higher as its end and length are evidence too. And the highest for one without
 "number"."""
 
-_WORDS = frozenset({"M0DEL", "M0T0R", "ENG1NE"})
+_WORDS = frozenset({"M0DEL", "M0T0R", "ENG1NE", "TRANSM1SS10N", "GEARB0X", "GETR1EBE"})
 """Words that may also describe the vehicle, and so do not count without "number"."""
+
+_LABELS = (
+    "PA1NT", "PA1NTTR1M", "SEDAN", "1MP0RT", "EXP0RT", "SP0RT", "P0RT", "TRANSP0RT", "PASSENGER", "PASSAT",
+    "FACT0RY", "MARKET", "MARKE", "MADE1N", "FRANCE", "SPA1N", "SWEDEN", "C0RP0RAT10N", "CERT1F1ED",
+    "MATER1A", "SANDER0", "S0RENT0", "CHARGER", "B0RDER", "PLACES", "1NSURANCE",
+)  # fmt: skip
+"""Words on a vehicle's label or paper that are similar to names of other numbers."""
 
 _ALIKE = tuple(
     map(
@@ -162,21 +182,37 @@ def is_named_otherwise(line: Line, view: View, print_of: Print, readers: Readers
 
     The name is before the line, or above it as a line of its own in the photo's print.
     """
-    before = _seen_before(line, view, readers, small)
-    if any(map(_names_a_vin, before)):
+    name, before = _seen_before(line, view, readers, small)
+    if any(map(_names_a_vin, before)) or _is_pin(view, name, before):
         return False
     if names_another_number(before):
         return True
-    above = _seen_above(line, print_of, readers, small)
-    return not any(_names_a_vin(part) for sight in above for part in sight) and any(
-        map(is_title_of_another_number, above)
-    )
+    title, above = _seen_above(line, print_of, readers, small)
+    parts = [part for sight in above for part in sight]
+    if any(map(_names_a_vin, parts)) or _is_pin(view, title, parts):
+        return False
+    if any(map(is_title_of_another_number, above)):
+        return True
+    # At one of the widths TDI often looks like ID.
+    return bool(above) and all(_ID.fullmatch(sight[0]) is not None for sight in above)
 
 
-def _seen_before(line: Line, view: View, readers: Readers, small: LineReader) -> list[str]:
-    """Return what the small reader sees of the text before ``line``: its last part, and the one before.
+def _is_pin(view: View, corners: Floats, seen: Sequence[str]) -> bool:
+    """Whether the text ``seen`` within ``corners`` is PIN, a machine's VIN, and not P/N."""
+    if not any(map(_PIN.fullmatch, seen)):
+        return False
+    letters = slants(view, corners)
+    if len(letters) < 3:
+        return False
+    (widest, _), (width, lean), *_ = letters
+    return width < _THIN_LETTER * widest and abs(lean) < _SLASH
 
-    If there is no room for a name the list is empty, as some makers' prefixes begin with PN.
+
+def _seen_before(line: Line, view: View, readers: Readers, small: LineReader) -> tuple[Floats, list[str]]:
+    """Return the corners of the text before ``line``, and what the small reader sees there.
+
+    That is its last part, and the one before. If there is no room for a name the list is empty, as some
+    makers' prefixes begin with PN.
     """
     whole = whole_line(view, line.corners, LENGTH, _SPACE)
     room = math.dist(whole[0], line.corners[0]) * LENGTH / max(length(line.corners), 1e-3)
@@ -190,14 +226,18 @@ def _seen_before(line: Line, view: View, readers: Readers, small: LineReader) ->
             text = small.glance(readers.cut(np.stack([left[0], *right, left[1]]), _MARGINS), 1.0).greedy
             begins = text.rfind(line.vin[:_PREFIX])
             seen.append(text[:begins] if begins >= 0 else text[: round(before)])
-    return seen
+    # The corners of a line may begin within the last letter before it.
+    right = line.corners[[0, 3]] + step * np.float32(_SHORTEST)
+    return np.stack([whole[0], *right, whole[3]]), seen
 
 
-def _seen_above(line: Line, print_of: Print, readers: Readers, small: LineReader) -> list[list[str]]:
-    """Return what the small reader sees of the line of print above ``line``, for each of ``_PITCHES``.
+def _seen_above(
+    line: Line, print_of: Print, readers: Readers, small: LineReader
+) -> tuple[Floats, list[list[str]]]:
+    """Return the corners of the line of print above ``line``, and what the small reader sees there.
 
-    That is its first and its last part, or all of it. The list is empty if no line of print above begins
-    where ``line`` does, or has the same center.
+    That is its first and its last part, or all of it, for each of ``_PITCHES``. The list is empty if no line
+    of print above begins where ``line`` does, or has the same center.
     """
     high, long = height(line.corners), max(length(line.corners), 1e-3)
     across = (line.corners[1] - line.corners[0]) / np.float32(long)
@@ -211,7 +251,7 @@ def _seen_above(line: Line, print_of: Print, readers: Readers, small: LineReader
         if aligned and not itself and -_OVERLAP * high < above < nearest:
             nearest, title = above, each
     if title is None or title.characters > _LONGEST:
-        return []
+        return line.corners, []
     corners = title.corners
     long = length(corners)
     along = (corners[[1, 2]] - corners[[0, 3]]) / np.float32(long)
@@ -225,23 +265,33 @@ def _seen_above(line: Line, print_of: Print, readers: Readers, small: LineReader
             crop = readers.cut(np.stack([left[0], *right, left[1]]), CropMargins())
             seen.append(small.glance(crop, 1.0).greedy)
         sights.append(seen)
-    return sights
+    return corners, sights
 
 
 def names_another_number(seen: Sequence[str]) -> bool:
-    """Whether ``seen``, the parts of the text before a number, names another number and not a VIN."""
-    other = False
+    """Whether ``seen``, the parts of the text before a number, names another number and not a VIN.
+
+    Without "number" after it, a name has to be all of a part, or IMPORT would be a PART number.
+    """
+    if any(map(_names_a_vin, seen)):
+        return False
+    numbered = any(map(_is_numbered, seen))
     for part in seen:
-        if _names_a_vin(part):
-            return False
-        text, numbered = _NUMBER.subn("", part)
-        other = (
-            other
-            or _ABBREVIATED.match(text) is not None
-            or any(_is_other(word, text) for word in _OTHERS)
-            or (numbered > 0 and _is(_SERIE, text, _OTHER_COST))
-        )
-    return other
+        text, ended = _NUMBER.subn("", part)
+        if _ABBREVIATED.fullmatch(_TITLE_ENDS.sub("", part)) or _ABBREVIATED.fullmatch(text):
+            return True
+        if ended and _is(_SERIE, text, _OTHER_COST):
+            return True
+        if any(_is_other(word, text) if numbered else _is_bare(word, text) for word in _OTHERS):
+            return True
+    return False
+
+
+def _is_numbered(part: str) -> bool:
+    """Whether ``part`` contains "number" or the like."""
+    if _TITLE_ENDS.search(part) is not None or _NUMERO.match(part) is not None:
+        return True
+    return any(_is(word, part, _OTHER_COST) for word in _NUMBERS)
 
 
 def is_title_of_another_number(seen: Sequence[str]) -> bool:
@@ -257,9 +307,9 @@ def is_title_of_another_number(seen: Sequence[str]) -> bool:
         return _BARE.fullmatch(text) is not None or any(
             abs(len(text) - len(word)) <= 1 and _cost(word, text) <= _SURELY
             for word in _OTHERS
-            if word not in _WORDS
+            if word not in _WORDS and _is_other(word, text)
         )
-    if _BEFORE_NUMBER.fullmatch(text) or (_ABBREVIATED.match(text) is not None and len(text) <= _LONG):
+    if _BEFORE_NUMBER.fullmatch(text) or (_ABBREVIATED.fullmatch(text) is not None and len(text) <= _LONG):
         return True
     return any(
         len(text) <= len(word) + _LONGER and _is_other(word, text, _TITLE_COST) for word in _OTHERS
@@ -273,11 +323,28 @@ def _names_a_vin(part: str) -> bool:
 
 
 def _is_other(word: str, text: str, costs: tuple[float, float] = _OTHER_COST) -> bool:
-    """Whether ``text`` contains ``word`` at these ``costs``, and not a VIN's name that is similar to it."""
-    if not _is(word, text, costs):
+    """Whether ``text`` contains ``word`` at these ``costs``.
+
+    It does not if it looks as much like a longer word of a label, or like a VIN's name.
+    """
+    cost = _cost(word, text)
+    if cost > costs[len(word) > _SHORT]:
+        return False
+    if any((_cost(label, text), len(word)) <= (cost, len(label)) for label in _LABELS):
         return False
     alike = _LIKE_A_VIN.get(word)
-    return alike is None or _cost(word, text) < _cost(alike, text) or word in text
+    return alike is None or cost < _cost(alike, text) or word in text
+
+
+def _is_bare(word: str, text: str) -> bool:
+    """Whether ``text`` begins with ``word``, and is hardly longer: a colon or "No." may be misread."""
+    whole = -1 <= len(text) - len(word) <= _LONGER + 1
+    return (
+        whole
+        and word not in _WORDS
+        and _cost(word, text, begins=True) <= _OTHER_COST[len(word) > _SHORT]
+        and _is_other(word, text)
+    )
 
 
 def _is(word: str, text: str, costs: tuple[float, float]) -> bool:
@@ -285,10 +352,13 @@ def _is(word: str, text: str, costs: tuple[float, float]) -> bool:
     return _cost(word, text) <= costs[len(word) > _SHORT]
 
 
-def _cost(word: str, text: str) -> float:
-    """Return the lowest cost per character of the edits that turn a part of ``text`` into ``word``."""
+def _cost(word: str, text: str, *, begins: bool = False) -> float:
+    """Return the lowest cost per character of the edits that turn a part of ``text`` into ``word``.
+
+    ``begins``: the part is at the beginning of ``text``.
+    """
     # Sellers' algorithm (1980): edit distance with free ends.
-    before = [0.0] * (len(text) + 1)
+    before = [float(at * begins) for at in range(len(text) + 1)]
     for wanted in word:
         missing = _CHEAP if wanted in _THIN else 1.0
         row = [before[0] + missing]

@@ -1,8 +1,8 @@
 """Search for clear print that the detector missed: VINs in groups, after their name, or on two lines.
 
-The small reader glances at each line, and only lines with enough characters and digits are read in full. The
-glances, and reading lines that then look like a VIN, may exceed the budget, which on papers is often spent on
-other numbers.
+The small reader, or that of lower case, glances at each line, and only lines with enough characters and
+digits are read in full. The glances, and reading lines that then look like a VIN, may exceed the budget,
+which on papers is often spent on other numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from carsight.geometry import Floats
 from carsight.vin import text_lines
 from carsight.vin.finds import FEWEST_CHARACTERS, FEWEST_DIGITS, Finds, count_digits
-from carsight.vin.line_reader import LineReader
+from carsight.vin.line_reader import LineReader, LineReading
 from carsight.vin.ranking import find_window
 from carsight.vin.readers import Line
 from carsight.vin.rules import LENGTH, known_maker
@@ -151,20 +151,21 @@ class PrintSearch:
         texts = [each for each in texts if each[0].characters >= _SHORTEST or each[1].may_be_a_vin]
         texts.sort(key=lambda each: (not each[1].ends_in_capitals, not each[1].may_be_a_vin))
         for line, text in texts[:_GLANCED_AT]:
-            yield self._glance_at_ends(line, text)
+            yield self._glance_at_parts(line, text)
 
-    def _glance_at_ends(self, line: TextLine, text: SetText) -> _Glance:
-        """Glance at the ends of a long ``text``, or at all of it if it is legible in one crop."""
-        for end in text.ends():
-            seen = self._glance(end)
+    def _glance_at_parts(self, line: TextLine, text: SetText) -> _Glance:
+        """Glance at the parts of a long ``text``, or at all of it if it is legible in one crop."""
+        for part in text.parts():
+            seen = self._glance(part)
             if len(seen) >= LENGTH - 1 and _may_hold_a_vin(seen):
-                return _Glance(line, end, seen)
+                return _Glance(line, part, seen)
         return _Glance(line, text, self._glance(text) if len(text.begins) < _MOST_IN_A_CROP else "")
 
     def _glance(self, text: SetText) -> str:
-        """Return what the small reader sees in ``text``, even if the budget is spent."""
+        """Return what is seen in ``text`` at a glance, even if the budget is spent."""
         self.budget.spend(_GLANCE_COST)
-        return self.small.glance(text.crop(), 1.0).greedy
+        reader = self.finds.readers.reader(lower_case=True) if text.lower_case else self.small
+        return reader.glance(text.crop(), 1.0).greedy
 
     def _read_pairs(self, pairs: Sequence[Pair]) -> None:
         """Read two lines as one if the small reader, at a glance, sees a maker's prefix and digits."""
@@ -178,20 +179,26 @@ class PrintSearch:
 
     def _read_set(self, text: SetText, corners: Floats) -> Line:
         """Read ``text``, condensed from the line with ``corners``."""
-        reader = self.finds.readers.reader()
+        readers = self.finds.readers
+        reader, lower_case = readers.reader(), False
         (reading,) = reader.read([text.crop()])
-        lower_case = False
-        if text.lower_case:  # or worn capitals, which both readers read alike
-            (other,) = self.small.read([text.crop()])
-            lower_case = self.finds.readers.likeliest(other)[0] != self.finds.readers.likeliest(reading)[0]
-        if lower_case:
-            reader, reading = self.small, other
+        if text.lower_case:  # or worn capitals: the surer reader decides
+            lower = readers.reader(lower_case=True)
+            (other,) = lower.read([text.crop()])
+            lower_case = _sureness(other, self.finds) > _sureness(reading, self.finds)
+            if lower_case:
+                reader, reading = lower, other
         span = find_window(reading, self.finds.odds, text.crop_places())
         if span is not None:  # there is other text beside it, such as its name
             text = text.part(span)
             (reading,) = reader.read([text.crop()])
         place = text if reading.span is None else text.part(reading.span)
-        return replace(self.finds.readers.line(place.corners(corners), 0.0, reading), lower_case=lower_case)
+        return replace(readers.line(place.corners(corners), 0.0, reading), lower_case=lower_case)
+
+
+def _sureness(reading: LineReading, finds: Finds) -> tuple[bool, float]:
+    """Return whether ``reading`` shows a VIN beside other text, and else how sure it is of one alone."""
+    return find_window(reading, finds.odds) is not None, finds.readers.likeliest(reading)[1]
 
 
 def _may_hold_a_vin(seen: str) -> bool:

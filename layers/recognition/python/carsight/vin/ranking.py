@@ -177,6 +177,9 @@ _WINDOW_ODDS = 500.0
 _NAME = re.compile("[FV][1JLT]?N")
 """VIN or FIN, as seen by a reader that does not know the letter I."""
 
+_IS = "1S"
+"""The word "is" between that name and the VIN."""
+
 
 def find_window(
     reading: LineReading, odds: Odds, places: NDArray[np.float32] | None = None
@@ -207,9 +210,11 @@ def _named_window(text: str) -> range | None:
     They may be one more or less than 17, as they are easily misread if squeezed into one crop with the name.
     """
     for name in _NAME.finditer(text):
-        left = len(text) - name.end()
-        if left >= rules.LENGTH - 1 and rules.known_maker(text[name.end() :]):
-            return range(name.end(), len(text) if left <= rules.LENGTH + 1 else name.end() + rules.LENGTH)
+        begins = [name.end()] + [name.end() + len(_IS)] * text.startswith(_IS, name.end())
+        for begin in begins:
+            left = len(text) - begin
+            if left >= rules.LENGTH - 1 and rules.known_maker(text[begin:]):
+                return range(begin, len(text) if left <= rules.LENGTH + 1 else begin + rules.LENGTH)
     return None
 
 

@@ -47,8 +47,8 @@ class VinRecognizer:
 
     It searches with ``near``, and closer with ``far``, which sees the photo at about twice the size.
     ``small`` reads every line first, and its calibration turns probabilities into confidences. ``reader()``
-    is the VIN reader, for lines that ``small`` is not sure of, and ``hard()`` the reader of hard lines, for
-    lines that are still in doubt; either may be None.
+    is the VIN reader, for lines that ``small`` is not sure of, ``hard()`` the reader of hard lines, for lines
+    that are still in doubt, and ``lower()`` that of lower case; each may be None.
     """
 
     near: Detector
@@ -57,6 +57,7 @@ class VinRecognizer:
     tuning: VinTuning = field(default_factory=VinTuning)
     reader: Callable[[], LineReader] | None = None
     hard: Callable[[], LineReader] | None = None
+    lower: Callable[[], LineReader] | None = None
 
     @property
     def threshold(self) -> float:
@@ -76,7 +77,10 @@ class VinRecognizer:
         small = LineReader(runtime.session(models / "vin_reader_small.onnx"), centered=False)
         reader = runtime.once(lambda: LineReader(runtime.session(models / "vin_reader.onnx")))
         hard = runtime.once(lambda: LineReader(runtime.session(models / "vin_reader_hard.onnx")))
-        return cls(near, far, small, tuning, reader, hard)
+        lower = runtime.once(
+            lambda: LineReader(runtime.session(models / "vin_reader_lower.onnx"), centered=False)
+        )
+        return cls(near, far, small, tuning, reader, hard, lower)
 
     def read(self, image: PhotoSource) -> VinResult:
         """Read the VINs of ``image``, usually one.
@@ -96,7 +100,7 @@ class VinRecognizer:
                 line.reading,
                 line.ranked,
                 search.box(line.corners),
-                line.hard or line.lower_case or finds.readers.is_small(line),
+                line.hard or (not line.lower_case and finds.readers.is_small(line)),
             )
             for line in finds.lines
         ]

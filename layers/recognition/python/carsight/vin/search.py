@@ -338,7 +338,7 @@ class Search:
         It was trained on stamped metal above all. There it sees more than the VIN reader; on small text it is
         more often sure of wrong readings.
         """
-        if not self._is_in_doubt:
+        if not self._is_in_doubt or self.finds.best.lower_case:
             return
         likeliest = self.finds.merged[0]
         heard: list[Line] = []

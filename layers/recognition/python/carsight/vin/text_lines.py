@@ -111,6 +111,9 @@ _MAX_TOUCHING = 3
 """How many characters of a VIN may touch their neighbors if it is recognized by their number."""
 
 
+_MOST_PARTS = 3
+"""How many parts of a line are looked at on their own."""
+
 # Dropping the boxes of forms, in shares of the height of a line with its boxes:
 
 _FORM_ROWS = 2 * _PIECE
@@ -326,7 +329,7 @@ class SetText:
     @property
     def may_be_a_vin(self) -> bool:
         """Whether the number of characters is that of a VIN, alone or with other words beside it."""
-        return LENGTH - _MAX_TOUCHING <= len(self.begins) <= LENGTH or bool(self.ends())
+        return LENGTH - _MAX_TOUCHING <= len(self.begins) <= LENGTH or bool(self.parts())
 
     @property
     def ends_in_capitals(self) -> bool:
@@ -350,10 +353,11 @@ class SetText:
         last = min(max(last, first + 1), columns)
         return self._columns(first, last)
 
-    def ends(self) -> list[SetText]:
-        """Return the last and the first 17 characters of a longer line, if a space is beside them.
+    def parts(self) -> list[SetText]:
+        """Return the parts of a longer line that may be a VIN by their number of characters, likeliest first.
 
-        A VIN may have its name before it, or other words after it; with these in the crop it would be small.
+        Those are the last and the first 17 characters, if a space is beside them, and words between others. A
+        VIN may have its name before it, or other words after it; with these in the crop it would be small.
         """
         count, columns = len(self.begins), self.pixels.shape[1]
         if count < _LONG_LINE:
@@ -361,8 +365,20 @@ class SetText:
         lengths = range(LENGTH, LENGTH - _MAX_TOUCHING - 1, -1)
         last = next((length for length in lengths if count - length in self.groups), None)
         first = next((length for length in lengths if length in self.groups), None)
-        parts = [self._columns(self.begins[-last], columns)] if last else []
-        return parts + ([self._columns(0, self.begins[first])] if first else [])
+        ends = [(count - last, count)] if last else []
+        ends += [(0, first)] if first else []
+        # In lower case more characters touch, and serifs of others fall apart.
+        most = LENGTH + _MAX_TOUCHING * self.lower_case
+        bounds = [0, *sorted(self.groups), count]
+        words = [
+            (start, stop)
+            for start, stop in pairwise(bounds)
+            if LENGTH - _MAX_TOUCHING <= stop - start <= most and stop - start < count
+        ]
+        words.sort(key=lambda word: abs(word[1] - word[0] - LENGTH))
+        found = dict.fromkeys([*ends, *words])
+        edges = (*self.begins, columns)
+        return [self._columns(edges[start], edges[stop]) for start, stop in list(found)[:_MOST_PARTS]]
 
     def _columns(self, first: int, last: int) -> SetText:
         return SetText(self.pixels[:, first:last], self.places[first:last], self.changed, self.lower_case)
@@ -410,6 +426,17 @@ def set_close(view: View, corners: Floats) -> SetText:
         heights=heights,
         groups=frozenset(number for number, gap in enumerate(gaps, start=1) if gap > wide),
     )
+
+
+def slants(view: View, corners: Floats) -> list[tuple[int, float]]:
+    """Return how wide each character within ``corners`` is, and how far it leans to the right, in heights."""
+    strokes = _strokes(_strip(view, corners, _PIECE))
+    found = []
+    for first, last, _ in _characters(strokes):
+        rows, columns = np.nonzero(strokes[:, first:last] > _INKED)
+        down = rows - rows.mean()
+        found.append((last - first, -float(down @ columns) / max(float(down @ down), 1.0)))
+    return found
 
 
 def _strip(view: View, corners: Floats, rows: int) -> Pixels:

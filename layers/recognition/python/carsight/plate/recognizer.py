@@ -340,7 +340,9 @@ class PlateRecognizer:
             # Cameras write beside plates, too.
             if each.vehicle is None and not self._is_at_edge(photo, each.plate, quarters)
         ]
-        found = [each for each in found if not self._is_beside(boxes, each)]
+        beside = [self._is_beside(boxes, each) for each in found]
+        if sum(beside) <= tuning.beside_each_sign * len(boxes):
+            found = [each for each, is_beside in zip(found, beside, strict=True) if not is_beside]
         # A single sure text shows which way up the photo is.
         upside_down = 0.0 if upright else self._read_upside_down(photo, unsure, regions)
         carriers = [id(each.vehicle) for each in found]

@@ -41,7 +41,6 @@ CALLS: dict[str, Callable[[], object]] = {
     "linalg.inv": lambda: np.linalg.inv(np.eye(3)),
     "linspace": lambda: np.linspace(0, 1, 5, dtype=np.float32),
     "mean": lambda: np.mean(TABLE, axis=0),
-    "nonzero": lambda: np.nonzero(TABLE > 0),
     "ones": lambda: np.ones(3),
     "repeat": lambda: np.repeat(TABLE, 2, axis=1),
     "roll": lambda: np.roll(TABLE, 1, axis=0),

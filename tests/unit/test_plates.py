@@ -775,6 +775,19 @@ def test_a_plate_beside_a_sign_is_one_where_it_is_clear_where_it_is_from(
     assert [reading.text for reading in recognizer.read(board)] == ["kapl482"]
 
 
+def test_a_plate_of_no_series_does_not_make_signs_of_a_table_of_plates(recognizer: PlateRecognizer) -> None:
+    texts = ["A1B2C3D4", "AB*123*CD", "EF*456*GH", "JK*789*LM", "NP*234*QR", "ST*567*VW"]
+    rng = np.random.default_rng(1)
+    table = rng.normal((96, 112, 120), 8, (970, 1520, 3)).clip(0, 255).astype(np.uint8)
+    design = next(design for design in ONE_ROW if design.region == "gb")
+    for number, text in enumerate(texts):
+        y, x = 160 + number // 2 * 270, 160 + number % 2 * 680
+        plate, _, _ = draw_plate(design, rng, text)
+        table[y : y + 110, x : x + 520] = cv2.resize(plate, (520, 110), interpolation=cv2.INTER_AREA)
+    found = {plate.text for plate in recognizer.read(table)}
+    assert found == {text.replace("*", "").lower() for text in texts[1:]}
+
+
 @pytest.mark.parametrize(
     ("rows", "columns", "down", "across"),
     [

@@ -27,6 +27,7 @@ from carsight.vin.ranking import Prior, find_window, rank_by_posterior
 from carsight.vin.recognizer import CheckDigit, Repair, VinRecognizer, VinResult, VinTuning
 from carsight.vin.rules import check_applies, is_valid, known_maker
 from carsight.vin.search import Search
+from carsight.vin.text_lines import shapes
 from carsight.vin.views import View
 from training.render_numbers import render_other
 from training.render_vins import strike
@@ -763,12 +764,49 @@ def test_behind_another_numbers_name_a_makers_prefix_is_not_enough(
 
 @pytest.mark.parametrize(
     "word",
-    ["PIN", "MODEL", "MODEL YEAR", "PAINT", "TIME", "TDI", "SEDAN", "MADE IN", "PASSENGER CAR", "IMPORT"],
+    [
+        *(
+            "PIN",
+            "MODEL",
+            "MODEL YEAR",
+            "PAINT",
+            "TIME",
+            "TDI",
+            "SEDAN",
+            "MADE IN",
+            "PASSENGER CAR",
+            "IMPORT",
+        ),
+        *("LOTUS", "PARTNER", "SERENA", "COMMANDER"),
+    ],
 )
 def test_words_of_labels_are_no_names_of_other_numbers(recognizer: VinRecognizer, word: str) -> None:
     number = "MALCX9ZS258853043"
     found = recognizer.read(sheet(["ACME PUMP", f"{word} {number}", "Made in Germany"])).candidates
     assert [candidate.vin for candidate in found[:1]] == [number]
+
+
+@pytest.mark.parametrize("weight", [300, 500])
+@pytest.mark.parametrize(("name", "is_vin"), [("PN", False), ("PN:", False), ("P/N.", False), ("PIN", True)])
+def test_an_n_and_a_slash_are_no_i(recognizer: VinRecognizer, name: str, is_vin: bool, weight: int) -> None:
+    """The detector's corners may leave out what joins the strokes of an N."""
+    number = "MALCX9ZS258853043"
+    page = sheet(["ACME PUMP", f"{name} {number}", "Made in Germany"], weight=weight)
+    assert [candidate.vin for candidate in recognizer.read(page).candidates[:1]] == [number] * is_vin
+
+
+@pytest.mark.parametrize("angle", [0, 14])
+@pytest.mark.parametrize("leaning", [0, 28], ids=["I", "slash"])
+def test_a_slash_leans_more_than_the_letter_before_it(angle: int, leaning: int) -> None:
+    tall = 80
+    slant = round(tall * np.tan(np.radians(angle)))
+    page = np.full((140, 400, 3), 255, np.uint8)
+    for left, top in ((60, slant), (160, slant + leaning)):
+        cv2.line(page, (left + top, 20), (left, 20 + tall), (0, 0, 0), 8)
+    corners = np.array([(40, 16), (300, 16), (300, 104), (40, 104)], np.float32)
+    first, other = shapes(View.of(Photo.of(page), 400), corners)
+    assert (abs(other.lean - first.lean) > 0.25) == (leaning > 0)
+    assert max(first.middle, other.middle) < 0.3
 
 
 @pytest.mark.parametrize("quarters", [0, 1])

@@ -321,23 +321,28 @@ class PlateRecognizer:
         found, doubted, unsure, signs, upright, written = [], [], [], [], False, False
         for each in self._finds(photo, seen, quarters, regions):
             sure = each.reading.score >= (tuning.high_upright if each.stands_high else tuning.upright)
-            if not self._cuts.is_believable(photo, each.plate, each.reading):
-                doubted.append(each)
-                sign = len(each.reading.text) >= tuning.fewest and each.reading.text.isalpha()
-            elif self._is_sign(photo, each, quarters, regions):
-                sign = True
-                if sure and _is_writing(each.reading):
-                    upright = written = True
-            else:
-                sign = False
-                found.append(each)
-                upright = upright or sure
-            # Cameras write beside plates, too.
-            if sign and sure and each.vehicle is None and not self._is_at_edge(photo, each.plate, quarters):
-                signs.append(each.plate.box)
             if not sure:
                 unsure.append(each.plate)
-        found = [each for each in found if not self._is_beside(signs, each)]
+            if not self._cuts.is_believable(photo, each.plate, each.reading):
+                doubted.append(each)
+                is_word = len(each.reading.text) >= tuning.fewest and each.reading.text.isalpha()
+                signs += [each] if sure and is_word else []
+            elif not self._is_sign(photo, each, quarters, regions):
+                found.append(each)
+                upright = upright or sure
+            elif sure:
+                signs.append(each)
+                written = written or _is_writing(each.reading)
+        upright = upright or written
+        boxes = [
+            each.plate.box
+            for each in signs
+            # Cameras write beside plates, too.
+            if each.vehicle is None and not self._is_at_edge(photo, each.plate, quarters)
+        ]
+        beside = [self._is_beside(boxes, each) for each in found]
+        if sum(beside) <= tuning.beside_each_sign * len(boxes):
+            found = [each for each, is_beside in zip(found, beside, strict=True) if not is_beside]
         # A single sure text shows which way up the photo is.
         upside_down = 0.0 if upright else self._read_upside_down(photo, unsure, regions)
         carriers = [id(each.vehicle) for each in found]
@@ -419,7 +424,7 @@ class PlateRecognizer:
         return bool(softmax(reading.design)[fits].sum() < tuning.fit_of_digits)
 
     def _is_beside(self, signs: Sequence[Floats], find: Find) -> bool:
-        """Return whether ``find`` is on a board with one of the boxes ``signs``, which is no part of it."""
+        """Return whether ``find`` is beside one of the boxes ``signs``, neither mostly within the other."""
         if find.vehicle is not None or find.reading.region_score >= self._tuning.beside_sign:
             return False
         box = find.plate.box

@@ -132,8 +132,12 @@ class PlateTuning:
     edges. On a vehicle, where fleet numbers are and whose box may extend into the photo's corners, ``clear``
     is enough. Digits alone are not a sign if a region without listed series scores this."""
     beside_sign: float = 0.97
-    """So is every text beside a sign that ``writing`` knows and that is not next to those edges, unless its
-    region scores this: signs hang together on a board, and some have the number of a road or a room."""
+    """So is every text without a vehicle beside one that is a sign by itself, or a word, scores ``upright``,
+    and is not next to those edges, unless its region scores this: signs hang together on a board, and some
+    have the number of a road or a room."""
+    beside_each_sign: int = 2
+    """With more such texts for each such sign none of them is a sign: that may be a table of plates, one of
+    which has a text of no series."""
     fit_of_digits: float = 0.2
     """Any number of digits matches some country's series. So the countries with such a series have to score
     this together by design alone, unless the region scores ``clear_alone``."""

@@ -15,10 +15,10 @@ from functools import cache
 import numpy as np
 
 from carsight.geometry import Floats
-from carsight.vin.line_reader import LineReader, height, length
+from carsight.vin.line_reader import LineReader, grown, height, length
 from carsight.vin.readers import Line, Readers
 from carsight.vin.rules import LENGTH
-from carsight.vin.text_lines import Print, slants, whole_line
+from carsight.vin.text_lines import Print, shapes, whole_line
 from carsight.vin.tuning import CropMargins
 from carsight.vin.views import View, quarters_to_upright
 
@@ -57,7 +57,7 @@ _PITCHES = (0.7, 1.0)
 """Possible widths of a title's characters, relative to the pitch of capitals: small letters are narrower."""
 
 _ABBREVIATED = re.compile(
-    "(?:[S5P][71JLT]?N|SER(?=[NM]|$)|L0[TL]|REF|SKU|[1JLT]?CC[1JLT]D|[1JLT]TEM).{0,4}|[1JLT]ME[1JLT]|[1JLT]D"
+    "(?:[S5P][71JLT]?N|SER(?=[NM]|$)|L0[TL](?!US)|REF|SKU|[1JLT]?CC[1JLT]D|[1JLT]TEM).{0,4}|[1JLT]ME[1JLT]|[1JLT]D"
 )
 """Short names of other numbers, in which few errors are allowed, and what may be seen of a colon or number
 after them: S/N, P/N, Ser., lot, Ref., SKU, ICCID, item, IMEI, ID. The last two are whole, or TIME and TDI
@@ -74,9 +74,9 @@ _ID = re.compile("[1JLT]D")
 _PIN = re.compile("P.?N.{0,2}")
 """P/N, or PIN, which names the VIN of a machine: only the slash tells them apart."""
 
-_SLASH, _THIN_LETTER = 0.22, 0.96
-"""How far a slash leans to the right, at least, in heights: the I of most italics leans by less.
-And how wide an I is at most, in widths of the P before it."""
+_LEANS, _STROKE = 0.12, 0.5
+"""How far the left edge of an I leans at most, relative to that of the P before it, and how wide its stroke
+is at most, in widths of that P."""
 
 _BEFORE_NUMBER = re.compile("S[EC0]?[RTZN]?")
 """What Ser. may look like if "No." follows."""
@@ -134,7 +134,8 @@ _WORDS = frozenset({"M0DEL", "M0T0R", "ENG1NE", "TRANSM1SS10N", "GEARB0X", "GETR
 _LABELS = (
     "PA1NT", "PA1NTTR1M", "SEDAN", "1MP0RT", "EXP0RT", "SP0RT", "P0RT", "TRANSP0RT", "PASSENGER", "PASSAT",
     "FACT0RY", "MARKET", "MARKE", "MADE1N", "FRANCE", "SPA1N", "SWEDEN", "C0RP0RAT10N", "CERT1F1ED",
-    "MATER1A", "SANDER0", "S0RENT0", "CHARGER", "B0RDER", "PLACES", "1NSURANCE",
+    "MATER1A", "SANDER0", "S0RENT0", "SERENA", "CHARGER", "PARTNER", "C0MMANDER", "B0RDER", "PLACES",
+    "1NSURANCE",
 )  # fmt: skip
 """Words on a vehicle's label or paper that are similar to names of other numbers."""
 
@@ -201,11 +202,11 @@ def _is_pin(view: View, corners: Floats, seen: Sequence[str]) -> bool:
     """Whether the text ``seen`` within ``corners`` is PIN, a machine's VIN, and not P/N."""
     if not any(map(_PIN.fullmatch, seen)):
         return False
-    letters = slants(view, corners)
+    letters = shapes(view, grown(corners, 0.0, 0.0, _MARGINS.sides))
     if len(letters) < 3:
         return False
-    (widest, _), (width, lean), *_ = letters
-    return width < _THIN_LETTER * widest and abs(lean) < _SLASH
+    first, letter, *_ = letters
+    return 0 < letter.middle < _STROKE * first.width and abs(letter.lean - first.lean) < _LEANS
 
 
 def _seen_before(line: Line, view: View, readers: Readers, small: LineReader) -> tuple[Floats, list[str]]:

@@ -54,7 +54,7 @@ _MOST_IN_A_CROP = 32
 
 
 class _Glance(NamedTuple):
-    """A line, its condensed ``text`` or one end of that, and the characters ``seen`` there."""
+    """A line, its condensed ``text`` or one part of that, and the characters ``seen`` there."""
 
     line: TextLine
     text: SetText
@@ -197,7 +197,7 @@ class PrintSearch:
 
 
 def _sureness(reading: LineReading, finds: Finds) -> tuple[bool, float]:
-    """Return whether ``reading`` shows a VIN beside other text, and else how sure it is of one alone."""
+    """Return what compares readings: whether a VIN is beside other text, and the likelihood of one alone."""
     return find_window(reading, finds.odds) is not None, finds.readers.likeliest(reading)[1]
 
 

@@ -291,8 +291,8 @@ class Readers:
         """Read the line within ``inside`` (4 x 2, pixels of ``view``).
 
         The small reader is trusted if it is sure, or if it reads the same from a looser cut, which is
-        enlarged if the text is small. Otherwise the VIN reader is, except for lower case; of capitals both
-        seldom read the same wrongly, so these are not looked at again.
+        enlarged if the text is small. Otherwise the VIN reader is. If that is not sure, or the small one has
+        seen something else, a line whose characters have different heights is also read as lower case.
         """
         tuning, small = self._tuning, self._nets.small
         crop = cut(view.pixels, inside)
@@ -319,7 +319,8 @@ class Readers:
         """Read the line within ``inside`` (4 x 2, pixels of ``view``), which looks like lower case, as such.
 
         Capitals of a worn or tilted line have different heights as well, so the surer reader decides. Returns
-        None if that is the VIN reader, which has read ``reading``; if it is hardly surer, neither is trusted.
+        None if that is the VIN reader, which has read ``reading``. If it is surer, but another VIN is likely
+        in lower case, the answer is the mean of both, which is hardly sure of either.
         """
         vin, certainty, _ = self.likeliest(reading)
         if certainty >= self._tuning.likely:
@@ -333,12 +334,12 @@ class Readers:
             readings += self.reader(lower_case=True).read(crops)
             other = pooled(readings)
             named = certainty < self._tuning.promising and find_window(other, self._odds) is not None
-            same, lower, _ = self.likeliest(other)
-            if not named and (other.share < _LOWER_CASE_SHARE or (same == vin and certainty >= lower)):
+            other_vin, lower, _ = self.likeliest(other)
+            if not named and (other.share < _LOWER_CASE_SHARE or (other_vin == vin and certainty >= lower)):
                 return None
         if named or lower > max(certainty, self._tuning.promising):
-            return _Answer(other, same, lower_case=True)
-        if same != vin and lower >= self._tuning.likely:
+            return _Answer(other, other_vin, lower_case=True)
+        if other_vin != vin and lower >= self._tuning.likely:
             return _Answer(pooled((reading, other)), lower_case=True)
         return None
 

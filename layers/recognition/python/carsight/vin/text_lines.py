@@ -428,14 +428,30 @@ def set_close(view: View, corners: Floats) -> SetText:
     )
 
 
-def slants(view: View, corners: Floats) -> list[tuple[int, float]]:
-    """Return how wide each character within ``corners`` is, and how far it leans to the right, in heights."""
+class Shape(NamedTuple):
+    """A character's widths, in heights of its line, and how far its left edge leans to the right, per height.
+
+    ``middle`` is how much its middle row takes, without what is beside that; 0 if nothing is inked there.
+    """
+
+    width: float
+    middle: float
+    lean: float
+
+
+def shapes(view: View, corners: Floats) -> list[Shape]:
+    """Return the shapes of the characters within ``corners``, left to right."""
     strokes = _strokes(_strip(view, corners, _PIECE))
     found = []
     for first, last, _ in _characters(strokes):
-        rows, columns = np.nonzero(strokes[:, first:last] > _INKED)
-        down = rows - rows.mean()
-        found.append((last - first, -float(down @ columns) / max(float(down @ down), 1.0)))
+        inked = strokes[:, first:last] > _INKED
+        rows = np.flatnonzero(inked.any(axis=1))
+        edges = inked[rows].argmax(axis=1)
+        up = rows.mean() - rows
+        middle = np.flatnonzero(inked[(int(rows[0]) + int(rows[-1])) // 2])
+        across = int(middle[-1] - middle[0] + 1) if len(middle) else 0
+        lean = float(up @ edges) / max(float(up @ up), 1.0)
+        found.append(Shape((last - first) / _PIECE, across / _PIECE, lean))
     return found
 
 

@@ -314,7 +314,11 @@ class Detector:
         side = min(round(self._tuning.side * larger), self._tuning.crowd_side)
         again = self._run_on_whole(pixels, side).targets
         seen = [each.target.box for each in again]
-        missed = [each for each in proposals if all(iou(each.target.box, box) <= 0.3 for box in seen)]
+        missed = [
+            each
+            for each in proposals
+            if each.settled or all(iou(each.target.box, box) <= 0.3 for box in seen)
+        ]
         return sorted([*again, *missed], key=lambda each: -each.target.score)
 
     def _faint_on_largest(self, first: _Run, vehicles: Sequence[Detection]) -> list[_Proposal]:

@@ -100,7 +100,7 @@ class VinRecognizer:
                 line.reading,
                 line.ranked,
                 search.box(line.corners),
-                line.hard or (not line.lower_case and finds.readers.is_small(line)),
+                line.hard or line.lower_case or finds.readers.is_small(line),
             )
             for line in finds.lines
         ]

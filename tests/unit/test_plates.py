@@ -267,8 +267,16 @@ class Sightless(Blind):
         return dataclasses.replace(super().find(pixels, quarters), vehicles=())
 
 
+class Certain(Blind):
+    """One that finds vehicles and is certain that no plate is in the photo."""
+
+    def find(self, pixels: NDArray[np.uint8], quarters: int = 0) -> Findings:
+        return dataclasses.replace(super().find(pixels, quarters), evidence=0.001)
+
+
 @pytest.mark.parametrize(
-    ("first", "asked", "found"), [(Detector, 0, True), (Blind, 1, True), (Sightless, 0, False)]
+    ("first", "asked", "found"),
+    [(Detector, 0, True), (Blind, 1, True), (Sightless, 0, False), (Certain, 0, False)],
 )
 def test_the_second_detector_is_asked_about_vehicles_without_a_plate(
     first: type[Detector], asked: int, found: bool
@@ -277,7 +285,7 @@ def test_the_second_detector_is_asked_about_vehicles_without_a_plate(
     tuning = PlateTuning()
 
     def second() -> Detector:
-        opened.append(Detector(session("detector_second"), tuning.detector))
+        opened.append(Detector(session("detector_second"), tuning.second_detector))
         return opened[-1]
 
     recognizer = PlateRecognizer(
@@ -300,7 +308,7 @@ def test_what_the_first_detector_saw_is_the_refusal_if_the_second_finds_no_more(
         lambda: PlateReader(session("reader")),
         VehicleClassifier(session("vehicle")),
         tuning,
-        second=lambda: Blind(session("detector_second"), tuning.detector),
+        second=lambda: Blind(session("detector_second"), tuning.second_detector),
     )
     evidence = Detector(session("detector"), tuning.detector).find(photo("plate_de").pixels).evidence
     refusal = recognizer.read(photo("plate_de")).refusal

@@ -218,7 +218,9 @@ class PlateRecognizer:
             tuning,
             PlateReader(runtime.session(models / "plate_reader_lean.onnx"), tuning.reader),
             runtime.once(
-                lambda: Detector(runtime.session(models / "plate_detector_second.onnx"), tuning.detector)
+                lambda: Detector(
+                    runtime.session(models / "plate_detector_second.onnx"), tuning.second_detector
+                )
             ),
         )
 
@@ -238,7 +240,8 @@ class PlateRecognizer:
         """
         photo = open_photo(image)
         attempt = self._attempt(self._detector, photo, 0, regions)
-        if attempt.bare and not attempt.found and self._second is not None:
+        unseen = attempt.bare and not attempt.found and attempt.evidence >= self._tuning.second_evidence
+        if unseen and self._second is not None:
             again = self._attempt(self._second(), photo, 0, regions)
             attempt = again if again.found else attempt
         unsettled = attempt.best < self._tuning.settled and not attempt.written

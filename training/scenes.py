@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from carsight.geometry import box_corners, iou
+from carsight.geometry import box_corners, iou, sides
 from training.camera import spoil_frame
 from training.data import (
     TYPE_OF_LABEL,
@@ -228,8 +228,9 @@ def plate_crops(data: Path, drawn: int, seed: int) -> list[tuple[list[Pixels], f
                 x, y = round(inset * crop.shape[1]), round(inset * crop.shape[0])
                 pixels.append(crop[y : crop.shape[0] - y, x : crop.shape[1] - x])
         sets.append((pixels, chance, float(name == "eu2")))
+    clear = _clear_plates(data)
     for two_rows, chance in ((False, 0.6), (True, 0.1)):
-        plates = [_from_the_front(plate) for plate in _clear_plates(data) if plate.two_rows == two_rows]
+        plates = [_from_the_front(plate) for plate in clear if plate.two_rows == two_rows]
         if plates:
             sets.append((plates, chance, float(two_rows)))
     rng = np.random.default_rng(seed)
@@ -243,18 +244,19 @@ def plate_crops(data: Path, drawn: int, seed: int) -> list[tuple[list[Pixels], f
 def _clear_plates(data: Path) -> list[Plate]:
     """Return the labeled photos' plates with a sure text and known corners, from 60 pixels wide."""
     return [
-        plate
-        for plate in read_photos(data, "train")
-        if not plate.loose and float(np.linalg.norm(plate.corners[1] - plate.corners[0])) >= 60
+        plate for plate in read_photos(data, "train") if not plate.loose and sides(plate.corners)[0] >= 60
     ]
 
 
 def _from_the_front(plate: Plate) -> Pixels:
-    """Return the pixels of ``plate``, and 2 % more on each side, as seen from the front."""
+    """Return the pixels of ``plate``, and 2 % more on each side, as seen from the front.
+
+    Exact to the half pixel, as labels of frames have to be, which ``straighten`` is not.
+    """
     middle = plate.corners.mean(axis=0)
     corners = (middle + (plate.corners - middle) * 1.04).astype(np.float32)
-    width = round(float(np.linalg.norm(corners[1] - corners[0])))
-    height = max(8, round(float(np.linalg.norm(corners[3] - corners[0]))))
+    wide, high = sides(corners)
+    width, height = round(wide), max(8, round(high))
     matrix = cv2.getPerspectiveTransform(corners, box_corners([0, 0, width, height]))
     return _warped(plate.pixels, np.asarray(matrix, np.float64), (width, height), cv2.BORDER_REPLICATE)
 

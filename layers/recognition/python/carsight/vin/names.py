@@ -341,16 +341,13 @@ def _is_bare(word: str, text: str) -> bool:
     """Whether ``text`` begins with ``word``, and is hardly longer: a colon or "No." may be misread."""
     whole = -1 <= len(text) - len(word) <= _LONGER + 1
     return (
-        whole
-        and word not in _WORDS
-        and _cost(word, text, begins=True) <= _OTHER_COST[len(word) > _SHORT]
-        and _is_other(word, text)
+        whole and word not in _WORDS and _is(word, text, _OTHER_COST, begins=True) and _is_other(word, text)
     )
 
 
-def _is(word: str, text: str, costs: tuple[float, float]) -> bool:
-    """Whether ``text`` contains ``word``, at the one of ``costs`` for its length."""
-    return _cost(word, text) <= costs[len(word) > _SHORT]
+def _is(word: str, text: str, costs: tuple[float, float], *, begins: bool = False) -> bool:
+    """Whether ``text`` contains ``word``, or ``begins`` with it, at the one of ``costs`` for its length."""
+    return _cost(word, text, begins=begins) <= costs[len(word) > _SHORT]
 
 
 def _cost(word: str, text: str, *, begins: bool = False) -> float:

@@ -18,13 +18,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from carsight_service.aws import fetch as guard
-from carsight_service.aws.fetch import fetch, is_public
+from carsight_service.aws.fetch import UrlRefused, fetch, is_public
 from carsight_service.contract.api import MAX_IMAGE_BYTES
-from carsight_service.contract.errors import InvalidImage
 from tests.serving import in_background
 
 PHOTO = b"\xff\xd8\xff\xe0 a photo"
-MESSAGE = "Invalid image data format. Must be a valid URL or base64 encoded string."
 
 
 class Site(BaseHTTPRequestHandler):
@@ -263,16 +261,15 @@ def test_addresses_that_are_not_public(address: str) -> None:
     ],
 )
 def test_hostile_urls_are_refused_before_any_connection(url: str) -> None:
-    with pytest.raises(InvalidImage) as refusal:
+    with pytest.raises(UrlRefused):
         fetch(url)
-    assert refusal.value.message == MESSAGE
 
 
 @pytest.mark.usefixtures("no_connections")
 @pytest.mark.parametrize("private", ["10.0.0.7", "169.254.169.254", "::1", "::ffff:127.0.0.1"])
 def test_one_private_address_among_public_ones_refuses_the_host(names: Resolver, private: str) -> None:
     names("both.example", "93.184.216.34", private)
-    with pytest.raises(InvalidImage):
+    with pytest.raises(UrlRefused):
         fetch("https://both.example/photo.jpg")
 
 
@@ -287,7 +284,7 @@ def test_the_connection_goes_to_the_address_that_was_checked(
 
     names("photos.example", "93.184.216.34")
     monkeypatch.setattr(guard, "_dial", dial)
-    with pytest.raises(InvalidImage):
+    with pytest.raises(UrlRefused):
         fetch("https://photos.example/photo.jpg")
     assert connected == ["93.184.216.34"]
 
@@ -297,9 +294,8 @@ def test_a_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("Name or service not known")
 
     monkeypatch.setattr(guard, "_resolve", resolve)
-    with pytest.raises(InvalidImage) as refusal:
+    with pytest.raises(UrlRefused):
         fetch("https://nowhere.example/photo.jpg")
-    assert refusal.value.message == MESSAGE
 
 
 def test_a_photo(site: tuple[str, type[Site]], names: Resolver) -> None:
@@ -315,7 +311,7 @@ def test_a_photo(site: tuple[str, type[Site]], names: Resolver) -> None:
 
 def test_loopback_addresses_are_refused_by_default(site: tuple[str, type[Site]]) -> None:
     address, handler = site
-    with pytest.raises(InvalidImage):
+    with pytest.raises(UrlRefused):
         fetch(f"{address}/photo.jpg")
     assert handler.seen == []
 
@@ -324,7 +320,7 @@ def test_loopback_addresses_are_refused_by_default(site: tuple[str, type[Site]])
 def test_local_development_opens_loopback_only(names: Resolver) -> None:
     names("public.example", "93.184.216.34")
     for url in ("http://10.0.0.1/", "http://169.254.169.254/", "http://public.example:8080/"):
-        with pytest.raises(InvalidImage):
+        with pytest.raises(UrlRefused):
             fetch(url, loopback=True)
 
 
@@ -342,7 +338,7 @@ def test_redirects_are_followed(site: tuple[str, type[Site]], hops: int) -> None
 
 
 def test_a_fourth_redirect_is_refused(site: tuple[str, type[Site]]) -> None:
-    with pytest.raises(InvalidImage):
+    with pytest.raises(UrlRefused):
         fetch(f"{site[0]}/hops?4", loopback=True)
     assert len(site[1].seen) == 4
 
@@ -360,17 +356,15 @@ def test_a_fourth_redirect_is_refused(site: tuple[str, type[Site]]) -> None:
     ],
 )
 def test_redirects_are_checked_again(site: tuple[str, type[Site]], target: str) -> None:
-    with pytest.raises(InvalidImage) as refusal:
+    with pytest.raises(UrlRefused):
         fetch(f"{site[0]}/to?url={target}", loopback=True)
-    assert refusal.value.message == MESSAGE
     assert len(site[1].seen) == 1
 
 
 @pytest.mark.parametrize("path", ["/missing", "/nowhere", "/declared", "/endless", "/cut", "/nonsense"])
 def test_unusable_responses_are_refused(site: tuple[str, type[Site]], path: str) -> None:
-    with pytest.raises(InvalidImage) as refusal:
+    with pytest.raises(UrlRefused):
         fetch(f"{site[0]}{path}", loopback=True)
-    assert refusal.value.message == MESSAGE
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -407,12 +401,9 @@ OK = b"HTTP/1.1 200 OK\r\n"
 )
 def test_malformed_responses_are_refused(site: tuple[str, type[Site]], raw: bytes) -> None:
     site[1].raw = raw
-    try:
-        body = fetch(f"{site[0]}/raw", loopback=True)
-    except InvalidImage as refusal:
-        assert refusal.message == MESSAGE
-    else:
-        assert body == b""  # headers that mean nothing to a photo are no reason to refuse it
+    with suppress(UrlRefused):
+        # Headers that mean nothing to a photo are no reason to refuse it.
+        assert fetch(f"{site[0]}/raw", loopback=True) == b""
 
 
 @pytest.mark.parametrize(
@@ -436,7 +427,7 @@ def test_bytes_are_counted_on_the_wire(
 
     monkeypatch.setattr(guard._Attempt, "_count", counting)
     site[1].raw, site[1].again = raw, again
-    with pytest.raises(InvalidImage):
+    with pytest.raises(UrlRefused):
         fetch(f"{site[0]}/raw-endless", loopback=True)
     assert sum(counted) < MAX_IMAGE_BYTES + 2 * 1024 * 1024
 
@@ -452,9 +443,9 @@ def test_bytes_are_counted_on_the_wire(
 def test_lines_are_counted_on_the_wire(site: tuple[str, type[Site]], raw: bytes, again: bytes) -> None:
     site[1].raw, site[1].again = raw, again * 1000
     start = time.process_time()
-    with pytest.raises(InvalidImage) as refusal:
+    with pytest.raises(UrlRefused) as refusal:
         fetch(f"{site[0]}/raw-endless", loopback=True)
-    assert refusal.value.note == "could not be reached: HTTPException"
+    assert str(refusal.value) == "could not be reached: HTTPException"
     assert time.process_time() - start < 1
 
 
@@ -476,7 +467,7 @@ def test_a_slow_server_is_cut_off(
     site: tuple[str, type[Site]], monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     monkeypatch.setattr(guard, "TOTAL_SECONDS", 0.2)
-    with pytest.raises(InvalidImage):
+    with pytest.raises(UrlRefused):
         fetch(f"{site[0]}{path}", loopback=True)
     assert site[1].hang_up.wait(30), "the connection is still open"
 
@@ -498,7 +489,7 @@ def test_tls_verifies_the_name_although_it_connects_to_an_address(names: Resolve
     names("other.example", "127.0.0.1")
     assert fetch(f"https://photos.example:{secure_site}/photo.jpg", loopback=True) == PHOTO
     for host in ("other.example", "127.0.0.1"):
-        with pytest.raises(InvalidImage):
+        with pytest.raises(UrlRefused):
             fetch(f"https://{host}:{secure_site}/photo.jpg", loopback=True)
 
 
@@ -506,7 +497,7 @@ def test_https_never_turns_into_http(names: Resolver, secure_site: int, site: tu
     names("photos.example", "127.0.0.1")
     secure = f"https://photos.example:{secure_site}"
     assert fetch(f"{site[0]}/to?url={secure}/photo.jpg", loopback=True) == PHOTO
-    with pytest.raises(InvalidImage):
+    with pytest.raises(UrlRefused):
         fetch(f"{secure}/to?url={site[0]}/photo.jpg", loopback=True)
     assert [path for path, _ in site[1].seen] == [f"/to?url={secure}/photo.jpg"]
 
@@ -516,7 +507,7 @@ def test_an_untrusted_certificate_is_refused(
 ) -> None:
     monkeypatch.setattr(guard, "_trust", ssl.create_default_context)
     names("photos.example", "127.0.0.1")
-    with pytest.raises(InvalidImage):
+    with pytest.raises(UrlRefused):
         fetch(f"https://photos.example:{secure_site}/photo.jpg", loopback=True)
 
 

@@ -167,9 +167,7 @@ class ImageLoader:
         """
         match source:
             case UrlSource(url):
-                from carsight_service.aws.fetch import fetch  # most photos are in the request itself
-
-                return fetch(url, loopback=self._settings.local_fetch)
+                return self._fetched(url)
             case S3Source(bucket, key):
                 return self._object(bucket, key)
             case Base64Source(text, data):
@@ -178,6 +176,14 @@ class ImageLoader:
                 return _bounded(_without_base64(data))
             case UnusableSource(detail):
                 raise InvalidImage(detail=detail)
+
+    def _fetched(self, url: str) -> bytes:
+        from carsight_service.aws.fetch import UrlRefused, fetch  # most photos are in the request itself
+
+        try:
+            return fetch(url, loopback=self._settings.local_fetch)
+        except UrlRefused as error:
+            raise InvalidImage(str(error)) from error
 
     def _object(self, bucket: str, key: str) -> bytes:
         if bucket not in self._settings.allowed_buckets or not key:

@@ -3,8 +3,8 @@
 A caller chooses the URL, the name server behind its host and every redirect. So a host is resolved once, all
 of its addresses must belong to the public internet, and the connection is made to an address that was
 checked, while TLS still verifies the name. Redirects are followed here and checked in the same way. Bytes and
-seconds are limited while data arrives. Every refusal is the same ``InvalidImage``, which tells a port scanner
-nothing.
+seconds are limited while data arrives. Every failure is a ``UrlRefused``, whose reason is for the log alone: a
+port scanner must not be told.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from typing import Any
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from carsight_service.contract.api import MAX_IMAGE_BYTES, MAX_URL_CHARACTERS
-from carsight_service.contract.errors import InvalidImage
 from carsight_service.deadline import OutOfTime, Result, within
 
 _MAX_WIRE_BYTES = MAX_IMAGE_BYTES + 1024 * 1024
@@ -64,6 +63,10 @@ _NOT_PUBLIC = tuple(
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
+class UrlRefused(Exception):
+    """A URL may not be called, or its server has given no usable answer; the message says why, for the log."""
+
+
 def is_public(address: Address) -> bool:
     """Whether ``address`` belongs to the public internet, and cannot lead anywhere else."""
     address = _unwrapped(address)
@@ -76,7 +79,7 @@ def fetch(url: str, *, loopback: bool = False) -> bytes:
     """Fetch ``url``: at most 10 MB, within 8 seconds.
 
     ``loopback`` is for local development: it allows this machine's own addresses, on any port. Raises
-    ``InvalidImage`` if the URL is not allowed or cannot be fetched.
+    ``UrlRefused``.
     """
     attempt = _Attempt(loopback)
     return attempt.bounded(lambda: attempt.follow(url))
@@ -85,8 +88,7 @@ def fetch(url: str, *, loopback: bool = False) -> bytes:
 def post(url: str, body: bytes, headers: Mapping[str, str], *, loopback: bool = False) -> int:
     """Send ``body`` to ``url`` with the same checks, and return the status of the response.
 
-    Redirects are not followed, and the response's body is not read. Raises ``InvalidImage`` as ``fetch``
-    does.
+    Redirects are not followed, and the response's body is not read. Raises ``UrlRefused``.
     """
     attempt = _Attempt(loopback)
     return attempt.bounded(lambda: attempt.send(url, body, headers))
@@ -123,28 +125,28 @@ class _Attempt:
         for _ in range(MAX_REDIRECTS + 1):
             target = _checked(url, any_port=self._loopback)
             if secure and target.scheme != "https":
-                raise InvalidImage("redirect from https to http")
+                raise UrlRefused("redirect from https to http")
             secure = target.scheme == "https"
             with self._answered("GET", target, None, {"Accept": "image/*,*/*;q=0.5"}) as response:
                 if response.status not in _REDIRECTS:
                     return _body(response)
                 url = _next(url, response)
-        raise InvalidImage("too many redirects")
+        raise UrlRefused("too many redirects")
 
     def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         with self._answered("POST", _checked(url, any_port=self._loopback), body, headers) as response:
             return response.status
 
     def bounded(self, call: Callable[[], Result]) -> Result:
-        """Return ``call()``, or raise ``InvalidImage`` after ``TOTAL_SECONDS``."""
+        """Return ``call()``, or raise ``UrlRefused`` after ``TOTAL_SECONDS``."""
         try:
             return within(TOTAL_SECONDS, call)
         except OutOfTime:
             self.abandon()
-            raise InvalidImage(f"not answered within {TOTAL_SECONDS:g} s") from None
+            raise UrlRefused(f"not answered within {TOTAL_SECONDS:g} s") from None
         # http.client and its parser of mail headers raise the last two for malformed answers.
         except (HTTPException, OSError, ValueError, LookupError) as error:
-            raise InvalidImage(f"could not be reached: {type(error).__name__}") from error
+            raise UrlRefused(f"could not be reached: {type(error).__name__}") from error
 
     def abandon(self) -> None:
         """Cut the connection, so that a server that sends bytes slowly does not occupy a thread."""
@@ -221,7 +223,7 @@ class _Attempt:
         for address in addresses:
             local = self._loopback and _unwrapped(address).is_loopback
             if not local and (not is_public(address) or target.port != _PORTS[target.scheme]):
-                raise InvalidImage("not an address of the public internet")
+                raise UrlRefused("not an address of the public internet")
         return addresses
 
 
@@ -231,26 +233,26 @@ def _unwrapped(address: Address) -> Address:
 
 def _checked(url: str, any_port: bool) -> _Target:
     if len(url) > MAX_URL_CHARACTERS:
-        raise InvalidImage("URL too long")
+        raise UrlRefused("URL too long")
     # Parsers disagree on these characters, and must not see different hosts in one URL.
     if re.search(r"[\x00-\x20\x7f\\\ud800-\udfff]", url):
-        raise InvalidImage("control character, blank, backslash or half a character in URL")
+        raise UrlRefused("control character, blank, backslash or half a character in URL")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise InvalidImage("malformed URL") from error
+        raise UrlRefused("malformed URL") from error
     if parts.scheme not in _PORTS:
-        raise InvalidImage("not an http or https URL")
+        raise UrlRefused("not an http or https URL")
     if not host or parts.username is not None or parts.password is not None:
-        raise InvalidImage("no host, or user info, in URL")
+        raise UrlRefused("no host, or user info, in URL")
     if "%" in host:
-        raise InvalidImage("escaped or scoped host")
+        raise UrlRefused("escaped or scoped host")
     standard = _PORTS[parts.scheme]
     if port is None:
         port = standard
     if port != standard and not any_port:
-        raise InvalidImage("port other than 80 and 443")
+        raise UrlRefused("port other than 80 and 443")
     return _Target(parts.scheme, _ascii(host), port, _path(parts))
 
 
@@ -260,9 +262,9 @@ def _ascii(host: str) -> str:
     try:
         name = host.encode("idna").decode("ascii")
     except UnicodeError as error:
-        raise InvalidImage("malformed host name") from error
+        raise UrlRefused("malformed host name") from error
     if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-        raise InvalidImage("malformed host name")
+        raise UrlRefused("malformed host name")
     return name
 
 
@@ -291,7 +293,7 @@ def _next(url: str, response: HTTPResponse) -> str:
     try:
         return urljoin(url, response.getheader("location", ""))
     except ValueError as error:
-        raise InvalidImage("malformed redirect") from error
+        raise UrlRefused("malformed redirect") from error
 
 
 class _Counted(io.RawIOBase):
@@ -334,9 +336,9 @@ def _check_framing(response: HTTPResponse) -> None:
     lengths = {length.strip() for length in response.headers.get_all("content-length", [])}
     codings = [coding.strip().lower() for coding in response.headers.get_all("transfer-encoding", [])]
     if codings not in ([], ["chunked"]) or (codings and lengths):
-        raise InvalidImage("transfer coding")
+        raise UrlRefused("transfer coding")
     if len(lengths) > 1 or not all(re.fullmatch("[0-9]{1,12}", length) for length in lengths):
-        raise InvalidImage("content length")
+        raise UrlRefused("content length")
 
 
 def _decoded(body: bytes, coding: str) -> bytes:
@@ -345,28 +347,28 @@ def _decoded(body: bytes, coding: str) -> bytes:
     if coding in ("", "identity"):
         return body
     if coding not in ("gzip", "x-gzip", "deflate"):
-        raise InvalidImage("content coding")
+        raise UrlRefused("content coding")
     unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # detects gzip and zlib
     try:
         plain = unpacker.decompress(body, MAX_IMAGE_BYTES + 1)
     except zlib.error as error:
-        raise InvalidImage("malformed content coding") from error
+        raise UrlRefused("malformed content coding") from error
     if len(plain) > MAX_IMAGE_BYTES:
-        raise InvalidImage("more than 10 MB")
+        raise UrlRefused("more than 10 MB")
     if not unpacker.eof:
-        raise InvalidImage("cut short")
+        raise UrlRefused("cut short")
     return plain
 
 
 def _body(response: HTTPResponse) -> bytes:
     if response.status != 200:
-        raise InvalidImage(f"answered {response.status}")
+        raise UrlRefused(f"answered {response.status}")
     _check_framing(response)
     body = bytearray()
     while chunk := response.read(_CHUNK_BYTES):
         body += chunk
         if len(body) > MAX_IMAGE_BYTES:
-            raise InvalidImage("more than 10 MB")
+            raise UrlRefused("more than 10 MB")
     if response.length:
-        raise InvalidImage("cut short")
+        raise UrlRefused("cut short")
     return _decoded(bytes(body), response.getheader("content-encoding", ""))

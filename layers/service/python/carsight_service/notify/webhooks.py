@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
-from carsight_service.aws.fetch import post
+from carsight_service.aws.fetch import UrlRefused, post
 from carsight_service.aws.lambda_types import Event, Record, partial_failures
-from carsight_service.contract.errors import ServiceError
 from carsight_service.notify.subscribers import DELIVERY, SIGNATURE, Webhooks, sign
 
 if TYPE_CHECKING:
@@ -127,8 +126,8 @@ class Deliverer:
         }
         try:
             status = post(webhook.url, body, headers, loopback=self._settings.local_fetch)
-        except ServiceError as error:
-            raise NotDelivered(error.note) from error
+        except UrlRefused as error:
+            raise NotDelivered(str(error)) from error
         if not 200 <= status < 300:
             raise NotDelivered(f"answered {status}")
         return "delivered"

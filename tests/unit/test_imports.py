@@ -76,6 +76,22 @@ def test_no_module_needs_an_environment_to_be_imported() -> None:
     subprocess.run([sys.executable, "-c", _IMPORT_ALL], env=environment, check=True)
 
 
+_IMPORT_COMMANDS = """
+import importlib, sys
+from carsight_service.cli import COMMANDS
+for lacking in ("arro3", "aws_lambda_powertools", "pybase64", "smart_open", "yaml"):
+    sys.modules[lacking] = None  # importing it raises ImportError
+for module, _ in COMMANDS.values():
+    importlib.import_module(f"carsight_service.cli.{module}")
+"""
+
+
+def test_commands_need_no_package_of_the_functions() -> None:
+    """What `pip install carsight[cli]` brings is enough, also for what they share with the functions."""
+    environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    subprocess.run([sys.executable, "-c", _IMPORT_COMMANDS], env=environment, check=True)
+
+
 def test_importing_reads_no_source() -> None:
     """As pydantic does for ``use_attribute_docstrings``: 25 CPU-ms of the account function's cold start."""
     report = "import carsight_service.http.account, linecache; print([*linecache.cache])"

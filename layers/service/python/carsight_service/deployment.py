@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from carsight_service import telemetry
 from carsight_service.aws.clients import Clients
 from carsight_service.aws.dynamo import Clock, utc_now
 from carsight_service.aws.heap import Heap
@@ -23,10 +22,10 @@ from carsight_service.images import ImageLoader
 from carsight_service.metering.journal import Journal
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.settings import Settings
-from carsight_service.telemetry import Timer
 
 if TYPE_CHECKING:
     from carsight_service.aws.queues import Queues
+    from carsight_service.telemetry import Timer
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,12 @@ class Deployment:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Create the deployment that ``environment`` describes. Raises ``ValueError`` for bad settings."""
+        """Create a function's deployment, as ``environment`` describes it, and set up its heap and telemetry.
+
+        Raises ``ValueError`` for bad settings.
+        """
+        from carsight_service import telemetry  # configures logging; commands have no Powertools
+
         settings = Settings.read(environment)
         deployment = cls(settings)
         deployment.heap.use_one_arena()

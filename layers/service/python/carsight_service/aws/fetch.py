@@ -3,8 +3,8 @@
 A caller chooses the URL, the name server behind its host and every redirect. So a host is resolved once, all
 of its addresses must belong to the public internet, and the connection is made to an address that was
 checked, while TLS still verifies the name. Redirects are followed here and checked in the same way. Bytes and
-seconds are limited while data arrives. Every failure is a ``UrlRefused``, whose reason is for the log alone: a
-port scanner must not be told.
+seconds are limited while data arrives. Every failure is a ``UrlRefused``; its reason is for the log alone, as
+a port scanner must not learn it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class UrlRefused(Exception):
-    """A URL may not be called, or its server has given no usable answer; the message says why, for the log."""
+    """A URL may not be called, or got no usable answer; the message says why, for the log only."""
 
 
 def is_public(address: Address) -> bool:

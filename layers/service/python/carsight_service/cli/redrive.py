@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from carsight_service.aws.dynamo import utc_now
+from carsight_service import deployment as service
+from carsight_service.aws.clients import Clients
 from carsight_service.batch_store import Batches
 from carsight_service.cli.deployment import Deployment, add_options, command
 from carsight_service.cli.output import CommandError, print_json, print_table
@@ -44,21 +44,12 @@ def _run(deployment: Deployment, options: argparse.Namespace) -> None:
 
 def _redrive_batch(deployment: Deployment, options: argparse.Namespace) -> None:
     """Redrive a batch of any account, as its owner can by the API."""
-    endpoint = deployment.resources.get("AWS_ENDPOINT_URL_SFN", deployment.endpoint)
-    states = deployment.session.client("stepfunctions", endpoint_url=endpoint)
-    machine = deployment.resource("BATCHES_MACHINE_ARN")
-    # The parts of a deployment that `Executions` uses: all of it needs packages that only functions have.
-    service: Any = SimpleNamespace(
-        settings=Settings(table_name=deployment.table_name, batches_machine_arn=machine),
-        aws=SimpleNamespace(work=deployment.dynamodb(), states=states),
-        clock=utc_now,
-        storage=None,
-    )
+    functions = _as_functions_see_it(deployment)
     try:
-        batch = Batches(service).get(options.batch)
+        batch = Batches(functions).get(options.batch)
         if batch is None:
             raise CommandError(f"there is no batch {options.batch}")
-        redriven = Executions(service).redrive(batch)
+        redriven = Executions(functions).redrive(batch)
     except ServiceError as error:
         raise CommandError(error.note or error.message) from error
     shown = {"id": redriven.id, "account": redriven.account, "state": redriven.state}
@@ -66,6 +57,18 @@ def _redrive_batch(deployment: Deployment, options: argparse.Namespace) -> None:
         print_json(shown)
     else:
         print_table([name.upper() for name in shown], [list(shown.values())])
+
+
+def _as_functions_see_it(deployment: Deployment) -> service.Deployment:
+    """Return the deployment that the service's functions work with, by this command's clients."""
+    machine = deployment.resource("BATCHES_MACHINE_ARN")
+    endpoint = deployment.resources.get("AWS_ENDPOINT_URL_SFN", deployment.endpoint)
+    clients = Clients()
+    clients.work = deployment.dynamodb()
+    clients.states = deployment.session.client("stepfunctions", endpoint_url=endpoint)
+    return service.Deployment(
+        Settings(table_name=deployment.table_name, batches_machine_arn=machine), clients
+    )
 
 
 def _redrive(deployment: Deployment, options: argparse.Namespace) -> None:

@@ -42,8 +42,8 @@ import numpy as np
 
 from benchmarks.warm import rapidocr_engine
 from carsight import runtime
-from carsight.geometry import Box, iou
-from carsight.photo import Pixels, decode
+from carsight.geometry import Box, Pixels, iou
+from carsight.photo import decode
 from carsight.plate.recognizer import PlateRecognizer, Vehicle
 from carsight.vin.recognizer import VinRecognizer
 from carsight.vin.rules import LENGTH, check_applies, is_valid

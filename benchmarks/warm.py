@@ -32,7 +32,7 @@ import cv2
 import numpy as np
 
 from benchmarks.calls import SAMPLES, Invocation, event, key_table
-from carsight.photo import Pixels
+from carsight.geometry import Pixels
 
 STAGES = {
     "keys": "count the key's unit",

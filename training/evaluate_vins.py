@@ -27,8 +27,8 @@ import numpy as np
 
 from carsight.detections import Detection
 from carsight.detector import Detector
-from carsight.geometry import iou
-from carsight.photo import Photo, Pixels
+from carsight.geometry import Pixels, iou
+from carsight.photo import Photo
 from carsight.runtime import MODELS
 from carsight.vin import rules
 from carsight.vin.line_reader import Calibration

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import zxingcpp
 
-from carsight.photo import Photo, Pixels
+from carsight.geometry import Pixels
+from carsight.photo import Photo
 from carsight.vin import barcodes, payloads
 from carsight.vin.barcodes import BarcodeVin
 from carsight.vin.payloads import find_vins

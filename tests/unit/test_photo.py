@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from carsight import formats
-from carsight.formats import FORMATS, sniff
-from carsight.photo import MAX_PIXELS, ImageError, Photo, Pixels, TooManyPixels, decode
+from carsight.formats import FORMATS, MAX_PIXELS, TooManyPixels, sniff
+from carsight.geometry import Pixels
+from carsight.photo import ImageError, Photo, decode
 from carsight.pixels import halve_to_cover, resized
 from carsight.tiff import orientation
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from carsight import ImageError
-from carsight.photo import Pixels, decode
+from carsight.geometry import Pixels
+from carsight.photo import decode
 
 Values = Mapping[int, tuple[str, Sequence[int]]]
 """Tag -> the letter of its values' type for ``struct``, and the values."""

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from carsight.photo import Photo, Pixels
+from carsight.geometry import Pixels
+from carsight.photo import Photo
 from carsight.vin import text_lines
 from carsight.vin.recognizer import VinRecognizer
 from carsight.vin.views import View

@@ -16,8 +16,8 @@ import zxingcpp
 from carsight import runtime
 from carsight.detections import Detection
 from carsight.detector import Detector
-from carsight.geometry import Box
-from carsight.photo import Photo, Pixels, decode
+from carsight.geometry import Box, Pixels
+from carsight.photo import Photo, decode
 from carsight.vin import barcodes, line_reader, readers, rules
 from carsight.vin import recognizer as vins
 from carsight.vin.barcodes import BarcodeVin

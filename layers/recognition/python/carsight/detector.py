@@ -17,8 +17,7 @@ import onnxruntime as ort
 
 from carsight import runtime
 from carsight.detections import Detection, carrier, decode_targets, decode_vehicles, keep_best, sigmoid
-from carsight.geometry import GRAY, Floats, iou, lies_in
-from carsight.photo import Pixels
+from carsight.geometry import GRAY, Floats, Pixels, iou, lies_in
 from carsight.pixels import halve_to_cover, resized, turned
 
 _CELL = 32

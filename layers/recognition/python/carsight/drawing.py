@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from carsight.geometry import Box, Point
-from carsight.photo import Photo, Pixels
+from carsight.geometry import Box, Pixels, Point
+from carsight.photo import Photo
 
 if TYPE_CHECKING:
     from carsight.plate.recognizer import PlateReading

@@ -16,24 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from carsight.formats import JPEG, MAX_PIXELS, TIFF, Format, ImageError, TooManyPixels, check_size, sniff
+from carsight.formats import JPEG, TIFF, Format, ImageError, check_size, sniff
 from carsight.geometry import Pixels
 from carsight.jpeg import Jpeg
 from carsight.pixels import halve_to_cover, upright
 
-__all__ = [
-    "MAX_PIXELS",
-    "ImageError",
-    "Photo",
-    "PhotoSource",
-    "Pixels",
-    "TooManyPixels",
-    "decode",
-    "open_photo",
-]
+__all__ = ["ImageError", "Photo", "PhotoSource", "decode", "open_photo"]
 
 MAX_FILE_BYTES = 256_000_000
-"""Larger files are refused: even an uncompressed BMP of ``MAX_PIXELS``, four bytes each, is smaller."""
+"""Larger files are refused: even an uncompressed BMP with the most pixels, four bytes each, is smaller."""
 _WORKING_SIDE = 1600
 """A photo is first decoded at the smallest size whose longer side is still at least this many pixels."""
 _MAX_DECODING_BYTES = 200_000_000

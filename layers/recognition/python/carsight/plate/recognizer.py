@@ -21,8 +21,8 @@ from carsight import runtime
 from carsight.ctc import softmax
 from carsight.detections import Detection, carrier
 from carsight.detector import Detector, Findings
-from carsight.geometry import Box, Floats, Polygon, box_corners, lies_in, polygon, sides
-from carsight.photo import Photo, PhotoSource, Pixels, open_photo
+from carsight.geometry import Box, Floats, Pixels, Polygon, box_corners, lies_in, polygon, sides
+from carsight.photo import Photo, PhotoSource, open_photo
 from carsight.pixels import halve_to_cover, percentile
 from carsight.plate.cuts import CutReader, plate_height
 from carsight.plate.reader import HEIGHT, ONE_ROW, Candidate, PlateReader, Reading

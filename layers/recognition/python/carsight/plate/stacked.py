@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from carsight.photo import Pixels
+from carsight.geometry import Pixels
 from carsight.pixels import percentile, resized
 
 WIDTH, HEIGHT = 480, 144

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from carsight import runtime
 from carsight.detections import Detection
-from carsight.photo import Pixels
+from carsight.geometry import Pixels
 from carsight.pixels import halve_to_cover, resized, turned
 
 SIDE = 128

@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 import zxingcpp
 
-from carsight.geometry import Floats
-from carsight.photo import Pixels
+from carsight.geometry import Floats, Pixels
 from carsight.pixels import halve_to_cover
 from carsight.vin.payloads import Place, find_vins
 from carsight.vin.views import View, components

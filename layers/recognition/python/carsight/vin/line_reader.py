@@ -18,8 +18,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from carsight import ctc, runtime
-from carsight.geometry import Floats
-from carsight.photo import Pixels
+from carsight.geometry import Floats, Pixels
 from carsight.pixels import doubled, straighten, surroundings
 from carsight.vin.rules import ALPHABET, LENGTH
 

@@ -12,8 +12,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from carsight.geometry import Floats
-from carsight.photo import Photo, Pixels
+from carsight.geometry import Floats, Pixels
+from carsight.photo import Photo
 from carsight.vin import text_lines
 from carsight.vin.line_reader import (
     LineReader,

@@ -17,7 +17,8 @@ import numpy as np
 
 from carsight import runtime
 from carsight.detector import Detector, DetectorTuning
-from carsight.photo import PhotoSource, Pixels, open_photo
+from carsight.geometry import Pixels
+from carsight.photo import PhotoSource, open_photo
 from carsight.vin.line_reader import LineReader
 from carsight.vin.ranking import CheckDigit, RankedCode, RankedLine, Repair, VinCandidate, weigh
 from carsight.vin.search import Search

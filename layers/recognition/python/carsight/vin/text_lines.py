@@ -18,8 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from carsight.geometry import Floats
-from carsight.photo import Pixels
+from carsight.geometry import Floats, Pixels
 from carsight.pixels import percentile, resized, straighten
 from carsight.vin.line_reader import HEIGHT, WIDTH
 from carsight.vin.rules import LENGTH

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from carsight.geometry import GRAY, Floats
-from carsight.photo import Photo, Pixels
+from carsight.geometry import GRAY, Floats, Pixels
+from carsight.photo import Photo
 from carsight.pixels import halve_to_cover, resized, turned
 
 Matrix = NDArray[np.float64]

@@ -14,7 +14,8 @@ from typing import Any
 
 from carsight.drawing import draw_plates, draw_vins
 from carsight.formats import HEIC, SUFFIXES
-from carsight.photo import ImageError, Photo, Pixels, open_photo
+from carsight.geometry import Pixels
+from carsight.photo import ImageError, Photo, open_photo
 from carsight.plate.regions import CODES
 from carsight_service.cli.files import find_photos
 from carsight_service.cli.output import CommandError, print_json, print_table, progress

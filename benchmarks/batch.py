@@ -46,7 +46,7 @@ _bare: Callable[[], object] | None = None
 def start(part: str, api: str, engine: str, photos: str) -> None:
     """Make what a process of ``part`` answers with."""
     global _handle, _bare
-    from carsight_service.aws.storage import Photo, Storage
+    from carsight_service.aws.storage import Storage, StoredPhoto
     from carsight_service.contract.api import Api
     from carsight_service.deployment import Deployment
     from carsight_service.queue.results import BatchJobs
@@ -59,7 +59,7 @@ def start(part: str, api: str, engine: str, photos: str) -> None:
     file = SAMPLES[api]
     photo = file.read_bytes()
     if photos == "disk":
-        Storage.read_photo = lambda *_: Photo(file.read_bytes(), ())  # type: ignore[method-assign]
+        Storage.read_photo = lambda *_: StoredPhoto(file.read_bytes(), ())  # type: ignore[method-assign]
     recognize: Any
     if engine == "stub":
         from tests.fakes import PLATES, VINS

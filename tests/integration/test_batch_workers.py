@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from carsight_service.aws.storage import Photo, Storage
+from carsight_service.aws.storage import Storage, StoredPhoto
 from carsight_service.batch_store import Batches
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import StoreUnavailable
@@ -150,7 +150,7 @@ def test_twenty_deaths_lose_double_and_miscount_nothing(pipeline: Pipeline) -> N
         return dying
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Storage, "read_photo", lambda *_: Photo(PHOTO, ()))
+        patch.setattr(Storage, "read_photo", lambda *_: StoredPhoto(PHOTO, ()))
         for owner, name in POINTS:
             patch.setattr(owner, name, mortal(name, getattr(owner, name)))
         pipeline.drain()

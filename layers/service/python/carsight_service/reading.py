@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from carsight_service.contract.api import Answer, Api
 from carsight_service.contract.errors import (
+    Ending,
     InternalError,
     LimitExceeded,
-    Outcome,
     RequestTimedOut,
     ServiceError,
     envelope,
@@ -181,20 +181,20 @@ class Reader:
     ) -> tuple[Answered, dict[str, float]]:
         """Return ``answer()``, or ``refuse`` of the error that it raised, and the timings; log both."""
         start = self._timer()
-        outcome, status = Outcome.READ, 200
+        ending, status = Ending.READ, 200
         with timed(self._timer) as stages:
             try:
                 answered = answer()
             except Exception as error:
                 refused = translate(error, self.api)
-                outcome, status = refused.outcome, refused.status
+                ending, status = refused.ending, refused.status
                 log_fields.update(code=refused.code, detail=refused.note)
                 answered = refuse(refused)
                 forget_frames(error)
                 forget_frames(refused)
         timings = {**stages, "total": (self._timer() - start) * 1000}
         metrics = self._settings.custom_metrics
-        record(self.api, outcome, timings, {**log_fields, "status": status}, metrics=metrics)
+        record(self.api, ending, timings, {**log_fields, "status": status}, metrics=metrics)
         return answered, timings
 
 

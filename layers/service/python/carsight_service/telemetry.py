@@ -17,7 +17,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from carsight_service.contract.api import Api
-from carsight_service.contract.errors import Outcome
+from carsight_service.contract.errors import Ending
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Tracer
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NAMESPACE = "Carsight"
 """CloudWatch namespace of all metrics; their dimensions are ``service`` and ``api``.
 
-``Requests``, ``ColdStarts`` and each ``Outcome``: 0 or 1 for each request, so that an average is a share.
+``Requests``, ``ColdStarts`` and each ``Ending``: 0 or 1 for each request, so that an average is a share.
 ``KeysLatency``, ``LoadLatency``, ``DecodeLatency``, ``ReadLatency``, ``TotalLatency``: milliseconds.
 """
 
@@ -89,7 +89,7 @@ def stage(name: str) -> Iterator[None]:
 
 
 def record(
-    api: Api, outcome: Outcome, stages: Mapping[str, float], fields: Mapping[str, Any], *, metrics: bool
+    api: Api, ending: Ending, stages: Mapping[str, float], fields: Mapping[str, Any], *, metrics: bool
 ) -> None:
     """Log one answered request and, with ``metrics``, count it as CloudWatch metrics.
 
@@ -99,19 +99,19 @@ def record(
     global _cold
     cold, _cold = _cold, False
     timings = {name: round(milliseconds, 3) for name, milliseconds in stages.items()}
-    write = logger.error if outcome is Outcome.FAULT else logger.info
+    write = logger.error if ending is Ending.FAULT else logger.info
     write("answered", extra={"api": api.value, **fields, "cold_start": cold, "ms": timings})
     if metrics:
-        _count(api, outcome, cold, timings)
+        _count(api, ending, cold, timings)
 
 
-def _count(api: Api, outcome: Outcome, cold: bool, timings: Mapping[str, float]) -> None:
+def _count(api: Api, ending: Ending, cold: bool, timings: Mapping[str, float]) -> None:
     """Write one request's metrics, in CloudWatch's embedded metric format."""
     metrics = EphemeralMetrics(namespace=NAMESPACE, service=SERVICE)
     metrics.add_dimension("api", api.value)
     metrics.add_metric("Requests", MetricUnit.Count, 1)
-    for possible in Outcome:
-        metrics.add_metric(possible.value, MetricUnit.Count, int(outcome is possible))
+    for possible in Ending:
+        metrics.add_metric(possible.value, MetricUnit.Count, int(ending is possible))
     metrics.add_metric("ColdStarts", MetricUnit.Count, int(cold))
     for name, milliseconds in timings.items():
         metrics.add_metric(f"{name.capitalize()}Latency", MetricUnit.Milliseconds, milliseconds)

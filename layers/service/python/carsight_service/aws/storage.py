@@ -62,7 +62,7 @@ def reading_list(name: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class StoredPhoto:
     """An object with a photo."""
 
     data: bytes
@@ -94,7 +94,9 @@ class Storage:
             raise RuntimeError("RESULTS_BUCKET must be set, and not be the uploads bucket")
         return bucket
 
-    def read_photo(self, bucket: str, key: str, version: str | None = None, etag: str | None = None) -> Photo:
+    def read_photo(
+        self, bucket: str, key: str, version: str | None = None, etag: str | None = None
+    ) -> StoredPhoto:
         """Read an object of at most ``MAX_IMAGE_BYTES``.
 
         Raises ``ObjectGone`` if it does not exist any more or, by ``etag``, has been replaced,
@@ -123,7 +125,7 @@ class Storage:
             raise StoreUnavailable(f"object not readable: {code}") from error
         if answer["ContentLength"] > MAX_IMAGE_BYTES:
             raise ImageTooLarge
-        return Photo(data, region_codes([answer["Metadata"].get("regions", "")]))
+        return StoredPhoto(data, region_codes([answer["Metadata"].get("regions", "")]))
 
     def write_result(self, key: str, body: bytes, content_type: str = "application/json") -> None:
         """Write an object into the results bucket. Raises ``StoreUnavailable``."""

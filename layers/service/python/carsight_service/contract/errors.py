@@ -24,7 +24,7 @@ MAX_REGIONS = 50
 MAX_REGION_CHARACTERS = 10
 
 
-class Outcome(StrEnum):
+class Ending(StrEnum):
     """How a request ended, as operators count it; the values name CloudWatch metrics."""
 
     READ = "Reads"
@@ -52,7 +52,7 @@ class ServiceError(Exception):
     """The setting whose page replaces ``{url}`` in ``message``."""
     detail: str = ""
     """One or two sentences that name the problem and the remedy; empty if callers must not know."""
-    outcome: Outcome = Outcome.INVALID
+    ending: Ending = Ending.INVALID
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class RequestTimedOut(ServiceError):
 
     status = 504
     code = "request_timed_out"
-    outcome = Outcome.FAULT
+    ending = Ending.FAULT
     message = "Request timed out. Please try again."
     detail = "Nothing was counted. Smaller images are faster; 2,000 pixels on the longer side are enough."
 
@@ -203,7 +203,7 @@ class InternalError(ErrorOfApi):
     status = 500
     code = "internal_error"
     detail = "The service failed, and nothing was counted. If this persists, report the request_id."
-    outcome = Outcome.FAULT
+    ending = Ending.FAULT
     messages: ClassVar = {
         Api.PLATE: "Could not get information at this time",
         Api.VIN: "Internal server error",
@@ -217,7 +217,7 @@ class MissingKey(ErrorOfApi):
     """The request carries no API key."""
 
     code = "missing_api_key"
-    outcome = Outcome.REFUSED
+    ending = Ending.REFUSED
     message = "Missing API key"
     detail = (
         "Send the key in the query parameter key, in the header x-api-key, as Authorization: Token KEY, or "
@@ -230,7 +230,7 @@ class UnknownKey(ErrorOfApi):
     """The key does not exist or has been disabled; the caller is not told which."""
 
     code = "unknown_api_key"
-    outcome = Outcome.REFUSED
+    ending = Ending.REFUSED
     message = "User with this API key was not found or the API key is disabled"
     detail = "Check that the key is complete, and ask the service's operator whether it is still enabled."
     statuses: ClassVar = {Api.PLATE: 401, Api.VIN: 404}
@@ -242,7 +242,7 @@ class InactiveKey(ServiceError):
     status = 401
     code = "inactive_api_key"
     detail = "Renew the key's plan to use it again."
-    outcome = Outcome.REFUSED
+    ending = Ending.REFUSED
     link = "billing_url"
     message = "User with this API key is not active. To activate update your billing on {url}"
 
@@ -253,7 +253,7 @@ class BlockedKey(ServiceError):
     status = 403
     code = "blocked_api_key"
     detail = "The service's operator has blocked the key, and can unblock it."
-    outcome = Outcome.REFUSED
+    ending = Ending.REFUSED
     message = "This API key has been blocked, please contact support if you believe this is an error."
 
 
@@ -263,7 +263,7 @@ class PlanWithoutApi(ServiceError):
     status = 403
     code = "api_not_in_plan"
     detail = "Use an API that the key's plan includes, or ask the service's operator to change the plan."
-    outcome = Outcome.REFUSED
+    ending = Ending.REFUSED
     link = "pricing_url"
     message = (
         "This API is not available for your current subscription tier. Visit {url} to review upgrade options."
@@ -279,7 +279,7 @@ class LimitExceeded(ServiceError):
 
     status = 429
     code = "limit_exceeded"
-    outcome = Outcome.REFUSED
+    ending = Ending.REFUSED
 
     def __init__(self, usage: Usage, now: datetime) -> None:
         self.usage = usage
@@ -311,7 +311,7 @@ class StoreUnavailable(ServiceError):
 
     status = 503
     code = "key_store_unavailable"
-    outcome = Outcome.FAULT
+    ending = Ending.FAULT
     message = "Cannot access the internet at this time"
     detail = "The service cannot reach its key store. Nothing was counted; try again in a few seconds."
 
@@ -369,7 +369,7 @@ class NoTextDetected(ServiceError):
 
     status = 400
     code = "no_text_detected"
-    outcome = Outcome.NOT_FOUND
+    ending = Ending.NOT_FOUND
     message = "No text detected in the image"
     detail = (
         "The photo shows neither text nor a barcode. Take one in which the VIN is sharp and fills the width."
@@ -384,7 +384,7 @@ class NothingFound(ErrorOfApi):
 
     status = 404
     code = "nothing_found"
-    outcome = Outcome.NOT_FOUND
+    ending = Ending.NOT_FOUND
     messages: ClassVar = {
         Api.PLATE: "No plates detected in image",
         Api.VIN: "No valid VIN candidates found in the image",

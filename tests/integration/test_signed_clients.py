@@ -129,7 +129,7 @@ def test_an_object_is_requested_as_botocore_does(
     wanted = {"Bucket": "photos", "Key": key} | ({"VersionId": version} if version else {})
     wanted |= {"IfMatch": etag} if etag else {}
     made = objects(url, token=token, region=region)
-    host, target, headers = made._request("photos", wanted)
+    host, target, headers = made._request(wanted)
     signed = made._service.signed("GET", target, headers, s3_client._NO_BODY, f"{moment:%Y%m%dT%H%M%SZ}")
 
     scheme = "http" if url.startswith("http:") else "https"

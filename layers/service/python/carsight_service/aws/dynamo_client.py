@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 import zlib
 from collections.abc import Mapping
 from functools import partial
@@ -62,12 +61,11 @@ class DynamoClient:
         return self._call("DeleteItem", arguments)
 
     def _call(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        return repeated(partial(self._called, operation, arguments), self._tries)
+        return repeated(partial(self._call_once, operation, arguments), self._tries)
 
-    def _called(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _call_once(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         body = json.dumps(arguments).encode()
-        headers = self._signed(operation, body, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
-        response = self._host.exchange("POST", "/", headers, body)
+        response = self._host.exchange("POST", "/", self._signed(operation, body), body)
         checksum = response.headers.get("x-amz-crc32")
         if checksum and checksum != str(zlib.crc32(response.content)):
             raise AnswerLost("checksum")
@@ -81,8 +79,8 @@ class DynamoClient:
         code = name.rpartition("#")[2] or str(response.status)
         raise Refused(code, response.status, answer.get("Item") if name else None)
 
-    def _signed(self, operation: str, body: bytes, moment: str) -> dict[str, str]:
-        """Return the headers of a call at ``moment`` (``YYYYMMDDThhmmssZ``), including its signature."""
+    def _signed(self, operation: str, body: bytes, moment: str | None = None) -> dict[str, str]:
+        """Return the headers of a call, including its signature at ``moment``, as ``Service.signed`` does."""
         headers = {
             "content-type": _CONTENT_TYPE,
             "host": self._host.authority,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -99,11 +98,10 @@ class ObjectClient:
 
     def _exchange(self, method: str, wanted: Mapping[str, Any], body: bytes = b"") -> Response:
         payload = hashlib.sha256(body).hexdigest() if body else _NO_BODY
-        host, target, headers = self._request(wanted["Bucket"], wanted, payload)
+        host, target, headers = self._request(wanted, payload)
 
         def exchange() -> Response:
-            moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-            signed = self._service.signed(method, target, headers, payload, moment)
+            signed = self._service.signed(method, target, headers, payload)
             answer = host.exchange(method, target, signed, body, most=self._most)
             if answer.status != 200:
                 named = _CODE.search(answer.content)
@@ -113,19 +111,22 @@ class ObjectClient:
         return repeated(exchange)
 
     def _request(
-        self, bucket: str, wanted: Mapping[str, Any], payload: str = _NO_BODY
+        self, wanted: Mapping[str, Any], payload: str = _NO_BODY
     ) -> tuple[Host, str, dict[str, str]]:
-        """Return the host, target and headers of a request for an object."""
-        url = urlsplit(self._service.url)
-        target, name = f"/{quote(wanted['Key'], safe='/~')}", f"{bucket}."
+        """Return the host, target and headers of a request for an object, before they are signed.
+
+        ``wanted`` are botocore's arguments, ``payload`` is the SHA-256 of the body in hex.
+        """
+        url, bucket = urlsplit(self._service.url), wanted["Bucket"]
+        target, subdomain = f"/{quote(wanted['Key'], safe='/~')}", f"{bucket}."
         if _ADDRESS.fullmatch(url.hostname or ""):
-            target, name = f"/{bucket}{target}", ""
+            target, subdomain = f"/{bucket}{target}", ""
         if "VersionId" in wanted:
             target += f"?versionId={quote(wanted['VersionId'], safe='')}"
-        if name not in self._hosts:
-            made = Host(f"{url.scheme}://{name}{url.netloc}", CONNECT_SECONDS, READ_SECONDS)
-            self._hosts.setdefault(name, made)
-        host = self._hosts[name]
+        if subdomain not in self._hosts:
+            made = Host(f"{url.scheme}://{subdomain}{url.netloc}", CONNECT_SECONDS, READ_SECONDS)
+            self._hosts.setdefault(subdomain, made)
+        host = self._hosts[subdomain]
         headers = {"host": host.authority, "x-amz-content-sha256": payload}
         headers |= {header: wanted[name] for name, header in _CONDITIONS.items() if name in wanted}
         return host, target, headers

@@ -17,6 +17,7 @@ import re
 import select
 import socket
 import ssl
+import time
 import weakref
 from collections import deque
 from collections.abc import Mapping
@@ -84,13 +85,18 @@ class Service:
         return cls(name, region, url, Credentials(access_key, secret_key, token))
 
     def signed(
-        self, method: str, target: str, headers: Mapping[str, str], payload: str, moment: str
+        self, method: str, target: str, headers: Mapping[str, str], payload: str, moment: str | None = None
     ) -> dict[str, str]:
         """Return the headers of a request, including its signature.
 
-        ``target`` is escaped as it is sent, ``payload`` is the SHA-256 of the body in hex, ``headers`` have
-        lower-case names, and ``moment`` is ``YYYYMMDDThhmmssZ``.
+        Args:
+            method: In upper case.
+            target: Path and query, escaped as they are sent.
+            headers: With lower-case names.
+            payload: The SHA-256 of the body in hex.
+            moment: When it is sent: ``YYYYMMDDThhmmssZ``; None for now.
         """
+        moment = moment or time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         sent = {**headers, "x-amz-date": moment}
         if self.credentials.session_token:
             sent["x-amz-security-token"] = self.credentials.session_token

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from carsight_service.aws.dynamo import attribute_names
-from carsight_service.aws.failures import THROTTLED, failure
+from carsight_service.aws.failures import THROTTLED, TRIES, failure
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import StoreUnavailable
 from carsight_service.metering.model import (
@@ -40,9 +40,6 @@ Item = dict[str, Any]
 
 MARK = "call:"
 """Prefix of the names of calls' marks."""
-
-_TRIES = 3
-"""How often in all a call that DynamoDB throttles is tried."""
 
 
 # -- traces of counting writes -------------------------------------------------------------------------------
@@ -372,7 +369,7 @@ class MeterTable:
                 may_repeat = failed.code in THROTTLED or not failed.is_sent
                 if not may_repeat:
                     raise (StoreUnavailable if failed.is_answered else WriteInDoubt)(failed.code) from error
-                if attempt == _TRIES:
+                if attempt == TRIES:
                     raise StoreUnavailable(failed.code) from error
             else:
                 return answer

@@ -17,8 +17,8 @@ from urllib.parse import urlencode
 from urllib3 import encode_multipart_formdata
 
 from carsight_service.cli.client import Client, add_api, add_caller, polls
-from carsight_service.cli.deployment import Deployment, add_options, command
-from carsight_service.cli.output import CommandError, NoAnswer, add_command, print_json, print_table
+from carsight_service.cli.deployment import Deployment, add_verb
+from carsight_service.cli.output import CommandError, NoAnswer, print_json, print_table
 
 INLINE_BYTES, INLINE_ROWS = 4_000_000, 10_000
 """The largest list that is sent within the request; a larger one is uploaded to the bucket first."""
@@ -44,10 +44,8 @@ def batch(parser: argparse.ArgumentParser) -> None:
     def action(
         name: str, text: str, run: Callable[[Client, argparse.Namespace], Batch]
     ) -> argparse.ArgumentParser:
-        added = add_command(actions, name, text)
+        added = add_verb(actions, name, text, partial(_shown, run))
         add_caller(added)
-        add_options(added)
-        added.set_defaults(run=command(lambda deployment, options: _shown(deployment, options, run)))
         return added
 
     create = action("create", "send a list, watch it being read, and fetch the results", _create)
@@ -88,9 +86,9 @@ def _batch_id(text: str) -> str:
 
 
 def _shown(
+    run: Callable[[Client, argparse.Namespace], Batch],
     deployment: Deployment,
     options: argparse.Namespace,
-    run: Callable[[Client, argparse.Namespace], Batch],
 ) -> None:
     """Run an action, and print the state of the batch afterwards."""
     if folder := getattr(options, "output", None):
@@ -192,9 +190,7 @@ def _put(client: Client, path: Path, form: str) -> str:
     offer = client.call("POST", "/v1/batches/lists", body, "application/json")
     if not 1 <= path.stat().st_size <= offer["max_bytes"]:
         raise CommandError(f"{path.name} must have 1 to {offer['max_bytes']:,} bytes")
-    answer = client.send("POST", offer["url"], *_form(offer["fields"], path))
-    if answer.status not in (200, 201, 204):
-        raise CommandError(f"the bucket answered {answer.status}")
+    client.send_form(offer["url"], *_form(offer["fields"], path))
     name: str = offer["list"]
     return name
 

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -102,12 +102,25 @@ class Client:
         return payload
 
     def send(
-        self, method: str, url: str, body: bytes | Iterable[bytes] | None = None, headers: Any = None
+        self,
+        method: str,
+        url: str,
+        body: bytes | Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> BaseHTTPResponse:
         """Send a request to any address. Raises ``NoAnswer`` where there is none."""
         retries = _RETRIES_OF_ALL if "idempotency-key" in (headers or {}) else _RETRIES
         with _answering(url):
             return self._http.request(method, url, body=body, headers=headers, retries=retries)
+
+    def send_form(
+        self, url: str, form: bytes | Iterable[bytes], headers: Mapping[str, str]
+    ) -> BaseHTTPResponse:
+        """Send the form of an object to its bucket. Raises ``CommandError`` if the bucket refuses it."""
+        answer = self.send("POST", url, form, headers)
+        if answer.status not in (200, 201, 204):
+            raise CommandError(f"the bucket answered {answer.status}")
+        return answer
 
     def download(self, url: str, path: Path) -> None:
         """Write what is at ``url`` to ``path``, whole or not at all. Raises ``CommandError``."""

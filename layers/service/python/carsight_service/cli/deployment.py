@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
-from carsight_service.cli.output import CommandError
+from carsight_service.cli.output import CommandError, add_command
 from carsight_service.metering.keyring import KeyringError
 
 if TYPE_CHECKING:
@@ -48,6 +48,19 @@ def command(run: Callable[[Deployment, argparse.Namespace], None]) -> Callable[[
             raise CommandError(str(error)) from error
 
     return run_there
+
+
+def add_verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    text: str,
+    run: Callable[[Deployment, argparse.Namespace], None],
+) -> argparse.ArgumentParser:
+    """Add a verb that does ``run`` with the deployment that its options name; ``text`` describes it."""
+    parser = add_command(verbs, name, text)
+    add_options(parser)
+    parser.set_defaults(run=command(run))
+    return parser
 
 
 @dataclass(frozen=True)

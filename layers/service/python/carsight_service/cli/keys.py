@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from carsight_service.cli.deployment import Deployment, add_options, command
-from carsight_service.cli.output import add_command, print_json, print_table
+from carsight_service.cli.deployment import Deployment, add_verb
+from carsight_service.cli.output import print_json, print_table
 from carsight_service.contract.api import Api
 from carsight_service.metering.keyring import Keyring, KeyringError, Limits, read_tiers
 from carsight_service.metering.model import Account, Status, Usage
@@ -19,22 +19,16 @@ def keys(parser: argparse.ArgumentParser) -> None:
     """Add the verbs of ``carsight keys``."""
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
-    def verb(name: str, run: Any, text: str) -> argparse.ArgumentParser:
-        parser = add_command(verbs, name, text)
-        add_options(parser)
-        parser.set_defaults(run=command(run))
-        return parser
-
-    create = verb("create", _create, "create a key, which is shown this once")
+    create = add_verb(verbs, "create", "create a key, which is shown this once", _create)
     create.add_argument("--owner", required=True, help="e-mail address, named in usage alerts")
     create.add_argument("--tier", required=True, help="sandbox, starter, pro, enterprise, or one of --tiers")
     create.add_argument("--label", default="", help="what the key is for")
     _add_plan(create)
 
-    verb("list", _list, "list every key")
-    _add_key(verb("show", _show, "show one key: its plan, usage and history"))
+    add_verb(verbs, "list", "list every key", _list)
+    _add_key(add_verb(verbs, "show", "show one key: its plan, usage and history", _show))
 
-    change = verb("set", _set, "change a key; what is not given stays as it is")
+    change = add_verb(verbs, "set", "change a key; what is not given stays as it is", _set)
     _add_key(change)
     change.add_argument(
         "--status",
@@ -48,10 +42,16 @@ def keys(parser: argparse.ArgumentParser) -> None:
     change.add_argument("--label", help="what the key is for")
     _add_plan(change)
 
-    _add_key(verb("rotate", _rotate, "replace a key at once; usage and history move to the new one"))
-    _add_key(verb("disable", _disable, "disable a key, which is then refused as if it were unknown"))
+    _add_key(
+        add_verb(verbs, "rotate", "replace a key at once; usage and history move to the new one", _rotate)
+    )
+    _add_key(
+        add_verb(verbs, "disable", "disable a key, which is then refused as if it were unknown", _disable)
+    )
 
-    usage = verb("usage", _usage, "show one key's usage with its history, or the current usage of all keys")
+    usage = add_verb(
+        verbs, "usage", "show one key's usage with its history, or the current usage of all keys", _usage
+    )
     usage.add_argument("key", nargs="?", help="prefix, id, or the beginning of either")
 
 

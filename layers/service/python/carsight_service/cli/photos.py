@@ -49,9 +49,7 @@ def _send(client: Client, path: Path, name: str, api: Api) -> tuple[str, str]:
         raise CommandError(f"must have 1 to {offer['max_bytes']:,} bytes")
     fields = [*offer["fields"].items(), ("file", (path.name, path.read_bytes(), wanted["content_type"]))]
     form, content_type = encode_multipart_formdata(fields)
-    answer = client.send("POST", offer["url"], form, {"content-type": content_type})
-    if answer.status not in (200, 201, 204):
-        raise CommandError(f"the bucket answered {answer.status}")
+    answer = client.send_form(offer["url"], form, {"content-type": content_type})
     return offer["result"], answer.headers.get("etag", "").strip('"')
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from carsight_service.cli.deployment import Deployment, add_options, command
-from carsight_service.cli.output import CommandError, add_command, print_json
+from carsight_service.cli.deployment import Deployment, add_verb
+from carsight_service.cli.output import CommandError, print_json
 from carsight_service.metering.keyring import Keyring
 from carsight_service.notify.subscribers import Webhooks
 
@@ -18,12 +18,10 @@ def webhooks(parser: argparse.ArgumentParser) -> None:
         ("show", _show, "show the address at which a key's readings are announced"),
         ("remove", _remove, "stop announcing a key's readings"),
     ):
-        parser = add_command(verbs, verb, text)
-        add_options(parser)
+        parser = add_verb(verbs, verb, text, run)
         parser.add_argument("key", help="prefix, id, or the beginning of either")
         if verb == "set":
             parser.add_argument("url", help="https://...")
-        parser.set_defaults(run=command(run))
 
 
 def _set(deployment: Deployment, options: argparse.Namespace) -> None:

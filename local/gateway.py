@@ -74,28 +74,15 @@ def serving(port: int, application: WSGIApplication) -> Iterator[str]:
 
 @dataclass(slots=True)
 class LambdaContext:
-    """Lambda's description of an invocation."""
+    """Lambda's description of an invocation, as far as the functions ask for it."""
 
-    function_name: str
-    seconds: float
     aws_request_id: str
     deadline: float
-    memory_limit_in_mb: int = 1769
-    function_version: str = "$LATEST"
-    log_stream_name: str = "local"
 
     @classmethod
-    def of(cls, function_name: str, seconds: float) -> LambdaContext:
+    def of(cls, seconds: float) -> LambdaContext:
         """Return the context of an invocation that begins now and may take ``seconds``."""
-        return cls(function_name, seconds, str(uuid.uuid4()), time.monotonic() + seconds)
-
-    @property
-    def invoked_function_arn(self) -> str:
-        return f"arn:aws:lambda:us-east-1:123456789012:function:{self.function_name}"
-
-    @property
-    def log_group_name(self) -> str:
-        return f"/aws/lambda/{self.function_name}"
+        return cls(str(uuid.uuid4()), time.monotonic() + seconds)
 
     def get_remaining_time_in_millis(self) -> int:
         return max(0, int((self.deadline - time.monotonic()) * 1000))
@@ -103,9 +90,8 @@ class LambdaContext:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function of the template, with its handler."""
+    """The handler of a function of the template, and how long it may take."""
 
-    name: str
     handler: Handler
     seconds: float
 
@@ -135,7 +121,7 @@ class Gateway:
         self._is_ready = is_ready
         self._routes: dict[tuple[str, str], Function] = {}
         seconds = template.get("Globals", {}).get("Function", {}).get("Timeout", 28)
-        for name, resource in template["Resources"].items():
+        for resource in template["Resources"].values():
             if resource["Type"] != "AWS::Serverless::Function":
                 continue
             properties = resource["Properties"]
@@ -143,8 +129,7 @@ class Gateway:
             routes = [event.get("Properties", {}) for event in events if event["Type"] == "HttpApi"]
             if not routes:
                 continue
-            handler = import_handler(resource)
-            function = Function(name, handler, float(properties.get("Timeout", seconds)))
+            function = Function(import_handler(resource), float(properties.get("Timeout", seconds)))
             for route in routes:
                 key = (route.get("Method", "ANY").upper(), route.get("Path", "$default"))
                 self._routes[key] = function
@@ -183,7 +168,7 @@ class Gateway:
         if body is None or len(event["body"]) > LAMBDA_BYTES:
             return refuse(ImageTooLarge(), event["requestContext"]["requestId"], Links())
         try:
-            return function.handler(event, LambdaContext.of(function.name, function.seconds))
+            return function.handler(event, LambdaContext.of(function.seconds))
         except Exception:
             # API Gateway's answer for a function that raises; handlers normally answer themselves.
             sys.excepthook(*sys.exc_info())

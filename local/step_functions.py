@@ -86,7 +86,7 @@ def machine_of(
     """Return the template's state machine; ``handlers`` are functions by their names in the template."""
     resources, functions = template["Resources"], {}
     for name, handler in handlers.items():
-        functions[name] = partial(_invoke, handler, name, resources[name]["Properties"]["Timeout"])
+        functions[name] = partial(_invoke, handler, resources[name]["Properties"]["Timeout"])
     defaults = {name: str(about["Default"]) for name, about in template["Parameters"].items()}
     kind = "AWS::Serverless::StateMachine"
     (machine,) = (name for name, about in resources.items() if about["Type"] == kind)
@@ -102,8 +102,8 @@ def machine_of(
     )
 
 
-def _invoke(handler: Callable[[Any, LambdaContext], Any], name: str, seconds: int, event: Any) -> Any:
-    return handler(event, LambdaContext.of(name, float(seconds)))
+def _invoke(handler: Callable[[Any, LambdaContext], Any], seconds: int, event: Any) -> Any:
+    return handler(event, LambdaContext.of(seconds))
 
 
 def _invoke_async(function: Function, event: Any) -> None:
@@ -150,7 +150,7 @@ class StepFunctions:
 
     # -- the API ---------------------------------------------------------------------------------------------
 
-    def start_execution(self, *, stateMachineArn: str, name: str, input: str) -> dict[str, Any]:  # noqa: A002, N803
+    def start_execution(self, *, stateMachineArn: str, name: str, input: str) -> dict[str, Any]:
         """Start an execution, only once for each name."""
         arn = f"{stateMachineArn.replace(':stateMachine:', ':execution:')}:{name}"
         if arn not in self._executions:
@@ -159,14 +159,14 @@ class StepFunctions:
             self._begin(execution)
         return {"executionArn": arn, "startDate": time.time()}
 
-    def stop_execution(self, *, executionArn: str, cause: str = "") -> dict[str, Any]:  # noqa: N803
+    def stop_execution(self, *, executionArn: str, cause: str = "") -> dict[str, Any]:
         """Stop an execution: no more of its children are started."""
         execution = self._find(executionArn)
         if execution.status == "RUNNING":
             self._abort(execution)
         return {"stopDate": time.time()}
 
-    def redrive_execution(self, *, executionArn: str, clientToken: str = "") -> dict[str, Any]:  # noqa: N803
+    def redrive_execution(self, *, executionArn: str, clientToken: str = "") -> dict[str, Any]:
         """Continue an execution where it failed or was stopped, only once for each ``clientToken``."""
         execution = self._find(executionArn)
         if clientToken and clientToken == execution.token:
@@ -179,17 +179,17 @@ class StepFunctions:
         self._begin(execution)
         return {"redriveDate": time.time()}
 
-    def describe_execution(self, *, executionArn: str) -> dict[str, Any]:  # noqa: N803
+    def describe_execution(self, *, executionArn: str) -> dict[str, Any]:
         """Return an execution's status, and how often it was redriven."""
         execution = self._find(executionArn)
         return {"executionArn": executionArn, "status": execution.status, "redriveCount": execution.redrives}
 
-    def list_map_runs(self, *, executionArn: str) -> dict[str, Any]:  # noqa: N803
+    def list_map_runs(self, *, executionArn: str) -> dict[str, Any]:
         """Return the map run of an execution, if it has one."""
         run = self._find(executionArn).run
         return {"mapRuns": [{"executionArn": executionArn, "mapRunArn": run.arn}] if run else []}
 
-    def describe_map_run(self, *, mapRunArn: str) -> dict[str, Any]:  # noqa: N803
+    def describe_map_run(self, *, mapRunArn: str) -> dict[str, Any]:
         """Return the progress of a map run."""
         for execution in self._executions.values():
             if execution.run and execution.run.arn == mapRunArn:

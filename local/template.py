@@ -24,7 +24,8 @@ def _long_form(loader: _TemplateLoader, tag: str, node: yaml.Node) -> dict[str, 
         return {name: loader.construct_sequence(node, deep=True)}
     if isinstance(node, yaml.MappingNode):
         return {name: loader.construct_mapping(node, deep=True)}
-    value = loader.construct_scalar(node)  # type: ignore[arg-type]  # all other nodes are scalars
+    assert isinstance(node, yaml.ScalarNode)
+    value = loader.construct_scalar(node)
     return {name: value.split(".", 1) if tag == "GetAtt" else value}
 
 

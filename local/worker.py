@@ -50,7 +50,7 @@ class EventSource:
         taken = 0
         while records := self._receive(sqs, wait):
             taken += len(records)
-            answer = self.handler({"Records": records}, LambdaContext.of(self.function, self.seconds))
+            answer = self.handler({"Records": records}, LambdaContext.of(self.seconds))
             failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
             for record in records:
                 if record["messageId"] not in failed:

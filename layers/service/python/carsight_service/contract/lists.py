@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
-from typing import Any, cast
+from typing import Any
 
 from carsight_service.contract.api import IMAGE_FIELDS
 from carsight_service.contract.errors import InvalidRequest, checked_regions
@@ -172,7 +172,7 @@ def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
     """
     reader = io.BufferedReader(stream, 1 << 18)
     if reader.peek(2)[:2] == _GZIP:
-        reader = io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=reader)), 1 << 18)
+        reader = io.BufferedReader(gzip.GzipFile(fileobj=reader), 1 << 18)
     number = 0
     try:
         encoding = _encoding(reader.peek(_BYTES_LOOKED_AT)[:_BYTES_LOOKED_AT])

@@ -90,7 +90,7 @@ class Retries:
         deadline = time.monotonic() + min(WAIT_SECONDS, context.get_remaining_time_in_millis() / 1000 - 2)
         while True:
             try:
-                return cast("Response", answer(request=request))
+                return answer(request=request)
             except IdempotencyValidationError as error:
                 raise IdempotencyKeyReused from error
             except (IdempotencyAlreadyInProgressError, IdempotencyInconsistentStateError) as error:
@@ -110,7 +110,7 @@ class Retries:
 
     def _recorded(
         self, call: Callable[[], Response], outcome: list[Response | Exception], context: Context
-    ) -> Callable[..., Any]:
+    ) -> Callable[..., Response]:
         """Return ``call`` recorded by Powertools; ``outcome`` gets what it returns or raises."""
 
         def noted(*, request: dict[str, str]) -> Response:
@@ -122,7 +122,7 @@ class Retries:
             outcome.append(response)
             return response
 
-        recorded: Callable[..., Any] = idempotent_function(
+        recorded: Callable[..., Response] = idempotent_function(
             noted,
             data_keyword_argument="request",
             persistence_store=self._records,

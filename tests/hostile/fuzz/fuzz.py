@@ -44,7 +44,7 @@ def header(data: bytes) -> None:
         blank._header, blank._sent, blank._data, blank._repaired = found, data, data, False
         blank.height, blank.width = found.size
         blank._lacks_intervals()
-        blank._bounded()
+        blank._coefficient_bytes()
 
 
 def container(data: bytes) -> None:

@@ -58,9 +58,7 @@ def essential(kind: Format, data: bytes) -> bytes:
         elif kind in (HEIC, AVIF):
             return _heif(kind, data)
         elif kind is BMP:
-            header, compression = *struct.unpack_from("<I", data, 14), *struct.unpack_from("<I", data, 30)
-            if header >= 40 and compression in (1, 2) and len(data) > _MAX_RUN_LENGTH_BYTES:
-                raise ImageError("This BMP picture is run-length encoded and large; send it as PNG or JPEG")
+            _check_bmp(data)
     except (struct.error, LookupError, ArithmeticError, heif.Malformed) as error:
         raise ImageError(damaged(kind)) from error
     return data
@@ -76,8 +74,7 @@ def _too_many_pieces(kind: Format) -> str:
     return f"This {kind.name} picture is cut into too many pieces; save it again"
 
 
-# -- WebP, PNG, GIF ------------------------------------------------------------------------------------------
-
+# -- WebP, PNG, GIF, BMP -------------------------------------------------------------------------------------
 
 _FILM, _ALPHA = 0x02, 0x10
 """Flags of an extended WebP file."""
@@ -182,6 +179,21 @@ def _gif_blocks(data: bytes) -> Iterator[int]:
             at += size + 1
         at += 1
         yield at
+
+
+_BITMAP_INFO_BYTES = 40
+"""The length of the first header that has a field for the compression; the one before is shorter."""
+
+_RUN_LENGTHS = (1, 2)
+"""Compressions of BMP: run lengths of pixels of eight and of four bits."""
+
+
+def _check_bmp(data: bytes) -> None:
+    """Raise ``ImageError`` for a large BMP that is run-length encoded."""
+    (header_bytes,), (compression,) = struct.unpack_from("<I", data, 14), struct.unpack_from("<I", data, 30)
+    is_encoded = header_bytes >= _BITMAP_INFO_BYTES and compression in _RUN_LENGTHS
+    if is_encoded and len(data) > _MAX_RUN_LENGTH_BYTES:
+        raise ImageError("This BMP picture is run-length encoded and large; send it as PNG or JPEG")
 
 
 # -- TIFF ----------------------------------------------------------------------------------------------------
@@ -309,10 +321,8 @@ def _check_tiff(values: dict[int, tuple[int, ...]], data: bytes) -> None:
 
 # -- HEIC and AVIF -------------------------------------------------------------------------------------------
 
-
 _MAX_PLANE_BYTES = 90_000_000
 """The most bytes of decoded brightness and color; converting them to BGR takes nine more per pixel."""
-
 
 _MAX_CODED_SHARE = 1.4
 """How many pixels may be decoded for one picture, relative to its format's limit, including transparency and

@@ -21,11 +21,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from carsight import bounds, formats, heif
+from carsight import bounds, formats, heif, tiff
 from carsight.formats import Format, ImageError, TooManyPixels, check_size
 from carsight.geometry import Pixels
 from carsight.pixels import upright
-from carsight.tiff import PHOTOMETRIC, orientation
 
 # Pillow's warnings about broken files would be printed, and each distinct one kept in memory forever.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -100,18 +99,20 @@ def read(kind: Format, data: bytes) -> Decoded:
             exif = _exif_of_png(data)
             with _refusing(kind):
                 strips = (part for strip in _png_strips(data) for part in _colors(strip))
-                return _gathered(strips, width, height, orientation(exif))
+                return _gathered(strips, width, height, tiff.orientation(exif))
         pixel_bytes = _bytes_a_pixel(picture.mode)
         check_size(width, height, _MAX_DECODED_BYTES // pixel_bytes, f"The {kind.name} picture, of its sort,")
         with _refusing(kind):
             if kind is formats.AVIF:
                 return _avif(picture)
             picture.load()
-            turned = orientation(original if kind is formats.TIFF else picture.info.get("exif", b""))
-        if kind is formats.PNG and not _whole_png(picture, data):
+            orientation = tiff.orientation(
+                original if kind is formats.TIFF else picture.info.get("exif", b"")
+            )
+        if kind is formats.PNG and not _is_whole_png(picture, data):
             raise ImageError(bounds.damaged(kind))
         with _refusing(kind):
-            return _gathered(_colors(picture), width, height, turned, pixel_bytes)
+            return _gathered(_colors(picture), width, height, orientation, pixel_bytes)
 
 
 def _opened(kind: Format, data: bytes) -> Image.Image:
@@ -139,7 +140,7 @@ def _refusing(kind: Format) -> Iterator[None]:
         raise ImageError(bounds.damaged(kind)) from error
 
 
-def _whole_png(picture: Image.Image, data: bytes) -> bool:
+def _is_whole_png(picture: Image.Image, data: bytes) -> bool:
     """Whether a PNG has all its rows: Pillow accepts a valid stream with too few of them.
 
     Missing rows are black. Only if the last row is, the stream is decompressed again to count its bytes.
@@ -264,20 +265,20 @@ def _webp(data: bytes) -> Decoded:
             canvas = np.zeros((height, width, 4), np.uint8)
             canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
             pixels = canvas
-        return _gathered(_cut_array(pixels), width, height, orientation(file.exif), pixels.shape[2])
+        return _gathered(_cut_array(pixels), width, height, tiff.orientation(file.exif), pixels.shape[2])
 
 
 def _avif(picture: Image.Image) -> Decoded:
     """Decode AVIF with Pillow's decoder, without the copy that Pillow would make of its bytes."""
     width, height = picture.size
-    turned = orientation(picture.info.get("exif", b""))
+    orientation = tiff.orientation(picture.info.get("exif", b""))
     channels = len(picture.getbands())
     decoded = picture._decoder.get_frame(0)[0]  # type: ignore[attr-defined]
     del picture._decoder  # type: ignore[attr-defined]  # frees its planes
     pixels = np.frombuffer(decoded, np.uint8).reshape(height, width, channels)
     to_bgr = cv2.COLOR_RGBA2BGRA if channels == 4 else cv2.COLOR_RGB2BGR
     strips = (np.asarray(cv2.cvtColor(strip, to_bgr), np.uint8) for strip in _cut_array(pixels))
-    return _gathered(strips, width, height, turned, channels)
+    return _gathered(strips, width, height, orientation, channels)
 
 
 def _heic(data: bytes) -> Decoded:
@@ -313,21 +314,23 @@ def _heic(data: bytes) -> Decoded:
 # -- pixels --------------------------------------------------------------------------------------------------
 
 
-def _gathered(strips: Iterator[Pixels], width: int, height: int, turned: int = 1, held: float = 0) -> Decoded:
+def _gathered(
+    strips: Iterator[Pixels], width: int, height: int, orientation: int = 1, held: float = 0
+) -> Decoded:
     """Assemble a picture from its ``strips``, reduced if it is large, and turn it upright.
 
     Args:
         strips: BGR or BGRA, from top to bottom, each of ``_strip_rows`` rows but the last.
         width: Of the full picture, in pixels.
         height: The same.
-        turned: EXIF's orientation, 1..8.
+        orientation: EXIF's orientation, 1..8.
         held: Bytes per pixel that the decoder keeps in the meantime.
     """
     factor = 2 if width * height * (held + 3) > _MAX_CONVERSION_BYTES else 1
     while width * height > FINE_PIXELS * factor**2:
         factor *= 2
     size = height // factor, width // factor
-    pixels = np.empty((*(size[::-1] if turned > 4 else size), 3), np.uint8)
+    pixels = np.empty((*(size[::-1] if orientation > 4 else size), 3), np.uint8)
     at, unseen = 0, True
     for strip in strips:
         rows = min(strip.shape[0] // factor, size[0] - at)
@@ -342,16 +345,16 @@ def _gathered(strips: Iterator[Pixels], width: int, height: int, turned: int = 1
         part = strip[: rows * factor, : size[1] * factor]
         if factor > 1:
             part = np.asarray(cv2.resize(part, (size[1], rows), interpolation=cv2.INTER_AREA), np.uint8)
-        begin = size[0] - at - rows if turned in _FROM_THE_END else at
-        place = pixels[:, begin : begin + rows] if turned > 4 else pixels[begin : begin + rows]
-        place[:] = upright(part, turned)
+        begin = size[0] - at - rows if orientation in _FROM_THE_END else at
+        place = pixels[:, begin : begin + rows] if orientation > 4 else pixels[begin : begin + rows]
+        place[:] = upright(part, orientation)
         at += rows
-    return Decoded(pixels, *((height, width) if turned > 4 else (width, height)), factor)
+    return Decoded(pixels, *((height, width) if orientation > 4 else (width, height)), factor)
 
 
 def _colors(picture: Image.Image) -> Iterator[Pixels]:
     """Yield the picture from top to bottom in strips: BGRA if it has an alpha channel, otherwise BGR."""
-    black, white = _range(picture)
+    black, white = _black_and_white(picture)
     for strip in _cut(picture):
         if picture.mode.startswith(("I", "F")):
             gray = (np.asarray(strip, np.float32) - black) * (255 / (white - black))
@@ -364,7 +367,7 @@ def _colors(picture: Image.Image) -> Iterator[Pixels]:
             yield np.asarray(cv2.cvtColor(np.asarray(strip.convert("RGB")), cv2.COLOR_RGB2BGR), np.uint8)
 
 
-def _range(picture: Image.Image) -> tuple[float, float]:
+def _black_and_white(picture: Image.Image) -> tuple[float, float]:
     """Return the values of black and white in a picture with more than eight bits of gray.
 
     Only the bits in use count: often 10 or 12 of 16. In a TIFF the lowest value may be white, which Pillow
@@ -380,7 +383,7 @@ def _range(picture: Image.Image) -> tuple[float, float]:
         most = 1.0 if most <= 1 else 255.0 if most <= 255 else most
     else:
         most = float(2 ** max(int(most).bit_length(), 8) - 1)
-    is_negative = getattr(picture, "tag_v2", {}).get(PHOTOMETRIC) == 0  # WhiteIsZero (TIFF 6.0, page 37)
+    is_negative = getattr(picture, "tag_v2", {}).get(tiff.PHOTOMETRIC) == 0  # WhiteIsZero (TIFF 6.0, page 37)
     return (most, least) if is_negative else (least, most)
 
 

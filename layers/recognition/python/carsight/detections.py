@@ -13,6 +13,7 @@ from carsight.geometry import Floats, box_corners, turned_back
 
 _STRIDES = (8, 16, 32)
 _VEHICLE_STRIDES = (16, 32)
+"""Sides in pixels of the cells of the grids in which the net looks for targets and for vehicles."""
 _SLACK = 0.05
 """How far outside a vehicle's box the center of its plate may be, in shares of the box's sides."""
 
@@ -149,17 +150,24 @@ def keep_best(boxes: Floats, scores: Floats, overlap: float) -> list[int]:
 
 
 @lru_cache(maxsize=32)
-def _cells(size: tuple[int, int], grids: Sequence[int]) -> tuple[Floats, Floats]:
-    """Return centers (N x 2, pixels) and strides (N x 1) of all cells; ``size`` is height, width."""
-    centers, strides = [], []
-    for stride in grids:
+def _cells(size: tuple[int, int], strides: Sequence[int]) -> tuple[Floats, Floats]:
+    """Return centers (N x 2, pixels) and strides (N x 1) of all cells of an image of ``size``.
+
+    ``strides`` are the sides of the cells of each grid, in pixels, ``size`` is height and width.
+    """
+    centers, of_cells = [], []
+    for stride in strides:
         y, x = np.mgrid[0 : size[0] // stride, 0 : size[1] // stride]
         centers.append((np.stack([x.ravel(), y.ravel()], 1) + 0.5) * stride)
-        strides.append(np.full((x.size, 1), stride))
-    return np.concatenate(centers).astype(np.float32), np.concatenate(strides).astype(np.float32)
+        of_cells.append(np.full((x.size, 1), stride))
+    return np.concatenate(centers).astype(np.float32), np.concatenate(of_cells).astype(np.float32)
 
 
 def _boxes(centers: Floats, strides: Floats, raw: Floats) -> Floats:
+    """Decode boxes (N x 4, xmin, ymin, xmax, ymax) from ``raw`` (N x 4) of cells with these ``centers``.
+
+    The net gives the distances of the four sides from the center in units of two strides, before softplus.
+    """
     distances = np.logaddexp(raw, np.float32(0)) * strides * 2
     return np.concatenate([centers - distances[:, :2], centers + distances[:, 2:]], axis=1).astype(np.float32)
 

@@ -115,7 +115,13 @@ class Jpeg:
         if not header.size[0] and header.frames:
             raise ImageError("The JPEG tells its height behind its picture alone (DNL); save it again")
         self._sent = self._data = data
-        self._repaired = self._unusual = self._warns = False
+        """The file as it was sent, and as it is decoded."""
+        self._repaired = False
+        """Whether ``_data`` has been rewritten from the essential segments."""
+        self._unusual = False
+        """Whether only libjpeg itself knows its subsampling."""
+        self._warns = False
+        """Whether even the rewritten file is decoded with a warning, a harmless one."""
         self.width: int
         self.height: int
         self.bytes_a_pixel: int
@@ -128,7 +134,7 @@ class Jpeg:
         except ValueError as error:
             self._repair(error)
         check_size(self.width, self.height)
-        self.held = 0 if header.one_scan else self._bounded()
+        self.held = 0 if header.one_scan else self._coefficient_bytes()
         """Bytes that the decoder takes besides the pixels."""
 
     def decode(self, factor: int) -> Pixels:
@@ -149,7 +155,7 @@ class Jpeg:
             if not self._repaired:
                 self._repair(error)
                 if not self._header.one_scan:
-                    self._bounded()
+                    self._coefficient_bytes()  # of a rewritten file, fewer scans are allowed
         try:
             return self._decoded(factor)
         except ValueError as error:
@@ -224,7 +230,7 @@ class Jpeg:
             reason = str(error).rpartition("(): ")[2]
             raise ImageError(f"The JPEG cannot be decoded ({reason}); save it again") from error
 
-    def _bounded(self) -> int:
+    def _coefficient_bytes(self) -> int:
         """Return how many bytes the coefficients take, for a picture in several scans.
 
         Raises:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from carsight.geometry import Pixels
 
-T = TypeVar("T")
+_Made = TypeVar("_Made")
 
 MODELS = Path(__file__).with_name("models")
 """The folder of the models that ship with the package."""
@@ -51,16 +51,16 @@ def session(path: Path) -> ort.InferenceSession:
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def once(make: Callable[[], T]) -> Callable[[], T]:
+def once(make: Callable[[], _Made]) -> Callable[[], _Made]:
     """Return a function that calls ``make`` the first time, and returns the same result from then on.
 
     Threads that call it at the same time wait. If ``make`` raises, the caller gets the error and the next
     call tries again.
     """
     lock = Lock()
-    made: list[T] = []
+    made: list[_Made] = []
 
-    def get() -> T:
+    def get() -> _Made:
         if not made:
             with lock:
                 if not made:

@@ -11,7 +11,7 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -345,6 +345,12 @@ agree on wrong characters."""
 _CODE_DOUBT = 0.02
 """How often a barcode that was read has another VIN than the vehicle's."""
 
+_LEAST_DOUBT = 1e-4
+"""The least doubt in a VIN that a line and a code agree on."""
+
+_MISREAD_BESIDE_A_CODE = 5
+"""The most characters in which a line may differ from a code's VIN and be taken for the same, misread."""
+
 _AMONG_CODES = 0.3
 """How much rarer VINs are among numbers in codes than among printed ones, as all goods have codes."""
 
@@ -382,13 +388,7 @@ def weigh(
         return ranked
     # A VIN that contradicts a barcode is at most as likely as the barcode is wrong.
     left = 1 - ranked[0].confidence
-    return [
-        ranked[0],
-        *(
-            VinCandidate(c.vin, min(c.confidence, left), c.box, c.source, c.check_digit, c.repairs)
-            for c in ranked[1:]
-        ),
-    ]
+    return [ranked[0], *(replace(other, confidence=min(other.confidence, left)) for other in ranked[1:])]
 
 
 def _with_code(
@@ -398,13 +398,13 @@ def _with_code(
     vin, digit = barcode.code.vin, CheckDigit.of(barcode.code.vin)
     chances = odds(vin) * barcode.code.place.factor * _AMONG_CODES
     if same is not None and chances > 1:
-        doubt = (1 - same.confidence) * 0.02
+        doubt = max((1 - same.confidence) * _CODE_DOUBT, _LEAST_DOUBT)
         # Text alone may be more certain than codes may, and agreement must not make it less certain.
-        confidence = max(same.confidence, 1 - max(doubt, 1e-4))
+        confidence = max(same.confidence, 1 - doubt)
         return VinCandidate(vin, confidence, same.box, "both", digit, same.repairs)
     confidence = (1 - _CODE_DOUBT) * chances / (1 + chances)
     for line in lines:
-        if line.seen and sum(a != b for a, b in zip(line.seen, vin, strict=True)) <= 5:
+        if line.seen and sum(a != b for a, b in zip(line.seen, vin, strict=True)) <= _MISREAD_BESIDE_A_CODE:
             mended = repairs(line.seen, vin, "barcode")
             return VinCandidate(vin, confidence, line.box, "barcode", digit, mended)
     return VinCandidate(vin, confidence, barcode.box, "barcode", digit)

@@ -101,7 +101,7 @@ class VinRecognizer:
                 line.reading,
                 line.ranked,
                 search.box(line.corners),
-                line.hard or line.lower_case or finds.readers.is_small(line),
+                pooled=line.hard or line.lower_case or finds.readers.is_small(line),
             )
             for line in finds.lines
         ]

@@ -279,7 +279,7 @@ def test_as_many_rows_as_may_be_are_taken() -> None:
         assert len(parse_batch(head + b"a.b\n" * 10_000, "text/csv", {"api": ["plate"]}).rows) == 10_000
 
 
-def test_millions_of_rows_are_not_kept() -> None:
+def test_rows_beyond_the_most_are_not_kept() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(InvalidRequest):

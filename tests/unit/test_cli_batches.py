@@ -343,14 +343,17 @@ def test_who_cannot_fetch_results_is_told_how_to_have_them(
 
 
 def test_whoever_watches_outlasts_a_network_that_is_away(
-    service: Scripted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    service: Scripted, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    away = [(0, b"")] * 30 + [(503, {"message": "busy"})] * 30
+    monkeypatch.setattr("carsight_service.cli.batches._PATIENCE", 6)
+    away = [(0, b"")] * 8 + [(503, {"message": "busy"})] * 8  # four polls, each of them tried four times
     service.answers[f"GET /v1/batches/{ID}"] = [(200, state()), *away, (200, state()), (200, ended(service))]
     assert run("watch", ID) == 0
     assert (tmp_path / f"batch-{ID}.csv").is_file()
     service.answers[f"GET /v1/batches/{ID}"] = [(200, state()), (503, {"message": "busy"})]
+    service.asked.clear()
     assert run("watch", ID) == 1
+    assert len(service.asked) == 1 + 6 * 4
     told = capsys.readouterr().err
     assert f"carsight batch watch {ID}" in told
     assert "answered 503: busy" in told

@@ -31,7 +31,7 @@ def expect(reply: Reply, plate: tuple[int, str], vin: tuple[int, str], api: Api)
 # -- 200 -----------------------------------------------------------------------------------------------------
 
 
-def test_plates(service: Service) -> None:
+def test_plates_are_answered_as_by_the_contract(service: Service) -> None:
     reply = service.call("/platerecognition", Api.PLATE, query=f"key={service.key()}")
     assert reply.status == 200
     assert list(reply.body) == ["success", "message", "results", "processing_time", "image", "request_id"]
@@ -59,7 +59,7 @@ def test_plates(service: Service) -> None:
 
 
 @pytest.mark.parametrize("path", [path for path, api in ROUTES.items() if api is Api.VIN])
-def test_vin(service: Service, path: str) -> None:
+def test_a_vin_is_answered_as_by_the_contract(service: Service, path: str) -> None:
     reply = service.call(path, Api.VIN, query=f"key={service.key()}")
     assert reply.status == 200
     assert list(reply.body)[:5] == ["success", "vin", "box", "confidence", "candidates"]
@@ -154,7 +154,7 @@ def test_snapshot_clients_get_snapshot_answers(service: Service) -> None:
         ("sandbox", {"calls": 1, "year": 2026, "month": 3, "resets_on": None}),
     ],
 )
-def test_snapshots_statistics(service: Service, tier: str, usage: dict[str, Any]) -> None:
+def test_snapshots_statistics_are_the_keys_usage(service: Service, tier: str, usage: dict[str, Any]) -> None:
     token = {"authorization": f"Token {service.key(tier)}"}
     service.call("/v1/plate-reader/", Api.PLATE, headers=token)
     reply = service.ask("/v1/statistics/", headers=token)
@@ -166,13 +166,13 @@ def test_snapshots_statistics(service: Service, tier: str, usage: dict[str, Any]
 
 
 @routes
-def test_no_key(service: Service, path: str, api: Api) -> None:
+def test_a_request_without_a_key_is_refused(service: Service, path: str, api: Api) -> None:
     for query in ("", "key=", "source=npm"):
         expect(service.call(path, api, query=query), (401, "Missing API key"), (400, "Missing API key"), api)
 
 
 @routes
-def test_unknown_key(service: Service, path: str, api: Api) -> None:
+def test_an_unknown_key_is_refused(service: Service, path: str, api: Api) -> None:
     message = "User with this API key was not found or the API key is disabled"
     for key in ("nobody", "cs_" + "0" * 43, "%ED%A0%80", "k" * 5000):
         expect(service.call(path, api, query=f"key={key}"), (401, message), (404, message), api)
@@ -303,7 +303,9 @@ def refused(service: Service, path: str, api: Api, **request: Any) -> Reply:
         (b"", "image/jpeg"),
     ],
 )
-def test_no_image(service: Service, path: str, api: Api, body: str | bytes, content_type: str | None) -> None:
+def test_a_request_without_an_image_is_refused(
+    service: Service, path: str, api: Api, body: str | bytes, content_type: str | None
+) -> None:
     reply = refused(service, path, api, body=body, content_type=content_type)
     expect(reply, (400, "Missing upload URL"), (400, "Missing image data"), api)
 
@@ -336,13 +338,13 @@ def test_bytes_that_are_not_an_image(service: Service, path: str, api: Api) -> N
 
 
 @routes
-def test_too_large(service: Service, path: str, api: Api) -> None:
+def test_an_image_that_is_too_large_is_refused(service: Service, path: str, api: Api) -> None:
     reply = refused(service, path, api, body=bytes(MAX_IMAGE_BYTES + 1), content_type="image/png")
     expect(reply, (413, "Image is too large."), (413, "Image is too large."), api)
 
 
 @routes
-def test_nothing_found(service: Service, path: str, api: Api) -> None:
+def test_a_photo_in_which_nothing_is_found_is_a_404(service: Service, path: str, api: Api) -> None:
     service.recognition = NothingFound(api)
     expect(
         refused(service, path, api),
@@ -353,7 +355,7 @@ def test_nothing_found(service: Service, path: str, api: Api) -> None:
 
 
 @pytest.mark.parametrize("path", [path for path, api in ROUTES.items() if api is Api.VIN])
-def test_no_text(service: Service, path: str) -> None:
+def test_a_photo_without_text_is_a_400(service: Service, path: str) -> None:
     service.recognition = NoTextDetected()
     reply = refused(service, path, Api.VIN)
     expect(reply, (0, ""), (400, "No text detected in the image"), Api.VIN)
@@ -374,7 +376,7 @@ def test_an_unexpected_exception_is_a_500(service: Service, path: str, api: Api)
 
 
 @routes
-def test_time_runs_out(service: Service, path: str, api: Api) -> None:
+def test_a_photo_that_takes_too_long_is_refused_in_time(service: Service, path: str, api: Api) -> None:
     released = threading.Event()
 
     def never() -> Any:
@@ -390,7 +392,7 @@ def test_time_runs_out(service: Service, path: str, api: Api) -> None:
 
 @routes
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
-def test_wrong_method(service: Service, path: str, api: Api, method: str) -> None:
+def test_any_method_but_post_is_refused(service: Service, path: str, api: Api, method: str) -> None:
     key = service.key()
     reply = service.call(path, api, method=method, query=f"key={key}")
     expect(reply, (405, "Only POST allowed."), (405, "Only POST allowed."), api)
@@ -399,7 +401,7 @@ def test_wrong_method(service: Service, path: str, api: Api, method: str) -> Non
 
 
 @routes
-def test_a_path_below(service: Service, path: str, api: Api) -> None:
+def test_a_path_below_a_route_is_not_found(service: Service, path: str, api: Api) -> None:
     for method in ("POST", "GET"):
         reply = service.call(f"{path}/more", api, method=method, query=f"key={service.key()}")
         expect(reply, (404, "Not found"), (404, "Not found"), api)

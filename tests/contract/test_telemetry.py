@@ -55,7 +55,7 @@ def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
-def test_a_reading(service: Service, output: Output) -> None:
+def test_a_reading_is_logged_and_counted(service: Service, output: Output) -> None:
     key = service.key()
     service.call("/eu/platerecognition/", Api.PLATE, query=f"key={key}")
     log, metrics = lines(output.read())
@@ -92,7 +92,7 @@ def test_a_reading(service: Service, output: Output) -> None:
         (ZeroDivisionError("unforeseen"), BASE64, "internal_error", "Faults"),
     ],
 )
-def test_other_outcomes(
+def test_any_other_ending_is_logged_and_counted(
     service: Service, output: Output, recognition: Recognition | None, body: str, code: str, metric: str
 ) -> None:
     service.recognition = recognition
@@ -105,7 +105,7 @@ def test_other_outcomes(
 
 
 @pytest.mark.parametrize(("query", "code"), [("", "missing_api_key"), ("key=nobody", "unknown_api_key")])
-def test_a_refused_key(service: Service, output: Output, query: str, code: str) -> None:
+def test_a_refused_key_is_counted_as_refused(service: Service, output: Output, query: str, code: str) -> None:
     service.call("/vinocr", Api.VIN, query=query)
     log, metrics = lines(output.read())
     assert (log["code"], log["level"], metrics["Refused"], metrics["Reads"]) == (code, "INFO", [1], [0])

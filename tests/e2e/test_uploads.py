@@ -57,7 +57,7 @@ def test_a_folder_of_photos(carsight: Carsight) -> None:
     assert results["plate_de.jpg"]["key"].endswith("/plate/data/plate_de.jpg")
 
 
-def test_a_vin(carsight: Carsight) -> None:
+def test_a_photo_of_a_vin_is_uploaded_and_read(carsight: Carsight) -> None:
     shown = carsight("upload", PHOTOS / "vin_label.jpg", "--api", "vin", "--json")
     (result,) = json.loads(shown.stdout)
     assert (result["status"], len(result["vin"])) == (200, 17)
@@ -155,7 +155,7 @@ def test_the_secret_of_a_webhook_is_shown_once(carsight: Carsight) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("upload", "nowhere.jpg"), ("batch", "create", "nowhere.json")])
-def test_a_missing_file(carsight: Carsight, arguments: tuple[str, ...]) -> None:
+def test_a_missing_file_is_named(carsight: Carsight, arguments: tuple[str, ...]) -> None:
     shown = carsight(*arguments)
     assert (shown.returncode, shown.stdout) == (1, "")
     assert "nowhere" in shown.stderr

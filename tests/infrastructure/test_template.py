@@ -326,17 +326,15 @@ def test_functions_have_access_only_to_their_own_items(resources: dict[str, Reso
 
 
 def test_functions_that_answer_requests_create_no_keys(resources: dict[str, Resource]) -> None:
+    roles = {"PlateRole", "VinRole", "PlateWorkerRole", "VinWorkerRole", "AccountRole"}
+    allowed: dict[str, set[str]] = {}
     for role, statement in statements(resources):
-        if role in {"PlateRole", "VinRole", "PlateWorkerRole", "VinWorkerRole", "AccountRole"}:
-            prefixes = (
-                statement.get("Condition", {})
-                .get("ForAllValues:StringLike", {})
-                .get("dynamodb:LeadingKeys", [])
-            )
-            if "KEY#*" in prefixes:
-                assert not {"dynamodb:PutItem", "dynamodb:DeleteItem"} & set(listed(statement["Action"])), (
-                    role
-                )
+        condition = statement.get("Condition", {}).get("ForAllValues:StringLike", {})
+        if role in roles and "KEY#*" in condition.get("dynamodb:LeadingKeys", []):
+            allowed.setdefault(role, set()).update(listed(statement["Action"]))
+    assert allowed.keys() == roles
+    for role, actions in allowed.items():
+        assert not {"dynamodb:PutItem", "dynamodb:DeleteItem"} & actions, role
 
 
 # -- what is kept --------------------------------------------------------------------------------------------
@@ -360,7 +358,9 @@ def test_vended_logs_share_a_prefix_with_a_policy(resources: dict[str, Resource]
     """
     groups = of_type(resources, "AWS::Logs::LogGroup")
     of_functions = {about["LoggingConfig"]["LogGroup"]["Ref"] for about in functions(resources).values()}
-    for name in set(groups) - of_functions:
+    vended = set(groups) - of_functions
+    assert len(vended) == 2
+    for name in vended:
         assert groups[name]["LogGroupName"]["Fn::Sub"].startswith("/aws/vendedlogs/"), name
 
 
@@ -377,11 +377,13 @@ def test_the_table_is_what_the_service_expects(resources: dict[str, Resource]) -
 
 
 def test_irreplaceable_resources_outlive_the_stack(resources: dict[str, Resource]) -> None:
-    for resource in resources.values():
-        if resource["Type"] in {"AWS::DynamoDB::Table", "AWS::S3::Bucket"}:
-            # ExceptOnCreate: nothing is in them yet when a first deployment is rolled back.
-            assert resource["DeletionPolicy"] == "RetainExceptOnCreate"
-            assert resource["UpdateReplacePolicy"] == "Retain"
+    kinds = {"AWS::DynamoDB::Table", "AWS::S3::Bucket"}
+    kept = [resource for resource in resources.values() if resource["Type"] in kinds]
+    assert len(kept) == 3
+    for resource in kept:
+        # ExceptOnCreate: nothing is in them yet when a first deployment is rolled back.
+        assert resource["DeletionPolicy"] == "RetainExceptOnCreate"
+        assert resource["UpdateReplacePolicy"] == "Retain"
 
 
 def test_buckets_are_private_encrypted_and_emptied(resources: dict[str, Resource]) -> None:

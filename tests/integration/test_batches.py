@@ -81,7 +81,7 @@ def test_every_row_is_there_whatever_became_of_it(pipeline: Pipeline, host: str)
     pipeline.s3.delete_object(Bucket=UPLOADS, Key=f"incoming/{'0' * 64}/plate/theirs.jpg")
 
 
-def test_vins(pipeline: Pipeline, host: str) -> None:
+def test_a_batch_may_be_read_for_vins(pipeline: Pipeline, host: str) -> None:
     pipeline.create_key()
     batch = submit(pipeline, [f"{host}/car.jpg"], Api.VIN)
     pipeline.drain()

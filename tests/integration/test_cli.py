@@ -89,7 +89,9 @@ def test_create_shows_a_working_key_once(carsight: Run, store: MeterStore) -> No
         ("pro", None, 1000, True),
     ],
 )
-def test_the_shipped_tiers(carsight: Run, tier: str, period: str | None, limit: int, overage: bool) -> None:
+def test_a_key_has_the_limits_of_its_tier(
+    carsight: Run, tier: str, period: str | None, limit: int, overage: bool
+) -> None:
     account = json.loads(carsight("keys", "create", *OWNER, "--tier", tier, "--json"))
     assert [usage["api"] for usage in account["usage"]] == ["plate", "vin"]
     for usage in account["usage"]:

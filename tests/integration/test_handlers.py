@@ -87,6 +87,6 @@ def test_a_vin_is_read(invoke: Invoke) -> None:
         ("vin_photo_without_text", 400, "No text detected in the image"),
     ],
 )
-def test_errors(invoke: Invoke, event: str, status: int, message: str) -> None:
+def test_errors_have_their_status_and_message(invoke: Invoke, event: str, status: int, message: str) -> None:
     got, answer = invoke(event)
     assert (got, answer["success"], answer["message"]) == (status, False, message)

@@ -301,7 +301,7 @@ def call(handler: Any, body: Any, path: str, method: str = "POST", **headers: st
 @pytest.mark.parametrize(
     ("function", "api"), [("PlateFunction", Api.PLATE), ("VinFunction", Api.VIN)], ids=["plate", "vin"]
 )
-def test_a_call(roles: Roles, function: str, api: Api) -> None:
+def test_a_call_is_allowed_what_it_does(roles: Roles, function: str, api: Api) -> None:
     roles.s3.put_object(Bucket=LISTED, Key="car.jpg", Body=PHOTO)
     recognize = {Api.PLATE: roles._plates, Api.VIN: roles._vins}[api]
 
@@ -318,7 +318,7 @@ def test_a_call(roles: Roles, function: str, api: Api) -> None:
     assert roles.roles[function].unused == {("AnswerRetriesOnce", "dynamodb:GetItem")}
 
 
-def test_uploads_and_batches(roles: Roles) -> None:
+def test_uploads_and_batches_are_allowed_what_they_do(roles: Roles) -> None:
     of_account = roles.of("AccountFunction")
     account = AccountEndpoint(of_account)
     for path in ("/v1/auth/validate", "/v1/usage", "/v1/statistics"):
@@ -383,7 +383,7 @@ def test_uploads_and_batches(roles: Roles) -> None:
     assert unused == {}
 
 
-def test_the_state_machine(roles: Roles) -> None:
+def test_the_state_machine_is_allowed_what_it_asks_for(roles: Roles) -> None:
     """What its definition asks for, by "IAM policies for using Distributed Map states" in AWS's guide."""
     properties = read_template()["Resources"]["Batches"]["Properties"]
     definition = json.loads((ROOT / properties["DefinitionUri"]).read_text(encoding="utf-8"))
@@ -433,7 +433,7 @@ def test_policies_are_accepted_by_iam() -> None:
         assert len(allowed) < 10_240, policy["PolicyName"]
 
 
-def test_alerts(roles: Roles) -> None:
+def test_alerts_are_allowed_what_they_do(roles: Roles) -> None:
     streams: Any = boto3.client("dynamodbstreams")
     arn = streams.list_streams(TableName=roles.table)["Streams"][0]["StreamArn"]
     shard = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"][0]["ShardId"]

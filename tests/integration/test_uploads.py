@@ -169,7 +169,7 @@ def test_a_photo_replaced_before_it_was_read_is_gone(pipeline: Pipeline) -> None
     assert pipeline.result("plate/gate 7/car.jpg.json")["code"] == "object_gone"
 
 
-def test_over_the_limit(pipeline: Pipeline) -> None:
+def test_an_upload_over_the_limit_is_answered_with_a_429(pipeline: Pipeline) -> None:
     pipeline.create_key("sandbox", limits={Api.PLATE: 0})
     pipeline.put("gate 7/car.jpg")
     assert pipeline.handle(read_event("upload")) == []
@@ -195,7 +195,7 @@ def test_a_key_that_is_not_served(pipeline: Pipeline, status: Status, code: str)
     assert pipeline.result("plate/gate 7/car.jpg.json")["code"] == code
 
 
-def test_an_unknown_key(pipeline: Pipeline) -> None:
+def test_an_upload_of_an_unknown_key_is_answered(pipeline: Pipeline) -> None:
     assert pipeline.handle(read_event("upload_of_an_unknown_key")) == []
     (name,) = pipeline.names()
     assert name == f"{'0' * 64}/plate/car.jpg.json"

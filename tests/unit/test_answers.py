@@ -33,7 +33,7 @@ READING = PlateReading(
 )
 
 
-def test_a_plate() -> None:
+def test_a_plate_is_answered_as_by_the_contract() -> None:
     body = plate_answer(PlateReadings([READING]), PHOTO).body("id-1", 12.34567)
     assert body == {
         "success": True,
@@ -78,7 +78,7 @@ def test_unknown_attributes_are_left_out() -> None:
     assert set(body["results"][0]["vehicle"]) == {"score", "type", "box"}
 
 
-def test_no_plate() -> None:
+def test_without_a_plate_nothing_is_found() -> None:
     with pytest.raises(NothingFound) as error:
         plate_answer(PlateReadings(), PHOTO)
     assert (error.value.status, error.value.message) == (404, "No plates detected in image")
@@ -115,7 +115,7 @@ CANDIDATE = VinCandidate(
 )
 
 
-def test_a_vin() -> None:
+def test_a_vin_is_answered_as_by_the_contract() -> None:
     other = replace(CANDIDATE, vin="JHLRD77874C026458", confidence=0.01, source="text", repairs=())
     body = vin_answer(VinResult((CANDIDATE, other), text_found=True), PHOTO).body("id-1", 12.34567)
     box = {"xmin": 257, "xmax": 1673, "ymin": 635, "ymax": 793}
@@ -144,7 +144,7 @@ def test_a_vin() -> None:
     }
 
 
-def test_no_vin() -> None:
+def test_text_without_a_vin_is_a_404() -> None:
     with pytest.raises(NothingFound) as error:
         vin_answer(VinResult((), text_found=True), PHOTO)
     assert (error.value.status, error.value.message) == (404, "No valid VIN candidates found in the image")
@@ -187,7 +187,7 @@ def test_figures_are_written_as_decimals() -> None:
         assert {type(told[name]) for name in ("figure", "needed") if name in told} == {float}
 
 
-def test_no_text() -> None:
+def test_no_text_is_a_400() -> None:
     with pytest.raises(NoTextDetected) as error:
         vin_answer(VinResult((), text_found=False), PHOTO)
     assert (error.value.status, error.value.message) == (400, "No text detected in the image")

@@ -146,7 +146,7 @@ def no_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     "address",
     ["93.184.216.34", "8.8.8.8", "2606:2800:220:1:248:1893:25c8:1946", "::ffff:8.8.8.8"],
 )
-def test_public_addresses(address: str) -> None:
+def test_addresses_that_are_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 
 
@@ -298,7 +298,9 @@ def test_a_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
         fetch("https://nowhere.example/photo.jpg")
 
 
-def test_a_photo(site: tuple[str, type[Site]], names: Resolver) -> None:
+def test_a_photo_is_fetched_from_the_host_that_its_url_names(
+    site: tuple[str, type[Site]], names: Resolver
+) -> None:
     address, handler = site
     port = urlsplit(address).port
     names("photos.example", "127.0.0.1")

@@ -11,7 +11,7 @@ import pytest
 from carsight_service.settings import Settings
 
 
-def test_defaults() -> None:
+def test_only_the_table_has_to_be_named() -> None:
     settings = Settings.read({"TABLE_NAME": "carsight-keys", "PATH": "/usr/bin"})
     assert settings.table_name == "carsight-keys"
     assert settings.allowed_buckets == frozenset()
@@ -53,7 +53,7 @@ def test_settings_are_immutable() -> None:
         {"TABLE_NAME": "carsight-keys", "PRICING_URL": "javascript:alert(1)"},
     ],
 )
-def test_a_bad_deployment(environment: dict[str, str]) -> None:
+def test_missing_and_malformed_variables_are_refused(environment: dict[str, str]) -> None:
     with pytest.raises(ValueError):
         Settings.read(environment)
 

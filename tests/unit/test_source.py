@@ -71,7 +71,7 @@ def parsed(*args: Any, **kwargs: Any) -> Request:
         ({"url": URL}, NO_TEXT),
     ],
 )
-def test_json_fields(name: str, value: object, source: object) -> None:
+def test_every_form_of_an_image_is_recognized_in_json(name: str, value: object, source: object) -> None:
     assert parsed(json.dumps({name: value})).source == source
 
 
@@ -79,7 +79,7 @@ def test_json_fields(name: str, value: object, source: object) -> None:
     "body",
     ["", "   ", "{}", "[]", "[1, 2]", '{"image": null}', '{"image": ""}', '{"image": []}', '{"photo": "x"}'],
 )
-def test_no_image(body: str) -> None:
+def test_a_body_without_an_image_has_no_source(body: str) -> None:
     assert parsed(body).source is None
 
 
@@ -179,14 +179,14 @@ def test_the_content_decides_whatever_the_declared_type(content_type: str | None
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "text/plain; charset=us-ascii", JSON, None])
-def test_bare_base64(content_type: str | None) -> None:
+def test_base64_may_be_the_whole_body(content_type: str | None) -> None:
     assert parsed(BASE64, content_type).source == Base64Source(BASE64)
 
 
 @pytest.mark.parametrize(
     "content_type", ["image/jpeg", "image/*", "application/octet-stream", JSON, "text/plain", None]
 )
-def test_raw_bytes(content_type: str | None) -> None:
+def test_the_photo_may_be_the_whole_body(content_type: str | None) -> None:
     assert parsed(PHOTO, content_type).source == BytesSource(PHOTO)
 
 
@@ -253,7 +253,7 @@ def test_all_refused_urls_get_the_same_answer(url: str) -> None:
     assert "detail" not in envelope(error.value, "id-1", Links())
 
 
-def test_a_form() -> None:
+def test_an_image_may_be_in_a_form() -> None:
     body = urlencode({"upload_url": URL, "regions": "gb"})
     request = parsed(body, "application/x-www-form-urlencoded")
     assert (request.source, request.regions) == (UrlSource(URL), ("gb",))
@@ -298,7 +298,7 @@ def test_a_form_with_unescaped_base64_is_read() -> None:
     "content_type",
     [MULTIPART, 'multipart/form-data; boundary="XyZ"', "Multipart/Form-Data; charset=utf-8; boundary=XyZ"],
 )
-def test_multipart_file(name: str, content_type: str) -> None:
+def test_a_multipart_file_is_the_image(name: str, content_type: str) -> None:
     body = form(("camera_id", "7"), (name, PHOTO), ("regions", "us-ca"), ("regions", "gb"))
     request = parsed(body, content_type)
     assert request.source == BytesSource(PHOTO)
@@ -306,7 +306,7 @@ def test_multipart_file(name: str, content_type: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["upload", "image", "upload_url", "image_url", "imageUrl"])
-def test_multipart_text(name: str) -> None:
+def test_an_image_may_be_a_text_of_a_multipart_form(name: str) -> None:
     assert parsed(form((name, URL)), MULTIPART).source == UrlSource(URL)
 
 
@@ -533,7 +533,7 @@ def test_a_document_sent_as_text_is_passed_on_to_the_decoder(text: str) -> None:
         (event(json.dumps({"key": None})), None),
     ],
 )
-def test_key(request_: dict[str, Any], key: str | None) -> None:
+def test_the_key_may_be_in_the_query_a_header_or_the_body(request_: dict[str, Any], key: str | None) -> None:
     assert parse_request(request_).key == key
 
 
@@ -560,7 +560,7 @@ def test_a_key_with_lone_surrogates_can_be_encoded() -> None:
         {**event(), "rawQueryString": "", "queryStringParameters": {"regions": "us-ca,gb"}},
     ],
 )
-def test_regions(request_: dict[str, Any]) -> None:
+def test_regions_may_be_sent_in_every_form(request_: dict[str, Any]) -> None:
     assert parse_request(request_).regions == ("us-ca", "gb")
 
 
@@ -582,7 +582,7 @@ def test_invalid_regions_are_refused() -> None:
         ("/v1/eu", "/v1/eu"),
     ],
 )
-def test_path(raw: str, path: str) -> None:
+def test_prefix_and_trailing_slashes_are_no_part_of_a_path(raw: str, path: str) -> None:
     assert canonical_path(raw) == path
     assert parsed(path=raw).path == path
 
@@ -647,17 +647,17 @@ def test_the_fingerprint_covers_image_and_options() -> None:
         BASE64.replace("A", "A\r\n "),
     ],
 )
-def test_base64(text: str) -> None:
+def test_base64_is_decoded_in_either_alphabet_and_however_it_is_padded(text: str) -> None:
     assert load(Base64Source(text)) == PHOTO
 
 
 @pytest.mark.parametrize("text", ["not base64!", "a", "äöü", "\ud800", "ab=cd", "%%%%"])
-def test_bad_base64(text: str) -> None:
+def test_text_that_is_no_base64_is_refused(text: str) -> None:
     with pytest.raises(InvalidImage):
         load(Base64Source(text))
 
 
-def test_too_large() -> None:
+def test_an_image_of_more_than_ten_megabytes_is_refused() -> None:
     assert len(load(BytesSource(bytes(MAX_IMAGE_BYTES)))) == MAX_IMAGE_BYTES
     with pytest.raises(ImageTooLarge, match="1 more than the limit"):
         load(BytesSource(bytes(MAX_IMAGE_BYTES + 1)))

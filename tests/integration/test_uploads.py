@@ -495,7 +495,7 @@ def test_a_form_allows_exactly_one_object_key(pipeline: Pipeline) -> None:
 
 def test_a_form_limits_size_and_type(pipeline: Pipeline) -> None:
     wanted = UploadRequest(api=Api.VIN, name="a.png", content_type="image/png")
-    offered = offer(KEY_ID, wanted, "id-1", pipeline.clients, pipeline.deployment.storage)
+    offered = offer(pipeline.deployment, KEY_ID, wanted, "id-1")
     policy = json.loads(base64.b64decode(offered.fields["policy"]))
     assert {"Content-Type": "image/png"} in policy["conditions"]
     assert ["content-length-range", 1, MAX_IMAGE_BYTES] in policy["conditions"]
@@ -503,7 +503,7 @@ def test_a_form_limits_size_and_type(pipeline: Pipeline) -> None:
     assert {"bucket": UPLOADS} in policy["conditions"]
     assert "x-amz-meta-regions" not in offered.fields
     wanted = UploadRequest(api=Api.PLATE, name="a.jpg", regions=["us-ca", "de"])
-    offered = offer(KEY_ID, wanted, "id-1", pipeline.clients, pipeline.deployment.storage)
+    offered = offer(pipeline.deployment, KEY_ID, wanted, "id-1")
     assert offered.fields["x-amz-meta-regions"] == "us-ca,de"
     assert {"x-amz-meta-regions": "us-ca,de"} in json.loads(base64.b64decode(offered.fields["policy"]))[
         "conditions"

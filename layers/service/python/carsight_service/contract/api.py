@@ -60,6 +60,11 @@ def region_codes(hints: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys("gb" if code == "uk" else code for code in codes if code))
 
 
+def without_surrogates(text: str) -> str:
+    """Return ``text`` with question marks for lone surrogates, which JSON may hold and nothing can encode."""
+    return text.encode("utf-8", "replace").decode()
+
+
 MAX_BRACKETS = 10_000
 """The most opening brackets and braces of a JSON document, including those in strings; base64 has none."""
 

@@ -20,7 +20,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any
 
-from carsight_service.contract.api import IMAGE_FIELDS
+from carsight_service.contract.api import IMAGE_FIELDS, without_surrogates
 from carsight_service.contract.errors import InvalidRequest, checked_regions
 
 MAX_ROWS = 10_000_000
@@ -129,8 +129,8 @@ def parse_row(value: object, number: int) -> Row:
         raise InvalidRequest(f"Row {number}: id must be text or a finite number")
     if isinstance(identity, int) and abs(identity) > MAX_EXACT:
         identity = str(identity)
-    identity = whole(identity) or None if isinstance(identity, str) else identity
-    return Row(whole(image), identity, regions)
+    identity = without_surrogates(identity) or None if isinstance(identity, str) else identity
+    return Row(without_surrogates(image), identity, regions)
 
 
 def names_a_member(name: str) -> bool:
@@ -138,17 +138,12 @@ def names_a_member(name: str) -> bool:
     return _letters(name) in (*_IMAGE_COLUMNS, "id", "regions")
 
 
-def whole(text: str) -> str:
-    """Return ``text`` without lone surrogates, which JSON may contain and which cannot be encoded."""
-    return text.encode("utf-8", "replace").decode()
-
-
 def parse_regions(hints: object) -> tuple[str, ...]:
     """Return the region codes in a list or in comma-separated text. Raises ``InvalidRequest``."""
     hints = [hints] if isinstance(hints, str) else hints or []
     if not isinstance(hints, list) or not all(isinstance(hint, str) for hint in hints):
         raise InvalidRequest("regions must be a list of region codes such as us-ca or de")
-    return checked_regions(list(map(whole, hints)))
+    return checked_regions(list(map(without_surrogates, hints)))
 
 
 def parse_rows(values: Iterable[object], most: int = MAX_ROWS) -> Iterator[Row]:
@@ -242,7 +237,7 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
     if named := _SEP.match("".join(begun[:1])):
         begun, delimiter = begun[1:], named[1] or ","
     else:
-        delimiter = max(_DELIMITERS, key=partial(_fits, begun))
+        delimiter = max(_DELIMITERS, key=partial(_rating, begun))
     try:
         cells = csv.reader(chain(begun, lines), strict=True, delimiter=delimiter, skipinitialspace=True)
     except (TypeError, ValueError) as error:
@@ -270,8 +265,12 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
         yield dict(zip(columns, row, strict=False))
 
 
-def _fits(lines: list[str], delimiter: str) -> tuple[bool, ...]:
-    """Rate a delimiter by the first rows, with which it may give an image's column, or URLs as cells."""
+def _rating(lines: list[str], delimiter: str) -> tuple[bool, ...]:
+    """Return how well a delimiter divides the first rows; the greater, the better.
+
+    What counts most comes first: a column named as an image's, a cell that begins with a URL, and rows of as
+    many cells as the first has.
+    """
     rows: list[list[str]] = []
     with suppress(csv.Error):
         rows += islice(filter(any, csv.reader(lines, delimiter=delimiter, skipinitialspace=True)), 2)

@@ -193,8 +193,7 @@ def offer_upload(call: Call) -> Response:
     _require_api(account, wanted.api)
     if wanted.api is Api.PLATE:
         known_regions(region_codes(wanted.regions))
-    aws, storage = call.deployment.aws, call.deployment.storage
-    offered = offer(account.profile.account, wanted, call.request_id, aws, storage)
+    offered = offer(call.deployment, account.profile.account, wanted, call.request_id)
     return respond(200, offered.model_dump(mode="json"))
 
 

@@ -19,9 +19,9 @@ from pydantic import BaseModel, ValidationError
 from carsight_service.aws.failures import failure
 from carsight_service.aws.storage import INCOMING, reading_list, upload_prefix
 from carsight_service.batch_store import RESULTS, Batch, Batches, Kind, State
-from carsight_service.contract.api import Api, bounded_json
+from carsight_service.contract.api import Api, bounded_json, without_surrogates
 from carsight_service.contract.errors import InvalidRequest
-from carsight_service.contract.lists import Row, parse_regions, parse_row, read_rows, whole
+from carsight_service.contract.lists import Row, parse_regions, parse_row, read_rows
 from carsight_service.contract.regions import known_regions
 from carsight_service.http.executions import Executions, List
 
@@ -95,7 +95,9 @@ def parse_batch(body: bytes, content_type: str, query: Mapping[str, Sequence[str
         raise InvalidRequest(f"api must be {' or '.join(Api)}")
     api = Api(apis[0])
     regions = parse_regions(asked.get("regions", list(query.get("regions", ()))))
-    return BatchRequest(api, rows, known_regions(regions) if api is Api.PLATE else regions, whole(address))
+    if api is Api.PLATE:
+        regions = known_regions(regions)
+    return BatchRequest(api, rows, regions, without_surrogates(address))
 
 
 def _json_object(body: bytes) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ from hashlib import sha256
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from carsight_service.contract.api import IMAGE_FIELDS, MAX_IMAGE_BYTES
+from carsight_service.contract.api import IMAGE_FIELDS, MAX_IMAGE_BYTES, without_surrogates
 from carsight_service.contract.errors import InvalidRequest, checked_regions
 from carsight_service.images import (
     Base64Source,
@@ -250,7 +250,7 @@ def _first(values: Iterable[object]) -> str | None:
 
 def _text(value: object) -> str:
     """Return ``value`` stripped and without lone surrogates, which JSON may contain; "" if it is not text."""
-    return value.strip().encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+    return without_surrogates(value.strip()) if isinstance(value, str) else ""
 
 
 def _form(text: str) -> dict[str, list[str]]:

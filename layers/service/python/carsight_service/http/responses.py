@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from carsight_service.contract.api import without_surrogates
 from carsight_service.contract.errors import ServiceError, envelope
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ def respond(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | N
     return {
         "statusCode": status,
         "headers": {"content-type": "application/json", "cache-control": "no-store", **(headers or {})},
-        # A lone surrogate, repeated from a request, must not prevent the answer from being sent.
-        "body": text.encode("utf-8", "replace").decode(),
+        # What an answer repeats from a request must not keep it from being sent.
+        "body": without_surrogates(text),
         "isBase64Encoded": False,
     }
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from carsight_service.aws.clients import Clients
-from carsight_service.aws.storage import INCOMING, MAX_KEY_BYTES, Storage, upload_prefix
+from carsight_service.aws.storage import INCOMING, MAX_KEY_BYTES, upload_prefix
 from carsight_service.contract.api import MAX_IMAGE_BYTES, Api
 from carsight_service.contract.errors import MAX_REGION_CHARACTERS, MAX_REGIONS, InvalidRequest
+
+if TYPE_CHECKING:
+    from carsight_service.deployment import Deployment
 
 OFFER_SECONDS = 300
 """How long a presigned upload may be used."""
@@ -60,9 +62,7 @@ class UploadOffer(BaseModel):
     request_id: str
 
 
-def offer(
-    account: str, wanted: UploadRequest, request_id: str, aws: Clients, storage: Storage
-) -> UploadOffer:
+def offer(deployment: Deployment, account: str, wanted: UploadRequest, request_id: str) -> UploadOffer:
     """Create a presigned POST for exactly one object, and the URL of its result.
 
     Raises ``InvalidRequest`` if the object key would be longer than S3 allows (1,024 bytes of UTF-8).
@@ -73,7 +73,8 @@ def offer(
     fields = {"Content-Type": wanted.content_type}
     if wanted.regions:
         fields["x-amz-meta-regions"] = ",".join(wanted.regions)
-    form = aws.s3.generate_presigned_post(
+    storage = deployment.storage
+    form = deployment.aws.s3.generate_presigned_post(
         Bucket=storage.uploads_bucket,
         Key=key,
         Fields=fields,

@@ -95,7 +95,7 @@ class DetectorTuning:
     proposal_score: float = 0.15
     """Lowest score of a target that gets a second look."""
     faint_score: float = 0.05
-    """The same for the best target on the largest vehicle."""
+    """Lowest score of a target that gets a second look as the best one on the largest vehicle."""
     sure: float = 0.7
     """A target with this score that is on a vehicle and not longer than ``sure_side`` gets no second look.
     This saves four of five second looks and changed no reading on 100 validation photos. If infinite, every

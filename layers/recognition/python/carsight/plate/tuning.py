@@ -103,7 +103,7 @@ class PlateTuning:
     """Lowest score of the text of other detections. It also has to contain a digit: signs and grilles look
     like plates, and words on signs contain none."""
     convincing: float = 0.9
-    """The same for a detection that scores less than the detector's threshold."""
+    """Lowest score of the text of a detection that scores less than the detector's threshold."""
     least_height: float = 12.0
     """A lower plate is refused as too small, and not read upside down."""
     smallest: float = 6.0
@@ -118,26 +118,27 @@ class PlateTuning:
     # such a text, most of them on vehicles.
 
     clear: float = 0.6
-    """Such a text is a plate's if those four countries together score at least this."""
+    """A text of no country's series is a plate's all the same if those four countries together score this."""
     fewest: int = 4
     """A text of fewer characters is a sign even if it matches a series, like a house number, unless its
     region scores ``clear_alone``."""
     small_at_edge: tuple[float, float] = (0.4, 0.12)
-    """So is a text next to the upper or lower edge, where cameras write, that takes less than these shares of
-    the photo's width and height. In photos cropped to a plate real ones there are higher."""
+    """A text next to the upper or lower edge, where cameras write, is a sign if it takes less than these
+    shares of the photo's width and height, unless its region scores ``clear_alone``. In photos cropped to a
+    plate real ones there are higher."""
     clear_alone: float = 0.9
-    """See ``fewest``."""
+    """What the region of a text has to score that would be a sign by its length, its place or its digits."""
     clear_of_words: float = 0.97
     """A text that ``writing`` knows is a sign, unless its region scores this and it is not next to those
     edges. On a vehicle, where fleet numbers are and whose box may extend into the photo's corners, ``clear``
     is enough. Digits alone are not a sign if a region without listed series scores this."""
     beside_sign: float = 0.97
-    """So is every text without a vehicle beside one that is a sign by itself, or a word, scores ``upright``,
-    and is not next to those edges, unless its region scores this: signs hang together on a board, and some
-    have the number of a road or a room."""
+    """Every text without a vehicle that is beside a sure sign is one too, unless its region scores this:
+    signs hang together on a board, and some have the number of a road or a room. A sure sign is one by
+    itself, or a word, scores ``upright`` and is not next to those edges."""
     beside_each_sign: int = 2
-    """With more such texts for each such sign none of them is a sign: that may be a table of plates, one of
-    which has a text of no series."""
+    """If there are more such texts than this for each sure sign, none of them is one: that may be a table of
+    plates, one of which has a text of no series."""
     fit_of_digits: float = 0.2
     """Any number of digits matches some country's series. So the countries with such a series have to score
     this together by design alone, unless the region scores ``clear_alone``."""

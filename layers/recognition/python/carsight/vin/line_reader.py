@@ -40,7 +40,7 @@ _NEGLIGIBLE = 1e-6
 def grown(
     corners: NDArray[np.floating], share: float = 0.05, ends: float = 0.33, sides: float = 0.35
 ) -> Floats:
-    """``corners`` (4 x 2, pixels, reading order) with the margins that a crop has around its line.
+    """Return ``corners`` (4 x 2, pixels, reading order) with the margins that a crop has around its line.
 
     At either end ``share`` of its length and ``ends`` of its height, above and below ``sides`` of its
     height: a detector's corners are not exact, and a lost first character is worse than a bit of frame.

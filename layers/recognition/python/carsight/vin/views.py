@@ -51,12 +51,12 @@ class View:
         return int(self.pixels.shape[0])
 
     def to_photo(self, corners: NDArray[np.floating]) -> Floats:
-        """Where ``corners`` (N x 2, pixels of this view) lie in the full photo."""
+        """Return where ``corners`` (N x 2, pixels of this view) lie in the full photo."""
         points = np.asarray(corners, np.float64)[None]
         return np.asarray(cv2.perspectiveTransform(points, self.matrix)[0], np.float32)
 
     def from_photo(self, corners: NDArray[np.floating]) -> Floats:
-        """Where ``corners`` (N x 2, pixels of the full photo) lie in this view."""
+        """Return where ``corners`` (N x 2, pixels of the full photo) lie in this view."""
         points = np.asarray(corners, np.float64)[None]
         return np.asarray(cv2.perspectiveTransform(points, np.linalg.inv(self.matrix))[0], np.float32)
 

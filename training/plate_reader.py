@@ -534,7 +534,7 @@ def calibrate(path: Path, plates: Sequence[Plate], regions: Sequence[str], cente
     temperatures = np.exp(np.linspace(np.log(0.3), np.log(5), 60))
     loss = [-np.log(np.maximum(ctc.softmax(logits / t)[rows, wanted], 1e-9)).mean() for t in temperatures]
     plain = Calibration(region_temperature=round(float(temperatures[int(np.argmin(loss))]), 3))
-    describe(path, {"regions": json.dumps(regions), "calibration": json.dumps(dataclasses.asdict(plain))})
+    describe(path, {"regions": json.dumps(regions), "calibration": json.dumps(plain._asdict())})
     reader = PlateReader(runtime.session(path), centered=centered)
     readings = [reader.read([crop])[0] for crop in crops_of(plates)]
     right = [reading.text.upper() == plate.text for reading, plate in zip(readings, plates, strict=True)]
@@ -545,14 +545,13 @@ def calibrate(path: Path, plates: Sequence[Plate], regions: Sequence[str], cente
         [reading.region_score for reading, _ in named],
         [agrees(reading.region, region) and len(reading.region) <= len(region) for reading, region in named],
     )
-    calibration = dataclasses.replace(
-        plain,
+    calibration = plain._replace(
         text_slope=text_slope,
         text_offset=text_offset,
         region_slope=region_slope,
         region_offset=region_offset,
     )
-    describe(path, {"calibration": json.dumps(dataclasses.asdict(calibration))})
+    describe(path, {"calibration": json.dumps(calibration._asdict())})
     return calibration
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,7 @@ class Told(LineReader):
     def glance(self, crop: Pixels, least: float) -> LineReading:
         (answer,) = self.read([crop])
         clear = bool(answer.texts) and answer.share * answer.texts[0][1] >= least
-        return answer if clear else replace(answer, share=0.0, texts=())
+        return answer if clear else answer._replace(share=0.0, texts=())
 
 
 def recognized(
@@ -361,7 +360,7 @@ def test_the_vin_reader_is_opened_once_and_not_before_it_is_asked(
 
 def small(answer: LineReading) -> LineReading:
     """Return ``answer`` as that of a line whose characters have few pixels."""
-    return replace(answer, span=(0.4, 0.6))
+    return answer._replace(span=(0.4, 0.6))
 
 
 IN_DOUBT = reading((UNCHECKED, 0.55), (UNCHECKED[:16] + "6", 0.44), share=0.95)

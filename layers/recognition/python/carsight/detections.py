@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,7 @@ _SLACK = 0.05
 """How far outside a vehicle's box the center of its plate may be, in shares of the box's sides."""
 
 
-@dataclass(frozen=True, slots=True)
-class Detection:
+class Detection(NamedTuple):
     """A target, or a vehicle of a ``vehicle_type`` among the model's classes.
 
     ``score`` is 0..1. ``box`` is xmin, ymin, xmax, ymax in pixels of the photo, possibly slightly outside.
@@ -41,7 +40,7 @@ class Detection:
     def moved(self, zoom: Floats | float, offset: Floats | float = 0.0) -> Detection:
         """Return this with its coordinates multiplied by ``zoom`` (x, y), then moved by ``offset`` (x, y)."""
         box = (self.box.reshape(2, 2) * zoom + offset).ravel().astype(np.float32)
-        return replace(self, box=box, corners=(self.corners * zoom + offset).astype(np.float32))
+        return self._replace(box=box, corners=(self.corners * zoom + offset).astype(np.float32))
 
     def turned_back(self, quarters: int, width: int, height: int) -> Detection:
         """Return this detection, made after turning a ``width`` x ``height`` photo, in the unturned photo.
@@ -50,7 +49,7 @@ class Detection:
         """
         ends = turned_back(self.box.reshape(2, 2), quarters, width, height)
         box = np.concatenate([ends.min(axis=0), ends.max(axis=0)])
-        return replace(self, box=box, corners=turned_back(self.corners, quarters, width, height))
+        return self._replace(box=box, corners=turned_back(self.corners, quarters, width, height))
 
 
 def carrier(plate: Detection, vehicles: Sequence[Detection], quarters: int = 0) -> Detection | None:

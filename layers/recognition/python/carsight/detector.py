@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -24,8 +24,7 @@ _CELL = 32
 """The net's input is padded to multiples of the coarsest grid's cell."""
 
 
-@dataclass(frozen=True, slots=True)
-class SecondLook:
+class SecondLook(NamedTuple):
     """How the net is run again on a target's surroundings.
 
     ``target_side`` is the target's longer side in the net's pixels, ``window`` the side of the crop in
@@ -43,8 +42,7 @@ LINES = SecondLook(176, 1.8)
 """Lines of 17 characters: as they are flat, they have to be longer to be distinguished from other text."""
 
 
-@dataclass(frozen=True, slots=True)
-class WiderLook:
+class WiderLook(NamedTuple):
     """A run on the whole photo with a gray border.
 
     The net gets about ``side`` x ``side`` pixels; the border's width is ``margin`` times the photo's longer
@@ -55,8 +53,7 @@ class WiderLook:
     margin: float
 
 
-@dataclass(frozen=True, slots=True)
-class Fallback:
+class Fallback(NamedTuple):
     """A further run, at ``side``, on a photo in which no target was found.
 
     It is made if some cell of the first run scored ``evidence`` and the photo has enough detail: ``gain``
@@ -68,8 +65,7 @@ class Fallback:
     gain: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class DetectorTuning:
+class DetectorTuning(NamedTuple):
     """Settings of a detector that can be changed without training it again. Scores are 0..1.
 
     The defaults are for plates; ``for_lines`` is for lines that may be a VIN.
@@ -171,8 +167,7 @@ class DetectorTuning:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Findings:
+class Findings(NamedTuple):
     """Everything found in a photo, best first; ``evidence`` (0..1) is the best score of any target cell."""
 
     targets: tuple[Detection, ...]
@@ -347,7 +342,7 @@ class Detector:
             if target is None and crowd is not None and by_itself:
                 closer = self._second_look(pixels, proposal, crowd)
                 # Signs on a board look as much like plates there, so their texts have to decide.
-                target = closer and replace(closer, score=min(closer.score, just_below))
+                target = closer and closer._replace(score=min(closer.score, just_below))
             if target and target.score >= self._least:
                 if proposal.settled:
                     kept.add(len(confirmed))
@@ -413,8 +408,7 @@ class Detector:
         return [np.asarray(output)[0] for output in self._session.run(None, {"image": self._input([canvas])})]
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+class _Run(NamedTuple):
     """The result of one run: the best score of any target cell, and the net's pixels per photo pixel."""
 
     found: list[Detection]
@@ -426,8 +420,7 @@ class _Run:
         return [_Proposal(each, self.zoom) for each in self.found if not each.is_vehicle]
 
 
-@dataclass(frozen=True, slots=True)
-class _Proposal:
+class _Proposal(NamedTuple):
     """A possible target, and the net's pixels per photo pixel in the run that found it.
 
     A ``settled`` one needs no second look.
@@ -438,8 +431,7 @@ class _Proposal:
     settled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Fitted:
+class _Fitted(NamedTuple):
     """A photo shrunk for the net: times ``zoom`` (x, y), then moved by ``offset`` (x, y), onto ``canvas``."""
 
     canvas: Pixels
@@ -489,8 +481,7 @@ def net_input(pixels: Pixels, side: int) -> Floats:
     return runtime.floats([_to_cells(_fit(pixels, side).canvas)])
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
+class _Window(NamedTuple):
     """A ``part`` of a photo that begins at ``origin`` (x, y), and the gray ``borders`` laid around it."""
 
     part: Pixels

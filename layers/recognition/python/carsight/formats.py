@@ -6,7 +6,7 @@ This module imports no decoder, so that code which only needs the formats' names
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_PIXELS = 50_000_000
 MIN_SIDE = 8
@@ -30,8 +30,7 @@ class TooManyPixels(ImageError):
     too_large = True
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(NamedTuple):
     """One kind of picture file."""
 
     name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from carsight_service.aws.failures import failure
@@ -37,15 +37,13 @@ ways to divide the same beginning."""
 _LIKE_A_DOCUMENT = re.compile(r"[<{]|%PDF|[^\x00-\x08\x0e-\x1f]{0,16}[\x00-\x08\x0e-\x1f]")
 
 
-@dataclass(frozen=True, slots=True)
-class UrlSource:
+class UrlSource(NamedTuple):
     """An http or https URL, which ``aws.fetch`` fetches from public addresses only."""
 
     url: str
 
 
-@dataclass(frozen=True, slots=True)
-class BytesSource:
+class BytesSource(NamedTuple):
     """The image itself."""
 
     data: bytes
@@ -60,16 +58,14 @@ class Base64Source:
     """The decoded bytes, if already known."""
 
 
-@dataclass(frozen=True, slots=True)
-class S3Source:
+class S3Source(NamedTuple):
     """An object in a bucket, which the deployment has to allow."""
 
     bucket: str
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class UnusableSource:
+class UnusableSource(NamedTuple):
     """A value that cannot be an image; ``detail`` tells the caller why."""
 
     detail: str

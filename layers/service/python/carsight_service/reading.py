@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from carsight_service.contract.api import Answer, Api
 from carsight_service.contract.errors import (
@@ -71,8 +71,7 @@ class ByKey:
         return self.meters.consume(self.key, self.api, until=self.until)
 
 
-@dataclass(frozen=True, slots=True)
-class ByTicket:
+class ByTicket(NamedTuple):
     """The unit of repeatable work, counted with its answer, and only once thanks to its ticket.
 
     If a run dies after counting, and the work then ends without a 200, the worker refunds the unit.
@@ -98,8 +97,7 @@ class ByTicket:
 # -- what is read --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """One photo to be read."""
 
     request_id: str

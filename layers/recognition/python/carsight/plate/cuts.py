@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -30,8 +31,7 @@ _STACKING = frozenset({"us", "ca"})
 """Countries whose plates may have small stacked letters."""
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
+class _View(NamedTuple):
     """A ``plate`` that was found in ``photo``, prepared for reading.
 
     ``fine`` is the photo at the size that reading takes, ``corners`` (4 x 2) are the plate's there. ``rows``
@@ -113,8 +113,8 @@ class CutReader:
 
     def _read_mirrored(self, view: _View, regions: Sequence[str]) -> Reading:
         """Read a plate mirrored."""
-        mirrored = replace(view, corners=view.corners[[1, 0, 3, 2]])
-        mirrored = replace(mirrored, crops=[mirrored.cut(two_rows) for two_rows in view.rows])
+        mirrored = view._replace(corners=view.corners[[1, 0, 3, 2]])
+        mirrored = mirrored._replace(crops=[mirrored.cut(two_rows) for two_rows in view.rows])
         return self._read_unless_blank(lambda reader: self._read_usual(reader, mirrored, regions)[0])
 
     def _read_unless_blank(self, read: Callable[[PlateReader], Reading]) -> Reading:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -136,8 +137,7 @@ def vote(readings: Sequence[Reading]) -> Reading:
     return replace(best, score=score, candidates=candidates)
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
+class Calibration(NamedTuple):
     """Figures fitted on the validation plates, stored in the model's metadata by training/plate_reader.py.
 
     The probability that a text is right is ``1 / (1 + exp(-(text_slope * logit + text_offset)))`` of its
@@ -154,8 +154,7 @@ class Calibration:
     state_threshold: float = 0.4
 
 
-@dataclass(frozen=True, slots=True)
-class ReaderTuning:
+class ReaderTuning(NamedTuple):
     """Settings of the reader that can be changed without training it again.
 
     A hinted region becomes ``hint_weight`` times as likely: enough to settle doubts, too little to overrule a

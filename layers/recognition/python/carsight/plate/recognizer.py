@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -100,8 +100,7 @@ _STICKER, _SURE_WHOLE = 0.2, 0.8
 """The largest area of a sticker, relative to its plate; what a plate's text scores if that is the whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Find:
+class Find(NamedTuple):
     """Something that may be a plate, its reading, and the vehicle that carries it, if any.
 
     ``stands_high`` says whether it is higher on the vehicle than most plates are, in the unturned photo.
@@ -113,8 +112,7 @@ class Find:
     stands_high: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """What a photo shows when turned counterclockwise by ``quarters``, in coordinates of the unturned photo.
 
     ``found`` are the plates that are accepted, ``doubted`` those that are not; ``upside_down`` is the best
@@ -482,7 +480,7 @@ def _on_paper(pixels: Pixels, plate: Detection) -> tuple[Photo, Detection]:
     margin = height // 4
     larger = cv2.copyMakeBorder(pixels, *(margin,) * 4, cv2.BORDER_CONSTANT, value=paper)
     box = np.array([margin, margin, margin + width, margin + height], np.float32)
-    return Photo.of(np.asarray(larger, np.uint8)), replace(plate, box=box, corners=box_corners(box))
+    return Photo.of(np.asarray(larger, np.uint8)), plate._replace(box=box, corners=box_corners(box))
 
 
 def _whole(photo: Photo, box: Floats) -> Box:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from carsight.detector import DetectorTuning
 from carsight.plate.reader import ReaderTuning
 from carsight.plate.vehicles import ClassifierTuning
 
 
-@dataclass(frozen=True, slots=True)
-class PlateTuning:
+class PlateTuning(NamedTuple):
     """Settings of the plate recognizer.
 
     Scores are 0..1, heights are in pixels of the full photo unless stated otherwise, and shapes are width
@@ -201,14 +200,12 @@ class PlateTuning:
 
     # -- the nets --------------------------------------------------------------------------------------------
 
-    detector: DetectorTuning = field(default_factory=lambda: DetectorTuning(doubtful=0.2))
-    second_detector: DetectorTuning = field(
-        default_factory=lambda: DetectorTuning(doubtful=0.2, close_up=None, fallbacks=(), strip=None)
-    )
+    detector: DetectorTuning = DetectorTuning(doubtful=0.2)
+    second_detector: DetectorTuning = DetectorTuning(doubtful=0.2, close_up=None, fallbacks=(), strip=None)
     """For a second net, which sees the whole photo once: with further runs it found no more."""
     second_evidence: float = 0.02
     """The second net is used if the first finds vehicles and no plate, but some cell that scores this. Of 23
     plates in 303 such views of validation photos that leaves 22, and it saves a third of the runs on photos
     without a plate."""
-    reader: ReaderTuning = field(default_factory=ReaderTuning)
-    classifier: ClassifierTuning = field(default_factory=ClassifierTuning)
+    reader: ReaderTuning = ReaderTuning()
+    classifier: ClassifierTuning = ClassifierTuning()

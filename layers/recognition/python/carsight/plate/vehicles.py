@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -19,8 +19,7 @@ SIDE = 128
 """Side of the square input, pixels."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClassifierTuning:
+class ClassifierTuning(NamedTuple):
     """Settings of the classifier that can be changed without training it again.
 
     ``detector_weight`` is the weight of the detector's body type, against 1 for the classifier's: it decides
@@ -41,8 +40,7 @@ class ClassifierTuning:
     min_color_score: float = 0.34
 
 
-@dataclass(frozen=True, slots=True)
-class VehicleAttributes:
+class VehicleAttributes(NamedTuple):
     """A vehicle's attributes, in the model's terms; None if unclear."""
 
     type: str

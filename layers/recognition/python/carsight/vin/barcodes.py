@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -99,8 +99,7 @@ _FEWEST_EDGES = 30
 read none has fewer than 55."""
 
 
-@dataclass(frozen=True, slots=True)
-class BarcodeVin:
+class BarcodeVin(NamedTuple):
     """A possible VIN, and the ``corners`` (4 x 2, pixels of the full photo) of the barcode with it."""
 
     vin: str

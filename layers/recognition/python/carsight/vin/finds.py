@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -86,7 +85,7 @@ class Finds:
         """
         for line in lines:
             if self._is_another_number(line):
-                line = replace(line, ranked=(), hard=False)
+                line = line._replace(ranked=(), hard=False)
             index = self._index_of(line)
             if index is None:
                 self.lines.append(line)
@@ -95,7 +94,7 @@ class Finds:
             best, rest = (line, other) if line.certainty > other.certainty else (other, line)
             score = max(line.score, other.score)
             pooled_line = self.readers.line(best.corners, score, *best.cuts, *rest.cuts)
-            self.lines[index] = replace(pooled_line, lower_case=best.lower_case)
+            self.lines[index] = pooled_line._replace(lower_case=best.lower_case)
         merged = self.merged
         self.certainty = merged[0][1] if merged else 0.0
         self._budget.promising = self.promising

@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -95,8 +95,7 @@ def cut_enlarged(pixels: Pixels, corners: NDArray[np.floating], *margins: float)
     return cut(*doubled(around, np.asarray(corners, np.float32) - origin), *margins)
 
 
-@dataclass(frozen=True, slots=True)
-class LineReading:
+class LineReading(NamedTuple):
     """What the net says of one crop.
 
     ``share`` (0..1) is the probability that the line holds exactly 17 characters. ``texts`` are the
@@ -114,8 +113,7 @@ class LineReading:
     clarity: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
+class Calibration(NamedTuple):
     """Logistic map from the rules' probability to the share that is right on the validation photos."""
 
     slope: float = 1.0
@@ -202,7 +200,7 @@ def pooled(readings: Sequence[LineReading]) -> LineReading:
         for text, probability in reading.texts:
             together[text] = together.get(text, 0.0) + weight * probability
     texts = ((text, min(1.0, joint / share)) for text, joint in together.items())
-    return replace(readings[0], share=share, texts=tuple(sorted(texts, key=lambda item: -item[1])))
+    return readings[0]._replace(share=share, texts=tuple(sorted(texts, key=lambda item: -item[1])))
 
 
 def _greedy(matrix: Doubles) -> tuple[str, tuple[float, ...], float]:

@@ -8,7 +8,7 @@ which on papers is often spent on other numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -175,7 +175,7 @@ class PrintSearch:
             if _may_hold_a_vin(self._glance(text)):
                 self.budget.pay_beyond(1)
                 corners = np.stack([*upper.corners[:2], *lower.corners[2:]])
-                self.finds.keep(replace(self._read_set(text, corners), corners=corners))
+                self.finds.keep(self._read_set(text, corners)._replace(corners=corners))
 
     def _read_set(self, text: SetText, corners: Floats) -> Line:
         """Read ``text``, condensed from the line with ``corners``."""
@@ -193,7 +193,7 @@ class PrintSearch:
             text = text.part(span)
             (reading,) = reader.read([text.crop()])
         place = text if reading.span is None else text.part(reading.span)
-        return replace(readers.line(place.corners(corners), 0.0, reading), lower_case=lower_case)
+        return readers.line(place.corners(corners), 0.0, reading)._replace(lower_case=lower_case)
 
 
 def _sureness(reading: LineReading, finds: Finds) -> tuple[bool, float]:

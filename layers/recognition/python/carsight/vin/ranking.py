@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,7 @@ Odds = Callable[[str], float]
 """Returns the odds that 17 characters are a VIN: ``Prior.odds``, or a cache of it for one photo."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prior:
+class Prior(NamedTuple):
     """The odds of a text to be a VIN: how much likelier it is as a VIN than as some other number.
 
     Each factor is a rounded ratio. There are 730 listed prefixes among some 36,000 combinations of three
@@ -309,8 +308,7 @@ class VinCandidate:
     repairs: tuple[Repair, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RankedLine:
+class RankedLine(NamedTuple):
     """A line's reading, its ranking, and its box in pixels of the upright photo.
 
     ``pooled``: the reading is the mean of cuts that may contradict each other, as it is for small text.
@@ -327,8 +325,7 @@ class RankedLine:
         return self.reading.texts[0][0] if self.reading.texts else ""
 
 
-@dataclass(frozen=True, slots=True)
-class RankedCode:
+class RankedCode(NamedTuple):
     """A barcode's VIN and its box in pixels of the upright photo."""
 
     code: BarcodeVin

@@ -7,7 +7,6 @@ it; if a doubt remains, the reader of hard lines.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -97,8 +96,7 @@ last character none is read wrongly.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line with everything that was read there.
 
     ``corners`` (4 x 2) are in pixels of the full photo, ``score`` (0..1) is the detector's. ``reading`` is
@@ -159,7 +157,7 @@ class Line:
             return self
         text = self.text_corners
         corners = text if self.is_longer_than_text else np.float32(0.5) * (text + self.corners)
-        return replace(self, corners=corners)
+        return self._replace(corners=corners)
 
 
 class ReaderNets(Protocol):
@@ -260,7 +258,7 @@ class Readers:
             readings += self._nets.hard().read([self.cut(line.corners, margins) for margins in left])
         if not readings or self._is_cut(readings[0], line.corners):
             return None
-        hard = replace(self.line(line.corners, line.score, *readings[:count]), hard=True)
+        hard = self.line(line.corners, line.score, *readings[:count])._replace(hard=True)
         return hard if hard.certainty >= _HARD_LEAST else None
 
     def _read_in(self, view: View, corners: Floats, score: float) -> Line:
@@ -273,7 +271,7 @@ class Readers:
         def line_of(*cuts: LineReading) -> Line:
             line = self.line(corners, score, *cuts)
             agreed = bool(answer.other) and answer.other == line.vin
-            return replace(line, lower_case=answer.lower_case, agreed=agreed)
+            return line._replace(lower_case=answer.lower_case, agreed=agreed)
 
         line = first = line_of(answer.reading)
         small = self.is_small(line)
@@ -358,7 +356,7 @@ class Readers:
         hard = self.read_hard(line, 1)
         if hard is None or hard.vin != line.vin:
             return line
-        both = replace(self.line(line.corners, line.score, *line.cuts, *hard.cuts), agreed=True)
+        both = self.line(line.corners, line.score, *line.cuts, *hard.cuts)._replace(agreed=True)
         return both if self._is_settled(both) else line
 
     def _is_settled(self, line: Line) -> bool:

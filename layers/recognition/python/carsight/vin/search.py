@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -309,7 +308,7 @@ class Search:
             if not self._budget.pay(1):
                 return
             (reading,) = reader.read([self._readers.cut(corners, margins, lower_case=lower_case)])
-            self.finds.keep(replace(self._readers.line(corners, 0.0, reading), lower_case=lower_case))
+            self.finds.keep(self._readers.line(corners, 0.0, reading)._replace(lower_case=lower_case))
             if self._sure or (number > 1 and self.finds.certainty < min(before, self._tuning.hopeless)):
                 return
 

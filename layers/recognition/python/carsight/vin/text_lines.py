@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -306,8 +305,7 @@ def _any_between(middles: Floats, upper: Floats, lower: Floats) -> bool:
 # -- condensing text -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class SetText:
+class SetText(NamedTuple):
     """A line's text, condensed for the reader: 26 pixels high, with its groups as close as its characters.
 
     ``places`` are the original places of the columns of ``pixels``, in shares of the line's length;

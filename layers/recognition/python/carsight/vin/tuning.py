@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,8 +11,7 @@ from carsight.geometry import Floats
 from carsight.vin.ranking import Prior
 
 
-@dataclass(frozen=True, slots=True)
-class CropMargins:
+class CropMargins(NamedTuple):
     """How a cut differs from the usual one of a line.
 
     It is longer by ``left`` and ``right`` (in line lengths), moved down by ``down``, and extended above and
@@ -42,8 +42,7 @@ _CUTS = (
 """The cuts from which a doubtful line is read again: corners are off by about this much."""
 
 
-@dataclass(frozen=True, slots=True)
-class VinTuning:
+class VinTuning(NamedTuple):
     """Settings of the VIN recognizer that can be changed without training a model again.
 
     Certainties, confidences and scores are 0..1; efforts are in crops read (see ``Budget``).
@@ -72,7 +71,7 @@ class VinTuning:
 
     # -- what is returned -----------------------------------------------------------------------------------
 
-    prior: Prior = field(default_factory=Prior)
+    prior: Prior = Prior()
     """The odds of a text to be a VIN."""
     threshold: float | None = None
     """Lowest confidence of an answer; if None, the one stored in the reader's model."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -25,8 +24,7 @@ def components(mask: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.i
     return np.asarray(labels, np.int32), np.asarray(stats, np.int32)
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """Pixels to look at. ``matrix`` (3 x 3) leads from them to those of the full upright photo."""
 
     pixels: Pixels

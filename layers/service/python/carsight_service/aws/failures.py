@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 Answered = TypeVar("Answered")
 
@@ -29,8 +28,7 @@ class AnswerLost(Exception):
     """There was no response: the request may have been carried out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """What is known about a failed call."""
 
     code: str

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carsight_service.aws.clients import Clients
 from carsight_service.aws.failures import THROTTLED, failure
@@ -61,8 +60,7 @@ def reading_list(name: str) -> Iterator[None]:
         raise InvalidRequest(f"{name} cannot be read: {why}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class StoredPhoto:
+class StoredPhoto(NamedTuple):
     """An object with a photo."""
 
     data: bytes

@@ -11,8 +11,7 @@ been counted, and converts refusals. Requests are parsed in the same way for all
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import (
@@ -91,8 +90,7 @@ Tag = Literal["Recognition", "Keys", "Uploads", "Description", "Pages"]
 """The group of a route. Pages are for people and not described; pages and description need no key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """What a path does for one method."""
 
     name: str
@@ -106,8 +104,7 @@ class Operation:
     parameters: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """One path."""
 
     path: str

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from carsight_service.contract.errors import (
     BlockedKey,
@@ -37,8 +36,7 @@ _AMPLE = 100
 overage."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(NamedTuple):
     """A meter as this process last saw it, at ``seen`` (``time.monotonic``)."""
 
     meter: Meter

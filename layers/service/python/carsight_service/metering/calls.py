@@ -16,7 +16,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import ServiceError, StoreUnavailable
@@ -116,8 +116,7 @@ class _Seat:
         self.free.append(self.slot)
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(NamedTuple):
     """A call whose unit is being counted, or may have been, and that is not answered yet."""
 
     key_id: str

@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from carsight_service.aws.dynamo import attribute_names
 from carsight_service.aws.failures import THROTTLED, TRIES, failure
@@ -56,8 +56,7 @@ class Addition:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(NamedTuple):
     """Marks repeatable work as counted, until that work is settled."""
 
     ticket: str

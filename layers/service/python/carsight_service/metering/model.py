@@ -30,7 +30,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from carsight_service.aws.dynamo import attribute_names, expiry, item_of
 from carsight_service.contract.api import Api
@@ -278,8 +278,7 @@ class Usage:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """Units taken for one piece of work, under its ticket."""
 
     api: Api
@@ -289,8 +288,7 @@ class Grant:
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """What the holder of a key may know about it."""
 
     profile: Profile

@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -182,7 +182,7 @@ class BatchWorker:
             source = S3Source(self._deployment.storage.uploads_bucket, image.strip())
         if blanks := image[len(image.rstrip()) :]:
             with suppress(InvalidImage, ObjectGone):  # then the blanks do not belong to the key
-                return self._object(batch, replace(source, key=source.key + blanks))
+                return self._object(batch, source._replace(key=source.key + blanks))
         return self._object(batch, source)
 
     def _object(self, batch: Batch, source: S3Source) -> bytes:

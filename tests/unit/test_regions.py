@@ -48,6 +48,33 @@ def test_a_compiled_table_says_the_same(tmp_path: Path, monkeypatch: pytest.Monk
         ("KRTD48", "us-nm"),
         ("48KR7", "us-ut"),
         ("1K48RTD", "us-al"),  # after the county's number
+        ("A123BCD", "ar"),  # motorcycles' since 2016
+        ("1161BO7", "by"),
+        ("A1234B7", "by"),  # trailers'
+        ("A000AA", "ca-bc"),  # since June 2025
+        ("BBBBB0", "cl"),  # decided in October 2025
+        ("ABC12D", "co"),  # motorcycles'
+        ("HA123B", "ec"),  # motorcycles'
+        ("B1234F", "id"),
+        ("DK1234FAB", "id"),
+        ("30A1234", "jp"),
+        ("123AB", "lt"),  # motorcycles'
+        ("A1234", "lv"),  # trailers'
+        ("AB1234", "mx"),  # trucks'
+        ("12AB3C", "mx"),  # federal trucks'
+        ("12ABC", "nz"),  # motorcycles'
+        ("12345A", "pe"),  # motorcycles'
+        ("123ABC", "ph"),  # motorcycles'
+        ("A123BC", "ph"),
+        ("L154293", "pt"),  # trailers'
+        ("AB12377", "ru"),  # taxis' and buses'
+        ("AB123C77", "ru"),  # in transit
+        ("AB123477", "ru"),  # trailers'
+        ("A123477", "ru"),  # the police's
+        ("12345AB", "ua"),  # until 2004
+        ("8P90A", "us-ny"),  # the City's yellow taxis'
+        ("A12BC3D", "ve"),  # trucks'
+        ("AB1C23D", "ve"),  # motorcycles'
     ],
 )
 def test_a_text_of_the_series_fits_its_region_best(text: str, code: str) -> None:
@@ -124,6 +151,26 @@ def test_a_text_fits_a_region_just_where_it_may_stand_in_one_of_its_series() -> 
         ("AB123CD", "AB123C4", "ci"),  # since June 2023
         ("F6530AH", "F6530AX", "tm"),  # until 2009
         ("MA12AB", "MX12AB", "cv"),  # Maio's
+        ("E123AB7", "A123AB7", "by"),  # electric cars'
+        ("EUR1502", "EUS1502", "be"),  # the European Union's officials'
+        ("R12345", "T12345", "co"),  # trailers'
+        ("BBBB0", "BBOB0", "cl"),  # motorcycles', decided in October 2025
+        ("CL123456", "CR123456", "cr"),  # light trucks'
+        ("MOT123ABC", "MOS123ABC", "cr"),  # motorcycles'
+        ("EL123AB", "EI123AB", "cz"),  # electric cars'
+        ("B3123", "D3123", "de"),  # the police's in Berlin
+        ("BP15366", "BQ15366", "de"),  # the federal police's
+        ("KA06123", "KA16123", "de"),  # a dealer's; others have no five digits
+        ("NRW41234", "NRV41234", "de"),  # the police's in North Rhine-Westphalia
+        ("101D123", "101B123", "gb"),  # a diplomat's
+        ("KDA123A", "ADA123A", "ke"),
+        ("KMDA123A", "KADA123A", "ke"),  # motorcycles'
+        ("EA1234", "AA1234", "lt"),  # electric cars'
+        ("T12345", "A12345", "lt"),  # taxis'
+        ("UBA123A", "KBA123A", "ug"),
+        ("UA123AA", "KA123AA", "ug"),  # since 2025
+        ("UMA123AA", "KMA123AA", "ug"),  # motorcycles'
+        ("NUR12345", "AUR12345", "za"),  # KwaZulu-Natal's
     ],
 )
 def test_zeros_and_letters_stand_where_the_country_puts_them(right: str, wrong: str, code: str) -> None:

@@ -53,6 +53,8 @@ def test_every_row_is_there_whatever_became_of_it(pipeline: Pipeline, host: str)
     assert [(row["input"], row["status"], row.get("code")) for row in rows] == expected
     assert [row["row"] for row in rows] == list(range(1, 14))
     assert rows[0]["results"][0]["plate"] == "9djc652"
+    assert rows[11]["detail"].startswith("The image of a row is an http or https URL")
+    assert "detail" not in rows[3] | rows[5] | rows[8]  # refused, and nobody is told why
 
     cells = table(pipeline, batch)
     assert [cell["row"] for cell in cells] == [str(row) for row in range(1, 14)]

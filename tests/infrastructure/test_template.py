@@ -99,6 +99,16 @@ def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def test_what_sam_makes_of_the_template_is_valid(
+    template: dict[str, Any], resources: dict[str, Resource]
+) -> None:
+    """A misspelt property of a function's event is one to nothing else (findings/sam_validate_lint.sh)."""
+    kept = {name: template[name] for name in ("Parameters", "Mappings", "Conditions", "Outputs")}
+    found = cfnlint.api.lint(json.dumps({**kept, "Resources": resources}), regions=["us-east-1"])
+    # References to parameters have been replaced, so many parameters are not used any more.
+    assert [str(problem) for problem in found if problem.rule.id != "W2001"] == []
+
+
 # -- the API -------------------------------------------------------------------------------------------------
 
 

@@ -151,7 +151,8 @@ def test_what_lists_look_like(
         (json.dumps(["a" + "\u3000" * 40_000]).encode(), "application/json", "Row 1"),  # as long for the map
         (b'["a", " "]', "application/json", "Row 2"),
         (b"id,url\n1,a\n2\n", "text/csv", "Row 2"),
-        (b'"a', "text/csv", "The list is not valid CSV"),
+        (b'"a', "text/csv", "The list is not valid CSV after row 0: a quote is not closed"),
+        (b'id,url\n1,a\n2,"b\n3,c\n', "text/csv", "after row 1: a quote is not closed"),
         (b'{"url": "a"},\n{"url": "b"},\n', "application/jsonl", "Row 1 is not JSON: each line must be one"),
         (b"url,id\na,1\nhttps://x/w_1,h_2/a.jpg,7\n", "text/csv", "Row 2 has more cells than there are"),
         (b"id;url\n1;https://x/a;b.jpg\n", "text/csv", "put quotes around a cell that contains ';'"),

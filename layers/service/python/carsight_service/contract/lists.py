@@ -192,7 +192,8 @@ def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
     except UnicodeDecodeError:
         raise InvalidRequest("The list must be UTF-8 or UTF-16") from None
     except csv.Error as error:
-        raise InvalidRequest(f"The list is not valid CSV after row {number}: {error}") from None
+        why = "a quote is not closed" if "unexpected end" in str(error) else error
+        raise InvalidRequest(f"The list is not valid CSV after row {number}: {why}") from None
 
 
 def _encoding(head: bytes) -> str:

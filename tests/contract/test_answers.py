@@ -308,6 +308,16 @@ def test_a_request_without_an_image_is_refused(
 ) -> None:
     reply = refused(service, path, api, body=body, content_type=content_type)
     expect(reply, (400, "Missing upload URL"), (400, "Missing image data"), api)
+    assert "image_url, image, upload_url, imageUrl" in reply.body["detail"]
+
+
+@routes
+@pytest.mark.parametrize("name", ["image", "image_url", "upload_url", "imageUrl"])
+def test_an_image_in_the_query_is_pointed_out(service: Service, path: str, api: Api, name: str) -> None:
+    query = f"key={service.key()}&{name}=https://photos.example/a.jpg"
+    reply = service.call(path, api, query=query, body="", content_type=None)
+    expect(reply, (400, "Missing upload URL"), (400, "Missing image data"), api)
+    assert reply.body["detail"].startswith(f"The query parameter {name} is not read.")
 
 
 @routes

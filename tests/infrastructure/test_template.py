@@ -6,10 +6,11 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cfnlint.api
 import pytest
+from moto.events.models import EventPattern
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 
@@ -97,6 +98,16 @@ def statements(resources: dict[str, Resource]) -> Iterator[tuple[str, dict[str, 
 
 def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
+
+
+def test_what_sam_makes_of_the_template_is_valid(
+    template: dict[str, Any], resources: dict[str, Resource]
+) -> None:
+    """A misspelt property of a function's event is one to nothing else (findings/sam_validate_lint.sh)."""
+    kept = {name: template[name] for name in ("Parameters", "Mappings", "Conditions", "Outputs")}
+    found = cfnlint.api.lint(json.dumps({**kept, "Resources": resources}), regions=["us-east-1"])
+    # References to parameters have been replaced, so many parameters are not used any more.
+    assert [str(problem) for problem in found if problem.rule.id != "W2001"] == []
 
 
 # -- the API -------------------------------------------------------------------------------------------------
@@ -527,6 +538,67 @@ def test_a_rule_reports_every_end_of_a_batch(definition: dict[str, Any], templat
     assert rule["source"] == ["aws.states"]
     assert set(rule["detail"]["status"]) == set(ENDS)
     assert rule["detail"]["stateMachineArn"] == [{"Ref": "Batches"}]
+
+
+MACHINE = "arn:aws:states:us-east-1:123456789012:stateMachine:carsight-batches"
+
+
+def status_change(status: str, machine: str = MACHINE) -> dict[str, Any]:
+    """An event as in Step Functions' guide, "EventBridge for Step Functions execution status changes"."""
+    return {
+        "version": "0",
+        "id": "315c1398-40ff-a850-213b-158f73e60175",
+        "detail-type": "Step Functions Execution Status Change",
+        "source": "aws.states",
+        "account": "123456789012",
+        "time": "2026-12-01T19:42:21Z",
+        "region": "us-east-1",
+        "resources": [f"{machine.replace(':stateMachine:', ':execution:')}:{'0' * 32}"],
+        "detail": {
+            "executionArn": f"{machine.replace(':stateMachine:', ':execution:')}:{'0' * 32}",
+            "stateMachineArn": machine,
+            "name": "0" * 32,
+            "status": status,
+            "startDate": 1551225146847,
+            "stopDate": 1551225151881,
+            "input": "{}",
+            "output": None,
+            "redriveCount": 0,
+        },
+    }
+
+
+def test_the_rule_matches_the_ends_that_the_machine_does_not_report(resources: dict[str, Resource]) -> None:
+    rules = of_type(resources, "AWS::Events::Rule").values()
+    (ended,) = (rule["EventPattern"] for rule in rules if "EventPattern" in rule)
+    pattern = EventPattern.load(json.dumps(filled(ended, {"Batches": MACHINE})))
+    statuses = ("RUNNING", "SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED", "PENDING_REDRIVE")
+    assert {
+        status for status in statuses if pattern.matches_event(cast("Any", status_change(status)))
+    } == set(ENDS)
+    assert not pattern.matches_event(cast("Any", status_change("FAILED", f"{MACHINE}-of-others")))
+
+
+@pytest.mark.parametrize(
+    ("name", "partition", "sort", "is_matched"),
+    [
+        ("MODIFY", "KEY#0", "API#plate", True),
+        ("MODIFY", "KEY#0", "API#vin", True),
+        ("INSERT", "KEY#0", "API#plate", False),
+        ("REMOVE", "KEY#0", "API#plate", False),
+        ("MODIFY", "KEY#0", "PROFILE", False),
+        ("MODIFY", "BATCH#0", "BATCH", False),
+    ],
+)
+def test_meters_that_have_moved_wake_the_alerts_and_nothing_else_does(
+    resources: dict[str, Resource], name: str, partition: str, sort: str, is_matched: bool
+) -> None:
+    mappings = of_type(resources, "AWS::Lambda::EventSourceMapping").values()
+    (criteria,) = (mapping["FilterCriteria"] for mapping in mappings if "FilterCriteria" in mapping)
+    (one,) = criteria["Filters"]
+    images = {"Keys": {"pk": {"S": partition}, "sk": {"S": sort}}, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+    record = {"eventName": name, "eventSource": "aws:dynamodb", "dynamodb": images}
+    assert EventPattern.load(one["Pattern"]).matches_event(cast("Any", record)) is is_matched
 
 
 def test_a_schedule_looks_for_unreported_ends(resources: dict[str, Resource]) -> None:

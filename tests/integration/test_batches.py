@@ -12,7 +12,7 @@ import pytest
 from carsight_service.contract.api import Api
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.queue.batches import BatchWorker
-from tests.batches import ask, begun, check_whole, lines, parquet, show, submit, table, throttled
+from tests.batches import ask, begun, check_whole, lines, parquet, redrive, show, submit, table, throttled
 from tests.events import event
 from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Pipeline, once
 from tests.serving import serving_photos
@@ -53,6 +53,8 @@ def test_every_row_is_there_whatever_became_of_it(pipeline: Pipeline, host: str)
     assert [(row["input"], row["status"], row.get("code")) for row in rows] == expected
     assert [row["row"] for row in rows] == list(range(1, 14))
     assert rows[0]["results"][0]["plate"] == "9djc652"
+    assert rows[11]["detail"].startswith("The image of a row is an http or https URL")
+    assert "detail" not in rows[3] | rows[5] | rows[8]  # refused, and nobody is told why
 
     cells = table(pipeline, batch)
     assert [cell["row"] for cell in cells] == [str(row) for row in range(1, 14)]
@@ -72,6 +74,9 @@ def test_every_row_is_there_whatever_became_of_it(pipeline: Pipeline, host: str)
     said = show(pipeline, batch)
     assert said["state"] == "finished"
     assert (said["rows"], said["done"], said["read"], said["failed"]) == (13, 13, 4, 9)
+    status, refused = redrive(pipeline, batch)
+    assert (status, refused["code"]) == (400, "invalid_request")
+    assert "as a new list" in refused["detail"]
     assert said["finished"] >= said["created"]
     assert set(said["results"]) == {"jsonl", "csv", "parquet", "manifest"}
     assert (said["pending"], said["running"], said["detail"]) == (0, 0, None)

@@ -444,6 +444,16 @@ def test_an_empty_name_finds_no_key(keyring: Keyring, name: str) -> None:
         keyring.find(name)
 
 
+def test_a_whole_prefix_is_not_the_beginning_of_another_name(keyring: Keyring) -> None:
+    """Such as that of the key ``demo`` of ``make run``, which is a single letter."""
+    keyring.create(owner="owner@example.com", tier="pro", key="demo")
+    other = key_id("other-18")
+    assert other.startswith("d")
+    keyring.create(owner="owner@example.com", tier="pro", key="other-18")
+    assert keyring.find("d") == key_id("demo")
+    assert keyring.find(other[:8]) == other
+
+
 # -- the month's turn ----------------------------------------------------------------------------------------
 
 

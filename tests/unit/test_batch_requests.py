@@ -105,6 +105,15 @@ from local.gateway import to_event
             {"api": ["plate"]},
             ["a", "b"],
         ),
+        (b"url\nhttps://x/w_1,h_2/a.jpg\n", "text/csv", {"api": ["plate"]}, ["https://x/w_1,h_2/a.jpg"]),
+        (b"id,url\n1,a,,\n2,b, \n", "text/csv", {"api": ["plate"]}, ["a", "b"]),  # cells that are empty
+        (
+            b'{"row": 7, "input": "a", "status": 429, "success": false, "message": "API limit exceeded"}\n'
+            b'{"row": 8, "input": "b", "status": 200, "image": {"width": 640, "height": 480}}\n',
+            "application/jsonl",  # rows of a result, which are sent again
+            {"api": ["plate"]},
+            ["a", "b"],
+        ),
         (b"id,s3_uri\r1,s3://b/a.jpg\r", "text/csv", {"api": ["plate"]}, ["s3://b/a.jpg"]),
         (gzip.compress("\ufeffid;url\n1;a\n".encode("utf-16-le")), "text/csv", {"api": ["plate"]}, ["a"]),
         (gzip.compress(b'"a"\n'), "application/jsonl", {"api": ["plate"]}, ["a"]),
@@ -142,7 +151,11 @@ def test_what_lists_look_like(
         (json.dumps(["a" + "\u3000" * 40_000]).encode(), "application/json", "Row 1"),  # as long for the map
         (b'["a", " "]', "application/json", "Row 2"),
         (b"id,url\n1,a\n2\n", "text/csv", "Row 2"),
-        (b'"a', "text/csv", "The list is not valid CSV"),
+        (b'"a', "text/csv", "The list is not valid CSV after row 0: a quote is not closed"),
+        (b'id,url\n1,a\n2,"b\n3,c\n', "text/csv", "after row 1: a quote is not closed"),
+        (b'{"url": "a"},\n{"url": "b"},\n', "application/jsonl", "Row 1 is not JSON: each line must be one"),
+        (b"url,id\na,1\nhttps://x/w_1,h_2/a.jpg,7\n", "text/csv", "Row 2 has more cells than there are"),
+        (b"id;url\n1;https://x/a;b.jpg\n", "text/csv", "put quotes around a cell that contains ';'"),
         (b"Name of the picture\na.jpg\n", "text/csv", "Row 1 has no image"),
         (b"Page;Snapshot\nhttps://x/page;https://x/a.jpg\n", "text/csv", "Row 1 has no image"),
         (b"Fleet\n\nid;url\n1;a.jpg\n", "text/csv", "Remove any lines above the column names"),

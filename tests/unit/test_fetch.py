@@ -43,6 +43,18 @@ class Site(BaseHTTPRequestHandler):
             case "/hops":
                 left = int(path.query)
                 self._send(302, b"", location=f"/hops?{left - 1}" if left > 1 else "/photo.jpg")
+            case "/busy":
+                status, times = map(int, path.query.split(","))
+                if len(self.seen) <= times:
+                    self._send(status, b"")
+                else:
+                    self._send(200, PHOTO)
+            case "/cut-once":
+                self._start(200, **{"content-length": str(len(PHOTO))})
+                self.wfile.write(PHOTO if len(self.seen) > 1 else PHOTO[:5])
+            case "/silent-once":
+                if len(self.seen) > 1:
+                    self._send(200, PHOTO)
             case "/nowhere":
                 self._send(302, b"")
             case "/declared":
@@ -140,6 +152,37 @@ def no_connections(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail(f"would have connected to {address}")
 
     monkeypatch.setattr(guard, "_dial", dial)
+
+
+@pytest.mark.parametrize("path", ["/busy?429,1", "/busy?503,2", "/busy?502,1", "/cut-once", "/silent-once"])
+def test_a_host_that_is_busy_is_asked_again_by_those_who_are_patient(
+    site: tuple[str, type[Site]], monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(guard, "PAUSES", (0.01, 0.02))
+    url, handler = site
+    with pytest.raises(UrlRefused):
+        fetch(url + path, loopback=True)
+    assert len(handler.seen) == 1
+    handler.seen.clear()
+    assert fetch(url + path, loopback=True, patient=True) == PHOTO
+
+
+@pytest.mark.parametrize(
+    ("path", "times"), [("/busy?503,9", 3), ("/missing", 1), ("/busy?500,9", 1), ("/nonsense", 1)]
+)
+def test_a_host_is_asked_no_more_than_three_times_and_only_if_it_may_help(
+    site: tuple[str, type[Site]], monkeypatch: pytest.MonkeyPatch, path: str, times: int
+) -> None:
+    monkeypatch.setattr(guard, "PAUSES", (0.01, 0.02))
+    url, handler = site
+    with pytest.raises(UrlRefused) as refused:
+        fetch(url + path, loopback=True, patient=True)
+    assert refused.value.detail == ""
+    assert sum(seen.startswith(path) for seen, _ in handler.seen) == times
+
+
+def test_patience_ends_with_the_time_of_a_fetch() -> None:
+    assert sum(guard.PAUSES) < guard.TOTAL_SECONDS
 
 
 @pytest.mark.parametrize(

@@ -155,15 +155,17 @@ class ImageLoader:
         self._settings = settings
         self._storage = storage
 
-    def load(self, source: ImageSource) -> bytes:
+    def load(self, source: ImageSource, *, patient: bool = False) -> bytes:
         """Load the image's bytes, at most 10 MB, without checking whether they are an image.
+
+        If ``patient``, a host that is busy is asked again, as ``aws.fetch.fetch`` does.
 
         Raises ``InvalidImage`` for bad base64 and for a URL or object that may not be fetched or does not
         exist, ``ImageTooLarge``, and ``StoreUnavailable`` if S3 does not answer.
         """
         match source:
             case UrlSource(url):
-                return self._fetched(url)
+                return self._fetched(url, patient)
             case S3Source(bucket, key):
                 return self._object(bucket, key)
             case Base64Source(text, data):
@@ -173,11 +175,11 @@ class ImageLoader:
             case UnusableSource(detail):
                 raise InvalidImage(detail=detail)
 
-    def _fetched(self, url: str) -> bytes:
+    def _fetched(self, url: str, patient: bool) -> bytes:
         from carsight_service.aws.fetch import UrlRefused, fetch  # most photos are in the request itself
 
         try:
-            return fetch(url, loopback=self._settings.local_fetch)
+            return fetch(url, loopback=self._settings.local_fetch, patient=patient)
         except UrlRefused as error:
             raise InvalidImage(str(error)) from error
 

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import io
 import ipaddress
+import random
 import re
 import socket
 import ssl
+import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
@@ -35,6 +37,10 @@ MAX_REDIRECTS = 3
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 3.0
 TOTAL_SECONDS = 8.0
+
+PAUSES = (1.0, 3.0)
+"""How many seconds at most to wait before a busy host is asked again, and how often."""
+_BUSY = frozenset({429, 502, 503, 504})
 
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -67,6 +73,10 @@ class UrlRefused(Exception):
     """A URL may not be called, or got no usable answer; the message says why, for the log only."""
 
 
+class HostIsBusy(UrlRefused):
+    """A host has answered that it is busy, or has cut its answer short: it may answer the next time."""
+
+
 def is_public(address: Address) -> bool:
     """Whether ``address`` belongs to the public internet, and cannot lead anywhere else."""
     address = _unwrapped(address)
@@ -75,14 +85,15 @@ def is_public(address: Address) -> bool:
     return not any(address.version == network.version and address in network for network in _NOT_PUBLIC)
 
 
-def fetch(url: str, *, loopback: bool = False) -> bytes:
+def fetch(url: str, *, loopback: bool = False, patient: bool = False) -> bytes:
     """Fetch ``url``: at most 10 MB, within 8 seconds.
 
-    ``loopback`` is for local development: it allows this machine's own addresses, on any port. Raises
+    ``loopback`` is for local development: it allows this machine's own addresses, on any port. If
+    ``patient``, a host that is busy or hangs up is asked again, within the same 8 seconds and 10 MB. Raises
     ``UrlRefused``.
     """
     attempt = _Attempt(loopback)
-    return attempt.bounded(lambda: attempt.follow(url))
+    return attempt.bounded(lambda: attempt.follow(url, PAUSES if patient else ()))
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], *, loopback: bool = False) -> int:
@@ -120,7 +131,14 @@ class _Attempt:
         self._lifeline: socket.socket | None = None
         """A second handle on the connection, as the first is taken by the TLS socket and the response."""
 
-    def follow(self, url: str) -> bytes:
+    def follow(self, url: str, pauses: Sequence[float] = ()) -> bytes:
+        for pause in pauses:
+            with suppress(HostIsBusy, ConnectionResetError, IncompleteRead):
+                return self._followed(url)
+            time.sleep(random.uniform(pause / 2, pause))
+        return self._followed(url)
+
+    def _followed(self, url: str) -> bytes:
         secure = False
         for _ in range(MAX_REDIRECTS + 1):
             target = _checked(url, any_port=self._loopback)
@@ -362,7 +380,8 @@ def _decoded(body: bytes, coding: str) -> bytes:
 
 def _body(response: HTTPResponse) -> bytes:
     if response.status != 200:
-        raise UrlRefused(f"answered {response.status}")
+        kind = HostIsBusy if response.status in _BUSY else UrlRefused
+        raise kind(f"answered {response.status}")
     _check_framing(response)
     body = bytearray()
     while chunk := response.read(_CHUNK_BYTES):
@@ -370,5 +389,5 @@ def _body(response: HTTPResponse) -> bytes:
         if len(body) > MAX_IMAGE_BYTES:
             raise UrlRefused("more than 10 MB")
     if response.length:
-        raise UrlRefused("cut short")
+        raise HostIsBusy("cut short")
     return _decoded(bytes(body), response.getheader("content-encoding", ""))

@@ -133,9 +133,9 @@ class InvalidRequest(ServiceError):
     code = "invalid_request"
     detail = "Fix what the message points out and send the request again; GET /openapi.json has the format."
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, detail: str = "") -> None:
         self.message = message
-        super().__init__()
+        super().__init__(detail=detail)
 
 
 class UnknownRegions(ServiceError):

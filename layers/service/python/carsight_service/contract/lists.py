@@ -40,10 +40,10 @@ of them would take minutes."""
 
 _IMAGE_COLUMNS = (
     *dict.fromkeys(name.replace("_", "").lower() for name in IMAGE_FIELDS),
-    *("url", "uri", "s3uri", "imageuri", "photo", "photourl", "picture", "link", "key"),
+    *("url", "uri", "s3uri", "imageuri", "photo", "photourl", "picture", "link", "key", "input"),
 )
 """Names of the image's column or member, compared by letters and digits in any case: ``Image URL`` is one
-too."""
+too. ``input`` is its name in results, so that rows of a result can be sent again."""
 
 _LONGEST_NAME = 64
 """A longer name of a column or member is ignored."""
@@ -109,8 +109,8 @@ def parse_row(value: object, number: int) -> Row:
     image = next((cell for cell in cells if isinstance(cell, str) and cell.strip()), "")
     if not 1 <= len(image) <= MAX_ROW_CHARACTERS:
         raise InvalidRequest(
-            f"Row {number} must be a URL or S3 key of 1 to {MAX_ROW_CHARACTERS} characters, or an object "
-            "with such an image"
+            f"Row {number} must be a URL or S3 key of 1 to {MAX_ROW_CHARACTERS} characters, or have one as "
+            "image_url"
         )
     try:
         regions = parse_regions(named.get("regions"))
@@ -133,9 +133,14 @@ def parse_row(value: object, number: int) -> Row:
     return Row(without_surrogates(image), identity, regions)
 
 
+def names_an_image(name: str) -> bool:
+    """Whether a member with this name has the image of its row."""
+    return _letters(name) in _IMAGE_COLUMNS
+
+
 def names_a_member(name: str) -> bool:
     """Whether ``parse_row`` uses a member with this name."""
-    return _letters(name) in (*_IMAGE_COLUMNS, "id", "regions")
+    return names_an_image(name) or _letters(name) in ("id", "regions")
 
 
 def parse_regions(hints: object) -> tuple[str, ...]:
@@ -182,7 +187,8 @@ def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
     except UnicodeDecodeError:
         raise InvalidRequest("The list must be UTF-8 or UTF-16") from None
     except csv.Error as error:
-        raise InvalidRequest(f"The list is not valid CSV after row {number}: {error}") from None
+        why = "a quote is not closed" if "unexpected end" in str(error) else error
+        raise InvalidRequest(f"The list is not valid CSV after row {number}: {why}") from None
 
 
 def _encoding(head: bytes) -> str:
@@ -225,7 +231,9 @@ def _json_values(lines: Iterator[str]) -> Iterator[object]:
         try:
             yield json.loads(line)
         except (ValueError, RecursionError):
-            raise InvalidRequest(f"Row {number} is not JSON") from None
+            raise InvalidRequest(
+                f"Row {number} is not JSON: each line must be one JSON value, without a comma after it"
+            ) from None
 
 
 def _csv_values(lines: Iterator[str]) -> Iterator[object]:
@@ -247,6 +255,7 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
     if head is None:
         return
     columns = [_letters(name) for name in head]
+    is_named = True
     if set(columns).isdisjoint(_IMAGE_COLUMNS):
         second = list(islice(rows, 1))
         urls, below = _urls(head), _urls(*second)
@@ -256,12 +265,19 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
             columns[below[0]], rows = "image", chain(second, rows)
         elif urls or (names and not any(_names_columns(line, below=head) for line in begun)):
             columns, rows = [*([""] * (urls[0] if urls else 0)), "image"], chain([head], second, rows)
+            is_named = False
         else:
             raise InvalidRequest(
                 f"Row 1 has no image: {head[0][:80]!r} is neither a URL nor an S3 key, nor the name of a "
                 "column with images, such as image_url. Remove any lines above the column names"
             )
-    for row in rows:
+    for number, row in enumerate(rows, 1):
+        if is_named and len(row) > len(columns) and any(map(str.strip, row[len(columns) :])):
+            # A URL that was cut at a delimiter may be of another photo.
+            raise InvalidRequest(
+                f"Row {number} has more cells than there are column names: put quotes around a cell that "
+                f"contains {delimiter!r}, as a URL may"
+            )
         yield dict(zip(columns, row, strict=False))
 
 

@@ -122,7 +122,12 @@ class Endpoint:
     def _load(self, request: Request, log_fields: dict[str, Any]) -> tuple[bytes, Sequence[str]]:
         log_fields["source"] = request.source and type(request.source).__name__.removesuffix("Source").lower()
         if request.source is None:
-            raise MissingImage(self._api)
+            name = request.misplaced_image
+            misplaced = (
+                f"The query parameter {name} is not read. Send the image in the body of the POST: as JSON "
+                f'{{"{name}": "..."}}, or as a file of a form.'
+            )
+            raise MissingImage(self._api, detail=misplaced if name else "")
         regions = request.regions
         if self._api is Api.PLATE:
             _ = request.plate_options  # refuses invalid options before anything is fetched

@@ -103,7 +103,9 @@ class Executions:
             return known
         raise InvalidRequest(
             "Only a batch that failed or was stopped in the last 14 days can be redriven. If it was stopped "
-            "just now, try again in a minute"
+            "just now, try again in a minute",
+            detail="GET shows the batch's state. Rows of a finished batch are read again by sending them as "
+            "a new list, for which lines of its result will do.",
         )
 
     def _arn(self, batch: Batch) -> str:

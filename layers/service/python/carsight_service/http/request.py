@@ -138,6 +138,11 @@ class Request:
             unusable = unusable or source
         return unusable
 
+    @property
+    def misplaced_image(self) -> str:
+        """The name of a query parameter that may have been meant as the image; "" if there is none."""
+        return next((name for name in self.query if name in _IMAGE_FIELDS), "")
+
     @cached_property
     def regions(self) -> tuple[str, ...]:
         """Region codes that the caller expects, as sent but in lower case. Raises ``InvalidRequest``."""

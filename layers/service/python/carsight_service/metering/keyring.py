@@ -190,7 +190,11 @@ class Keyring:
             raise KeyringError("name a key: its prefix, its id, or the beginning of either")
         if is_key_id(name):
             return name
-        found = [p.key_id for p in self.profiles() if p.prefix.startswith(name) or p.key_id.startswith(name)]
+        known = list(self.profiles())
+        # A whole prefix comes first: that of a short key may begin another key's id, too.
+        found = [p.key_id for p in known if p.prefix == name] or [
+            p.key_id for p in known if p.prefix.startswith(name) or p.key_id.startswith(name)
+        ]
         if not found and self._items(id_of(name)):
             return id_of(name)
         if not found:

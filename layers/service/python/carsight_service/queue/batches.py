@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from carsight_service.aws.storage import upload_prefix
+from carsight_service.aws.storage import INCOMING, upload_prefix
 from carsight_service.batch_store import Batch, Batches
 from carsight_service.contract.errors import (
     InternalError,
@@ -52,6 +52,11 @@ CHILD_SECONDS = 110.0
 
 AHEAD = 8
 """How many photos are fetched ahead while one is read."""
+
+_NO_ADDRESS = (
+    "The image of a row is an http or https URL, s3://bucket/key, or the key of an upload of your own, which "
+    f"begins with {INCOMING}"
+)
 
 PATIENT_ATTEMPTS = 4
 """How often a child is simply tried again. After that, a row whose store does not answer gets an error as its
@@ -177,9 +182,12 @@ class BatchWorker:
         image = item.listed.image
         source = image_source(image)
         if isinstance(source, UrlSource):
-            return self._deployment.images.load(source)
+            # A batch asks a host for many photos at once, and some hosts refuse a few of them.
+            return self._deployment.images.load(source, patient=True)
         if not isinstance(source, S3Source):
             source = S3Source(self._deployment.storage.uploads_bucket, image.strip())
+            if not source.key.startswith(INCOMING):
+                raise InvalidImage("neither a URL nor an upload", detail=_NO_ADDRESS)
         if blanks := image[len(image.rstrip()) :]:
             with suppress(InvalidImage, ObjectGone):  # then the blanks do not belong to the key
                 return self._object(batch, source._replace(key=source.key + blanks))

@@ -142,6 +142,7 @@ class Outcomes:
         pages = self._aws.s3.get_paginator("list_objects_v2").paginate(
             Bucket=self._storage.results_bucket, Prefix=batch.part()
         )
+        # A page without objects gives None (findings/botocore_search_of_nothing.sh).
         keys = filter(None, pages.search("Contents[].Key"))
         with closing(fetched_ahead(self.get, keys, OUTCOMES_AHEAD)) as outcomes:
             for _, found in outcomes:

@@ -11,13 +11,14 @@ from datetime import date, time
 from decimal import Decimal
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 from arro3.core import Array, DataType, Field, RecordBatch, RecordBatchReader, Schema
 from arro3.io import read_parquet, write_parquet
 
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import InvalidRequest
-from carsight_service.contract.lists import names_a_member
+from carsight_service.contract.lists import names_a_member, names_an_image
 
 _FIRST = {"row": int, "input": str, "status": int, "code": str, "message": str}
 _BOX = dict.fromkeys(("xmin", "ymin", "xmax", "ymax"), int)
@@ -38,6 +39,11 @@ _ROWS_A_GROUP = 10_000
 _ROWS_READ = 32
 """Rows of a list that are in memory at once: each may contain a photo of megabytes."""
 
+_PANIC = re.compile(r'.*`Err` value: \w+\("(.*)"\)', re.DOTALL)
+"""The text of the parser's panic, around what is wrong with the file."""
+
+_UUID = DataType.binary(16)
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _BELOW_ZERO = re.compile(r"-[0-9]+(\.[0-9]+)?(e[+-][0-9]+)?")
 
@@ -49,21 +55,45 @@ def read_table(file: Any) -> Iterator[dict[str, Any]]:
     """
     try:
         for batch in read_parquet(file, batch_size=_ROWS_READ):
-            names = [name for name in batch.schema.names if names_a_member(name)]
-            columns: list[Any] = [batch[name].to_pylist() for name in names] or [[None] * batch.num_rows]
+            names = _names_of(batch)
+            columns: list[Any] = [_cells_of(batch, name) for name in names]
             for cells in zip(*columns, strict=True):
-                yield dict(zip(names, map(_as_in_json, cells), strict=False))
-    except (GeneratorExit, KeyboardInterrupt, SystemExit):
+                yield dict(zip(names, cells, strict=True))
+    except (InvalidRequest, GeneratorExit, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the parser panics on some invalid files
-        raise InvalidRequest(f"The list is not Parquet, or is damaged: {str(error)[:200]}") from None
+        why = _PANIC.sub(r"\1", str(error))[:200]
+        raise InvalidRequest(f"The list is not Parquet, or is damaged: {why}") from None
 
 
-def _as_in_json(cell: Any) -> Any:
+def _names_of(batch: RecordBatch) -> list[str]:
+    """Return the names of the columns that a list may have. Raises ``InvalidRequest`` if none has images."""
+    names = [name for name in batch.schema.names if names_a_member(name)]
+    if not any(map(names_an_image, names)):
+        raise InvalidRequest(
+            "The list has no column with images, such as image_url; its columns are "
+            f"{', '.join(batch.schema.names)[:200]}"
+        )
+    return names
+
+
+def _cells_of(batch: RecordBatch, name: str) -> list[Any]:
+    """Return a column's cells as JSON would represent them.
+
+    The parser gives UUIDs as sixteen bytes, and so does it text of sixteen bytes in a column of such a width.
+    """
+    may_be_uuids = batch.schema.field(name).type == _UUID
+    return [_as_in_json(cell, may_be_uuids) for cell in batch[name].to_pylist()]
+
+
+def _as_in_json(cell: Any, may_be_uuid: bool) -> Any:
     """Return a cell as JSON would represent it; older programs write text as bytes."""
     if isinstance(cell, bytes):
         with suppress(UnicodeDecodeError):
-            return cell.decode()
+            text = cell.decode()
+            if text.isprintable() or not may_be_uuid:
+                return text
+        return str(UUID(bytes=cell)) if may_be_uuid else cell
     return str(cell) if isinstance(cell, Decimal | date | time) else cell
 
 

@@ -175,9 +175,8 @@ def test_a_host_is_asked_no_more_than_three_times_and_only_if_it_may_help(
 ) -> None:
     monkeypatch.setattr(guard, "PAUSES", (0.01, 0.02))
     url, handler = site
-    with pytest.raises(UrlRefused) as refused:
+    with pytest.raises(UrlRefused):
         fetch(url + path, loopback=True, patient=True)
-    assert refused.value.detail == ""
     assert sum(seen.startswith(path) for seen, _ in handler.seen) == times
 
 

@@ -42,6 +42,13 @@ _SHRUNK = 1.2
 _HALF_TURN, _QUARTER_TURNS = [2, 3, 0, 1], [[1, 2, 3, 0], [3, 0, 1, 2]]
 """The orders of the corners of a line that is upside down, and of one that is on either side."""
 
+_LESS_CLEAR = 0.05
+"""By how much less clear than before, to the small reader, a line may look if it is turned and then read.
+
+Of 71 lines of photos on their heads that were read like this, none was less clear by more than 0.03; of lines
+in upright photos, for which reading them is in vain, two thirds were.
+"""
+
 _HARDLY_LONGER = 0.7
 """A find higher than this, in its lengths, may be on its side."""
 
@@ -199,9 +206,12 @@ class Search:
             self._read_turned(line, order)
 
     def _read_turned(self, line: Line, order: list[int]) -> None:
-        """Read ``line`` with its corners in another ``order``, if the budget allows."""
+        """Read ``line`` with its corners in another ``order``, if it looks as clear and the budget allows."""
+        turned = line.corners[order]
+        if self._readers.clarity(turned) < line.reading.clarity - _LESS_CLEAR:
+            return
         if self._budget.pay(1):
-            self.finds.keep(self._readers.read(line.corners[order], line.score))
+            self.finds.keep(self._readers.read(turned, line.score))
 
     def _look_level(self) -> None:
         """If the best find is tilted and not certain to be a VIN, turn the photo level and search it again.

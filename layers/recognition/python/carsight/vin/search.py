@@ -102,12 +102,14 @@ class Search:
         self._readers = self.finds.readers
         self._print_of = text_lines.print_of(self.view)
         self._codes = CodeSearch(self.view, self._budget, self.finds.odds, enabled=self._tuning.barcodes)
+        self._lengthened: list[Line] = []
 
     def run(self) -> None:
         """Search until a VIN is sure or all steps have been taken, cheap and promising ones first."""
         for step in (
             self._look_first,
             self._ask_at_once,
+            self._lengthen,
             self._look_level,
             self._flip,
             self._codes.look,
@@ -283,19 +285,41 @@ class Search:
         if shrunk and self._budget.pay(_CLOSER_COST):
             self._find(self.view, self._nets.far)
 
+    def _lengthen(self) -> None:
+        """Read the best find again, longer, if it clearly shows nearly as many characters as a VIN has.
+
+        Otherwise what follows reads the same part of it in other ways first.
+        """
+        if self.finds.lines:
+            line = _best_seen(self.finds.lines)
+            if (
+                line.reading.clarity >= self._tuning.clear
+                and count_digits(line.reading.greedy) >= FEWEST_DIGITS
+            ):
+                self._lengthen_line(line)
+
+    def _lengthen_line(self, line: Line) -> None:
+        """Read ``line`` longer, once, if a few characters of a VIN may be missing or faint at its ends."""
+        missing = LENGTH - len(line.reading.greedy)
+        if 0 < missing <= _MISSING_CHARACTERS and all(line is not each for each in self._lengthened):
+            self._lengthened.append(line)
+            longer = CropMargins(left=_LENGTHENED, right=_LENGTHENED)
+            self._read_whole_of(line, longer.moved(line.corners))
+
+    def _read_whole_of(self, line: Line, corners: Floats) -> None:
+        """Read the text within ``corners``, of which ``line`` may be a part, unless a VIN has been found."""
+        if not self.finds.promising and self._budget.pay(1):
+            self.finds.keep(self._readers.read(corners, line.score))
+
     def _widen(self) -> None:
         """Read a line that may be a part of a VIN again, with all text beside it."""
         parts = [line for line in self.finds.lines if _may_be_a_part(line.reading.greedy)]
         # Text that is read upside down is less clear.
         for line in sorted(parts, key=lambda line: -len(line.reading.greedy) * line.reading.clarity)[:1]:
-            seen = len(line.reading.greedy)
-            wholes = [text_lines.whole_line(self.view, line.corners, seen)]
-            if LENGTH - _MISSING_CHARACTERS <= seen < LENGTH:  # faint characters at an end
-                longer = CropMargins(left=_LENGTHENED, right=_LENGTHENED)
-                wholes.insert(0, longer.moved(line.corners))
-            for whole in wholes:
-                if not self.finds.promising and self._budget.pay(1):
-                    self.finds.keep(self._readers.read(whole, line.score))
+            self._lengthen_line(line)
+            if not self.finds.promising:
+                whole = text_lines.whole_line(self.view, line.corners, len(line.reading.greedy))
+                self._read_whole_of(line, whole)
 
     def _read_print(self) -> None:
         """Read lines of clear print that the detector missed."""

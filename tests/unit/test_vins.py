@@ -642,6 +642,38 @@ def recognizer() -> VinRecognizer:
 
 
 @pytest.mark.parametrize(("name", "vin"), [("vin_label", CHECKED), ("vin_plate", UNCHECKED)])
+def test_a_vin_is_read_in_a_mirror(recognizer: VinRecognizer, name: str, vin: str) -> None:
+    """As one that is etched into glass is seen from inside."""
+    photo = pixels(name)
+    (found, *_), (inside, *_) = (
+        recognizer.read(each).candidates for each in (photo, np.ascontiguousarray(photo[:, ::-1]))
+    )
+    assert inside.vin == vin
+    width = photo.shape[1]
+    box, mirrored = inside.box, found.box
+    assert abs(width - box.xmax - mirrored.xmin) < 30 and abs(width - box.xmin - mirrored.xmax) < 30
+
+
+@pytest.mark.parametrize(
+    ("text", "share", "kept"),
+    [
+        (UNCHECKED, 0.95, True),
+        (UNCHECKED, 0.85, False),  # not sure
+        (CHECKED, 0.85, True),  # but with a valid check digit
+        ("1M8GDM9A0KP042788", 0.99, False),  # with one that is not
+        ("Y0Y" + UNCHECKED[3:], 0.99, False),
+    ],
+)
+def test_what_a_mirror_shows_has_to_be_surer(text: str, share: float, kept: bool) -> None:
+    reading = Told(LineReading(share, ((text, 1.0),), text, (0.1, 0.9), (), 0.99))
+    search = Search(VinRecognizer(Blind(QUAD), Blind(QUAD), reading), Photo.of(GRAY))
+    unread = LineReading(0.0, (), UNCHECKED[:12], None, (), 0.8)
+    search.finds.keep(search.finds.readers.line(QUAD, 1.0, unread))
+    search._read_mirrored()
+    assert any(line.vin == text for line in search.finds.lines) == kept
+
+
+@pytest.mark.parametrize(("name", "vin"), [("vin_label", CHECKED), ("vin_plate", UNCHECKED)])
 @pytest.mark.parametrize("quarters", range(4))
 def test_a_label_is_read_whichever_way_it_is_turned(
     recognizer: VinRecognizer, name: str, vin: str, quarters: int

@@ -6,6 +6,7 @@ it; if a doubt remains, the reader of hard lines.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
@@ -250,9 +251,9 @@ class Readers:
         sides = _LOWER_CASE_MARGINS[0][2] if lower_case else 0.35
         return cut(self._view.pixels, quad, 0.05, 0.33, sides + margins.sides)
 
-    def clarity(self, corners: Floats) -> float:
-        """Return how clear (see ``LineReading.clarity``) the line with ``corners`` is to the small reader."""
-        return self._nets.small.glance(self.cut(corners, CropMargins()), 1.0).clarity
+    def glance(self, corners: Floats) -> LineReading:
+        """Return what the small reader sees in the line with ``corners``, without texts."""
+        return self._nets.small.glance(self.cut(corners, CropMargins()), math.inf)
 
     def is_small(self, line: Line) -> bool:
         """Whether the characters of ``line`` have too few pixels for one cut."""

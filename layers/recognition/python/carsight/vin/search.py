@@ -42,6 +42,12 @@ _SHRUNK = 1.2
 _HALF_TURN, _QUARTER_TURNS = [2, 3, 0, 1], [[1, 2, 3, 0], [3, 0, 1, 2]]
 """The orders of the corners of a line that is upside down, and of one that is on either side."""
 
+_MIRRORED = [1, 0, 3, 2]
+"""The order of the corners of a line in a mirror."""
+
+_MISSING_IN_MIRROR = 2
+"""How many characters the small reader may see more or less than 17 in such a line."""
+
 _LESS_CLEAR = 0.05
 """By how much less clear than before, to the small reader, a line may look if it is turned and then read.
 
@@ -112,6 +118,7 @@ class Search:
             self._lengthen,
             self._look_level,
             self._flip,
+            self._read_mirrored,
             self._codes.look,
             self._codes.look_at_bars,
             self._codes.look_at_dense_parts,
@@ -210,10 +217,28 @@ class Search:
     def _read_turned(self, line: Line, order: list[int]) -> None:
         """Read ``line`` with its corners in another ``order``, if it looks as clear and the budget allows."""
         turned = line.corners[order]
-        if self._readers.clarity(turned) < line.reading.clarity - _LESS_CLEAR:
+        if self._readers.glance(turned).clarity < line.reading.clarity - _LESS_CLEAR:
             return
         if self._budget.pay(1):
             self.finds.keep(self._readers.read(turned, line.score))
+
+    def _read_mirrored(self) -> None:
+        """Read the best find mirrored if nothing is likely, as VINs etched into glass are seen from inside.
+
+        The mirrored text has to be sure, or nearly so with a valid check digit, and of a known maker.
+        """
+        if not self.finds.lines or self.finds.promising:
+            return
+        line = _best_seen(self.finds.lines)
+        mirrored = line.corners[_MIRRORED]
+        seen = self._readers.glance(mirrored)
+        if abs(len(seen.greedy) - LENGTH) > _MISSING_IN_MIRROR or seen.clarity < line.reading.clarity:
+            return
+        self._budget.pay_beyond(1)  # print and codes, which come later, need what is left
+        read = self._readers.read(mirrored, line.score)
+        least = self._tuning.agreed if is_valid(read.vin) else self._tuning.sure
+        if read.certainty >= least and self._is_makers(read.vin):
+            self.finds.keep(read)
 
     def _look_level(self) -> None:
         """If the best find is tilted and not certain to be a VIN, turn the photo level and search it again.

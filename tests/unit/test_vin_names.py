@@ -25,6 +25,11 @@ from carsight.vin.names import is_title_of_another_number, names_another_number
         ["M0DELN0"],
         ["L0L1ZC"],  # Lot, and what the number begins with
         ["PARTW"],  # Part, and a colon
+        ["TACKN"],  # Tracking
+        ["TRACKN"],
+        ["ENGNEN"],  # Engine no.
+        ["FNG1NAN"],  # ... which is no FIN
+        ["FNGLNEJN0Z"],
     ],
 )
 def test_names_of_other_numbers_are_recognized(seen: list[str]) -> None:
@@ -64,6 +69,14 @@ def test_names_of_other_numbers_are_recognized(seen: list[str]) -> None:
         ["SSENGERCAR", "PASSENGERCAR"],
         ["FACT0RY"],
         ["FEDERAL"],
+        ["ENG1NE"],
+        ["ENGNE"],
+        ["TRANSM1SS10N"],
+        ["TRUCK"],
+        ["CUST0M"],
+        ["RACTNG"],
+        ["ENGTNEERNG"],
+        ["FTNZ"],  # FIN, and a colon
     ],
 )
 def test_names_of_vins_and_unknown_ones_are_not(seen: list[str]) -> None:

@@ -314,9 +314,9 @@ def test_what_looks_like_lower_case_is_the_surer_readers(
     assert not word.settled
 
 
-@pytest.mark.parametrize(("share", "crops"), [(0.01, 2), (0.03, 6)])
+@pytest.mark.parametrize(("share", "seen", "crops"), [(0.01, 17, 2), (0.03, 17, 6), (0.03, 14, 0)])
 def test_lower_case_is_read_from_further_cuts_only_where_it_may_have_17_characters(
-    share: float, crops: int, monkeypatch: pytest.MonkeyPatch
+    share: float, seen: int, crops: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readers, "_is_lower_case", lambda *_: True)
     asked: list[int] = []
@@ -326,12 +326,50 @@ def test_lower_case_is_read_from_further_cuts_only_where_it_may_have_17_characte
             asked.append(len(crops))
             return super().read(crops)
 
-    small = Counted(LineReading(share, ((UNCHECKED, 0.9),), UNCHECKED, (0.1, 0.9)))
+    small = Counted(LineReading(share, ((UNCHECKED, 0.9),), UNCHECKED[:seen], (0.1, 0.9)))
     vin_reader = Told(LineReading(0.0, (), UNCHECKED[1:]))
     recognizer = VinRecognizer(Blind(QUAD), Blind(QUAD), small, reader=lambda: vin_reader)
     search = Search(recognizer, Photo.of(GRAY))
     search.finds.readers._ask(search.view, QUAD)
-    assert sum(asked) - 1 == crops  # less the glance
+    assert sum(asked) - 2 == crops  # less both glances
+
+
+class Noted(Told):
+    """Notes how many crops it was asked to read."""
+
+    count = 0
+
+    def read(self, crops: Sequence[Pixels]) -> list[LineReading]:
+        self.count += len(crops)
+        return super().read(crops)
+
+
+@pytest.mark.parametrize(("turned", "read"), [(0.85, False), (0.93, True)])
+def test_a_line_is_read_upside_down_only_if_it_looks_as_clear(turned: float, read: bool) -> None:
+    small = Told(LineReading(0.0, (), UNCHECKED[1:], None, (), turned))
+    vin_reader = Noted(LineReading(0.0, (), UNCHECKED[1:], None, (), 0.95))
+    search = Search(VinRecognizer(Blind(QUAD), Blind(QUAD), small, reader=lambda: vin_reader), Photo.of(GRAY))
+    search._look_first()
+    search._flip()
+    assert vin_reader.count == 1 + read
+
+
+@pytest.mark.parametrize(
+    ("missing", "clarity", "lengthened"), [(1, 0.95, True), (1, 0.85, False), (4, 0.95, False)]
+)
+def test_a_clear_line_that_lacks_few_characters_is_lengthened_first_and_once(
+    missing: int, clarity: float, lengthened: bool
+) -> None:
+    small = Told(LineReading(0.0, (), UNCHECKED[missing:], None, (), clarity))
+    vin_reader = Noted(LineReading(0.0, (), UNCHECKED[missing:], None, (), clarity))
+    search = Search(VinRecognizer(Blind(QUAD), Blind(QUAD), small, reader=lambda: vin_reader), Photo.of(GRAY))
+    search._look_first()
+    (line,) = search.finds.lines
+    search._lengthen()
+    assert vin_reader.count == 1 + lengthened
+    if lengthened:
+        search._lengthen_line(line)
+        assert vin_reader.count == 2
 
 
 def test_the_vin_reader_is_opened_once_and_not_before_it_is_asked(
@@ -600,6 +638,38 @@ def test_writing_is_told_from_none() -> None:
 @pytest.fixture(scope="module")
 def recognizer() -> VinRecognizer:
     return VinRecognizer.load()
+
+
+@pytest.mark.parametrize(("name", "vin"), [("vin_label", CHECKED), ("vin_plate", UNCHECKED)])
+def test_a_vin_is_read_in_a_mirror(recognizer: VinRecognizer, name: str, vin: str) -> None:
+    """As one that is etched into glass is seen from inside."""
+    photo = pixels(name)
+    (found, *_), (inside, *_) = (
+        recognizer.read(each).candidates for each in (photo, np.ascontiguousarray(photo[:, ::-1]))
+    )
+    assert inside.vin == vin
+    width = photo.shape[1]
+    box, mirrored = inside.box, found.box
+    assert abs(width - box.xmax - mirrored.xmin) < 30 and abs(width - box.xmin - mirrored.xmax) < 30
+
+
+@pytest.mark.parametrize(
+    ("text", "share", "kept"),
+    [
+        (UNCHECKED, 0.95, True),
+        (UNCHECKED, 0.85, False),  # not sure
+        (CHECKED, 0.85, True),  # but with a valid check digit
+        ("1M8GDM9A0KP042788", 0.99, False),  # with one that is not
+        ("Y0Y" + UNCHECKED[3:], 0.99, False),
+    ],
+)
+def test_what_a_mirror_shows_has_to_be_surer(text: str, share: float, kept: bool) -> None:
+    reading = Told(LineReading(share, ((text, 1.0),), text, (0.1, 0.9), (), 0.99))
+    search = Search(VinRecognizer(Blind(QUAD), Blind(QUAD), reading), Photo.of(GRAY))
+    unread = LineReading(0.0, (), UNCHECKED[:12], None, (), 0.8)
+    search.finds.keep(search.finds.readers.line(QUAD, 1.0, unread))
+    search._read_mirrored()
+    assert any(line.vin == text for line in search.finds.lines) == kept
 
 
 @pytest.mark.parametrize(("name", "vin"), [("vin_label", CHECKED), ("vin_plate", UNCHECKED)])

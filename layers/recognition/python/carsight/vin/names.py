@@ -106,8 +106,8 @@ _SERIE = "SER1E"
 "Número de serie") it may name a VIN, on French and Mexican papers, or another number, on goods, and is no
 evidence."""
 
-_VIN = re.compile("V[1JLT]?N|^F[1JLT]?N|N[1JLTZ]?V.?$")
-"""VIN, FIN or NIV."""
+_VIN = re.compile("V[1JLT]?N|^F[1JLT]?N(?!G[1JLN])|N[1JLTZ]?V.?$")
+"""VIN, FIN or NIV. The second one must not match ENGINE, whose E looks like an F."""
 
 _NUMBER = re.compile("[NM][U1L]*[MNU][M1]*[BDM8]+[E8CA]?[RTN]?.{0,2}$")
 """Number or Nummer at the end of a name. It must not match ORDER."""
@@ -116,6 +116,9 @@ _TITLE_ENDS = re.compile(
     "(?:[NMRH][U1L]*[MNU][M1]*[BDM81]+[E8CAG]?[RTNF]?.{0,2}|[NMH][0RKF].?|(?<![1JLT])[1JLF]D)$"
 )
 """Number, No., Nr. or ID at the end of a title."""
+
+_NO, _MOST_OF_NO = "N0", 1.5
+"""No., and what finding it after a word may cost at most; 2 if there is nothing."""
 
 _NUMBERS, _NUMERO = ("NUMBER", "NUMMER"), re.compile("N.?.?ME?R0")
 """Number or Nummer anywhere in a name, and número at its beginning."""
@@ -135,7 +138,7 @@ _LABELS = (
     "PA1NT", "PA1NTTR1M", "SEDAN", "1MP0RT", "EXP0RT", "SP0RT", "P0RT", "TRANSP0RT", "PASSENGER", "PASSAT",
     "FACT0RY", "MARKET", "MARKE", "MADE1N", "FRANCE", "SPA1N", "SWEDEN", "C0RP0RAT10N", "CERT1F1ED",
     "MATER1A", "SANDER0", "S0RENT0", "SERENA", "CHARGER", "PARTNER", "C0MMANDER", "B0RDER", "PLACES",
-    "1NSURANCE",
+    "1NSURANCE", "RAC1NG",
 )  # fmt: skip
 """Words on a vehicle's label or paper that are similar to names of other numbers."""
 
@@ -168,6 +171,9 @@ _CHEAP = 0.4
 
 _SHORT = 5
 """The most characters of a short word."""
+
+_LONGER_WORD = 8
+"""The fewest characters of a longer word."""
 
 _OTHER_COST, _VEHICLE_COST = (0.16, 0.23), (0.1, 0.2)
 """The highest costs of edits per character at which short and longer words are another number's name, or a
@@ -283,7 +289,8 @@ def names_another_number(seen: Sequence[str]) -> bool:
             return True
         if ended and _is(_SERIE, text, _OTHER_COST):
             return True
-        if any(_is_other(word, text) if numbered else _is_bare(word, text) for word in _OTHERS):
+        named = _is_other if numbered else _is_bare
+        if any(named(word, text) or _is_number_of(word, text) for word in _OTHERS):
             return True
     return False
 
@@ -338,11 +345,24 @@ def _is_other(word: str, text: str, costs: tuple[float, float] = _OTHER_COST) ->
 
 
 def _is_bare(word: str, text: str) -> bool:
-    """Whether ``text`` begins with ``word``, and is hardly longer: a colon or "No." may be misread."""
-    whole = -1 <= len(text) - len(word) <= _LONGER + 1
+    """Whether ``text`` begins with ``word``, and is hardly longer: a colon or "No." may be misread.
+
+    Letters beside the I of a longer word may be missing, too: TRACKING is seen as TACKN.
+    """
+    missing = 1 + 2 * word.count("1") * (len(word) >= _LONGER_WORD)
+    whole = -missing <= len(text) - len(word) <= _LONGER + 1
     return (
         whole and word not in _WORDS and _is(word, text, _OTHER_COST, begins=True) and _is_other(word, text)
     )
+
+
+def _is_number_of(word: str, text: str) -> bool:
+    """Whether ``text`` begins with ``word`` and, after it, "No.", of which a part may be missing: ENGNEN."""
+    both = word + _NO
+    if len(word) <= _SHORT or len(text) > len(both) + 1 or not _is_other(word, text):
+        return False
+    alone, cost = (_cost(each, text, begins=True) for each in (word, both))
+    return cost <= _OTHER_COST[1] and cost * len(both) < alone * len(word) + _MOST_OF_NO
 
 
 def _is(word: str, text: str, costs: tuple[float, float], *, begins: bool = False) -> bool:

@@ -6,6 +6,7 @@ it; if a doubt remains, the reader of hard lines.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -68,6 +69,13 @@ _LOWER_CASE_MARGINS = tuple(
     for sides in (0.65, 0.9)
 )
 """Margins of the cuts of lower case, as the detector's corners leave out ascenders and descenders."""
+
+_FEWEST_IN_LOWER_CASE = 15
+"""Nor is a line read as lower case in which the reader of that sees fewer.
+
+On 195 lines in 147 photos in five ways, 80 of which have fewer, none of those was read as lower case; of 113
+lines of drawn screens that were, all have as many.
+"""
 
 _LOWER_CASE_SHARE = 0.02
 """The other cuts are not read if the first two have 17 characters with a lower probability."""
@@ -241,6 +249,10 @@ class Readers:
         sides = _LOWER_CASE_MARGINS[0][2] if lower_case else 0.35
         return cut(self._view.pixels, quad, 0.05, 0.33, sides + margins.sides)
 
+    def glance(self, corners: Floats) -> LineReading:
+        """Return what the small reader sees in the line with ``corners``, without texts."""
+        return self._nets.small.glance(self.cut(corners, CropMargins()), math.inf)
+
     def is_small(self, line: Line) -> bool:
         """Whether the characters of ``line`` have too few pixels for one cut."""
         return _has_few_pixels(self._view.from_photo(line.corners), line.cuts[0])
@@ -321,11 +333,12 @@ class Readers:
         in lower case, the answer is the mean of both, which is hardly sure of either.
         """
         vin, certainty, _ = self.likeliest(reading)
-        if certainty >= self._tuning.likely:
-            crop = cut(view.pixels, inside, *_LOWER_CASE_MARGINS[0])
-            glance = self.reader(lower_case=True).glance(crop, self._tuning.likely)
-            if self.likeliest(glance)[0] in {"", vin}:
-                return None
+        crop = cut(view.pixels, inside, *_LOWER_CASE_MARGINS[0])
+        glance = self.reader(lower_case=True).glance(crop, self._tuning.likely)
+        if len(glance.greedy) < _FEWEST_IN_LOWER_CASE:
+            return None
+        if certainty >= self._tuning.likely and self.likeliest(glance)[0] in {"", vin}:
+            return None
         readings: list[LineReading] = []
         for few in (_LOWER_CASE_MARGINS[:2], _LOWER_CASE_MARGINS[2:]):
             crops = [cut(view.pixels, inside, *margins) for margins in few]

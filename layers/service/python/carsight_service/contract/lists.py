@@ -255,6 +255,8 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
     if head is None:
         return
     columns = [_letters(name) for name in head]
+    if "status" not in columns:  # then this is no result, and an input may be that of a camera
+        columns = ["" if name == "input" else name for name in columns]
     if set(columns).isdisjoint(_IMAGE_COLUMNS):
         second = list(islice(rows, 1))
         urls, below = _urls(head), _urls(*second)

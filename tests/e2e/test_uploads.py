@@ -141,6 +141,9 @@ def test_an_operator_redrives_a_batch_without_its_owners_key(
     redriven = carsight("redrive", "--batch", batch, "--json")
     assert (redriven.returncode, json.loads(redriven.stdout)["state"]) == (0, "running")
     assert "finished" in carsight("batch", "watch", batch, "--key", key).stdout
+    refused = carsight("redrive", "--batch", batch)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("carsight: Only a batch that failed or was stopped")
     for none in ("0" * 32, ""):  # the second must not bring back uploads
         assert carsight("redrive", "--batch", none).stderr == f"carsight: there is no batch {none}\n"
 

@@ -126,6 +126,7 @@ def test_a_parquet_with_columns_of_other_kinds(listing: Pipeline) -> None:
 
 
 _UUIDS = ["61e659e5-7293-4e4b-af38-561c56978479", "00000000-0000-4000-8000-000000000000"]
+_PADDED, _NIL = "gate 7".ljust(16, "\0"), "00000000-0000-0000-0000-000000000000"
 
 
 @pytest.mark.parametrize(
@@ -142,8 +143,9 @@ _UUIDS = ["61e659e5-7293-4e4b-af38-561c56978479", "00000000-0000-4000-8000-00000
             _UUIDS,
         ),
         (core.Array([b"0123456789abcdef"] * 2, core.DataType.binary(16)), ["0123456789abcdef"] * 2),
+        (core.Array([b"gate 7".ljust(16, b"\0"), bytes(16)], core.DataType.binary(16)), [_PADDED, _NIL]),
     ],
-    ids=["binary", "time", "long", "uuid", "text of a fixed width"],
+    ids=["binary", "time", "long", "uuid", "text of a fixed width", "padded text"],
 )
 def test_ids_of_a_parquet(listing: Pipeline, ids: core.Array, found: list[object]) -> None:
     """Older programs write text as binary; what a double cannot hold would be rounded on its way.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import gzip
 import ipaddress
+import socket
 import ssl
 import threading
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
@@ -180,8 +182,34 @@ def test_a_host_is_asked_no_more_than_three_times_and_only_if_it_may_help(
     assert sum(seen.startswith(path) for seen, _ in handler.seen) == times
 
 
-def test_patience_ends_with_the_time_of_a_fetch() -> None:
+@pytest.mark.parametrize(("path", "pauses"), [("/raw-endless", (0.01, 0.02)), ("/busy?503,9", (9.0, 9.0))])
+def test_patience_ends_with_the_time_of_a_fetch(
+    site: tuple[str, type[Site]], monkeypatch: pytest.MonkeyPatch, path: str, pauses: tuple[float, float]
+) -> None:
+    """Whether that is while the host answers, whose connection is then cut, or during a pause."""
+    site[1].raw, site[1].again = OK + b"Content-Length: 9999999\r\n\r\n", b"x"
     assert sum(guard.PAUSES) < guard.TOTAL_SECONDS
+    monkeypatch.setattr(guard, "PAUSES", pauses)
+    monkeypatch.setattr(guard, "TOTAL_SECONDS", 0.2)
+    dial, dialled, ended = guard._dial, [], threading.Event()
+    follow = guard._Attempt.follow
+
+    def counted(*address: Any) -> socket.socket:
+        dialled.append(address)
+        return dial(*address)
+
+    def followed(*arguments: Any) -> bytes:
+        try:
+            return follow(*arguments)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(guard, "_dial", counted)
+    monkeypatch.setattr(guard._Attempt, "follow", followed)
+    with pytest.raises(UrlRefused, match="not answered within"):
+        fetch(site[0] + path, loopback=True, patient=True)
+    assert ended.wait(2), "the thread is still busy"
+    assert len(dialled) == 1
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import random
 import re
 import socket
 import ssl
-import time
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -126,7 +126,7 @@ class _Attempt:
 
     def __init__(self, loopback: bool) -> None:
         self._loopback = loopback
-        self._abandoned = False
+        self._abandoned = threading.Event()
         self._wire_bytes = self._lines = 0
         self._lifeline: socket.socket | None = None
         """A second handle on the connection, as the first is taken by the TLS socket and the response."""
@@ -135,7 +135,9 @@ class _Attempt:
         for pause in pauses:
             with suppress(HostIsBusy, ConnectionResetError, IncompleteRead):
                 return self._followed(url)
-            time.sleep(random.uniform(pause / 2, pause))
+            # A cut connection looks like a host that hangs up, but nobody waits for this thread any more.
+            if self._abandoned.wait(random.uniform(pause / 2, pause)):
+                raise OSError("abandoned")
         return self._followed(url)
 
     def _followed(self, url: str) -> bytes:
@@ -168,7 +170,7 @@ class _Attempt:
 
     def abandon(self) -> None:
         """Cut the connection, so that a server that sends bytes slowly does not occupy a thread."""
-        self._abandoned = True
+        self._abandoned.set()
         if self._lifeline is not None:
             with suppress(OSError):
                 self._lifeline.shutdown(socket.SHUT_RDWR)
@@ -216,7 +218,7 @@ class _Attempt:
     def _connected(self, target: _Target) -> Iterator[socket.socket]:
         """Yield a socket to the first address that accepts a connection; all are checked before."""
         with self._dialled(target) as plain, plain.dup() as self._lifeline:
-            if self._abandoned:
+            if self._abandoned.is_set():
                 raise OSError("abandoned")
             if target.scheme == "http":
                 plain.settimeout(READ_SECONDS)

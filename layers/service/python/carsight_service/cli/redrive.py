@@ -51,7 +51,7 @@ def _redrive_batch(deployment: Deployment, options: argparse.Namespace) -> None:
             raise CommandError(f"there is no batch {options.batch}")
         redriven = Executions(functions).redrive(batch)
     except ServiceError as error:
-        raise CommandError(error.note or error.message) from error
+        raise CommandError(f"{error.message.rstrip('.')}. {error.note}".rstrip()) from error
     shown = {"id": redriven.id, "account": redriven.account, "state": redriven.state}
     if options.json:
         print_json(shown)

@@ -255,7 +255,8 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
     if head is None:
         return
     columns = [_letters(name) for name in head]
-    is_named = True
+    if "status" not in columns:  # then this is no result, and an input may be that of a camera
+        columns = ["" if name == "input" else name for name in columns]
     if set(columns).isdisjoint(_IMAGE_COLUMNS):
         second = list(islice(rows, 1))
         urls, below = _urls(head), _urls(*second)
@@ -265,18 +266,17 @@ def _csv_values(lines: Iterator[str]) -> Iterator[object]:
             columns[below[0]], rows = "image", chain(second, rows)
         elif urls or (names and not any(_names_columns(line, below=head) for line in begun)):
             columns, rows = [*([""] * (urls[0] if urls else 0)), "image"], chain([head], second, rows)
-            is_named = False
         else:
             raise InvalidRequest(
                 f"Row 1 has no image: {head[0][:80]!r} is neither a URL nor an S3 key, nor the name of a "
                 "column with images, such as image_url. Remove any lines above the column names"
             )
     for number, row in enumerate(rows, 1):
-        if is_named and len(row) > len(columns) and any(map(str.strip, row[len(columns) :])):
+        if any(map(str.strip, row[len(head) :])):
             # A URL that was cut at a delimiter may be of another photo.
             raise InvalidRequest(
-                f"Row {number} has more cells than there are column names: put quotes around a cell that "
-                f"contains {delimiter!r}, as a URL may"
+                f"Row {number} has more cells than the first line: put quotes around a cell that contains "
+                f"{delimiter!r}, as a URL may"
             )
         yield dict(zip(columns, row, strict=False))
 

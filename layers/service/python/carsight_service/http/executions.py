@@ -105,7 +105,7 @@ class Executions:
             "Only a batch that failed or was stopped in the last 14 days can be redriven. If it was stopped "
             "just now, try again in a minute",
             detail="GET shows the batch's state. Rows of a finished batch are read again by sending them as "
-            "a new list, for which lines of its result will do.",
+            "a new list, which may consist of lines of its result.",
         )
 
     def _arn(self, batch: Batch) -> str:

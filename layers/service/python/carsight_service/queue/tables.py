@@ -91,7 +91,8 @@ def _as_in_json(cell: Any, may_be_uuid: bool) -> Any:
     if isinstance(cell, bytes):
         with suppress(UnicodeDecodeError):
             text = cell.decode()
-            if text.isprintable() or not may_be_uuid:
+            padded = text.rstrip("\0")
+            if not may_be_uuid or (padded and padded.isprintable()):
                 return text
         return str(UUID(bytes=cell)) if may_be_uuid else cell
     return str(cell) if isinstance(cell, Decimal | date | time) else cell

@@ -50,8 +50,8 @@ _MISSING_IN_MIRROR = 2
 _LESS_CLEAR = 0.05
 """By how much less clear than before, to the small reader, a line may look if it is turned and then read.
 
-Of 71 lines of photos on their heads that were read like this, none was less clear by more than 0.03; of lines
-in upright photos, for which reading them is in vain, two thirds were.
+Of 257 lines in photos turned by quarters that are read rightly like this, none was less clear by more; of
+five in the same photos upright, for which this is in vain, four were.
 """
 
 _HARDLY_LONGER = 0.7
@@ -216,7 +216,9 @@ class Search:
     def _read_turned(self, line: Line, order: list[int]) -> None:
         """Read ``line`` with its corners in another ``order``, if it looks as clear and the budget allows."""
         turned = line.corners[order]
-        if self._readers.glance(turned).clarity < line.reading.clarity - _LESS_CLEAR:
+        # By one reader: the VIN reader, which may have read the line, is surer of text on its head.
+        before, after = (self._readers.glance(corners).clarity for corners in (line.corners, turned))
+        if after < before - _LESS_CLEAR:
             return
         if self._budget.pay(1):
             self.finds.keep(self._readers.read(turned, line.score))

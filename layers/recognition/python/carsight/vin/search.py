@@ -210,18 +210,16 @@ class Search:
         orders = [_HALF_TURN]
         if height(line.corners) > _HARDLY_LONGER * length(line.corners):
             orders += _QUARTER_TURNS
-        for order in orders:
-            self._read_turned(line, order)
+        self._read_turned(line, orders)
 
-    def _read_turned(self, line: Line, order: list[int]) -> None:
-        """Read ``line`` with its corners in another ``order``, if it looks as clear and the budget allows."""
-        turned = line.corners[order]
+    def _read_turned(self, line: Line, orders: Sequence[list[int]]) -> None:
+        """Read ``line`` with its corners in the ``orders`` in which it looks as clear, within the budget."""
         # By one reader: the VIN reader, which may have read the line, is surer of text on its head.
-        before, after = (self._readers.glance(corners).clarity for corners in (line.corners, turned))
-        if after < before - _LESS_CLEAR:
-            return
-        if self._budget.pay(1):
-            self.finds.keep(self._readers.read(turned, line.score))
+        before = self._readers.glance(line.corners).clarity
+        for order in orders:
+            turned = line.corners[order]
+            if self._readers.glance(turned).clarity >= before - _LESS_CLEAR and self._budget.pay(1):
+                self.finds.keep(self._readers.read(turned, line.score))
 
     def _read_mirrored(self) -> None:
         """Read the best find mirrored if nothing is likely, as VINs etched into glass are seen from inside.
@@ -264,7 +262,7 @@ class Search:
             self._budget.pay(_DETECTOR_COST)
             found = self._find(self.view.tilted(tilt), self._nets.near)
             if found and self.finds.certainty < self._tuning.upright:
-                self._read_turned(_best_seen(found), _HALF_TURN)
+                self._read_turned(_best_seen(found), [_HALF_TURN])
 
     def _trim(self) -> None:
         """Read lines that are much longer than their text again, cut to the text."""
@@ -318,10 +316,7 @@ class Search:
         """
         if self.finds.lines:
             line = _best_seen(self.finds.lines)
-            if (
-                line.reading.clarity >= self._tuning.clear
-                and count_digits(line.reading.greedy) >= FEWEST_DIGITS
-            ):
+            if line.reading.clarity >= self._tuning.clear and _may_be_a_part(line.reading.greedy):
                 self._lengthen_line(line)
 
     def _lengthen_line(self, line: Line) -> None:

@@ -20,7 +20,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import ClientError
 
-from carsight_service.queue.outcomes import fetched_ahead
+from carsight_service.queue.prefetch import fetched_ahead
 from local.gateway import LambdaContext
 from local.map_items import batches, objects_of, rows_of, write_manifest
 from local.states_language import StateFailed, evaluate, read_definition, transferred
@@ -364,7 +363,7 @@ class StepFunctions:
 
         with (
             tempfile.TemporaryFile() as failures,
-            closing(fetched_ahead(child, waiting(), at_once)) as children,
+            fetched_ahead(child, waiting(), at_once) as children,
         ):
             for (number, data), future in children:
                 try:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,8 @@ from carsight_service.contract.errors import (
 from carsight_service.deadline import OutOfTime
 from carsight_service.images import S3Source, UrlSource, image_source
 from carsight_service.queue.messages import TryLater
-from carsight_service.queue.outcomes import ChildRow, Outcome, Outcomes, fetched_ahead
+from carsight_service.queue.outcomes import ChildRow, Outcome, Outcomes
+from carsight_service.queue.prefetch import fetched_ahead
 from carsight_service.reading import Recognize, forget_frames, translate
 from carsight_service.telemetry import logger, stage, timed
 
@@ -138,7 +139,7 @@ class BatchWorker:
         noted = self._outcomes.noted(child.batch, child.first) if is_noted else []
         fatal = [row for row in noted if noted.count(row) > 1]  # one death may have another cause
         rows: list[dict[str, Any]] = []
-        with closing(fetched_ahead(partial(self._fetch, child.batch), child.rows, AHEAD)) as photos:
+        with fetched_ahead(partial(self._fetch, child.batch), child.rows, AHEAD) as photos:
             for item, photo in photos:
                 if item.row in fatal:
                     fault = InternalError(child.batch.api)

@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from carsight_service.aws.failures import failure
 from carsight_service.contract.errors import (
@@ -27,6 +24,7 @@ from carsight_service.contract.errors import (
 )
 from carsight_service.contract.lists import Row, parse_row
 from carsight_service.queue.messages import TryLater
+from carsight_service.queue.prefetch import fetched_ahead
 
 if TYPE_CHECKING:
     from carsight_service.batch_store import Batch
@@ -42,9 +40,6 @@ OUTCOMES_AHEAD = 32
 
 _UNPAID = "unpaid"
 """The ticket of an outcome whose rows have not been counted."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +139,7 @@ class Outcomes:
         )
         # A page without objects gives None (findings/botocore_search_of_nothing.sh).
         keys = filter(None, pages.search("Contents[].Key"))
-        with closing(fetched_ahead(self.get, keys, OUTCOMES_AHEAD)) as outcomes:
+        with fetched_ahead(self.get, keys, OUTCOMES_AHEAD) as outcomes:
             for _, found in outcomes:
                 if outcome := found.result():
                     yield outcome if outcome.is_paid else self.pay(batch, outcome)
@@ -222,19 +217,3 @@ class Outcomes:
             if failure(error).code == "NoSuchKey":
                 return None
             raise
-
-
-def fetched_ahead(
-    fetch: Callable[[Item], Result], items: Iterable[Item], most: int
-) -> Generator[tuple[Item, Future[Result]], None, None]:
-    """Yield each item with its future of ``fetch``, which runs in threads for ``most`` items ahead."""
-    pool = ThreadPoolExecutor(most)
-    ahead: deque[tuple[Item, Future[Result]]] = deque()
-    try:
-        for item in items:
-            ahead.append((item, pool.submit(fetch, item)))
-            if len(ahead) == most:
-                yield ahead.popleft()
-        yield from ahead
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)

@@ -13,7 +13,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from carsight_service.aws.dynamo import attribute_names, expiry
-from carsight_service.aws.lambda_types import Event, Record, partial_failures
+from carsight_service.aws.lambda_types import Event
+from carsight_service.aws.records import Record, partial_failures
 from carsight_service.metering.model import PROFILE, Meter, Profile, partition
 
 if TYPE_CHECKING:

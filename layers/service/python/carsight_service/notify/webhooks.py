@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel
 
 from carsight_service.aws.fetch import UrlRefused, post
-from carsight_service.aws.lambda_types import Event, Record, partial_failures
+from carsight_service.aws.lambda_types import Event
+from carsight_service.aws.records import Record, partial_failures
 from carsight_service.notify.subscribers import DELIVERY, SIGNATURE, Webhooks, sign
 
 if TYPE_CHECKING:

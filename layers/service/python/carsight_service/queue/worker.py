@@ -11,7 +11,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from carsight_service.aws.lambda_types import Context, Event, Record, partial_failures
+from carsight_service.aws.lambda_types import Context, Event
+from carsight_service.aws.records import Record, partial_failures
 from carsight_service.contract.api import Api
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.batches import BatchWorker

@@ -13,7 +13,7 @@ from unittest.mock import Mock
 import pytest
 from botocore.exceptions import ClientError
 
-from carsight_service.batch_store import ENDS, Batches, Refused
+from carsight_service.batch_store import ENDS, Batches, Conflict
 from carsight_service.contract.errors import StoreUnavailable
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.notify.webhooks import Announcer
@@ -172,7 +172,7 @@ def tell_end(pipeline: Pipeline, batch: str) -> None:
     execution = pipeline.states.describe_execution(executionArn=arn)
     if execution["status"] in ENDS:
         detail = {name: execution[name] for name in ("status", "redriveCount")}
-        with suppress(TryLater, Refused, ClientError):
+        with suppress(TryLater, Conflict, ClientError):
             BatchJobs(pipeline.deployment).handle({"detail": {"name": batch, **detail}}, Invocation())
 
 

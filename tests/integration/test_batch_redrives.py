@@ -11,7 +11,7 @@ from unittest.mock import ANY, Mock
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from carsight_service.batch_store import Batches, Refused
+from carsight_service.batch_store import Batches, Conflict
 from carsight_service.queue.batches import BatchWorker
 from carsight_service.queue.messages import TryLater
 from carsight_service.queue.results import BatchJobs
@@ -125,7 +125,7 @@ def test_a_redrive_whose_end_is_told_while_it_is_noted_is_told_again(pipeline: P
         return change(*arguments)
 
     told = {"detail": {"name": batch, "status": "FAILED", "redriveCount": 1}}
-    with once(Batches, "change", noted), pytest.raises(Refused):
+    with once(Batches, "change", noted), pytest.raises(Conflict):
         BatchJobs(pipeline.deployment).handle(told, Invocation())
     pipeline.drain()
     check_whole(pipeline, batch, images)

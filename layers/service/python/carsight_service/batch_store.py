@@ -148,7 +148,7 @@ class Batches:
         is_new = "attribute_not_exists(pk)"
         try:
             ask(self._client.put_item, TableName=self._table, Item=item, ConditionExpression=is_new)
-        except Refused:
+        except Conflict:
             known = self.get(batch.id) or batch
             if known.asked != batch.asked:
                 raise IdempotencyKeyReused from None
@@ -165,7 +165,7 @@ class Batches:
 
     def add(self, batch: Batch, read: int, failed: int) -> None:
         """Add a child's counts to the progress; the result has the exact ones."""
-        with suppress(Refused):
+        with suppress(Conflict):
             self._update(batch, "ADD #read :read, #failed :failed", read=read, failed=failed)
 
     def end(self, batch: Batch, **fields: Any) -> Batch:
@@ -175,7 +175,7 @@ class Batches:
     def change(self, batch: Batch, **fields: Any) -> Batch:
         """Set ``fields``, and return the changed batch.
 
-        Raises ``Refused`` if it has been changed since it was read; then nothing is written.
+        Raises ``Conflict`` if it has been changed since it was read; then nothing is written.
         """
         fields["version"] = batch.version + 1
         self._update(batch, "SET " + ", ".join(f"#{name} = :{name}" for name in fields), **fields)
@@ -196,11 +196,11 @@ class Batches:
         )
 
 
-class Refused(Exception):
-    """A condition did not hold, of a write or of Step Functions."""
+class Conflict(Exception):
+    """A batch or its execution is not in the state that a call needs; another call may have changed it."""
 
 
-_REFUSALS = {
+_CONFLICTS = {
     "ConditionalCheckFailedException",
     "ExecutionAlreadyExists",
     "ExecutionDoesNotExist",
@@ -209,13 +209,13 @@ _REFUSALS = {
 
 
 def ask(call: Callable[..., Any], **arguments: Any) -> Any:
-    """Return AWS's answer. Raises ``Refused``, or ``StoreUnavailable`` for any other failure."""
+    """Return AWS's answer. Raises ``Conflict``, or ``StoreUnavailable`` for any other failure."""
     try:
         return call(**arguments)
     except Exception as error:
         code = failure(error).code
-        if code in _REFUSALS:
-            raise Refused from None
+        if code in _CONFLICTS:
+            raise Conflict from None
         raise StoreUnavailable(code) from error
 
 

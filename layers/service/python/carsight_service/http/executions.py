@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from carsight_service.batch_store import ENDS, Batch, Batches, Refused, ask
+from carsight_service.batch_store import ENDS, Batch, Batches, Conflict, ask
 from carsight_service.contract.errors import InvalidRequest, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Executions:
             if lines:
                 self._storage.write_result(rows.key, lines, "application/jsonl")
             wanted = json.dumps({"account": batch.account, "api": batch.api, "list": asdict(rows)})
-            with suppress(Refused):
+            with suppress(Conflict):
                 ask(self._states.start_execution, stateMachineArn=self._machine, name=batch.id, input=wanted)
         return begun
 
@@ -60,7 +60,7 @@ class Executions:
         """Return a batch with the progress of its map run, and its end even if that is not recorded yet."""
         if batch.state != "running":
             return replace(batch, pending=0, running=0)
-        with suppress(Refused, StoreUnavailable):  # may be throttled; the batch has the rest
+        with suppress(Conflict, StoreUnavailable):  # may be throttled; the batch has the rest
             for known in ask(self._states.list_map_runs, executionArn=self._arn(batch))["mapRuns"]:
                 run = ask(self._states.describe_map_run, mapRunArn=known["mapRunArn"])
                 state, counts = ENDS.get(run["status"], batch.state), run["itemCounts"]
@@ -71,9 +71,9 @@ class Executions:
     def stop(self, batch: Batch) -> None:
         """Stop reading rows of a batch; one that has ended is left as it is."""
         if batch.state == "running":
-            with suppress(Refused):
+            with suppress(Conflict):
                 ask(self._states.stop_execution, executionArn=self._arn(batch), cause="Stopped by its owner")
-            with suppress(Refused):
+            with suppress(Conflict):
                 self._batches.change(batch, state="cancelled")
 
     def redrive(self, batch: Batch) -> Batch:
@@ -87,7 +87,7 @@ class Executions:
             return batch
         # Joining its results closes tickets that are open in the meter, which must not be a redriven child's.
         is_over = batch.finished and not batch.is_unannounced
-        with suppress(Refused):
+        with suppress(Conflict):
             if batch.state != "finished" and is_over and not batch.detail:
                 about = ask(self._states.describe_execution, executionArn=self._arn(batch))
                 redrives = about["redriveCount"]

@@ -114,7 +114,7 @@ class BatchJobs:
         """Join the results of a batch that has ended, record the end, and announce it.
 
         An end that has been recorded is not joined again. Raises ``TryLater`` for the end of a redrive that
-        is not recorded yet, ``Refused`` if the batch is changed at the same time, and any fault of the
+        is not recorded yet, ``Conflict`` if the batch is changed at the same time, and any fault of the
         service.
         """
         batch = self._batches.get(batch_id)

@@ -61,8 +61,8 @@ class Executions:
         if batch.state != "running":
             return replace(batch, pending=0, running=0)
         with suppress(Conflict, StoreUnavailable):  # may be throttled; the batch has the rest
-            for known in ask(self._states.list_map_runs, executionArn=self._arn(batch))["mapRuns"]:
-                run = ask(self._states.describe_map_run, mapRunArn=known["mapRunArn"])
+            if runs := ask(self._states.list_map_runs, executionArn=self._arn(batch))["mapRuns"]:
+                run = ask(self._states.describe_map_run, mapRunArn=runs[0]["mapRunArn"])
                 state, counts = ENDS.get(run["status"], batch.state), run["itemCounts"]
                 pending = counts["pending"] + counts.get("pendingRedrive", 0)
                 return replace(batch, state=state, pending=pending, running=counts["running"])

@@ -15,7 +15,7 @@ import boto3
 import pytest
 
 from carsight_service.cli import main
-from carsight_service.cli.deployment import Deployment
+from carsight_service.cli.installation import Installation
 from carsight_service.cli.redrive import _redrive
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import PlanWithoutApi, UnknownKey
@@ -286,7 +286,7 @@ def test_redrive_uses_long_polls(capsys: pytest.CaptureFixture[str]) -> None:
         "PLATE_QUEUE_URL": "plates",
         "WEBHOOKS_QUEUE_URL": "deliveries",
     }
-    _redrive(Deployment(Session(), resources), argparse.Namespace(json=True))  # type: ignore[arg-type]
+    _redrive(Installation(Session(), resources), argparse.Namespace(json=True))  # type: ignore[arg-type]
     assert json.loads(capsys.readouterr().out) == {"uploads": 2, "webhooks": 1}
     test_event = '{"Event": "s3:TestEvent"}'
     assert sent == [("plates", test_event, None), ("plates", upload, key), ("deliveries", delivery, key)]

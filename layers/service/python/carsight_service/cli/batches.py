@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 from urllib3 import encode_multipart_formdata
 
 from carsight_service.cli.client import Client, add_api, add_caller, polls
-from carsight_service.cli.deployment import Deployment, add_verb
+from carsight_service.cli.installation import Installation, add_verb
 from carsight_service.cli.output import CommandError, NoAnswer, print_json, print_table
 
 INLINE_BYTES, INLINE_ROWS = 4_000_000, 10_000
@@ -87,7 +87,7 @@ def _batch_id(text: str) -> str:
 
 def _shown(
     run: Callable[[Client, argparse.Namespace], Batch],
-    deployment: Deployment,
+    installation: Installation,
     options: argparse.Namespace,
 ) -> None:
     """Run an action, and print the state of the batch afterwards."""
@@ -96,7 +96,7 @@ def _shown(
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CommandError(f"{folder}: {error.strerror}") from error
-    made = run(Client(deployment, options.key), options)
+    made = run(Client(installation, options.key), options)
     files = made.pop("files", None)
     if options.json:
         print_json(made if files is None else {**made, "results": files})

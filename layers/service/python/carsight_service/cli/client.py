@@ -14,7 +14,7 @@ from typing import Any
 from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError
 
-from carsight_service.cli.deployment import Deployment
+from carsight_service.cli.installation import Installation
 from carsight_service.cli.output import CommandError, NoAnswer
 from carsight_service.contract.api import Api
 
@@ -62,12 +62,12 @@ def polls(patience: float = float("inf")) -> Iterator[None]:
 class Client:
     """The public API of a deployment, called with one key. Safe to share between threads."""
 
-    def __init__(self, deployment: Deployment, key: str | None) -> None:
-        local = deployment.resources.get("key") if deployment.endpoint else None
+    def __init__(self, installation: Installation, key: str | None) -> None:
+        local = installation.resources.get("key") if installation.endpoint else None
         self._key = key or local
         if not self._key:
             raise CommandError("no API key: give --key or set CARSIGHT_KEY")
-        self._url = deployment.resource("url" if deployment.endpoint else "API_URL").rstrip("/")
+        self._url = installation.resource("url" if installation.endpoint else "API_URL").rstrip("/")
         self._http = PoolManager(maxsize=AT_ONCE, retries=_RETRIES, timeout=Timeout(connect=5, read=60))
 
     def call(

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from carsight_service.cli.deployment import Deployment, add_verb
+from carsight_service.cli.installation import Installation, add_verb
 from carsight_service.cli.output import print_json, print_table
 from carsight_service.contract.api import Api
 from carsight_service.metering.keyring import Keyring, KeyringError, Limits, read_tiers
@@ -86,8 +86,8 @@ def _limit(text: str) -> tuple[Api, int | None]:
 # -- verbs ---------------------------------------------------------------------------------------------------
 
 
-def _create(deployment: Deployment, options: argparse.Namespace) -> None:
-    key, account = _keyring(deployment, options).create(
+def _create(installation: Installation, options: argparse.Namespace) -> None:
+    key, account = _keyring(installation, options).create(
         owner=options.owner,
         tier=options.tier,
         label=options.label,
@@ -97,8 +97,8 @@ def _create(deployment: Deployment, options: argparse.Namespace) -> None:
     _print_new(key, account, options)
 
 
-def _list(deployment: Deployment, options: argparse.Namespace) -> None:
-    profiles = _keyring(deployment, options).profiles()
+def _list(installation: Installation, options: argparse.Namespace) -> None:
+    profiles = _keyring(installation, options).profiles()
     if options.json:
         print_json([asdict(profile) for profile in profiles])
         return
@@ -106,13 +106,13 @@ def _list(deployment: Deployment, options: argparse.Namespace) -> None:
     print_table(("KEY", "STATUS", "TIER", "OWNER", "LABEL", "CREATED"), rows, nothing="no keys")
 
 
-def _show(deployment: Deployment, options: argparse.Namespace) -> None:
-    keyring = _keyring(deployment, options)
+def _show(installation: Installation, options: argparse.Namespace) -> None:
+    keyring = _keyring(installation, options)
     _print_account(keyring.show(keyring.find(options.key)), options)
 
 
-def _set(deployment: Deployment, options: argparse.Namespace) -> None:
-    keyring = _keyring(deployment, options)
+def _set(installation: Installation, options: argparse.Namespace) -> None:
+    keyring = _keyring(installation, options)
     account = keyring.set(
         keyring.find(options.key),
         status=options.status,
@@ -125,19 +125,19 @@ def _set(deployment: Deployment, options: argparse.Namespace) -> None:
     _print_account(account, options)
 
 
-def _disable(deployment: Deployment, options: argparse.Namespace) -> None:
-    keyring = _keyring(deployment, options)
+def _disable(installation: Installation, options: argparse.Namespace) -> None:
+    keyring = _keyring(installation, options)
     _print_account(keyring.set(keyring.find(options.key), status=Status.DISABLED), options)
 
 
-def _rotate(deployment: Deployment, options: argparse.Namespace) -> None:
-    keyring = _keyring(deployment, options)
+def _rotate(installation: Installation, options: argparse.Namespace) -> None:
+    keyring = _keyring(installation, options)
     key, account = keyring.rotate(keyring.find(options.key))
     _print_new(key, account, options)
 
 
-def _usage(deployment: Deployment, options: argparse.Namespace) -> None:
-    keyring = _keyring(deployment, options)
+def _usage(installation: Installation, options: argparse.Namespace) -> None:
+    keyring = _keyring(installation, options)
     accounts = [keyring.show(keyring.find(options.key))] if options.key else keyring.accounts()
     if options.json:
         print_json([_as_json(account) for account in accounts])
@@ -150,12 +150,12 @@ def _usage(deployment: Deployment, options: argparse.Namespace) -> None:
 # -- parts ---------------------------------------------------------------------------------------------------
 
 
-def _keyring(deployment: Deployment, options: argparse.Namespace) -> Keyring:
+def _keyring(installation: Installation, options: argparse.Namespace) -> Keyring:
     try:
         tiers = read_tiers(getattr(options, "tiers", None))
     except (OSError, ValueError) as error:
         raise KeyringError(f"{options.tiers} is not a valid tiers file: {error}") from error
-    return Keyring(deployment.table_name, deployment.dynamodb(), tiers=tiers)
+    return Keyring(installation.table_name, installation.dynamodb(), tiers=tiers)
 
 
 def _limits(options: argparse.Namespace) -> Limits:

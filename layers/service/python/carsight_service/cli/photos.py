@@ -13,8 +13,8 @@ from typing import Any
 from urllib3 import encode_multipart_formdata
 
 from carsight_service.cli.client import AT_ONCE, Client, add_api, add_caller, polls
-from carsight_service.cli.deployment import Deployment, add_options, command
 from carsight_service.cli.files import find_photos
+from carsight_service.cli.installation import Installation, add_options, command
 from carsight_service.cli.output import CommandError, print_json, print_table, progress
 from carsight_service.contract.api import Api
 
@@ -67,8 +67,8 @@ def _result(client: Client, address: str, etag: str, patience: float) -> dict[st
     raise CommandError(f"no reading after {patience:g} s")
 
 
-def _upload(deployment: Deployment, options: argparse.Namespace) -> None:
-    client, photos = Client(deployment, options.key), find_photos(options.paths)
+def _upload(installation: Installation, options: argparse.Namespace) -> None:
+    client, photos = Client(installation, options.key), find_photos(options.paths)
 
     def read(path: Path, name: str) -> dict[str, Any]:
         try:

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from carsight_service import deployment as service
 from carsight_service.aws.clients import Clients
 from carsight_service.batch_store import Batches
-from carsight_service.cli.deployment import Deployment, add_options, command
+from carsight_service.cli.installation import Installation, add_options, command
 from carsight_service.cli.output import CommandError, print_json, print_table
 from carsight_service.contract.errors import ServiceError
+from carsight_service.deployment import Deployment
 from carsight_service.http.executions import Executions
 from carsight_service.settings import Settings
 
@@ -37,14 +37,14 @@ def redrive(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=command(_run))
 
 
-def _run(deployment: Deployment, options: argparse.Namespace) -> None:
+def _run(installation: Installation, options: argparse.Namespace) -> None:
     # An empty id, as from an unset shell variable, is no batch, and must not redrive everything.
-    (_redrive if options.batch is None else _redrive_batch)(deployment, options)
+    (_redrive if options.batch is None else _redrive_batch)(installation, options)
 
 
-def _redrive_batch(deployment: Deployment, options: argparse.Namespace) -> None:
+def _redrive_batch(installation: Installation, options: argparse.Namespace) -> None:
     """Redrive a batch of any account, as its owner can by the API."""
-    functions = _as_functions_see_it(deployment)
+    functions = _as_functions_see_it(installation)
     try:
         batch = Batches(functions).get(options.batch)
         if batch is None:
@@ -59,20 +59,18 @@ def _redrive_batch(deployment: Deployment, options: argparse.Namespace) -> None:
         print_table([name.upper() for name in shown], [list(shown.values())])
 
 
-def _as_functions_see_it(deployment: Deployment) -> service.Deployment:
-    """Return the deployment that the service's functions work with, by this command's clients."""
-    machine = deployment.resource("BATCHES_MACHINE_ARN")
-    endpoint = deployment.resources.get("AWS_ENDPOINT_URL_SFN", deployment.endpoint)
+def _as_functions_see_it(installation: Installation) -> Deployment:
+    """Return what the functions of ``installation`` work with, by this command's clients."""
+    machine = installation.resource("BATCHES_MACHINE_ARN")
+    endpoint = installation.resources.get("AWS_ENDPOINT_URL_SFN", installation.endpoint)
     clients = Clients()
-    clients.work = deployment.dynamodb()
-    clients.states = deployment.session.client("stepfunctions", endpoint_url=endpoint)
-    return service.Deployment(
-        Settings(table_name=deployment.table_name, batches_machine_arn=machine), clients
-    )
+    clients.work = installation.dynamodb()
+    clients.states = installation.session.client("stepfunctions", endpoint_url=endpoint)
+    return Deployment(Settings(table_name=installation.table_name, batches_machine_arn=machine), clients)
 
 
-def _redrive(deployment: Deployment, options: argparse.Namespace) -> None:
-    sqs: SQSClient = deployment.session.client("sqs", endpoint_url=deployment.endpoint)
+def _redrive(installation: Installation, options: argparse.Namespace) -> None:
+    sqs: SQSClient = installation.session.client("sqs", endpoint_url=installation.endpoint)
     moved = {}
     # S3 announces VINs to the plate queue as well, whose worker passes them on.
     for what, dead_letters, home in (
@@ -80,11 +78,11 @@ def _redrive(deployment: Deployment, options: argparse.Namespace) -> None:
         ("webhooks", "WEBHOOKS_DEAD_LETTERS_URL", "WEBHOOKS_QUEUE_URL"),
     ):
         moved[what] = 0
-        for message in _messages(sqs, deployment.resource(dead_letters)):
+        for message in _messages(sqs, installation.resource(dead_letters)):
             body = message["Body"]
-            sqs.send_message(QueueUrl=deployment.resource(home), MessageBody=body, **_group(body))
+            sqs.send_message(QueueUrl=installation.resource(home), MessageBody=body, **_group(body))
             sqs.delete_message(
-                QueueUrl=deployment.resource(dead_letters), ReceiptHandle=message["ReceiptHandle"]
+                QueueUrl=installation.resource(dead_letters), ReceiptHandle=message["ReceiptHandle"]
             )
             moved[what] += 1
     if options.json:

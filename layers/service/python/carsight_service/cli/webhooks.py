@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from carsight_service.cli.deployment import Deployment, add_verb
+from carsight_service.cli.installation import Installation, add_verb
 from carsight_service.cli.output import CommandError, print_json
 from carsight_service.metering.keyring import Keyring
 from carsight_service.notify.subscribers import Webhooks
@@ -24,8 +24,8 @@ def webhooks(parser: argparse.ArgumentParser) -> None:
             parser.add_argument("url", help="https://...")
 
 
-def _set(deployment: Deployment, options: argparse.Namespace) -> None:
-    webhooks, key_id = _webhooks(deployment, options)
+def _set(installation: Installation, options: argparse.Namespace) -> None:
+    webhooks, key_id = _webhooks(installation, options)
     try:
         webhook = webhooks.set(key_id, options.url, plain=options.local)
     except ValueError as error:
@@ -36,8 +36,8 @@ def _set(deployment: Deployment, options: argparse.Namespace) -> None:
         print(webhook.secret)
 
 
-def _show(deployment: Deployment, options: argparse.Namespace) -> None:
-    webhooks, key_id = _webhooks(deployment, options)
+def _show(installation: Installation, options: argparse.Namespace) -> None:
+    webhooks, key_id = _webhooks(installation, options)
     webhook = webhooks.get(key_id)
     if options.json:
         print_json({"key_id": key_id, "url": webhook and webhook.url})
@@ -45,12 +45,12 @@ def _show(deployment: Deployment, options: argparse.Namespace) -> None:
         print(webhook.url if webhook else "none")
 
 
-def _remove(deployment: Deployment, options: argparse.Namespace) -> None:
-    webhooks, key_id = _webhooks(deployment, options)
+def _remove(installation: Installation, options: argparse.Namespace) -> None:
+    webhooks, key_id = _webhooks(installation, options)
     webhooks.remove(key_id)
 
 
-def _webhooks(deployment: Deployment, options: argparse.Namespace) -> tuple[Webhooks, str]:
-    client = deployment.dynamodb()
-    key_id = Keyring(deployment.table_name, client).find(options.key)
-    return Webhooks(deployment.table_name, client), key_id
+def _webhooks(installation: Installation, options: argparse.Namespace) -> tuple[Webhooks, str]:
+    client = installation.dynamodb()
+    key_id = Keyring(installation.table_name, client).find(options.key)
+    return Webhooks(installation.table_name, client), key_id

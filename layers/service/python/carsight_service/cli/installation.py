@@ -1,4 +1,4 @@
-"""The deployment of a command: a CloudFormation stack, or the service started by ``make run``."""
+"""What a command works with: a CloudFormation stack, or the service started by ``make run``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WHERE = "give --region and --profile, or --local for the service started by `ma
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options for a command's deployment and form of output."""
+    """Add the options for a command's installation and form of output."""
     where = parser.add_argument_group("deployment")
     where.add_argument("--stack-name", default="carsight", help="CloudFormation stack (default: %(default)s)")
     where.add_argument("--region", help="AWS region (default: that of the profile)")
@@ -36,12 +36,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
-def command(run: Callable[[Deployment, argparse.Namespace], None]) -> Callable[[argparse.Namespace], None]:
-    """Return ``run`` as a command that finds its deployment first, and reports errors as ``CommandError``."""
+def command(run: Callable[[Installation, argparse.Namespace], None]) -> Callable[[argparse.Namespace], None]:
+    """Return ``run`` as a command that finds its installation, and reports errors as ``CommandError``."""
 
     def run_there(options: argparse.Namespace) -> None:
         try:
-            run(Deployment.find(options), options)
+            run(Installation.find(options), options)
         except (NoRegionError, NoCredentialsError) as error:
             raise CommandError(f"{str(error).removesuffix('.')}: {_WHERE}") from error
         except (KeyringError, BotoCoreError, ClientError) as error:
@@ -54,9 +54,9 @@ def add_verb(
     verbs: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,
     text: str,
-    run: Callable[[Deployment, argparse.Namespace], None],
+    run: Callable[[Installation, argparse.Namespace], None],
 ) -> argparse.ArgumentParser:
-    """Add a verb that does ``run`` with the deployment that its options name; ``text`` describes it."""
+    """Add a verb that does ``run`` with the installation that its options name; ``text`` describes it."""
     parser = add_command(verbs, name, text)
     add_options(parser)
     parser.set_defaults(run=command(run))
@@ -64,8 +64,11 @@ def add_verb(
 
 
 @dataclass(frozen=True)
-class Deployment:
-    """A deployment's resources, and a session with access to them."""
+class Installation:
+    """The resources of one Carsight, and a session with access to them.
+
+    Functions have a ``Deployment`` instead, which they find in their environment.
+    """
 
     session: boto3.session.Session
     resources: Mapping[str, str]
@@ -79,7 +82,7 @@ class Deployment:
         return self.resource("TABLE_NAME")
 
     def resource(self, name: str) -> str:
-        """Return a resource's name. Raises ``CommandError`` if the deployment does not have it."""
+        """Return a resource's name. Raises ``CommandError`` if the installation does not have it."""
         if name not in self.resources:
             raise CommandError(f"this deployment has no {name}")
         return self.resources[name]
@@ -89,12 +92,12 @@ class Deployment:
         return self.session.client("dynamodb", endpoint_url=self.endpoint)
 
     @classmethod
-    def find(cls, options: argparse.Namespace) -> Deployment:
-        """Return the deployment named by the options of ``add_options``."""
+    def find(cls, options: argparse.Namespace) -> Installation:
+        """Return the installation named by the options of ``add_options``."""
         return cls._local() if options.local else cls._stack(options)
 
     @classmethod
-    def _stack(cls, options: argparse.Namespace) -> Deployment:
+    def _stack(cls, options: argparse.Namespace) -> Installation:
         """Return a stack's outputs as resources: ``TableName`` becomes ``TABLE_NAME``."""
         session = boto3.session.Session(profile_name=options.profile, region_name=options.region)
         stacks = session.client("cloudformation").describe_stacks(StackName=options.stack_name)["Stacks"]
@@ -106,7 +109,7 @@ class Deployment:
         return cls(session, {_environment_name(key): value for key, value in outputs.items()})
 
     @classmethod
-    def _local(cls) -> Deployment:
+    def _local(cls) -> Installation:
         here = Path.cwd()
         found = next((path for folder in (here, *here.parents) if (path := folder / LOCAL).is_file()), None)
         if found is None:

@@ -49,12 +49,12 @@ def start(part: str, api: str, engine: str, photos: str) -> None:
     from carsight_service.aws.storage import Storage, StoredPhoto
     from carsight_service.contract.api import Api
     from carsight_service.deployment import Deployment
-    from carsight_service.queue.results import BatchJobs
+    from carsight_service.queue.batch_steps import BatchSteps
     from carsight_service.queue.worker import Worker
 
     deployment = Deployment.from_environment()
     if part == "jobs":
-        _handle = BatchJobs(deployment).handle
+        _handle = BatchSteps(deployment).handle
         return
     file = SAMPLES[api]
     photo = file.read_bytes()

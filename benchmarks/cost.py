@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 
-from carsight_service.queue.batches import AHEAD
+from carsight_service.queue.children import AHEAD
 from carsight_service.queue.outcomes import MOST_IN_HAND
 
 MEGABYTES_PER_VCPU = 1769

@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.calls import TABLE, Invocation, event
 from benchmarks.cost import IN_HAND_SECONDS, PARTITION_UNITS, ROWS_A_CHILD, write_units
-from carsight_service.queue.batches import PATIENT_ATTEMPTS
+from carsight_service.queue.children import PATIENT_ATTEMPTS
 from carsight_service.queue.outcomes import MOST_IN_HAND
 from local.stores import credentials
 from tests.dynamo import FakeDynamo, serve

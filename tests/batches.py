@@ -18,7 +18,7 @@ from carsight_service.contract.api import Api
 from carsight_service.http.account import AccountEndpoint
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.notify.webhooks import Announcer
-from carsight_service.queue.batches import BatchWorker
+from carsight_service.queue.children import ChildReader
 from carsight_service.queue.outcomes import Outcomes
 from tests.events import Invocation, event
 from tests.pipeline import KEY, KEY_ID, UPLOADS, Died, Pipeline
@@ -142,7 +142,7 @@ POINTS = [
     (Outcomes, "pay"),
     (MeterStore, "granted"),
     (MeterStore, "take"),
-    (BatchWorker, "_row"),
+    (ChildReader, "_row"),
     (Outcomes, "put"),
     (Batches, "add"),
     (MeterStore, "close"),
@@ -188,15 +188,15 @@ def check_ended(pipeline: Pipeline, batch: str) -> None:
 @contextmanager
 def failing(pipeline: Pipeline, batch: str, row: int) -> Iterator[None]:
     """Every run of the child whose first row is ``row`` dies."""
-    read = BatchWorker.read
+    read = ChildReader.read
 
-    def dies(self: BatchWorker, event: Any, deadline: float) -> Any:
+    def dies(self: ChildReader, event: Any, deadline: float) -> Any:
         if event["Items"][0]["row"] == row:
             raise Died
         return read(self, event, deadline)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BatchWorker, "read", dies)
+        patch.setattr(ChildReader, "read", dies)
         yield
 
 

@@ -25,7 +25,7 @@ from carsight_service.metering.keyring import Keyring
 from carsight_service.metering.model import key_id
 from carsight_service.notify.subscribers import Webhooks
 from carsight_service.notify.webhooks import Announcer, Deliverer
-from carsight_service.queue.results import BatchJobs
+from carsight_service.queue.batch_steps import BatchSteps
 from carsight_service.queue.worker import Worker
 from local.step_functions import MACHINE_ARN, StepFunctions, machine_of
 from local.template import read_template
@@ -157,7 +157,7 @@ class Pipeline:
 
     def machine(self, **options: Any) -> StepFunctions:
         """Return the state machine of batches; its children are the workers of today."""
-        jobs = BatchJobs(self.deployment)
+        jobs = BatchSteps(self.deployment)
         handlers = {
             "PlateWorkerFunction": lambda event, context: self.workers[Api.PLATE].handle(event, context),
             "VinWorkerFunction": lambda event, context: self.workers[Api.VIN].handle(event, context),

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from carsight_service.deployment import Deployment
-from carsight_service.queue.results import BatchJobs
+from carsight_service.queue.batch_steps import BatchSteps
 
-lambda_handler = BatchJobs(Deployment.from_environment()).handle
+lambda_handler = BatchSteps(Deployment.from_environment()).handle

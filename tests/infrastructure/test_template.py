@@ -19,7 +19,7 @@ from carsight_service.contract.api import Api
 from carsight_service.contract.lists import MAX_ROWS
 from carsight_service.http import openapi
 from carsight_service.http.routes import ROUTES
-from carsight_service.queue.batches import (
+from carsight_service.queue.children import (
     AHEAD,
     CHILD_SECONDS,
     PATIENT_ATTEMPTS,

@@ -17,9 +17,9 @@ from carsight_service.batch_store import ENDS, Batches, Conflict
 from carsight_service.contract.errors import StoreUnavailable
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.notify.webhooks import Announcer
+from carsight_service.queue.batch_steps import BatchSteps
 from carsight_service.queue.messages import TryLater
 from carsight_service.queue.outcomes import Outcomes
-from carsight_service.queue.results import BatchJobs
 from carsight_service.queue.tables import write_tables
 from local.step_functions import MACHINE_ARN
 from tests.batches import (
@@ -42,7 +42,9 @@ from tests.pipeline import Died, Pipeline, crossed_by, dying, have_listed, once
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize(("owner", "name"), [(BatchJobs, "_join"), (Announcer, "announce"), (Batches, "end")])
+@pytest.mark.parametrize(
+    ("owner", "name"), [(BatchSteps, "_join"), (Announcer, "announce"), (Batches, "end")]
+)
 def test_whoever_dies_over_a_result_has_it_announced_under_one_name(
     pipeline: Pipeline, owner: Any, name: str, after: bool
 ) -> None:
@@ -66,7 +68,7 @@ def test_an_end_that_is_told_again_is_not_announced_again(pipeline: Pipeline, st
         stop(pipeline, batch)
     pipeline.drain()
     ended = show(pipeline, batch)
-    jobs = BatchJobs(pipeline.deployment)
+    jobs = BatchSteps(pipeline.deployment)
     for told in (
         aborted(batch),
         {"finish": batch, "redrives": 0, "manifest": ""},
@@ -92,7 +94,7 @@ def test_what_a_run_leaves_that_dies_after_the_end_is_closed_when_that_is_told_a
     with once(MeterStore, "take", late), pytest.raises(Died):
         run_child(pipeline, batch, images)
     assert (pipeline.used(), len(pipeline.tickets())) == (10, 1)
-    BatchJobs(pipeline.deployment).handle(aborted(batch), Invocation())
+    BatchSteps(pipeline.deployment).handle(aborted(batch), Invocation())
     check_ended(pipeline, batch)
     assert pipeline.used() == 5
 
@@ -103,7 +105,7 @@ def test_an_end_that_is_told_twice_at_once_misses_nothing_that_either_has_paid(
 ) -> None:
     """The first has joined when a child is stored; the second finds that, pays it, and may die over it."""
     images, batch = begun(pipeline, 5)
-    jobs = BatchJobs(pipeline.deployment)
+    jobs = BatchSteps(pipeline.deployment)
 
     def stored_late(put: Callable[..., Any], *arguments: Any) -> Any:
         def told_again(end: Callable[..., Any], *ended: Any, **fields: Any) -> Any:
@@ -128,7 +130,7 @@ def test_an_end_that_is_told_twice_at_once_misses_nothing_that_either_has_paid(
 
 def test_whoever_is_slow_over_a_result_does_not_write_over_a_later_one(pipeline: Pipeline) -> None:
     images, batch = begun(pipeline, 5)
-    jobs = BatchJobs(pipeline.deployment)
+    jobs = BatchSteps(pipeline.deployment)
 
     def slow(*arguments: Any) -> None:
         patch.undo()
@@ -140,7 +142,7 @@ def test_whoever_is_slow_over_a_result_does_not_write_over_a_later_one(pipeline:
 
     stop(pipeline, batch)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("carsight_service.queue.results.write_tables", slow)
+        patch.setattr("carsight_service.queue.batch_steps.write_tables", slow)
         with pytest.raises(ClientError, match="PreconditionFailed"):
             jobs.handle(aborted(batch), Invocation())
     check_whole(pipeline, batch, images)
@@ -161,7 +163,7 @@ def test_an_end_that_cannot_be_announced_is_told_again_until_it_is(pipeline: Pip
     assert (show(pipeline, batch)["state"], lines(pipeline, batch), announced) == ("cancelled", [], [])
     assert redrive(pipeline, batch)[0] == 400
     for _ in range(2):
-        BatchJobs(pipeline.deployment).handle(aborted(batch, redrives), Invocation())
+        BatchSteps(pipeline.deployment).handle(aborted(batch, redrives), Invocation())
     assert announced == [batch]
     assert redrive(pipeline, batch)[0] == 200
 
@@ -173,7 +175,7 @@ def tell_end(pipeline: Pipeline, batch: str) -> None:
     if execution["status"] in ENDS:
         detail = {name: execution[name] for name in ("status", "redriveCount")}
         with suppress(TryLater, Conflict, ClientError):
-            BatchJobs(pipeline.deployment).handle({"detail": {"name": batch, **detail}}, Invocation())
+            BatchSteps(pipeline.deployment).handle({"detail": {"name": batch, **detail}}, Invocation())
 
 
 def test_whatever_crosses_an_end_each_is_announced_as_one_thing(pipeline: Pipeline) -> None:
@@ -209,7 +211,7 @@ def test_whatever_crosses_an_end_each_is_announced_as_one_thing(pipeline: Pipeli
         batches.append(submit(pipeline, images))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Announcer, "announce", crossed_by(something, announces))
-            for owner, name in ((BatchJobs, "_join"), (Batches, "end")):
+            for owner, name in ((BatchSteps, "_join"), (Batches, "end")):
                 patch.setattr(owner, name, crossed_by(something, getattr(owner, name)))
             for event in (pipeline.drain, tell, redrive_it, pipeline.drain):
                 with suppress(Died):
@@ -257,7 +259,7 @@ def untold(pipeline: Pipeline) -> list[str]:
 def test_an_end_that_nobody_is_told_of_is_found(pipeline: Pipeline) -> None:
     """EventBridge delivers Step Functions' events at its best effort."""
     batches, announced = untold(pipeline), deliveries(pipeline)
-    jobs = BatchJobs(pipeline.deployment)
+    jobs = BatchSteps(pipeline.deployment)
     for ago in (timedelta(minutes=50), timedelta(days=3)):  # it may be told yet; and what is long over
         list_ended(pipeline, ago)
         jobs.handle({"sweep": True}, Invocation())
@@ -282,16 +284,16 @@ def test_an_end_that_cannot_be_dealt_with_keeps_none_from_being_found(
 ) -> None:
     first, *others = untold(pipeline)
     list_ended(pipeline, timedelta(hours=2))
-    real = BatchJobs.finish
+    real = BatchSteps.finish
 
-    def finish(self: BatchJobs, batch: str, *known: Any) -> Any:
+    def finish(self: BatchSteps, batch: str, *known: Any) -> Any:
         if batch == first:
             raise StoreUnavailable("busy")
         return real(self, batch, *known)
 
-    pipeline.patch.setattr(BatchJobs, "finish", finish)
+    pipeline.patch.setattr(BatchSteps, "finish", finish)
     with pytest.raises(StoreUnavailable):  # for the alarm
-        BatchJobs(pipeline.deployment).handle({"sweep": True}, Invocation())
+        BatchSteps(pipeline.deployment).handle({"sweep": True}, Invocation())
     assert all(show(pipeline, batch)["finished"] for batch in others)
     (said,) = (vars(record) for record in caplog.records if record.levelname == "ERROR")
     assert said["batch"] == first
@@ -301,15 +303,15 @@ def test_an_end_that_ends_whoever_deals_with_it_keeps_none_from_being_found(pipe
     """One whose results take longer to join than a function may run, say."""
     *others, worst = untold(pipeline)  # a failed one, which are listed first
     list_ended(pipeline, timedelta(hours=2))
-    real = BatchJobs.finish
+    real = BatchSteps.finish
 
-    def finish(self: BatchJobs, batch: str, *known: Any) -> Any:
+    def finish(self: BatchSteps, batch: str, *known: Any) -> Any:
         if batch == worst:
             raise Died
         return real(self, batch, *known)
 
-    pipeline.patch.setattr(BatchJobs, "finish", finish)
+    pipeline.patch.setattr(BatchSteps, "finish", finish)
     for _ in range(100):
         with pytest.raises(Died):
-            BatchJobs(pipeline.deployment).handle({"sweep": True}, Invocation())
+            BatchSteps(pipeline.deployment).handle({"sweep": True}, Invocation())
     assert all(show(pipeline, batch)["finished"] for batch in others)

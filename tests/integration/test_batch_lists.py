@@ -24,8 +24,8 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from carsight_service.batch_store import Batches
 from carsight_service.contract.errors import InvalidImage
 from carsight_service.images import S3Source
-from carsight_service.queue.batches import BatchWorker
-from carsight_service.queue.results import BatchJobs
+from carsight_service.queue.batch_steps import BatchSteps
+from carsight_service.queue.children import ChildReader
 from local.step_functions import MACHINE_ARN
 from tests.batches import ask, deliveries, lines, put_list, redrive, send, show, table
 from tests.pipeline import PHOTO, UPLOADS, Pipeline, dying, once
@@ -97,7 +97,7 @@ def test_a_list_in_parquet(listing: Pipeline) -> None:
         counted.append(show(listing, said["id"])["rows"])
         return real(*arguments)
 
-    with once(BatchWorker, "read", read):
+    with once(ChildReader, "read", read):
         listing.drain()
     assert counted == [3]
     assert [(row["row"], row.get("id"), row["status"]) for row in lines(listing, said["id"])] == [
@@ -230,7 +230,7 @@ def test_a_parquet_that_s3_does_not_deliver_is_asked_for_again(listing: Pipeline
     def lost(*_: Any) -> None:
         raise ReadTimeoutError(endpoint_url="https://s3")
 
-    with once(BatchJobs, "_body", lost):
+    with once(BatchSteps, "_body", lost):
         listing.drain()
     assert show(listing, said["id"])["state"] == "finished"
 
@@ -251,7 +251,7 @@ def test_of_too_many_objects_under_a_prefix_the_first_are_read(
     listing: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Listing ten million takes longer than a function may run, so that nobody can count them before."""
-    monkeypatch.setattr("carsight_service.queue.results.MAX_ROWS", 2)
+    monkeypatch.setattr("carsight_service.queue.batch_steps.MAX_ROWS", 2)
     listing.states._definition["States"]["Prefix"]["ItemReader"]["ReaderConfig"]["MaxItems"] = 2
     for number in range(3):
         listing.s3.put_object(Bucket=UPLOADS, Key=f"fleet/{number}.jpg", Body=PHOTO)
@@ -456,7 +456,7 @@ def test_a_list_that_is_deleted_before_it_is_checked_ends_its_batch(
     """It is its owner's doing: no attempt brings it back, and no operator need be woken."""
     _, sent = send(listing, put_list(listing, "list.jsonl", b'"a.jpg"'))
     gone: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    with once(BatchJobs, "_body", Mock(side_effect=ClientError(gone, "GetObject"))):
+    with once(BatchSteps, "_body", Mock(side_effect=ClientError(gone, "GetObject"))):
         listing.drain()
     said = show(listing, sent["id"])
     assert (said["state"], said["done"]) == ("failed", 0)
@@ -468,13 +468,13 @@ def test_a_list_that_s3_does_not_serve_just_now_is_checked_again(listing: Pipeli
     """A batch whose list was refused cannot be redriven."""
     _, sent = send(listing, put_list(listing, "list.jsonl", b'"a.jpg"'))
     busy: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": 400}}
-    with once(BatchJobs, "_body", Mock(side_effect=ClientError(busy, "GetObject"))):
+    with once(BatchSteps, "_body", Mock(side_effect=ClientError(busy, "GetObject"))):
         listing.drain()
     assert show(listing, sent["id"])["state"] == "finished"
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(BatchJobs, "check"), (BatchJobs, "finish"), (Batches, "change"), (Batches, "end")]
+    ("owner", "name"), [(BatchSteps, "check"), (BatchSteps, "finish"), (Batches, "change"), (Batches, "end")]
 )
 @pytest.mark.parametrize("after", [False, True])
 def test_who_dies_while_refusing_a_list_refuses_it_again(
@@ -497,7 +497,7 @@ def test_who_dies_while_refusing_a_list_refuses_it_again(
 def test_a_list_that_is_longer_than_step_functions_reads_ends_its_batch(listing: Pipeline) -> None:
     body = b'"a.jpg"\n' * 10
     for bytes_read, state in ((10 * len(b'{"image": "a.jpg"}\n'), "finished"), (100, "failed")):
-        listing.patch.setattr("carsight_service.queue.results._MAX_READ_BYTES", bytes_read)
+        listing.patch.setattr("carsight_service.queue.batch_steps._MAX_READ_BYTES", bytes_read)
         _, sent = send(listing, put_list(listing, "list.jsonl", body))
         listing.drain()
         said = show(listing, sent["id"])
@@ -524,7 +524,7 @@ def test_a_batch_that_is_changed_while_its_list_is_checked_has_what_that_has_fou
         known.append(show(listing, sent["id"]))
         return finish(*arguments)
 
-    with once(Batches, "change", meanwhile), once(BatchJobs, "finish", looked_at):
+    with once(Batches, "change", meanwhile), once(BatchSteps, "finish", looked_at):
         listing.drain()
     assert known[0]["rows"] == rows
     assert (known[0]["detail"] or "").startswith(said or "")

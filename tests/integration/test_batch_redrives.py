@@ -12,9 +12,9 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from carsight_service.batch_store import Batches, Conflict
-from carsight_service.queue.batches import BatchWorker
+from carsight_service.queue.batch_steps import BatchSteps
+from carsight_service.queue.children import ChildReader
 from carsight_service.queue.messages import TryLater
-from carsight_service.queue.results import BatchJobs
 from tests.batches import (
     a_list,
     ask,
@@ -126,7 +126,7 @@ def test_a_redrive_whose_end_is_told_while_it_is_noted_is_told_again(pipeline: P
 
     told = {"detail": {"name": batch, "status": "FAILED", "redriveCount": 1}}
     with once(Batches, "change", noted), pytest.raises(Conflict):
-        BatchJobs(pipeline.deployment).handle(told, Invocation())
+        BatchSteps(pipeline.deployment).handle(told, Invocation())
     pipeline.drain()
     check_whole(pipeline, batch, images)
 
@@ -134,22 +134,22 @@ def test_a_redrive_whose_end_is_told_while_it_is_noted_is_told_again(pipeline: P
 def test_results_are_joined_once_their_redrive_is_noted(pipeline: Pipeline) -> None:
     """All rows were read when it failed: a redrive comes to its end at once."""
     images, batch = begun(pipeline, 5)
-    finish = BatchJobs.finish
+    finish = BatchSteps.finish
 
-    def unlucky(self: BatchJobs, name: str, redrives: int, state: Any, *more: Any) -> Any:
+    def unlucky(self: BatchSteps, name: str, redrives: int, state: Any, *more: Any) -> Any:
         if state == "finished":
             raise Died
         return finish(self, name, redrives, state, *more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BatchJobs, "finish", unlucky)
+        patch.setattr(BatchSteps, "finish", unlucky)
         pipeline.drain()
     assert (show(pipeline, batch)["state"], pipeline.used()) == ("failed", 5)
     announced = deliveries(pipeline)
 
     def joins() -> None:
         with pytest.raises(TryLater):
-            BatchJobs(pipeline.deployment).finish(batch, 1, "finished")
+            BatchSteps(pipeline.deployment).finish(batch, 1, "finished")
 
     with before_it_is_noted(pipeline, joins):
         assert redrive(pipeline, batch)[0] == 200
@@ -169,7 +169,7 @@ def test_a_list_is_checked_once_its_redrive_is_noted(listing: Pipeline) -> None:
     def checks() -> None:
         rows = {"kind": "csv", "bucket": UPLOADS, "key": "list.csv"}
         with pytest.raises(TryLater):
-            BatchJobs(listing.deployment).check(batch, rows)
+            BatchSteps(listing.deployment).check(batch, rows)
 
     with before_it_is_noted(listing, checks):
         assert redrive(listing, batch)[0] == 200
@@ -209,7 +209,7 @@ def test_a_redrive_is_begun_once_when_its_token_is_forgotten(
             assert ask(pipeline, method, f"/v1/batches/{batch}{path}")[0] == 200
         return finish(*arguments)
 
-    with failing(pipeline, batch, row=1), once(BatchJobs, "finish", asked_again):
+    with failing(pipeline, batch, row=1), once(BatchSteps, "finish", asked_again):
         pipeline.drain()
     assert show(pipeline, batch)["finished"]
     assert redrive(pipeline, batch)[0] == 200
@@ -257,7 +257,7 @@ def test_a_batch_that_was_redriven_from_the_console_before_its_end_was_told(
         assert redrive(pipeline, batch)[0] == 200
         pipeline.drain()
     check_whole(pipeline, batch, images)
-    BatchJobs(pipeline.deployment).finish(batch, 0, "failed")  # its first end, told late
+    BatchSteps(pipeline.deployment).finish(batch, 0, "failed")  # its first end, told late
     check_whole(pipeline, batch, images)
     assert announced == [batch, f"{batch}-2"][: 1 + fails]
 
@@ -293,7 +293,7 @@ def test_rows_that_wait_to_be_redriven_are_pending(pipeline: Pipeline) -> None:
         assert (said["pending"], said["running"]) == (10, 50)
         return read(*arguments)
 
-    with once(BatchWorker, "read", during):
+    with once(ChildReader, "read", during):
         pipeline.drain()
     assert show(pipeline, batch)["state"] == "finished"
 
@@ -313,7 +313,7 @@ def test_an_interrupted_prefix_is_redriven_with_the_objects_of_its_first_listing
             real(*arguments)
         raise SystemExit
 
-    owner, name = (BatchWorker, "read") if finds == "photos" else (BatchJobs, "finish")
+    owner, name = (ChildReader, "read") if finds == "photos" else (BatchSteps, "finish")
     with pytest.raises(SystemExit), once(owner, name, killed):
         listing.drain()
     listing.s3.put_object(Bucket=UPLOADS, Key="fleet/0.jpg", Body=PHOTO)

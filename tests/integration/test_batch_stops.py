@@ -12,9 +12,9 @@ import pytest
 
 from carsight_service.batch_store import Batches
 from carsight_service.notify.webhooks import Announcer
-from carsight_service.queue.batches import BatchWorker
+from carsight_service.queue.batch_steps import BatchSteps
+from carsight_service.queue.children import ChildReader
 from carsight_service.queue.messages import TryLater
-from carsight_service.queue.results import BatchJobs
 from local.step_functions import MACHINE_ARN
 from tests.batches import (
     POINTS,
@@ -41,7 +41,7 @@ def test_a_stopped_batch_keeps_what_it_has_read_and_can_be_redriven(pipeline: Pi
     pipeline.create_key()
     images = a_list(pipeline, 130)
     batch, announced = submit(pipeline, images), deliveries(pipeline)
-    read = BatchWorker.read
+    read = ChildReader.read
     children = 0
 
     def stops(*arguments: Any) -> Any:
@@ -54,7 +54,7 @@ def test_a_stopped_batch_keeps_what_it_has_read_and_can_be_redriven(pipeline: Pi
         return answer
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BatchWorker, "read", stops)
+        patch.setattr(ChildReader, "read", stops)
         pipeline.drain()
     said = show(pipeline, batch)
     assert (said["state"], said["rows"], said["done"], said["read"]) == ("cancelled", 130, 100, 86)
@@ -99,7 +99,7 @@ def test_a_batch_that_is_stopped_from_the_console_says_so_at_once(pipeline: Pipe
         assert (said["state"], said["results"]) == ("cancelled", None)
         return read(*arguments)
 
-    with once(BatchWorker, "read", stopped):
+    with once(ChildReader, "read", stopped):
         pipeline.drain()
     said = show(pipeline, batch)
     assert (said["state"], said["done"], pipeline.used()) == ("cancelled", 50, 43)
@@ -112,7 +112,7 @@ def test_rows_that_are_being_read_when_a_batch_is_stopped_cost_nothing(
 ) -> None:
     """When it runs again by then, they are counted like any others, and not read again."""
     images, batch = begun(pipeline, 5)
-    rows = BatchWorker._rows
+    rows = ChildReader._rows
 
     def stopped(*arguments: Any) -> Any:
         answer = rows(*arguments)
@@ -124,7 +124,7 @@ def test_rows_that_are_being_read_when_a_batch_is_stopped_cost_nothing(
         return answer
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BatchWorker, "_rows", stopped)
+        patch.setattr(ChildReader, "_rows", stopped)
         with nullcontext() if redriven else pytest.raises(TryLater):
             run_child(pipeline, batch, images)
     if redriven:
@@ -141,7 +141,7 @@ def test_rows_that_are_being_read_when_a_batch_is_stopped_cost_nothing(
 
 @pytest.mark.parametrize("redriven", [False, True])
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize(("owner", "name"), [(BatchWorker, "_running"), *POINTS])
+@pytest.mark.parametrize(("owner", "name"), [(ChildReader, "_running"), *POINTS])
 def test_a_batch_that_ends_while_a_child_stands_still(
     pipeline: Pipeline, owner: Any, name: str, after: bool, redriven: bool
 ) -> None:
@@ -189,7 +189,7 @@ def test_a_batch_that_is_stopped_while_its_list_is_checked_can_be_redriven(
         assert stop(listing, batch)[1]["state"] == "cancelled"
         return answer or check(*arguments)
 
-    with once(BatchJobs, "check", stopped):
+    with once(BatchSteps, "check", stopped):
         listing.drain()
     said = show(listing, batch)
     assert (said["state"], said["done"], lines(listing, batch), listing.used()) == ("cancelled", 0, [], 0)
@@ -201,7 +201,7 @@ def test_a_batch_that_is_stopped_while_its_list_is_checked_can_be_redriven(
 @pytest.mark.parametrize(
     ("step", "state"),
     [
-        ((BatchJobs, "_join"), "cancelled"),
+        ((BatchSteps, "_join"), "cancelled"),
         ((Batches, "end"), "cancelled"),
         ((Announcer, "announce"), "finished"),
     ],

@@ -19,7 +19,7 @@ from carsight_service.batch_store import Batches
 from carsight_service.contract.api import Api
 from carsight_service.contract.errors import StoreUnavailable
 from carsight_service.metering.meter_store import MeterStore
-from carsight_service.queue.batches import PATIENT_ATTEMPTS, BatchWorker
+from carsight_service.queue.children import PATIENT_ATTEMPTS, ChildReader
 from carsight_service.queue.messages import TryLater
 from carsight_service.queue.outcomes import MOST_IN_HAND, Outcomes
 from tests.batches import (
@@ -163,14 +163,14 @@ def test_a_photo_that_ends_its_worker_each_time_is_a_row_of_the_result(pipeline:
     images = a_list(pipeline, 60)
     images[3] = images[40] = pipeline.put("fatal.jpg", PHOTO + b" fatal")
     batch = submit(pipeline, images)
-    row = BatchWorker._row
+    row = ChildReader._row
 
-    def dies(self: BatchWorker, batch: Any, item: Any, *more: Any) -> Any:
+    def dies(self: ChildReader, batch: Any, item: Any, *more: Any) -> Any:
         if item.listed.image == images[3]:
             raise Died
         return row(self, batch, item, *more)
 
-    pipeline.patch.setattr(BatchWorker, "_row", dies)
+    pipeline.patch.setattr(ChildReader, "_row", dies)
     pipeline.drain()
     expected = {"nothing": 400, images[3]: 500}
     assert [row["status"] for row in lines(pipeline, batch)] == [expected.get(image, 200) for image in images]
@@ -179,7 +179,7 @@ def test_a_photo_that_ends_its_worker_each_time_is_a_row_of_the_result(pipeline:
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize(("owner", "name"), [(BatchWorker, "_row"), (Outcomes, "note")])
+@pytest.mark.parametrize(("owner", "name"), [(ChildReader, "_row"), (Outcomes, "note")])
 def test_a_row_over_which_a_worker_dies_once_is_not_blamed(
     pipeline: Pipeline, owner: Any, name: str, after: bool
 ) -> None:
@@ -221,7 +221,7 @@ def test_a_child_that_is_run_twice_is_read_once(pipeline: Pipeline) -> None:
     check_whole(pipeline, batch, images)
 
 
-@pytest.mark.parametrize(("owner", "name"), [(BatchWorker, "_row"), (Outcomes, "put")])
+@pytest.mark.parametrize(("owner", "name"), [(ChildReader, "_row"), (Outcomes, "put")])
 def test_a_child_that_is_run_twice_at_once_is_charged_once(pipeline: Pipeline, owner: Any, name: str) -> None:
     """Both read, on the same units: they are enough, though no more are left.
 
@@ -347,7 +347,7 @@ def test_an_object_that_is_waited_for_in_vain_is_tried_again(
     pipeline.create_key()
     photo, slow = pipeline.put("car.jpg"), pipeline.put("slow.jpg")
     batch = submit(pipeline, [photo, slow, photo])
-    monkeypatch.setattr("carsight_service.queue.batches.SECONDS_A_ROW", 0.2)
+    monkeypatch.setattr("carsight_service.queue.children.SECONDS_A_ROW", 0.2)
     read_photo = Storage.read_photo
     hanging, tries = threading.Event(), 0
 
@@ -373,18 +373,18 @@ def test_rows_that_there_is_no_time_for_are_rows_of_the_result(
     batch = submit(pipeline, [pipeline.put("car.jpg")] * 6)
     ticks = itertools.count()
     clock = SimpleNamespace(monotonic=lambda: 30.0 * next(ticks))
-    monkeypatch.setattr("carsight_service.queue.batches.time", clock)
+    monkeypatch.setattr("carsight_service.queue.children.time", clock)
     attempts = []
-    read = BatchWorker.read
+    read = ChildReader.read
 
-    def reads(self: BatchWorker, event: Any, deadline: float) -> Any:
+    def reads(self: ChildReader, event: Any, deadline: float) -> Any:
         nonlocal ticks
         ticks = itertools.count()
         attempts.append(event["attempt"])
         return read(self, event, 1e9)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BatchWorker, "read", reads)
+        patch.setattr(ChildReader, "read", reads)
         pipeline.drain()
     assert attempts == [0]
     assert [row["status"] for row in lines(pipeline, batch)] == [200] * 3 + [504] * 3

@@ -11,7 +11,7 @@ import pytest
 
 from carsight_service.contract.api import Api
 from carsight_service.metering.meter_store import MeterStore
-from carsight_service.queue.batches import BatchWorker
+from carsight_service.queue.children import ChildReader
 from tests.batches import ask, begun, check_whole, lines, parquet, redrive, show, submit, table, throttled
 from tests.events import event
 from tests.pipeline import KEY, KEY_ID, PHOTO, UPLOADS, Pipeline, once
@@ -130,7 +130,7 @@ def test_a_limit_that_others_reach_while_rows_are_read(
         meters.close(meters.take(KEY_ID, Api.PLATE, 9 - left, "another"), read=9 - left)
         return row(*arguments)
 
-    with once(BatchWorker, "_row", meanwhile):
+    with once(ChildReader, "_row", meanwhile):
         pipeline.drain()
     assert [row["status"] for row in lines(pipeline, batch)] == statuses
     assert (pipeline.used(), pipeline.tickets()) == (9, [])
@@ -231,7 +231,7 @@ def test_a_batch_is_shown_while_its_engine_is_throttled(pipeline: Pipeline, oper
         assert (said["state"], said["read"], said["failed"], said["pending"]) == ("running", 43, 7, None)
         return answer
 
-    with once(BatchWorker, "read", during):
+    with once(ChildReader, "read", during):
         pipeline.drain()
     assert show(pipeline, batch)["state"] == "finished"
 

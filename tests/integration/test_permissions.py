@@ -25,7 +25,7 @@ from carsight_service.http.endpoint import Endpoint
 from carsight_service.http.executions import Executions
 from carsight_service.notify.alerts import Alerts
 from carsight_service.notify.webhooks import Deliverer
-from carsight_service.queue.results import BatchJobs
+from carsight_service.queue.batch_steps import BatchSteps
 from local.states_language import ROOT
 from local.step_functions import MACHINE_ARN
 from local.template import read_template
@@ -228,10 +228,10 @@ class Roles(Pipeline):
             Api.VIN: self.worker(Api.VIN, self.of("VinWorkerFunction")),
         }
         functions: Any = self.states._functions
-        functions["BatchesFunction"] = self._jobs(BatchJobs(self.of("BatchesFunction")))
+        functions["BatchesFunction"] = self._jobs(BatchSteps(self.of("BatchesFunction")))
 
     @staticmethod
-    def _jobs(jobs: BatchJobs) -> Callable[[Any], Any]:
+    def _jobs(jobs: BatchSteps) -> Callable[[Any], Any]:
         return lambda event: jobs.handle(json.loads(json.dumps(event)), Invocation())
 
     def of(self, function: str) -> Deployment:

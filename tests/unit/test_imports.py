@@ -31,7 +31,7 @@ NEVER = {
     "carsight_service.http.account": "the account function's",
     "carsight_service.notify.webhooks": "the workers'",
     "carsight_service.contract.lists": "the account function's and the workers'",
-    "carsight_service.queue.batches": "the workers'",
+    "carsight_service.queue.children": "the workers'",
     "carsight_service.http.openapi": "the account function's",
     "carsight_service.queue.uploads": "the workers'",
     "yaml": "the account function's",

@@ -15,7 +15,7 @@ from carsight_service.aws.lambda_types import Context, Event
 from carsight_service.aws.records import Record, partial_failures
 from carsight_service.contract.api import Api
 from carsight_service.notify.webhooks import Announcer
-from carsight_service.queue.batches import BatchWorker
+from carsight_service.queue.children import ChildReader
 from carsight_service.queue.leases import Leases
 from carsight_service.queue.messages import S3Notification, S3Record, TryLater, created_objects
 from carsight_service.queue.uploads import Upload, UploadProcessor
@@ -52,7 +52,7 @@ class Worker:
         self._heap = deployment.heap
         self._queues = deployment.queues
         self._uploads = UploadProcessor(deployment, reader, recognize, leases, announcer)
-        self._batches = BatchWorker(deployment, recognize)
+        self._children = ChildReader(deployment, recognize)
 
     def handle(self, event: Event, context: Context) -> Any:
         """Process the messages of an SQS event in turn, and return those that failed.
@@ -66,7 +66,7 @@ class Worker:
 
     def _handled(self, event: Event, context: Context) -> Any:
         if "Items" in event:
-            return self._batches.read(event, self._deadline(context))
+            return self._children.read(event, self._deadline(context))
         return partial_failures(
             event["Records"],
             identifier=lambda record: str(record["messageId"]),

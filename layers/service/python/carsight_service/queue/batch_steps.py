@@ -42,7 +42,7 @@ _TOLD_WITHIN, _SWEPT_FOR = timedelta(hours=1), timedelta(days=2)
 that ``sweep`` looks for it."""
 
 
-class BatchJobs:
+class BatchSteps:
     """The steps of the batches' state machine that read no photo; one per process."""
 
     def __init__(self, deployment: Deployment) -> None:

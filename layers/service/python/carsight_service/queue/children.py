@@ -80,7 +80,7 @@ class Child:
         return self.rows[0].row
 
 
-class BatchWorker:
+class ChildReader:
     """Reads children of batches of one API; one per process, safe to share between threads."""
 
     def __init__(self, deployment: Deployment, recognize: Recognize) -> None:

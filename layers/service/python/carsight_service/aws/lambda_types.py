@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 Event = dict[str, Any]
-"""An API Gateway HTTP API event (payload format 2.0), or records of SQS or of a DynamoDB stream."""
+"""An API Gateway HTTP API event (payload format 2.0), records of SQS or of a DynamoDB stream, what the state
+machine of batches passes on, or EventBridge's event of an execution that has ended."""
 
 Response = dict[str, Any]
 """An answer to API Gateway: ``statusCode``, ``headers``, ``body``."""

@@ -57,7 +57,7 @@ class Worker:
     def handle(self, event: Event, context: Context) -> Any:
         """Process the messages of an SQS event in turn, and return those that failed.
 
-        For a child of a map, the rows of its result are returned.
+        A child of a map is read instead; its summary is returned, as its rows are in its outcome.
         """
         try:
             return self._handled(event, context)

@@ -31,7 +31,7 @@ _STACKING = frozenset({"us", "ca"})
 """Countries whose plates may have small stacked letters."""
 
 
-class _View(NamedTuple):
+class _FoundPlate(NamedTuple):
     """A ``plate`` that was found in ``photo``, prepared for reading.
 
     ``fine`` is the photo at the size that reading takes, ``corners`` (4 x 2) are the plate's there. ``rows``
@@ -84,26 +84,26 @@ class CutReader:
 
         If ``mirrored``, a plate of which little can be read as it is may be read mirrored.
         """
-        view = self._view(photo, plate)
+        found = self._prepared(photo, plate)
         reader, first, reading = self._lean, None, None
         if reader is not None:
-            first, reading = self._read_easily(reader, view, regions)
+            first, reading = self._read_easily(reader, found, regions)
         if reader is None or reading is None:
             reader = self._reader()
-            reading = self._read_text(reader, view, regions)
+            reading = self._read_text(reader, found, regions)
             reading = reading if first is None else reader.also_seen(reading, first)
         if mirrored and reading.score < self._tuning.mirrored and self.is_certain(photo, plate):
-            other, needed = self._read_mirrored(view, regions), self._tuning.mirrored_odds
+            other, needed = self._read_mirrored(found, regions), self._tuning.mirrored_odds
             if other.score >= self._tuning.sure and odds(other.score) >= needed * odds(reading.score):
                 return other
         if (
             self.is_believable(photo, plate, reading)
-            and sides(view.corners)[1] >= self._tuning.print_height
+            and sides(found.corners)[1] >= self._tuning.print_height
             and reader.doubts_region(reading)
         ):
-            strips = small_print(view.fine.pixels, view.corners)
+            strips = small_print(found.fine.pixels, found.corners)
             reading = reader.with_small_print(reading, strips)
-        return self._unstacked(reader, reading, view, regions)
+        return self._unstacked(reader, reading, found, regions)
 
     def read_upside_down(self, photo: Photo, plate: Detection, regions: Sequence[str]) -> Reading:
         """Read one plate upside down."""
@@ -111,10 +111,10 @@ class CutReader:
         crop = rectify(fine.pixels, corners[[2, 3, 0, 1]], plate.two_rows > 0.5)
         return self._read_unless_blank(lambda reader: reader.read([crop], regions)[0])
 
-    def _read_mirrored(self, view: _View, regions: Sequence[str]) -> Reading:
+    def _read_mirrored(self, found: _FoundPlate, regions: Sequence[str]) -> Reading:
         """Read a plate mirrored."""
-        mirrored = view._replace(corners=view.corners[[1, 0, 3, 2]])
-        mirrored = mirrored._replace(crops=[mirrored.cut(two_rows) for two_rows in view.rows])
+        mirrored = found._replace(corners=found.corners[[1, 0, 3, 2]])
+        mirrored = mirrored._replace(crops=[mirrored.cut(two_rows) for two_rows in found.rows])
         return self._read_unless_blank(lambda reader: self._read_usual(reader, mirrored, regions)[0])
 
     def _read_unless_blank(self, read: Callable[[PlateReader], Reading]) -> Reading:
@@ -143,12 +143,12 @@ class CutReader:
         return plausible and any(character.isdigit() for character in reading.text)
 
     def _read_easily(
-        self, reader: PlateReader, view: _View, regions: Sequence[str]
+        self, reader: PlateReader, found: _FoundPlate, regions: Sequence[str]
     ) -> tuple[Reading, Reading | None]:
         """Return the first reading of the lean ``reader``, and the reading to accept, or None."""
         tuning = self._tuning
-        reading, second = self._read_usual(reader, view, regions)
-        if reading.score < tuning.blank and not self.is_certain(view.photo, view.plate):
+        reading, second = self._read_usual(reader, found, regions)
+        if reading.score < tuning.blank and not self.is_certain(found.photo, found.plate):
             return reading, reading
         least = tuning.easy_state if "-" in reading.region else tuning.easy_region
         if not reading.text or reading.score < tuning.promising or reading.region_score < least:
@@ -158,37 +158,37 @@ class CutReader:
         distinct = min(character.score for character in reading.characters) >= tuning.distinct
         american = reading.region.partition("-")[0] in _STACKING
         odd = american and not fits_series(reading.text, reading.region)
-        fills = sides(view.plate.corners)[0] > tuning.filling * view.photo.pixels.shape[1]
+        fills = sides(found.plate.corners)[0] > tuning.filling * found.photo.pixels.shape[1]
         if odd or (fills and not distinct):
             return reading, None
         if reading.score >= tuning.obvious and distinct:
             return reading, reading
-        wider = view.cut(view.rows[second], grow=2 * GROW)
+        wider = found.cut(found.rows[second], grow=2 * GROW)
         (again,) = reader.read([wider], regions)
         if again.text != reading.text or again.score < tuning.promising:
             return reading, None
         both = vote([reading, again])
         return reading, both if both.score >= tuning.easy else None
 
-    def _read_text(self, reader: PlateReader, view: _View, regions: Sequence[str]) -> Reading:
+    def _read_text(self, reader: PlateReader, found: _FoundPlate, regions: Sequence[str]) -> Reading:
         """Read a plate in its usual crops, and in further cuts if it is unsure."""
-        tuning, rows, plate = self._tuning, view.rows, view.plate
+        tuning, rows, plate = self._tuning, found.rows, found.plate
         width, height = sides(plate.corners)
-        reading, second = self._read_usual(reader, view, regions)
-        hopeless = reading.score < tuning.hopeless and not self.is_certain(view.photo, plate)
+        reading, second = self._read_usual(reader, found, regions)
+        hopeless = reading.score < tuning.hopeless and not self.is_certain(found.photo, plate)
         if reading.score >= tuning.sure or hopeless:
             return reading
         if len(rows) == 1 and width < tuning.either * max(height, 1.0):
-            (other,) = reader.read([view.cut(not rows[0])], regions)
+            (other,) = reader.read([found.cut(not rows[0])], regions)
             if other.score >= tuning.sure and fits_series(other.text, other.region):
                 return other
-        upright = box_corners(plate.box * np.float32(view.fine.scale / view.photo.scale))
-        cuts = [_longer(view.corners, tuning.wider), _beginning_at(upright, view.corners[0])]
+        upright = box_corners(plate.box * np.float32(found.fine.scale / found.photo.scale))
+        cuts = [_longer(found.corners, tuning.wider), _beginning_at(upright, found.corners[0])]
         lost = reading.score < tuning.hopeless
         grown = (GROW, tuning.loose) if lost else (GROW,)
-        crops = [rectify(view.fine.pixels, cut, rows[second], grow) for grow in grown for cut in cuts]
-        if not lost and sides(view.corners)[1] < tuning.blurred:
-            crops.append(view.cut(rows[second], sharp=True))
+        crops = [rectify(found.fine.pixels, cut, rows[second], grow) for grow in grown for cut in cuts]
+        if not lost and sides(found.corners)[1] < tuning.blurred:
+            crops.append(found.cut(rows[second], sharp=True))
         return vote([reading, *reader.read(crops, regions)])
 
     def _rows(self, plate: Detection) -> tuple[bool, ...]:
@@ -200,11 +200,13 @@ class CutReader:
             return (False, True)
         return (plate.two_rows > 0.5,)
 
-    def _read_usual(self, reader: PlateReader, view: _View, regions: Sequence[str]) -> tuple[Reading, bool]:
+    def _read_usual(
+        self, reader: PlateReader, found: _FoundPlate, regions: Sequence[str]
+    ) -> tuple[Reading, bool]:
         """Return the better reading of a plate's usual crops, and whether it is that of the second one."""
-        if len(view.crops) == 1 or view.plate.two_rows <= 0.5:
-            return self._better(reader.read(view.crops, regions))
-        single, double = view.crops
+        if len(found.crops) == 1 or found.plate.two_rows <= 0.5:
+            return self._better(reader.read(found.crops, regions))
+        single, double = found.crops
         (two,) = reader.read([double], regions)
         if two.score >= self._tuning.two_rows_favor:
             return two, True
@@ -218,16 +220,16 @@ class CutReader:
         return (double[0] if second else single), second
 
     def _unstacked(
-        self, reader: PlateReader, reading: Reading, view: _View, regions: Sequence[str]
+        self, reader: PlateReader, reading: Reading, found: _FoundPlate, regions: Sequence[str]
     ) -> Reading:
         """Return ``reading``, or the plate's reading with stacked letters spread if that is better."""
         tuning = self._tuning
         american = reading.region.partition("-")[0] in _STACKING
-        if reading.score >= tuning.sure or not american or sides(view.corners)[1] < tuning.print_height:
+        if reading.score >= tuning.sure or not american or sides(found.corners)[1] < tuning.print_height:
             return reading
         from carsight.plate import stacked  # few plates need it
 
-        whole = straighten(view.fine.pixels, view.corners, stacked.WIDTH, stacked.HEIGHT, GROW)
+        whole = straighten(found.fine.pixels, found.corners, stacked.WIDTH, stacked.HEIGHT, GROW)
         spread = stacked.spread(whole)
         if spread is None:
             return reading
@@ -238,11 +240,11 @@ class CutReader:
         # Spreading destroys the design, by which the region is recognized.
         return replace(other, region=reading.region, region_score=reading.region_score, shares=reading.shares)
 
-    def _view(self, photo: Photo, plate: Detection) -> _View:
+    def _prepared(self, photo: Photo, plate: Detection) -> _FoundPlate:
         """Return ``plate`` prepared for reading."""
         corners, fine = self._fine(photo, plate)
         rows = self._rows(plate)
-        return _View(
+        return _FoundPlate(
             photo, plate, fine, corners, rows, [rectify(fine.pixels, corners, each) for each in rows]
         )
 

@@ -327,23 +327,22 @@ class PlateRecognizer:
             if not self._cuts.is_believable(photo, each.plate, each.reading):
                 doubted.append(each)
                 is_word = len(each.reading.text) >= tuning.fewest and each.reading.text.isalpha()
-                signs += [each] if sure and is_word else []
+                if sure and is_word:
+                    signs.append(each)
             elif not self._is_sign(photo, each, quarters, regions):
                 found.append(each)
                 upright = upright or sure
             elif sure:
                 signs.append(each)
                 written = written or _is_writing(each.reading)
-        upright = upright or written
         boxes = [
             each.plate.box
             for each in signs
             # Cameras write beside plates, too.
             if each.vehicle is None and not self._is_at_edge(photo, each.plate, quarters)
         ]
-        beside = [self._is_beside(boxes, each) for each in found]
-        if sum(beside) <= tuning.beside_each_sign * len(boxes):
-            found = [each for each, is_beside in zip(found, beside, strict=True) if not is_beside]
+        found = self._without_signs(found, boxes)
+        upright = upright or written
         # A single sure text shows which way up the photo is.
         upside_down = 0.0 if upright else self._read_upside_down(photo, unsure, regions)
         carriers = [id(each.vehicle) for each in found]
@@ -423,6 +422,13 @@ class PlateRecognizer:
         if clear or reading.design is None or not text.isdigit():
             return False
         return bool(softmax(reading.design)[fits].sum() < tuning.fit_of_digits)
+
+    def _without_signs(self, found: list[Find], signs: Sequence[Floats]) -> list[Find]:
+        """Return ``found`` without what hangs beside the boxes ``signs``, unless that is too much of it."""
+        beside = [self._is_beside(signs, each) for each in found]
+        if sum(beside) > self._tuning.beside_each_sign * len(signs):
+            return found
+        return [each for each, is_beside in zip(found, beside, strict=True) if not is_beside]
 
     def _is_beside(self, signs: Sequence[Floats], find: Find) -> bool:
         """Return whether ``find`` is beside one of the boxes ``signs``, neither mostly within the other."""

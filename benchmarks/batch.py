@@ -213,9 +213,9 @@ def main() -> None:
         os.environ |= {"UPLOADS_BUCKET": UPLOADS, "RESULTS_BUCKET": RESULTS}
         from carsight_service.aws.clients import Clients
         from carsight_service.metering.model import key_id
+        from local.event_sources import create_buckets
         from local.step_functions import MACHINE_ARN, machine_of
         from local.template import read_template
-        from local.worker import create_buckets
 
         os.environ |= {"BATCHES_MACHINE_ARN": MACHINE_ARN, "POWERTOOLS_LOG_LEVEL": "WARNING"}
         create_buckets(UPLOADS, RESULTS)

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
+from local.event_sources import EventSources, create_buckets
 from local.gateway import Gateway, import_handler, serving
 from local.step_functions import MACHINE_ARN, StepFunctions, machine_of
 from local.stores import answer, credentials, queue_url, serve
 from local.template import create_table, read_template
-from local.worker import Worker, create_buckets
 
 if TYPE_CHECKING:
     from carsight_service.metering.model import Profile
@@ -130,7 +130,7 @@ def main() -> None:
         template = read_template()
         create_table(boto3.client("dynamodb"), TABLE)
         create_buckets(UPLOADS, RESULTS)
-        worker = Worker(template, environment)
+        sources = EventSources(template, environment)
         # Its client is created when a batch is first submitted.
         machine = _machine(template)
         states = {"AWS_ENDPOINT_URL_SFN": stack.enter_context(serving(0, machine))}
@@ -139,7 +139,7 @@ def main() -> None:
         profile = _seed()
         gateway = Gateway(template, lambda: answer(environment["AWS_ENDPOINT_URL"]))
         url = stack.enter_context(serving(port, gateway))
-        stack.enter_context(worker)
+        stack.enter_context(sources)
         ENDPOINT.parent.mkdir(exist_ok=True)
         ENDPOINT.write_text(
             json.dumps(

@@ -39,7 +39,8 @@ _DRAINED_BYTES = 64 * 1024 * 1024
 
 _TEXT_TYPES = ("application/json", "application/javascript", "application/xml")
 
-Handler = Callable[[Event, "LambdaContext"], Response]
+Handler = Callable[[Event, "LambdaContext"], dict[str, Any]]
+"""A function's entry point: returns a ``Response``, or for records those that failed."""
 
 
 class _Quiet(WSGIRequestHandler):

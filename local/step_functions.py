@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 MACHINE_ARN = "arn:aws:states:us-east-1:123456789012:stateMachine:carsight-local-batches"
 _EXECUTIONS = MACHINE_ARN.replace(":stateMachine:", ":execution:")
 
-Function = Callable[[Any], Any]
-"""A Lambda function, from an event to its answer."""
+Invoke = Callable[[Any], Any]
+"""Invokes a Lambda function with an event, and returns its answer."""
 
 _COUNTS = ("pending", "running", "succeeded", "failed", "total")
 
@@ -105,7 +105,7 @@ def _invoke(handler: Callable[[Any, LambdaContext], Any], seconds: int, event: A
     return handler(event, LambdaContext.of(seconds))
 
 
-def _invoke_async(function: Function, event: Any) -> None:
+def _invoke_async(function: Invoke, event: Any) -> None:
     """Invoke a function as Lambda does for asynchronous events: up to three times."""
     for attempt in range(3):
         try:
@@ -123,7 +123,7 @@ class StepFunctions:
     def __init__(
         self,
         definition: Mapping[str, Any],
-        functions: Mapping[str, Function],
+        functions: Mapping[str, Invoke],
         ended: Callable[[dict[str, Any]], object],
         *,
         at_once: int = 1,

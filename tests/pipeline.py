@@ -27,9 +27,9 @@ from carsight_service.notify.subscribers import Webhooks
 from carsight_service.notify.webhooks import Announcer, Deliverer
 from carsight_service.queue.batch_steps import BatchSteps
 from carsight_service.queue.worker import Worker
+from local.event_sources import EventSource
 from local.step_functions import MACHINE_ARN, StepFunctions, machine_of
 from local.template import read_template
-from local.worker import EventSource
 from tests.events import Invocation
 from tests.fakes import PLATES, VINS, deploy
 

@@ -10,20 +10,18 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
 
-from local.gateway import LambdaContext, import_handler
+from local.gateway import Handler, LambdaContext, import_handler
 from local.stores import queue_name, queue_url
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-
-Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 
 _LONGEST_READING = 5
 """How many seconds photos being read may take at the end of a run."""
@@ -77,8 +75,8 @@ class EventSource:
         ]
 
 
-class Worker:
-    """The functions behind the uploads bucket, which work within the block."""
+class EventSources:
+    """All queues with a function, whose messages are processed within the block."""
 
     def __init__(self, template: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         self._sqs = boto3.client("sqs")

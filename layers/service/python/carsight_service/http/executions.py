@@ -87,15 +87,9 @@ class Executions:
             return batch
         # Joining its results closes tickets that are open in the meter, which must not be a redriven child's.
         is_over = batch.finished and not batch.is_unannounced
-        with suppress(Conflict):
-            if batch.state != "finished" and is_over and not batch.detail:
-                about = ask(self._states.describe_execution, executionArn=self._arn(batch))
-                redrives = about["redriveCount"]
-                if about["status"] != "RUNNING" or redrives <= batch.redrives:
-                    # This may lag by less than the fifteen minutes for which Step Functions knows a token.
-                    redrives = max(redrives, batch.redrives) + 1
-                    token = f"{batch.id}-{redrives}"
-                    ask(self._states.redrive_execution, executionArn=self._arn(batch), clientToken=token)
+        if is_over and batch.state != "finished" and not batch.detail:
+            with suppress(Conflict):
+                redrives = self._redriven(batch)
                 return self._batches.change(batch, state="running", redrives=redrives, finished=None)
         # A client that gave up waiting asks again while its first request is still in progress.
         known = self._batches.get(batch.id)
@@ -107,6 +101,25 @@ class Executions:
             detail="GET shows the batch's state. Rows of a finished batch are read again by sending them as "
             "a new list, which may consist of lines of its result.",
         )
+
+    def _redriven(self, batch: Batch) -> int:
+        """Redrive a batch's execution; return how often it has been redriven.
+
+        A redrive that is running and not recorded yet is taken for this one. Raises ``Conflict`` if the
+        execution cannot be redriven.
+        """
+        about = ask(self._states.describe_execution, executionArn=self._arn(batch))
+        redrives: int = about["redriveCount"]
+        if about["status"] == "RUNNING" and redrives > batch.redrives:
+            return redrives
+        # The count may lag by less than the fifteen minutes for which Step Functions knows a token.
+        redrives = max(redrives, batch.redrives) + 1
+        ask(
+            self._states.redrive_execution,
+            executionArn=self._arn(batch),
+            clientToken=f"{batch.id}-{redrives}",
+        )
+        return redrives
 
     def _arn(self, batch: Batch) -> str:
         return f"{self._machine.replace(':stateMachine:', ':execution:')}:{batch.id}"

@@ -59,7 +59,7 @@ def test_a_key_that_is_not_served_is_not_valid(
 
 
 @pytest.mark.parametrize("path", ["/v1/auth/validate", "/v1/usage"])
-def test_no_key_and_an_unknown_one(service: Service, path: str) -> None:
+def test_a_missing_and_an_unknown_key_are_refused(service: Service, path: str) -> None:
     assert (service.ask(path).status, service.ask(path).body["message"]) == (401, "Missing API key")
     reply = service.ask(path, query="key=unknown")
     assert (reply.status, reply.body["message"]) == (

@@ -83,7 +83,7 @@ def test_a_vin_is_answered_as_by_the_contract(service: Service, path: str) -> No
 @routes
 @pytest.mark.parametrize("prefix", ["", "/eu"])
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_prefix_slash_and_unknown_parameters(
+def test_a_prefix_a_final_slash_and_unknown_parameters_are_accepted(
     service: Service, path: str, api: Api, prefix: str, slash: str
 ) -> None:
     query = f"key={service.key()}&source=c%23&format=xml&unknown"
@@ -92,7 +92,7 @@ def test_prefix_slash_and_unknown_parameters(
 
 @routes
 @pytest.mark.parametrize("place", ["query", "header", "token", "json", "multipart"])
-def test_places_of_the_key(service: Service, path: str, api: Api, place: str) -> None:
+def test_a_key_is_found_wherever_it_may_be_sent(service: Service, path: str, api: Api, place: str) -> None:
     key = service.key()
     places: dict[str, dict[str, Any]] = {
         "query": {"query": f"key={key}"},
@@ -209,7 +209,7 @@ def test_keys_that_are_not_served(
 
 
 @routes
-def test_a_plan_without_this_api(service: Service, path: str, api: Api) -> None:
+def test_a_key_whose_plan_lacks_the_api_is_refused(service: Service, path: str, api: Api) -> None:
     other = {Api.PLATE: Api.VIN, Api.VIN: Api.PLATE}[api]
     key = service.key("enterprise", limits={other: 10})
     message = (
@@ -229,7 +229,7 @@ def limit_message(api: Api, tier: str, limit: int, remedy: str) -> str:
 
 
 @routes
-def test_over_the_months_limit(service: Service, path: str, api: Api) -> None:
+def test_a_call_over_the_months_limit_is_refused(service: Service, path: str, api: Api) -> None:
     key = service.key("pro", limits={api: 2}, overage=False)
     for used in (1, 2):
         reply = service.call(path, api, query=f"key={key}")
@@ -244,7 +244,7 @@ def test_over_the_months_limit(service: Service, path: str, api: Api) -> None:
 
 
 @routes
-def test_over_a_lifetimes_allowance(service: Service, path: str, api: Api) -> None:
+def test_a_call_over_a_lifetimes_allowance_is_refused(service: Service, path: str, api: Api) -> None:
     key = service.key("sandbox", limits={api: 1})
     assert service.call(path, api, query=f"key={key}").status == 200
     message = limit_message(api, "sandbox", 1, "Please upgrade your tier to continue using the API.")

@@ -40,7 +40,9 @@ def run(*command: str | Path, folder: Path) -> str:
     return ran.stdout
 
 
-def test_openapi_python_client(gateway: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_openapi_python_client_generates_reads_plates_and_vins(
+    gateway: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generator = Path(sys.executable).with_name("openapi-python-client")
     url = f"{gateway.url}/openapi.json"
     run(generator, "generate", "--url", url, "--output-path", "client", "--meta", "none", folder=tmp_path)
@@ -65,7 +67,9 @@ def test_openapi_python_client(gateway: Running, tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.skipif(shutil.which("npx") is None, reason="no npm here")
-def test_openapi_typescript(gateway: Running, tmp_path: Path) -> None:
+def test_what_openapi_typescript_generates_compiles_and_reads_plates_and_vins(
+    gateway: Running, tmp_path: Path
+) -> None:
     tools = CLIENTS / "node_modules" / ".bin"
     (tmp_path / "node_modules").symlink_to(CLIENTS / "node_modules")
     (tmp_path / "package.json").write_text('{"type": "module"}', encoding="utf-8")

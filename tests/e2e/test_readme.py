@@ -45,7 +45,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("key", "image", "answer"), CASES)
-def test_the_python_snippet(gateway: Running, tmp_path: Path, key: str, image: str, answer: str) -> None:
+def test_the_python_snippet_prints_the_reading_or_the_error(
+    gateway: Running, tmp_path: Path, key: str, image: str, answer: str
+) -> None:
     script = tmp_path / "call.py"
     script.write_text(snippet("python", "carsxe_api", gateway, key, image), encoding="utf-8")
     assert printed(sys.executable, script, folder=tmp_path) == answer
@@ -53,7 +55,9 @@ def test_the_python_snippet(gateway: Running, tmp_path: Path, key: str, image: s
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node here")
 @pytest.mark.parametrize(("key", "image", "answer"), CASES)
-def test_the_typescript_snippet(gateway: Running, tmp_path: Path, key: str, image: str, answer: str) -> None:
+def test_the_typescript_snippet_prints_the_reading_or_the_error(
+    gateway: Running, tmp_path: Path, key: str, image: str, answer: str
+) -> None:
     (tmp_path / "node_modules").symlink_to(MODULES)
     (tmp_path / "package.json").write_text('{"type": "module"}', encoding="utf-8")
     (tmp_path / "call.ts").write_text(snippet("ts", "carsxe-api", gateway, key, image), encoding="utf-8")

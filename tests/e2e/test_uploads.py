@@ -48,7 +48,7 @@ def test_a_photo_is_uploaded_and_its_reading_is_shown(carsight: Carsight) -> Non
     assert "(us" in line
 
 
-def test_a_folder_of_photos(carsight: Carsight) -> None:
+def test_every_photo_of_a_folder_is_uploaded_and_read(carsight: Carsight) -> None:
     shown = carsight("upload", PHOTOS, "--json")
     results = {Path(one["file"]).name: one for one in json.loads(shown.stdout)}
     assert results.keys() == {photo.name for photo in PHOTOS.iterdir() if photo.suffix != ".md"}
@@ -63,7 +63,7 @@ def test_a_photo_of_a_vin_is_uploaded_and_read(carsight: Carsight) -> None:
     assert (result["status"], len(result["vin"])) == (200, 17)
 
 
-def test_a_file_that_is_not_a_photo(carsight: Carsight, tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_file_that_is_not_a_photo_is_shown(carsight: Carsight, tmp_path: Path) -> None:
     (tmp_path / "notes.jpg").write_text("no photo")
     shown = carsight("upload", "notes.jpg")
     assert shown.returncode == 0
@@ -71,7 +71,9 @@ def test_a_file_that_is_not_a_photo(carsight: Carsight, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 10 * 1024 * 1024 + 1])
-def test_a_file_that_the_bucket_would_refuse(carsight: Carsight, tmp_path: Path, size: int) -> None:
+def test_a_file_that_the_bucket_would_refuse_is_an_error(
+    carsight: Carsight, tmp_path: Path, size: int
+) -> None:
     (tmp_path / "car.jpg").write_bytes(b" " * size)
     shown = carsight("upload", "car.jpg")
     assert shown.returncode == 1
@@ -99,7 +101,9 @@ def test_a_batch_is_followed_to_its_end(carsight: Carsight, gateway: Running, tm
     assert len((tmp_path / "again" / f"batch-{batch['id']}.jsonl").read_text().splitlines()) == 2
 
 
-def test_a_list_in_the_bucket_and_a_long_one(carsight: Carsight, gateway: Running, tmp_path: Path) -> None:
+def test_a_list_in_a_bucket_and_one_too_long_for_a_request_are_read(
+    carsight: Carsight, gateway: Running, tmp_path: Path
+) -> None:
     carsight("upload", PHOTOS / "plate_us.jpg")
     bucket = gateway.settings()["UPLOADS_BUCKET"]
     photo = f"s3://{bucket}/incoming/{gateway.settings()['key_id']}/plate/plate_us.jpg"

@@ -32,7 +32,7 @@ from tests.pipeline import PHOTO, UPLOADS, Pipeline, dying, once
 
 
 @pytest.mark.parametrize("name", ["list.csv", "list.jsonl"])
-def test_a_list_in_a_bucket(listing: Pipeline, name: str) -> None:
+def test_a_list_in_a_bucket_is_read_with_its_ids_and_regions(listing: Pipeline, name: str) -> None:
     photo = listing.put("car.jpg")
     body = f"id;image_url;regions\nA1;{photo};us-ca,gb\nB2;nothing;\n\n;{photo};\n"
     if name.endswith("jsonl"):
@@ -63,7 +63,7 @@ def test_a_list_in_a_bucket(listing: Pipeline, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["list.csv.gz", "list.csv"])
-def test_a_list_that_is_compressed(listing: Pipeline, name: str) -> None:
+def test_a_compressed_list_is_read(listing: Pipeline, name: str) -> None:
     """By its name, or by S3's ``Content-Encoding`` alone."""
     body = gzip.compress(f"id,url\nA1,{listing.put('car.jpg')}\n".encode())
     status, said = send(listing, put_list(listing, name, body))
@@ -83,7 +83,7 @@ def a_parquet(**columns: Any) -> bytes:
     return body.getvalue()
 
 
-def test_a_list_in_parquet(listing: Pipeline) -> None:
+def test_a_list_in_parquet_is_counted_before_it_is_read(listing: Pipeline) -> None:
     """Its rows are known before one is read, and checked as those of any other list."""
     photo = listing.put("car.jpg")
     body = a_parquet(
@@ -108,7 +108,7 @@ def test_a_list_in_parquet(listing: Pipeline) -> None:
     assert listing.regions == [("us-ca", "gb"), ()]
 
 
-def test_a_parquet_with_columns_of_other_kinds(listing: Pipeline) -> None:
+def test_a_parquet_is_read_whatever_its_other_columns_hold(listing: Pipeline) -> None:
     """Numbers of a database are decimals, and photos may lie beside their addresses."""
     numbers = core.Array([17, None], core.DataType.int64())
     body = a_parquet(
@@ -147,7 +147,9 @@ _PADDED, _NIL = "gate 7".ljust(16, "\0"), "00000000-0000-0000-0000-000000000000"
     ],
     ids=["binary", "time", "long", "uuid", "text of a fixed width", "padded text"],
 )
-def test_ids_of_a_parquet(listing: Pipeline, ids: core.Array, found: list[object]) -> None:
+def test_ids_of_a_parquet_come_back_as_text_or_exact_numbers(
+    listing: Pipeline, ids: core.Array, found: list[object]
+) -> None:
     """Older programs write text as binary; what a double cannot hold would be rounded on its way.
 
     Parquet's UUIDs, as DuckDB and databases write them, are sixteen bytes (findings/parquet_ids.sh).
@@ -235,7 +237,7 @@ def test_a_parquet_that_s3_does_not_deliver_is_asked_for_again(listing: Pipeline
     assert show(listing, said["id"])["state"] == "finished"
 
 
-def test_every_object_under_a_prefix(listing: Pipeline) -> None:
+def test_every_object_under_a_prefix_is_read(listing: Pipeline) -> None:
     for number in range(3):
         listing.s3.put_object(Bucket=UPLOADS, Key=f"fleet/{number} ü.jpg", Body=PHOTO)
     listing.s3.put_object(Bucket=UPLOADS, Key="fleeting.jpg", Body=PHOTO)
@@ -401,7 +403,7 @@ NO_LISTS = (
 )
 
 
-def test_a_list_that_is_refused_at_once(listing: Pipeline) -> None:
+def test_a_broken_or_missing_list_is_refused_at_once(listing: Pipeline) -> None:
     broken = [
         (put_list(listing, f"{number}/{name}", body), said)
         for number, (name, body, said) in enumerate(BROKEN_LISTS)

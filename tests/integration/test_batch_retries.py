@@ -54,7 +54,7 @@ def test_a_batch_whose_function_dies_is_begun_by_the_next_request(
     assert (show(pipeline, said["id"])["read"], pipeline.used()) == (3, 3)
 
 
-def test_requests_for_one_batch_at_once(pipeline: Pipeline) -> None:
+def test_requests_for_one_batch_at_once_begin_it_once(pipeline: Pipeline) -> None:
     """The list of the one that comes late must not take the place of the other's."""
     pipeline.create_key()
     photo = pipeline.put("car.jpg")

@@ -108,7 +108,7 @@ def test_an_enterprise_key_needs_limits_of_its_own(carsight: Run, store: MeterSt
         store.consume(key, Api.VIN)
 
 
-def test_tiers_from_a_file(carsight: Run, store: MeterStore, tmp_path: Path) -> None:
+def test_a_key_takes_its_limits_from_a_tiers_file(carsight: Run, store: MeterStore, tmp_path: Path) -> None:
     tiers = tmp_path / "tiers.toml"
     tiers.write_text('[fleet]\nperiod = "month"\noverage = false\nlimits = { plate = 7 }\n')
     key = create(carsight, "--tier", "fleet", "--tiers", str(tiers))
@@ -189,7 +189,7 @@ def test_rotate_replaces_the_key_and_keeps_its_usage(carsight: Run, store: Meter
     ]
 
 
-def test_usage_of_all_keys_and_of_one(carsight: Run, store: MeterStore) -> None:
+def test_usage_is_shown_of_all_keys_or_of_one(carsight: Run, store: MeterStore) -> None:
     key = create(carsight, "--tier", "starter")
     create(carsight, "--tier", "pro")
     for _ in range(50):

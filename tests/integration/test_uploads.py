@@ -262,7 +262,7 @@ def test_a_second_delivery_changes_nothing(pipeline: Pipeline) -> None:
     assert pipeline.used() == 1
 
 
-def test_deliveries_at_the_same_moment(pipeline: Pipeline) -> None:
+def test_deliveries_at_the_same_moment_read_and_count_a_photo_once(pipeline: Pipeline) -> None:
     pipeline.create_key()
     pipeline.put("car.jpg")
     start = threading.Barrier(8)

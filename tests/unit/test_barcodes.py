@@ -74,7 +74,7 @@ UNCHECKED = "WVWZZZ1KZ7M047185"
         ("[)>\x1e06\x1d1P4711\x1dS" + UNCHECKED + "\x1e\x04", UNCHECKED),
     ],
 )
-def test_the_vin_of_a_payload(payload: str, vin: str) -> None:
+def test_the_vin_in_a_payload_is_found_and_believed(payload: str, vin: str) -> None:
     assert list(find_vins(payload)) == [vin]
     assert is_believed(payload)
 
@@ -347,7 +347,7 @@ def test_codes_of_other_kinds_count_where_a_linear_one_says_another_vin() -> Non
     assert [one.vin for one in barcodes.look_for(UNCHECKED, view)] == [CHECKED, UNCHECKED]
 
 
-def test_no_code_no_vin() -> None:
+def test_nothing_is_found_where_there_is_no_code() -> None:
     assert read(np.full((300, 400, 3), 120, np.uint8)) == []
 
 

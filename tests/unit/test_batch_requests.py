@@ -263,7 +263,7 @@ def test_ids_below_zero_are_no_formulas() -> None:
     assert {one["message"] for one in found} == {"'+1"}
 
 
-def test_ids_of_data_frames() -> None:
+def test_ids_of_data_frames_are_kept_and_missing_ones_left_out() -> None:
     """Whole numbers beside a missing one are floats there, and what is missing is not a number."""
     body = b'{"url": "a", "id": 7.0}\n{"url": "b", "id": NaN, "regions": NaN}\n{"url": "c", "id": null}\n'
     rows = parse_batch(body, "application/jsonl", {"api": ["plate"]}).rows

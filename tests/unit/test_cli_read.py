@@ -27,7 +27,7 @@ US, DE, NONE, LABEL = (
 Printed = pytest.CaptureFixture[str]
 
 
-def test_a_folder_as_json(tmp_path: Path, capsys: Printed) -> None:
+def test_the_photos_of_a_folder_are_printed_as_json(tmp_path: Path, capsys: Printed) -> None:
     (tmp_path / "below").mkdir()
     for photo, name in ((US, "a.JPG"), (NONE, "below/b.jpg")):
         shutil.copy(photo, tmp_path / name)
@@ -50,7 +50,7 @@ def test_csv_has_a_line_for_each_photo(capsys: Printed) -> None:
     assert (none["file"], none["plate"], none["error"]) == (str(NONE), "", "")
 
 
-def test_vins_as_a_table(capsys: Printed) -> None:
+def test_vins_are_printed_as_a_table(capsys: Printed) -> None:
     assert main(["read", "--vin", str(DATA / "vin_label.jpg"), str(LABEL)]) == 0
     header, vin, none = (line.split() for line in capsys.readouterr().out.splitlines())
     assert header == ["FILE", "VIN", "CONFIDENCE", "SOURCE"]

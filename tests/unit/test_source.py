@@ -370,7 +370,7 @@ def test_a_photo_sent_as_text_is_reported_as_destroyed() -> None:
         (form(("photo", "no file")), MULTIPART),
     ],
 )
-def test_multipart_without_an_image(body: bytes, content_type: str) -> None:
+def test_a_form_without_an_image_has_no_source(body: bytes, content_type: str) -> None:
     assert parsed(body, content_type).source is None
 
 
@@ -587,7 +587,7 @@ def test_prefix_and_trailing_slashes_are_no_part_of_a_path(raw: str, path: str) 
     assert parsed(path=raw).path == path
 
 
-def test_the_rest_of_a_request() -> None:
+def test_method_ids_and_idempotency_key_of_a_request_are_parsed() -> None:
     request = parsed(method="get", headers={"Idempotency-Key": " retry-1 "})
     assert (request.method, request.idempotency_key, request.request_id) == ("GET", "retry-1", "id-1")
     assert parse_request({}).source is None

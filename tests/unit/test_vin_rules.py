@@ -57,7 +57,7 @@ def test_china_must_have_one_in_its_second_range_too() -> None:
     assert vin_rules.check_applies("7FA")
 
 
-def test_known_makers() -> None:
+def test_listed_makers_are_known_and_no_others() -> None:
     listed = [
         "WVW",
         "XTA",
@@ -77,11 +77,17 @@ def test_known_makers() -> None:
         "7AT",
     ]
     assert all(vin_rules.known_maker(prefix) for prefix in listed)
+    assert not vin_rules.known_maker("E42")
+
+
+def test_only_some_known_makers_are_common() -> None:
     assert vin_rules.common_maker("WVW")
     assert not vin_rules.common_maker("XP7")
+
+
+def test_a_filling_of_z_is_broken_only_for_makers_that_fill() -> None:
     assert vin_rules.breaks_filling("WVWZZA1KZ7M047185")
     assert not vin_rules.breaks_filling("XTAZZA1KZ7M047185")
-    assert not vin_rules.known_maker("E42")
 
 
 GOLF = "WVWZZZ1KZ7W000123"

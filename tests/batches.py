@@ -142,7 +142,7 @@ POINTS = [
     (Outcomes, "pay"),
     (MeterStore, "granted"),
     (MeterStore, "take"),
-    (ChildReader, "_row"),
+    (ChildReader, "_result"),
     (Outcomes, "put"),
     (Batches, "add"),
     (MeterStore, "close"),

@@ -112,7 +112,7 @@ def test_rows_that_are_being_read_when_a_batch_is_stopped_cost_nothing(
 ) -> None:
     """When it runs again by then, they are counted like any others, and not read again."""
     images, batch = begun(pipeline, 5)
-    rows = ChildReader._rows
+    rows = ChildReader._results
 
     def stopped(*arguments: Any) -> Any:
         answer = rows(*arguments)
@@ -124,7 +124,7 @@ def test_rows_that_are_being_read_when_a_batch_is_stopped_cost_nothing(
         return answer
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ChildReader, "_rows", stopped)
+        patch.setattr(ChildReader, "_results", stopped)
         with nullcontext() if redriven else pytest.raises(TryLater):
             run_child(pipeline, batch, images)
     if redriven:

@@ -140,7 +140,7 @@ def test_twenty_deaths_lose_double_and_miscount_nothing(pipeline: Pipeline) -> N
     def mortal(name: str, real: Any) -> Any:
         def dying(*arguments: Any, **more: Any) -> Any:
             nonlocal deaths
-            dies = deaths < 20 and chance.random() < (0.005 if name == "_row" else 0.15)
+            dies = deaths < 20 and chance.random() < (0.005 if name == "_result" else 0.15)
             deaths += dies
             answer = None if dies and chance.random() < 0.5 else real(*arguments, **more)
             if dies:
@@ -163,14 +163,14 @@ def test_a_photo_that_ends_its_worker_each_time_is_a_row_of_the_result(pipeline:
     images = a_list(pipeline, 60)
     images[3] = images[40] = pipeline.put("fatal.jpg", PHOTO + b" fatal")
     batch = submit(pipeline, images)
-    row = ChildReader._row
+    result = ChildReader._result
 
     def dies(self: ChildReader, batch: Any, item: Any, *more: Any) -> Any:
-        if item.listed.image == images[3]:
+        if item.image == images[3]:
             raise Died
-        return row(self, batch, item, *more)
+        return result(self, batch, item, *more)
 
-    pipeline.patch.setattr(ChildReader, "_row", dies)
+    pipeline.patch.setattr(ChildReader, "_result", dies)
     pipeline.drain()
     expected = {"nothing": 400, images[3]: 500}
     assert [row["status"] for row in lines(pipeline, batch)] == [expected.get(image, 200) for image in images]
@@ -179,7 +179,7 @@ def test_a_photo_that_ends_its_worker_each_time_is_a_row_of_the_result(pipeline:
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize(("owner", "name"), [(ChildReader, "_row"), (Outcomes, "note")])
+@pytest.mark.parametrize(("owner", "name"), [(ChildReader, "_result"), (Outcomes, "note")])
 def test_a_row_over_which_a_worker_dies_once_is_not_blamed(
     pipeline: Pipeline, owner: Any, name: str, after: bool
 ) -> None:
@@ -221,7 +221,7 @@ def test_a_child_that_is_run_twice_is_read_once(pipeline: Pipeline) -> None:
     check_whole(pipeline, batch, images)
 
 
-@pytest.mark.parametrize(("owner", "name"), [(ChildReader, "_row"), (Outcomes, "put")])
+@pytest.mark.parametrize(("owner", "name"), [(ChildReader, "_result"), (Outcomes, "put")])
 def test_a_child_that_is_run_twice_at_once_is_charged_once(pipeline: Pipeline, owner: Any, name: str) -> None:
     """Both read, on the same units: they are enough, though no more are left.
 

@@ -130,7 +130,7 @@ def test_a_limit_that_others_reach_while_rows_are_read(
         meters.close(meters.take(KEY_ID, Api.PLATE, 9 - left, "another"), read=9 - left)
         return row(*arguments)
 
-    with once(ChildReader, "_row", meanwhile):
+    with once(ChildReader, "_result", meanwhile):
         pipeline.drain()
     assert [row["status"] for row in lines(pipeline, batch)] == statuses
     assert (pipeline.used(), pipeline.tickets()) == (9, [])

@@ -214,7 +214,7 @@ def test_a_list_comes_through_the_gateway_as_it_is_or_not_at_all(body: bytes, co
     request = parse_request(to_event(sent, "/v1/batches", body))
     if content_type == "application/csv" or body == ENCODED["utf-8"]:
         (row,) = parse_batch(request.body, content_type, {"api": ["plate"]}).rows
-        assert row == Row("https://x/a.jpg", "Straße")
+        assert row == Row(1, "https://x/a.jpg", "Straße")
     else:
         with pytest.raises(InvalidRequest, match="application/csv"):
             parse_batch(request.body, content_type, {"api": ["plate"]})
@@ -275,10 +275,19 @@ def test_ids_of_data_frames_are_kept_and_missing_ones_left_out() -> None:
     ]
 
 
+def test_a_request_keeps_its_fingerprint_from_one_version_to_the_next() -> None:
+    """It is kept with the batch, and a client may repeat its request after an update."""
+    body = b'{"api": "plate", "images": ["a.jpg", {"url": "b.jpg", "id": 7}], "regions": ["de"]}'
+    assert repr(parse_batch(body, "", {})) == (
+        "BatchRequest(api=<Api.PLATE: 'plate'>, rows=[Row(image='a.jpg', id=None, regions=()), "
+        "Row(image='b.jpg', id=7, regions=())], regions=('de',), address='')"
+    )
+
+
 def test_half_a_character_is_none() -> None:
     body = b'{"api": "vin", "images": [{"url": "\\ud800", "id": "\\udfff"}], "regions": ["u\\udc00"]}'
     listed = parse_batch(body, "", {})
-    assert (listed.rows, listed.regions) == ([Row("?", "?")], ("u?",))
+    assert (listed.rows, listed.regions) == ([Row(1, "?", "?")], ("u?",))
     assert listed.rows[0].line()
 
 

@@ -15,7 +15,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
 from typing import Any
@@ -79,6 +79,8 @@ codecs.register_error(_AS_WINDOWS, _as_windows)
 class Row:
     """One row of a list."""
 
+    number: int = field(repr=False)  # the fingerprint of a request is of its representation
+    """Its place in the list, from 1."""
     image: str
     """An http(s) URL, ``s3://bucket/key``, or the key of an upload. Spaces around it may belong to the
     key."""
@@ -86,6 +88,12 @@ class Row:
     """The caller's own name for the row, which is returned in the result."""
     regions: tuple[str, ...] = ()
     """Where this car may be from; if empty, the regions of the whole list apply."""
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The members that its line in the result has in any case."""
+        identity = {} if self.id is None else {"id": self.id}
+        return {"row": self.number, **identity, "input": self.image}
 
     def line(self) -> bytes:
         """Return the row as a line of JSON Lines that ``parse_row`` can read.
@@ -130,7 +138,7 @@ def parse_row(value: object, number: int) -> Row:
     if isinstance(identity, int) and abs(identity) > MAX_EXACT:
         identity = str(identity)
     identity = without_surrogates(identity) or None if isinstance(identity, str) else identity
-    return Row(without_surrogates(image), identity, regions)
+    return Row(number, without_surrogates(image), identity, regions)
 
 
 def names_an_image(name: str) -> bool:

@@ -21,10 +21,10 @@ from smart_open import s3
 from carsight_service.aws.storage import reading_list
 from carsight_service.batch_store import ENDS, RESULTS, Batch, Batches, State
 from carsight_service.contract.errors import InternalError, InvalidRequest
-from carsight_service.contract.lists import MAX_ROWS, parse_rows, read_rows
+from carsight_service.contract.lists import MAX_ROWS, parse_row, parse_rows, read_rows
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.messages import TryLater
-from carsight_service.queue.outcomes import ChildRow, Outcome, Outcomes
+from carsight_service.queue.outcomes import Outcome, Outcomes
 from carsight_service.queue.tables import read_table, write_tables
 from carsight_service.telemetry import logger
 
@@ -179,10 +179,11 @@ class BatchSteps:
     def _give_up(self, batch: Batch, failures: str) -> None:
         """Store outcomes with 500s for children whose attempts all failed, few enough for the map to end."""
         for record in self._body(self._bucket, failures).iter_lines(1 << 20):
-            items = [ChildRow.of(item) for item in json.loads(json.loads(record)["Input"])["Items"]]
+            items = json.loads(json.loads(record)["Input"])["Items"]
+            rows = [parse_row(item["input"], item["row"]) for item in items]
             fault = InternalError(batch.api)
-            rows = [self._outcomes.refused(batch, item.about, fault) for item in items]
-            self._outcomes.put(batch, Outcome.of(rows))
+            results = [self._outcomes.refused(batch, row.about, fault) for row in rows]
+            self._outcomes.put(batch, Outcome.of(results))
 
     def _join(self, batch: Batch) -> Batch:
         """Write the results of a batch, the manifest last; return the batch with its totals."""

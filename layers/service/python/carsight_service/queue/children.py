@@ -31,10 +31,11 @@ from carsight_service.contract.errors import (
     ServiceError,
     StoreUnavailable,
 )
+from carsight_service.contract.lists import Row, parse_row
 from carsight_service.deadline import OutOfTime
 from carsight_service.images import S3Source, UrlSource, image_source
 from carsight_service.queue.messages import TryLater
-from carsight_service.queue.outcomes import ChildRow, Outcome, Outcomes
+from carsight_service.queue.outcomes import Outcome, Outcomes
 from carsight_service.queue.prefetch import fetched_ahead
 from carsight_service.reading import Recognize, forget_frames, translate
 from carsight_service.telemetry import logger, stage, timed
@@ -69,7 +70,7 @@ class Child:
     """The work that Step Functions invokes a worker for."""
 
     batch: Batch
-    rows: Sequence[ChildRow]
+    rows: Sequence[Row]
     attempt: int
     deadline: float
     """When its outcome has to be ready (``time.monotonic``)."""
@@ -77,7 +78,7 @@ class Child:
     @property
     def first(self) -> int:
         """The number of its first row, which identifies it: the map always divides a list in the same way."""
-        return self.rows[0].row
+        return self.rows[0].number
 
 
 class ChildReader:
@@ -95,7 +96,8 @@ class ChildReader:
         Raises ``TryLater`` if its batch was stopped, and any fault of the service: both are tried again.
         """
         batch = self._running(event["BatchInput"]["batch"])
-        rows, attempt = [ChildRow.of(item) for item in event["Items"]], event["attempt"]
+        # A list has been checked before, and a prefix consists of objects.
+        rows, attempt = [parse_row(item["input"], item["row"]) for item in event["Items"]], event["attempt"]
         child = Child(batch, rows, attempt, min(deadline, time.monotonic() + CHILD_SECONDS))
         with timed(self._deployment.timer) as stages:
             outcome = self._outcomes.get(batch.part(child.first)) or self._read(child)
@@ -123,48 +125,48 @@ class ChildReader:
         except StoreUnavailable:
             raise
         except ServiceError as refused:  # the key, its plan or its limit
-            rows = [self._outcomes.refused(child.batch, item.about, refused) for item in child.rows]
+            results = [self._outcomes.refused(child.batch, row.about, refused) for row in child.rows]
         else:
-            rows = self._rows(child)
-        mine = Outcome.of(rows)
+            results = self._results(child)
+        mine = Outcome.of(results)
         with stage("store"):
             outcome = self._outcomes.put(child.batch, mine)
         if outcome is mine:
-            self._batches.add(child.batch, mine.read, len(rows) - mine.read)
+            self._batches.add(child.batch, mine.read, len(results) - mine.read)
         return outcome
 
-    def _rows(self, child: Child) -> list[dict[str, Any]]:
+    def _results(self, child: Child) -> list[dict[str, Any]]:
         """Read the rows of a child, except those that have killed its worker twice."""
         is_noted = child.attempt >= PATIENT_ATTEMPTS
         noted = self._outcomes.noted(child.batch, child.first) if is_noted else []
-        fatal = [row for row in noted if noted.count(row) > 1]  # one death may have another cause
-        rows: list[dict[str, Any]] = []
+        fatal = [number for number in noted if noted.count(number) > 1]  # one death may have another cause
+        results: list[dict[str, Any]] = []
         with fetched_ahead(partial(self._fetch, child.batch), child.rows, AHEAD) as photos:
-            for item, photo in photos:
-                if item.row in fatal:
+            for row, photo in photos:
+                if row.number in fatal:
                     fault = InternalError(child.batch.api)
-                    rows.append(self._outcomes.refused(child.batch, item.about, fault))
+                    results.append(self._outcomes.refused(child.batch, row.about, fault))
                     continue
                 if is_noted:
-                    self._outcomes.note(child.batch, child.first, [*noted, item.row])
-                rows.append(self._row(child, item, photo))
+                    self._outcomes.note(child.batch, child.first, [*noted, row.number])
+                results.append(self._result(child, row, photo))
         if is_noted:  # what happens to the outcome is no row's fault
             self._outcomes.note(child.batch, child.first, fatal)
-        return rows
+        return results
 
-    def _row(self, child: Child, item: ChildRow, photo: Future[bytes]) -> dict[str, Any]:
-        """Read one row, or return its error. Raises if another attempt at the child is worthwhile."""
-        refused = partial(self._outcomes.refused, child.batch, item.about)
+    def _result(self, child: Child, row: Row, photo: Future[bytes]) -> dict[str, Any]:
+        """Return the result of one row, or its error. Raises if the child is worth another attempt."""
+        refused = partial(self._outcomes.refused, child.batch, row.about)
         if time.monotonic() + SECONDS_A_ROW > child.deadline:
             return refused(RequestTimedOut())  # another attempt would be as slow
         start = self._deployment.timer()
         try:
             with stage("load"):
                 image = photo.result(SECONDS_A_ROW)
-            answer = self._recognize(image, item.listed.regions or child.batch.regions)
+            answer = self._recognize(image, row.regions or child.batch.regions)
             milliseconds = (self._deployment.timer() - start) * 1000
-            body = answer.body(f"{child.batch.id}-{item.row}", milliseconds)
-            return {**item.about, "status": 200, **body}
+            body = answer.body(f"{child.batch.id}-{row.number}", milliseconds)
+            return {**row.about, "status": 200, **body}
         except Exception as error:
             refusal = translate(OutOfTime() if isinstance(error, TimeoutError) else error, child.batch.api)
             # Only reading an object from S3 can run out of time: a fetch of a URL gives up earlier.
@@ -174,22 +176,21 @@ class ChildReader:
             forget_frames(error)
             return answered
 
-    def _fetch(self, batch: Batch, item: ChildRow) -> bytes:
+    def _fetch(self, batch: Batch, row: Row) -> bytes:
         """Return the bytes of a row's image.
 
         It is a URL, an object of a bucket that the deployment allows, or an upload of the same account (its
         object key in the uploads bucket, or an ``s3://`` address). Raises the contract's errors.
         """
-        image = item.listed.image
-        source = image_source(image)
+        source = image_source(row.image)
         if isinstance(source, UrlSource):
             # A batch asks a host for many photos at once, and some hosts refuse a few of them.
             return self._deployment.images.load(source, patient=True)
         if not isinstance(source, S3Source):
-            source = S3Source(self._deployment.storage.uploads_bucket, image.strip())
+            source = S3Source(self._deployment.storage.uploads_bucket, row.image.strip())
             if not source.key.startswith(INCOMING):
                 raise InvalidImage("neither a URL nor an upload", detail=_NO_ADDRESS)
-        if blanks := image[len(image.rstrip()) :]:
+        if blanks := row.image[len(row.image.rstrip()) :]:
             with suppress(InvalidImage, ObjectGone):  # then the blanks do not belong to the key
                 return self._object(batch, source._replace(key=source.key + blanks))
         return self._object(batch, source)

@@ -13,7 +13,7 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from carsight_service.aws.failures import failure
 from carsight_service.contract.errors import (
@@ -22,7 +22,6 @@ from carsight_service.contract.errors import (
     StoreUnavailable,
     envelope,
 )
-from carsight_service.contract.lists import Row, parse_row
 from carsight_service.queue.messages import TryLater
 from carsight_service.queue.prefetch import fetched_ahead
 
@@ -40,25 +39,6 @@ OUTCOMES_AHEAD = 32
 
 _UNPAID = "unpaid"
 """The ticket of an outcome whose rows have not been counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChildRow:
-    """One row of a list, with its number there, from 1."""
-
-    row: int
-    listed: Row
-
-    @classmethod
-    def of(cls, item: Mapping[str, Any]) -> Self:
-        """Return the row in an item of the map, whose list has been checked or consists of objects in S3."""
-        return cls(item["row"], parse_row(item["input"], item["row"]))
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """The members that its line in the result has in any case."""
-        identity = {} if self.listed.id is None else {"id": self.listed.id}
-        return {"row": self.row, **identity, "input": self.listed.image}
 
 
 @dataclass(slots=True)

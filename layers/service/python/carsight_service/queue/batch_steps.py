@@ -195,7 +195,7 @@ class BatchSteps:
             )
 
             def rows() -> Iterator[dict[str, Any]]:
-                for outcome in self._outcomes.all(batch):
+                for outcome in self._outcomes.all_paid(batch):
                     result.write(outcome.lines)
                     for row in outcome.rows:
                         counts[row["status"] == 200] += 1

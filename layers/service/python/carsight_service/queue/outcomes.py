@@ -112,8 +112,11 @@ class Outcomes:
         outcome.etag = stored["ETag"]
         return outcome
 
-    def all(self, batch: Batch) -> Iterator[Outcome]:
-        """Yield all outcomes of a batch, paid, in the order of its list; only a few are in memory."""
+    def all_paid(self, batch: Batch) -> Iterator[Outcome]:
+        """Yield the outcomes of a batch in the order of its list, after paying those that are not paid.
+
+        Only a few are in memory.
+        """
         pages = self._aws.s3.get_paginator("list_objects_v2").paginate(
             Bucket=self._storage.results_bucket, Prefix=batch.part()
         )
@@ -153,7 +156,7 @@ class Outcomes:
             refusal = error
         if all(grant.units < outcome.read for grant in grants):
             # Another run of the child may have taken the last units; if no grant is open, one has paid.
-            grants = self.open(batch, outcome.row) or grants
+            grants = self.open_grants(batch, outcome.row) or grants
         most = max(grants, key=lambda grant: grant.units, default=None)
         units, ticket = (most.units, most.ticket) if most else (0, "none")
         if units >= outcome.read:
@@ -166,11 +169,11 @@ class Outcomes:
 
     def settle(self, batch: Batch) -> None:
         """Close the tickets that runs of children have left open, after paying the outcomes of these."""
-        for row in {batch.row_of(grant.ticket) for grant in self.open(batch)}:
+        for row in {batch.row_of(grant.ticket) for grant in self.open_grants(batch)}:
             if outcome := self.get(batch.part(row)):
                 self.pay(batch, outcome)
 
-    def open(self, batch: Batch, first_row: int | None = None) -> list[Grant]:
+    def open_grants(self, batch: Batch, first_row: int | None = None) -> list[Grant]:
         """Return the grants of one child, or of the whole batch, that are counted and not closed."""
         granted = self._meters.granted(batch.account, batch.api)
         return [grant for grant in granted if grant.ticket.startswith(batch.tickets(first_row))]

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 
 from local.event_sources import EventSources, create_buckets
-from local.gateway import Gateway, import_handler, serving
+from local.functions import import_handler
+from local.gateway import Gateway, serving
 from local.step_functions import MACHINE_ARN, StepFunctions, machine_of
 from local.stores import answer, credentials, queue_url, serve
 from local.template import create_table, read_template

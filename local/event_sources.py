@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import boto3
 
-from local.gateway import Handler, LambdaContext, import_handler
+from local.functions import Handler, LambdaContext, import_handler
 from local.stores import queue_name, queue_url
 
 if TYPE_CHECKING:

@@ -12,11 +12,10 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
@@ -26,6 +25,7 @@ from carsight_service.aws.lambda_types import Event, Response
 from carsight_service.contract.errors import ImageTooLarge, InvalidRequest
 from carsight_service.http.responses import refuse, respond
 from carsight_service.settings import Links
+from local.functions import Handler, LambdaContext, import_handler
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -38,9 +38,6 @@ _DRAINED_BYTES = 64 * 1024 * 1024
 """How much of a refused body is still read, so that its sender receives the answer."""
 
 _TEXT_TYPES = ("application/json", "application/javascript", "application/xml")
-
-Handler = Callable[[Event, "LambdaContext"], dict[str, Any]]
-"""A function's entry point: returns a ``Response``, or for records those that failed."""
 
 
 class _Quiet(WSGIRequestHandler):
@@ -73,43 +70,12 @@ def serving(port: int, application: WSGIApplication) -> Iterator[str]:
         server.server_close()
 
 
-@dataclass(slots=True)
-class LambdaContext:
-    """Lambda's description of an invocation, as far as the functions ask for it."""
-
-    aws_request_id: str
-    deadline: float
-
-    @classmethod
-    def of(cls, seconds: float) -> LambdaContext:
-        """Return the context of an invocation that begins now and may take ``seconds``."""
-        return cls(str(uuid.uuid4()), time.monotonic() + seconds)
-
-    def get_remaining_time_in_millis(self) -> int:
-        return max(0, int((self.deadline - time.monotonic()) * 1000))
-
-
 @dataclass(frozen=True, slots=True)
 class Function:
     """The handler of a function of the template, and how long it may take."""
 
     handler: Handler
     seconds: float
-
-
-def import_handler(resource: Mapping[str, Any]) -> Callable[..., Any]:
-    """Return the handler of a function of the template, from its module under ``functions``.
-
-    An image contains the whole folder, and its command has the module's full name; a zip is one folder.
-    """
-    properties = resource["Properties"]
-    if "ImageConfig" in properties:
-        (command,) = properties["ImageConfig"]["Command"]
-    else:
-        command = f"{properties['CodeUri']}/{properties['Handler']}".replace("/", ".")
-    module, _, name = command.rpartition(".")
-    handler: Callable[..., Any] = getattr(import_module(module), name)
-    return handler
 
 
 class Gateway:

@@ -29,7 +29,7 @@ import boto3
 from botocore.exceptions import ClientError
 
 from carsight_service.queue.prefetch import fetched_ahead
-from local.gateway import LambdaContext
+from local.functions import LambdaContext
 from local.map_items import batches, objects_of, rows_of, write_manifest
 from local.states_language import StateFailed, evaluate, read_definition, transferred
 

@@ -50,6 +50,7 @@ def read_definition(template: Mapping[str, Any], machine: str, values: Mapping[s
 
 
 def _check_supported(states: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` if ``states`` use anything that is not emulated here."""
     for name, state in states.items():
         unknown = set(state) - {"Type", "Comment", *_FIELDS[state["Type"]].split()}
         if unknown:

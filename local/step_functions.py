@@ -285,6 +285,10 @@ class StepFunctions:
         self._tell(execution)
 
     def _walk(self, execution: Execution) -> None:
+        """Run an execution from its current state to its end.
+
+        Raises ``Stopped`` if it was stopped, and whatever a state fails with.
+        """
         while True:
             if execution.status != "RUNNING":
                 raise Stopped

@@ -133,6 +133,7 @@ def _brands(data: bytes) -> list[bytes]:
 
 
 def _described(data: bytes) -> str:
+    """Return in a sentence what ``data``, which is no picture of a known format, is instead."""
     if not data:
         return "The image is empty"
     start = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()

@@ -179,6 +179,10 @@ def _read_kinds(file: _File, begin: int, end: int) -> None:
 
 
 def _read_references(file: _File, begin: int, end: int, number: str) -> None:
+    """Note which items are made of others, or belong to others, from the references between two offsets.
+
+    ``number`` is the ``struct`` format of an item's number. Raises ``Malformed``.
+    """
     size = struct.calcsize(number)
     for name, at, stop in _boxes(file.data, begin, end):
         (source,) = struct.unpack_from(number, file.data, at)
@@ -391,6 +395,7 @@ def _av1_size(header: bytes) -> int:
 
 
 def _skip_operating_points(bits: _Bits) -> None:
+    """Skip the timing and the operating points that precede the size in a sequence header (AV1, 5.5.1)."""
     delays = 0
     if bits.take(1):  # timing
         bits.take(64)

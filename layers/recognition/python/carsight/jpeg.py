@@ -172,6 +172,10 @@ class Jpeg:
         return pixels
 
     def _measure(self) -> None:
+        """Set what the header says: size, bytes a pixel, and whether TurboJPEG lacks its subsampling.
+
+        Raises simplejpeg's errors for any other header that it does not read.
+        """
         try:
             self.height, self.width, colors, _ = simplejpeg.decode_jpeg_header(self._data)
         except (ValueError, KeyError) as error:

@@ -182,6 +182,7 @@ class Batches:
         return replace(batch, **fields)
 
     def _update(self, batch: Batch, expression: str, **values: Any) -> None:
+        """Update the item of a batch. Raises ``Conflict`` if it has been changed since it was read."""
         known = {f":{name}": value for name, value in values.items()} | {":known": batch.version}
         # Batches that were running when the service was updated may have no version yet.
         is_same = "#version = :known OR (attribute_exists(pk) AND attribute_not_exists(#version))"

@@ -179,6 +179,7 @@ class _Attempt:
     def _answered(
         self, method: str, target: _Target, body: bytes | None, headers: Mapping[str, str]
     ) -> Iterator[HTTPResponse]:
+        """Send one request, and yield the response while its connection is open."""
         connection = HTTPConnection(target.host, target.port)
         connection.response_class = self._response  # type: ignore[assignment]  # any callable will do
         with self._connected(target) as connection.sock:
@@ -252,6 +253,7 @@ def _unwrapped(address: Address) -> Address:
 
 
 def _checked(url: str, any_port: bool) -> _Target:
+    """Return what ``url`` names. Raises ``UrlRefused`` if its form alone says that it may not be fetched."""
     if len(url) > MAX_URL_CHARACTERS:
         raise UrlRefused("URL too long")
     # Parsers disagree on these characters, and must not see different hosts in one URL.
@@ -381,6 +383,10 @@ def _decoded(body: bytes, coding: str) -> bytes:
 
 
 def _body(response: HTTPResponse) -> bytes:
+    """Return the decoded body of a 200.
+
+    Raises ``HostIsBusy`` where another attempt may succeed, and ``UrlRefused`` for any other failure.
+    """
     if response.status != 200:
         kind = HostIsBusy if response.status in _BUSY else UrlRefused
         raise kind(f"answered {response.status}")

@@ -97,6 +97,7 @@ class ObjectClient:
         return _PLAIN_BUCKET.fullmatch(bucket) is not None and bucket not in self._elsewhere
 
     def _exchange(self, method: str, wanted: Mapping[str, Any], body: bytes = b"") -> Response:
+        """Return the 200 to a request, which is repeated as by ``repeated``. Raises as the class says."""
         payload = hashlib.sha256(body).hexdigest() if body else _NO_BODY
         host, target, headers = self._request(wanted, payload)
 

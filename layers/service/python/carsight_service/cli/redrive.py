@@ -70,6 +70,7 @@ def _as_functions_see_it(installation: Installation) -> Deployment:
 
 
 def _redrive(installation: Installation, options: argparse.Namespace) -> None:
+    """Send all dead letters again: uploads to the plate queue, webhook deliveries to theirs."""
     sqs: SQSClient = installation.session.client("sqs", endpoint_url=installation.endpoint)
     moved = {}
     # S3 announces VINs to the plate queue as well, whose worker passes them on.

@@ -464,6 +464,7 @@ def _paths() -> Document:
 
 
 def _operation(route: Route, operation: Operation) -> Document:
+    """Return the description of what a route does for one method."""
     responses = error_responses(_errors(route, operation))
     success: Document = {"description": "OK", "content": _content(route, operation)}
     if route.api is not None:

@@ -80,6 +80,7 @@ class Alerts:
             self._send_once(meter, threshold, record["eventID"])
 
     def _send_once(self, meter: Meter, threshold: int, event: str) -> None:
+        """Send the alert for a threshold, unless another stream record than ``event`` has claimed it."""
         # A claim belongs to the record that made it: if sending fails, that record is delivered again and may
         # send, but no other may. An alert is sent twice only if the function dies between sending it and
         # recording that.
@@ -120,6 +121,7 @@ class Alerts:
         )
 
     def _publish(self, meter: Meter, threshold: int) -> None:
+        """Publish an alert, unless the key is gone."""
         item = self._dynamodb.get_item(
             TableName=self._table, Key={"pk": {"S": partition(meter.key_id)}, "sk": {"S": PROFILE}}
         ).get("Item")

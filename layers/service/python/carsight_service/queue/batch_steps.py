@@ -122,7 +122,7 @@ class BatchSteps:
         if batch is None or batch.redrives > redrives:
             return {"id": batch_id, "state": "redriven"}
         if not batch.finished:
-            batch = self._finish(batch, state, manifest)
+            batch = self._end(batch, state, manifest)
         elif batch.state != "finished" and redrives > batch.redrives:
             # The redrive is not recorded: its children wait for that, and so does this. If it has failed, it
             # must not be recorded any more, as the event of its end would be over, hence the new version.
@@ -164,7 +164,11 @@ class BatchSteps:
             raise wrong
         return {}
 
-    def _finish(self, batch: Batch, state: State, manifest: str) -> Batch:
+    def _end(self, batch: Batch, state: State, manifest: str) -> Batch:
+        """Join the results of a batch and record its end, which is still to be announced; return the batch.
+
+        Raises ``Conflict``, or botocore's ``ClientError``, if another worker does the same.
+        """
         # This comes first: a child that finishes reading later finds that the batch is over, and an earlier
         # join, which may miss what is found and paid here, finds that its end does not count.
         over = {} if state == "finished" else {"state": state}

@@ -153,6 +153,10 @@ class UploadProcessor:
             self.deployment.meters.refund(upload.key_id, upload.api, upload.ticket(upload.identity))
 
     def _read(self, upload: Upload, api: Api, ticket: str, lease: Lease) -> Result:
+        """Read an upload and count it under ``ticket``; a refusal is refunded, and is a result too.
+
+        Raises ``TryLater`` if time ran out, and any fault of the service.
+        """
         if lease.displaced:
             # A worker died after counting the unit of an earlier photo, which has been replaced since.
             self.deployment.meters.refund(upload.key_id, api, upload.ticket(lease.displaced))

@@ -34,7 +34,8 @@ _ID = re.compile(r"[0-9a-f]{32}")
 _FILES = {"jsonl": "jsonl", "csv": "csv", "parquet": "parquet", "manifest": "manifest.json"}
 """File name endings of the kinds of results."""
 
-Batch = dict[str, Any]
+BatchJson = dict[str, Any]
+"""A batch as the API answers (``http.batches.BatchAnswer``), at the end with the paths of its ``files``."""
 
 
 def batch(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +43,7 @@ def batch(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="VERB", required=True)
 
     def action(
-        name: str, text: str, run: Callable[[Client, argparse.Namespace], Batch]
+        name: str, text: str, run: Callable[[Client, argparse.Namespace], BatchJson]
     ) -> argparse.ArgumentParser:
         added = add_verb(actions, name, text, partial(_shown, run))
         add_caller(added)
@@ -86,7 +87,7 @@ def _batch_id(text: str) -> str:
 
 
 def _shown(
-    run: Callable[[Client, argparse.Namespace], Batch],
+    run: Callable[[Client, argparse.Namespace], BatchJson],
     installation: Installation,
     options: argparse.Namespace,
 ) -> None:
@@ -117,7 +118,7 @@ def _shown(
 # -- actions -------------------------------------------------------------------------------------------------
 
 
-def _create(client: Client, options: argparse.Namespace) -> Batch:
+def _create(client: Client, options: argparse.Namespace) -> BatchJson:
     wanted = {"api": options.api, **({"regions": options.regions} if options.regions else {})}
     if options.list.startswith("s3://"):
         return _begun(client, options, _call(client, "", wanted | {"list": options.list}))
@@ -139,27 +140,27 @@ def _create(client: Client, options: argparse.Namespace) -> Batch:
     return _begun(client, options, made)
 
 
-def _redrive(client: Client, options: argparse.Namespace) -> Batch:
+def _redrive(client: Client, options: argparse.Namespace) -> BatchJson:
     return _begun(client, options, _call(client, f"/{options.id}/redrive", {}))
 
 
-def _begun(client: Client, options: argparse.Namespace, made: Batch) -> Batch:
+def _begun(client: Client, options: argparse.Namespace, made: BatchJson) -> BatchJson:
     return made if options.detach else _followed(client, options, made)
 
 
-def _status(client: Client, options: argparse.Namespace) -> Batch:
+def _status(client: Client, options: argparse.Namespace) -> BatchJson:
     return client.call("GET", f"/v1/batches/{options.id}")
 
 
-def _watch(client: Client, options: argparse.Namespace) -> Batch:
+def _watch(client: Client, options: argparse.Namespace) -> BatchJson:
     return _followed(client, options, _status(client, options))
 
 
-def _stop(client: Client, options: argparse.Namespace) -> Batch:
+def _stop(client: Client, options: argparse.Namespace) -> BatchJson:
     return client.call("DELETE", f"/v1/batches/{options.id}")
 
 
-def _fetch(client: Client, options: argparse.Namespace) -> Batch:
+def _fetch(client: Client, options: argparse.Namespace) -> BatchJson:
     made = _status(client, options)
     if not made["results"]:
         raise CommandError(f"the batch has not ended yet: carsight batch watch {options.id}")
@@ -168,7 +169,7 @@ def _fetch(client: Client, options: argparse.Namespace) -> Batch:
 
 def _call(
     client: Client, path: str, body: Mapping[str, Any] | bytes, content_type: str = "application/json"
-) -> Batch:
+) -> BatchJson:
     sent = body if isinstance(body, bytes) else json.dumps(body).encode()
     return client.call("POST", f"/v1/batches{path}", sent, content_type, token=secrets.token_hex(16))
 
@@ -215,7 +216,7 @@ def _form(fields: Mapping[str, str], path: Path) -> tuple[Iterator[bytes], dict[
 # -- watching ------------------------------------------------------------------------------------------------
 
 
-def _followed(client: Client, options: argparse.Namespace, made: Batch) -> Batch:
+def _followed(client: Client, options: argparse.Namespace, made: BatchJson) -> BatchJson:
     """Show a batch's progress until it ends, and fetch its results."""
     from tqdm import tqdm
 
@@ -240,7 +241,7 @@ def _followed(client: Client, options: argparse.Namespace, made: Batch) -> Batch
         raise
 
 
-def _with_files(client: Client, made: Batch, folder: Path) -> Batch:
+def _with_files(client: Client, made: BatchJson, folder: Path) -> BatchJson:
     """Fetch the results of a batch that has ended, and return it with their paths as ``files``.
 
     Addresses are valid for an hour, and a large file may take as long, so each is requested when it is

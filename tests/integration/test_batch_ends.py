@@ -18,8 +18,8 @@ from carsight_service.contract.errors import StoreUnavailable
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.batch_steps import BatchSteps
-from carsight_service.queue.messages import TryLater
 from carsight_service.queue.outcomes import Outcomes
+from carsight_service.queue.retry import TryLater
 from carsight_service.queue.tables import write_tables
 from local.step_functions import MACHINE_ARN
 from tests.batches import (

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from carsight_service.batch_store import Batches, Conflict
 from carsight_service.queue.batch_steps import BatchSteps
 from carsight_service.queue.children import ChildReader
-from carsight_service.queue.messages import TryLater
+from carsight_service.queue.retry import TryLater
 from tests.batches import (
     a_list,
     ask,

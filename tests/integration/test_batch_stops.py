@@ -14,7 +14,7 @@ from carsight_service.batch_store import Batches
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.batch_steps import BatchSteps
 from carsight_service.queue.children import ChildReader
-from carsight_service.queue.messages import TryLater
+from carsight_service.queue.retry import TryLater
 from local.step_functions import MACHINE_ARN
 from tests.batches import (
     POINTS,

@@ -20,8 +20,8 @@ from carsight_service.contract.api import Api
 from carsight_service.contract.errors import StoreUnavailable
 from carsight_service.metering.meter_store import MeterStore
 from carsight_service.queue.children import PATIENT_ATTEMPTS, ChildReader
-from carsight_service.queue.messages import TryLater
 from carsight_service.queue.outcomes import MOST_IN_HAND, Outcomes
+from carsight_service.queue.retry import TryLater
 from tests.batches import (
     POINTS,
     a_list,

@@ -27,7 +27,7 @@ from carsight_service.metering.meter_table import MeterTable
 from carsight_service.metering.model import Status
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.leases import Leases
-from carsight_service.queue.messages import TryLater
+from carsight_service.queue.retry import TryLater
 from carsight_service.queue.uploads import UploadProcessor
 from carsight_service.queue.worker import TRIES
 from tests.events import Invocation, event

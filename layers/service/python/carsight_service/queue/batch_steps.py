@@ -23,8 +23,8 @@ from carsight_service.batch_store import ENDS, RESULTS, Batch, Batches, State
 from carsight_service.contract.errors import InternalError, InvalidRequest
 from carsight_service.contract.lists import MAX_ROWS, parse_row, parse_rows, read_rows
 from carsight_service.notify.webhooks import Announcer
-from carsight_service.queue.messages import TryLater
 from carsight_service.queue.outcomes import Outcome, Outcomes
+from carsight_service.queue.retry import TryLater
 from carsight_service.queue.tables import read_table, write_tables
 from carsight_service.telemetry import logger
 

@@ -34,9 +34,9 @@ from carsight_service.contract.errors import (
 from carsight_service.contract.lists import Row, parse_row
 from carsight_service.deadline import OutOfTime
 from carsight_service.images import S3Source, UrlSource, image_source
-from carsight_service.queue.messages import TryLater
 from carsight_service.queue.outcomes import Outcome, Outcomes
 from carsight_service.queue.prefetch import fetched_ahead
+from carsight_service.queue.retry import TryLater
 from carsight_service.reading import Recognize, forget_frames, translate
 from carsight_service.telemetry import logger, stage, timed
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from carsight_service.aws.dynamo import Clock, attribute_names, expiry, utc_now
 from carsight_service.aws.failures import failure
-from carsight_service.queue.messages import TryLater
+from carsight_service.queue.retry import TryLater
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -8,10 +8,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 
-class TryLater(Exception):
-    """Not a fault: the work is leased elsewhere or not ready, or time ran out. Deliver the message again."""
-
-
 class _FromS3(BaseModel):
     """Part of S3's messages. Fields that are not used here are kept when a message is passed on."""
 

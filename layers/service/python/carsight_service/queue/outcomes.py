@@ -22,8 +22,8 @@ from carsight_service.contract.errors import (
     StoreUnavailable,
     envelope,
 )
-from carsight_service.queue.messages import TryLater
 from carsight_service.queue.prefetch import fetched_ahead
+from carsight_service.queue.retry import TryLater
 
 if TYPE_CHECKING:
     from carsight_service.batch_store import Batch

@@ -35,7 +35,8 @@ from carsight_service.contract.errors import (
 )
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.leases import Lease, Leases
-from carsight_service.queue.messages import S3Record, TryLater
+from carsight_service.queue.messages import S3Record
+from carsight_service.queue.retry import TryLater
 from carsight_service.reading import ByTicket, Reader, Recognize, Result, Work
 from carsight_service.telemetry import logger
 

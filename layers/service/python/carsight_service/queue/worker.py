@@ -17,7 +17,8 @@ from carsight_service.contract.api import Api
 from carsight_service.notify.webhooks import Announcer
 from carsight_service.queue.children import ChildReader
 from carsight_service.queue.leases import Leases
-from carsight_service.queue.messages import S3Notification, S3Record, TryLater, created_objects
+from carsight_service.queue.messages import S3Notification, S3Record, created_objects
+from carsight_service.queue.retry import TryLater
 from carsight_service.queue.uploads import Upload, UploadProcessor
 from carsight_service.reading import Reader, Recognize
 from carsight_service.telemetry import logger

@@ -15,7 +15,7 @@ from PIL import Image
 
 from carsight import heif
 from carsight.formats import ImageError, TooManyPixels
-from carsight.heif import decoded
+from carsight.heif import workload
 from carsight.photo import decode
 from tests.hostile import pictures
 from tests.hostile.pictures import Item, coded, size_box
@@ -58,20 +58,20 @@ def sequence_header(width: int, height: int, chroma: int = 1, layers: int = 0, d
 
 @pytest.mark.parametrize("file", sorted(DATA.glob("*.heic")), ids=lambda file: file.stem)
 def test_the_size_of_a_heic_is_read(file: Path) -> None:
-    pixels = decoded(file.read_bytes()).pixels
+    pixels = workload(file.read_bytes()).pixels
     assert pixels == 120 * 80 * (2 if file.stem == "transparent" else 1)
 
 
 @pytest.mark.parametrize("width, height", [(8, 8), (640, 480), (4096, 3000)])
 def test_the_size_of_an_avif_is_read(width: int, height: int) -> None:
-    assert decoded(avif(width, height)).pixels == width * height
+    assert workload(avif(width, height)).pixels == width * height
 
 
 def test_transparency_is_decoded_too() -> None:
     pixels = np.random.default_rng(1).integers(0, 255, (64, 96, 4), np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "AVIF", speed=10)
-    assert decoded(file.getvalue()).pixels == 2 * 64 * 96
+    assert workload(file.getvalue()).pixels == 2 * 64 * 96
 
 
 @pytest.mark.parametrize("width, height", [(16, 8), (1920, 1080), (16_384, 12_000)])
@@ -99,7 +99,7 @@ def test_a_sequence_header_among_the_picture_s_data_counts() -> None:
     unit = sequence_header(16_000, 16_000)
     larger = replace(TILE, content=len(unit).to_bytes(4) + unit + CONTENT)
     data = pictures.heif(b"heic", {1: larger})
-    assert decoded(data).pixels == 16_000**2
+    assert workload(data).pixels == 16_000**2
     with pytest.raises(TooManyPixels, match=r"coded as 256\.0 megapixels"):
         decode(data)
 
@@ -115,7 +115,7 @@ def test_an_avif_that_declares_less_than_it_contains_is_refused() -> None:
 def test_frames_are_counted() -> None:
     setup, content = coded(avif(640, 480), b"av1C")
     many = pictures.heif(b"avif", {1: Item(b"av01", content * 200, [size_box(640, 480), setup])})
-    assert decoded(many).pixels == 200 * 640 * 480
+    assert workload(many).pixels == 200 * 640 * 480
     with pytest.raises(TooManyPixels):
         decode(many)
 
@@ -126,7 +126,7 @@ def test_a_picture_of_tiles_is_read() -> None:
 
 
 def test_a_repeated_tile_counts_each_time() -> None:
-    assert decoded(grid(10, 10, [2] * 100)).pixels == 100 * 120 * 80
+    assert workload(grid(10, 10, [2] * 100)).pixels == 100 * 120 * 80
     with pytest.raises(TooManyPixels):
         decode(grid(80, 80, [2] * 6400))
 
@@ -135,14 +135,14 @@ def test_the_container_s_parameter_sets_are_read_once(monkeypatch: pytest.Monkey
     read = 0
     size = heif._hevc_size
 
-    def counted(unit: bytes) -> heif.Decoded:
+    def counted(unit: bytes) -> heif.Workload:
         nonlocal read
         read += 1
         return size(unit)
 
     monkeypatch.setattr(heif, "_hevc_size", counted)
     tiles = list(range(2, 102))
-    assert decoded(grid(10, 10, tiles)).pixels == 100 * 120 * 80
+    assert workload(grid(10, 10, tiles)).pixels == 100 * 120 * 80
     assert read == 1
 
 
@@ -156,9 +156,9 @@ def test_the_coded_units_of_all_tiles_are_bounded_together(brand: bytes, tile: I
         whole = Item(b"grid", bytes(12), [size_box(120, 80)], numbers)
         return pictures.heif(brand, {1: whole, **dict.fromkeys(numbers, tile)}) + bytes(50_000)
 
-    assert decoded(tiles(60)).pixels >= 0
+    assert workload(tiles(60)).pixels >= 0
     with pytest.raises(heif.Malformed):
-        decoded(tiles(70))
+        workload(tiles(70))
 
 
 def test_reading_references_does_not_copy_the_file() -> None:
@@ -173,7 +173,7 @@ def test_reading_references_does_not_copy_the_file() -> None:
 
     items = {n: Item(b"hvc1", b"", (), [1]) for n in range(2, 502)}
     data = pictures.heif(b"heic", {1: TILE, **items})
-    assert decoded(Counted(data)).pixels == 120 * 80
+    assert workload(Counted(data)).pixels == 120 * 80
     assert cut < 2 * len(data)
 
 
@@ -200,14 +200,14 @@ MALFORMED: dict[str, Wrong] = {
 def test_undeterminable_sizes_are_refused(name: str) -> None:
     data = MALFORMED[name]()
     with pytest.raises(heif.Malformed):
-        decoded(data)
+        workload(data)
     with pytest.raises(ImageError):
         decode(data)
 
 
 def test_a_box_cut_in_its_length_is_refused() -> None:
     data = HEIC.read_bytes() + b"\0\0\0\1free\0\0"
-    assert decoded(data).pixels > 0
+    assert workload(data).pixels > 0
     with pytest.raises(heif.Malformed):
         heif.without_sequence(data)
     with pytest.raises(ImageError):
@@ -220,7 +220,7 @@ def test_any_broken_byte_is_handled(place: int) -> None:
     for value in (0, 255, data[place] ^ 1):
         data[place] = value
         with suppress(heif.Malformed):
-            assert decoded(bytes(data)).pixels >= 0
+            assert workload(bytes(data)).pixels >= 0
 
 
 def test_the_primary_picture_of_an_animation_is_read() -> None:

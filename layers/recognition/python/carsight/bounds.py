@@ -331,7 +331,7 @@ the parts of tiles beyond its edges. With transparency a pixel takes nearly twic
 
 def _heif(kind: Format, data: bytes) -> bytes:
     """Return the file without its animation. Raises ``TooManyPixels`` if its pictures are too large."""
-    pixels, plane_bytes = heif.decoded(data)
+    pixels, plane_bytes = heif.workload(data)
     limit = _MAX_CODED_SHARE * kind.max_pixels
     if pixels > limit:
         raise TooManyPixels(

@@ -307,7 +307,7 @@ def _heic(data: bytes) -> Decoded:
     if channels == 4:
         strips = (_over_white(strip, premultiplied=file.mode.endswith("a")) for strip in strips)
     # libheif keeps the planes of brightness and color as well.
-    held = channels + heif.decoded(data).plane_bytes / (width * height)
+    held = channels + heif.workload(data).plane_bytes / (width * height)
     return _gathered(strips, width, height, held=held)
 
 

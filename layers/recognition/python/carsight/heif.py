@@ -70,21 +70,21 @@ class _File:
         return {setup[21] % 4 + 1 for setup in self.setups} or {4}
 
     @cached_property
-    def largest(self) -> Decoded:
+    def largest(self) -> Workload:
         """What a picture with the largest parameter set in the container takes."""
         return _largest(unit for setup in self.setups for unit in _parameter_sets(self, setup))
 
 
-class Decoded(NamedTuple):
-    """What a decoder produces."""
+class Workload(NamedTuple):
+    """How much a decoder would produce of a file."""
 
     pixels: int
     plane_bytes: int
     """The size of the planes of brightness and color, before conversion to BGR."""
 
 
-def decoded(data: bytes) -> Decoded:
-    """Return what is decoded for the primary picture of ``data``, regardless of what the file declares.
+def workload(data: bytes) -> Workload:
+    """Return what would be decoded for the primary picture of ``data``, whatever the file declares.
 
     Raises:
         Malformed: this cannot be determined.
@@ -246,7 +246,7 @@ def _number(data: bytes, at: int, size: int) -> tuple[int, int]:
 # -- pictures ------------------------------------------------------------------------------------------------
 
 
-def _pixels(file: _File, item: int, depth: int, known: dict[int, Decoded]) -> Decoded:
+def _pixels(file: _File, item: int, depth: int, known: dict[int, Workload]) -> Workload:
     """Return what is decoded for ``item`` and all items that it is made of; ``known`` caches results."""
     if item in known:
         return known[item]
@@ -254,7 +254,7 @@ def _pixels(file: _File, item: int, depth: int, known: dict[int, Decoded]) -> De
         raise Malformed
     kind = file.kinds[item]
     if kind in _DERIVED:
-        own = Decoded(0, 0)
+        own = Workload(0, 0)
     elif kind in (_HEVC, _AV1):
         coded = b"".join(file.data[begin : begin + length] for begin, length in file.extents[item])
         own = _hevc(file, coded) if kind == _HEVC else _av1(file, coded)
@@ -264,7 +264,7 @@ def _pixels(file: _File, item: int, depth: int, known: dict[int, Decoded]) -> De
     if len(parts) > _MAX_BOXES:
         raise Malformed
     every = [own, *(_pixels(file, part, depth + 1, known) for part in parts)]
-    known[item] = Decoded(sum(each.pixels for each in every), sum(each.plane_bytes for each in every))
+    known[item] = Workload(sum(each.pixels for each in every), sum(each.plane_bytes for each in every))
     return known[item]
 
 
@@ -291,7 +291,7 @@ class _Bits:
         return (1 << zeros) - 1 + self.take(zeros)
 
 
-def _hevc(file: _File, coded: bytes) -> Decoded:
+def _hevc(file: _File, coded: bytes) -> Workload:
     """Return what the pictures in ``coded`` take, if each has the largest parameter set of the file."""
     largest, pictures = file.largest, 0
     for size in file.sizes:
@@ -300,13 +300,13 @@ def _hevc(file: _File, coded: bytes) -> Decoded:
         starts = sum(unit[0] >> 1 & 63 < 32 and unit[2] >> 7 for unit in found if len(unit) > 2)
         pictures = max(pictures, starts)
         largest = max(largest, _largest(found))
-    return Decoded(largest.pixels * max(pictures, 1), largest.plane_bytes)
+    return Workload(largest.pixels * max(pictures, 1), largest.plane_bytes)
 
 
-def _largest(units: Iterable[bytes]) -> Decoded:
+def _largest(units: Iterable[bytes]) -> Workload:
     """Return what a picture with the largest parameter set among ``units`` takes."""
     sets = (unit for unit in units if len(unit) > 2 and unit[0] >> 1 & 63 == _SPS)
-    return max(map(_hevc_size, sets), default=Decoded(0, 0))
+    return max(map(_hevc_size, sets), default=Workload(0, 0))
 
 
 def _units(file: _File, coded: bytes, size: int) -> Iterator[bytes]:
@@ -331,7 +331,7 @@ def _parameter_sets(file: _File, setup: bytes) -> Iterator[bytes]:
             at += 2 + length
 
 
-def _hevc_size(unit: bytes) -> Decoded:
+def _hevc_size(unit: bytes) -> Workload:
     """Return what a picture with this sequence parameter set takes (H.265, 7.3.2.2)."""
     bits = _Bits(unit[2:].replace(b"\0\0\3", b"\0\0"))
     bits.take(4)
@@ -352,10 +352,10 @@ def _hevc_size(unit: bytes) -> Decoded:
     deep = max(bits.golomb(), bits.golomb()) > 0
     # Half-samples per pixel: gray, 4:2:0, 4:2:2 and 4:4:4. Above eight bits a sample takes two bytes.
     halves = {0: 2, 1: 3, 2: 4}.get(chroma, 6)
-    return Decoded(pixels, pixels * halves * (1 + deep) // 2)
+    return Workload(pixels, pixels * halves * (1 + deep) // 2)
 
 
-def _av1(file: _File, coded: bytes) -> Decoded:
+def _av1(file: _File, coded: bytes) -> Workload:
     """Return what the frames in ``coded`` take, each with the largest sequence header (AV1, 5.3)."""
     largest, frames, at = 0, 0, 0
     while at < len(coded):
@@ -370,7 +370,7 @@ def _av1(file: _File, coded: bytes) -> Decoded:
         frames += kind in (_FRAME, _FRAME_HEADER)
         at += length
     # An approximation of the planes: AVIF's limit on pixels allows for more depth and color.
-    return Decoded(largest * max(frames, 1), 2 * largest)
+    return Workload(largest * max(frames, 1), 2 * largest)
 
 
 def _leb128(data: bytes, at: int) -> tuple[int, int]:

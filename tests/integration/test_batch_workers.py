@@ -96,6 +96,23 @@ def test_runs_of_a_child_do_not_take_the_last_units_from_each_other(pipeline: Pi
     check_whole(pipeline, batch, images)
 
 
+def test_a_rows_processing_time_is_without_the_wait_for_its_photo(pipeline: Pipeline) -> None:
+    pipeline.create_key()
+    now = 0.0
+
+    def slow(real: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+        nonlocal now
+        now += 60
+        return real(*arguments, **more)
+
+    pipeline.patch.setitem(vars(pipeline.deployment), "timer", lambda: now)
+    batch = submit(pipeline, [pipeline.put("car.jpg")])
+    with once(Storage, "read_photo", slow):
+        pipeline.drain()
+    assert now == 60
+    assert [row["processing_time"] for row in lines(pipeline, batch)] == [0]
+
+
 def test_a_child_waits_until_few_others_have_units_in_hand(pipeline: Pipeline) -> None:
     """Each write of the key's item pays for all that is in it; what was read meanwhile is not read again."""
     images, batch = begun(pipeline, 5)

@@ -6,6 +6,7 @@ import itertools
 import random
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import nullcontext, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -107,7 +108,7 @@ def test_a_rows_processing_time_is_without_the_wait_for_its_photo(pipeline: Pipe
 
     pipeline.patch.setitem(vars(pipeline.deployment), "timer", lambda: now)
     batch = submit(pipeline, [pipeline.put("car.jpg")])
-    with once(Storage, "read_photo", slow):
+    with once(Future, "result", slow):
         pipeline.drain()
     assert now == 60
     assert [row["processing_time"] for row in lines(pipeline, batch)] == [0]

@@ -288,7 +288,11 @@ def dense_parts(view: View) -> Iterator[View]:
         )
         zoom = min(_MATRIX_ENLARGED, _ENLARGED_SIDE / max(part.width, part.height))
         if zoom > _HARDLY_LARGER:
-            yield _sharp_enlarged(part, zoom)
+            # Around a colored label it may be lighter, and all of the code would be dark.
+            x0, x1 = (left + 1) * _CELL, (left + wide - 1) * _CELL
+            code = gray[(top + 1) * _CELL : (top + high - 1) * _CELL, x0:x1]
+            pixels = np.minimum(part.pixels, code.max()) if code.size else part.pixels
+            yield _sharp_enlarged(View(np.asarray(pixels, np.uint8), part.matrix), zoom)
 
 
 def further_views(view: View) -> Iterator[View]:

@@ -284,6 +284,28 @@ def test_a_code_without_its_quiet_zones_is_read(name: str, ground: int, left: in
     assert [one.vin for one in read(photo)] == [CHECKED]
 
 
+@pytest.mark.parametrize("paper", [45, 60, 75])
+def test_a_code_on_a_label_darker_than_what_is_around_it_is_read(paper: int) -> None:
+    """As on a red or a blue one on a white page, whose gray is between that of the page and of the bars."""
+    drawn = code(CHECKED, zxingcpp.BarcodeFormat.Code39)
+    bars = cv2.resize(drawn[230:470, 30:870], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    photo = np.full((400, 900, 3), 238, np.uint8)
+    photo[140 : 140 + bars.shape[0], 200 : 200 + bars.shape[1]] = np.rint(bars / 190 * (paper - 12) + 12)
+    assert [one.vin for one in read(photo)][:1] == [CHECKED]
+
+
+@pytest.mark.parametrize("name", ["DataMatrix", "QRCode", "Aztec"])
+def test_a_small_matrix_code_on_a_label_darker_than_what_is_around_it_is_read(name: str) -> None:
+    made = zxingcpp.create_barcode("I" + CHECKED, getattr(zxingcpp.BarcodeFormat, name))
+    drawn = np.asarray(zxingcpp.write_barcode_to_image(made, scale=8), np.uint8)
+    small = cv2.resize(drawn, None, fx=1.5 / 8, fy=1.5 / 8, interpolation=cv2.INTER_AREA)
+    photo = np.full((600, 900, 3), 238, np.uint8)
+    photo[230 : 230 + small.shape[0], 420 : 420 + small.shape[1]] = (small // 5 + 12)[:, :, None]
+    grain = np.random.default_rng(1).normal(0, 2, photo.shape)
+    blurred = np.clip(cv2.GaussianBlur(photo, (0, 0), 0.5) + grain, 0, 255).astype(np.uint8)
+    assert [one.vin for one in read(blurred)] == [CHECKED]
+
+
 @pytest.mark.parametrize("name", ["DataMatrix", "QRCode"])
 def test_a_grainy_close_up_is_read(name: str) -> None:
     rng = np.random.default_rng(3)

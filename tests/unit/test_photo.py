@@ -183,6 +183,22 @@ def test_sixteen_bits_are_read_as_eight(kind: str, shape: tuple[int, ...]) -> No
     assert photo.pixels[70, 10] == pytest.approx([255] * 3, abs=1)
 
 
+def test_uncompressed_planes_of_sixteen_bits_are_not_taken_for_another_picture() -> None:
+    """Pillow decodes them as if they were lines of eight bits."""
+    planes = [np.full((80, 120), value, "<u2").tobytes() for value in (0, 40_000, 65_535)]
+    at = 8 + sum(map(len, planes))  # of the directory; behind it are the values that it has no room for
+    behind = at + 2 + 12 * 10 + 4
+    entries = [(256, 3, 1, 120), (257, 3, 1, 80), (258, 3, 3, behind), (259, 3, 1, 1), (262, 3, 1, 2)]
+    entries += [(273, 4, 3, behind + 6), (277, 3, 1, 3), (278, 3, 1, 80), (279, 4, 3, behind + 18)]
+    entries += [(284, 3, 1, 2)]
+    values = struct.pack("<3H6I", 16, 16, 16, 8, 8 + 19_200, 8 + 38_400, *[19_200] * 3)
+    directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    file = struct.pack("<2sHI", b"II", 42, at) + b"".join(planes)
+    file += struct.pack("<H", len(entries)) + directory + bytes(4) + values
+    with pytest.raises(ImageError, match="keeps its colors apart"):
+        decode(file)
+
+
 def test_ten_bits_in_sixteen_are_not_black() -> None:
     pixels = np.full((80, 120), 1023, np.uint16)
     pixels[20:60, 30:90] = 0

@@ -200,6 +200,8 @@ def _check_bmp(data: bytes) -> None:
 
 _TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_BYTES = 322, 323, 324, 325
 _TABLES = 347
+_PLANAR, _SEPARATE = 284, 2
+"""The tag that says whether each color is a plane of its own, and its value if so."""
 _TAGS = frozenset(
     {
         *(tiff.WIDTH, tiff.LENGTH, tiff.BITS, tiff.COMPRESSION, tiff.SAMPLES, tiff.STRIPS, tiff.STRIP_BYTES),
@@ -207,7 +209,7 @@ _TAGS = frozenset(
         tiff.PHOTOMETRIC,
         266,  # fill order
         278,  # rows per strip
-        284,  # planar configuration
+        _PLANAR,
         292,  # options of group 3
         293,  # options of group 4
         317,  # predictor
@@ -295,6 +297,12 @@ def _check_tiff(values: dict[int, tuple[int, ...]], data: bytes) -> None:
             "LZW, deflate or no compression"
         )
     samples, bits = values.get(tiff.SAMPLES) or (1,), values.get(tiff.BITS) or (1,)
+    if values.get(_PLANAR) == (_SEPARATE,) and samples[0] > 1 and max(bits) > 8 and compression == 1:
+        # Pillow takes these planes for lines of eight bits, and shows another picture.
+        raise ImageError(
+            "The TIFF picture keeps its colors apart, with more than 8 bits and uncompressed, which is not "
+            "read; save it with LZW or deflate"
+        )
     stored = width * height * samples[0] * max(bits) // 8
     if stored > _MAX_SAMPLE_BYTES:
         raise TooManyPixels(

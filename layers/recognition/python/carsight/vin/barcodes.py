@@ -236,19 +236,21 @@ def _sharp(gray: Pixels) -> Pixels:
 
 
 def with_quiet_zones(view: View) -> View:
-    """Return the gray ``view`` of level bars with dark areas at its left and right edge made light.
+    """Return the gray ``view`` of level bars with areas at its left and right edge as light as its own light.
 
     Some codes are printed or cut without quiet zones, and dark areas beside them would be taken for bars.
+    Lighter areas, as around a colored label, would make all of the code dark.
     """
-    third = max(1, view.height // 3)
+    third, margin = max(1, view.height // 3), view.width // 8
     profile = view.pixels[third : 2 * third].mean(axis=0) if third > 1 else view.pixels.mean(axis=0)
-    light = profile >= (float(profile.min()) + float(profile.max())) / 2
+    lightest = math.ceil(float(profile[margin : view.width - margin].max()))
+    light = profile >= (float(profile.min()) + min(float(profile.max()), lightest)) / 2
     first, last = int(light.argmax()), len(light) - int(light[::-1].argmax())
-    if first == 0 and last == len(light):
+    if first == 0 and last == len(light) and float(profile.max()) <= lightest:
         return view
-    pixels = view.pixels.copy()
-    pixels[:, :first] = 255
-    pixels[:, last:] = 255
+    pixels = np.asarray(np.minimum(view.pixels, lightest), np.uint8)
+    pixels[:, :first] = lightest
+    pixels[:, last:] = lightest
     return View(pixels, view.matrix)
 
 
@@ -286,7 +288,11 @@ def dense_parts(view: View) -> Iterator[View]:
         )
         zoom = min(_MATRIX_ENLARGED, _ENLARGED_SIDE / max(part.width, part.height))
         if zoom > _HARDLY_LARGER:
-            yield _sharp_enlarged(part, zoom)
+            # Around a colored label it may be lighter, and all of the code would be dark.
+            x0, x1 = (left + 1) * _CELL, (left + wide - 1) * _CELL
+            code = gray[(top + 1) * _CELL : (top + high - 1) * _CELL, x0:x1]
+            pixels = np.minimum(part.pixels, code.max()) if code.size else part.pixels
+            yield _sharp_enlarged(View(np.asarray(pixels, np.uint8), part.matrix), zoom)
 
 
 def further_views(view: View) -> Iterator[View]:

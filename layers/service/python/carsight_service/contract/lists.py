@@ -55,6 +55,8 @@ _SEP = re.compile(r'\s*"?sep=([^"\r\n]?)', re.IGNORECASE)
 """A first line by which spreadsheets declare the delimiter; they save it in quotes."""
 
 _GZIP = b"\x1f\x8b"
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""How the workbooks of spreadsheets begin: .xlsx and .ods are ZIP archives, .xls is a compound file."""
 
 _BYTES_LOOKED_AT = 64
 """How many bytes are examined for the encoding."""
@@ -170,6 +172,12 @@ def parse_rows(values: Iterable[object], most: int = MAX_ROWS) -> Iterator[Row]:
         raise InvalidRequest(f"The list must have 1 to {most} rows")
 
 
+def check_no_workbook(head: bytes) -> None:
+    """Raise ``InvalidRequest`` if a list that begins with ``head`` is a workbook, or another archive."""
+    if head.startswith(_WORKBOOKS):
+        raise InvalidRequest("The list is a workbook (.xlsx, .ods, .xls) or an archive: save it as CSV")
+
+
 def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
     """Yield the rows of a list with the format ``jsonl`` or ``csv``, in UTF-8 or UTF-16.
 
@@ -183,6 +191,7 @@ def read_rows(stream: Any, form: str, most: int = MAX_ROWS) -> Iterator[Row]:
         reader = io.BufferedReader(gzip.GzipFile(fileobj=reader), 1 << 18)
     number = 0
     try:
+        check_no_workbook(reader.peek(_BYTES_LOOKED_AT))
         encoding = _encoding(reader.peek(_BYTES_LOOKED_AT)[:_BYTES_LOOKED_AT])
         errors = _AS_WINDOWS if form == "csv" and encoding == "utf-8-sig" else "strict"
         lines = _Lines(io.TextIOWrapper(reader, encoding, errors, newline=""))

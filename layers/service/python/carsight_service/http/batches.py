@@ -21,7 +21,13 @@ from carsight_service.aws.storage import INCOMING, reading_list, upload_prefix
 from carsight_service.batch_store import RESULTS, Batch, Batches, Kind, State
 from carsight_service.contract.api import Api, bounded_json, without_surrogates
 from carsight_service.contract.errors import InvalidRequest
-from carsight_service.contract.lists import Row, parse_regions, parse_row, read_rows
+from carsight_service.contract.lists import (
+    Row,
+    check_no_workbook,
+    parse_regions,
+    parse_row,
+    read_rows,
+)
 from carsight_service.contract.regions import known_regions
 from carsight_service.http.executions import Executions, List
 
@@ -69,6 +75,7 @@ def parse_batch(body: bytes, content_type: str, query: Mapping[str, Sequence[str
     Raises ``InvalidRequest`` if there are no images, too many, or one that is neither a URL nor a key, and
     ``UnknownRegions``.
     """
+    check_no_workbook(body)
     kind = content_type.lower()
     asked: Mapping[str, Any] = {}
     address = ""

@@ -572,9 +572,9 @@ def _small_pieces(token: Token, lettering: _Lettering, rng: np.random.Generator)
     if token.kind == "stack" or ("*" not in token.text and rng.random() < 0.5):
         share = min(1.0, len(marks) / max(len(marks), 2))
         return [
-            _Piece(_joined(marks, 0), size * 0.4 * lettering.stretch, size * share, -size * (1 - share) / 2)
+            _Piece(_stacked(marks), size * 0.4 * lettering.stretch, size * share, -size * (1 - share) / 2)
         ]
-    line = _joined(marks, 1)
+    line: Mask = np.concatenate(marks, 1)
     tall = size * float(rng.uniform(0.6, 1.05) if "*" in token.text else rng.uniform(0.35, 0.8))
     before: list[_Piece] = []
     if token.text[0] in "-." and rng.random() < 0.8:
@@ -631,9 +631,15 @@ def _captioned(word: str, rng: np.random.Generator) -> Mask:
     return mask
 
 
-def _joined(masks: list[Mask], axis: int) -> Mask:
-    joined: Mask = np.concatenate(masks, axis)
-    return joined
+def _stacked(marks: list[Mask]) -> Mask:
+    """Return signs one above the other, each in the middle of the widest one's column."""
+    widest = max(mark.shape[1] for mark in marks)
+    spare = [widest - mark.shape[1] for mark in marks]
+    padded = [
+        np.pad(mark, ((0, 0), (left // 2, left - left // 2))) for mark, left in zip(marks, spare, strict=True)
+    ]
+    stack: Mask = np.concatenate(padded)
+    return stack
 
 
 def _emblem(canvas: Pixels, x: float, y: float, wide: float, tall: float, rng: np.random.Generator) -> None:

@@ -1,4 +1,4 @@
-"""Texts that the renderer puts on plates are of their country's form."""
+"""Texts that the renderer puts on plates are of their country's form, and can be drawn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from carsight.plate import regions
-from training import designs
+from training import designs, render_plates
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,12 @@ def test_chosen_texts_are_two_to_nine_characters_long() -> None:
     for _ in range(200):
         _, text = designs.fill_pattern(designs.vanity_pattern(rng), designs.ALL, rng)
         assert 2 <= len(text) <= 9
+
+
+def test_letters_of_different_widths_are_drawn_on_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = {"W": np.ones((40, 90), np.float32), "I": np.ones((40, 9), np.float32)}
+    line = render_plates._line
+    monkeypatch.setattr(render_plates, "_line", lambda font, text: masks.get(text, line(font, text)))
+    design = next(each for each in designs.ONE_ROW if each.region == "us-mi")
+    _, text, _ = render_plates.draw_plate(design, np.random.default_rng(0), "{WI}12345")
+    assert text == "WI12345"

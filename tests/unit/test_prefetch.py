@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
+from concurrent.futures import wait
 
 import pytest
 
@@ -45,3 +47,31 @@ def test_what_has_not_begun_is_not_fetched_once_the_block_ends() -> None:
         if thread.name.startswith("ThreadPoolExecutor"):
             thread.join(10)
     assert set(begun) <= {0, 1, 2}
+
+
+def test_an_error_that_is_kept_does_not_keep_what_was_fetched_ahead() -> None:
+    class Photo:
+        """What a weak reference can be kept of, unlike bytes."""
+
+    fetched: list[weakref.ref[Photo]] = []
+
+    def fetch(_: int) -> Photo:
+        photo = Photo()
+        fetched.append(weakref.ref(photo))
+        return photo
+
+    def fail() -> None:
+        with fetched_ahead(fetch, range(9), 4) as ahead:
+            for _, future in ahead:
+                wait([future])
+                del future
+                raise KeyError
+
+    with pytest.raises(KeyError) as error:
+        fail()
+    for thread in threading.enumerate():
+        if thread.name.startswith("ThreadPoolExecutor"):
+            thread.join(10)
+    assert error.value.__traceback__ is not None
+    assert fetched
+    assert [photo() for photo in fetched if photo() is not None] == []

@@ -388,6 +388,7 @@ BROKEN_LISTS = (
     ("list.csv", b"id,url\n1,a.jpg\n2\n", "Row 2"),
     ("list.csv", b'url\n"a.jpg', "The list is not valid CSV"),
     ("list.jsonl", b"\xff", "UTF-8"),
+    ("list.csv", b"PK\x03\x04\x14\0\x06\0" + bytes(99), "is a workbook"),
     ("list.xlsx", b"PK", "end in .jsonl"),
 )
 

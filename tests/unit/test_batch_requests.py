@@ -174,11 +174,8 @@ def test_what_lists_look_like(
         (b"u\0r\0l\0\n\0a", "text/csv", "UTF-16"),
         (b'[{"photo": 7}]', "application/json", "Row 1 must be"),
         (b"PK\x03\x04\x14\0\x06\0" + bytes(99), "text/csv", "is a workbook"),
-        (
-            b"PK\x03\x04\x14\0\x06\0\xef\xbf\xbd",
-            "text/csv",
-            "is a workbook",
-        ),  # through the gateway
+        (b"PK\x03\x04\x14\0\x06\0\xef\xbf\xbd", "text/csv", "is a workbook"),  # through the gateway
+        (gzip.compress(b"PK\x03\x04" + bytes(99), mtime=0), "application/csv", "is a workbook"),
         (b"PK\x03\x04" + bytes(99), "application/vnd.ms-excel", "is a workbook"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(99), "application/csv", "save it as CSV"),
         (b"url\n" + b"a\n" * 10_001, "text/csv", "1 to 10000"),

@@ -114,6 +114,7 @@ def test_a_text_fits_a_region_just_where_it_may_stand_in_one_of_its_series() -> 
         ("A100BCD", "O100BCD", "gb"),  # nor is an O a year's letter: 0100BCD is Spanish
         ("ABC123P", "ABC123O", "gb"),
         ("B178ABC", "B012ABC", "bw"),  # which is British: BO12ABC
+        ("B031ABC", "B029ABC", "bw"),  # and will be in 2029
         ("B123ABC", "B012ABC", "ro"),  # Bucharest's numbers have no third digit below 100
         ("AB26CDE", "AB00CDE", "gb"),  # 02 is September 2001, 51 the first of March's other half
         ("0002BDF", "0002ODF", "es"),

@@ -91,6 +91,33 @@ def test_a_vehicles_serial_number_is_its_vin(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "is_vin"),
+    [
+        ("Fahrzeug-Ident.-Nr.: ", True),
+        ("Fahrzeugidentifizierungsnummer ", True),
+        ("VOERTUIGIDENTIFICATIENUMMER: ", True),
+        ("Vehicle ident. no. ", True),
+        ("VIN kód: ", True),
+        ('{"carVin":"', True),
+        ("?vehicleVIN=", True),
+        ("vehicleVinNumber: ", True),
+        ("车架号：", True),
+        ("车辆识别代码:", True),
+        ("車台番号 ", True),
+        ("차대번호: ", True),
+        ("Fahrzeugfarbe ", False),
+        ("carVinyl: ", False),
+        ("CARVIN: ", False),  # a word in capitals may end in anything
+        ("发动机号:", False),  # an engine's
+        ("", False),
+    ],
+)
+def test_names_of_a_vin_in_other_languages_and_in_keys_are_known(name: str, is_vin: bool) -> None:
+    """A VIN of a rare maker without a valid check digit is only believed behind its name."""
+    assert is_believed(name + "XZ9GRY14892384282") is is_vin
+
+
+@pytest.mark.parametrize(
     "payload",
     [
         "",

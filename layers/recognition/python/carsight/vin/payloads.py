@@ -29,13 +29,16 @@ _NAMED = re.compile(
     r"""(?:
         (?<![A-Za-z]) (?:
             V\.?I\.?N | FIN | NIV                            # VIN:  V.I.N.
-            | (?:VIN|FRAME) [-_ ]? (?:NO|NR|NUMBER|CODE)     # VIN_CODE=
+            | (?:VIN|FRAME) [-_ ]? (?:NO|NR|NUMBER|CODE|KÓD)  # VIN_CODE=
             | VEHICLE[ \w]*NUMBER                            # Vehicle Identification Number:
+            | (?:VEHICLE|FAHRZEUG|VOERTUIG) [- ]? IDENT [-. \w]{0,20}  # Fahrzeug-Ident.-Nr.
             | (?:CHASSIS?|FAHRGESTELL|TELAIO|BASTIDOR|FRAME)
               [-_ ]? (?:NO|NR|N|NUMBER|NUMMER)?              # Fahrgestell-Nr.
             | (?:V\.?I\.?N\.?|VEHICLE|CHASSIS?|FRAME) [-_ /]{1,3}
               (?:S/?N|SERIAL) [-_. ]? (?:NO|NR|NUM|NUMBER)?  # VIN/Serial No:
         ) [^0-9A-Za-z]{0,6}
+        | (?-i:[a-z]V(?:in|IN)(?:No|Number|Code)?) [^0-9A-Za-z]{0,6}    # "carVin":
+        | (?:车架号码?|车辆识别代[号码]|車台番号|차대번호) [^0-9A-Za-z]{0,6}
         | VAD                                                # AAMVA's element id
         | (?<![0-9A-Za-z]) I                                 # the data identifier
     )$""",

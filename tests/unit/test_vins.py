@@ -862,6 +862,27 @@ def test_words_of_labels_are_no_names_of_other_numbers(recognizer: VinRecognizer
     assert [candidate.vin for candidate in found[:1]] == [number]
 
 
+@pytest.mark.parametrize(
+    ("name", "is_vin"),
+    [
+        ("Auftragsnummer", False),
+        ("Seriennummer", False),
+        ("Teilenummer", False),
+        ("Vertragsnummer", False),
+        ("Konto-Nr.", False),
+        ("Typ-Nr.", False),
+        ("Product ID", False),
+        ("Fahrgestellnummer", True),
+        ("Fahrzeug-Ident.-Nr.", True),
+        ("Typ", True),
+    ],
+)
+def test_names_in_small_letters_are_read_as_such(recognizer: VinRecognizer, name: str, is_vin: bool) -> None:
+    number = "MALCX9ZS258853043"
+    found = recognizer.read(sheet(["ACME PUMP", f"{name}: {number}", "Made in Germany"])).candidates
+    assert [candidate.vin for candidate in found[:1]] == [number] * is_vin
+
+
 @pytest.mark.parametrize("weight", [300, 500])
 @pytest.mark.parametrize(("name", "is_vin"), [("PN", False), ("PN:", False), ("P/N.", False), ("PIN", True)])
 def test_an_n_and_a_slash_are_no_i(recognizer: VinRecognizer, name: str, is_vin: bool, weight: int) -> None:
@@ -898,8 +919,13 @@ def test_a_slash_leans_more_than_the_letter_before_it(angle: int, leaning: int) 
         ("P/N", False),
         ("SN:", False),
         ("Ser. No.", False),
+        ("Vorgangsnummer", False),
+        ("Case number", False),
+        ("Document number", False),
+        ("License key", False),
         ("VIN", True),
         ("FIN", True),
+        ("Typ", True),
         ("M1", True),
         ("Chassis No.", True),
         ("Vehicle identification number", True),

@@ -14,7 +14,7 @@ from functools import cache
 
 import numpy as np
 
-from carsight.geometry import Floats
+from carsight.geometry import Floats, Pixels
 from carsight.vin.line_reader import LineReader, grown, height, length
 from carsight.vin.readers import Line, Readers
 from carsight.vin.rules import LENGTH
@@ -49,7 +49,8 @@ _OTHERS = (
     "FACTURE", "RECE1PT", "T1CKET", "V0UCHER", "C0UP0N", "B00K1NG", "CUST0MER", "KUNDEN", "ACC0UNT", "P0L1CY",
     "VERS1CHERUNG", "CLA1M", "C0NTRACT", "CERT1F1CATE", "APPR0VAL", "REFERENCE", "SESS10N", "RECHNUNG",
     "T0KEN", "TRACK1NG", "SENDUNG", "PARCEL", "SH1PMENT", "C0NTA1NER", "BATCH", "CHARGE", "ENG1NE", "M0T0R",
-    "M0TEUR", "GEARB0X", "GETR1EBE", "TRANSM1SS10N", "TRANSACT10N",
+    "M0TEUR", "GEARB0X", "GETR1EBE", "TRANSM1SS10N", "TRANSACT10N", "TE1LE", "TYP", "CASE", "D0CUMENT",
+    "D0KUMENT", "PR0DUCT", "PR0DUKT", "VERTRAG", "V0RGANG", "K0NT0", "L1CENSEKEY", "L1CENCEKEY",
 )  # fmt: skip
 """Names of other numbers, with I, O and Q as seen by a reader of VINs."""
 
@@ -131,7 +132,7 @@ _TITLE_COST, _SURELY = (0.18, 0.26), 0.1
 another number's name; they are higher as its end and length are evidence too. And the highest for one without
 "number"."""
 
-_WORDS = frozenset({"M0DEL", "M0T0R", "ENG1NE", "TRANSM1SS10N", "GEARB0X", "GETR1EBE"})
+_WORDS = frozenset({"M0DEL", "M0T0R", "ENG1NE", "TRANSM1SS10N", "GEARB0X", "GETR1EBE", "TYP"})
 """Words that may also describe the vehicle, and so do not count without "number"."""
 
 _LABELS = (
@@ -230,7 +231,7 @@ def _seen_before(line: Line, view: View, readers: Readers, small: LineReader) ->
             before = min(room, most)
             left = line.corners[[0, 3]] - step * np.float32(before)
             right = left + step * np.float32(LENGTH)
-            text = small.glance(readers.cut(np.stack([left[0], *right, left[1]]), _MARGINS), 1.0).greedy
+            text = _text_in(readers.cut(np.stack([left[0], *right, left[1]]), _MARGINS), readers, small)
             begins = text.rfind(line.vin[:_PREFIX])
             seen.append(text[:begins] if begins >= 0 else text[: round(before)])
     # The corners of a line may begin within the last letter before it.
@@ -270,9 +271,18 @@ def _seen_above(
             left = corners[[0, 3]] + along * np.float32(begins)
             right = left + along * np.float32(part)
             crop = readers.cut(np.stack([left[0], *right, left[1]]), CropMargins())
-            seen.append(small.glance(crop, 1.0).greedy)
+            seen.append(_text_in(crop, readers, small))
         sights.append(seen)
     return corners, sights
+
+
+def _text_in(crop: Pixels, readers: Readers, small: LineReader) -> str:
+    """Return what the small reader or that of lower case, whichever is surer, sees in ``crop``.
+
+    Names are in lower case as often as in capitals.
+    """
+    sights = [reader.glance(crop, 1.0) for reader in (small, readers.reader(lower_case=True))]
+    return max(sights, key=lambda sight: sight.clarity).greedy
 
 
 def names_another_number(seen: Sequence[str]) -> bool:

@@ -186,7 +186,7 @@ of a VIN one is taken for another number's.
 
 
 def is_named_otherwise(line: Line, view: View, print_of: Print, readers: Readers, small: LineReader) -> bool:
-    """Whether ``line``, found in ``view``, has the name of another number, as read by ``small``.
+    """Whether ``line``, found in ``view``, has the name of another number.
 
     The name is before the line, or above it as a line of its own in the photo's print.
     """
@@ -217,7 +217,7 @@ def _is_pin(view: View, corners: Floats, seen: Sequence[str]) -> bool:
 
 
 def _seen_before(line: Line, view: View, readers: Readers, small: LineReader) -> tuple[Floats, list[str]]:
-    """Return the corners of the text before ``line``, and what the small reader sees there.
+    """Return the corners of the text before ``line``, and what is seen there.
 
     That is its last part, and the one before. If there is no room for a name the list is empty, as some
     makers' prefixes begin with PN.
@@ -242,7 +242,7 @@ def _seen_before(line: Line, view: View, readers: Readers, small: LineReader) ->
 def _seen_above(
     line: Line, print_of: Print, readers: Readers, small: LineReader
 ) -> tuple[Floats, list[list[str]]]:
-    """Return the corners of the line of print above ``line``, and what the small reader sees there.
+    """Return the corners of the line of print above ``line``, and what is seen there.
 
     That is its first and its last part, or all of it, for each of ``_PITCHES``. The list is empty if no line
     of print above begins where ``line`` does, or has the same center.

@@ -14,8 +14,8 @@ from functools import cache
 
 import numpy as np
 
-from carsight.geometry import Floats, Pixels
-from carsight.vin.line_reader import LineReader, grown, height, length
+from carsight.geometry import Floats
+from carsight.vin.line_reader import grown, height, length
 from carsight.vin.readers import Line, Readers
 from carsight.vin.rules import LENGTH
 from carsight.vin.text_lines import Print, shapes, whole_line
@@ -185,17 +185,17 @@ of a VIN one is taken for another number's.
 """
 
 
-def is_named_otherwise(line: Line, view: View, print_of: Print, readers: Readers, small: LineReader) -> bool:
+def is_named_otherwise(line: Line, view: View, print_of: Print, readers: Readers) -> bool:
     """Whether ``line``, found in ``view``, has the name of another number.
 
     The name is before the line, or above it as a line of its own in the photo's print.
     """
-    name, before = _seen_before(line, view, readers, small)
+    name, before = _seen_before(line, view, readers)
     if any(map(_names_a_vin, before)) or _is_pin(view, name, before):
         return False
     if names_another_number(before):
         return True
-    title, above = _seen_above(line, print_of, readers, small)
+    title, above = _seen_above(line, print_of, readers)
     parts = [part for sight in above for part in sight]
     if any(map(_names_a_vin, parts)) or _is_pin(view, title, parts):
         return False
@@ -216,7 +216,7 @@ def _is_pin(view: View, corners: Floats, seen: Sequence[str]) -> bool:
     return 0 < letter.middle < _STROKE * first.width and abs(letter.lean - first.lean) < _LEANS
 
 
-def _seen_before(line: Line, view: View, readers: Readers, small: LineReader) -> tuple[Floats, list[str]]:
+def _seen_before(line: Line, view: View, readers: Readers) -> tuple[Floats, list[str]]:
     """Return the corners of the text before ``line``, and what is seen there.
 
     That is its last part, and the one before. If there is no room for a name the list is empty, as some
@@ -231,7 +231,7 @@ def _seen_before(line: Line, view: View, readers: Readers, small: LineReader) ->
             before = min(room, most)
             left = line.corners[[0, 3]] - step * np.float32(before)
             right = left + step * np.float32(LENGTH)
-            text = _text_in(readers.cut(np.stack([left[0], *right, left[1]]), _MARGINS), readers, small)
+            text = readers.text_in(readers.cut(np.stack([left[0], *right, left[1]]), _MARGINS))
             begins = text.rfind(line.vin[:_PREFIX])
             seen.append(text[:begins] if begins >= 0 else text[: round(before)])
     # The corners of a line may begin within the last letter before it.
@@ -239,9 +239,7 @@ def _seen_before(line: Line, view: View, readers: Readers, small: LineReader) ->
     return np.stack([whole[0], *right, whole[3]]), seen
 
 
-def _seen_above(
-    line: Line, print_of: Print, readers: Readers, small: LineReader
-) -> tuple[Floats, list[list[str]]]:
+def _seen_above(line: Line, print_of: Print, readers: Readers) -> tuple[Floats, list[list[str]]]:
     """Return the corners of the line of print above ``line``, and what is seen there.
 
     That is its first and its last part, or all of it, for each of ``_PITCHES``. The list is empty if no line
@@ -271,18 +269,9 @@ def _seen_above(
             left = corners[[0, 3]] + along * np.float32(begins)
             right = left + along * np.float32(part)
             crop = readers.cut(np.stack([left[0], *right, left[1]]), CropMargins())
-            seen.append(_text_in(crop, readers, small))
+            seen.append(readers.text_in(crop))
         sights.append(seen)
     return corners, sights
-
-
-def _text_in(crop: Pixels, readers: Readers, small: LineReader) -> str:
-    """Return what the small reader or that of lower case, whichever is surer, sees in ``crop``.
-
-    Names are in lower case as often as in capitals.
-    """
-    sights = [reader.glance(crop, 1.0) for reader in (small, readers.reader(lower_case=True))]
-    return max(sights, key=lambda sight: sight.clarity).greedy
 
 
 def names_another_number(seen: Sequence[str]) -> bool:

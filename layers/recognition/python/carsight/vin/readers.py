@@ -253,6 +253,14 @@ class Readers:
         """Return what the small reader sees in the line with ``corners``, without texts."""
         return self._nets.small.glance(self.cut(corners, CropMargins()), math.inf)
 
+    def text_in(self, crop: Pixels) -> str:
+        """Return the text that the small reader or that of lower case, whichever is surer, sees in ``crop``.
+
+        Names of numbers are in lower case as often as in capitals.
+        """
+        sights = [each.glance(crop, math.inf) for each in (self._nets.small, self.reader(lower_case=True))]
+        return max(sights, key=lambda sight: sight.clarity).greedy
+
     def is_small(self, line: Line) -> bool:
         """Whether the characters of ``line`` have too few pixels for one cut."""
         return _has_few_pixels(self._view.from_photo(line.corners), line.cuts[0])

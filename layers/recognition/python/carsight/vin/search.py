@@ -158,7 +158,7 @@ class Search:
     def _is_named_otherwise(self, line: Line) -> bool:
         from carsight.vin import names  # seldom needed
 
-        return names.is_named_otherwise(line, self.view, self._print_of, self._readers, self._nets.small)
+        return names.is_named_otherwise(line, self.view, self._print_of, self._readers)
 
     @property
     def codes(self) -> list[BarcodeVin]:

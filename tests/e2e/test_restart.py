@@ -85,7 +85,8 @@ def test_it_stops_immediately_while_a_batch_is_read_and_goes_on_when_asked(tmp_p
     settings = running.settings()
     photo = f"incoming/{settings['key_id']}/plate/car.jpg"
     running.client("s3").put_object(Bucket=settings["UPLOADS_BUCKET"], Key=photo, Body=PHOTO.read_bytes())
-    rows = json.dumps({"api": "plate", "images": [photo] * 400}).encode()
+    count = 800  # which take several seconds, however fast the machine is
+    rows = json.dumps({"api": "plate", "images": [photo] * count}).encode()
     batch = ask(f"{running.url}/v1/batches", rows)
     time.sleep(1)
     assert ask(f"{running.url}/v1/batches/{batch['id']}")["state"] == "running"
@@ -99,7 +100,7 @@ def test_it_stops_immediately_while_a_batch_is_read_and_goes_on_when_asked(tmp_p
             break
         time.sleep(1)
     of_the_upload = 1
-    assert (said["state"], said["read"], used(again, "demo")) == ("finished", 400, 400 + of_the_upload)
+    assert (said["state"], said["read"], used(again, "demo")) == ("finished", count, count + of_the_upload)
     assert again.stop() == 0
 
 
